@@ -1,0 +1,212 @@
+//! What follows a convolution in the same pass: activation, residual add, activation.
+
+/// An element-wise function of one value. NaN stays NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// `min(max(v, lo), hi)`: ReLU is `0, inf`, ReLU6 is `0, 6`.
+    Clamp {
+        /// Lower bound.
+        lo: f32,
+        /// Upper bound.
+        hi: f32,
+    },
+    /// `v < 0 ? alpha * v : v`.
+    LeakyRelu(f32),
+    /// `v * clamp(v / 6 + 1/2, 0, 1)` (ONNX HardSwish).
+    HardSwish,
+    /// `1 / (1 + exp(-v))`.
+    Sigmoid,
+    /// `v * sigmoid(v)`.
+    Silu,
+}
+
+impl Activation {
+    /// ReLU.
+    pub const RELU: Activation = Activation::Clamp { lo: 0.0, hi: f32::INFINITY };
+    /// ReLU6.
+    pub const RELU6: Activation = Activation::Clamp { lo: 0.0, hi: 6.0 };
+
+    /// The function, for one value.
+    pub fn apply(self, v: f32) -> f32 {
+        match self {
+            Activation::Identity => v,
+            Activation::Clamp { lo, hi } => clamp(v, lo, hi),
+            Activation::LeakyRelu(alpha) => {
+                if v < 0.0 {
+                    alpha * v
+                } else {
+                    v
+                }
+            }
+            Activation::HardSwish => v * clamp(v * (1.0 / 6.0) + 0.5, 0.0, 1.0),
+            Activation::Sigmoid => sigmoid(v),
+            Activation::Silu => v * sigmoid(v),
+        }
+    }
+
+    /// The function, in place over a slice.
+    pub fn apply_slice(self, values: &mut [f32]) {
+        match self {
+            Activation::Identity => {}
+            // One loop per function, so that the compiler can vectorise each.
+            Activation::Clamp { lo, hi } => values.iter_mut().for_each(|v| *v = clamp(*v, lo, hi)),
+            Activation::HardSwish => {
+                values.iter_mut().for_each(|v| *v = Activation::HardSwish.apply(*v));
+            }
+            Activation::LeakyRelu(alpha) => {
+                values.iter_mut().for_each(|v| *v = if *v < 0.0 { alpha * *v } else { *v });
+            }
+            Activation::Sigmoid => values.iter_mut().for_each(|v| *v = sigmoid(*v)),
+            Activation::Silu => values.iter_mut().for_each(|v| *v *= sigmoid(*v)),
+        }
+    }
+
+    /// The bounds if this is a clamp (or nothing): what kernels fuse in registers.
+    pub fn as_clamp(self) -> Option<(f32, f32)> {
+        match self {
+            Activation::Identity => Some((f32::NEG_INFINITY, f32::INFINITY)),
+            Activation::Clamp { lo, hi } => Some((lo, hi)),
+            _ => None,
+        }
+    }
+}
+
+/// NaN stays NaN, and `lo > hi` gives `hi`, as ONNX Clip does (`f32::clamp` panics there).
+fn clamp(v: f32, lo: f32, hi: f32) -> f32 {
+    let v = if v < lo { lo } else { v };
+    if v > hi { hi } else { v }
+}
+
+fn sigmoid(v: f32) -> f32 {
+    1.0 / (1.0 + (-v).exp())
+}
+
+/// `after(before(conv + bias) + residual)`; without a residual, `after(before(conv + bias))`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Epilogue {
+    /// Applied first.
+    pub before: Activation,
+    /// Applied after the residual has been added.
+    pub after: Activation,
+}
+
+impl Epilogue {
+    /// A single activation.
+    pub fn activation(before: Activation) -> Epilogue {
+        Epilogue { before, after: Activation::Identity }
+    }
+
+    /// The part that kernels do in registers, and what is left for [`Finish::apply`].
+    pub(crate) fn split(&self, residual: bool) -> (Clamps, Option<Finish>) {
+        let identity = (f32::NEG_INFINITY, f32::INFINITY);
+        match (self.before.as_clamp(), self.after.as_clamp()) {
+            (Some((lo, hi)), Some((l, h))) if !residual => {
+                let both = (clamp(lo, l, h), clamp(hi, l, h));
+                (Clamps { before: both, after: identity, residual }, None)
+            }
+            (Some(before), Some(after)) => (Clamps { before, after, residual }, None),
+            (Some(before), None) => {
+                let clamps = Clamps { before, after: identity, residual };
+                (clamps, Some(Finish { before: Activation::Identity, residual: false, after: self.after }))
+            }
+            (None, _) => {
+                let clamps = Clamps { before: identity, after: identity, residual: false };
+                (clamps, Some(Finish { before: self.before, residual, after: self.after }))
+            }
+        }
+    }
+}
+
+/// The epilogue as kernels see it: `clamp(clamp(v, before) + residual, after)`; without a residual just
+/// `clamp(v, before)`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clamps {
+    /// Bounds before the residual.
+    pub before: (f32, f32),
+    /// Bounds after the residual.
+    pub after: (f32, f32),
+    /// Whether the kernel adds the residual.
+    pub residual: bool,
+}
+
+/// What is done to rows after a kernel has stored them, while they are in cache.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finish {
+    before: Activation,
+    /// Whether [`Finish::apply`] wants the residual row.
+    pub residual: bool,
+    after: Activation,
+}
+
+impl Finish {
+    /// Completes one row of output. `residual` has the length of `row` if [`Finish::residual`] is set.
+    pub fn apply(&self, row: &mut [f32], residual: Option<&[f32]>) {
+        self.before.apply_slice(row);
+        if let Some(residual) = residual.filter(|_| self.residual) {
+            row.iter_mut().zip(residual).for_each(|(v, r)| *v += r);
+        }
+        self.after.apply_slice(row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Activation; 7] = [
+        Activation::Identity,
+        Activation::RELU,
+        Activation::RELU6,
+        Activation::LeakyRelu(0.1),
+        Activation::HardSwish,
+        Activation::Sigmoid,
+        Activation::Silu,
+    ];
+
+    #[test]
+    fn known_values() {
+        assert_eq!(Activation::RELU6.apply(7.0), 6.0);
+        assert_eq!(Activation::LeakyRelu(0.5).apply(-2.0), -1.0);
+        assert_eq!(Activation::HardSwish.apply(3.0), 3.0);
+        assert_eq!(Activation::HardSwish.apply(-4.0), 0.0);
+        assert_eq!(Activation::Sigmoid.apply(0.0), 0.5);
+        assert!(ALL.iter().all(|a| a.apply(f32::NAN).is_nan()));
+    }
+
+    #[test]
+    fn slices_agree_with_single_values() {
+        let values: Vec<f32> = (-20..20).map(|i| i as f32 * 0.37).collect();
+        for activation in ALL {
+            let mut slice = values.clone();
+            activation.apply_slice(&mut slice);
+            let single: Vec<f32> = values.iter().map(|v| activation.apply(*v)).collect();
+            assert_eq!(slice, single, "{activation:?}");
+        }
+    }
+
+    #[test]
+    fn splitting_does_not_change_the_function() {
+        for before in ALL {
+            for after in ALL {
+                for residual in [None, Some(0.75f32)] {
+                    let whole = |v: f32| after.apply(before.apply(v) + residual.unwrap_or(0.0));
+                    let (clamps, finish) = Epilogue { before, after }.split(residual.is_some());
+                    for v in [-5.0f32, -0.1, 0.0, 0.3, 9.0] {
+                        let mut row = [clamp(v, clamps.before.0, clamps.before.1)];
+                        if clamps.residual {
+                            row[0] += residual.unwrap();
+                        }
+                        row[0] = clamp(row[0], clamps.after.0, clamps.after.1);
+                        if let Some(finish) = finish {
+                            finish.apply(&mut row, residual.as_ref().map(std::slice::from_ref));
+                        }
+                        assert_eq!(row[0], whole(v), "{before:?} {after:?} {residual:?} {v}");
+                    }
+                }
+            }
+        }
+    }
+}

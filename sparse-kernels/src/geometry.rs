@@ -1,0 +1,211 @@
+//! The one place that knows padding, stride, dilation and output size.
+
+use crate::error::KernelError;
+
+/// Order of a tensor's axes. Batch is always outermost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Layout {
+    /// One plane of pixels per channel (NCHW): `[batch][channel][pixel]`.
+    #[default]
+    Planar,
+    /// All channels of a pixel together (NHWC): `[batch][pixel][channel]`.
+    Interleaved,
+}
+
+/// Plain description of a 2-D convolution, to be checked by [`ConvGeometry::new`]. 1-D convolutions have height 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// Images.
+    pub batch: usize,
+    /// Input channels, of all groups.
+    pub ic: usize,
+    /// Output channels, of all groups.
+    pub oc: usize,
+    /// Channel groups: 1, or `ic` for a depthwise convolution.
+    pub group: usize,
+    /// Input height and width in pixels.
+    pub input: [usize; 2],
+    /// Kernel height and width in taps.
+    pub kernel: [usize; 2],
+    /// Step of the output, vertical and horizontal.
+    pub stride: [usize; 2],
+    /// Distance of neighbouring taps, vertical and horizontal.
+    pub dilation: [usize; 2],
+    /// Rows of zeros above and columns of zeros to the left.
+    pub pad_before: [usize; 2],
+    /// Rows of zeros below and columns of zeros to the right.
+    pub pad_after: [usize; 2],
+    /// Layout of the input.
+    pub x_layout: Layout,
+    /// Layout of the output and of the residual.
+    pub y_layout: Layout,
+}
+
+impl ConvShape {
+    /// A planar convolution of one image with a square kernel, stride and symmetric padding.
+    pub fn square(ic: usize, oc: usize, hw: usize, kernel: usize, stride: usize, pad: usize) -> ConvShape {
+        ConvShape {
+            batch: 1,
+            ic,
+            oc,
+            group: 1,
+            input: [hw; 2],
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [1; 2],
+            pad_before: [pad; 2],
+            pad_after: [pad; 2],
+            x_layout: Layout::Planar,
+            y_layout: Layout::Planar,
+        }
+    }
+}
+
+/// A checked convolution geometry: no dimension is zero, every product fits, the kernel fits the padded input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConvGeometry {
+    shape: ConvShape,
+    output: [usize; 2],
+}
+
+impl ConvGeometry {
+    /// Checks `shape` and computes the output size.
+    ///
+    /// # Errors
+    /// A zero dimension, groups that do not divide the channels, a kernel larger than the padded input, or sizes
+    /// whose product overflows.
+    pub fn new(shape: ConvShape) -> Result<ConvGeometry, KernelError> {
+        let bad = |what: &str| Err(KernelError::Geometry(format!("{what} in {shape:?}")));
+        let positive = [shape.batch, shape.ic, shape.oc, shape.group];
+        let axes = [shape.input, shape.kernel, shape.stride, shape.dilation];
+        if positive.into_iter().chain(axes.into_iter().flatten()).any(|d| d == 0) {
+            return bad("a dimension is zero");
+        }
+        if shape.ic % shape.group != 0 || shape.oc % shape.group != 0 {
+            return bad("groups do not divide the channels");
+        }
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let reach =
+                (shape.kernel[axis] - 1).checked_mul(shape.dilation[axis]).and_then(|d| d.checked_add(1));
+            let padded = shape.input[axis]
+                .checked_add(shape.pad_before[axis])
+                .and_then(|p| p.checked_add(shape.pad_after[axis]));
+            let (Some(reach), Some(padded)) = (reach, padded) else { return bad("a size overflows") };
+            if reach > padded {
+                return bad("the kernel is larger than the padded input");
+            }
+            output[axis] = (padded - reach) / shape.stride[axis] + 1;
+        }
+        let fits = |channels: usize, [h, w]: [usize; 2]| {
+            [channels, h, w, size_of::<f32>()]
+                .into_iter()
+                .try_fold(shape.batch, usize::checked_mul)
+                .is_some_and(|bytes| bytes <= isize::MAX as usize)
+        };
+        let padded = [0, 1].map(|a| shape.input[a] + shape.pad_before[a] + shape.pad_after[a]);
+        if !fits(shape.ic, padded) || !fits(shape.oc, output) {
+            return bad("a tensor is too large");
+        }
+        Ok(ConvGeometry { shape, output })
+    }
+
+    /// A planar 1x1 convolution over `pixels` pixels: a matrix product with `ic` x `pixels` columns per image.
+    ///
+    /// # Errors
+    /// As [`ConvGeometry::new`].
+    pub fn pointwise(batch: usize, ic: usize, oc: usize, pixels: usize) -> Result<ConvGeometry, KernelError> {
+        ConvGeometry::new(ConvShape { batch, input: [1, pixels], ..ConvShape::square(ic, oc, 1, 1, 1, 0) })
+    }
+
+    /// The description this geometry was made from.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Output height and width.
+    pub fn output(&self) -> [usize; 2] {
+        self.output
+    }
+
+    /// Pixels of one input plane.
+    pub fn input_pixels(&self) -> usize {
+        self.shape.input[0] * self.shape.input[1]
+    }
+
+    /// Pixels of one output plane.
+    pub fn output_pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Elements of the whole input tensor.
+    pub fn x_len(&self) -> usize {
+        self.shape.batch * self.shape.ic * self.input_pixels()
+    }
+
+    /// Elements of the whole output tensor.
+    pub fn y_len(&self) -> usize {
+        self.shape.batch * self.shape.oc * self.output_pixels()
+    }
+
+    /// True if output pixel `p` reads exactly input pixel `p`: 1x1, stride 1, no padding.
+    pub fn is_identity_map(&self) -> bool {
+        let s = &self.shape;
+        s.kernel == [1; 2] && s.stride == [1; 2] && s.pad_before == [0; 2] && s.pad_after == [0; 2]
+    }
+
+    /// Input position read by output position `o` at tap `k` along `axis`, or `None` in the padding.
+    pub fn tap(&self, axis: usize, o: usize, k: usize) -> Option<usize> {
+        let s = &self.shape;
+        (o * s.stride[axis] + k * s.dilation[axis])
+            .checked_sub(s.pad_before[axis])
+            .filter(|i| *i < s.input[axis])
+    }
+
+    /// Checks the lengths of the tensors of one run.
+    pub(crate) fn check(&self, x: &[f32], y: &[f32], residual: Option<&[f32]>) -> Result<(), KernelError> {
+        let check = |what, expected, got| {
+            if expected == got { Ok(()) } else { Err(KernelError::Length { what, expected, got }) }
+        };
+        check("input", self.x_len(), x.len())?;
+        check("output", self.y_len(), y.len())?;
+        residual.map_or(Ok(()), |r| check("residual", self.y_len(), r.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_sizes() {
+        let g = |hw, k, s, p| ConvGeometry::new(ConvShape::square(3, 8, hw, k, s, p)).unwrap().output();
+        assert_eq!(g(224, 3, 2, 1), [112, 112]);
+        assert_eq!(g(7, 3, 1, 1), [7, 7]);
+        assert_eq!(g(5, 5, 1, 0), [1, 1]);
+        assert_eq!(g(1, 1, 2, 0), [1, 1]);
+    }
+
+    #[test]
+    fn taps_fall_into_the_padding() {
+        let g = ConvGeometry::new(ConvShape::square(1, 1, 4, 3, 2, 1)).unwrap();
+        assert_eq!((g.tap(0, 0, 0), g.tap(0, 0, 1), g.tap(1, 1, 2)), (None, Some(0), Some(3)));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let ok = ConvShape::square(4, 4, 5, 3, 1, 0);
+        let refused = [
+            ConvShape { ic: 0, ..ok },
+            ConvShape { stride: [0, 1], ..ok },
+            ConvShape { group: 3, ..ok },
+            ConvShape { kernel: [6, 1], ..ok },
+            ConvShape { pad_after: [usize::MAX, 0], ..ok },
+            ConvShape { dilation: [usize::MAX, 1], ..ok },
+            ConvShape { batch: usize::MAX / 8, ..ok },
+        ];
+        for shape in refused {
+            assert!(ConvGeometry::new(shape).is_err(), "{shape:?}");
+        }
+    }
+}

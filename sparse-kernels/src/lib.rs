@@ -1,0 +1,55 @@
+//! Sparse convolution kernels for CPUs: how zeros are left out, and the loops that profit.
+//!
+//! Three nouns carry the crate:
+//!
+//! * a **format** ([`format`]) stores only the nonzero groups of a weight tensor;
+//! * a **kernel** ([`table`]) is one hand-written loop for one operation, one format and one target;
+//! * a **target** ([`target::Target`]) is a proof that this CPU can run a kernel.
+//!
+//! Plain slices in, plain slices out: the crate knows no inference engine. Everything is decided when weights
+//! are packed; a call to `run` only computes.
+//!
+//! ```
+//! use sparse_kernels::prelude::*;
+//!
+//! // A 4 x 8 matrix with one nonzero 4x4 block, applied to 8 planes of 5 pixels.
+//! let mut dense = vec![0f32; 4 * 8];
+//! for row in 0..4 {
+//!     dense[row * 8 + 4] = 1.0 + row as f32;
+//! }
+//! let weights = Blocks::<4, 4>::from_dense(4, 8, &dense)?;
+//! let kernel = table::pointwise(Target::detect(), FormatKind::BLOCKS_4X4);
+//! let packed = PackedPointwise::pack(&weights, None, kernel)?;
+//!
+//! let geometry = ConvGeometry::pointwise(1, 8, 4, 5)?;
+//! let x = vec![1f32; 8 * 5];
+//! let mut y = vec![0f32; 4 * 5];
+//! packed.run(&geometry, &x, &mut y, None, &Epilogue::default(), &Serial)?;
+//! assert_eq!(y[15..], [4.0; 5]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod conv3x3;
+pub mod depthwise;
+pub mod epilogue;
+pub mod error;
+pub mod format;
+pub mod geometry;
+pub mod parallel;
+pub mod pointwise;
+pub mod reference;
+mod scratch;
+pub mod table;
+pub mod target;
+
+/// What most callers need.
+pub mod prelude {
+    pub use crate::epilogue::{Activation, Epilogue};
+    pub use crate::error::{FormatError, KernelError, TargetError};
+    pub use crate::format::{Blocks, FormatKind, Rows};
+    pub use crate::geometry::{ConvGeometry, ConvShape, Layout};
+    pub use crate::parallel::{Parallel, Serial};
+    pub use crate::pointwise::PackedPointwise;
+    pub use crate::table;
+    pub use crate::target::{Isa, Target};
+}

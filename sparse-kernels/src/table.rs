@@ -1,0 +1,95 @@
+//! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here does not
+//! exist.
+//!
+//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`.
+
+use crate::format::FormatKind;
+use crate::pointwise::{self, PointwiseKernel};
+use crate::target::{Isa, Target};
+
+/// What a kernel computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// 1x1 convolution and fully connected layers.
+    Pointwise,
+    /// One kernel per channel.
+    Depthwise,
+    /// Any kernel size, all channels.
+    Spatial,
+}
+
+/// How much work has gone into a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Quality {
+    /// Plain Rust loops.
+    Portable,
+    /// Intrinsics, correct, not tuned for a core.
+    Intrinsics,
+    /// Measured and tuned.
+    Tuned,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelInfo {
+    /// Unique name.
+    pub name: &'static str,
+    /// Operation.
+    pub operation: Operation,
+    /// Weight format, as printed.
+    pub format: &'static str,
+    /// Instruction set.
+    pub isa: Isa,
+    /// Output channels of a tile.
+    pub channels: usize,
+    /// Output pixels of a tile.
+    pub pixels: usize,
+    /// Tuning state.
+    pub quality: Quality,
+}
+
+/// Every kernel compiled into this build, whether or not this CPU can run it.
+pub fn all() -> impl Iterator<Item = &'static KernelInfo> {
+    pointwise::KERNELS.iter().map(PointwiseKernel::info)
+}
+
+/// The kernels that `target` runs: its own, and for formats without one the scalar kernel.
+pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel {
+    let find = |isa| pointwise::KERNELS.iter().find(|k| k.info().isa == isa && k.format() == format);
+    find(target.isa())
+        .or_else(|| find(Isa::Scalar))
+        .unwrap_or_else(|| panic!("every pointwise format has a scalar kernel, {format} has none"))
+}
+
+/// Every pointwise kernel that this machine can run.
+pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
+    let available = Target::available();
+    pointwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_follow_the_grammar() {
+        let mut seen = HashSet::new();
+        for k in all() {
+            assert!(seen.insert(k.name), "{} twice", k.name);
+            let operation = format!("{:?}", k.operation).to_lowercase();
+            let expected = format!("{operation}_{}_{}x{}_{}", k.format, k.channels, k.pixels, k.isa);
+            assert_eq!(k.name, expected);
+        }
+    }
+
+    #[test]
+    fn every_target_runs_every_pointwise_format() {
+        for target in Target::available() {
+            for format in FormatKind::POINTWISE {
+                let kernel = pointwise(target, format);
+                assert_eq!(kernel.info().isa, target.isa(), "{}", kernel.info().name);
+            }
+        }
+    }
+}

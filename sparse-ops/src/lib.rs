@@ -1,0 +1,1 @@
+//! tract operators over the sparse kernels.

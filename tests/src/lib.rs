@@ -1,0 +1,1 @@
+//! Whole models: sparse answer = stock tract answer = golden answer.

@@ -1,0 +1,1 @@
+//! Drop-in for tract-onnx: pruned networks that run faster.

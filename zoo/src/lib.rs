@@ -1,0 +1,1 @@
+//! Built-in networks with seeded random weights, written as ONNX.
