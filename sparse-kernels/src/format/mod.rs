@@ -4,9 +4,11 @@
 //! kernels rely on that and check no bounds.
 
 mod block;
+mod pattern;
 mod stats;
 
 pub use block::{Blocks, Rows};
+pub use pattern::{DepthwiseGroup, DepthwisePattern, DepthwisePatterns};
 pub use stats::{Stats, fill_of, stats};
 
 use crate::error::FormatError;
