@@ -33,7 +33,7 @@ impl Axis {
         let (stride, dilation) = (s.stride[axis], s.dilation[axis]);
         let mut phases: Vec<usize> = (0..s.kernel[axis]).map(|k| k * dilation % stride).collect();
         let taps: Vec<(usize, usize)> =
-            phases.iter().map(|p| *p).enumerate().map(|(k, p)| (p, k * dilation / stride)).collect();
+            phases.iter().copied().enumerate().map(|(k, p)| (p, k * dilation / stride)).collect();
         phases.sort_unstable();
         phases.dedup();
         let taps: Vec<(usize, usize)> =
