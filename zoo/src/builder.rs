@@ -163,14 +163,18 @@ impl<'a> Builder<'a> {
     /// Shifts and scales every output channel, as a folded batch normalisation does: rescales the rows of `w` and the
     /// values of `y`, returns the bias.
     ///
-    /// Mean and variance of a channel count as much as it has pixels; the rest comes from the whole tensor, so that maps of
-    /// one pixel do not become constant and no channel's noise is blown up. A channel without weights keeps its zeros and
-    /// gets the random part of the bias alone.
+    /// Mean and variance of a channel count as much as it has pixels; the rest comes from the whole tensor, so that no
+    /// channel's noise is blown up. Maps of one pixel (squeeze-and-excitation, fully connected layers) and channels
+    /// without weights keep what they have and get the random part of the bias alone.
     fn calibrate(&mut self, w: &mut [f32], y: &mut Planes) -> Vec<f32> {
+        let shift = self.normal(y.channels, 0.2);
         let (mean, variance) = forward::moments(&y.data);
         let (pixels, row) = (y.pixels(), w.len() / y.channels);
-        let trust = pixels as f64 / (pixels + 16) as f64;
-        let shift = self.normal(y.channels, 0.2);
+        let trust = pixels as f64 / (pixels + 64) as f64;
+        if pixels == 1 {
+            y.data.iter_mut().zip(&shift).for_each(|(v, b)| *v += b);
+            return shift;
+        }
         let mut bias = vec![0.0; y.channels];
         for (o, plane) in y.data.chunks_mut(pixels).enumerate() {
             let row = &mut w[o * row..(o + 1) * row];
@@ -179,12 +183,8 @@ impl<'a> Builder<'a> {
                 let (m, v) = forward::moments(plane);
                 let m = trust * m + (1.0 - trust) * mean;
                 let v = 0.5 * (trust * v + (1.0 - trust) * variance) + 0.5 * variance;
-                if v > 1e-12 {
-                    a = (1.0 / v.sqrt()) as f32;
-                    b = shift[o] - (m / v.sqrt()) as f32;
-                } else {
-                    a = 1.0;
-                }
+                let scale = if v > 1e-12 { 1.0 / v.sqrt() } else { 1.0 };
+                (a, b) = (scale as f32, shift[o] - (m * scale) as f32);
             }
             row.iter_mut().for_each(|v| *v *= a);
             plane.iter_mut().for_each(|v| *v = *v * a + b);
