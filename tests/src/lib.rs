@@ -67,9 +67,8 @@ pub const TOLERANCE: f32 = 1e-4;
 
 /// How many nodes of a model are sparse layers, at any stage.
 pub fn sparse_nodes(model: &TypedModel) -> usize {
-    let sparse = |n: &&TypedNode| {
-        n.op_is::<SparseConv>() || n.op_is::<SparseMatMul>() || n.op_is::<OptSparseConv>()
-    };
+    let sparse =
+        |n: &&TypedNode| n.op_is::<SparseConv>() || n.op_is::<SparseMatMul>() || n.op_is::<OptSparseConv>();
     model.nodes().iter().filter(sparse).count()
 }
 
