@@ -22,7 +22,7 @@ pub struct PackedPointwise {
     pub(super) oc: usize,
     ic: usize,
     /// First block of every block row, for every chunk.
-    pub(super) starts: Vec<u32>,
+    starts: Vec<u32>,
     /// First channel of every block, counted within the chunk.
     pub(super) indices: Vec<u32>,
     pub(super) values: Vec<f32>,
@@ -162,6 +162,12 @@ impl PackedPointwise {
     /// Chunks of input channels, at least one.
     pub(super) fn chunks(&self) -> usize {
         self.used.len().div_ceil(self.chunk).max(1)
+    }
+
+    /// First block of every block row in one chunk, and the number of blocks.
+    pub(super) fn starts(&self, chunk: usize) -> &[u32] {
+        let rows = self.block_rows() + 1;
+        &self.starts[chunk * rows..][..rows]
     }
 
     /// The block columns of one chunk.
