@@ -97,7 +97,7 @@ fn layout() -> impl Strategy<Value = Layout> {
 
 /// Images, input and output channels, height and width: small for an interpreter.
 fn sizes() -> impl Strategy<Value = (usize, usize, usize, (usize, usize))> {
-    let (channels, height) = if cfg!(miri) { (12, 3) } else { (40, 8) };
+    let (channels, height): (usize, usize) = if cfg!(miri) { (12, 3) } else { (40, 8) };
     (1usize..3, 1..channels, 1..channels, (1..height, 1usize..24))
 }
 

@@ -91,9 +91,9 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     kernel!(ROWS_8 "8x1", 8 x 16, 1, singles 0, Scalar "scalar" 1, Portable, scalar),
     kernel!(BLOCKS_4X4 "4x4", 4 x 16, 4, singles 0, Scalar "scalar" 1, Portable, scalar),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1 "unstructured", 1 x 64, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
+    kernel!(ROWS_1 "unstructured", 1 x 112, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2 "2x1", 2 x 40, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
+    kernel!(ROWS_2 "2x1", 2 x 48, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_4 "4x1", 4 x 24, 1, singles 1, Avx2 "avx2" 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]

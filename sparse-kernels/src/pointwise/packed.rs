@@ -5,9 +5,9 @@ use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind, check_finite};
 use std::ops::Range;
 
-/// A panel of more bytes is cut into chunks of channels: together with the weights that stream by it has to fit a
+/// A panel of more floats is cut into chunks of channels: together with the weights that stream by it has to fit a
 /// first-level cache of 32 KiB.
-const PANEL_BYTES: usize = 24 << 10;
+pub(super) const PANEL: usize = (24 << 10) / size_of::<f32>();
 
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
@@ -64,7 +64,7 @@ impl PackedPointwise {
         for (i, column) in used.iter().enumerate() {
             position[*column as usize] = i as u32;
         }
-        let most = (PANEL_BYTES / size_of::<f32>() / kernel.info.pixels / C).max(1);
+        let most = (PANEL / kernel.info.pixels / C).max(1);
         let chunk = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
         let mut packed = PackedPointwise {
             kernel,
