@@ -242,29 +242,44 @@ unsafe fn span<V: Vector, const N: usize>(args: &RowsArgs, plane: &Plane, ox: us
 /// The instruction set of `V` is there; `args` keeps the invariants of [`CopyArgs`].
 #[inline(always)]
 pub(super) unsafe fn copy<V: Vector, const S: usize>(args: &CopyArgs) {
-    for (plane, row) in (0..args.planes).flat_map(|plane| (0..args.rows).map(move |row| (plane, row))) {
-        // SAFETY: rows are where `CopyArgs` says; every load stays inside `width` floats, and the stores of whole
-        // vectors stay inside the room behind the last column.
-        unsafe {
-            let x = args.x.add(plane * args.x_plane + row * args.width);
-            let [even, odd] = args.to.map(|to| to.add(plane * args.to_plane + row * args.to_row));
+    let tail = args.width % (S * V::LANES);
+    let whole = args.width - tail;
+    for plane in 0..args.planes {
+        let mut x = args.x.wrapping_add(plane * args.x_plane);
+        let [mut even, mut odd] = args.to.map(|to| to.wrapping_add(plane * args.to_plane));
+        for _ in 0..args.rows {
             let mut i = 0;
-            while i < args.width {
-                let left = args.width - i;
-                let a = part::<V>(x.add(i), left);
-                if S == 1 {
-                    a.store(even.add(i));
-                } else {
-                    let b = match left > V::LANES {
-                        true => part::<V>(x.add(i + V::LANES), left - V::LANES),
-                        false => V::splat(0.0),
-                    };
-                    let (a, b) = a.deinterleave(b);
-                    a.store(even.add(i / 2));
-                    b.store(odd.add(i / 2));
+            // SAFETY: rows are where `CopyArgs` says; every load stays inside `width` floats, and the stores of whole
+            // vectors stay inside the room behind the last column.
+            unsafe {
+                while i < whole {
+                    let a = V::load(x.add(i));
+                    if S == 1 {
+                        a.store(even.add(i));
+                    } else {
+                        let (a, b) = a.deinterleave(V::load(x.add(i + V::LANES)));
+                        a.store(even.add(i / 2));
+                        b.store(odd.add(i / 2));
+                    }
+                    i += S * V::LANES;
                 }
-                i += S * V::LANES;
+                if tail > 0 {
+                    let a = part::<V>(x.add(i), tail);
+                    if S == 1 {
+                        a.store(even.add(i));
+                    } else {
+                        let b = match tail > V::LANES {
+                            true => V::load_part(x.add(i + V::LANES), tail - V::LANES),
+                            false => V::splat(0.0),
+                        };
+                        let (a, b) = a.deinterleave(b);
+                        a.store(even.add(i / 2));
+                        b.store(odd.add(i / 2));
+                    }
+                }
             }
+            x = x.wrapping_add(args.width);
+            [even, odd] = [even, odd].map(|to| to.wrapping_add(args.to_row));
         }
     }
 }

@@ -371,7 +371,7 @@ impl PackedDepthwise {
             residual,
             clamps,
             finish,
-            offsets: DepthwisePattern::all().map(|p| buffer.offsets(s, p)).collect(),
+            offsets: self.offsets(s, &buffer),
             buffer,
         };
         let (items, threads) = (s.batch * s.ic * job.buffer.strips, parallel.threads());
@@ -382,6 +382,20 @@ impl PackedDepthwise {
             parallel.for_each(parts, &|part| job.run_part(share(items, parts, part)));
         }
         Ok(())
+    }
+
+    /// Offsets of the kept taps in the order of the kernel, by pattern, for the patterns that no loop is made for.
+    fn offsets(&self, s: &ConvShape, buffer: &Buffer) -> [Vec<usize>; DepthwisePattern::COUNT] {
+        let ([kh, kw], histogram) = (s.kernel, self.weights.histogram());
+        let mut offsets = [const { vec![] }; DepthwisePattern::COUNT];
+        for pattern in DepthwisePattern::all() {
+            let id = pattern.id();
+            if histogram[id] > 0 && self.kernel.rows[id][s.stride[1] - 1].is_none() {
+                let taps = (0..kh * kw).filter(|tap| pattern.keeps(*tap));
+                offsets[id] = taps.map(|tap| buffer.offset(s, tap / kw, tap % kw)).collect();
+            }
+        }
+        offsets
     }
 }
 
@@ -429,17 +443,9 @@ impl Buffer {
         Ok(Buffer { phase, row, strip, strips: oh.div_ceil(strip), rows, to })
     }
 
-    /// Offsets of the kept taps, in the order of the kernel.
-    fn offsets(&self, s: &ConvShape, pattern: DepthwisePattern) -> Vec<usize> {
-        let [kh, kw] = s.kernel;
-        if pattern != DepthwisePattern::ALL_ONES && s.kernel != [3, 3] {
-            return vec![];
-        }
-        (0..kh * kw)
-            .filter(|tap| pattern.keeps(*tap))
-            .map(|tap| (tap / kw, tap % kw))
-            .map(|(ky, kx)| ky * self.row + kx % s.stride[1] * self.phase + kx / s.stride[1])
-            .collect()
+    /// Where tap `ky, kx` of the first output pixel stands.
+    fn offset(&self, s: &ConvShape, ky: usize, kx: usize) -> usize {
+        ky * self.row + kx % s.stride[1] * self.phase + kx / s.stride[1]
     }
 
     /// Floats of one strip.
@@ -458,7 +464,7 @@ struct Job<'a> {
     finish: Option<Finish>,
     buffer: Buffer,
     /// By pattern.
-    offsets: Vec<Vec<usize>>,
+    offsets: [Vec<usize>; DepthwisePattern::COUNT],
 }
 
 impl Job<'_> {
