@@ -297,11 +297,11 @@ unsafe fn part<V: Vector>(p: *const f32, left: usize) -> V {
 /// The entry points of a target: the loops with its instruction set enabled, and the choice of the number of rows.
 macro_rules! entries {
     ($vector:ty, $($feature:literal)?) => {
-        /// Up to [`MAX_ROWS`](super::MAX_ROWS) rows of a kernel whose size, stride and taps are constants.
+        /// Up to [`MAX_ROWS`](crate::depthwise::MAX_ROWS) rows of a kernel whose size, stride and taps are constants.
         ///
         /// # Safety
         /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for this kernel and stride.
-        pub(super) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
+        pub(in crate::depthwise) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
             $(#[target_feature(enable = $feature)])?
             unsafe fn rows<
                 const KH: usize,
@@ -332,7 +332,7 @@ macro_rules! entries {
         /// # Safety
         /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`].
         $(#[target_feature(enable = $feature)])?
-        pub(super) unsafe fn any(args: &RowsArgs) {
+        pub(in crate::depthwise) unsafe fn any(args: &RowsArgs) {
             // SAFETY: passed on from the caller.
             unsafe { body::any::<$vector>(args) }
         }
@@ -342,7 +342,7 @@ macro_rules! entries {
         /// # Safety
         /// The instruction set is there; `args` keeps the invariants of [`CopyArgs`].
         $(#[target_feature(enable = $feature)])?
-        pub(super) unsafe fn copy<const S: usize>(args: &CopyArgs) {
+        pub(in crate::depthwise) unsafe fn copy<const S: usize>(args: &CopyArgs) {
             // SAFETY: passed on from the caller.
             unsafe { body::copy::<$vector, S>(args) }
         }

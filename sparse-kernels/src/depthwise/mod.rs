@@ -9,8 +9,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod body;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
@@ -151,6 +157,24 @@ pub(crate) static KERNELS: &[DepthwiseKernel] = &[
     kernel!(5x5, 64, Avx2, "avx2", 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
     kernel!(any, 32, Avx2, "avx2", 8, Intrinsics, avx2),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(3x3, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(5x5, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(any, 64, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(3x3, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(5x5, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(any, 16, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(3x3, 32, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(5x5, 32, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(any, 16, Wasm, "wasm", 4, Intrinsics, wasm),
 ];
 
 /// Whether the kernels of this module compute a convolution of this shape.
