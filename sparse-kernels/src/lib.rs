@@ -29,7 +29,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod conv3x3;
 pub mod depthwise;
 pub mod epilogue;
 pub mod error;
@@ -39,6 +38,7 @@ pub mod parallel;
 pub mod pointwise;
 pub mod reference;
 mod scratch;
+pub mod spatial;
 pub mod table;
 pub mod target;
 
@@ -51,6 +51,7 @@ pub mod prelude {
     pub use crate::geometry::{ConvGeometry, ConvShape, Layout};
     pub use crate::parallel::{Parallel, Serial};
     pub use crate::pointwise::PackedPointwise;
+    pub use crate::spatial::PackedSpatial;
     pub use crate::table;
     pub use crate::target::{Isa, Target};
 }
