@@ -6,7 +6,8 @@
 //! offset, so two multiply-adds a cycle leave room for every load, also where loads cross cache lines. Single rows
 //! (`R == 1`) read the image as a memory operand of the multiply-add: 8 sums are enough to cover its latency.
 
-use super::{TileArgs, Vector};
+use super::TileArgs;
+use super::plan::CHUNK;
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -48,17 +49,14 @@ unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArg
             let (offsets, values, columns) = args.columns(group, R);
             (offsets, values, columns, args.weights.bias.as_ptr().add(group * R))
         };
+        args.prefetch(group, R);
         // SAFETY: as above.
         let mut sums: [[__m256; V]; R] =
             std::array::from_fn(|r| [unsafe { _mm256_broadcast_ss(&*bias.add(r)) }; V]);
         // SAFETY: offsets, values and bases are those of the group and the tile.
         unsafe { accumulate(&mut sums, &bases, offsets, values, columns) };
-        for (r, sums) in sums.iter().enumerate().take(args.weights.oc - group * R) {
-            for (vector, sum) in args.vectors.iter().zip(sums) {
-                // SAFETY: `group * R + r` is an output channel of the group.
-                unsafe { store(args, group * R + r, vector, *sum) };
-            }
-        }
+        // SAFETY: passed on from the caller.
+        unsafe { store(args, group, &sums) };
     }
 }
 
@@ -77,7 +75,7 @@ unsafe fn accumulate<const R: usize, const V: usize>(
     columns: usize,
 ) {
     #[cfg(not(miri))]
-    if R == 4 && V == 3 && columns > 0 {
+    if R == 4 && V == 3 {
         // SAFETY: passed on from the caller; the types are the same for these R and V.
         unsafe {
             let sums = &mut *std::ptr::from_mut(sums).cast::<[[__m256; 3]; 4]>();
@@ -101,11 +99,41 @@ unsafe fn accumulate<const R: usize, const V: usize>(
     }
 }
 
+/// One column of [`accumulate_4x3`], `$i` columns after the pointers.
+#[cfg(not(miri))]
+macro_rules! column {
+    ($i:literal) => {
+        concat!(
+            concat!("mov {offset:e}, dword ptr [{offsets} + 4*", $i, "]\n"),
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, "]\n"),
+            "vmovups {x0}, ymmword ptr [{b0} + 4*{offset}]\n",
+            "vmovups {x1}, ymmword ptr [{b1} + 4*{offset}]\n",
+            "vmovups {x2}, ymmword ptr [{b2} + 4*{offset}]\n",
+            "vfmadd231ps {s00}, {w}, {x0}\n",
+            "vfmadd231ps {s01}, {w}, {x1}\n",
+            "vfmadd231ps {s02}, {w}, {x2}\n",
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, " + 4]\n"),
+            "vfmadd231ps {s10}, {w}, {x0}\n",
+            "vfmadd231ps {s11}, {w}, {x1}\n",
+            "vfmadd231ps {s12}, {w}, {x2}\n",
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, " + 8]\n"),
+            "vfmadd231ps {s20}, {w}, {x0}\n",
+            "vfmadd231ps {s21}, {w}, {x1}\n",
+            "vfmadd231ps {s22}, {w}, {x2}\n",
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, " + 12]\n"),
+            "vfmadd231ps {s30}, {w}, {x0}\n",
+            "vfmadd231ps {s31}, {w}, {x1}\n",
+            "vfmadd231ps {s32}, {w}, {x2}",
+        )
+    };
+}
+
 /// The widest tile in assembly: it needs every register, and compilers spill some of them in the loop, which halves
-/// its speed.
+/// its speed. Four columns at a time (the taps of a pattern): with so few rounds, the end of the loop is often
+/// foreseen, and the next tile begins while this one ends.
 ///
 /// # Safety
-/// As [`accumulate`]; `columns` is not 0.
+/// As [`accumulate`].
 #[cfg(not(miri))]
 #[inline]
 #[target_feature(enable = "avx2,fma")]
@@ -120,34 +148,30 @@ unsafe fn accumulate_4x3(
     // SAFETY: reads what the caller vouches for and writes registers only.
     unsafe {
         std::arch::asm!(
+            "sub {left}, 4",
+            "jl 3f",
             "2:",
-            "mov {offset:e}, dword ptr [{offsets}]",
-            "vbroadcastss {w}, dword ptr [{values}]",
-            "vmovups {x0}, ymmword ptr [{b0} + 4*{offset}]",
-            "vmovups {x1}, ymmword ptr [{b1} + 4*{offset}]",
-            "vmovups {x2}, ymmword ptr [{b2} + 4*{offset}]",
-            "vfmadd231ps {s00}, {w}, {x0}",
-            "vfmadd231ps {s01}, {w}, {x1}",
-            "vfmadd231ps {s02}, {w}, {x2}",
-            "vbroadcastss {w}, dword ptr [{values} + 4]",
-            "vfmadd231ps {s10}, {w}, {x0}",
-            "vfmadd231ps {s11}, {w}, {x1}",
-            "vfmadd231ps {s12}, {w}, {x2}",
-            "vbroadcastss {w}, dword ptr [{values} + 8]",
-            "vfmadd231ps {s20}, {w}, {x0}",
-            "vfmadd231ps {s21}, {w}, {x1}",
-            "vfmadd231ps {s22}, {w}, {x2}",
-            "vbroadcastss {w}, dword ptr [{values} + 12]",
-            "vfmadd231ps {s30}, {w}, {x0}",
-            "vfmadd231ps {s31}, {w}, {x1}",
-            "vfmadd231ps {s32}, {w}, {x2}",
+            column!(0),
+            column!(1),
+            column!(2),
+            column!(3),
+            "add {offsets}, 16",
+            "add {values}, 64",
+            "sub {left}, 4",
+            "jge 2b",
+            "3:",
+            "add {left}, 4",
+            "jz 5f",
+            "4:",
+            column!(0),
             "add {offsets}, 4",
             "add {values}, 16",
-            "cmp {offsets}, {end}",
-            "jne 2b",
+            "dec {left}",
+            "jnz 4b",
+            "5:",
             b0 = in(reg) bases[0], b1 = in(reg) bases[1], b2 = in(reg) bases[2],
             offsets = inout(reg) offsets => _, values = inout(reg) values => _,
-            end = in(reg) offsets.add(columns), offset = out(reg) _,
+            left = inout(reg) columns => _, offset = out(reg) _,
             s00 = inout(ymm_reg) *s00, s01 = inout(ymm_reg) *s01, s02 = inout(ymm_reg) *s02,
             s10 = inout(ymm_reg) *s10, s11 = inout(ymm_reg) *s11, s12 = inout(ymm_reg) *s12,
             s20 = inout(ymm_reg) *s20, s21 = inout(ymm_reg) *s21, s22 = inout(ymm_reg) *s22,
@@ -158,32 +182,55 @@ unsafe fn accumulate_4x3(
     }
 }
 
-/// Epilogue and store of one vector of an output channel.
+/// Epilogue and store of a group.
 ///
 /// # Safety
-/// As [`tile`]; `channel` is an output channel of `args.groups`.
+/// As [`rows`]; `group` is one of `args.groups`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn store(args: &TileArgs, channel: usize, vector: &Vector, sum: __m256) {
+unsafe fn store<const R: usize, const V: usize>(args: &TileArgs, group: usize, sums: &[[__m256; V]; R]) {
     let clamps = &args.clamps;
-    if !vector.full {
-        let mut lanes = [0f32; LANES];
-        // SAFETY: `lanes` is a whole vector; passed on from the caller.
-        unsafe {
-            _mm256_storeu_ps(lanes.as_mut_ptr(), sum);
-            args.store_lanes(channel, vector, &lanes);
-        }
-        return;
-    }
     // max and min return their second operand if either is NaN: NaN stays.
     let clamp = |v, (lo, hi)| _mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), v));
-    let mut value = clamp(sum, clamps.before);
-    let at = channel * args.stride + vector.pixels[0];
-    // SAFETY: the vector is full: LANES pixels follow `at` (TileArgs).
-    unsafe {
-        if clamps.residual {
-            value = clamp(_mm256_add_ps(value, _mm256_loadu_ps(args.residual.add(at))), clamps.after);
+    let channels = group * R..args.weights.oc.min(group * R + R);
+    for (channel, sums) in channels.zip(sums) {
+        for (vector, sum) in args.vectors.iter().zip(sums) {
+            let at = channel * args.stride + vector.pixels[0];
+            // SAFETY: `channel` is an output channel of the group; LANES pixels follow the first of a full vector
+            // (TileArgs); `lanes` is a whole vector.
+            unsafe {
+                if !vector.full {
+                    let mut lanes = [0f32; LANES];
+                    _mm256_storeu_ps(lanes.as_mut_ptr(), *sum);
+                    args.store_lanes(channel, vector, &lanes);
+                } else if clamps.residual {
+                    let residual = _mm256_loadu_ps(args.residual.add(at));
+                    let value = _mm256_add_ps(clamp(*sum, clamps.before), residual);
+                    _mm256_storeu_ps(args.y.add(at), clamp(value, clamps.after));
+                } else {
+                    _mm256_storeu_ps(args.y.add(at), clamp(*sum, clamps.before));
+                }
+            }
         }
-        _mm256_storeu_ps(args.y.add(at), value);
+    }
+}
+
+/// Copies every other float.
+///
+/// # Safety
+/// AVX2 is there; `to` has `CHUNK * chunks` floats, `from` twice as many.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn evens(to: *mut f32, from: *const f32, chunks: usize) {
+    const { assert!(CHUNK == LANES) }
+    for i in 0..chunks {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let (a, b) =
+                (_mm256_loadu_ps(from.add(2 * i * LANES)), _mm256_loadu_ps(from.add((2 * i + 1) * LANES)));
+            // Even floats of the low halves of a and b, then of the high halves, in pairs.
+            let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+            let ordered = _mm256_permute4x64_pd::<0b11_01_10_00>(pairs);
+            _mm256_storeu_ps(to.add(i * LANES), _mm256_castpd_ps(ordered));
+        }
     }
 }

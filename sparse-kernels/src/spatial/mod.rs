@@ -51,7 +51,11 @@ pub struct SpatialKernel {
     vector: usize,
     /// Any number of vectors from 1 to the tile.
     tile: unsafe fn(&TileArgs),
+    evens: Evens,
 }
+
+/// Copies every other of `2 * CHUNK * chunks` floats: destination, source, `chunks`.
+type Evens = unsafe fn(*mut f32, *const f32, usize);
 
 impl SpatialKernel {
     /// Name, target and tile.
@@ -90,6 +94,7 @@ macro_rules! kernel {
                 $vector
             },
             tile: $module::tile::<$r, $pixels>,
+            evens: $module::evens,
         }
     };
 }
@@ -382,7 +387,8 @@ impl Job<'_> {
         scratch::with(plan.len, |buffer| {
             for band in bands {
                 let (n, rows) = (band / plan.bands, plan.rows(band % plan.bands));
-                plan.fill(buffer, &self.x[n * image_len..][..image_len], &self.weights.used, rows.clone());
+                let (image, used) = (&self.x[n * image_len..][..image_len], &self.weights.used);
+                plan.fill(buffer, image, used, rows.clone(), self.weights.kernel.evens);
                 let mut start = groups.start;
                 while start < groups.end {
                     let block = self.block(start..groups.end);
@@ -396,7 +402,7 @@ impl Job<'_> {
     /// As many of the first groups of `groups` as stay in cache, at least one.
     fn block(&self, groups: Range<usize>) -> Range<usize> {
         let (starts, r) = (&self.weights.starts, self.weights.kernel.format.r());
-        let columns = WEIGHT_BYTES / (4 * (r + 1));
+        let columns = WB.with(|w| *w) / (4 * (r + 1));
         let mut end = groups.start + 1;
         while end < groups.end && (starts[end + 1] - starts[groups.start]) as usize <= columns {
             end += 1;
@@ -466,6 +472,21 @@ impl TileArgs<'_> {
         }
     }
 
+    /// Asks for the cache lines that the sums of a group will be written to.
+    #[inline(always)]
+    fn prefetch(&self, group: usize, r: usize) {
+        for channel in group * r..self.weights.oc.min(group * r + r) {
+            for vector in self.vectors {
+                let at = self.y.wrapping_add(channel * self.stride).wrapping_add(vector.pixels[0]);
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: a prefetch is a hint: no address can make it fault.
+                unsafe {
+                    std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(at.cast());
+                }
+            }
+        }
+    }
+
     /// Epilogue and store of a vector that is not full, or on a target that has no better way: `lanes` are finished
     /// sums of `channel`.
     ///
@@ -498,3 +519,5 @@ fn clamp(v: f32, (lo, hi): (f32, f32)) -> f32 {
     let v = if v < lo { lo } else { v };
     if v > hi { hi } else { v }
 }
+
+thread_local! { static WB: usize = std::env::var("WB").map_or(WEIGHT_BYTES, |v| v.parse().unwrap()); }

@@ -1,15 +1,17 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
-use super::Vector;
+use super::{Evens, Vector};
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
 use std::ops::Range;
 
 /// Floats of the image buffer that a band should not exceed: half of a second-level cache of 512 KiB.
-const BAND_FLOATS: usize = 64 << 10;
+const BAND_FLOATS: usize = 32 << 10;
 /// Bands are not cut below this many output rows to make work for more threads.
 const MIN_ROWS: usize = 8;
+/// Floats that are copied at once.
+pub(super) const CHUNK: usize = 8;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
@@ -108,9 +110,13 @@ impl Plan {
             // An odd number of lines.
             Some((floats.div_ceil(LINE) | 1) * LINE)
         };
-        let len =
-            |rows_per_band: usize| plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + lanes);
-        let fits = |bands: usize| len(oh.div_ceil(bands)).is_some_and(|len| len <= BAND_FLOATS);
+        let len = |rows_per_band: usize| {
+            plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + lanes.max(CHUNK))
+        };
+        let fits = |bands: usize| {
+            len(oh.div_ceil(bands))
+                .is_some_and(|len| len <= std::env::var("BF").map_or(BAND_FLOATS, |v| v.parse().unwrap()))
+        };
         let mut bands = 1;
         while bands < oh && !fits(bands) {
             bands += 1;
@@ -195,57 +201,82 @@ impl Plan {
     }
 
     /// Copies what the output rows `band` need of `image` into `buffer`, padding included.
-    pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>) {
+    ///
+    /// The buffer is written from front to back, so that rows may be written in whole chunks: what goes too far is
+    /// written again.
+    pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
         let [ih, iw] = [self.rows.input, self.cols.input];
-        let subplanes = self.rows.phases.len() * self.cols.phases.len();
-        let (planes, tail) = buffer.split_at_mut(self.plane * used.len());
-        tail.fill(0.0);
-        for (plane, channel) in planes.chunks_exact_mut(self.plane).zip(used) {
-            let source = &image[*channel as usize * ih * iw..][..ih * iw];
-            let (phases, gap) = plane.split_at_mut(subplanes * self.subplane);
-            gap.fill(0.0);
-            for (subplane, phase) in phases.chunks_exact_mut(self.subplane).enumerate() {
-                let py = self.rows.phases[subplane / self.cols.phases.len()];
-                let px = self.cols.phases[subplane % self.cols.phases.len()];
-                let data = self.cols.data(px);
-                let data = data.start.min(self.pitch)..data.end.min(self.pitch);
-                // A shorter band leaves rows over at the end, which stand for its right padding.
-                for (q, row) in phase.chunks_exact_mut(self.pitch).enumerate() {
-                    let needed = q < band.len() + self.rows.reach;
-                    match self.rows.input(py, band.start + q).filter(|_| needed) {
-                        Some(iy) if !data.is_empty() => {
-                            row[..data.start].fill(0.0);
-                            row[data.end..].fill(0.0);
-                            let ix = data.start * self.cols.stride + px - self.cols.pad;
-                            copy(
-                                &mut row[data.clone()],
-                                &source[iy * iw + ix..(iy + 1) * iw],
-                                self.cols.stride,
-                            );
+        // Where the input stands in a row of each phase, and its first column there.
+        let data = |px: &usize| {
+            let data = self.cols.data(*px);
+            let first = (data.start * self.cols.stride + px).saturating_sub(self.cols.pad);
+            (data.start.min(self.pitch)..data.end.min(self.pitch), first)
+        };
+        let phases: Vec<(Range<usize>, usize)> = self.cols.phases.iter().map(data).collect();
+        for (position, channel) in used.iter().enumerate() {
+            let plane = &mut buffer[position * self.plane..];
+            let source = &image[*channel as usize * ih * iw..];
+            let mut at = 0;
+            for py in &self.rows.phases {
+                for (data, first) in &phases {
+                    let end = at + self.subplane;
+                    for q in 0..band.len() + self.rows.reach {
+                        match self.rows.input(*py, band.start + q) {
+                            Some(iy) if !data.is_empty() => {
+                                zero(plane, at..at + data.start);
+                                let row = at + data.start..at + data.end;
+                                copy(plane, row, &source[iy * iw + first..], self.cols.stride, evens);
+                                zero(plane, at + data.end..at + self.pitch);
+                            }
+                            _ => zero(plane, at..at + self.pitch),
                         }
-                        _ => row.fill(0.0),
+                        at += self.pitch;
                     }
+                    // A shorter band leaves rows over, which stand for the right padding of its last.
+                    zero(plane, at..end);
+                    at = end;
                 }
             }
+            zero(plane, at..self.plane);
         }
+        buffer[self.plane * used.len()..].fill(0.0);
     }
 }
 
-/// Copies every `stride`-th float of `source`, as many as `row` takes.
-fn copy(row: &mut [f32], source: &[f32], stride: usize) {
-    match stride {
-        1 => row.copy_from_slice(&source[..row.len()]),
-        2 => {
-            // Pairs, which the compiler turns into shuffles; the last may be alone.
-            let pairs = source.chunks_exact(2);
-            if let [last] = pairs.remainder()
-                && row.len() * 2 == source.len() + 1
+/// Zeros in `range` and, to the end of a chunk, behind it. Short ranges are the rule.
+#[inline(always)]
+fn zero(plane: &mut [f32], range: Range<usize>) {
+    for at in range.step_by(CHUNK) {
+        plane[at..at + CHUNK].fill(0.0);
+    }
+}
+
+/// Every `stride`-th float of `source` to `range` and, to the end of a chunk, anything behind it.
+#[inline(always)]
+fn copy(plane: &mut [f32], range: Range<usize>, source: &[f32], stride: usize, evens: Evens) {
+    let chunks = (range.len().div_ceil(CHUNK)).min(source.len() / (CHUNK * stride));
+    let done = match stride {
+        1 => {
+            for (to, from) in
+                plane[range.start..].chunks_exact_mut(CHUNK).zip(source.chunks_exact(CHUNK)).take(chunks)
             {
-                row[row.len() - 1] = *last;
+                to.copy_from_slice(from);
             }
-            row.iter_mut().zip(pairs).for_each(|(v, pair)| *v = pair[0]);
+            chunks
         }
-        _ => row.iter_mut().zip(source.iter().step_by(stride)).for_each(|(v, x)| *v = *x),
+        2 => {
+            assert!(plane.len() - range.start >= chunks * CHUNK);
+            // SAFETY: `source` has two chunks for each, by the choice of `chunks`, and `plane` one, as just checked;
+            // the plan was made for a kernel of the table, whose target was detected.
+            unsafe { evens(plane[range.start..].as_mut_ptr(), source.as_ptr(), chunks) };
+            chunks
+        }
+        _ => 0,
+    } * CHUNK;
+    // Other strides, and the end of the input tensor.
+    if done < range.len() {
+        let rest = source[done * stride..].iter().step_by(stride);
+        plane[range.start + done..range.end].iter_mut().zip(rest).for_each(|(v, x)| *v = *x);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
 use super::TileArgs;
+use super::plan::CHUNK;
 
 const LANES: usize = 8;
 
@@ -30,5 +31,16 @@ pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
                 unsafe { args.store_lanes(group * R + r, vector, sums) };
             }
         }
+    }
+}
+
+/// Copies every other float.
+///
+/// # Safety
+/// `to` has `CHUNK * chunks` floats, `from` twice as many.
+pub(super) unsafe fn evens(to: *mut f32, from: *const f32, chunks: usize) {
+    for i in 0..chunks * CHUNK {
+        // SAFETY: passed on from the caller.
+        unsafe { *to.add(i) = *from.add(2 * i) };
     }
 }
