@@ -215,22 +215,26 @@ unsafe fn store<const R: usize, const V: usize>(args: &TileArgs, group: usize, s
     }
 }
 
-/// Copies every other float.
+/// Copies every other float. The last vector is moved back to end with the row.
 ///
 /// # Safety
-/// AVX2 is there; `to` has `CHUNK * chunks` floats, `from` twice as many.
+/// AVX2 is there; `to` has `len` floats, at least `CHUNK`, and `from` twice as many.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn evens(to: *mut f32, from: *const f32, chunks: usize) {
+pub(super) unsafe fn evens(to: *mut f32, from: *const f32, len: usize) {
     const { assert!(CHUNK == LANES) }
-    for i in 0..chunks {
-        // SAFETY: passed on from the caller.
+    let mut at = 0;
+    loop {
+        // SAFETY: `at + LANES` is at most `len`.
         unsafe {
-            let (a, b) =
-                (_mm256_loadu_ps(from.add(2 * i * LANES)), _mm256_loadu_ps(from.add((2 * i + 1) * LANES)));
+            let (a, b) = (_mm256_loadu_ps(from.add(2 * at)), _mm256_loadu_ps(from.add(2 * at + LANES)));
             // Even floats of the low halves of a and b, then of the high halves, in pairs.
             let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
             let ordered = _mm256_permute4x64_pd::<0b11_01_10_00>(pairs);
-            _mm256_storeu_ps(to.add(i * LANES), _mm256_castpd_ps(ordered));
+            _mm256_storeu_ps(to.add(at), _mm256_castpd_ps(ordered));
         }
+        if at + LANES == len {
+            return;
+        }
+        at = (at + LANES).min(len - LANES);
     }
 }

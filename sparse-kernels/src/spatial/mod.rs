@@ -54,7 +54,7 @@ pub struct SpatialKernel {
     evens: Evens,
 }
 
-/// Copies every other of `2 * CHUNK * chunks` floats: destination, source, `chunks`.
+/// Copies every other float: to, from, number of floats written, at least [`plan::CHUNK`]; reads twice as many.
 type Evens = unsafe fn(*mut f32, *const f32, usize);
 
 impl SpatialKernel {

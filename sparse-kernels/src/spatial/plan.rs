@@ -44,15 +44,10 @@ impl Axis {
         Axis { stride, pad: s.pad_before[axis], input: s.input[axis], phases, taps, reach }
     }
 
-    /// The positions of `phase` that hold input, the rest is padding.
-    fn data(&self, phase: usize) -> Range<usize> {
-        let position = |padded: usize| padded.saturating_sub(phase).div_ceil(self.stride);
+    /// The positions that hold input, the rest is padding, if position 0 is padded coordinate `first`.
+    fn data(&self, first: usize) -> Range<usize> {
+        let position = |padded: usize| padded.saturating_sub(first).div_ceil(self.stride);
         position(self.pad)..position(self.pad + self.input)
-    }
-
-    /// Input coordinate of position `q` of `phase`, or `None` in the padding.
-    fn input(&self, phase: usize, q: usize) -> Option<usize> {
-        (q * self.stride + phase).checked_sub(self.pad).filter(|i| *i < self.input)
     }
 }
 
@@ -202,42 +197,44 @@ impl Plan {
 
     /// Copies what the output rows `band` need of `image` into `buffer`, padding included.
     ///
-    /// The buffer is written from front to back, so that rows may be written in whole chunks: what goes too far is
-    /// written again.
+    /// The buffer is written from front to back: zeros up to the next row of input, that row, and so on, so that zeros
+    /// can be written in whole chunks.
     pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
         let [ih, iw] = [self.rows.input, self.cols.input];
-        // Where the input stands in a row of each phase, and its first column there.
-        let data = |px: &usize| {
-            let data = self.cols.data(*px);
-            let first = (data.start * self.cols.stride + px).saturating_sub(self.cols.pad);
-            (data.start.min(self.pitch)..data.end.min(self.pitch), first)
+        let [sy, sx] = [self.rows.stride, self.cols.stride];
+        // Rows and columns of the buffer that hold input, and the first input row and column there.
+        let rows = |phase: &usize| {
+            let data = self.rows.data(band.start * sy + phase);
+            let data = data.start..data.end.min(band.len() + self.rows.reach);
+            let first = ((band.start + data.start) * sy + phase).saturating_sub(self.rows.pad);
+            (data, first)
         };
-        let phases: Vec<(Range<usize>, usize)> = self.cols.phases.iter().map(data).collect();
+        let cols = |phase: &usize| {
+            let data = self.cols.data(*phase);
+            let first = (data.start * sx + phase).saturating_sub(self.cols.pad);
+            (data.start..data.end.min(self.pitch), first)
+        };
+        let rows: Vec<(Range<usize>, usize)> = self.rows.phases.iter().map(rows).collect();
+        let cols: Vec<(Range<usize>, usize)> = self.cols.phases.iter().map(cols).collect();
         for (position, channel) in used.iter().enumerate() {
             let plane = &mut buffer[position * self.plane..];
             let source = &image[*channel as usize * ih * iw..];
-            let mut at = 0;
-            for py in &self.rows.phases {
-                for (data, first) in &phases {
-                    let end = at + self.subplane;
-                    for q in 0..band.len() + self.rows.reach {
-                        match self.rows.input(*py, band.start + q) {
-                            Some(iy) if !data.is_empty() => {
-                                zero(plane, at..at + data.start);
-                                let row = at + data.start..at + data.end;
-                                copy(plane, row, &source[iy * iw + first..], self.cols.stride, evens);
-                                zero(plane, at + data.end..at + self.pitch);
-                            }
-                            _ => zero(plane, at..at + self.pitch),
+            let (mut start, mut done) = (0, 0);
+            for (rows, iy) in &rows {
+                for (cols, ix) in &cols {
+                    if !cols.is_empty() {
+                        for (i, row) in rows.clone().enumerate() {
+                            let range =
+                                start + row * self.pitch + cols.start..start + row * self.pitch + cols.end;
+                            zero(plane, done..range.start);
+                            done = range.end;
+                            copy(&mut plane[range], &source[(iy + i * sy) * iw + ix..], sx, evens);
                         }
-                        at += self.pitch;
                     }
-                    // A shorter band leaves rows over, which stand for the right padding of its last.
-                    zero(plane, at..end);
-                    at = end;
+                    start += self.subplane;
                 }
             }
-            zero(plane, at..self.plane);
+            zero(plane, done..self.plane);
         }
         buffer[self.plane * used.len()..].fill(0.0);
     }
@@ -251,32 +248,23 @@ fn zero(plane: &mut [f32], range: Range<usize>) {
     }
 }
 
-/// Every `stride`-th float of `source` to `range` and, to the end of a chunk, anything behind it.
+/// Every `stride`-th float of `source`, as many as `row` has.
 #[inline(always)]
-fn copy(plane: &mut [f32], range: Range<usize>, source: &[f32], stride: usize, evens: Evens) {
-    let chunks = (range.len().div_ceil(CHUNK)).min(source.len() / (CHUNK * stride));
-    let done = match stride {
-        1 => {
-            for (to, from) in
-                plane[range.start..].chunks_exact_mut(CHUNK).zip(source.chunks_exact(CHUNK)).take(chunks)
-            {
-                to.copy_from_slice(from);
-            }
-            chunks
+fn copy(row: &mut [f32], source: &[f32], stride: usize, evens: Evens) {
+    let len = row.len();
+    if stride == 1 && len >= CHUNK {
+        // The last chunk is moved back to end with the row.
+        let source = &source[..len];
+        for (to, from) in row.chunks_exact_mut(CHUNK).zip(source.chunks_exact(CHUNK)) {
+            to.copy_from_slice(from);
         }
-        2 => {
-            assert!(plane.len() - range.start >= chunks * CHUNK);
-            // SAFETY: `source` has two chunks for each, by the choice of `chunks`, and `plane` one, as just checked;
-            // the plan was made for a kernel of the table, whose target was detected.
-            unsafe { evens(plane[range.start..].as_mut_ptr(), source.as_ptr(), chunks) };
-            chunks
-        }
-        _ => 0,
-    } * CHUNK;
-    // Other strides, and the end of the input tensor.
-    if done < range.len() {
-        let rest = source[done * stride..].iter().step_by(stride);
-        plane[range.start + done..range.end].iter_mut().zip(rest).for_each(|(v, x)| *v = *x);
+        row[len - CHUNK..].copy_from_slice(&source[len - CHUNK..]);
+    } else if stride == 2 && len >= CHUNK && source.len() >= 2 * len {
+        // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose target was
+        // detected.
+        unsafe { evens(row.as_mut_ptr(), source.as_ptr(), len) };
+    } else {
+        row.iter_mut().zip(source.iter().step_by(stride)).for_each(|(v, x)| *v = *x);
     }
 }
 

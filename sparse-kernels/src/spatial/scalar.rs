@@ -1,7 +1,6 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
 use super::TileArgs;
-use super::plan::CHUNK;
 
 const LANES: usize = 8;
 
@@ -37,9 +36,9 @@ pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
 /// Copies every other float.
 ///
 /// # Safety
-/// `to` has `CHUNK * chunks` floats, `from` twice as many.
-pub(super) unsafe fn evens(to: *mut f32, from: *const f32, chunks: usize) {
-    for i in 0..chunks * CHUNK {
+/// `to` has `len` floats, `from` twice as many.
+pub(super) unsafe fn evens(to: *mut f32, from: *const f32, len: usize) {
+    for i in 0..len {
         // SAFETY: passed on from the caller.
         unsafe { *to.add(i) = *from.add(2 * i) };
     }
