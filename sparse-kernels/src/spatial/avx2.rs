@@ -6,8 +6,8 @@
 //! offset, so two multiply-adds a cycle leave room for every load, also where loads cross cache lines. Single rows
 //! (`R == 1`) read the image as a memory operand of the multiply-add: 8 sums are enough to cover its latency.
 
-use super::TileArgs;
 use super::plan::CHUNK;
+use super::{TileArgs, Vector};
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -41,23 +41,53 @@ unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArg
     if V * LANES > TILE || args.vectors.len() != V {
         return; // not a tile of this kernel: keeps the compiler from making code for it
     }
-    let bases: [*const f32; V] =
-        std::array::from_fn(|v| args.image.as_ptr().wrapping_add(args.vectors[v].base));
+    let bases = std::array::from_fn(|v| args.image.as_ptr().wrapping_add(args.vectors[v].base as usize));
+    let pixels: [usize; V] = std::array::from_fn(|v| args.vectors[v].pixel as usize);
+    let full = args.vectors.iter().all(Vector::is_full) && !args.clamps.residual;
     for group in args.groups.clone() {
         // SAFETY: `group` is one of the tile's; `bias` has R floats for each.
         let (offsets, values, columns, bias) = unsafe {
             let (offsets, values, columns) = args.columns(group, R);
             (offsets, values, columns, args.weights.bias.as_ptr().add(group * R))
         };
-        args.prefetch(group, R);
+        let y = args.y.wrapping_add(group * R * args.stride);
+        for r in 0..R {
+            for pixel in pixels {
+                // The lines of the output arrive while the sums are computed.
+                let at = y.wrapping_add(r * args.stride + pixel);
+                // SAFETY: a prefetch is a hint: no address makes it fault.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+            }
+        }
         // SAFETY: as above.
         let mut sums: [[__m256; V]; R] =
             std::array::from_fn(|r| [unsafe { _mm256_broadcast_ss(&*bias.add(r)) }; V]);
         // SAFETY: offsets, values and bases are those of the group and the tile.
         unsafe { accumulate(&mut sums, &bases, offsets, values, columns) };
-        // SAFETY: passed on from the caller.
-        unsafe { store(args, group, &sums) };
+        if full && group * R + R <= args.weights.oc {
+            for r in 0..R {
+                for v in 0..V {
+                    // SAFETY: LANES output pixels of an output channel of the group follow (TileArgs).
+                    unsafe {
+                        let at = y.add(r * args.stride + pixels[v]);
+                        _mm256_storeu_ps(at, clamp(sums[r][v], args.clamps.before));
+                    }
+                }
+            }
+        } else {
+            // A copy, so that the sums themselves can stay in registers.
+            let sums = sums;
+            // SAFETY: passed on from the caller.
+            unsafe { store(args, group, &sums) };
+        }
     }
+}
+
+/// NaN stays: max and min return their second operand if either is NaN.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn clamp(v: __m256, (lo, hi): (f32, f32)) -> __m256 {
+    _mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), v))
 }
 
 /// Adds `columns` columns to the sums.
@@ -182,34 +212,33 @@ unsafe fn accumulate_4x3(
     }
 }
 
-/// Epilogue and store of a group.
+/// Epilogue and store of a group where anything is special: a residual, lanes or channels that are not there.
 ///
 /// # Safety
 /// As [`rows`]; `group` is one of `args.groups`.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn store<const R: usize, const V: usize>(args: &TileArgs, group: usize, sums: &[[__m256; V]; R]) {
     let clamps = &args.clamps;
-    // max and min return their second operand if either is NaN: NaN stays.
-    let clamp = |v, (lo, hi)| _mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), v));
     let channels = group * R..args.weights.oc.min(group * R + R);
     for (channel, sums) in channels.zip(sums) {
         for (vector, sum) in args.vectors.iter().zip(sums) {
-            let at = channel * args.stride + vector.pixels[0];
+            let at = channel * args.stride + vector.pixel as usize;
             // SAFETY: `channel` is an output channel of the group; LANES pixels follow the first of a full vector
             // (TileArgs); `lanes` is a whole vector.
             unsafe {
-                if !vector.full {
+                if !vector.is_full() {
                     let mut lanes = [0f32; LANES];
                     _mm256_storeu_ps(lanes.as_mut_ptr(), *sum);
                     args.store_lanes(channel, vector, &lanes);
-                } else if clamps.residual {
-                    let residual = _mm256_loadu_ps(args.residual.add(at));
-                    let value = _mm256_add_ps(clamp(*sum, clamps.before), residual);
-                    _mm256_storeu_ps(args.y.add(at), clamp(value, clamps.after));
-                } else {
-                    _mm256_storeu_ps(args.y.add(at), clamp(*sum, clamps.before));
+                    continue;
                 }
+                let mut value = clamp(*sum, clamps.before);
+                if clamps.residual {
+                    let residual = _mm256_loadu_ps(args.residual.add(at));
+                    value = clamp(_mm256_add_ps(value, residual), clamps.after);
+                }
+                _mm256_storeu_ps(args.y.add(at), value);
             }
         }
     }

@@ -167,36 +167,46 @@ impl Clone for PackedSpatial {
     }
 }
 
-/// Some output pixels, one per lane, and where they are.
+/// Some output pixels of a band, one per lane, and where they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vector {
     /// First float of the vector in the image buffer at offset 0.
-    base: usize,
-    /// Whether every lane is an output pixel, one after the other in a row.
-    full: bool,
-    /// Position in the output plane of every lane, [`Vector::NONE`] for lanes that are no output pixel. Only the
-    /// first is set if the vector is full.
-    pixels: [usize; MAX_LANES],
+    base: u32,
+    /// Position of the first lane in the output rows of the band. The others follow it if the vector is full.
+    pixel: u32,
+    /// Position in [`Band::lanes`] if not every lane is an output pixel, one after the other in a row;
+    /// [`Vector::FULL`] otherwise.
+    lanes: u32,
 }
 
 impl Vector {
-    /// A lane that is thrown away.
-    const NONE: usize = usize::MAX;
-    const EMPTY: Vector = Vector { base: 0, full: false, pixels: [Vector::NONE; MAX_LANES] };
+    const FULL: u32 = u32::MAX;
+
+    fn is_full(&self) -> bool {
+        self.lanes == Vector::FULL
+    }
 }
+
+/// Output position in the band of every lane, [`NONE`] for lanes that are no output pixel.
+type Lanes = [u32; MAX_LANES];
+
+/// A lane that is thrown away.
+const NONE: u32 = u32::MAX;
 
 /// One call of a kernel: a tile of output pixels, the output channels of `groups`.
 ///
 /// Invariants: for every vector and every offset, `image` has a whole vector of floats at `base + offset`; there are
-/// at least one and at most `tile / lanes` vectors; `offsets` has one entry per column of `weights`; `y`, and
-/// `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all pixels of the vectors and all
-/// output channels of `groups`, and nothing else writes there during the call.
+/// at least one and at most `tile / lanes` vectors, whose `lanes` are in `lanes`; `offsets` has one entry per column
+/// of `weights`; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all pixels of
+/// the vectors and all output channels of `groups`, and nothing else writes there during the call.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedSpatial,
     offsets: &'a [u32],
     image: &'a [f32],
     groups: Range<usize>,
     vectors: &'a [Vector],
+    lanes: &'a [Lanes],
+    /// First pixel of the band in output channel 0.
     y: *mut f32,
     residual: *const f32,
     /// Floats from one output channel to the next.
@@ -355,7 +365,8 @@ impl PackedSpatial {
             return Ok(plan.clone());
         }
         let lanes = self.kernel.vector;
-        let plan = Arc::new(Plan::new(geometry, &self.used, &self.columns, lanes, threads)?);
+        let tile = self.kernel.info.pixels / lanes;
+        let plan = Arc::new(Plan::new(geometry, &self.used, &self.columns, lanes, tile, threads)?);
         *latest = Some(plan.clone());
         Ok(plan)
     }
@@ -402,7 +413,7 @@ impl Job<'_> {
     /// As many of the first groups of `groups` as stay in cache, at least one.
     fn block(&self, groups: Range<usize>) -> Range<usize> {
         let (starts, r) = (&self.weights.starts, self.weights.kernel.format.r());
-        let columns = WB.with(|w| *w) / (4 * (r + 1));
+        let columns = WEIGHT_BYTES / (4 * (r + 1));
         let mut end = groups.start + 1;
         while end < groups.end && (starts[end + 1] - starts[groups.start]) as usize <= columns {
             end += 1;
@@ -415,27 +426,23 @@ impl Job<'_> {
         let (w, plan) = (self.weights, self.plan);
         let plane = self.geometry.output_pixels();
         let width = self.geometry.output()[1];
-        let first = n * w.oc * plane;
-        let vectors = plan.vectors(rows.len());
-        let tiles = vectors.div_ceil(w.kernel.info.pixels / w.kernel.vector);
-        let mut spots = [Vector::EMPTY; MAX_VECTORS];
-        for tile in 0..tiles {
-            let range = share(vectors, tiles, tile);
-            for (spot, vector) in spots.iter_mut().zip(range.clone()) {
-                plan.place(spot, vector, &rows);
-            }
-            let args = TileArgs {
-                weights: w,
-                offsets: &plan.offsets,
-                image,
-                groups: groups.clone(),
-                vectors: &spots[..range.len()],
-                // SAFETY: `ConvGeometry::check` has compared the lengths; image `n` is inside the tensor.
-                y: unsafe { self.y.get().add(first) },
-                residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
-                stride: plane,
-                clamps: self.clamps,
-            };
+        let first = n * w.oc * plane + rows.start * width;
+        let band = plan.band(rows.len());
+        let mut args = TileArgs {
+            weights: w,
+            offsets: &plan.offsets,
+            image,
+            groups: groups.clone(),
+            vectors: &[],
+            lanes: &band.lanes,
+            // SAFETY: `ConvGeometry::check` has compared the lengths; the first row of the band is inside the tensor.
+            y: unsafe { self.y.get().add(first) },
+            residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
+            stride: plane,
+            clamps: self.clamps,
+        };
+        for tile in &band.tiles {
+            args.vectors = &band.vectors[tile.clone()];
             // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
             // `args` keeps the invariants of `TileArgs`: `Plan::new` has made the buffer as long as the last vector
             // at the largest offset needs.
@@ -445,7 +452,7 @@ impl Job<'_> {
             let r = w.kernel.format.r();
             for channel in groups.start * r..(groups.end * r).min(w.oc) {
                 let at = first + channel * plane;
-                let range = at + rows.start * width..at + rows.end * width;
+                let range = at..at + rows.len() * width;
                 // SAFETY: the range is inside the tensor and belongs to this task alone (see `Shared`).
                 let row =
                     unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) };
@@ -472,35 +479,20 @@ impl TileArgs<'_> {
         }
     }
 
-    /// Asks for the cache lines that the sums of a group will be written to.
-    #[inline(always)]
-    fn prefetch(&self, group: usize, r: usize) {
-        for channel in group * r..self.weights.oc.min(group * r + r) {
-            for vector in self.vectors {
-                let at = self.y.wrapping_add(channel * self.stride).wrapping_add(vector.pixels[0]);
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: a prefetch is a hint: no address can make it fault.
-                unsafe {
-                    std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(at.cast());
-                }
-            }
-        }
-    }
-
-    /// Epilogue and store of a vector that is not full, or on a target that has no better way: `lanes` are finished
-    /// sums of `channel`.
+    /// Epilogue and store of some sums of `channel`, lane by lane: for vectors that are not full.
     ///
     /// # Safety
-    /// `channel` is an output channel of `groups`; `lanes` is not longer than a vector (invariant of `TileArgs`: `y`
-    /// and `residual` are valid at every pixel of a vector).
+    /// `channel` is an output channel of `groups`, `vector` one of `vectors`, `sums` not longer than it (invariant of
+    /// `TileArgs`: `y` and `residual` are valid at every pixel of a vector).
     #[inline]
-    unsafe fn store_lanes(&self, channel: usize, vector: &Vector, lanes: &[f32]) {
-        for (lane, v) in lanes.iter().enumerate() {
-            let pixel = if vector.full { vector.pixels[0] + lane } else { vector.pixels[lane] };
-            if pixel == Vector::NONE {
+    unsafe fn store_lanes(&self, channel: usize, vector: &Vector, sums: &[f32]) {
+        let lanes = self.lanes.get(vector.lanes as usize);
+        for (lane, v) in sums.iter().enumerate() {
+            let pixel = lanes.map_or(vector.pixel + lane as u32, |lanes| lanes[lane]);
+            if pixel == NONE {
                 continue;
             }
-            let at = channel * self.stride + pixel;
+            let at = channel * self.stride + pixel as usize;
             let mut v = clamp(*v, self.clamps.before);
             // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
             unsafe {
@@ -519,5 +511,3 @@ fn clamp(v: f32, (lo, hi): (f32, f32)) -> f32 {
     let v = if v < lo { lo } else { v };
     if v > hi { hi } else { v }
 }
-
-thread_local! { static WB: usize = std::env::var("WB").map_or(WEIGHT_BYTES, |v| v.parse().unwrap()); }

@@ -1,6 +1,6 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
-use super::{Evens, Vector};
+use super::{Evens, Lanes, MAX_LANES, NONE, Vector};
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
@@ -51,25 +51,101 @@ impl Axis {
     }
 }
 
+/// The output vectors of a band, as tiles of a kernel.
+#[derive(Debug)]
+pub(super) struct Band {
+    rows: usize,
+    pub vectors: Vec<Vector>,
+    /// Lanes of vectors that are not full.
+    pub lanes: Vec<Lanes>,
+    /// Vectors of every tile, as even as possible, because a tile of a single vector would have too few independent
+    /// sums to hide the latency of multiply-add.
+    pub tiles: Vec<Range<usize>>,
+}
+
+impl Band {
+    /// Covers `rows` rows of `width` outputs, whose inputs begin `pitch` floats apart, with vectors of `lanes` pixels.
+    fn new(rows: usize, width: usize, pitch: usize, lanes: usize, tile: usize) -> Band {
+        let run_on = ((rows.max(1) - 1) * pitch + width).div_ceil(lanes);
+        let per_row = width.div_ceil(lanes);
+        let mut band = Band { rows, vectors: vec![], lanes: vec![], tiles: vec![] };
+        if rows == 0 {
+            return band;
+        }
+        let layout = Layout { width, pitch, lanes, run_on: run_on < rows * per_row };
+        if layout.run_on {
+            (0..run_on).for_each(|i| band.push(i * lanes / pitch, i * lanes % pitch, layout));
+        } else {
+            // The last vector of a row is moved back to be full: it computes some pixels again.
+            let column = |i: usize| (i * lanes).min(width.saturating_sub(lanes));
+            for row in 0..rows {
+                (0..per_row).for_each(|i| band.push(row, column(i), layout));
+            }
+        }
+        let (vectors, tiles) = (band.vectors.len(), band.vectors.len().div_ceil(tile));
+        band.tiles = (0..tiles).map(|i| share(vectors, tiles, i)).collect();
+        band
+    }
+
+    /// Adds the vector that begins at `row` and `column`.
+    fn push(&mut self, mut row: usize, mut column: usize, layout: Layout) {
+        let Layout { width, pitch, lanes, run_on } = layout;
+        let full = column + lanes <= width;
+        self.vectors.push(Vector {
+            base: (row * pitch + column) as u32,
+            pixel: (row * width + column) as u32,
+            lanes: if full { Vector::FULL } else { self.lanes.len() as u32 },
+        });
+        if full {
+            return;
+        }
+        let mut pixels = [NONE; MAX_LANES];
+        for pixel in &mut pixels[..lanes] {
+            if column < width && row < self.rows {
+                *pixel = (row * width + column) as u32;
+            }
+            column += 1;
+            if run_on && column == pitch {
+                (row, column) = (row + 1, 0);
+            }
+        }
+        self.lanes.push(pixels);
+    }
+}
+
+/// What a vector needs to know of a band.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Outputs of a row.
+    width: usize,
+    /// Floats from the inputs of one row to the next.
+    pitch: usize,
+    /// Pixels of a vector.
+    lanes: usize,
+    /// Vectors run on from one row into the next.
+    run_on: bool,
+}
+
 /// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
 ///
-/// Invariants: for every vector that [`Plan::place`] makes, `base + offset + lanes` is at most `len`, for each of
-/// `offsets`; the pixels of a vector are inside the output rows of its band.
+/// Invariants: for every vector of the bands, `base + offset + lanes` is at most `len`, for each of `offsets`; the
+/// pixels of a vector are inside the output rows of its band.
 #[derive(Debug)]
 pub(super) struct Plan {
     geometry: ConvGeometry,
     threads: usize,
     rows: Axis,
     cols: Axis,
-    lanes: usize,
     /// Floats from one row to the next in a phase.
     pitch: usize,
     /// Floats of one phase.
     subplane: usize,
     /// Floats of one channel: its phases and a gap that spreads channels over the sets of a cache.
     plane: usize,
-    /// Vectors run on from one row into the next.
-    flat: bool,
+    /// Bands have at most so many rows...
+    full: Band,
+    /// ... or one less.
+    shorter: Band,
     /// Bands of output rows per image.
     pub bands: usize,
     /// Floats of the buffer.
@@ -79,7 +155,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Lays out the buffer for input channels `used`; `columns` are those of `PackedSpatial`.
+    /// Lays out the buffer for input channels `used`; `columns` are those of `PackedSpatial`; a kernel takes `tile`
+    /// vectors of `lanes` pixels.
     ///
     /// # Errors
     /// A band of a single row that has more than `u32::MAX` floats.
@@ -88,6 +165,7 @@ impl Plan {
         used: &[u32],
         columns: &[u32],
         lanes: usize,
+        tile: usize,
         threads: usize,
     ) -> Result<Plan, KernelError> {
         let [oh, ow] = geometry.output();
@@ -108,10 +186,7 @@ impl Plan {
         let len = |rows_per_band: usize| {
             plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + lanes.max(CHUNK))
         };
-        let fits = |bands: usize| {
-            len(oh.div_ceil(bands))
-                .is_some_and(|len| len <= std::env::var("BF").map_or(BAND_FLOATS, |v| v.parse().unwrap()))
-        };
+        let fits = |bands: usize| len(oh.div_ceil(bands)).is_some_and(|len| len <= BAND_FLOATS);
         let mut bands = 1;
         while bands < oh && !fits(bands) {
             bands += 1;
@@ -121,8 +196,9 @@ impl Plan {
             bands = bands.max(wanted.min(oh / MIN_ROWS)).next_multiple_of(threads).min(oh);
         }
         let rows_per_band = oh.div_ceil(bands);
-        let len = len(rows_per_band).filter(|len| u32::try_from(*len).is_ok());
-        let (Some(len), Some(plane)) = (len, plane(rows_per_band)) else {
+        let small = |floats: &usize| *floats < u32::MAX as usize;
+        let (len, plane) = (len(rows_per_band).filter(small), plane(rows_per_band).filter(small));
+        let (Some(len), Some(plane)) = (len, plane) else {
             return Err(KernelError::Geometry(format!(
                 "a row is too large to index in {:?}",
                 geometry.shape()
@@ -143,9 +219,9 @@ impl Plan {
             (column / window * plane + taps[column % window]) as u32
         };
         let offsets = columns.iter().map(offset).collect();
-        let (geometry, in_rows) = (*geometry, rows_per_band * ow.div_ceil(lanes));
-        let flat = ((rows_per_band - 1) * pitch + ow).div_ceil(lanes) < in_rows;
-        Ok(Plan { geometry, threads, rows, cols, lanes, pitch, subplane, plane, flat, bands, len, offsets })
+        let band = |rows| Band::new(rows, ow, pitch, lanes, tile);
+        let (full, shorter, geometry) = (band(rows_per_band), band(rows_per_band - 1), *geometry);
+        Ok(Plan { geometry, threads, rows, cols, pitch, subplane, plane, full, shorter, bands, len, offsets })
     }
 
     /// Whether this plan was made for these.
@@ -158,41 +234,9 @@ impl Plan {
         share(self.geometry.output()[0], self.bands, band)
     }
 
-    /// Vectors of a band of `rows` rows.
-    pub fn vectors(&self, rows: usize) -> usize {
-        let width = self.geometry.output()[1];
-        if self.flat {
-            ((rows - 1) * self.pitch + width).div_ceil(self.lanes)
-        } else {
-            rows * width.div_ceil(self.lanes)
-        }
-    }
-
-    /// Says where vector `index` of a band of output rows `band` reads and writes.
-    pub fn place(&self, vector: &mut Vector, index: usize, band: &Range<usize>) {
-        let width = self.geometry.output()[1];
-        let (mut row, mut column) = if self.flat {
-            (index * self.lanes / self.pitch, index * self.lanes % self.pitch)
-        } else {
-            let per_row = width.div_ceil(self.lanes);
-            // The last vector of a row is moved back to be full: it computes some pixels again.
-            let column = (index % per_row * self.lanes).min(width.saturating_sub(self.lanes));
-            (index / per_row, column)
-        };
-        vector.base = row * self.pitch + column;
-        vector.full = column + self.lanes <= width;
-        if vector.full {
-            vector.pixels[0] = (band.start + row) * width + column;
-            return;
-        }
-        for pixel in &mut vector.pixels[..self.lanes] {
-            let inside = column < width && row < band.len();
-            *pixel = if inside { (band.start + row) * width + column } else { Vector::NONE };
-            column += 1;
-            if self.flat && column == self.pitch {
-                (row, column) = (row + 1, 0);
-            }
-        }
+    /// The vectors of a band of so many output rows.
+    pub fn band(&self, rows: usize) -> &Band {
+        if rows == self.full.rows { &self.full } else { &self.shorter }
     }
 
     /// Copies what the output rows `band` need of `image` into `buffer`, padding included.
@@ -276,12 +320,12 @@ mod tests {
     fn plan(shape: ConvShape, lanes: usize) -> Plan {
         let columns: Vec<u32> = (0..(shape.ic * shape.kernel[0] * shape.kernel[1]) as u32).collect();
         let used: Vec<u32> = (0..shape.ic as u32).collect();
-        Plan::new(&ConvGeometry::new(shape).unwrap(), &used, &columns, lanes, 1).unwrap()
+        Plan::new(&ConvGeometry::new(shape).unwrap(), &used, &columns, lanes, 3, 1).unwrap()
     }
 
     #[test]
     fn small_maps_fill_their_vectors() {
-        let vectors = |hw, lanes| plan(ConvShape::square(4, 4, hw, 3, 1, 1), lanes).vectors(hw);
+        let vectors = |hw, lanes| plan(ConvShape::square(4, 4, hw, 3, 1, 1), lanes).full.vectors.len();
         assert_eq!([7, 8, 14, 28, 56].map(|hw| vectors(hw, 8)), [7, 8, 27, 102, 392]);
         assert_eq!([7, 8, 14, 28, 56].map(|hw| vectors(hw, 4)), [14, 16, 53, 196, 784]);
     }
@@ -293,6 +337,15 @@ mod tests {
     }
 
     #[test]
+    fn tiles_are_even() {
+        let tiles = |hw| {
+            let plan = plan(ConvShape::square(4, 4, hw, 3, 1, 1), 8);
+            plan.full.tiles.iter().map(|t| t.len()).collect::<Vec<_>>()
+        };
+        assert_eq!((tiles(7), tiles(8)), (vec![3, 2, 2], vec![3, 3, 2]));
+    }
+
+    #[test]
     fn every_offset_stays_inside_and_every_pixel_is_computed() {
         for (hw, kernel, stride, pad) in
             [(1, 3, 1, 1), (5, 5, 3, 4), (9, 2, 2, 0), (13, 3, 2, 1), (6, 1, 3, 2)]
@@ -300,23 +353,25 @@ mod tests {
             for lanes in [4, 8, 16] {
                 let plan = plan(ConvShape::square(2, 2, hw, kernel, stride, pad), lanes);
                 let [oh, ow] = plan.geometry.output();
+                let last = *plan.offsets.iter().max().unwrap() as usize;
                 let mut seen = vec![false; oh * ow];
-                for band in 0..plan.bands {
-                    let rows = plan.rows(band);
-                    let mut vector = Vector::EMPTY;
-                    for index in 0..plan.vectors(rows.len()) {
-                        plan.place(&mut vector, index, &rows);
-                        let last = plan.offsets.iter().max().unwrap();
-                        assert!(vector.base + *last as usize + lanes <= plan.len);
+                for rows in (0..plan.bands).map(|band| plan.rows(band)) {
+                    let band = plan.band(rows.len());
+                    assert_eq!(band.rows, rows.len());
+                    for vector in &band.vectors {
+                        assert!(vector.base as usize + last + lanes <= plan.len);
                         for lane in 0..lanes {
-                            let pixel =
-                                if vector.full { vector.pixels[0] + lane } else { vector.pixels[lane] };
-                            if pixel != Vector::NONE {
-                                assert!(rows.contains(&(pixel / ow)));
-                                seen[pixel] = true;
+                            let pixel = match band.lanes.get(vector.lanes as usize) {
+                                Some(lanes) => lanes[lane],
+                                None => vector.pixel + lane as u32,
+                            };
+                            if pixel != NONE {
+                                assert!((pixel as usize) < rows.len() * ow);
+                                seen[rows.start * ow + pixel as usize] = true;
                             }
                         }
                     }
+                    assert_eq!(band.tiles.iter().map(|t| t.len()).sum::<usize>(), band.vectors.len());
                 }
                 assert!(seen.iter().all(|s| *s), "{hw} {kernel} {stride} {pad} {lanes}");
             }
