@@ -6,8 +6,8 @@
 //! offset, so two multiply-adds a cycle leave room for every load, also where loads cross cache lines. Single rows
 //! (`R == 1`) read the image as a memory operand of the multiply-add: 8 sums are enough to cover its latency.
 
+use super::TileArgs;
 use super::plan::CHUNK;
-use super::{TileArgs, Vector};
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -43,7 +43,7 @@ unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArg
     }
     let bases = std::array::from_fn(|v| args.image.as_ptr().wrapping_add(args.vectors[v].base as usize));
     let pixels: [usize; V] = std::array::from_fn(|v| args.vectors[v].pixel as usize);
-    let full = args.vectors.iter().all(Vector::is_full) && !args.clamps.residual;
+    let (room, plain) = args.room(LANES);
     for group in args.groups.clone() {
         // SAFETY: `group` is one of the tile's; `bias` has R floats for each.
         let (offsets, values, columns, bias) = unsafe {
@@ -55,8 +55,7 @@ unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArg
             for pixel in pixels {
                 // The lines of the output arrive while the sums are computed.
                 let at = y.wrapping_add(r * args.stride + pixel);
-                // SAFETY: a prefetch is a hint: no address makes it fault.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+                _mm_prefetch::<_MM_HINT_T0>(at.cast());
             }
         }
         // SAFETY: as above.
@@ -64,21 +63,34 @@ unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArg
             std::array::from_fn(|r| [unsafe { _mm256_broadcast_ss(&*bias.add(r)) }; V]);
         // SAFETY: offsets, values and bases are those of the group and the tile.
         unsafe { accumulate(&mut sums, &bases, offsets, values, columns) };
-        if full && group * R + R <= args.weights.oc {
-            for r in 0..R {
-                for v in 0..V {
-                    // SAFETY: LANES output pixels of an output channel of the group follow (TileArgs).
-                    unsafe {
-                        let at = y.add(r * args.stride + pixels[v]);
-                        _mm256_storeu_ps(at, clamp(sums[r][v], args.clamps.before));
-                    }
-                }
-            }
-        } else {
+        if !room || group * R + R > args.weights.oc {
             // A copy, so that the sums themselves can stay in registers.
             let sums = sums;
             // SAFETY: passed on from the caller.
-            unsafe { store(args, group, &sums) };
+            unsafe { store_pixels(args, group, &sums) };
+            continue;
+        }
+        if !plain {
+            for v in 0..V {
+                let order = args.orders[args.vectors[v].order as usize].as_ptr();
+                // SAFETY: an order has at least LANES entries.
+                let order = unsafe { _mm256_loadu_si256(order.cast()) };
+                sums.iter_mut().for_each(|sums| sums[v] = _mm256_permutevar8x32_ps(sums[v], order));
+            }
+        }
+        for r in 0..R {
+            for v in 0..V {
+                let at = r * args.stride + pixels[v];
+                // SAFETY: there is room for a whole vector in each of the R output channels of the group (TileArgs).
+                unsafe {
+                    let mut value = clamp(sums[r][v], args.clamps.before);
+                    if args.clamps.residual {
+                        let residual = args.residual.add(group * R * args.stride + at);
+                        value = clamp(_mm256_add_ps(value, _mm256_loadu_ps(residual)), args.clamps.after);
+                    }
+                    _mm256_storeu_ps(y.add(at), value);
+                }
+            }
         }
     }
 }
@@ -212,33 +224,25 @@ unsafe fn accumulate_4x3(
     }
 }
 
-/// Epilogue and store of a group where anything is special: a residual, lanes or channels that are not there.
+/// Epilogue and store of a group, pixel by pixel.
 ///
 /// # Safety
 /// As [`rows`]; `group` is one of `args.groups`.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn store<const R: usize, const V: usize>(args: &TileArgs, group: usize, sums: &[[__m256; V]; R]) {
-    let clamps = &args.clamps;
+unsafe fn store_pixels<const R: usize, const V: usize>(
+    args: &TileArgs,
+    group: usize,
+    sums: &[[__m256; V]; R],
+) {
     let channels = group * R..args.weights.oc.min(group * R + R);
     for (channel, sums) in channels.zip(sums) {
         for (vector, sum) in args.vectors.iter().zip(sums) {
-            let at = channel * args.stride + vector.pixel as usize;
-            // SAFETY: `channel` is an output channel of the group; LANES pixels follow the first of a full vector
-            // (TileArgs); `lanes` is a whole vector.
+            let mut lanes = [0f32; LANES];
+            // SAFETY: `channel` is an output channel of the group; `lanes` is a whole vector.
             unsafe {
-                if !vector.is_full() {
-                    let mut lanes = [0f32; LANES];
-                    _mm256_storeu_ps(lanes.as_mut_ptr(), *sum);
-                    args.store_lanes(channel, vector, &lanes);
-                    continue;
-                }
-                let mut value = clamp(*sum, clamps.before);
-                if clamps.residual {
-                    let residual = _mm256_loadu_ps(args.residual.add(at));
-                    value = clamp(_mm256_add_ps(value, residual), clamps.after);
-                }
-                _mm256_storeu_ps(args.y.add(at), value);
+                _mm256_storeu_ps(lanes.as_mut_ptr(), *sum);
+                args.store_pixels(channel, vector, &lanes);
             }
         }
     }

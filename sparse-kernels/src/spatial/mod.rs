@@ -167,45 +167,40 @@ impl Clone for PackedSpatial {
     }
 }
 
-/// Some output pixels of a band, one per lane, and where they are.
+/// Some output pixels of a band and where they are: lanes in an order of their own, but without gaps in the output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vector {
     /// First float of the vector in the image buffer at offset 0.
     base: u32,
-    /// Position of the first lane in the output rows of the band. The others follow it if the vector is full.
+    /// Position of the first pixel in the output rows of the band; the others follow it.
     pixel: u32,
-    /// Position in [`Band::lanes`] if not every lane is an output pixel, one after the other in a row;
-    /// [`Vector::FULL`] otherwise.
-    lanes: u32,
+    /// How many pixels there are: the number of lanes, but for those that lie between two rows.
+    count: u32,
+    /// Position in [`Band::orders`] of the lanes of these pixels.
+    order: u32,
 }
 
-impl Vector {
-    const FULL: u32 = u32::MAX;
-
-    fn is_full(&self) -> bool {
-        self.lanes == Vector::FULL
-    }
-}
-
-/// Output position in the band of every lane, [`NONE`] for lanes that are no output pixel.
-type Lanes = [u32; MAX_LANES];
-
-/// A lane that is thrown away.
-const NONE: u32 = u32::MAX;
+/// The lane of every pixel of a vector; some lane for those beyond its `count`.
+type Order = [u32; MAX_LANES];
 
 /// One call of a kernel: a tile of output pixels, the output channels of `groups`.
 ///
 /// Invariants: for every vector and every offset, `image` has a whole vector of floats at `base + offset`; there are
-/// at least one and at most `tile / lanes` vectors, whose `lanes` are in `lanes`; `offsets` has one entry per column
-/// of `weights`; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all pixels of
-/// the vectors and all output channels of `groups`, and nothing else writes there during the call.
+/// at least one and at most `tile / lanes` vectors, in rising order of their pixels, whose `order` is in `orders`;
+/// every lane of an order is one of a vector; `offsets` has one entry per column
+/// of `weights`; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below
+/// `pixels` and all output channels of `groups`, and nothing else writes there during the call. Tiles are called in
+/// rising order, and the next vector begins where the pixels of this end: a kernel may write a whole vector if
+/// `pixels` leaves room for it, what is too much will be written again.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedSpatial,
     offsets: &'a [u32],
     image: &'a [f32],
     groups: Range<usize>,
     vectors: &'a [Vector],
-    lanes: &'a [Lanes],
+    orders: &'a [Order],
+    /// Output pixels of the band.
+    pixels: usize,
     /// First pixel of the band in output channel 0.
     y: *mut f32,
     residual: *const f32,
@@ -434,7 +429,8 @@ impl Job<'_> {
             image,
             groups: groups.clone(),
             vectors: &[],
-            lanes: &band.lanes,
+            orders: &band.orders,
+            pixels: rows.len() * width,
             // SAFETY: `ConvGeometry::check` has compared the lengths; the first row of the band is inside the tensor.
             y: unsafe { self.y.get().add(first) },
             residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
@@ -479,27 +475,30 @@ impl TileArgs<'_> {
         }
     }
 
-    /// Epilogue and store of some sums of `channel`, lane by lane: for vectors that are not full.
+    /// Whether every vector of the tile can be written whole, and whether its lanes are in order.
+    #[inline(always)]
+    fn room(&self, lanes: usize) -> (bool, bool) {
+        let last = self.vectors.last().map_or(0, |v| v.pixel as usize);
+        (last + lanes <= self.pixels, self.vectors.iter().all(|v| v.order == 0))
+    }
+
+    /// Epilogue and store of the `sums` of a vector, pixel by pixel: where there is no room to write it whole.
     ///
     /// # Safety
-    /// `channel` is an output channel of `groups`, `vector` one of `vectors`, `sums` not longer than it (invariant of
-    /// `TileArgs`: `y` and `residual` are valid at every pixel of a vector).
+    /// `channel` is an output channel of `groups`, `vector` one of `vectors`, and `sums` has a lane for each of its
+    /// order (invariant of `TileArgs`: `y` and `residual` are valid at every pixel of a vector).
     #[inline]
-    unsafe fn store_lanes(&self, channel: usize, vector: &Vector, sums: &[f32]) {
-        let lanes = self.lanes.get(vector.lanes as usize);
-        for (lane, v) in sums.iter().enumerate() {
-            let pixel = lanes.map_or(vector.pixel + lane as u32, |lanes| lanes[lane]);
-            if pixel == NONE {
-                continue;
-            }
-            let at = channel * self.stride + pixel as usize;
-            let mut v = clamp(*v, self.clamps.before);
+    unsafe fn store_pixels(&self, channel: usize, vector: &Vector, sums: &[f32]) {
+        let order = &self.orders[vector.order as usize][..vector.count as usize];
+        let at = channel * self.stride + vector.pixel as usize;
+        for (i, lane) in order.iter().enumerate() {
+            let mut v = clamp(sums[*lane as usize], self.clamps.before);
             // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
             unsafe {
                 if self.clamps.residual {
-                    v = clamp(v + *self.residual.add(at), self.clamps.after);
+                    v = clamp(v + *self.residual.add(at + i), self.clamps.after);
                 }
-                *self.y.add(at) = v;
+                *self.y.add(at + i) = v;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
-use super::{Evens, Lanes, MAX_LANES, NONE, Vector};
+use super::{Evens, MAX_LANES, Order, Vector};
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
@@ -51,13 +51,24 @@ impl Axis {
     }
 }
 
+/// Lanes in order.
+const PLAIN: Order = {
+    let mut order = [0; MAX_LANES];
+    let mut lane = 0;
+    while lane < MAX_LANES {
+        order[lane] = lane as u32;
+        lane += 1;
+    }
+    order
+};
+
 /// The output vectors of a band, as tiles of a kernel.
 #[derive(Debug)]
 pub(super) struct Band {
     rows: usize,
     pub vectors: Vec<Vector>,
-    /// Lanes of vectors that are not full.
-    pub lanes: Vec<Lanes>,
+    /// Every order of lanes that a vector has, the plain one first.
+    pub orders: Vec<Order>,
     /// Vectors of every tile, as even as possible, because a tile of a single vector would have too few independent
     /// sums to hide the latency of multiply-add.
     pub tiles: Vec<Range<usize>>,
@@ -68,7 +79,7 @@ impl Band {
     fn new(rows: usize, width: usize, pitch: usize, lanes: usize, tile: usize) -> Band {
         let run_on = ((rows.max(1) - 1) * pitch + width).div_ceil(lanes);
         let per_row = width.div_ceil(lanes);
-        let mut band = Band { rows, vectors: vec![], lanes: vec![], tiles: vec![] };
+        let mut band = Band { rows, vectors: vec![], orders: vec![PLAIN], tiles: vec![] };
         if rows == 0 {
             return band;
         }
@@ -88,28 +99,36 @@ impl Band {
     }
 
     /// Adds the vector that begins at `row` and `column`.
-    fn push(&mut self, mut row: usize, mut column: usize, layout: Layout) {
+    fn push(&mut self, row: usize, column: usize, layout: Layout) {
         let Layout { width, pitch, lanes, run_on } = layout;
-        let full = column + lanes <= width;
+        // The lane's column, rows being `pitch` apart; a lane between two rows is no pixel.
+        let inside = |lane: &usize| {
+            let position = column + lane;
+            let (row, column) =
+                if run_on { (row + position / pitch, position % pitch) } else { (row, position) };
+            row < self.rows && column < width
+        };
+        // Lanes beyond the last pixel write what will be written again: any lane will do.
+        let mut order = PLAIN;
+        let pixels = (0..lanes).filter(inside);
+        let count = order.iter_mut().zip(pixels).map(|(order, lane)| *order = lane as u32).count();
+        order[count..lanes].fill(0);
+        if count == lanes || (0..count).all(|i| order[i] == i as u32) {
+            order = PLAIN;
+        }
+        // The first lane may lie between two rows: the first pixel is then that of the next row.
+        let pixel = row * width + column.min(width);
+        let known = self.orders.iter().position(|known| *known == order);
+        let order = known.unwrap_or_else(|| {
+            self.orders.push(order);
+            self.orders.len() - 1
+        });
         self.vectors.push(Vector {
             base: (row * pitch + column) as u32,
-            pixel: (row * width + column) as u32,
-            lanes: if full { Vector::FULL } else { self.lanes.len() as u32 },
+            pixel: pixel as u32,
+            count: count as u32,
+            order: order as u32,
         });
-        if full {
-            return;
-        }
-        let mut pixels = [NONE; MAX_LANES];
-        for pixel in &mut pixels[..lanes] {
-            if column < width && row < self.rows {
-                *pixel = (row * width + column) as u32;
-            }
-            column += 1;
-            if run_on && column == pitch {
-                (row, column) = (row + 1, 0);
-            }
-        }
-        self.lanes.push(pixels);
     }
 }
 
@@ -360,17 +379,16 @@ mod tests {
                     assert_eq!(band.rows, rows.len());
                     for vector in &band.vectors {
                         assert!(vector.base as usize + last + lanes <= plan.len);
-                        for lane in 0..lanes {
-                            let pixel = match band.lanes.get(vector.lanes as usize) {
-                                Some(lanes) => lanes[lane],
-                                None => vector.pixel + lane as u32,
-                            };
-                            if pixel != NONE {
-                                assert!((pixel as usize) < rows.len() * ow);
-                                seen[rows.start * ow + pixel as usize] = true;
-                            }
+                        for pixel in vector.pixel..vector.pixel + vector.count {
+                            assert!((pixel as usize) < rows.len() * ow);
+                            seen[rows.start * ow + pixel as usize] = true;
                         }
+                        let order = &band.orders[vector.order as usize];
+                        assert!(order[..lanes].iter().all(|lane| (*lane as usize) < lanes));
                     }
+                    // What a vector writes too much, the next writes again.
+                    let next = |pair: &[Vector]| pair[0].pixel + pair[0].count >= pair[1].pixel;
+                    assert!(band.vectors.windows(2).all(next));
                     assert_eq!(band.tiles.iter().map(|t| t.len()).sum::<usize>(), band.vectors.len());
                 }
                 assert!(seen.iter().all(|s| *s), "{hw} {kernel} {stride} {pad} {lanes}");

@@ -27,7 +27,7 @@ pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
             }
             for (r, sums) in sums.iter().enumerate().take(w.oc - group * R) {
                 // SAFETY: `group * R + r` is an output channel of the group.
-                unsafe { args.store_lanes(group * R + r, vector, sums) };
+                unsafe { args.store_pixels(group * R + r, vector, sums) };
             }
         }
     }
