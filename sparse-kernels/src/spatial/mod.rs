@@ -30,7 +30,7 @@ use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{Parallel, share};
 use crate::scratch;
 use crate::table::KernelInfo;
-use plan::Plan;
+use plan::{Plan, Work};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -360,8 +360,13 @@ impl PackedSpatial {
             return Ok(plan.clone());
         }
         let lanes = self.kernel.vector;
-        let tile = self.kernel.info.pixels / lanes;
-        let plan = Arc::new(Plan::new(geometry, &self.used, &self.columns, lanes, tile, threads)?);
+        let work = Work {
+            columns: &self.columns,
+            r: self.kernel.format.r(),
+            lanes,
+            tile: self.kernel.info.pixels / lanes,
+        };
+        let plan = Arc::new(Plan::new(geometry, &self.used, work, threads)?);
         *latest = Some(plan.clone());
         Ok(plan)
     }

@@ -77,25 +77,31 @@ pub(super) struct Band {
 impl Band {
     /// Covers `rows` rows of `width` outputs, whose inputs begin `pitch` floats apart, with vectors of `lanes` pixels.
     fn new(rows: usize, width: usize, pitch: usize, lanes: usize, tile: usize) -> Band {
-        let run_on = ((rows.max(1) - 1) * pitch + width).div_ceil(lanes);
-        let per_row = width.div_ceil(lanes);
+        let (count, run_on) = Band::count(rows, width, pitch, lanes);
+        let layout = Layout { width, pitch, lanes, run_on };
         let mut band = Band { rows, vectors: vec![], orders: vec![PLAIN], tiles: vec![] };
-        if rows == 0 {
-            return band;
-        }
-        let layout = Layout { width, pitch, lanes, run_on: run_on < rows * per_row };
         if layout.run_on {
-            (0..run_on).for_each(|i| band.push(i * lanes / pitch, i * lanes % pitch, layout));
+            (0..count).for_each(|i| band.push(i * lanes / pitch, i * lanes % pitch, layout));
         } else {
             // The last vector of a row is moved back to be full: it computes some pixels again.
             let column = |i: usize| (i * lanes).min(width.saturating_sub(lanes));
             for row in 0..rows {
-                (0..per_row).for_each(|i| band.push(row, column(i), layout));
+                (0..count / rows).for_each(|i| band.push(row, column(i), layout));
             }
         }
         let (vectors, tiles) = (band.vectors.len(), band.vectors.len().div_ceil(tile));
         band.tiles = (0..tiles).map(|i| share(vectors, tiles, i)).collect();
         band
+    }
+
+    /// How many vectors `rows` rows need, and whether these run on from one row into the next.
+    fn count(rows: usize, width: usize, pitch: usize, lanes: usize) -> (usize, bool) {
+        if rows == 0 {
+            return (0, false);
+        }
+        let in_rows = rows * width.div_ceil(lanes);
+        let run_on = ((rows - 1) * pitch + width).div_ceil(lanes);
+        (run_on.min(in_rows), run_on < in_rows)
     }
 
     /// Adds the vector that begins at `row` and `column`.
@@ -145,6 +151,19 @@ struct Layout {
     run_on: bool,
 }
 
+/// What a kernel does with the buffer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work<'a> {
+    /// The columns of all groups, as in `PackedSpatial`.
+    pub columns: &'a [u32],
+    /// Output channels of a group.
+    pub r: usize,
+    /// Pixels of a vector.
+    pub lanes: usize,
+    /// Vectors of a tile.
+    pub tile: usize,
+}
+
 /// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
 ///
 /// Invariants: for every vector of the bands, `base + offset + lanes` is at most `len`, for each of `offsets`; the
@@ -174,17 +193,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Lays out the buffer for input channels `used`; `columns` are those of `PackedSpatial`; a kernel takes `tile`
-    /// vectors of `lanes` pixels.
+    /// Lays out the buffer for the input channels `used`.
     ///
     /// # Errors
     /// A band of a single row that has more than `u32::MAX` floats.
     pub fn new(
         geometry: &ConvGeometry,
         used: &[u32],
-        columns: &[u32],
-        lanes: usize,
-        tile: usize,
+        work: Work,
         threads: usize,
     ) -> Result<Plan, KernelError> {
         let [oh, ow] = geometry.output();
@@ -203,13 +219,21 @@ impl Plan {
             Some((floats.div_ceil(LINE) | 1) * LINE)
         };
         let len = |rows_per_band: usize| {
-            plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + lanes.max(CHUNK))
+            plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + work.lanes.max(CHUNK))
         };
-        let fits = |bands: usize| len(oh.div_ceil(bands)).is_some_and(|len| len <= BAND_FLOATS);
-        let mut bands = 1;
-        while bands < oh && !fits(bands) {
-            bands += 1;
-        }
+        let fits = |bands: &usize| len(oh.div_ceil(*bands)).is_some_and(|len| len <= 2 * BAND_FLOATS);
+        // In cycles, roughly; what counts is how many vectors there are, and how many rows are copied twice.
+        let cost = |bands: &usize| {
+            let band = oh.div_ceil(*bands);
+            let vectors = Band::count(band, ow, pitch, work.lanes).0;
+            let short = oh - (band - 1) * bands;
+            let vectors = vectors * short + Band::count(band - 1, ow, pitch, work.lanes).0 * (bands - short);
+            let slow = if len(band).is_some_and(|len| len > BAND_FLOATS) { 1.05 } else { 1.0 };
+            let sums = (vectors * work.columns.len() * work.r) as f64 / 2.0 * slow;
+            sums + (bands * len(band).unwrap_or(0)) as f64
+        };
+        let cheapest = (1..=oh).filter(fits).min_by(|a, b| cost(a).total_cmp(&cost(b)));
+        let mut bands = cheapest.unwrap_or(oh);
         if threads > 1 {
             let wanted = (2 * threads).div_ceil(geometry.shape().batch);
             bands = bands.max(wanted.min(oh / MIN_ROWS)).next_multiple_of(threads).min(oh);
@@ -237,8 +261,8 @@ impl Plan {
             let column = *column as usize;
             (column / window * plane + taps[column % window]) as u32
         };
-        let offsets = columns.iter().map(offset).collect();
-        let band = |rows| Band::new(rows, ow, pitch, lanes, tile);
+        let offsets = work.columns.iter().map(offset).collect();
+        let band = |rows| Band::new(rows, ow, pitch, work.lanes, work.tile);
         let (full, shorter, geometry) = (band(rows_per_band), band(rows_per_band - 1), *geometry);
         Ok(Plan { geometry, threads, rows, cols, pitch, subplane, plane, full, shorter, bands, len, offsets })
     }
@@ -339,12 +363,13 @@ mod tests {
     fn plan(shape: ConvShape, lanes: usize) -> Plan {
         let columns: Vec<u32> = (0..(shape.ic * shape.kernel[0] * shape.kernel[1]) as u32).collect();
         let used: Vec<u32> = (0..shape.ic as u32).collect();
-        Plan::new(&ConvGeometry::new(shape).unwrap(), &used, &columns, lanes, 3, 1).unwrap()
+        let work = Work { columns: &columns, r: 4, lanes, tile: 3 };
+        Plan::new(&ConvGeometry::new(shape).unwrap(), &used, work, 1).unwrap()
     }
 
     #[test]
     fn small_maps_fill_their_vectors() {
-        let vectors = |hw, lanes| plan(ConvShape::square(4, 4, hw, 3, 1, 1), lanes).full.vectors.len();
+        let vectors = |hw, lanes| Band::count(hw, hw, hw + 1, lanes).0;
         assert_eq!([7, 8, 14, 28, 56].map(|hw| vectors(hw, 8)), [7, 8, 27, 102, 392]);
         assert_eq!([7, 8, 14, 28, 56].map(|hw| vectors(hw, 4)), [14, 16, 53, 196, 784]);
     }
