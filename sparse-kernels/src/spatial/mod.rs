@@ -38,9 +38,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 const MAX_LANES: usize = 16;
 /// Most vectors of a tile.
 const MAX_VECTORS: usize = 16;
-/// Memory of the weights that are applied to one tile after the other before the next weights are taken: about half
-/// of a second-level cache of 512 KiB, the image has the rest.
-const WEIGHT_BYTES: usize = 192 << 10;
+/// Memory of the weights that are applied to one tile after the other before the next weights are taken: a quarter
+/// of a second-level cache of 512 KiB, the image has most of the rest.
+const WEIGHT_BYTES: usize = 128 << 10;
 
 /// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can run.
 #[derive(Debug)]

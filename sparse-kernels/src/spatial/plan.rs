@@ -1,12 +1,13 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
-use super::{Evens, MAX_LANES, Order, Vector};
+use super::{Evens, MAX_LANES, Order, Vector, WEIGHT_BYTES};
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
 use std::ops::Range;
 
-/// Floats of the image buffer that a band should not exceed: half of a second-level cache of 512 KiB.
+/// Floats of a quarter of a second-level cache of 512 KiB. Kernels run by a few per cent slower for every such quarter
+/// that the image buffer takes; it never takes more than three.
 const BAND_FLOATS: usize = 32 << 10;
 /// Bands are not cut below this many output rows to make work for more threads.
 const MIN_ROWS: usize = 8;
@@ -221,16 +222,19 @@ impl Plan {
         let len = |rows_per_band: usize| {
             plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + work.lanes.max(CHUNK))
         };
-        let fits = |bands: &usize| len(oh.div_ceil(*bands)).is_some_and(|len| len <= 2 * BAND_FLOATS);
-        // In cycles, roughly; what counts is how many vectors there are, and how many rows are copied twice.
+        let fits = |bands: &usize| len(oh.div_ceil(*bands)).is_some_and(|len| len <= 3 * BAND_FLOATS);
+        // In cycles, roughly; what counts is how many vectors there are, how many rows are copied twice, and how often
+        // weights that do not stay in the second-level cache are read from behind it.
+        let weights = 4 * work.columns.len() * (work.r + 1);
+        let reload = if weights > WEIGHT_BYTES { weights / 16 } else { 0 };
         let cost = |bands: &usize| {
             let band = oh.div_ceil(*bands);
             let vectors = Band::count(band, ow, pitch, work.lanes).0;
             let short = oh - (band - 1) * bands;
             let vectors = vectors * short + Band::count(band - 1, ow, pitch, work.lanes).0 * (bands - short);
-            let slow = if len(band).is_some_and(|len| len > BAND_FLOATS) { 1.05 } else { 1.0 };
+            let slow = 1.0 + 0.05 * (len(band).unwrap_or(0) / BAND_FLOATS) as f64;
             let sums = (vectors * work.columns.len() * work.r) as f64 / 2.0 * slow;
-            sums + (bands * len(band).unwrap_or(0)) as f64
+            sums + (bands * (len(band).unwrap_or(0) + reload)) as f64
         };
         let cheapest = (1..=oh).filter(fits).min_by(|a, b| cost(a).total_cmp(&cost(b)));
         let mut bands = cheapest.unwrap_or(oh);
