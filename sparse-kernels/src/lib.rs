@@ -44,9 +44,10 @@ pub mod target;
 
 /// What most callers need.
 pub mod prelude {
+    pub use crate::depthwise::PackedDepthwise;
     pub use crate::epilogue::{Activation, Epilogue};
     pub use crate::error::{FormatError, KernelError, TargetError};
-    pub use crate::format::{Blocks, FormatKind, Rows};
+    pub use crate::format::{Blocks, DepthwisePatterns, FormatKind, Rows};
     pub use crate::geometry::{ConvGeometry, ConvShape, Layout};
     pub use crate::parallel::{Parallel, Serial};
     pub use crate::pointwise::PackedPointwise;

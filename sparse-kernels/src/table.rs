@@ -3,6 +3,7 @@
 //!
 //! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`.
 
+use crate::depthwise::{self, DepthwiseKernel};
 use crate::format::FormatKind;
 use crate::pointwise::{self, PointwiseKernel};
 use crate::spatial::{self, SpatialKernel};
@@ -51,8 +52,9 @@ pub struct KernelInfo {
 
 /// Every kernel compiled into this build, whether or not this CPU can run it.
 pub fn all() -> impl Iterator<Item = &'static KernelInfo> {
+    let depthwise = depthwise::KERNELS.iter().map(DepthwiseKernel::info);
     let spatial = spatial::KERNELS.iter().map(SpatialKernel::info);
-    pointwise::KERNELS.iter().map(PointwiseKernel::info).chain(spatial)
+    pointwise::KERNELS.iter().map(PointwiseKernel::info).chain(depthwise).chain(spatial)
 }
 
 /// The kernels that `target` runs: its own, and for formats without one the scalar kernel.
@@ -67,6 +69,19 @@ pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel
 pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
     let available = Target::available();
     pointwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+}
+
+/// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for this size, else one that
+/// takes any. `None` for an empty size.
+pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
+    let find = |isa| depthwise::KERNELS.iter().find(|k| k.info().isa == isa && k.accepts(kernel));
+    find(target.isa()).or_else(|| find(Isa::Scalar)).filter(|_| !kernel.contains(&0))
+}
+
+/// Every depthwise kernel that this machine can run.
+pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
+    let available = Target::available();
+    depthwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
 /// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time that
@@ -100,6 +115,18 @@ mod tests {
             let operation = format!("{:?}", k.operation).to_lowercase();
             let expected = format!("{operation}_{}_{}x{}_{}", k.format, k.channels, k.pixels, k.isa);
             assert_eq!(k.name, expected);
+        }
+    }
+
+    #[test]
+    fn every_target_has_depthwise_kernels() {
+        for target in Target::available() {
+            for size in [[3, 3], [5, 5], [1, 3], [7, 7]] {
+                let kernel = depthwise(target, size).unwrap();
+                assert_eq!(kernel.info().isa, target.isa(), "{}", kernel.info().name);
+                assert!(kernel.accepts(size));
+            }
+            assert!(depthwise(target, [0, 3]).is_none());
         }
     }
 

@@ -173,6 +173,27 @@ fn every_tail() {
     }
 }
 
+/// More input channels than one panel holds, with every layout, padding, stride and epilogue on the way.
+#[test]
+fn many_channels() {
+    for kernel in table::pointwise_available() {
+        let sizes = if cfg!(miri) { vec![[1, 17]] } else { vec![[1, 1], [2, 3], [7, 7], [5, 26]] };
+        for (i, input) in sizes.into_iter().enumerate() {
+            let plain = ConvShape { input, ..ConvShape::square(807, 10, 1, 1, 1, 0) };
+            let padded = ConvShape { stride: [1, 2], pad_before: [0, 1], pad_after: [1, 2], ..plain };
+            let interleaved =
+                ConvShape { x_layout: Layout::Interleaved, y_layout: Layout::Interleaved, ..padded };
+            for shape in [plain, padded, interleaved] {
+                for density in [0.0, 0.05, 0.5, 1.0] {
+                    let epilogue = Epilogue { before: Activation::HardSwish, after: Activation::RELU };
+                    let (residual, bias, seed) = (i % 2 == 0, i != 1, i as u64 + 7);
+                    Case { shape, density, epilogue, residual, bias, special: None, seed }.check(kernel);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn mismatches_are_errors() {
     let kernel = table::pointwise(Target::SCALAR, FormatKind::BLOCKS_4X4);

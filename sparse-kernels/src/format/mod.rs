@@ -4,10 +4,12 @@
 //! kernels rely on that and check no bounds.
 
 mod block;
+mod pattern;
 mod spatial;
 mod stats;
 
 pub use block::{Blocks, Rows};
+pub use pattern::{DepthwiseGroup, DepthwisePattern, DepthwisePatterns};
 pub use spatial::{PatternStats, pattern_stats};
 pub use stats::{Stats, fill_of, stats};
 
