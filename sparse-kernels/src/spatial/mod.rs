@@ -20,8 +20,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plan;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
@@ -109,7 +115,25 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_2, "2x1", 2, 32, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Intrinsics, avx2),
+    kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Tuned, avx2),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_1, "unstructured", 1, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_2, "2x1", 2, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4, "4x1", 4, 20, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(ROWS_1, "unstructured", 1, 32, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(ROWS_2, "2x1", 2, 16, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(ROWS_4, "4x1", 4, 8, Wasm, "wasm", 4, Intrinsics, wasm),
 ];
 
 /// Whether this operation computes a shape: `Err` says what it cannot do.
