@@ -85,8 +85,20 @@ fn trace(
     Ok(())
 }
 
+/// Whether tensors of these shapes hold their elements in the same order: one is the other with axes split, merged,
+/// added or removed. Moved axes give other products.
+fn same_order(a: &[usize], b: &[usize]) -> bool {
+    fn products(shape: &[usize]) -> Vec<usize> {
+        let mut products = vec![1];
+        shape.iter().for_each(|dim| products.push(products[products.len() - 1] * dim));
+        products
+    }
+    let (a, b) = (products(a), products(b));
+    a.last() == b.last() && (a.iter().all(|p| b.contains(p)) || b.iter().all(|p| a.contains(p)))
+}
+
 /// Compares every node of the sparse model with the node of the same name in the stock model as it was loaded, where
-/// tract's axis changes have not given it another shape.
+/// tract has not moved its axes.
 fn nodes(
     source: &Source,
     options: &Options,
@@ -106,9 +118,10 @@ fn nodes(
     let mut differences = vec![];
     trace(&sparse, inputs, |node, value| {
         if let Some(stock) = reference.get(&node.name)
-            && stock.shape() == value.shape()
+            && same_order(stock.shape(), value.shape())
         {
-            differences.push(difference(&node.name, stock, value, tolerance)?);
+            let value = value.clone().into_shape(stock.shape())?;
+            differences.push(difference(&node.name, stock, &value, tolerance)?);
         }
         Ok(())
     })?;
@@ -180,6 +193,16 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reshaped_tensors_compare_and_transposed_ones_do_not() {
+        assert!(same_order(&[1, 64, 14, 14], &[64, 196]));
+        assert!(same_order(&[64, 196], &[1, 64, 14, 14]));
+        assert!(same_order(&[2, 3], &[2, 3, 1]));
+        assert!(!same_order(&[1, 64, 14, 14], &[196, 64]));
+        assert!(!same_order(&[1, 64, 14, 14], &[1, 14, 14, 64]));
+        assert!(!same_order(&[2, 3], &[2, 2]));
+    }
 
     #[test]
     fn differences_follow_the_rule() {
