@@ -107,9 +107,10 @@ Examples:
   tract-sparse m.onnx compare
   tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
 
-Two values agree if they differ by at most T + T * |stock|. The default of
-1e-4 leaves room for what another order of f32 additions does over a hundred
-layers, and none for a wrong weight. Exit code 3 if they differ.")]
+Values agree if they differ by at most T times the largest value of the stock
+tensor (plus T/1000). The default of 1e-4 leaves room for what another order of
+f32 additions does over a hundred layers, and none for a wrong weight. Exit
+code 3 if they differ.")]
     Compare(Compare),
     /// Run a model once and show or save its outputs
     #[command(after_help = "Example:\n  tract-sparse m.onnx run --input x.npy --save-outputs y.npz")]
