@@ -82,10 +82,10 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
+            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
             // (TileArgs); every block has R * C values (PackedPointwise).
             unsafe {
-                let mut channel = args.x.add(*indices.add(block) as usize * args.x_stride);
+                let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
                 for _ in 0..C {
                     let mut x = [vdupq_n_f32(0.0); V];
                     for v in 0..V {
