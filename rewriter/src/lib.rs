@@ -1,1 +1,23 @@
-//! which layers of a tract model are worth running sparse, and the swap.
+//! Which layers of a tract model are worth running sparse, why or why not, and the swap.
+//!
+//! [`analyse`] reads a layer and its weights off a node; [`choose`] compares predicted times under a [`Policy`];
+//! [`rules`] puts the operators of `sparse-ops` in place of the stock ones. Three doors lead here: [`hook`] while an ONNX
+//! model is being read, [`transform`] for a model that is already typed, [`runtime`] for users who pick a
+//! runtime by name. The [`Report`] says what was decided for every layer.
+
+pub mod analyse;
+pub mod choose;
+pub mod costs;
+pub mod hook;
+pub mod policy;
+pub mod report;
+pub mod rules;
+pub mod runtime;
+pub mod transform;
+
+pub use analyse::{Layer, LayerKind};
+pub use choose::Decision;
+pub use hook::hook_onnx;
+pub use policy::{Mode, Policy};
+pub use report::{LayerReport, Report};
+pub use transform::{sparsify, unsparsify};

@@ -1,1 +1,28 @@
 //! tract operators over the sparse kernels.
+//!
+//! A sparse layer passes through three levels, as tract's own convolution does:
+//!
+//! 1. [`SparseConv`] and [`SparseMatMul`] stand in the decluttered graph. Their weights are still a dense constant input, so
+//!    that every tool and every other transform can see them; they delegate facts, axes and evaluation to the stock
+//!    operator that they hold, and fold the arithmetic that follows into weights and bias.
+//! 2. At code generation the weights are packed for one kernel and the node becomes an [`OptSparseConv`].
+//! 3. `OptSparseConv::fuse` takes in activations and residual additions.
+//!
+//! Which layers become sparse is decided elsewhere: the operators obey a [`Choice`].
+
+mod choice;
+mod epilogue;
+mod executor;
+mod fold;
+mod form;
+mod konst;
+mod opt_sparse_conv;
+mod sparse_conv;
+mod sparse_matmul;
+
+pub use choice::{Choice, Dense, Packed, Packing};
+pub use form::{Form, Linear};
+pub use konst::konst_of;
+pub use opt_sparse_conv::OptSparseConv;
+pub use sparse_conv::SparseConv;
+pub use sparse_matmul::SparseMatMul;

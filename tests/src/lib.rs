@@ -1,1 +1,125 @@
-//! Whole models: sparse answer = stock tract answer = golden answer.
+//! Whole models: sparse answer = stock tract answer = golden answer. This file finds the models and compares.
+
+pub mod graph;
+
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+use tract_sparse::prelude::*;
+use tract_sparse::pb::ModelProto;
+use tract_sparse::{Onnx, OptSparseConv, SparseConv, SparseMatMul};
+
+/// The folder of real models, if it is there: `TRACT_SPARSE_MODELS`, or `shared/models` beside the checkout.
+pub fn models_dir() -> Option<PathBuf> {
+    let dir = match std::env::var_os("TRACT_SPARSE_MODELS") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/models"),
+    };
+    dir.is_dir().then_some(dir)
+}
+
+/// Says on standard error that a test could not run. Tests are never skipped without it.
+pub fn skipped(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
+}
+
+/// Reads an f32 array.
+pub fn npy(path: &std::path::Path) -> Result<Tensor> {
+    let array: ndarray::ArrayD<f32> =
+        ndarray_npy::read_npy(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Tensor::from_shape(&array.shape().to_vec(), array.as_standard_layout().as_slice().unwrap())?)
+}
+
+/// Seeded values in -1..1.
+pub fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// A tensor of seeded values in -1..1.
+pub fn noise(shape: &[usize], seed: u64) -> Tensor {
+    Tensor::from_shape(shape, &values(shape.iter().product(), seed)).unwrap()
+}
+
+/// Largest difference of two tensors over the largest magnitude of the second (at least 1e-3, so that outputs near
+/// zero are compared absolutely).
+///
+/// # Errors
+/// Different shapes, or a value that is NaN on one side only.
+pub fn distance(got: &Tensor, expected: &Tensor) -> Result<f32> {
+    ensure!(got.shape() == expected.shape(), "shape {:?}, expected {:?}", got.shape(), expected.shape());
+    let (got, expected) = (got.to_plain_array_view::<f32>()?, expected.to_plain_array_view::<f32>()?);
+    let scale = expected.iter().fold(1e-3f32, |m, v| if v.is_finite() { m.max(v.abs()) } else { m });
+    let mut worst = 0f32;
+    for (g, e) in got.iter().zip(&expected) {
+        if g == e || (g.is_nan() && e.is_nan()) {
+            continue;
+        }
+        ensure!(!g.is_nan() && !e.is_nan(), "got {g}, expected {e}");
+        worst = worst.max((g - e).abs());
+    }
+    Ok(worst / scale)
+}
+
+/// What two ways of computing a whole network in f32 may differ by, relative to the largest output.
+///
+/// Each layer sums up to some thousand products in another order; errors of a few units in the last place
+/// (6e-8) grow through some fifty layers. Stock tract and onnxruntime differ by up to 2.4e-5 on the real models; a lost or
+/// doubled weight shows at 1e-2 and more.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// How many nodes of a model are sparse layers, at any stage.
+pub fn sparse_nodes(model: &TypedModel) -> usize {
+    let sparse =
+        |n: &&TypedNode| n.op_is::<SparseConv>() || n.op_is::<SparseMatMul>() || n.op_is::<OptSparseConv>();
+    model.nodes().iter().filter(sparse).count()
+}
+
+/// Loads a model, optimises it and runs it.
+pub fn run_optimized(onnx: &Onnx, model: &ModelProto, inputs: &[Tensor]) -> Result<(TVec<TValue>, TypedModel)> {
+    let model = onnx.model_for_proto_model(model)?.into_optimized()?;
+    Ok((run(model.clone(), inputs)?, model))
+}
+
+/// Runs a typed model as it is.
+pub fn run(model: TypedModel, inputs: &[Tensor]) -> Result<TVec<TValue>> {
+    model.into_runnable()?.run(inputs.iter().map(|t| t.clone().into_tvalue()).collect())
+}
+
+/// Runs a model on the sparse and on the stock loader, whole optimiser, and fails unless they agree; returns the
+/// optimised sparse model.
+pub fn agree(model: &ModelProto, inputs: &[Tensor]) -> Result<TypedModel> {
+    let (ours, sparse) = run_optimized(&onnx(), model, inputs)?;
+    let (theirs, _) = run_optimized(&tract_onnx::onnx(), model, inputs)?;
+    assert_same(&ours, &theirs)?;
+    Ok(sparse)
+}
+
+/// Fails unless all outputs agree to [`TOLERANCE`].
+pub fn assert_same(ours: &[TValue], theirs: &[TValue]) -> Result<()> {
+    ensure!(ours.len() == theirs.len(), "{} outputs, expected {}", ours.len(), theirs.len());
+    for (ix, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        let distance = distance(ours, theirs).with_context(|| format!("output {ix}"))?;
+        ensure!(distance <= TOLERANCE, "output {ix} differs by {distance}");
+    }
+    Ok(())
+}
+
+/// Names of the operators of a model, for messages and counts.
+pub fn op_names(model: &TypedModel) -> Vec<String> {
+    model.nodes().iter().map(|n| n.op.name().to_string()).collect()
+}
+
+/// How often an operator occurs.
+pub fn count(model: &TypedModel, op: &str) -> usize {
+    op_names(model).iter().filter(|name| *name == op).count()
+}
+
+/// Runs `f` with knobs set for this thread.
+pub fn with_knobs<R>(knobs: &[(&str, &str)], f: impl FnOnce() -> R) -> R {
+    tract_sparse::tract_core::knobs::KnobScope::new(knobs.to_vec()).unwrap().enter(f)
+}

@@ -1,1 +1,46 @@
-//! Drop-in for tract-onnx: pruned networks that run faster.
+//! Pruned neural networks that run faster, by changing one line.
+//!
+//! ```no_run
+//! use tract_sparse::prelude::*;
+//!
+//! # fn main() -> TractResult<()> {
+//! let model = tract_sparse::onnx() // was: tract_onnx::onnx()
+//!     .model_for_path("pruned.onnx")?
+//!     .with_input_fact(0, f32::fact([1, 3, 224, 224]).into())?
+//!     .into_optimized()?
+//!     .into_runnable()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`onnx`] returns tract's own `Onnx`; every type after it is tract's. Layers whose weights have enough zeros run on sparse
+//! kernels, all others are the stock operators. A model without such a layer is the stock model, bit for bit.
+//!
+//! Other doors to the same machinery:
+//!
+//! * the transforms `sparsify` and `unsparsify`, for any typed model: `model.transform("sparsify")`, or
+//!   [`sparsify`](fn@sparsify);
+//! * the runtime `cpu-sparse`: `runtime_for_name("cpu-sparse")`;
+//! * [`facade`] (feature `facade`), for users of the `tract` crate.
+//!
+//! For the last three the binary must link this crate: any use of it will do, or `extern crate tract_sparse;`.
+//!
+//! What was decided, and why: [`Report::of`]. Options are tract knobs (environment variable, `KnobScope` or
+//! deployment file): `TRACT_SPARSE=auto|always|never`, `TRACT_SPARSE_TARGET=auto|scalar|avx2|avx512|neon`,
+//! `TRACT_SPARSE_MIN_GAIN=1.1`.
+//!
+//! One documented difference: a weight that is zero and left out does not multiply its activation. Where stock tract
+//! computes `0 * inf = NaN`, a sparse layer does not see the infinity.
+
+#[cfg(feature = "facade")]
+pub mod facade;
+mod loader;
+pub mod prelude;
+
+pub use loader::{WithTractSparse, onnx};
+pub use rewriter::{LayerKind, LayerReport, Mode, Policy, Report, sparsify, unsparsify};
+pub use sparse_kernels::target::{Isa, Target};
+pub use sparse_ops::{OptSparseConv, SparseConv, SparseMatMul};
+
+// What code written for tract_onnx spells through that crate.
+pub use tract_onnx::{Onnx, WithOnnx, data_resolver, model, pb, pb_helpers, tensor, tract_core, tract_hir};

@@ -1,0 +1,270 @@
+//! Reads a layer off a node: its shape, its weights, and how sparse they are.
+
+use sparse_kernels::format::{FormatKind, Stats, stats};
+use sparse_kernels::prelude::{ConvShape, Layout};
+use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, konst_of};
+use tract_core::internal::*;
+use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec};
+use tract_core::ops::einsum::EinSum;
+
+/// What a layer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerKind {
+    /// 1x1 convolution or matrix product: every output channel sees every input channel of the same pixel.
+    Pointwise,
+    /// One kernel per channel.
+    Depthwise,
+    /// Any kernel larger than 1x1 over all channels.
+    Spatial,
+    /// Channel groups that are neither one nor one channel each.
+    Grouped,
+}
+
+/// Shape of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LayerShape {
+    /// Output channels.
+    pub oc: usize,
+    /// Input channels, of all groups.
+    pub ic: usize,
+    /// Channel groups.
+    pub group: usize,
+    /// Taps per axis; empty for a matrix product.
+    pub kernel: TVec<usize>,
+    /// Step of the output per axis.
+    pub stride: TVec<usize>,
+    /// Distance of neighbouring taps per axis; empty for a matrix product.
+    pub dilation: TVec<usize>,
+    /// Input pixels along each spatial axis, if known.
+    pub input: Option<TVec<usize>>,
+    /// False if channels stand last.
+    pub planar: bool,
+    /// Output pixels of all images together, if known.
+    pub pixels: Option<usize>,
+    /// Output pixels along each spatial axis, if known.
+    pub output: Option<TVec<usize>>,
+}
+
+impl LayerShape {
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.oc * (self.ic / self.group) * self.taps()
+    }
+
+    /// Pixels of one input plane; taken from the output and the stride where they are symbolic.
+    pub fn input_pixels(&self, output_pixels: usize) -> usize {
+        match &self.input {
+            Some(input) if self.pixels.is_some() => input.iter().product(),
+            _ => output_pixels * self.stride.iter().product::<usize>(),
+        }
+    }
+
+    /// Taps of one kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// The shape as the kernels see it, apart from the sizes of the maps: those that are unknown are taken for
+    /// large enough. 1-D convolutions are one row high.
+    pub fn conv_shape(&self) -> ConvShape {
+        let pair = |of: &TVec<usize>| match **of {
+            [] => [1, 1],
+            [w] => [1, w],
+            _ => [of[0], of[1]],
+        };
+        let kernel = pair(&self.kernel);
+        let dilation = pair(&self.dilation);
+        let layout = if self.planar { Layout::Planar } else { Layout::Interleaved };
+        ConvShape {
+            batch: 1,
+            ic: self.ic,
+            oc: self.oc,
+            group: self.group,
+            input: [0, 1].map(|a| (kernel[a] - 1) * dilation[a] + 1),
+            kernel,
+            stride: pair(&self.stride),
+            dilation,
+            pad_before: [0; 2],
+            pad_after: [0; 2],
+            x_layout: layout,
+            y_layout: layout,
+        }
+    }
+
+    /// What the layer computes.
+    pub fn kind(&self) -> LayerKind {
+        if self.group > 1 && self.group == self.ic && self.group == self.oc {
+            LayerKind::Depthwise
+        } else if self.group > 1 {
+            LayerKind::Grouped
+        } else if self.taps() == 1 {
+            LayerKind::Pointwise
+        } else {
+            LayerKind::Spatial
+        }
+    }
+}
+
+/// A convolution or a matrix product with constant weights.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Shape.
+    pub shape: LayerShape,
+    /// Plain f32 weights, `[oc][ic / group][taps]`.
+    pub weights: Arc<Tensor>,
+}
+
+/// A node that multiplies by weights, seen from outside.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// Readable.
+    Layer(Layer),
+    /// Not readable: its shape as far as known, and why.
+    Opaque(Option<LayerShape>, &'static str),
+}
+
+impl Layer {
+    /// The weights.
+    pub fn values(&self) -> TractResult<&[f32]> {
+        self.weights.try_as_plain_ram()?.as_slice::<f32>()
+    }
+
+    /// Block statistics of the weights as an `oc` x `ic / group * taps` matrix.
+    pub fn stats(&self, kind: FormatKind) -> TractResult<Stats> {
+        let cols = self.shape.weights() / self.shape.oc;
+        Ok(stats(kind, self.shape.oc, cols, self.values()?)?)
+    }
+}
+
+/// What `node` is, if it is a layer at all: a stock or sparse convolution or a matrix product with one constant operand.
+pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
+    if let Some(conv) = node.op_as::<Conv>() {
+        see_conv(model, node, conv).map(Some)
+    } else if let Some(sparse) = node.op_as::<SparseConv>() {
+        see_conv(model, node, sparse.conv()).map(Some)
+    } else if let Some(einsum) = node.op_as::<EinSum>() {
+        rule_if!(node.inputs.len() == 2);
+        // An operand is a weight if it is constant; a product of two activations is no layer.
+        for w_slot in [1, 0] {
+            if konst_of(model, node.inputs[w_slot])?.is_some() {
+                return see_einsum(model, node, einsum, 1 - w_slot).map(Some);
+            }
+        }
+        Ok(None)
+    } else if let Some(sparse) = node.op_as::<SparseMatMul>() {
+        see_einsum(model, node, sparse.einsum(), sparse.x_slot()).map(Some)
+    } else if let Some(opt) = node.op_as::<OptSparseConv>() {
+        Ok(Some(Seen::Opaque(Some(shape_of_opt(model, node, opt)?), "packed")))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Shape of a layer whose weights have been packed.
+fn shape_of_opt(model: &TypedModel, node: &TypedNode, op: &OptSparseConv) -> TractResult<LayerShape> {
+    let x = model.outlet_fact(node.inputs[0])?;
+    Ok(match op.form() {
+        sparse_ops::Form::Conv(conv) => conv_shape(conv, x)?,
+        sparse_ops::Form::Linear(linear) => linear_shape(linear, x),
+    })
+}
+
+fn conv_shape(conv: &Conv, x: &TypedFact) -> TractResult<LayerShape> {
+    let spec = &conv.pool_spec;
+    let shape = spec.data_format.shape(&x.shape)?;
+    let dims: Option<TVec<usize>> = shape.hw_dims().iter().map(|d| d.to_usize().ok()).collect();
+    let output: Option<TVec<usize>> = dims.as_ref().map(|dims| {
+        let computed = spec.padding.compute(dims, &spec.kernel_shape, &spec.dilations(), &spec.strides());
+        computed.iter().map(|d| d.convoluted).collect()
+    });
+    let batch = shape.n().map_or(Some(1), |n| n.to_usize().ok());
+    Ok(LayerShape {
+        oc: conv.output_channels(),
+        ic: conv.input_channels(),
+        group: conv.group,
+        kernel: spec.kernel_shape.clone(),
+        stride: (0..spec.rank()).map(|axis| spec.stride(axis)).collect(),
+        dilation: (0..spec.rank()).map(|axis| spec.dilation(axis)).collect(),
+        input: dims,
+        planar: !spec.data_format.c_is_last(),
+        pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
+        output,
+    })
+}
+
+fn linear_shape(linear: &Linear, x: &TypedFact) -> LayerShape {
+    let pixels = linear.pixel_count(&x.shape).zip(linear.batch_count(&x.shape)).map(|(p, b)| p * b);
+    LayerShape {
+        oc: linear.oc(),
+        ic: linear.ic(),
+        group: 1,
+        kernel: tvec!(),
+        stride: tvec!(),
+        dilation: tvec!(),
+        input: linear.pixel_dims(&x.shape),
+        planar: true,
+        pixels,
+        output: linear.pixel_dims(&x.shape),
+    }
+}
+
+/// Why weights cannot be read, or the weights.
+fn plain_weights(
+    model: &TypedModel,
+    outlet: OutletId,
+    x: &TypedFact,
+) -> TractResult<Result<Arc<Tensor>, &'static str>> {
+    let Some(weights) = konst_of(model, outlet)? else { return Ok(Err("weights are not constant")) };
+    let f32 = f32::datum_type();
+    if !weights.is_plain_ram() {
+        return Ok(Err("weights are compressed"));
+    }
+    if weights.datum_type() != f32 || x.datum_type != f32 {
+        return Ok(Err("not f32"));
+    }
+    if !weights.try_as_plain_ram()?.as_slice::<f32>()?.iter().all(|w| w.is_finite()) {
+        return Ok(Err("a weight is NaN or infinite"));
+    }
+    Ok(Ok(weights))
+}
+
+fn see_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult<Seen> {
+    let x = model.outlet_fact(node.inputs[0])?;
+    let shape = conv_shape(conv, x)?;
+    if conv.q_params.is_some() {
+        return Ok(Seen::Opaque(Some(shape), "quantised"));
+    }
+    if conv.kernel_fmt != KernelFormat::OIHW {
+        return Ok(Seen::Opaque(Some(shape), "weights are not in OIHW order"));
+    }
+    if !matches!(conv.pool_spec.rank(), 1 | 2) {
+        return Ok(Seen::Opaque(Some(shape), "neither 1-D nor 2-D"));
+    }
+    if matches!(conv.pool_spec.padding, PaddingSpec::ExplicitOnnxPool(_, _, true)) {
+        return Ok(Seen::Opaque(Some(shape), "output size rounded up"));
+    }
+    if konst_of(model, node.inputs[2])?.is_none() {
+        return Ok(Seen::Opaque(Some(shape), "bias is not constant"));
+    }
+    Ok(match plain_weights(model, node.inputs[1], x)? {
+        Ok(weights) if weights.len() == shape.weights() => Seen::Layer(Layer { shape, weights }),
+        Ok(_) => Seen::Opaque(Some(shape), "weights are of another size than the convolution says"),
+        Err(reason) => Seen::Opaque(Some(shape), reason),
+    })
+}
+
+fn see_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum, x_slot: usize) -> TractResult<Seen> {
+    let x = model.outlet_fact(node.inputs[x_slot])?;
+    let weights = match plain_weights(model, node.inputs[1 - x_slot], x)? {
+        Ok(weights) => weights,
+        Err(reason) => return Ok(Seen::Opaque(None, reason)),
+    };
+    Ok(match Linear::of(op, x_slot, &x.shape, weights.shape()) {
+        Ok(linear) => {
+            let weights = linear.matrix(&weights)?.into_arc_tensor();
+            Seen::Layer(Layer { shape: linear_shape(&linear, x), weights })
+        }
+        Err(reason) => Seen::Opaque(None, reason),
+    })
+}

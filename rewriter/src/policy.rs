@@ -1,0 +1,112 @@
+//! What the user may ask for.
+
+use sparse_kernels::target::Target;
+use tract_core::internal::*;
+use tract_core::knobs::Knob;
+
+tract_core::declare_knob!(
+    scopable TRACT_SPARSE,
+    String,
+    "auto".to_string(),
+    "Run pruned layers on sparse kernels: `auto` where a gain is predicted, `always` where there is any zero, `never`."
+);
+tract_core::declare_knob!(
+    scopable TRACT_SPARSE_TARGET,
+    String,
+    "auto".to_string(),
+    "Instruction set of the sparse kernels: `auto`, `scalar`, `avx2`, `avx512`, `neon`, `wasm`."
+);
+tract_core::declare_knob!(
+    scopable TRACT_SPARSE_MIN_GAIN,
+    String,
+    "1.1".to_string(),
+    "How many times faster than stock a layer must be predicted to be before it is run sparse."
+);
+
+/// When a layer is run sparse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Where a gain is predicted.
+    Auto,
+    /// Wherever a weight is zero and a kernel exists.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// The rules by which layers are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// When a layer is run sparse.
+    pub mode: Mode,
+    /// Where the kernels run.
+    pub target: Target,
+    /// Predicted stock time over predicted sparse time that [`Mode::Auto`] asks for. At least 1.
+    pub min_gain: f64,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { mode: Mode::Auto, target: Target::detect(), min_gain: 1.1 }
+    }
+}
+
+impl Policy {
+    /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET` and `TRACT_SPARSE_MIN_GAIN`: programmatic override, scope,
+    /// environment, in tract's order.
+    ///
+    /// # Errors
+    /// A value that is not one of the documented ones, naming the knob.
+    pub fn from_knobs() -> TractResult<Policy> {
+        let mode = match read(&TRACT_SPARSE).as_str() {
+            "auto" => Mode::Auto,
+            "always" => Mode::Always,
+            "never" => Mode::Never,
+            other => bail!("TRACT_SPARSE={other:?}: expected auto, always or never"),
+        };
+        let target = Target::named(&read(&TRACT_SPARSE_TARGET))
+            .map_err(|error| format_err!("TRACT_SPARSE_TARGET: {error}"))?;
+        let gain = read(&TRACT_SPARSE_MIN_GAIN);
+        let min_gain =
+            gain.parse().ok().filter(|gain: &f64| gain.is_finite() && *gain >= 1.0).with_context(|| {
+                format!("TRACT_SPARSE_MIN_GAIN={gain:?}: expected a number of at least 1")
+            })?;
+        Ok(Policy { mode, target, min_gain })
+    }
+}
+
+fn read(knob: &Knob<String>) -> String {
+    knob.get().trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_core::knobs::KnobScope;
+
+    fn with(knob: &str, value: &str) -> TractResult<Policy> {
+        KnobScope::new([(knob, value)])?.enter(Policy::from_knobs)
+    }
+
+    #[test]
+    fn knobs_are_read() {
+        assert_eq!(with("TRACT_SPARSE", "never").unwrap().mode, Mode::Never);
+        assert_eq!(with("TRACT_SPARSE_MIN_GAIN", "1.5").unwrap().min_gain, 1.5);
+        assert_eq!(with("TRACT_SPARSE_TARGET", "scalar").unwrap().target, Target::SCALAR);
+        assert_eq!(Policy::from_knobs().unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (knob, value) in [
+            ("TRACT_SPARSE", "sometimes"),
+            ("TRACT_SPARSE_TARGET", "mmx"),
+            ("TRACT_SPARSE_MIN_GAIN", "0.5"),
+            ("TRACT_SPARSE_MIN_GAIN", "fast"),
+        ] {
+            let error = format!("{:#}", with(knob, value).unwrap_err());
+            assert!(error.contains(knob) && error.contains(value), "{error}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What has been decided for a layer, and the weights packed accordingly.
+
+use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
+use sparse_kernels::prelude::*;
+use sparse_kernels::spatial::PackedSpatial;
+use sparse_kernels::table::KernelInfo;
+use std::fmt;
+use tract_core::internal::*;
+
+/// Which family of kernels runs a layer, and in which format its weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Packing {
+    /// 1x1 convolution or matrix product.
+    Pointwise(FormatKind),
+    /// One kernel per channel, with these taps: patterns are found group by group.
+    Depthwise([usize; 2]),
+    /// Larger kernels over all channels; the format groups output channels.
+    Spatial(FormatKind),
+}
+
+/// Dense weights `[oc][ic / group][kh][kw]` and what belongs to them.
+#[derive(Debug, Clone, Copy)]
+pub struct Dense<'a> {
+    /// Output channels.
+    pub oc: usize,
+    /// Input channels, of all groups.
+    pub ic: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// The weights.
+    pub weights: &'a [f32],
+    /// One value per output channel.
+    pub bias: &'a [f32],
+}
+
+impl Packing {
+    /// The row of the kernel table that runs this packing on `target`.
+    pub fn kernel(self, target: Target) -> &'static KernelInfo {
+        match self {
+            Packing::Pointwise(format) => table::pointwise(target, format).info(),
+            Packing::Depthwise(taps) => depthwise(target, taps).info(),
+            Packing::Spatial(format) => table::spatial(target, format).info(),
+        }
+    }
+
+    /// The block format of the weights, if they are stored in blocks.
+    pub fn format(self) -> Option<FormatKind> {
+        match self {
+            Packing::Pointwise(format) | Packing::Spatial(format) => Some(format),
+            Packing::Depthwise(_) => None,
+        }
+    }
+
+    /// Compresses dense weights.
+    ///
+    /// # Errors
+    /// Weights or bias that are not finite or do not fit the shape.
+    pub fn pack(self, target: Target, dense: &Dense) -> TractResult<Packed> {
+        let Dense { oc, ic, kernel: taps, weights, bias } = *dense;
+        Ok(match self {
+            Packing::Pointwise(format) => {
+                let kernel = table::pointwise(target, format);
+                Packed::Pointwise(PackedPointwise::from_dense(oc, ic, weights, Some(bias), kernel)?)
+            }
+            Packing::Depthwise(_) => {
+                let kernel = depthwise(target, taps);
+                Packed::Depthwise(PackedDepthwise::from_dense(oc, taps, weights, Some(bias), kernel)?)
+            }
+            Packing::Spatial(format) => {
+                let kernel = table::spatial(target, format);
+                Packed::Spatial(PackedSpatial::from_dense(oc, ic, taps, weights, Some(bias), kernel)?)
+            }
+        })
+    }
+
+    /// Whether the kernels of this packing take channels-last activations.
+    pub fn takes_interleaved(self) -> bool {
+        matches!(self, Packing::Pointwise(_))
+    }
+}
+
+fn depthwise(target: Target, taps: [usize; 2]) -> &'static DepthwiseKernel {
+    table::depthwise(target, taps).unwrap_or_else(|| panic!("a kernel of {taps:?} taps has none"))
+}
+
+impl fmt::Display for Packing {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Packing::Pointwise(format) | Packing::Spatial(format) => format.fmt(f),
+            Packing::Depthwise(_) => f.write_str("patterns"),
+        }
+    }
+}
+
+/// A decision to run a layer on a sparse kernel, with the figures that led to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Choice {
+    /// Format of the weights.
+    pub packing: Packing,
+    /// Where it runs.
+    pub target: Target,
+    /// Predicted time of the stock operator, in nanoseconds.
+    pub stock_ns: u64,
+    /// Predicted time of the sparse operator, in nanoseconds.
+    pub sparse_ns: u64,
+    /// False for a dense layer that runs here because its neighbours do.
+    pub sparse: bool,
+}
+
+impl Choice {
+    /// Name of the kernel.
+    pub fn kernel(&self) -> &'static KernelInfo {
+        self.packing.kernel(self.target)
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (stock, sparse) = (self.stock_ns as f64 / 1e3, self.sparse_ns as f64 / 1e3);
+        write!(f, "{}, predicted {sparse:.0} us against {stock:.0} us", self.kernel().name)
+    }
+}
+
+/// Weights in the format of one kernel.
+#[derive(Debug)]
+pub enum Packed {
+    /// 1x1 convolution or matrix product.
+    Pointwise(PackedPointwise),
+    /// One kernel per channel.
+    Depthwise(PackedDepthwise),
+    /// Larger kernels over all channels.
+    Spatial(PackedSpatial),
+}
+
+/// The same expression for every family of kernels.
+macro_rules! each {
+    ($packed:expr, $weights:ident => $value:expr) => {
+        match $packed {
+            Packed::Pointwise($weights) => $value,
+            Packed::Depthwise($weights) => $value,
+            Packed::Spatial($weights) => $value,
+        }
+    };
+}
+
+impl Packed {
+    /// Runs the layer; arguments as in [`PackedPointwise::run`].
+    ///
+    /// # Errors
+    /// A geometry that the weights do not fit.
+    pub fn run(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        y: &mut [f32],
+        residual: Option<&[f32]>,
+        epilogue: &Epilogue,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        each!(self, weights => weights.run(geometry, x, y, residual, epilogue, parallel))
+    }
+
+    /// Stored weights of all output channels: multiply-adds for one output pixel of each.
+    pub fn stored(&self) -> usize {
+        each!(self, weights => weights.stored())
+    }
+
+    /// Stored weights that are not zero.
+    pub fn nnz(&self) -> usize {
+        each!(self, weights => weights.nnz())
+    }
+
+    /// Memory of the packed weights.
+    pub fn bytes(&self) -> usize {
+        each!(self, weights => weights.bytes())
+    }
+
+    /// The kernel they were packed for.
+    pub fn kernel(&self) -> &'static KernelInfo {
+        each!(self, weights => weights.kernel().info())
+    }
+}

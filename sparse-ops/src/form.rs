@@ -1,0 +1,306 @@
+//! How a tract operator maps onto a convolution geometry: axes, layouts, paddings.
+
+use sparse_kernels::prelude::*;
+use std::collections::HashMap;
+use tract_core::internal::*;
+use tract_core::ops::cnn::{Conv, PaddingSpec};
+use tract_core::ops::einsum::EinSum;
+
+/// The geometry of a layer, up to the shape of its input.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A convolution of rank 1 or 2.
+    Conv(Conv),
+    /// A matrix product with a constant matrix.
+    Linear(Linear),
+}
+
+impl Form {
+    /// The geometry for a concrete input, and the shape of the output tensor.
+    ///
+    /// # Errors
+    /// A shape that the layer cannot take.
+    pub fn resolve(&self, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
+        match self {
+            Form::Conv(conv) => resolve_conv(conv, x),
+            Form::Linear(linear) => linear.resolve(x),
+        }
+    }
+
+    /// The output fact, symbols included.
+    ///
+    /// # Errors
+    /// A shape that the layer cannot take.
+    pub fn output_fact(&self, x: &TypedFact) -> TractResult<TypedFact> {
+        match self {
+            Form::Conv(conv) => Ok(conv.pool_spec.output_facts(&[x])?.remove(0)),
+            Form::Linear(linear) => Ok(f32::fact(linear.output_shape(&x.shape)?)),
+        }
+    }
+}
+
+/// Why a convolution has no geometry here, or `None` if it has.
+pub(crate) fn conv_obstacle(conv: &Conv) -> Option<&'static str> {
+    if conv.q_params.is_some() {
+        Some("quantised")
+    } else if !matches!(conv.pool_spec.rank(), 1 | 2) {
+        Some("neither 1-D nor 2-D")
+    } else if matches!(conv.pool_spec.padding, PaddingSpec::ExplicitOnnxPool(_, _, true)) {
+        Some("output size rounded up")
+    } else {
+        None
+    }
+}
+
+fn resolve_conv(conv: &Conv, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
+    let spec = &conv.pool_spec;
+    let rank = spec.rank();
+    ensure!(x.len() == rank + 1 + spec.data_format.has_n() as usize, "input has rank {}", x.len());
+    let shape = spec.data_format.shape(x)?;
+    ensure!(*shape.c() == conv.input_channels(), "input has {} channels", shape.c());
+    let dims = spec.padding.compute(shape.hw_dims(), &spec.kernel_shape, &spec.dilations(), &spec.strides());
+    // A 1-D convolution is one row high.
+    let pair = |one: usize, of: &dyn Fn(usize) -> usize| {
+        if rank == 1 { [one, of(0)] } else { [of(0), of(1)] }
+    };
+    let layout = if spec.data_format.c_is_last() { Layout::Interleaved } else { Layout::Planar };
+    let geometry = ConvGeometry::new(ConvShape {
+        batch: shape.n().copied().unwrap_or(1),
+        ic: conv.input_channels(),
+        oc: conv.output_channels(),
+        group: conv.group,
+        input: pair(1, &|a| shape.hw_dims()[a]),
+        kernel: pair(1, &|a| spec.kernel_shape[a]),
+        stride: pair(1, &|a| spec.stride(a)),
+        dilation: pair(1, &|a| spec.dilation(a)),
+        pad_before: pair(0, &|a| dims[a].pad_before),
+        pad_after: pair(0, &|a| dims[a].pad_after),
+        x_layout: layout,
+        y_layout: layout,
+    })?;
+    let output: TVec<usize> = dims.iter().map(|d| d.convoluted).collect();
+    ensure!(pair(1, &|a| output[a]) == geometry.output(), "output would be {output:?}");
+    let y = spec.data_format.from_n_c_hw(shape.n().copied().unwrap_or(1), conv.output_channels(), output)?;
+    Ok((geometry, y.shape))
+}
+
+/// Where an axis of the output comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum OutAxis {
+    /// The same axis of the input.
+    Input(usize),
+    /// The output channels.
+    Channels,
+    /// An axis of extent one.
+    One,
+}
+
+/// An `EinSum` of an activation and a constant matrix, seen as a pointwise convolution.
+///
+/// Apart from the channels, input and output must have the same axes in the same order. The axes before the first of
+/// the two channel positions are the batch, the others are the pixels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Linear {
+    oc: usize,
+    ic: usize,
+    x_rank: usize,
+    x_channel: Option<usize>,
+    batch: TVec<usize>,
+    pixels: TVec<usize>,
+    x_layout: Layout,
+    y_layout: Layout,
+    out: TVec<OutAxis>,
+    /// Axis of the weights that holds the output channels, and the one that holds the input channels.
+    w_axes: (Option<usize>, Option<usize>),
+}
+
+impl Linear {
+    /// Recognises the product of input `x_slot` (shape `x`) and constant weights (shape `w`) in the other slot.
+    ///
+    /// # Errors
+    /// In words, why it is not a pointwise convolution.
+    pub fn of(op: &EinSum, x_slot: usize, x: &[TDim], w: &[usize]) -> Result<Linear, &'static str> {
+        if op.q_params.is_some() {
+            return Err("quantised");
+        }
+        if op.axes.input_count() != 2 || op.axes.output_count() != 1 {
+            return Err("not a product of two operands");
+        }
+        let w_slot = 1 - x_slot;
+        let one = |at: &[usize]| match at {
+            [] => Ok(None),
+            [axis] => Ok(Some(*axis)),
+            _ => Err("an axis occurs twice"),
+        };
+        let (mut o_axis, mut i_axis): (Option<char>, Option<char>) = (None, None);
+        let mut w_axes = (None, None);
+        for axis in op.axes.iter_all_axes() {
+            let in_x = one(&axis.inputs[x_slot])?;
+            let in_w = one(&axis.inputs[w_slot])?;
+            let in_y = one(&axis.outputs[0])?;
+            let w_extent = in_w.map_or(1, |a| w[a]);
+            match (in_x, in_w, in_y) {
+                // An axis of the weights of extent one multiplies nothing.
+                (_, Some(_), _) if w_extent == 1 && !matches!((in_x, in_y), (Some(_), Some(_))) => {
+                    if in_x.is_some_and(|a| !x[a].is_one()) {
+                        return Err("an axis is summed over without weights");
+                    }
+                }
+                (Some(a), None, None) if !x[a].is_one() => {
+                    return Err("an axis is summed over without weights");
+                }
+                (Some(_), Some(_), Some(_)) if w_extent != 1 => return Err("weights vary along the batch"),
+                (None, Some(a), Some(_)) if o_axis.is_none() => {
+                    (o_axis, w_axes.0) = (Some(axis.repr), Some(a))
+                }
+                (Some(_), Some(a), None) if i_axis.is_none() => {
+                    (i_axis, w_axes.1) = (Some(axis.repr), Some(a))
+                }
+                (None, Some(_), _) | (Some(_), Some(_), None) => return Err("weights are not a matrix"),
+                _ => {}
+            }
+        }
+        let extent = |axis: Option<usize>| axis.map_or(1, |a| w[a]);
+        let (oc, ic) = (extent(w_axes.0), extent(w_axes.1));
+        let (inputs, outputs) = op.axes.to_strs();
+        let x_axes: Vec<char> = inputs[x_slot].chars().collect();
+        let y_axes: Vec<char> = outputs[0].chars().collect();
+        let position: HashMap<char, usize> = x_axes.iter().enumerate().map(|(p, c)| (*c, p)).collect();
+        // Axes of extent one can stand anywhere: they are left out of the comparison.
+        let unit = |c: &char| {
+            Some(*c) != i_axis && Some(*c) != o_axis && position.get(c).is_none_or(|p| x[*p].is_one())
+        };
+        let x_seq: Vec<char> = x_axes.iter().copied().filter(|c| !unit(c)).collect();
+        let y_seq: Vec<char> = y_axes.iter().copied().filter(|c| !unit(c)).collect();
+        let shared: Vec<char> = x_seq.iter().copied().filter(|c| Some(*c) != i_axis).collect();
+        let shared_y: Vec<char> = y_seq.iter().copied().filter(|c| Some(*c) != o_axis).collect();
+        if shared != shared_y {
+            return Err("the product also transposes");
+        }
+        // Channel positions among the shared axes. A missing channel axis has extent one and may stand last.
+        let at = |seq: &[char], axis: Option<char>| seq.iter().position(|c| Some(*c) == axis);
+        let x_at = at(&x_seq, i_axis);
+        let y_at = at(&y_seq, o_axis);
+        let (x_at, y_at) = match (x_at, y_at) {
+            (Some(x), Some(y)) => (x, y),
+            (Some(x), None) => (x, x),
+            (None, Some(y)) => (y, y),
+            (None, None) => (shared.len(), shared.len()),
+        };
+        let (lo, hi) = (x_at.min(y_at), x_at.max(y_at));
+        if lo != hi && hi != shared.len() {
+            return Err("channels move between pixel axes");
+        }
+        let axes = |range: &[char]| range.iter().map(|c| position[c]).collect::<TVec<usize>>();
+        let (batch, pixels, x_layout, y_layout) = if lo == shared.len() {
+            // Channels last on both sides: every other axis is a pixel.
+            (tvec!(), axes(&shared), Layout::Interleaved, Layout::Interleaved)
+        } else {
+            let layout = |at| if at == lo { Layout::Planar } else { Layout::Interleaved };
+            (axes(&shared[..lo]), axes(&shared[lo..]), layout(x_at), layout(y_at))
+        };
+        let out = y_axes
+            .iter()
+            .map(|c| match position.get(c) {
+                _ if Some(*c) == o_axis => OutAxis::Channels,
+                Some(p) => OutAxis::Input(*p),
+                None => OutAxis::One,
+            })
+            .collect();
+        Ok(Linear {
+            oc,
+            ic,
+            x_rank: x_axes.len(),
+            x_channel: i_axis.map(|c| position[&c]),
+            batch,
+            pixels,
+            x_layout,
+            y_layout,
+            out,
+            w_axes,
+        })
+    }
+
+    /// Output channels.
+    pub fn oc(&self) -> usize {
+        self.oc
+    }
+
+    /// Input channels.
+    pub fn ic(&self) -> usize {
+        self.ic
+    }
+
+    /// Position of the channels in the output, if they have an axis.
+    pub fn y_channel(&self) -> Option<usize> {
+        self.out.iter().position(|a| *a == OutAxis::Channels)
+    }
+
+    /// Output pixels per image, if known.
+    pub fn pixel_count(&self, x: &[TDim]) -> Option<usize> {
+        self.pixels.iter().map(|a| x[*a].to_usize().ok()).product()
+    }
+
+    /// Extent of every pixel axis, if known.
+    pub fn pixel_dims(&self, x: &[TDim]) -> Option<TVec<usize>> {
+        self.pixels.iter().map(|a| x[*a].to_usize().ok()).collect()
+    }
+
+    /// Images, if known.
+    pub fn batch_count(&self, x: &[TDim]) -> Option<usize> {
+        self.batch.iter().map(|a| x[*a].to_usize().ok()).product()
+    }
+
+    /// The weights as a row-major `oc` x `ic` matrix.
+    ///
+    /// # Errors
+    /// Weights that are not plain f32.
+    pub fn matrix(&self, weights: &Tensor) -> TractResult<Tensor> {
+        let (o, i) = self.w_axes;
+        // All other axes have extent one: only the order of the two matters.
+        let transposed = matches!((o, i), (Some(o), Some(i)) if i < o);
+        if transposed {
+            weights.clone().into_shape(&[self.ic, self.oc])?.permute_axes(&[1, 0])
+        } else {
+            weights.clone().into_shape(&[self.oc, self.ic])
+        }
+    }
+
+    /// Shape of a per-output-channel vector that broadcasts over the weights.
+    pub fn channel_shape_for_weights(&self, rank: usize) -> TVec<usize> {
+        let mut shape = tvec!(1; rank);
+        if let Some(o) = self.w_axes.0 {
+            shape[o] = self.oc;
+        }
+        shape
+    }
+
+    fn output_shape<D: DimLike>(&self, x: &[D]) -> TractResult<TVec<D>> {
+        ensure!(x.len() == self.x_rank, "input has rank {}, expected {}", x.len(), self.x_rank);
+        Ok(self
+            .out
+            .iter()
+            .map(|axis| match axis {
+                OutAxis::Input(axis) => x[*axis].clone(),
+                OutAxis::Channels => self.oc.into(),
+                OutAxis::One => 1.into(),
+            })
+            .collect())
+    }
+
+    fn resolve(&self, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
+        let shape = self.output_shape(x)?;
+        if let Some(channel) = self.x_channel {
+            ensure!(x[channel] == self.ic, "input has {} channels, expected {}", x[channel], self.ic);
+        }
+        let product = |axes: &[usize]| axes.iter().map(|a| x[*a]).product::<usize>();
+        let geometry = ConvGeometry::new(ConvShape {
+            batch: product(&self.batch),
+            input: [1, product(&self.pixels)],
+            x_layout: self.x_layout,
+            y_layout: self.y_layout,
+            ..ConvShape::square(self.ic, self.oc, 1, 1, 1, 0)
+        })?;
+        Ok((geometry, shape))
+    }
+}

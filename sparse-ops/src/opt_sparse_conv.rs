@@ -1,0 +1,168 @@
+//! A sparse layer ready to run: packed weights, geometry, epilogue.
+
+use crate::choice::{Choice, Packed};
+use crate::epilogue::{Follow, push_activation, recognise};
+use crate::executor::with_threads;
+use crate::form::Form;
+use crate::konst::f32s;
+use sparse_kernels::prelude::*;
+use tract_core::internal::*;
+
+/// A sparse convolution or matrix product in the optimised graph.
+///
+/// Inputs: the activation and, once a residual addition has been taken in, the other operand of that addition.
+/// The geometry is worked out from the shape of the activation at every call, so that symbolic batch,
+/// height and width need nothing special.
+#[derive(Debug, Clone)]
+pub struct OptSparseConv {
+    form: Form,
+    packed: Arc<Packed>,
+    /// Weights of the dense layer.
+    dense: usize,
+    epilogue: Epilogue,
+    residual: bool,
+    choice: Choice,
+}
+
+impl PartialEq for OptSparseConv {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.packed, &other.packed)
+            && self.form == other.form
+            && self.epilogue == other.epilogue
+            && self.residual == other.residual
+    }
+}
+
+impl Eq for OptSparseConv {}
+
+impl OptSparseConv {
+    /// A layer without an epilogue. `dense` is the number of weights, zeros included.
+    pub fn new(form: Form, packed: Packed, dense: usize, choice: Choice) -> OptSparseConv {
+        let packed = Arc::new(packed);
+        OptSparseConv { form, packed, dense, epilogue: Epilogue::default(), residual: false, choice }
+    }
+
+    /// The decision that made this layer sparse.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// The packed weights.
+    pub fn packed(&self) -> &Packed {
+        &self.packed
+    }
+
+    /// Weights of the dense layer, zeros included.
+    pub fn dense(&self) -> usize {
+        self.dense
+    }
+
+    /// What has been taken in behind the layer, and whether that includes a residual addition.
+    pub fn epilogue(&self) -> (Epilogue, bool) {
+        (self.epilogue, self.residual)
+    }
+
+    /// The mapping onto a convolution geometry.
+    pub fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// Multiply-adds are proportional to the weights: `weights` times the uses of each.
+    fn fma(&self, x: &TypedFact, weights: usize) -> TractResult<TDim> {
+        let y = self.form.output_fact(x)?.shape.volume();
+        let oc = match &self.form {
+            Form::Conv(conv) => conv.output_channels(),
+            Form::Linear(linear) => linear.oc(),
+        };
+        Ok(y * weights / oc)
+    }
+}
+
+impl Op for OptSparseConv {
+    fn name(&self) -> StaticName {
+        "OptSparseConv".into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        let (stored, nnz) = (self.packed.stored(), self.packed.nnz());
+        let mut info = vec![
+            self.choice.to_string(),
+            format!(
+                "{nnz} of {} weights are not zero ({:.1} %), {stored} stored",
+                self.dense,
+                100.0 * nnz as f64 / self.dense as f64,
+            ),
+        ];
+        if self.epilogue != Epilogue::default() || self.residual {
+            let residual = if self.residual { ", residual" } else { "" };
+            info.push(format!("then {:?}{residual}, {:?}", self.epilogue.before, self.epilogue.after));
+        }
+        Ok(info)
+    }
+
+    fn validation(&self) -> Validation {
+        Validation::Rounding
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for OptSparseConv {
+    op_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (geometry, shape) = self.form.resolve(inputs[0].shape())?;
+        // SAFETY: `Packed::run` writes every element of the output or fails, and an output of a failed
+        // run is dropped; an f32 has no invalid bit pattern.
+        let mut y = unsafe { Tensor::uninitialized::<f32>(&shape)? };
+        let x = f32s(&inputs[0])?;
+        let residual = inputs.get(1).map(|r| f32s(r)).transpose()?;
+        with_threads(geometry.y_len(), |parallel| {
+            let mut y = y.try_as_plain_ram_mut()?;
+            let y = y.as_slice_mut::<f32>()?;
+            Ok(self.packed.run(&geometry, x, y, residual, &self.epilogue, parallel)?)
+        })
+        .map_err(|error: TractError| error.context(format!("in {}", self.choice.kernel().name)))?;
+        Ok(tvec!(y.into_tvalue()))
+    }
+}
+
+impl TypedOp for OptSparseConv {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == 1 + self.residual as usize, "got {} inputs", inputs.len());
+        Ok(tvec!(self.form.output_fact(inputs[0])?))
+    }
+
+    fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
+        Ok(tvec!(
+            (Cost::FMA(f32::datum_type()), self.fma(inputs[0], self.packed.nnz())?),
+            (Cost::Custom(false, "DenseFMA".into()), self.fma(inputs[0], self.dense)?),
+            (Cost::Params(f32::datum_type()), self.packed.nnz().to_dim())
+        ))
+    }
+
+    fn fuse(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        rule_if!(!model.output_outlets()?.contains(&node.id.into()));
+        rule_if_some!(succ = model.single_succ(node.id)?);
+        rule_if_some!(follow = recognise(model, node, succ)?);
+        let mut op = self.clone();
+        let mut patch = TypedModelPatch::new(format!("fuse {succ}"));
+        let mut inputs = patch.taps(model, &node.inputs)?;
+        match follow {
+            Follow::Activation(activation) => {
+                rule_if_some!(epilogue = push_activation(self.epilogue, self.residual, activation));
+                op.epilogue = epilogue;
+            }
+            Follow::Residual(other) => {
+                rule_if!(!self.residual && self.epilogue.after == Activation::Identity);
+                op.residual = true;
+                inputs.push(patch.tap_model(model, other)?);
+            }
+        }
+        let y = patch.wire_node(&succ.name, op, &inputs)?;
+        patch.shunt_outside(model, succ.id.into(), y[0])?;
+        Ok(Some(patch))
+    }
+
+    as_op!();
+}
