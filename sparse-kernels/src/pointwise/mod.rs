@@ -1,11 +1,13 @@
 //! 1x1 convolution and fully connected layers: a sparse matrix times dense planes of pixels.
 //!
-//! One run cuts the output pixels of an image into tiles. For each tile a chunk of the input channels that have any
-//! weight is copied into a contiguous **panel** (`[channel][tile]`), whatever the layout, stride and padding of the
-//! input, then the kernel walks the weights of that chunk once over the panel, which stays in the first-level cache. The copy costs a few
-//! per cent and buys contiguous loads; where there is too little work per input to pay for it, kernels read
-//! the planes in place. Each output value is summed by one thread in an order that is fixed when the weights are packed,
-//! so that the split into tiles and threads never changes a result.
+//! One run cuts the output pixels of an image into tiles. For each tile, or a few neighbouring ones, the input channels
+//! that have any weight are copied into a contiguous **panel** (`[channel][pixel]`), whatever the layout, stride and
+//! padding of the input; then the kernel walks the weights once over the panel. The copy costs a few per cent, buys
+//! contiguous loads and keeps the pixels in cache while the weights stream by. Where the panel of all channels would be
+//! too large, channels are taken in **chunks**, and the sums wait in the output.
+//!
+//! Each output value is summed by one thread in an order that depends on weights and geometry alone, so that the
+//! split into threads never changes a result.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

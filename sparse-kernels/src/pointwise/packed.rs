@@ -171,7 +171,7 @@ impl PackedPointwise {
         chunk * self.chunk * self.kernel.format.c()
     }
 
-    /// Whether the channels of every chunk are neighbours in the input, so that kernels can read it without a copy.
+    /// Whether used channels are all input channels, so that kernels can read the input without a copy.
     pub(super) fn uses_all_channels(&self) -> bool {
         self.used.len() * self.kernel.format.c() == self.ic
     }

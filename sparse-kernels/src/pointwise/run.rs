@@ -9,9 +9,6 @@ use crate::parallel::{Parallel, share};
 use crate::scratch;
 use std::ops::Range;
 
-/// Below so many multiply-adds per input value the planes are read in place: the copy into a panel would not pay.
-const IN_PLACE_BELOW: usize = 0;
-
 /// Most neighbouring tiles that share a panel.
 const MOST_TOGETHER: usize = 16;
 
@@ -62,9 +59,9 @@ impl PackedPointwise {
         let (clamps, finish) = epilogue.split(residual.is_some());
         let kernel = self.kernel();
         let tiles = Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, kernel.info.pixels);
-        let readable = s.x_layout == Layout::Planar && geometry.is_identity_map() && self.uses_all_channels();
-        let light = self.stored() < IN_PLACE_BELOW * self.ic();
-        let in_place = readable && (light || geometry.output_pixels() == 1);
+        // An image of a single pixel needs no panel: its channels are neighbours already, if all of them are used.
+        let in_place =
+            geometry.output_pixels() == 1 && geometry.is_identity_map() && self.uses_all_channels();
         let job = Job {
             weights: self,
             geometry,
@@ -147,7 +144,7 @@ struct Job<'a> {
     clamps: Clamps,
     finish: Option<Finish>,
     tiles: Tiles,
-    /// Kernels read the planes of `x` themselves.
+    /// Kernels read `x` itself.
     in_place: bool,
 }
 
@@ -168,8 +165,11 @@ impl Job<'_> {
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
         let (w, c) = (self.weights, self.weights.kernel.format.c());
         let tile = w.kernel.info.pixels;
-        let together = (PANEL / (w.columns(0..w.chunks()).len() * c * tile).max(1)).clamp(1, MOST_TOGETHER);
-        let panel_len = if self.in_place { 0 } else { PANEL.max(w.columns(0..1).len() * c * tile) };
+        let all = w.columns(0..w.chunks()).len() * c * tile;
+        let together = (PANEL / all.max(1)).clamp(1, MOST_TOGETHER.min(tiles.len().max(1)));
+        // One chunk alone may be larger than PANEL: a column of it is not cut.
+        let panel_len = (all * together).min(PANEL.max(w.columns(0..1).len() * c * tile));
+        let panel_len = if self.in_place { 0 } else { panel_len };
         let channels = w.channels(&block_rows);
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
         let staged = if planar { 0 } else { channels.len() * together * tile };
