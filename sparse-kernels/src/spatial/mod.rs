@@ -111,7 +111,7 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     kernel!(ROWS_2, "2x1", 2, 16, Scalar, "scalar", 8, Portable, scalar),
     kernel!(ROWS_4, "4x1", 4, 16, Scalar, "scalar", 8, Portable, scalar),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 64, Avx2, "avx2", 8, Intrinsics, avx2),
+    kernel!(ROWS_1, "unstructured", 1, 48, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_2, "2x1", 2, 32, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
