@@ -38,6 +38,7 @@ pub(crate) struct Cli {
 
 /// What may stand before or after the command.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Options {
     /// Take the model to tract's last stage, as --pass optimize
     #[arg(short = 'O', long, global = true, conflicts_with = "pass")]
@@ -106,9 +107,10 @@ Examples:
   tract-sparse m.onnx compare
   tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
 
-Two values agree if they differ by at most T + T * |stock|. The default of
-1e-4 leaves room for what another order of f32 additions does over a hundred
-layers, and none for a wrong weight. Exit code 3 if they differ.")]
+Values agree if they differ by at most T times the largest value of the stock
+tensor (plus T/1000). The default of 1e-4 leaves room for what another order of
+f32 additions does over a hundred layers, and none for a wrong weight. Exit
+code 3 if they differ.")]
     Compare(Compare),
     /// Run a model once and show or save its outputs
     #[command(after_help = "Example:\n  tract-sparse m.onnx run --input x.npy --save-outputs y.npz")]
@@ -168,9 +170,9 @@ pub(crate) struct Limits {
     /// Runs at most
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) max_loops: usize,
-    /// Milliseconds at most
-    #[arg(long, value_name = "MS", default_value_t = 5000)]
-    pub(crate) max_time: u64,
+    /// Milliseconds at most [default: 5000; without a model 2000 for each row]
+    #[arg(long, value_name = "MS")]
+    pub(crate) max_time: Option<u64>,
     /// Runs before the first that counts
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) warmup_loops: usize,
@@ -188,12 +190,12 @@ pub(crate) struct Bench {
     pub(crate) limits: Limits,
     #[command(flatten)]
     pub(crate) input: Input,
-    /// Without a model: the network
-    #[arg(long, default_value_t = zoo::Network::MobilenetV1)]
-    pub(crate) network: zoo::Network,
-    /// Without a model: the format of 1x1 convolutions
-    #[arg(long, value_name = "FORMAT", default_value = "4x4")]
-    pub(crate) format: String,
+    /// Without a model: the network [default: mobilenet-v1]
+    #[arg(long)]
+    pub(crate) network: Option<zoo::Network>,
+    /// Without a model: the format of 1x1 convolutions [default: 4x4]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     /// Without a model: patterns of depthwise 3x3 convolutions, 3:9
     #[arg(long, value_name = "SPEC")]
     pub(crate) dwconv3x3: Option<zoo::DwConv3x3>,

@@ -7,12 +7,15 @@ use crate::load::{Flavour, Source};
 use crate::out::{self, Progress};
 use crate::table::{Table, ms};
 use crate::threads;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tract_core::internal::*;
 use tract_sparse::{Policy, Report};
-use zoo::{Pointwise, Spec};
+use zoo::{Network, Pointwise, Spec};
+
+/// Milliseconds of a measurement, as in tract.
+const MAX_TIME: u64 = 5000;
 
 /// Zeros of the built-in network.
 const SPARSITIES: [u32; 5] = [0, 30, 50, 80, 90];
@@ -72,6 +75,7 @@ fn interleave(
     plans: &[&Arc<TypedRunnableModel>],
     inputs: &TVec<TValue>,
     limits: &Limits,
+    max_time: u64,
     progress: &dyn Fn(f64),
 ) -> Result<Vec<Vec<f64>>> {
     ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
@@ -84,7 +88,7 @@ fn interleave(
         }
         loops += 1;
     }
-    let (time, started) = (Duration::from_millis(limits.max_time), Instant::now());
+    let (time, started) = (Duration::from_millis(limits.max_time.unwrap_or(max_time)), Instant::now());
     let mut times = vec![vec![]; plans.len()];
     // once at least, so that there is something to tell
     while times[0].is_empty() || (times[0].len() < limits.max_loops && started.elapsed() < time) {
@@ -105,8 +109,9 @@ fn against_stock(
     args: &Bench,
     options: &Options,
     progress: &Progress,
-    name: &str,
+    max_time: u64,
 ) -> Result<Outcome> {
+    let name = source.to_string();
     progress.say(&format!("{name}: loading"));
     let report = Report::of(&source.load(
         Flavour::Sparse,
@@ -122,11 +127,11 @@ fn against_stock(
         difference = difference.max(max_abs_diff(expected, got)?);
     }
     let said = |done: f64| progress.say(&format!("{name}: {:.0} %", 100.0 * done.min(1.0)));
-    let times = interleave(&[&stock, &sparse], &inputs, &args.limits, &said)?;
+    let times = interleave(&[&stock, &sparse], &inputs, &args.limits, max_time, &said)?;
     let ratios: Vec<f64> = times[0].iter().zip(&times[1]).map(|(stock, sparse)| stock / sparse).collect();
     let (stock, sparse) = (Timing::of(&times[0]), Timing::of(&times[1]));
     Ok(Outcome {
-        model: name.to_string(),
+        model: name.clone(),
         target: report.target.clone(),
         threads: threads(options),
         layers: report.layers.len(),
@@ -145,10 +150,12 @@ fn against_stock(
 
 /// `tract-sparse MODEL bench`.
 pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<()> {
+    let built_in = args.network.is_some() || args.format.is_some() || args.dwconv3x3.is_some();
+    ensure!(!built_in, "--network, --format and --dwconv3x3 are for bench without a model, not for {source}");
     let progress = Progress::new();
     let name = source.to_string();
     if args.against == Some(Against::Stock) {
-        let outcome = against_stock(source, args, options, &progress, &name)?;
+        let outcome = against_stock(source, args, options, &progress, MAX_TIME)?;
         drop(progress);
         if options.json {
             return out::json(&outcome);
@@ -177,7 +184,7 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let inputs = inputs(sparse.model(), &args.input)?;
     let said = |done: f64| progress.say(&format!("{name}: {:.0} %", 100.0 * done.min(1.0)));
-    let times = interleave(&[&sparse], &inputs, &args.limits, &said)?.remove(0);
+    let times = interleave(&[&sparse], &inputs, &args.limits, MAX_TIME, &said)?.remove(0);
     drop(progress);
     let timing = Timing::of(&times);
     if options.json {
@@ -202,22 +209,20 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
 
 /// `tract-sparse bench`: the built-in network at several sparsities, in one table.
 pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
-    // the whole table should not take longer than a user waits
-    let limits = Limits { max_time: args.limits.max_time / 2, ..args.limits.clone() };
+    let network = args.network.unwrap_or(Network::MobilenetV1);
+    let format = args.format.as_deref().unwrap_or("4x4");
     let progress = Progress::new();
     let mut outcomes = vec![];
     for sparsity in SPARSITIES {
         let ratio = f64::from(sparsity) / 100.0;
-        let conv1x1: Pointwise = format!("{}:{ratio}", args.format).parse()?;
+        let conv1x1: Pointwise = format!("{format}:{ratio}").parse().context("--format")?;
         let spec =
             Spec { conv1x1: (sparsity > 0).then_some(conv1x1), dwconv3x3: args.dwconv3x3, ..Spec::default() };
-        let name = format!("{} {} {sparsity} %", args.network, args.format);
+        let name = format!("{network} {format} {sparsity} %");
         progress.say(&format!("{name}: building"));
-        let proto = zoo::build(args.network, &spec)?;
+        let proto = zoo::build(network, &spec)?;
         let source = Source::BuiltIn(name.clone(), Arc::new(proto));
-        let args =
-            Bench { limits: limits.clone(), input: args.input.clone(), format: args.format.clone(), ..*args };
-        outcomes.push((sparsity, against_stock(&source, &args, options, &progress, &name)?));
+        outcomes.push((sparsity, against_stock(&source, args, options, &progress, 2000)?));
     }
     drop(progress);
     if options.json {
@@ -230,8 +235,9 @@ pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
             })
             .collect::<Result<_>>()?;
         return out::json(&serde_json::json!({
-            "network": args.network.name(),
-            "format": args.format,
+            "network": network.name(),
+            "format": format,
+            "dwconv3x3": args.dwconv3x3.map(|p| p.to_string()),
             "rows": rows,
         }));
     }
@@ -250,9 +256,7 @@ pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
     }
     let patterns = args.dwconv3x3.map_or_else(String::new, |p| format!(", depthwise {p}"));
     out::print(&format!(
-        "{}, 1x1 convolutions {}{patterns}, {} thread(s), {}\n{}",
-        args.network,
-        args.format,
+        "{network}, 1x1 convolutions {format}{patterns}, {} thread(s), {}\n{}",
         threads(options),
         outcomes.first().map_or("", |(_, o)| &o.target),
         table.text()

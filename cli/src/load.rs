@@ -67,7 +67,13 @@ impl Source {
                 ensure!(meta.len() > 0, "the file is empty");
                 let proto = onnx.proto_model_for_path(path).context("not an ONNX file, or cut short")?;
                 ensure!(proto.graph.is_some(), "not an ONNX file: it has no graph");
-                onnx.model_for_path(path)?
+                let parsed = onnx.parse(&proto, path.parent().and_then(|dir| dir.to_str()))?;
+                ensure!(
+                    parsed.unresolved_inputs.is_empty(),
+                    "nothing computes {}",
+                    parsed.unresolved_inputs.join(", ")
+                );
+                parsed.model
             }
             Source::BuiltIn(_, proto) => onnx.model_for_proto_model(proto)?,
         };

@@ -69,6 +69,13 @@ fn run(cli: &Cli) -> Result<()> {
                 if let Some(model) = model {
                     bail!("zoo makes a model and takes none: {}", model.display());
                 }
+                ensure!(
+                    options.facts.is_empty()
+                        && options.set.is_empty()
+                        && options.pass.is_none()
+                        && !options.optimize,
+                    "zoo takes none of -i, --set, --pass and -O; see --batch, --hw and --width"
+                );
                 zoo_command::run(args, options)
             }
             Command::Bench(args) if model.is_none() => bench::built_in(args, options),

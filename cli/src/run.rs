@@ -10,6 +10,21 @@ use ndarray_npy::NpzWriter;
 use std::io::Cursor;
 use tract_core::internal::*;
 
+/// Writes an array in its own type; what .npy has no type for, such as f16, as f32.
+fn add(npz: &mut NpzWriter<&mut Cursor<Vec<u8>>>, name: &str, value: &Tensor) -> Result<()> {
+    macro_rules! add {
+        ($($dt:ident => $t:ty),*) => {
+            match value.datum_type() {
+                $(DatumType::$dt => npz.add_array(name, &value.to_plain_array_view::<$t>()?),)*
+                _ => npz.add_array(name, &value.cast_to::<f32>()?.to_plain_array_view::<f32>()?),
+            }
+        };
+    }
+    add!(F64 => f64, I8 => i8, I16 => i16, I32 => i32, I64 => i64, U8 => u8, U16 => u16, U32 => u32, U64 => u64,
+        Bool => bool)
+    .map_err(|e| format_err!("{e}"))
+}
+
 /// Runs the model and prints a line for each output, or saves them.
 pub(crate) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> {
     let plan = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
@@ -24,9 +39,7 @@ pub(crate) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> 
         let mut bytes = Cursor::new(vec![]);
         let mut npz = NpzWriter::new(&mut bytes);
         for (name, value) in names.iter().zip(&outputs) {
-            let value = value.cast_to::<f32>().with_context(|| format!("output {name}"))?;
-            let view = value.to_plain_array_view::<f32>()?;
-            npz.add_array(name.as_str(), &view).map_err(|e| format_err!("output {name}: {e}"))?;
+            add(&mut npz, name, value).with_context(|| format!("output {name}"))?;
         }
         npz.finish().map_err(|e| format_err!("{}: {e}", path.display()))?;
         prune::file::write(path, bytes.get_ref())?;
