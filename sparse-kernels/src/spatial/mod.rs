@@ -22,6 +22,15 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg_attr(
+    not(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        all(target_arch = "wasm32", target_feature = "simd128")
+    )),
+    allow(unused_macros, unused_imports)
+)]
+mod body;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plan;
