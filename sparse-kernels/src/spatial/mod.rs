@@ -18,18 +18,20 @@
 //! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and threads
 //! never changes a result.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-#[cfg_attr(
+// Where there is only the scalar kernel, some of what vector kernels share has no user.
+#![cfg_attr(
     not(any(
         target_arch = "x86_64",
         target_arch = "aarch64",
         all(target_arch = "wasm32", target_feature = "simd128")
     )),
-    allow(unused_macros, unused_imports)
+    allow(dead_code, unused_macros, unused_imports)
 )]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod body;
 #[cfg(target_arch = "aarch64")]
 mod neon;
