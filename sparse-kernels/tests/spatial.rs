@@ -215,7 +215,7 @@ fn plain(shape: ConvShape, seed: usize) -> Case {
 /// Every map size around the tiles, with the strides and paddings of common networks.
 #[test]
 fn every_map_size() {
-    let sizes = if cfg!(miri) { vec![1, 5] } else { (1..=40).collect() };
+    let sizes = if cfg!(miri) { vec![5] } else { (1..=40).collect() };
     for kernel in kernels() {
         for hw in sizes.clone() {
             plain(ConvShape::square(3, 5, hw, 3, 1, 1), hw).check(kernel);

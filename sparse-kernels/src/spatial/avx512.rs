@@ -65,6 +65,16 @@ fn clamp(v: Floats, (lo, hi): (f32, f32)) -> Floats {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn permute(v: Floats, order: &Order) -> Floats {
+    if cfg!(miri) {
+        // The interpreter does not know the instruction.
+        let (mut from, mut to) = ([0f32; LANES], [0f32; LANES]);
+        // SAFETY: both arrays are a whole vector.
+        unsafe {
+            store(from.as_mut_ptr(), v);
+            to.iter_mut().zip(order).for_each(|(to, lane)| *to = from[*lane as usize]);
+            return load(to.as_ptr());
+        }
+    }
     // SAFETY: an order has LANES entries.
     let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
     _mm512_permutexvar_ps(order, v)
