@@ -29,7 +29,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod conv3x3;
 pub mod depthwise;
 pub mod epilogue;
 pub mod error;
@@ -39,17 +38,20 @@ pub mod parallel;
 pub mod pointwise;
 pub mod reference;
 mod scratch;
+pub mod spatial;
 pub mod table;
 pub mod target;
 
 /// What most callers need.
 pub mod prelude {
+    pub use crate::depthwise::PackedDepthwise;
     pub use crate::epilogue::{Activation, Epilogue};
     pub use crate::error::{FormatError, KernelError, TargetError};
-    pub use crate::format::{Blocks, FormatKind, Rows};
+    pub use crate::format::{Blocks, DepthwisePatterns, FormatKind, Rows};
     pub use crate::geometry::{ConvGeometry, ConvShape, Layout};
     pub use crate::parallel::{Parallel, Serial};
     pub use crate::pointwise::PackedPointwise;
+    pub use crate::spatial::PackedSpatial;
     pub use crate::table;
     pub use crate::target::{Isa, Target};
 }

@@ -3,8 +3,10 @@
 //!
 //! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`.
 
+use crate::depthwise::{self, DepthwiseKernel};
 use crate::format::FormatKind;
 use crate::pointwise::{self, PointwiseKernel};
+use crate::spatial::{self, SpatialKernel};
 use crate::target::{Isa, Target};
 
 /// What a kernel computes.
@@ -50,7 +52,9 @@ pub struct KernelInfo {
 
 /// Every kernel compiled into this build, whether or not this CPU can run it.
 pub fn all() -> impl Iterator<Item = &'static KernelInfo> {
-    pointwise::KERNELS.iter().map(PointwiseKernel::info)
+    let depthwise = depthwise::KERNELS.iter().map(DepthwiseKernel::info);
+    let spatial = spatial::KERNELS.iter().map(SpatialKernel::info);
+    pointwise::KERNELS.iter().map(PointwiseKernel::info).chain(depthwise).chain(spatial)
 }
 
 /// The kernels that `target` runs: its own, and for formats without one the scalar kernel.
@@ -65,6 +69,37 @@ pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel
 pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
     let available = Target::available();
     pointwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+}
+
+/// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for this size, else one that
+/// takes any. `None` for an empty size.
+pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
+    let find = |isa| depthwise::KERNELS.iter().find(|k| k.info().isa == isa && k.accepts(kernel));
+    find(target.isa()).or_else(|| find(Isa::Scalar)).filter(|_| !kernel.contains(&0))
+}
+
+/// Every depthwise kernel that this machine can run.
+pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
+    let available = Target::available();
+    depthwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+}
+
+/// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time that
+/// the groups allow.
+pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
+    let find = |isa| {
+        let usable = |k: &&SpatialKernel| k.info().isa == isa && format.r().is_multiple_of(k.format().r());
+        spatial::KERNELS.iter().filter(usable).max_by_key(|k| k.format().r())
+    };
+    find(target.isa())
+        .or_else(|| find(Isa::Scalar))
+        .unwrap_or_else(|| panic!("single rows fit every format, {format} has no spatial kernel"))
+}
+
+/// Every spatial kernel that this machine can run.
+pub fn spatial_available() -> impl Iterator<Item = &'static SpatialKernel> {
+    let available = Target::available();
+    spatial::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
 #[cfg(test)]
@@ -84,11 +119,35 @@ mod tests {
     }
 
     #[test]
+    fn every_target_has_depthwise_kernels() {
+        for target in Target::available() {
+            for size in [[3, 3], [5, 5], [1, 3], [7, 7]] {
+                let kernel = depthwise(target, size).unwrap();
+                assert_eq!(kernel.info().isa, target.isa(), "{}", kernel.info().name);
+                assert!(kernel.accepts(size));
+            }
+            assert!(depthwise(target, [0, 3]).is_none());
+        }
+    }
+
+    #[test]
     fn every_target_runs_every_pointwise_format() {
         for target in Target::available() {
             for format in FormatKind::POINTWISE {
                 let kernel = pointwise(target, format);
                 assert_eq!(kernel.info().isa, target.isa(), "{}", kernel.info().name);
+            }
+        }
+    }
+    #[test]
+    fn every_target_runs_every_spatial_format() {
+        for target in Target::available() {
+            for format in FormatKind::SPATIAL {
+                let kernel = spatial(target, format);
+                assert_eq!((kernel.info().isa, kernel.format()), (target.isa(), format));
+            }
+            for format in [FormatKind::ROWS_8, FormatKind::BLOCKS_4X4] {
+                assert_eq!(spatial(target, format).format(), FormatKind::ROWS_4);
             }
         }
     }

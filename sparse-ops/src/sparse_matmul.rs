@@ -1,6 +1,6 @@
 //! A matrix product with a sparse constant matrix, in the decluttered graph.
 
-use crate::choice::Choice;
+use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, Linear};
 use crate::konst::{f32s, konst_of};
@@ -206,10 +206,11 @@ impl TypedOp for SparseMatMul {
         };
         let matrix = linear.matrix(&weights)?;
         let (oc, ic) = (linear.oc(), linear.ic());
+        let dense = Dense { oc, ic, kernel: [1, 1], weights: f32s(&matrix)?, bias: f32s(&bias)? };
         let packed = self
             .choice
             .packing
-            .pack(self.choice.target, oc, ic, f32s(&matrix)?, f32s(&bias)?)
+            .pack(self.choice.target, &dense)
             .with_context(|| format!("packing the weights of {node}"))?;
         let op = OptSparseConv::new(Form::Linear(linear), packed, oc * ic, self.choice);
         let x = &node.inputs[self.x_slot..][..1];

@@ -24,7 +24,7 @@ fn every_model_agrees_with_its_golden_output_and_with_stock() -> Result<()> {
             let fact = f32::fact(input.shape()).into();
             onnx.model_for_path(&path)?.with_input_fact(0, fact)?.into_optimized()
         };
-        let (sparse, stock) = (load(tract_sparse::onnx())?, load(tract_onnx::onnx())?);
+        let (sparse, stock) = (load(onnx())?, load(tract_onnx::onnx())?);
         let layers = sparse_nodes(&sparse);
         let run = |model: TypedModel| model.into_runnable()?.run(tvec!(input.clone().into_tvalue()));
         let (sparse, stock) = (run(sparse)?, run(stock)?);

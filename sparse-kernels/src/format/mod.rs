@@ -4,9 +4,13 @@
 //! kernels rely on that and check no bounds.
 
 mod block;
+mod pattern;
+mod spatial;
 mod stats;
 
 pub use block::{Blocks, Rows};
+pub use pattern::{DepthwiseGroup, DepthwisePattern, DepthwisePatterns};
+pub use spatial::{PatternStats, pattern_stats};
 pub use stats::{Stats, fill_of, stats};
 
 use crate::error::FormatError;
@@ -39,6 +43,9 @@ impl FormatKind {
         FormatKind::ROWS_8,
         FormatKind::BLOCKS_4X4,
     ];
+
+    /// Every format that spatial kernels read.
+    pub const SPATIAL: [FormatKind; 3] = [FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4];
 
     /// Output channels of a group.
     pub fn r(self) -> usize {

@@ -1,1 +1,166 @@
+//! AVX-512F: 32 registers of 16 floats.
+//!
+//! The loop of the AVX2 kernels with twice the registers: 4 channels by 96 pixels take 24 sums, 6 inputs and 1 weight. Per input
+//! channel that is 24 multiply-adds for 6 loads and 4 broadcasts, so a core with two multiply-adds a cycle is not
+//! short of loads, and one with a single one (Zen 4) gains the registers: fewer passes over the weights. Single rows take 8
+//! vectors, pairs 6.
+//!
+//! The last vector of a tile ends at its last pixel and may overlap the one before, so there are no masks. Few pixels
+//! beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels and one pixel.
 
+use super::TileArgs;
+use super::scalar::gemv;
+use std::arch::x86_64::*;
+
+const LANES: usize = 16;
+
+/// `R` output channels by `LANES` to 8 `LANES` pixels.
+///
+/// # Safety
+/// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`].
+pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
+    // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
+    unsafe {
+        match args.pixels.div_ceil(LANES) {
+            1 => rows::<R, C, 1>(args),
+            2 => rows::<R, C, 2>(args),
+            3 => rows::<R, C, 3>(args),
+            4 => rows::<R, C, 4>(args),
+            5 => rows::<R, C, 5>(args),
+            6 => rows::<R, C, 6>(args),
+            7 => rows::<R, C, 7>(args),
+            8 => rows::<R, C, 8>(args),
+            vectors => unreachable!("a tile of {vectors} vectors"),
+        }
+    }
+}
+
+/// `R` output channels of a single pixel.
+///
+/// # Safety
+/// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; `pixels` is 1.
+#[target_feature(enable = "avx512f,avx2,fma")]
+pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match R * C {
+            16 => gemv::<R, C, 2>(args, f32::mul_add),
+            _ => gemv::<R, C, 8>(args, f32::mul_add),
+        }
+    }
+}
+
+/// The loop over blocks for a fixed number of vectors.
+///
+/// # Safety
+/// As [`tile`]; `V` is the number of vectors of `args.pixels`.
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) {
+    if R * V > 24 {
+        return; // never a tile in the kernel table: keeps the compiler from making code for it
+    }
+    let mut at = [0; V];
+    for (v, at) in at.iter_mut().enumerate() {
+        *at = v * LANES;
+    }
+    at[V - 1] = args.pixels - LANES;
+    for row in args.block_rows.clone() {
+        let channels = args.channels(row, R);
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        for r in 0..R {
+            // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
+            // `args.pixels` floats of `y` (TileArgs).
+            unsafe {
+                if args.first {
+                    sums[r] = [_mm512_set1_ps(*args.weights.bias.get_unchecked(row * R + r)); V];
+                } else if r < channels {
+                    let y = args.y.wrapping_add((row * R + r) * args.stride);
+                    for v in 0..V {
+                        sums[r][v] = _mm512_loadu_ps(y.add(at[v]));
+                    }
+                }
+            }
+        }
+        // SAFETY: `row` is a block row.
+        let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
+        for block in 0..blocks {
+            // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
+            // (TileArgs); every block has R * C values (PackedPointwise).
+            unsafe {
+                let mut channel = args.x.add(*indices.add(block) as usize * args.x_stride);
+                for _ in 0..C {
+                    let mut x = [_mm512_setzero_ps(); V];
+                    for v in 0..V {
+                        x[v] = _mm512_loadu_ps(channel.add(at[v]));
+                    }
+                    for r in 0..R {
+                        let w = _mm512_set1_ps(*w.add(r));
+                        for v in 0..V {
+                            sums[r][v] = _mm512_fmadd_ps(w, x[v], sums[r][v]);
+                        }
+                    }
+                    channel = channel.wrapping_add(args.x_stride);
+                    w = w.add(R);
+                }
+            }
+        }
+        // Only constant positions of `sums`: anything else would keep them in memory.
+        for r in 0..R {
+            if r < channels {
+                // SAFETY: `row * R + r` is an output channel.
+                unsafe { store(args, row * R + r, &at, &sums[r]) };
+            }
+        }
+    }
+}
+
+/// Epilogue and store of one output channel.
+///
+/// # Safety
+/// As [`tile`]; `channel` is an output channel of `args.block_rows`; `at + LANES` is at most `args.pixels`.
+#[inline]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn store<const V: usize>(args: &TileArgs, channel: usize, at: &[usize; V], sums: &[__m512; V]) {
+    let clamps = &args.clamps;
+    let (lo0, hi0) = (_mm512_set1_ps(clamps.before.0), _mm512_set1_ps(clamps.before.1));
+    let (lo1, hi1) = (_mm512_set1_ps(clamps.after.0), _mm512_set1_ps(clamps.after.1));
+    let y = args.y.wrapping_add(channel * args.stride);
+    let residual = args.residual.wrapping_add(channel * args.stride);
+    for v in 0..V {
+        let mut value = sums[v];
+        // SAFETY: `args.pixels` floats are valid (TileArgs).
+        unsafe {
+            if args.last {
+                value = clamp(value, lo0, hi0);
+                if clamps.residual {
+                    value = _mm512_add_ps(value, _mm512_loadu_ps(residual.add(at[v])));
+                    value = clamp(value, lo1, hi1);
+                }
+            }
+            _mm512_storeu_ps(y.add(at[v]), value);
+        }
+    }
+}
+
+/// NaN stays NaN: max and min return their second operand if either is.
+#[inline]
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
+    if cfg!(miri) {
+        // Miri, which runs the tests where no CPU can, does not know the next two instructions.
+        return halves(v, lo, hi);
+    }
+    _mm512_min_ps(hi, _mm512_max_ps(lo, v))
+}
+
+/// [`clamp`] in two vectors of 8.
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn halves(v: __m512, lo: __m512, hi: __m512) -> __m512 {
+    let split = |v| {
+        let v = _mm512_castps_pd(v);
+        [_mm512_extractf64x4_pd::<0>(v), _mm512_extractf64x4_pd::<1>(v)].map(|v| _mm256_castpd_ps(v))
+    };
+    let (v, lo, hi) = (split(v), split(lo), split(hi));
+    let half = |i: usize| _mm256_castps_pd(_mm256_min_ps(hi[i], _mm256_max_ps(lo[i], v[i])));
+    _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(half(0)), half(1)))
+}

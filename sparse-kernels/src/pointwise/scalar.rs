@@ -2,31 +2,45 @@
 
 use super::TileArgs;
 
-/// `R` output channels by up to `TILE` pixels at a time.
+/// Pixels summed at a time.
+const RUN: usize = 16;
+
+/// `R` output channels by any number of pixels.
 ///
 /// # Safety
 /// `args` keeps the invariants of [`TileArgs`].
-pub(super) unsafe fn tile<const R: usize, const C: usize, const TILE: usize>(args: &TileArgs) {
+pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
     for row in args.block_rows.clone() {
-        let mut sums = [[0f32; TILE]; R];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            sums.fill(args.weights.bias[row * R + r]);
-        }
-        let blocks = args.weights.starts[row] as usize..args.weights.starts[row + 1] as usize;
-        for block in blocks {
-            let panel = &args.panel[args.weights.indices[block] as usize * TILE..][..C * TILE];
-            let values = &args.weights.values[block * R * C..][..R * C];
-            for (x, w) in panel.chunks_exact(TILE).zip(values.chunks_exact(R)) {
-                for (sums, w) in sums.iter_mut().zip(w) {
-                    for (sum, x) in sums.iter_mut().zip(x) {
-                        *sum += w * x;
+        for start in (0..args.pixels).step_by(RUN) {
+            let pixels = RUN.min(args.pixels - start);
+            let mut sums = [[0f32; RUN]; R];
+            for (r, sums) in sums.iter_mut().enumerate().take(args.channels(row, R)) {
+                // SAFETY: `row * R + r` is an output channel.
+                unsafe { begin(args, row * R + r, start, &mut sums[..pixels]) };
+            }
+            // SAFETY: `row` is a block row.
+            let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
+            for block in 0..blocks {
+                for c in 0..C {
+                    // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
+                    // (TileArgs); a block has R * C values (PackedPointwise).
+                    let (x, w) = unsafe {
+                        let channel = *indices.add(block) as usize + c;
+                        let x = args.x.add(channel * args.x_stride + start);
+                        let w = values.add((block * C + c) * R);
+                        (std::slice::from_raw_parts(x, pixels), std::slice::from_raw_parts(w, R))
+                    };
+                    for (sums, w) in sums.iter_mut().zip(w) {
+                        for (sum, x) in sums.iter_mut().zip(x) {
+                            *sum += w * x;
+                        }
                     }
                 }
             }
-        }
-        for (r, sums) in sums.iter().enumerate().take(args.weights.oc - row * R) {
-            // SAFETY: row `row * R + r` is an output channel, `pixels` floats are valid there (TileArgs).
-            unsafe { store(args, row * R + r, &sums[..args.pixels]) };
+            for (r, sums) in sums.iter().enumerate().take(args.channels(row, R)) {
+                // SAFETY: `row * R + r` is an output channel.
+                unsafe { store(args, row * R + r, start, &sums[..pixels]) };
+            }
         }
     }
 }
@@ -36,46 +50,91 @@ pub(super) unsafe fn tile<const R: usize, const C: usize, const TILE: usize>(arg
 /// # Safety
 /// `args` keeps the invariants of [`TileArgs`]; `pixels` is 1.
 pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+    // SAFETY: passed on from the caller.
+    unsafe { gemv::<R, C, 1>(args, |w, x, sum| sum + w * x) };
+}
+
+/// A single pixel, with `U` independent sets of sums so that latency hides: block `b` adds to set `b % U`. The `R`
+/// values of a column are neighbours, which is what makes this loop a vector loop for `R` of 4 and 8.
+///
+/// # Safety
+/// As [`single`].
+#[inline(always)]
+pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
+    args: &TileArgs,
+    multiply_add: impl Fn(f32, f32, f32) -> f32,
+) {
     for row in args.block_rows.clone() {
-        let mut sums = [0f32; R];
-        sums.copy_from_slice(&args.weights.bias[row * R..][..R]);
         // SAFETY: `row` is a block row.
         let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
-        for block in 0..blocks {
+        let mut sums = [[0f32; R]; U];
+        let mut add = |block: usize, set: usize| {
             for c in 0..C {
-                // SAFETY: every index is a row of the panel, with `C - 1` rows behind it; a block has R * C values.
+                // SAFETY: every index is a channel of the chunk with C - 1 behind it (TileArgs); a block has R * C
+                // values (PackedPointwise).
                 let (x, w) = unsafe {
-                    let index = *indices.add(block) as usize + c;
-                    (*args.panel.get_unchecked(index), values.add((block * C + c) * R))
+                    let channel = *indices.add(block) as usize + c;
+                    (*args.x.add(channel * args.x_stride), values.add((block * C + c) * R))
                 };
-                for (r, sum) in sums.iter_mut().enumerate() {
+                for r in 0..R {
                     // SAFETY: as above.
-                    *sum += unsafe { *w.add(r) } * x;
+                    sums[set][r] = multiply_add(unsafe { *w.add(r) }, x, sums[set][r]);
                 }
             }
+        };
+        for block in (0..blocks / U * U).step_by(U) {
+            for set in 0..U {
+                add(block + set, set);
+            }
         }
-        for (r, sum) in sums.iter().enumerate().take(args.weights.oc - row * R) {
-            // SAFETY: row `row * R + r` is an output channel with one pixel.
-            unsafe { store(args, row * R + r, std::slice::from_ref(sum)) };
+        for block in blocks / U * U..blocks {
+            add(block, 0);
+        }
+        for r in 0..args.channels(row, R) {
+            let mut sum = [0f32];
+            // SAFETY: `row * R + r` is an output channel with one pixel.
+            unsafe {
+                begin(args, row * R + r, 0, &mut sum);
+                sums.iter().for_each(|sums| sum[0] += sums[r]);
+                store(args, row * R + r, 0, &sum);
+            }
         }
     }
 }
 
-/// Writes one row of finished sums.
+/// What the sums of pixels from `start` of one output channel begin with.
 ///
 /// # Safety
-/// `channel` is an output channel of `args.block_rows` and `sums` is not longer than `args.pixels`.
-pub(super) unsafe fn store(args: &TileArgs, channel: usize, sums: &[f32]) {
+/// `channel` is an output channel of `args.block_rows` and `start + sums.len()` is at most `args.pixels`.
+unsafe fn begin(args: &TileArgs, channel: usize, start: usize, sums: &mut [f32]) {
+    if args.first {
+        sums.fill(args.weights.bias[channel]);
+        return;
+    }
+    for (p, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: TileArgs: `y` is valid at channel * stride + pixel.
+        *sum = unsafe { *args.y.wrapping_add(channel * args.stride + start + p) };
+    }
+}
+
+/// Writes sums, and finishes them after the last chunk.
+///
+/// # Safety
+/// As [`begin`].
+unsafe fn store(args: &TileArgs, channel: usize, start: usize, sums: &[f32]) {
     let clamps = &args.clamps;
     for (p, v) in sums.iter().enumerate() {
-        let at = channel * args.stride + p;
-        let mut v = clamp(*v, clamps.before);
+        let at = channel * args.stride + start + p;
+        let mut v = *v;
         // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
         unsafe {
-            if clamps.residual {
-                v += *args.residual.wrapping_add(at);
+            if args.last {
+                v = clamp(v, clamps.before);
+                if clamps.residual {
+                    v = clamp(v + *args.residual.wrapping_add(at), clamps.after);
+                }
             }
-            *args.y.wrapping_add(at) = clamp(v, clamps.after);
+            *args.y.wrapping_add(at) = v;
         }
     }
 }

@@ -1,0 +1,128 @@
+//! Times the spatial kernels on one core: `cargo run --release -p sparse-kernels --example spatial [TARGET] [FILTER]`.
+//!
+//! For the layers of ResNet-18 and ResNet-20 and some entry layers: milliseconds (fastest tenth, and median),
+//! multiply-adds of stored
+//! weights per second, and their share of the peak that independent multiply-adds reach in the same process.
+
+use sparse_kernels::prelude::*;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Name, input channels, output channels, input side, kernel side, stride.
+const LAYERS: [(&str, usize, usize, usize, usize, usize); 15] = [
+    ("resnet-18 64x64@56", 64, 64, 56, 3, 1),
+    ("resnet-18 64x128@56 /2", 64, 128, 56, 3, 2),
+    ("resnet-18 128x128@28", 128, 128, 28, 3, 1),
+    ("resnet-18 128x256@28 /2", 128, 256, 28, 3, 2),
+    ("resnet-18 256x256@14", 256, 256, 14, 3, 1),
+    ("resnet-18 256x512@14 /2", 256, 512, 14, 3, 2),
+    ("resnet-18 512x512@7", 512, 512, 7, 3, 1),
+    ("resnet-18 entry 7x7 3x64@224 /2", 3, 64, 224, 7, 2),
+    ("resnet-20 16x16@32", 16, 16, 32, 3, 1),
+    ("resnet-20 16x32@32 /2", 16, 32, 32, 3, 2),
+    ("resnet-20 32x32@16", 32, 32, 16, 3, 1),
+    ("resnet-20 64x64@8", 64, 64, 8, 3, 1),
+    ("entry 3x32@224 /2", 3, 32, 224, 3, 2),
+    ("entry 3x16@224 /2", 3, 16, 224, 3, 2),
+    ("entry 1x24@192 /2", 1, 24, 192, 3, 2),
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let target = Target::named(&args.next().unwrap_or_default())?;
+    let filter = args.next().unwrap_or_default();
+    let kernel = table::spatial(target, FormatKind::ROWS_4);
+    let peak = peak();
+    println!("{}, peak {peak:.1} GMAC/s", kernel.info().name);
+    println!("{:34} {:10} {:>8} {:>8} {:>6} {:>7}", "layer", "weights", "ms", "GMAC/s", "peak", "median");
+    for (name, ic, oc, hw, k, stride) in LAYERS.into_iter().filter(|l| l.0.contains(&filter)) {
+        let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, k, stride, k / 2))?;
+        let x: Vec<f32> = (0..geometry.x_len()).map(|i| (i % 13) as f32 * 0.1).collect();
+        let mut y = vec![0f32; geometry.y_len()];
+        for (what, pattern, connectivity) in
+            [("dense", false, 100), ("5:9", true, 100), ("5:9 + 50 %", true, 50)]
+        {
+            if pattern && (k != 3 || ic < 4) {
+                continue;
+            }
+            let weights = weights(ic, oc, k * k, pattern, connectivity);
+            let packed = PackedSpatial::from_dense(oc, ic, [k, k], &weights, None, kernel)?;
+            let epilogue = Epilogue::activation(Activation::RELU);
+            let mut run = || packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial);
+            run()?;
+            let mut times = vec![];
+            let begin = Instant::now();
+            while times.len() < 15 || begin.elapsed().as_millis() < 150 {
+                let start = Instant::now();
+                run()?;
+                times.push(start.elapsed().as_secs_f64());
+            }
+            times.sort_by(f64::total_cmp);
+            // Other processes double some times: the fastest tenth is what the machine can do.
+            let (median, quiet) = (times[times.len() / 2], times[times.len() / 10]);
+            let macs = (packed.stored() * geometry.output_pixels()) as f64 / 1e9;
+            let (speed, share) = (macs / quiet, 100.0 * macs / quiet / peak);
+            println!(
+                "{name:34} {what:10} {:8.4} {speed:8.1} {share:5.1} % {:7.4}",
+                quiet * 1e3,
+                median * 1e3
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Weights where groups of 4x4 kernels share a pattern of four taps or are absent.
+fn weights(ic: usize, oc: usize, taps: usize, pattern: bool, connectivity: usize) -> Vec<f32> {
+    let mut seed = 1u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) as usize
+    };
+    let masks: Vec<u32> = (0u32..512).filter(|m| m.count_ones() == 4 && m & 16 != 0).collect();
+    let groups = oc.div_ceil(4) * ic.div_ceil(4);
+    let masks: Vec<u32> = (0..groups)
+        .map(|_| match (pattern, random() % 100 < connectivity) {
+            (false, _) => u32::MAX,
+            (true, true) => masks[random() % masks.len()],
+            (true, false) => 0,
+        })
+        .collect();
+    let weight = |i: usize| {
+        let (o, c, tap) = (i / taps / ic, i / taps % ic, i % taps);
+        let kept = taps > 32 || masks[o / 4 * ic.div_ceil(4) + c / 4] >> tap & 1 == 1;
+        if kept { 0.01 + (i % 7) as f32 * 0.01 } else { 0.0 }
+    };
+    (0..oc * ic * taps).map(weight).collect()
+}
+
+/// Multiply-adds per second, in units of 1e9, of a loop that does nothing else.
+fn peak() -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: AVX2 and FMA were detected.
+        return unsafe { peak_avx2() };
+    }
+    f64::NAN
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn peak_avx2() -> f64 {
+    use std::arch::x86_64::*;
+    const STEPS: usize = 20_000;
+    let mut best = f64::INFINITY;
+    for _ in 0..20 {
+        let start = Instant::now();
+        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+        let mut sums = [a; 12];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    (STEPS * 12 * 8) as f64 / best / 1e9
+}

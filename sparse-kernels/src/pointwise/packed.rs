@@ -1,0 +1,194 @@
+//! Weights, rearranged for one kernel.
+
+use super::PointwiseKernel;
+use crate::error::{FormatError, KernelError};
+use crate::format::{Blocks, FormatKind, check_finite};
+use std::ops::Range;
+
+/// A panel of more floats is cut into chunks of channels: together with the weights that stream by it has to fit a
+/// first-level cache of 32 KiB.
+pub(super) const PANEL: usize = (24 << 10) / size_of::<f32>();
+
+/// Compressed weights and bias of one layer, ready for one kernel.
+///
+/// The input channels that have any weight are cut into chunks, and the blocks stand chunk by chunk, in each by block row.
+///
+/// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the block columns of its
+/// chunk; `starts` has, for each of at least one chunk, one entry more than block rows, which grow and are positions of `indices`
+/// or its length; `values` has `r * c` floats per block; `bias` has `r` floats per block row.
+#[derive(Debug, Clone)]
+pub struct PackedPointwise {
+    pub(super) kernel: &'static PointwiseKernel,
+    pub(super) oc: usize,
+    ic: usize,
+    /// First block of every block row, for every chunk.
+    starts: Vec<u32>,
+    /// First channel of every block, counted within the chunk.
+    pub(super) indices: Vec<u32>,
+    pub(super) values: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    /// Block columns that have any weight, in order.
+    used: Vec<u32>,
+    /// Block columns of a chunk.
+    chunk: usize,
+}
+
+impl PackedPointwise {
+    /// Prepares `weights` and `bias` (one value per output channel, zeros if `None`) for `kernel`.
+    ///
+    /// # Errors
+    /// The kernel reads another format, or the bias has another length or is not finite.
+    pub fn pack<const R: usize, const C: usize>(
+        weights: &Blocks<R, C>,
+        bias: Option<&[f32]>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
+        let got = Blocks::<R, C>::KIND;
+        if kernel.format != got {
+            let expected = kernel.format;
+            return Err(KernelError::FormatMismatch { kernel: kernel.info.name, expected, got });
+        }
+        let mut padded = vec![0f32; weights.block_rows() * R];
+        if let Some(bias) = bias {
+            let (expected, got) = (weights.rows(), bias.len());
+            if got != expected {
+                return Err(FormatError::Length { what: "bias", expected, got }.into());
+            }
+            check_finite(bias)?;
+            padded[..got].copy_from_slice(bias);
+        }
+        let mut used: Vec<u32> = weights.columns().to_vec();
+        used.sort_unstable();
+        used.dedup();
+        let mut position = vec![0u32; weights.cols().div_ceil(C)];
+        for (i, column) in used.iter().enumerate() {
+            position[*column as usize] = i as u32;
+        }
+        let most = (PANEL / kernel.info.pixels / C).max(1);
+        let chunk = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
+        let mut packed = PackedPointwise {
+            kernel,
+            oc: weights.rows(),
+            ic: weights.cols(),
+            starts: vec![],
+            indices: Vec::with_capacity(weights.blocks()),
+            values: Vec::with_capacity(weights.values().len()),
+            bias: padded,
+            used,
+            chunk,
+        };
+        // Columns grow within a row, so a chunk of a row is a range of its blocks: `next` is where the next one begins.
+        let mut next: Vec<usize> = (0..weights.block_rows()).map(|row| weights.range(row).start).collect();
+        for columns in packed.used.chunks(chunk).chain(packed.used.is_empty().then_some(&[][..])) {
+            packed.starts.push(packed.indices.len() as u32);
+            for (row, next) in next.iter_mut().enumerate() {
+                let end = weights.range(row).end;
+                while *next < end && columns.last().is_some_and(|last| weights.columns()[*next] <= *last) {
+                    let in_chunk = position[weights.columns()[*next] as usize] as usize % chunk;
+                    packed.indices.push((in_chunk * C) as u32);
+                    packed.values.extend_from_slice(weights.block(*next));
+                    *next += 1;
+                }
+                packed.starts.push(packed.indices.len() as u32);
+            }
+        }
+        Ok(packed)
+    }
+
+    /// Compresses a dense `oc` x `ic` matrix into the format of `kernel` and packs it.
+    ///
+    /// # Errors
+    /// As [`Blocks::from_dense`] and [`PackedPointwise::pack`].
+    pub fn from_dense(
+        oc: usize,
+        ic: usize,
+        dense: &[f32],
+        bias: Option<&[f32]>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
+        fn pack<const R: usize, const C: usize>(
+            oc: usize,
+            ic: usize,
+            dense: &[f32],
+            bias: Option<&[f32]>,
+            kernel: &'static PointwiseKernel,
+        ) -> Result<PackedPointwise, KernelError> {
+            PackedPointwise::pack(&Blocks::<R, C>::from_dense(oc, ic, dense)?, bias, kernel)
+        }
+        match kernel.format {
+            FormatKind::ROWS_1 => pack::<1, 1>(oc, ic, dense, bias, kernel),
+            FormatKind::ROWS_2 => pack::<2, 1>(oc, ic, dense, bias, kernel),
+            FormatKind::ROWS_4 => pack::<4, 1>(oc, ic, dense, bias, kernel),
+            FormatKind::ROWS_8 => pack::<8, 1>(oc, ic, dense, bias, kernel),
+            _ => pack::<4, 4>(oc, ic, dense, bias, kernel),
+        }
+    }
+
+    /// The kernel these weights were packed for.
+    pub fn kernel(&self) -> &'static PointwiseKernel {
+        self.kernel
+    }
+
+    /// Output channels.
+    pub fn oc(&self) -> usize {
+        self.oc
+    }
+
+    /// Input channels.
+    pub fn ic(&self) -> usize {
+        self.ic
+    }
+
+    /// Stored weights, zeros inside blocks included: multiply-adds per output pixel.
+    pub fn stored(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Stored weights that are not zero.
+    pub fn nnz(&self) -> usize {
+        self.values.iter().filter(|v| **v != 0.0).count()
+    }
+
+    /// Memory of the packed weights.
+    pub fn bytes(&self) -> usize {
+        4 * (self.starts.len() + self.indices.len() + self.values.len() + self.bias.len() + self.used.len())
+    }
+
+    /// Rows of blocks.
+    pub(super) fn block_rows(&self) -> usize {
+        self.bias.len() / self.kernel.format.r()
+    }
+
+    /// Chunks of input channels, at least one.
+    pub(super) fn chunks(&self) -> usize {
+        self.used.len().div_ceil(self.chunk).max(1)
+    }
+
+    /// First block of every block row in one chunk, and the number of blocks.
+    pub(super) fn starts(&self, chunk: usize) -> &[u32] {
+        let rows = self.block_rows() + 1;
+        &self.starts[chunk * rows..][..rows]
+    }
+
+    /// The block columns of one chunk.
+    pub(super) fn columns(&self, chunk: usize) -> &[u32] {
+        let start = (chunk * self.chunk).min(self.used.len());
+        &self.used[start..(start + self.chunk).min(self.used.len())]
+    }
+
+    /// Input channels of the widest chunk.
+    pub(super) fn panel_channels(&self) -> usize {
+        self.columns(0).len() * self.kernel.format.c()
+    }
+
+    /// Whether the channels of every chunk are neighbours in the input, so that kernels can read it without a copy.
+    pub(super) fn uses_all_channels(&self) -> bool {
+        self.used.len() * self.kernel.format.c() == self.ic
+    }
+
+    /// Output channels of some block rows.
+    pub(super) fn channels(&self, block_rows: &Range<usize>) -> Range<usize> {
+        let r = self.kernel.format.r();
+        block_rows.start * r..(block_rows.end * r).min(self.oc)
+    }
+}

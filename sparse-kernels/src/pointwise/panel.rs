@@ -1,0 +1,168 @@
+//! Copying the input of a tile into a contiguous panel.
+
+use crate::geometry::{ConvGeometry, Layout};
+use std::ops::Range;
+
+/// Channels copied at a time from an interleaved input: their panel rows stay in cache while the pixels pass.
+const INTERLEAVED_CHANNELS: usize = 16;
+
+/// A run of output pixels that lie in one output row, and either all in the padding or all in the input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Segment {
+    /// First pixel, counted from the first of the tile.
+    lane: usize,
+    /// Pixels.
+    len: usize,
+    /// Input pixel read by the first, none in the padding. The next is one horizontal stride further.
+    source: Option<usize>,
+}
+
+/// Cuts output `pixels` into segments.
+pub(super) fn segments(geometry: &ConvGeometry, pixels: Range<usize>, segments: &mut Vec<Segment>) {
+    segments.clear();
+    if geometry.is_identity_map() {
+        segments.push(Segment { lane: 0, len: pixels.len(), source: Some(pixels.start) });
+        return;
+    }
+    let (s, width) = (geometry.shape(), geometry.output()[1]);
+    // The columns `inside` of an output row have an input pixel.
+    let inside = s.pad_before[1].div_ceil(s.stride[1]).min(width)
+        ..(s.input[1] + s.pad_before[1]).div_ceil(s.stride[1]).min(width);
+    let mut at = pixels.start;
+    while at < pixels.end {
+        let (row, column) = (at / width, at % width);
+        let source =
+            geometry.tap(0, row, 0).and_then(|iy| Some(iy * s.input[1] + geometry.tap(1, column, 0)?));
+        let border = if source.is_some() {
+            inside.end
+        } else if column < inside.start && geometry.tap(0, row, 0).is_some() {
+            inside.start
+        } else {
+            width
+        };
+        let len = (border - column).min(pixels.end - at);
+        segments.push(Segment { lane: at - pixels.start, len, source });
+        at += len;
+    }
+}
+
+/// Fills rows of `stride` floats, one for each channel of the block columns in `columns` (of `c` channels each) of
+/// one image. Lanes beyond the segments are left alone; rows beyond the last input channel become zero.
+pub(super) fn fill(
+    panel: &mut [f32],
+    stride: usize,
+    geometry: &ConvGeometry,
+    image: &[f32],
+    columns: &[u32],
+    c: usize,
+    segments: &[Segment],
+) {
+    let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
+    let plane = geometry.input_pixels();
+    match s.x_layout {
+        Layout::Planar => {
+            for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
+                for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
+                    let channel = *column as usize * c + i;
+                    if channel >= s.ic {
+                        row.fill(0.0);
+                        continue;
+                    }
+                    let plane = &image[channel * plane..][..plane];
+                    for segment in segments {
+                        let row = &mut row[segment.lane..][..segment.len];
+                        match segment.source {
+                            None => row.fill(0.0),
+                            Some(source) => gather(row, &plane[source..], step),
+                        }
+                    }
+                }
+            }
+        }
+        Layout::Interleaved => {
+            let group = INTERLEAVED_CHANNELS.div_ceil(c);
+            for (panel, columns) in panel.chunks_mut(group * c * stride).zip(columns.chunks(group)) {
+                for segment in segments {
+                    for i in 0..segment.len {
+                        let pixel = segment.source.map(|p| &image[(p + i * step) * s.ic..][..s.ic]);
+                        let mut to = segment.lane + i;
+                        for column in columns {
+                            for channel in *column as usize * c..(*column as usize + 1) * c {
+                                panel[to] = pixel.and_then(|p| p.get(channel)).copied().unwrap_or(0.0);
+                                to += stride;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `to[i] = from[i * step]`. Most tiles are short: constant lengths spare the call of a general copy.
+#[inline]
+fn gather(to: &mut [f32], from: &[f32], step: usize) {
+    const RUN: usize = 8;
+    let len = to.len();
+    match step {
+        1 if len >= RUN => {
+            let from = &from[..len];
+            for (to, from) in to.chunks_exact_mut(RUN).zip(from.chunks_exact(RUN)) {
+                to.copy_from_slice(from);
+            }
+            to[len - RUN..].copy_from_slice(&from[len - RUN..]);
+        }
+        1 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        2 => to.iter_mut().zip(from.chunks(2)).for_each(|(to, from)| *to = from[0]),
+        _ => to.iter_mut().zip(from.chunks(step)).for_each(|(to, from)| *to = from[0]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::ConvShape;
+
+    #[test]
+    fn segments_are_the_taps() {
+        let mut found = vec![];
+        for (hw, stride, before, after) in
+            [(5, 1, 0, 0), (5, 1, 1, 2), (7, 2, 0, 0), (7, 2, 3, 4), (4, 3, 2, 1), (1, 2, 4, 4), (6, 5, 1, 9)]
+        {
+            let geometry = ConvGeometry::new(ConvShape {
+                pad_before: [before, after],
+                pad_after: [after, before],
+                stride: [stride, stride.min(2)],
+                ..ConvShape::square(1, 1, hw, 1, 1, 0)
+            })
+            .unwrap();
+            let [height, width] = geometry.output();
+            let all: Vec<Option<usize>> = (0..height * width)
+                .map(|p| Some(geometry.tap(0, p / width, 0)? * hw + geometry.tap(1, p % width, 0)?))
+                .collect();
+            for start in (0..all.len()).step_by(if cfg!(miri) { 17 } else { 1 }) {
+                for end in start + 1..=all.len().min(start + 30) {
+                    segments(&geometry, start..end, &mut found);
+                    let mut lanes = vec![];
+                    for s in &found {
+                        assert_eq!((s.lane, s.len > 0), (lanes.len(), true));
+                        lanes.extend((0..s.len).map(|i| s.source.map(|p| p + i * stride.min(2))));
+                    }
+                    assert_eq!(lanes, all[start..end]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gathering_every_length() {
+        let from: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        for step in 1..4 {
+            for len in 1..33 {
+                let mut to = vec![-1f32; len];
+                gather(&mut to, &from, step);
+                assert!(to.iter().enumerate().all(|(i, v)| *v == (i * step) as f32), "{step} {to:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Tiles, threads and layouts: what happens around the kernels.
+
+use super::packed::PANEL;
+use super::{PackedPointwise, TileArgs, panel};
+use crate::epilogue::{Clamps, Epilogue, Finish};
+use crate::error::KernelError;
+use crate::geometry::{ConvGeometry, Layout};
+use crate::parallel::{Parallel, share};
+use crate::scratch;
+use std::ops::Range;
+
+/// Below so many multiply-adds per input value the planes are read in place: the copy into a panel would not pay.
+const IN_PLACE_BELOW: usize = 0;
+
+/// Most neighbouring tiles that share a panel.
+const MOST_TOGETHER: usize = 16;
+
+/// Block rows that such tiles go through together.
+const ROWS_TOGETHER: usize = 8;
+
+/// The output tensor, written by several threads in disjoint parts.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: tasks write disjoint elements (`PackedPointwise::run` cuts pixels or channels apart).
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
+impl PackedPointwise {
+    /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape and layout of `y`) added inside the epilogue.
+    ///
+    /// # Errors
+    /// A geometry that is not 1x1 without groups, or does not fit the weights; slices of another length.
+    pub fn run(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        y: &mut [f32],
+        residual: Option<&[f32]>,
+        epilogue: &Epilogue,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        let s = geometry.shape();
+        geometry.check(x, y, residual)?;
+        for (what, weights, geometry) in [
+            ("output channels", self.oc(), s.oc),
+            ("input channels", self.ic(), s.ic),
+            ("groups", 1, s.group),
+            ("kernel height", 1, s.kernel[0]),
+            ("kernel width", 1, s.kernel[1]),
+        ] {
+            if weights != geometry {
+                return Err(KernelError::Shape { what, weights, geometry });
+            }
+        }
+        let (clamps, finish) = epilogue.split(residual.is_some());
+        let kernel = self.kernel();
+        let tiles = Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, kernel.info.pixels);
+        let readable = s.x_layout == Layout::Planar && geometry.is_identity_map() && self.uses_all_channels();
+        let light = self.stored() < IN_PLACE_BELOW * self.ic();
+        let in_place = readable && (light || geometry.output_pixels() == 1);
+        let job = Job {
+            weights: self,
+            geometry,
+            x,
+            y: Shared(y.as_mut_ptr()),
+            residual,
+            clamps,
+            finish,
+            tiles,
+            in_place,
+        };
+        let (tiles, threads) = (s.batch * tiles.count(), parallel.threads());
+        let block_rows = self.block_rows();
+        if threads <= 1 {
+            job.run_part(0..tiles, 0..block_rows);
+        } else if tiles >= 2 * threads {
+            let parts = tiles.min(4 * threads);
+            parallel.for_each(parts, &|part| job.run_part(share(tiles, parts, part), 0..block_rows));
+        } else {
+            // Few pixels: every thread packs all of them and takes some of the output channels.
+            let parts = block_rows.min(threads);
+            parallel.for_each(parts, &|part| job.run_part(0..tiles, share(block_rows, parts, part)));
+        }
+        Ok(())
+    }
+}
+
+/// How the pixels of an image are cut: tiles of one or more vectors, as equal as possible, because a last tile of a
+/// single vector would have too few independent sums to hide the latency of multiply-add; then a few single pixels.
+///
+/// A tile that is no multiple of the vector ends with a vector that overlaps the one before: no tile needs masks,
+/// and none reads or writes outside its pixels.
+#[derive(Debug, Clone, Copy)]
+struct Tiles {
+    vector: usize,
+    /// Tiles of whole vectors, the last perhaps overlapping.
+    tiles: usize,
+    /// Vectors of all tiles.
+    vectors: usize,
+    /// Pixels of all tiles.
+    tiled: usize,
+    singles: usize,
+}
+
+impl Tiles {
+    /// Up to `singles` pixels beyond the last whole vector are left to single pixels.
+    fn new(pixels: usize, vector: usize, singles: usize, tile: usize) -> Tiles {
+        let rest = pixels % vector;
+        // With tiles of one vector there is nothing to overlap with.
+        let alone = pixels < vector || tile == vector;
+        let singles = if alone || rest <= singles { rest } else { 0 };
+        let tiled = pixels - singles;
+        let vectors = tiled.div_ceil(vector);
+        Tiles { vector, tiles: vectors.div_ceil(tile / vector), vectors, tiled, singles }
+    }
+
+    fn count(&self) -> usize {
+        self.tiles + self.singles
+    }
+
+    /// The pixels of a tile; at least a vector, or exactly one.
+    fn range(&self, tile: usize) -> Range<usize> {
+        if tile >= self.tiles {
+            let pixel = self.tiled + tile - self.tiles;
+            return pixel..pixel + 1;
+        }
+        // The larger tiles come last: one of two vectors or more can end with a part of a vector.
+        let mirrored = share(self.vectors, self.tiles, self.tiles - 1 - tile);
+        let vectors = self.vectors - mirrored.end..self.vectors - mirrored.start;
+        vectors.start * self.vector..(vectors.end * self.vector).min(self.tiled)
+    }
+}
+
+struct Job<'a> {
+    weights: &'a PackedPointwise,
+    geometry: &'a ConvGeometry,
+    x: &'a [f32],
+    y: Shared,
+    residual: Option<&'a [f32]>,
+    clamps: Clamps,
+    finish: Option<Finish>,
+    tiles: Tiles,
+    /// Kernels read the planes of `x` themselves.
+    in_place: bool,
+}
+
+/// Where tiles of output go: the tensor, or a planar copy of interleaved pixels.
+#[derive(Clone, Copy)]
+struct Output {
+    /// First pixel of output channel 0.
+    y: *mut f32,
+    residual: *const f32,
+    stride: usize,
+}
+
+impl Job<'_> {
+    /// Computes `block_rows` of the tiles in `tiles`, which count through all images.
+    ///
+    /// Neighbouring tiles are taken together as long as their common panel is small: longer runs of pixels are
+    /// copied and written, which is what makes large maps with few channels stream.
+    fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
+        let (w, tile) = (self.weights, self.weights.kernel.info.pixels);
+        let together = (PANEL / (w.panel_channels() * tile).max(1)).clamp(1, MOST_TOGETHER);
+        let panel_len = if self.in_place { 0 } else { w.panel_channels() * together * tile };
+        let channels = w.channels(&block_rows);
+        let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
+        let staged = if planar { 0 } else { channels.len() * together * tile };
+        let mut segments = vec![];
+        // The panel, then a planar copy of the output and of the residual where the output is interleaved.
+        scratch::with(panel_len + 2 * staged, |buffer| {
+            let (panel, staging) = buffer.split_at_mut(panel_len);
+            let (y_copy, residual_copy) = staging.split_at_mut(staged);
+            let mut next = tiles.start;
+            while next < tiles.end {
+                let (n, first) = (next / self.tiles.count(), next % self.tiles.count());
+                let last = (first + together).min(self.tiles.count()).min(first + tiles.end - next);
+                next += last - first;
+                let pixels = self.tiles.range(first).start..self.tiles.range(last - 1).end;
+                if !self.in_place {
+                    panel::segments(self.geometry, pixels.clone(), &mut segments);
+                }
+                let call = |output: Output| {
+                    self.chunks(panel, &segments, n, first..last, block_rows.clone(), output);
+                };
+                if planar {
+                    self.run_planar(n, pixels.clone(), channels.clone(), call);
+                } else {
+                    self.run_interleaved(n, pixels.clone(), channels.clone(), y_copy, residual_copy, call);
+                }
+            }
+        });
+    }
+
+    /// Neighbouring tiles of one image, chunk by chunk of the input channels.
+    fn chunks(
+        &self,
+        panel: &mut [f32],
+        segments: &[panel::Segment],
+        n: usize,
+        tiles: Range<usize>,
+        block_rows: Range<usize>,
+        output: Output,
+    ) {
+        let (s, w) = (self.geometry.shape(), self.weights);
+        let (kernel, c) = (w.kernel, w.kernel.format.c());
+        let plane = self.geometry.input_pixels();
+        let image = &self.x[n * s.ic * plane..][..s.ic * plane];
+        let origin = self.tiles.range(tiles.start).start;
+        let pixels = self.tiles.range(tiles.end - 1).end - origin;
+        let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
+        // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache.
+        let rows_together = if tiles.len() == 1 { block_rows.len() } else { ROWS_TOGETHER };
+        let chunks = w.chunks();
+        for chunk in 0..chunks {
+            let columns = w.columns(chunk);
+            let (x, x_stride) = match columns.first() {
+                Some(first) if self.in_place => {
+                    (image[*first as usize * c * plane + origin..].as_ptr(), plane)
+                }
+                _ => {
+                    panel::fill(panel, width, self.geometry, image, columns, c, segments);
+                    (panel.as_ptr(), width)
+                }
+            };
+            for rows in block_rows.clone().step_by(rows_together.max(1)) {
+                for tile in tiles.clone() {
+                    let pixels = self.tiles.range(tile);
+                    let args = TileArgs {
+                        weights: w,
+                        starts: w.starts(chunk),
+                        first: chunk == 0,
+                        last: chunk + 1 == chunks,
+                        block_rows: rows..block_rows.end.min(rows + rows_together),
+                        pixels: pixels.len(),
+                        x: x.wrapping_add(pixels.start - origin),
+                        x_stride,
+                        y: output.y.wrapping_add(pixels.start - origin),
+                        residual: output.residual.wrapping_add(pixels.start - origin),
+                        stride: output.stride,
+                        clamps: self.clamps,
+                    };
+                    let run = if pixels.len() == 1 { kernel.single } else { kernel.tile };
+                    // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
+                    // `args` keeps the invariants of `TileArgs` and `PackedPointwise`.
+                    unsafe { run(&args) }
+                }
+            }
+        }
+    }
+
+    fn run_planar(&self, n: usize, pixels: Range<usize>, channels: Range<usize>, call: impl FnOnce(Output)) {
+        let plane = self.geometry.output_pixels();
+        let first = n * self.weights.oc * plane + pixels.start;
+        call(Output {
+            // SAFETY: `ConvGeometry::check` has compared the lengths; `first` is inside the tensor.
+            y: unsafe { self.y.get().add(first) },
+            residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
+            stride: plane,
+        });
+        if let Some(finish) = self.finish {
+            for channel in channels {
+                let range = first + channel * plane..first + channel * plane + pixels.len();
+                // SAFETY: the range is inside the tensor and belongs to this task alone (see `Shared`).
+                let row =
+                    unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) };
+                finish.apply(row, self.residual.map(|r| &r[range]));
+            }
+        }
+    }
+
+    /// Runs the kernel into a planar tile and scatters that to `[pixel][channel]`.
+    fn run_interleaved(
+        &self,
+        n: usize,
+        pixels: Range<usize>,
+        channels: Range<usize>,
+        y_copy: &mut [f32],
+        residual_copy: &mut [f32],
+        call: impl FnOnce(Output),
+    ) {
+        let (oc, plane) = (self.weights.oc, self.geometry.output_pixels());
+        let stride = y_copy.len() / channels.len();
+        let first = n * plane + pixels.start;
+        if let Some(residual) = self.residual {
+            for lane in 0..pixels.len() {
+                let row = &residual[(first + lane) * oc..][channels.clone()];
+                for (to, from) in residual_copy[lane..].iter_mut().step_by(stride).zip(row) {
+                    *to = *from;
+                }
+            }
+        }
+        call(Output {
+            // The tile begins at channel `channels.start`; kernels count from channel 0.
+            y: y_copy.as_mut_ptr().wrapping_sub(channels.start * stride),
+            residual: residual_copy.as_ptr().wrapping_sub(channels.start * stride),
+            stride,
+        });
+        if let Some(finish) = self.finish {
+            for (row, residual) in y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride)) {
+                finish.apply(&mut row[..pixels.len()], self.residual.map(|_| &residual[..pixels.len()]));
+            }
+        }
+        for lane in 0..pixels.len() {
+            let from = y_copy[lane..].iter().step_by(stride);
+            for (channel, v) in channels.clone().zip(from) {
+                // SAFETY: inside the tensor by `ConvGeometry::check`; this pixel and channel belong to this task alone.
+                unsafe { *self.y.get().add((first + lane) * oc + channel) = *v };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_are_even_and_complete() {
+        for (vector, singles, tile) in
+            [(8, 1, 24), (8, 0, 64), (8, 2, 8), (1, 0, 16), (16, 3, 96), (4, 1, 20)]
+        {
+            for pixels in (1..300).step_by(if cfg!(miri) { 23 } else { 1 }) {
+                let tiles = Tiles::new(pixels, vector, singles, tile);
+                let all: Vec<usize> = (0..tiles.count()).flat_map(|t| tiles.range(t)).collect();
+                assert_eq!(all, (0..pixels).collect::<Vec<_>>());
+                for len in (0..tiles.count()).map(|t| tiles.range(t).len()) {
+                    assert!(len == 1 || (vector..=tile).contains(&len), "{pixels} {vector} {len}");
+                }
+            }
+        }
+        let vectors = |p| {
+            let t = Tiles::new(p, 8, 1, 24);
+            (0..t.count()).map(|i| t.range(i).len()).collect::<Vec<_>>()
+        };
+        assert_eq!(vectors(49), [24, 24, 1]);
+        assert_eq!(vectors(29), [16, 13]);
+        assert_eq!(vectors(196), [16, 16, 24, 24, 24, 24, 24, 24, 20]);
+    }
+}
