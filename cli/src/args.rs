@@ -108,7 +108,7 @@ Examples:
   tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
 
 Values agree if they differ by at most T times the largest value of the stock
-tensor (plus T/1000). The default of 1e-4 leaves room for what another order of
+tensor (plus T/100). The default of 1e-4 leaves room for what another order of
 f32 additions does over a hundred layers, and none for a wrong weight. Exit
 code 3 if they differ.")]
     Compare(Compare),
