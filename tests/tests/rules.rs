@@ -460,7 +460,7 @@ fn the_runtime_is_found_by_name() -> Result<()> {
     let x = [noise(&[1, 3, 32, 32], 1)];
     let typed = tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
     let expected = run(typed.clone().into_optimized()?, &x)?;
-    let runtime = tract_sparse::tract_core::runtime::runtime_for_name("cpu-sparse")?.unwrap();
+    let runtime = runtime_for_name("cpu-sparse")?.unwrap();
     let runnable = runtime.prepare(typed)?;
     assert!(sparse_nodes(runnable.typed_model().unwrap()) > 10);
     let y = runnable.run(x.iter().map(|t| t.clone().into_tvalue()).collect())?;
