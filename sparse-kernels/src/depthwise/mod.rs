@@ -630,7 +630,7 @@ impl Job<'_> {
 /// How many of `left` rows the next tile takes: 8s or 7s alone where that comes out even.
 fn tile_rows(left: usize) -> usize {
     match left {
-        _ if left % 8 != 0 && left % 7 == 0 => 7,
+        _ if left.is_multiple_of(7) && !left.is_multiple_of(8) => 7,
         _ => ROWS.into_iter().find(|r| *r <= left).unwrap_or(1),
     }
 }
