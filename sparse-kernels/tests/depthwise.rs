@@ -9,30 +9,11 @@ use sparse_kernels::format::DepthwisePattern;
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
 
-<<<<<<< HEAD
-=======
-/// Two real threads, to see that splitting changes nothing.
-struct TwoThreads;
-
-impl Parallel for TwoThreads {
-    fn threads(&self) -> usize {
-        2
-    }
-
-    fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        std::thread::scope(|scope| {
-            scope.spawn(|| (0..tasks / 2).for_each(task));
-            (tasks / 2..tasks).for_each(task);
-        });
-    }
-}
-
 /// The kernels of this machine; in Miri, which is a thousand times slower, those of the best target.
 fn kernels() -> impl Iterator<Item = &'static DepthwiseKernel> {
     table::depthwise_available().filter(|k| !cfg!(miri) || k.info().isa == Target::detect().isa())
 }
 
->>>>>>> w-depthwise
 #[derive(Debug, Clone)]
 struct Case {
     shape: ConvShape,
