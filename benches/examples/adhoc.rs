@@ -12,7 +12,8 @@ fn main() -> TractResult<()> {
     println!("load {:?}", t.elapsed());
     let fact = stock.input_fact(0)?.clone();
     let shape = fact.shape.as_concrete().unwrap().to_vec();
-    let vals: Vec<f32> = (0..shape.iter().product()).map(|i: usize| ((i * 7919 % 1000) as f32) / 500. - 1.).collect();
+    let vals: Vec<f32> =
+        (0..shape.iter().product()).map(|i: usize| ((i * 7919 % 1000) as f32) / 500. - 1.).collect();
     let x = Tensor::from_shape(&shape, &vals)?;
     let (a, b) = (stock.into_runnable()?, sparse.into_runnable()?);
     let (mut ta, mut tb) = (vec![], vec![]);
@@ -38,7 +39,9 @@ fn main() -> TractResult<()> {
                 state.run_plan_with_eval(tvec!(x.clone().into_tvalue()), |c, s, nd, i| {
                     let t = Instant::now();
                     let r = tract_core::plan::eval(c, s, nd, i);
-                    if it >= 3 { *us.entry(nd.id).or_default() += t.elapsed().as_secs_f64() * 1e6 / n as f64; }
+                    if it >= 3 {
+                        *us.entry(nd.id).or_default() += t.elapsed().as_secs_f64() * 1e6 / n as f64;
+                    }
                     r
                 })?;
             }
@@ -47,9 +50,17 @@ fn main() -> TractResult<()> {
                 let nd = &m.model().nodes[*id];
                 let o = ops.entry(nd.op().name().to_string()).or_default();
                 *o = (o.0 + t, o.1 + 1);
-                println!("{t:9.1} {:20} {:28} {:?} {}", nd.op().name(), nd.name, nd.outputs[0].fact, nd.op().info()?.join(" | ").chars().take(110).collect::<String>());
+                println!(
+                    "{t:9.1} {:20} {:28} {:?} {}",
+                    nd.op().name(),
+                    nd.name,
+                    nd.outputs[0].fact,
+                    nd.op().info()?.join(" | ").chars().take(110).collect::<String>()
+                );
             }
-            for (o, t) in ops { println!("TOTAL {:9.1} {o} x{}", t.0, t.1); }
+            for (o, t) in ops {
+                println!("TOTAL {:9.1} {o} x{}", t.0, t.1);
+            }
         }
     }
     Ok(())

@@ -74,7 +74,10 @@ pub fn choose(layer: &Layer, policy: &Policy, neighbours: Neighbours) -> TractRe
     let Some(best) = best else { return stay("no kernel of ours computes this".into(), None) };
     if !best.sparse && neighbours == Neighbours::Dense {
         let density = layer.stats(FormatKind::ROWS_1)?.density;
-        return stay(format!("not pruned: {:.1} % of the weights are zero", 100.0 * (1.0 - density)), Some(best));
+        return stay(
+            format!("not pruned: {:.1} % of the weights are zero", 100.0 * (1.0 - density)),
+            Some(best),
+        );
     }
     let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
     if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {

@@ -2,8 +2,8 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape, Seen, see};
 use crate::choose::{Decision, Neighbours, choose};
-use crate::transform::neighbours;
 use crate::policy::Policy;
+use crate::transform::neighbours;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
 use sparse_ops::{Choice, OptSparseConv, Packing, SparseConv, SparseMatMul};
 use tract_core::internal::*;

@@ -29,6 +29,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Kernels number rows, taps and vectors: indices say more there than iterators.
+#![allow(clippy::needless_range_loop)]
+
 pub mod depthwise;
 pub mod epilogue;
 pub mod error;

@@ -2,28 +2,12 @@
 
 mod common;
 
-use common::{Noise, assert_close};
+use common::{Noise, TwoThreads, assert_close};
 use proptest::prelude::*;
 use sparse_kernels::depthwise::{DepthwiseKernel, supports};
 use sparse_kernels::format::DepthwisePattern;
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
-
-/// Two real threads, to see that splitting changes nothing.
-struct TwoThreads;
-
-impl Parallel for TwoThreads {
-    fn threads(&self) -> usize {
-        2
-    }
-
-    fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        std::thread::scope(|scope| {
-            scope.spawn(|| (0..tasks / 2).for_each(task));
-            (tasks / 2..tasks).for_each(task);
-        });
-    }
-}
 
 #[derive(Debug, Clone)]
 struct Case {

@@ -2,31 +2,11 @@
 
 mod common;
 
-use common::{Noise, assert_close};
+use common::{Noise, TwoThreads, assert_close};
 use proptest::prelude::*;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::{self, SpatialKernel};
 use sparse_kernels::{format, reference};
-
-/// Two real threads, to see that splitting changes nothing.
-struct TwoThreads;
-
-impl Parallel for TwoThreads {
-    fn threads(&self) -> usize {
-        2
-    }
-
-    fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        if cfg!(target_family = "wasm") {
-            // No threads there: at least another order.
-            return (0..tasks).rev().for_each(task);
-        }
-        std::thread::scope(|scope| {
-            scope.spawn(|| (0..tasks / 2).for_each(task));
-            (tasks / 2..tasks).for_each(task);
-        });
-    }
-}
 
 /// Every kernel that this machine runs. An interpreter is too slow for that: there, those of the best target.
 fn kernels() -> impl Iterator<Item = &'static SpatialKernel> {

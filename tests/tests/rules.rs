@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use tests::graph::{Graph, pruned};
-use tests::{agree, assert_same, count, noise, op_names, run, run_optimized, sparse_nodes, values, with_knobs};
+use tests::{
+    agree, assert_same, count, noise, op_names, run, run_optimized, sparse_nodes, values, with_knobs,
+};
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
 use tract_sparse::tract_core::internal::DatumType;
@@ -81,7 +83,8 @@ fn dense_neighbours_run_here_only_beside_a_sparse_layer() -> Result<()> {
 
 #[test]
 fn batch_normalisation_and_its_remains_are_folded() -> Result<()> {
-    let per_channel = |seed| (vec![1, 128, 1, 1], values(128, seed).iter().map(|v| v + 2.0).collect::<Vec<_>>());
+    let per_channel =
+        |seed| (vec![1, 128, 1, 1], values(128, seed).iter().map(|v| v + 2.0).collect::<Vec<_>>());
     for op in ["Mul", "Add", "Sub", "Div"] {
         let (shape, operand) = per_channel(5);
         let model = one_conv(0.3).then(op, Some((&shape, operand))).then("Relu", None).model();
@@ -146,6 +149,41 @@ fn activations_are_fused() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn hard_swish_and_silu_are_fused_however_they_are_written() -> Result<()> {
+    let gated = |gate: &dyn Fn(&mut OneConv) -> String, divide: Option<f32>| {
+        let mut net = one_conv(0.3);
+        // Larger values, so that both bounds are met.
+        let ten = net.graph.constant(&[], &[10.0]);
+        net.y = net.graph.op("Mul", &[&net.y, &ten], vec![]);
+        let g = gate(&mut net);
+        net.y = net.graph.op("Mul", &[&net.y, &g], vec![]);
+        if let Some(by) = divide {
+            let by = net.graph.constant(&[], &[by]);
+            net.y = net.graph.op("Div", &[&net.y, &by], vec![]);
+        }
+        net.model()
+    };
+    let sigmoid = |net: &mut OneConv| net.graph.op("Sigmoid", &[&net.y], vec![]);
+    let hard_sigmoid = |net: &mut OneConv| {
+        net.graph.op("HardSigmoid", &[&net.y], vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)])
+    };
+    let relu6 = |net: &mut OneConv| {
+        let [three, lo, hi] = [3.0, 0.0, 6.0].map(|v| net.graph.constant(&[], &[v]));
+        let sum = net.graph.op("Add", &[&net.y, &three], vec![]);
+        net.graph.op("Clip", &[&sum, &lo, &hi], vec![])
+    };
+    let fused = ["Source", "OptSparseConv"];
+    assert_eq!(op_names(&agree(&gated(&sigmoid, None), &input())?), fused);
+    assert_eq!(op_names(&agree(&gated(&hard_sigmoid, None), &input())?), fused);
+    assert_eq!(op_names(&agree(&gated(&relu6, Some(6.0)), &input())?), fused);
+    // Not hard-swish: another slope, another divisor.
+    let steep = |net: &mut OneConv| net.graph.op("HardSigmoid", &[&net.y], vec![float("alpha", 0.2)]);
+    assert!(op_names(&agree(&gated(&steep, None), &input())?).len() > 2);
+    assert!(op_names(&agree(&gated(&relu6, Some(5.0)), &input())?).len() > 2);
+    Ok(())
+}
+
 /// Two convolutions whose results are added, then ReLU.
 fn residual(shape_of_other: &str) -> ModelProto {
     let mut net = one_conv(0.3);
@@ -178,7 +216,12 @@ fn an_intermediate_output_is_not_fused_away() -> Result<()> {
 }
 
 /// A convolution with weights `[oc][ic / group][k..]` on one input, with attributes.
-fn conv(input: &str, weights: &[usize], density: f64, attributes: Vec<tract_sparse::pb::AttributeProto>) -> ModelProto {
+fn conv(
+    input: &str,
+    weights: &[usize],
+    density: f64,
+    attributes: Vec<tract_sparse::pb::AttributeProto>,
+) -> ModelProto {
     let mut graph = Graph::default();
     let x = graph.input(input);
     let cols = weights[1..].iter().product();
@@ -408,7 +451,8 @@ fn quantised_convolutions_stay_stock() -> Result<()> {
     graph.initializer(u8s("zero", &[], vec![0]));
     let scale = graph.constant(&[], &[0.01]);
     let quantised = graph.op("QuantizeLinear", &[&x, &scale, "zero"], vec![]);
-    let y = graph.op("QLinearConv", &[&quantised, &scale, "zero", "w", &scale, "zero", &scale, "zero"], vec![]);
+    let y =
+        graph.op("QLinearConv", &[&quantised, &scale, "zero", "w", &scale, "zero", &scale, "zero"], vec![]);
     let y = graph.op("DequantizeLinear", &[&y, &scale, "zero"], vec![]);
     let model = graph.model(&[&y]);
     let (ours, sparse) = run_optimized(&onnx(), &model, &input())?;
@@ -460,7 +504,7 @@ fn the_runtime_is_found_by_name() -> Result<()> {
     let x = [noise(&[1, 3, 32, 32], 1)];
     let typed = tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
     let expected = run(typed.clone().into_optimized()?, &x)?;
-    let runtime = tract_sparse::tract_core::runtime::runtime_for_name("cpu-sparse")?.unwrap();
+    let runtime = runtime_for_name("cpu-sparse")?.unwrap();
     let runnable = runtime.prepare(typed)?;
     assert!(sparse_nodes(runnable.typed_model().unwrap()) > 10);
     let y = runnable.run(x.iter().map(|t| t.clone().into_tvalue()).collect())?;
