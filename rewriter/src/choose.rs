@@ -2,6 +2,7 @@
 
 use crate::analyse::{Layer, LayerKind, Seen, see};
 use crate::costs::{Key, Table, Work};
+use crate::measure::measured;
 use crate::policy::{Mode, Policy};
 use sparse_kernels::format::{DepthwisePatterns, FormatKind};
 use sparse_kernels::prelude::table;
@@ -83,7 +84,8 @@ pub fn choose(layer: &Layer, policy: &Policy, neighbours: Neighbours) -> TractRe
     if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {
         return Ok(Decision::Sparse(best));
     }
-    stay(format!("predicted gain {gain:.2} is below {:.2}", policy.min_gain), Some(best))
+    let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
+    stay(format!("{} gain {gain:.2} is below {:.2}", how, policy.min_gain), Some(best))
 }
 
 /// Every way to run the layer here, or the reason why there is none.
@@ -94,12 +96,15 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
     let costs = Table::of(policy.target.isa());
     let stock_work = Work::stock(shape);
     let stride = conv.stride[0].max(conv.stride[1]);
-    let choice = |packing: Packing, stored: usize, stock: Key, ours: Key, work: &Work| Choice {
-        packing,
-        target: policy.target,
-        stock_ns: costs.predict(stock, &stock_work) as u64,
-        sparse_ns: costs.predict(ours, work) as u64,
-        sparse: stored as f64 <= PRUNED_SHARE * dense,
+    let choice = |packing: Packing, stored: usize, stock: Key, ours: Key, work: &Work| {
+        let choice = Choice {
+            packing,
+            target: policy.target,
+            stock_ns: costs.predict(stock, &stock_work) as u64,
+            sparse_ns: costs.predict(ours, work) as u64,
+            sparse: stored as f64 <= PRUNED_SHARE * dense,
+        };
+        if policy.mode == Mode::Measure { measured(layer, choice, stored) } else { Ok(choice) }
     };
     let mut found = vec![];
     match shape.kind() {
@@ -110,7 +115,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
                 let stock = Key::StockPointwise(shape.pixels == Some(1));
                 let ours = Key::pointwise(format, shape);
                 let stored = stats.blocks * format.r() * format.c();
-                found.push(choice(Packing::Pointwise(format), stored, stock, ours, &work));
+                found.push(choice(Packing::Pointwise(format), stored, stock, ours, &work)?);
             }
         }
         LayerKind::Depthwise => {
@@ -121,7 +126,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
                 let stored = DepthwisePatterns::from_dense(shape.oc, conv.kernel, layer.values()?)?.stored();
                 let work = Work::depthwise(kernel.vector(), shape, stored);
                 let (stock, ours) = (Key::StockDepthwise(stride.min(2)), Key::Depthwise(stride.min(2)));
-                found.push(choice(Packing::Depthwise(conv.kernel), stored, stock, ours, &work));
+                found.push(choice(Packing::Depthwise(conv.kernel), stored, stock, ours, &work)?);
             }
         }
         LayerKind::Spatial => {
@@ -133,7 +138,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
                 let work = Work::spatial(kernel.info(), kernel.vector(), shape, &stats);
                 let stored = stats.blocks * format.r();
                 let ours = Key::Spatial(format);
-                found.push(choice(Packing::Spatial(format), stored, Key::StockSpatial, ours, &work));
+                found.push(choice(Packing::Spatial(format), stored, Key::StockSpatial, ours, &work)?);
             }
         }
         LayerKind::Grouped => return Ok(Err("channel groups that are not depthwise")),

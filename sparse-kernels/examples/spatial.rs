@@ -1,8 +1,8 @@
-//! Times the spatial kernels on one core: `cargo run --release -p sparse-kernels --example spatial [TARGET] [FILTER]`.
+//! Times the spatial kernels on one core: `cargo run --release -p sparse-kernels --example spatial [TARGET] [FILTER] [ROWS]`.
 //!
 //! For the layers of ResNet-18 and ResNet-20 and some entry layers: milliseconds (fastest tenth, and median),
-//! multiply-adds of stored
-//! weights per second, and their share of the peak that independent multiply-adds reach in the same process.
+//! multiply-adds of stored weights per second, and their share of the peak that independent multiply-adds reach in the
+//! same process.
 
 use sparse_kernels::prelude::*;
 use std::hint::black_box;
@@ -31,7 +31,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let target = Target::named(&args.next().unwrap_or_default())?;
     let filter = args.next().unwrap_or_default();
-    let kernel = table::spatial(target, FormatKind::ROWS_4);
+    let format = match args.next().as_deref() {
+        Some("1") => FormatKind::ROWS_1,
+        Some("2") => FormatKind::ROWS_2,
+        _ => FormatKind::ROWS_4,
+    };
+    let kernel = table::spatial(target, format);
     let peak = peak();
     println!("{}, peak {peak:.1} GMAC/s", kernel.info().name);
     println!("{:34} {:10} {:>8} {:>8} {:>6} {:>7}", "layer", "weights", "ms", "GMAC/s", "peak", "median");

@@ -531,6 +531,9 @@ fn knobs_steer_the_choice() -> Result<()> {
     let (always, gain) = (("TRACT_SPARSE", "always"), ("TRACT_SPARSE_MIN_GAIN", "1000"));
     assert_eq!(sparse_nodes(&with(&[gain])?), 0);
     assert_eq!(sparse_nodes(&with(&[gain, always])?), 1);
+    let measured = with(&[("TRACT_SPARSE", "measure")])?;
+    assert_eq!(sparse_nodes(&measured), 1, "30 % of a 64 -> 128 layer is faster on any machine");
+    assert_eq!(sparse_nodes(&with(&[("TRACT_SPARSE", "measure"), gain])?), 0);
     let error = with(&[("TRACT_SPARSE_TARGET", "mmx")]).unwrap_err();
     assert!(format!("{error:#}").contains("TRACT_SPARSE_TARGET"), "{error:#}");
     let scalar = with(&[("TRACT_SPARSE_TARGET", "scalar"), always])?;

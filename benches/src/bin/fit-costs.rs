@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use rewriter::analyse::LayerShape;
 use rewriter::costs::{Cost, Key, Work};
+use rewriter::measure::stock_plan;
 use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
 use sparse_kernels::prelude::*;
@@ -16,8 +17,6 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Instant;
 use tract_core::internal::*;
-use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
-use tract_core::ops::nn::DataFormat;
 
 /// Measure kernels and stock operators, fit the cost table of one target.
 #[derive(Parser)]
@@ -248,43 +247,12 @@ impl Layer {
             (false, 1) => Key::StockPointwise(self.hw == 1),
             (false, _) => Key::StockSpatial,
         };
-        let stock = self.stock(&geometry, &mut noise)?;
+        let stock = stock_plan(&shape, &geometry, &noise.vec(shape.weights()))?;
         let x = Tensor::from_shape(&[1, self.ic, self.hw, self.hw], &x)?.into_tvalue();
         let mut state = stock.spawn()?;
         let ns = time(|| state.run(tvec!(x.clone())))?;
         add(samples, key, Work::stock(&shape), ns);
         Ok(())
-    }
-
-    /// Stock tract's plan for the dense layer, with the clip that follows it in a network.
-    fn stock(&self, geometry: &ConvGeometry, noise: &mut Noise) -> Result<Arc<TypedRunnableModel>> {
-        let group = geometry.shape().group;
-        let mut model = TypedModel::default();
-        let x = model.add_source("x", f32::fact([1, self.ic, self.hw, self.hw]))?;
-        let kernel = [self.oc, self.ic / group, self.kernel, self.kernel];
-        let weights = noise.vec(kernel.iter().product());
-        let w = model.add_const("w", Tensor::from_shape(&kernel, &weights)?)?;
-        let b = model.add_const("b", tensor1(&noise.vec(self.oc)))?;
-        let pad = self.kernel / 2;
-        let pool_spec = PoolSpec {
-            data_format: DataFormat::NCHW,
-            kernel_shape: tvec!(self.kernel; 2),
-            padding: PaddingSpec::Explicit(tvec!(pad; 2), tvec!(pad; 2)),
-            dilations: None,
-            strides: Some(tvec!(self.stride; 2)),
-            input_channels: self.ic,
-            output_channels: self.oc,
-        };
-        let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group, q_params: None };
-        let mut wire = model.wire_node("conv", conv, &[x, w, b])?[0];
-        for (name, op, bound) in
-            [("lo", tract_core::ops::math::max(), 0f32), ("hi", tract_core::ops::math::min(), 6f32)]
-        {
-            let bound = model.add_const(format!("{name}.bound"), tensor4(&[[[[bound]]]]))?;
-            wire = model.wire_node(name, op, &[wire, bound])?[0];
-        }
-        model.select_output_outlets(&[wire])?;
-        model.into_optimized()?.into_runnable()
     }
 }
 

@@ -18,10 +18,21 @@
 //! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and threads
 //! never changes a result.
 
+// Where there is only the scalar kernel, some of what vector kernels share has no user.
+#![cfg_attr(
+    not(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        all(target_arch = "wasm32", target_feature = "simd128")
+    )),
+    allow(dead_code, unused_macros, unused_imports)
+)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod body;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plan;
@@ -111,7 +122,7 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     kernel!(ROWS_2, "2x1", 2, 16, Scalar, "scalar", 8, Portable, scalar),
     kernel!(ROWS_4, "4x1", 4, 16, Scalar, "scalar", 8, Portable, scalar),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 64, Avx2, "avx2", 8, Intrinsics, avx2),
+    kernel!(ROWS_1, "unstructured", 1, 48, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_2, "2x1", 2, 32, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
