@@ -6,6 +6,9 @@ use std::ops::Range;
 /// Channels copied at a time from an interleaved input: their panel rows stay in cache while the pixels pass.
 const INTERLEAVED_CHANNELS: usize = 16;
 
+/// Floats copied at a time.
+const RUN: usize = 8;
+
 /// A run of output pixels that lie in one output row, and either all in the padding or all in the input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Segment {
@@ -59,6 +62,9 @@ pub(super) fn fill(
 ) {
     let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
     let plane = geometry.input_pixels();
+    if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) = (segments, step, s.x_layout) {
+        return copy_planes(panel, stride, &image[*source..], plane, *len, columns, c);
+    }
     match s.x_layout {
         Layout::Planar => {
             for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
@@ -99,10 +105,67 @@ pub(super) fn fill(
     }
 }
 
+/// [`fill`] for neighbouring pixels of planar channels, which begin at `from` and every `plane` floats from there.
+fn copy_planes(
+    panel: &mut [f32],
+    stride: usize,
+    from: &[f32],
+    plane: usize,
+    len: usize,
+    columns: &[u32],
+    c: usize,
+) {
+    match len.div_ceil(RUN) {
+        _ if len < RUN => {
+            copy_rows(panel, stride, from, plane, columns, c, |to, from| gather(to, from, 1), len)
+        }
+        1 => copy_rows(panel, stride, from, plane, columns, c, copy_runs::<1>, len),
+        2 => copy_rows(panel, stride, from, plane, columns, c, copy_runs::<2>, len),
+        3 => copy_rows(panel, stride, from, plane, columns, c, copy_runs::<3>, len),
+        _ => copy_rows(panel, stride, from, plane, columns, c, |to, from| gather(to, from, 1), len),
+    }
+}
+
+/// The loop of [`copy_planes`] for one way to copy `len` floats: a tile of few pixels has a row of two lines, so that
+/// every instruction around their copy counts.
+#[inline(always)]
+fn copy_rows(
+    panel: &mut [f32],
+    stride: usize,
+    from: &[f32],
+    plane: usize,
+    columns: &[u32],
+    c: usize,
+    copy: impl Fn(&mut [f32], &[f32]),
+    len: usize,
+) {
+    let mut rows = panel.chunks_exact_mut(stride);
+    for column in columns {
+        let mut at = *column as usize * c * plane;
+        for row in rows.by_ref().take(c) {
+            match from.get(at..at + len) {
+                Some(from) => copy(&mut row[..len], from),
+                None => row.fill(0.0), // beyond the last channel
+            }
+            at += plane;
+        }
+    }
+}
+
+/// Copies more than `V - 1` and up to `V` runs; the last overlaps the one before.
+#[inline(always)]
+fn copy_runs<const V: usize>(to: &mut [f32], from: &[f32]) {
+    let len = to.len();
+    assert!(from.len() == len && len >= RUN && len > (V - 1) * RUN);
+    for v in 0..V - 1 {
+        to[v * RUN..][..RUN].copy_from_slice(&from[v * RUN..][..RUN]);
+    }
+    to[len - RUN..].copy_from_slice(&from[len - RUN..]);
+}
+
 /// `to[i] = from[i * step]`. Most tiles are short: constant lengths spare the call of a general copy.
 #[inline]
 fn gather(to: &mut [f32], from: &[f32], step: usize) {
-    const RUN: usize = 8;
     let len = to.len();
     match step {
         1 if len >= RUN => {
