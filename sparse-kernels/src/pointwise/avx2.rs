@@ -182,11 +182,11 @@ unsafe fn begin<const R: usize, const V: usize>(
                 }
             }
             if args.first {
-                // The output is often not in cache: ask for it now, store it many cycles later.
+                // The output is often not in cache: ask for the lines of the next tile, which will be many cycles later.
                 for line in (0..V).step_by(2) {
-                    _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(line * LANES).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.ahead + line * LANES).cast());
                 }
-                _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.pixels - 1).cast());
+                _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.ahead + args.pixels - 1).cast());
             }
             y = y.wrapping_add(args.stride);
         }

@@ -151,6 +151,9 @@ pub(crate) struct TileArgs<'a> {
     last: bool,
     block_rows: Range<usize>,
     pixels: usize,
+    /// Floats from the pixels of this call to those whose output lines a kernel may prefetch: the tile that comes next, or
+    /// 0 if this is the only one. A hint: it may point beyond the tensor.
+    ahead: usize,
     /// First pixel of the first used channel; only channels of `chunks` may be there.
     x: *const f32,
     /// Floats from one input channel to the next.

@@ -115,6 +115,8 @@ fn copy_planes(
     columns: &[u32],
     c: usize,
 ) {
+    // So many runs are worth the call of a general copy, which has wider vectors.
+    const CALL: usize = 8;
     match len.div_ceil(RUN) {
         _ if len < RUN => {
             copy_rows(panel, stride, from, plane, columns, c, |to, from| gather(to, from, 1), len)
@@ -122,6 +124,7 @@ fn copy_planes(
         1 => copy_rows(panel, stride, from, plane, columns, c, copy_runs::<1>, len),
         2 => copy_rows(panel, stride, from, plane, columns, c, copy_runs::<2>, len),
         3 => copy_rows(panel, stride, from, plane, columns, c, copy_runs::<3>, len),
+        CALL.. => copy_rows(panel, stride, from, plane, columns, c, |to, from| to.copy_from_slice(from), len),
         _ => copy_rows(panel, stride, from, plane, columns, c, |to, from| gather(to, from, 1), len),
     }
 }

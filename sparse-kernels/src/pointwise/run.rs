@@ -12,8 +12,21 @@ use std::ops::Range;
 /// Most neighbouring tiles that share a panel.
 const MOST_TOGETHER: usize = 16;
 
-/// Block rows that such tiles go through together.
+/// Block rows that such tiles go through together, at most.
 const ROWS_TOGETHER: usize = 8;
+
+/// Block rows of `r` channels, `stride` floats apart, that neighbouring tiles go through together.
+///
+/// Lines that are a multiple of 4 KiB apart share a set of the first-level cache, which has room for 8 of them (32 KiB
+/// caches; larger ones have more ways). Planes of 32, 64, 96 or 224 pixels a side are such multiples: there the lines of more
+/// channels would push each other out before the next tile completes them.
+fn rows_together(stride: usize, r: usize) -> usize {
+    const WAYS: usize = 8;
+    const SETS: usize = 4096 / size_of::<f32>();
+    // So many channels have their first pixels in different sets.
+    let apart = SETS >> stride.trailing_zeros().min(SETS.trailing_zeros());
+    (WAYS * apart / r).clamp(1, ROWS_TOGETHER)
+}
 
 /// The output tensor, written by several threads in disjoint parts.
 #[derive(Clone, Copy)]
@@ -215,9 +228,14 @@ impl Job<'_> {
         let image = &self.x[n * s.ic * plane..][..s.ic * plane];
         let origin = self.tiles.range(tiles.start).start;
         let pixels = self.tiles.range(tiles.end - 1).end - origin;
+        let mut lengths = [0; MOST_TOGETHER];
+        for (length, tile) in lengths.iter_mut().zip(tiles.clone()) {
+            *length = self.tiles.range(tile).len();
+        }
         let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
         // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache.
-        let rows_together = if tiles.len() == 1 { block_rows.len() } else { ROWS_TOGETHER };
+        let rows_together =
+            if tiles.len() == 1 { block_rows.len() } else { rows_together(output.stride, kernel.format.r()) };
         let all_chunks = w.chunks();
         let chunks_together = match PANEL / (w.columns(0..1).len() * c * width).max(1) {
             _ if self.in_place => all_chunks,
@@ -234,27 +252,32 @@ impl Job<'_> {
                 (panel.as_ptr().wrapping_sub(w.channels_before(chunk) * width), width)
             };
             for rows in block_rows.clone().step_by(rows_together.max(1)) {
-                for tile in tiles.clone() {
-                    let pixels = self.tiles.range(tile);
-                    let args = TileArgs {
-                        weights: w,
-                        first: chunks.start == 0,
-                        last: chunks.end == all_chunks,
-                        chunks: chunks.clone(),
-                        all_chunks,
-                        block_rows: rows..block_rows.end.min(rows + rows_together),
-                        pixels: pixels.len(),
-                        x: x.wrapping_add(pixels.start - origin),
-                        x_stride,
-                        y: output.y.wrapping_add(pixels.start - origin),
-                        residual: output.residual.wrapping_add(pixels.start - origin),
-                        stride: output.stride,
-                        clamps: self.clamps,
-                    };
-                    let run = if pixels.len() == 1 { kernel.single } else { kernel.tile };
+                let mut args = TileArgs {
+                    weights: w,
+                    first: chunks.start == 0,
+                    last: chunks.end == all_chunks,
+                    chunks: chunks.clone(),
+                    all_chunks,
+                    block_rows: rows..block_rows.end.min(rows + rows_together),
+                    pixels: 0,
+                    ahead: 0,
+                    x,
+                    x_stride,
+                    y: output.y,
+                    residual: output.residual,
+                    stride: output.stride,
+                    clamps: self.clamps,
+                };
+                for len in &lengths[..tiles.len()] {
+                    args.pixels = *len;
+                    args.ahead = if tiles.len() == 1 { 0 } else { *len };
+                    let run = if *len == 1 { kernel.single } else { kernel.tile };
                     // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
                     // `args` keeps the invariants of `TileArgs` and `PackedPointwise`.
                     unsafe { run(&args) }
+                    args.x = args.x.wrapping_add(*len);
+                    args.y = args.y.wrapping_add(*len);
+                    args.residual = args.residual.wrapping_add(*len);
                 }
             }
         }
@@ -325,6 +348,17 @@ impl Job<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn planes_of_whole_pages_are_taken_in_few_rows() {
+        let rows = |hw: usize| [1, 4, 8].map(|r| rows_together(hw * hw, r));
+        assert_eq!(rows(96), [8, 2, 1]);
+        assert_eq!(rows(64), [8, 2, 1]);
+        assert_eq!(rows(48), [8, 8, 4]);
+        for hw in [1, 7, 14, 28, 56, 112] {
+            assert_eq!(rows(hw), [8, 8, if hw == 112 { 4 } else { 8 }], "{hw}");
+        }
+    }
 
     #[test]
     fn tiles_are_even_and_complete() {
