@@ -6,10 +6,19 @@ fn main() -> TractResult<()> {
     let path = std::env::args().nth(1).unwrap();
     let n: usize = std::env::args().nth(2).map_or(20, |s| s.parse().unwrap());
     let profile = std::env::args().nth(3).is_some();
+    let mut loads = [vec![], vec![]];
+    for _ in 0..9 {
+        for (i, o) in [tract_onnx::onnx(), onnx()].into_iter().enumerate() {
+            let t = Instant::now();
+            let m = o.model_for_path(&path)?.into_optimized()?.into_runnable()?;
+            loads[i].push(t.elapsed().as_secs_f64() * 1e3);
+            drop(m);
+        }
+    }
+    for l in &mut loads { l.sort_by(f64::total_cmp); }
+    println!("load stock {:.1} sparse {:.1} ratio {:.2}", loads[0][4], loads[1][4], loads[1][4] / loads[0][4]);
     let stock = tract_onnx::onnx().model_for_path(&path)?.into_optimized()?;
-    let t = Instant::now();
     let sparse = onnx().model_for_path(&path)?.into_optimized()?;
-    println!("load {:?}", t.elapsed());
     let fact = stock.input_fact(0)?.clone();
     let shape = fact.shape.as_concrete().unwrap().to_vec();
     let vals: Vec<f32> =
