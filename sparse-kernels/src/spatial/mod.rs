@@ -6,7 +6,7 @@
 //! every `(ic, ky, kx)` where any of its filters has a weight.
 //!
 //! **The image.** A band of output rows is computed at a time. The input rows that it needs are copied once into
-//! zero-padded planes small enough for the second-level cache ([`Plan`]). With a stride, rows and columns are dealt
+//! zero-padded planes small enough for the second-level cache (`Plan`). With a stride, rows and columns are dealt
 //! into `stride` phases, each a small plane of its own, so that neighbouring outputs always read neighbouring floats.
 //! Then every tap of every channel is one constant offset into that buffer, whatever the output pixel.
 //!
