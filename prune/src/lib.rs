@@ -1,7 +1,8 @@
-//! Makes the weights of ONNX networks sparse.
-//!
-//! [`groups`] holds the pruning itself: plain functions that set weights of a slice to zero, group by group, lowest
-//! l1 norm first. [`file`] writes results whole or not at all.
+//! Makes the weights of ONNX networks sparse, in structures that run faster: kernel-group pruning after SparseByteNN, and
+//! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; knows no runtime.
 
 pub mod file;
 pub mod groups;
+pub mod onnx;
+
+pub use onnx::{Document, densify};
