@@ -1,8 +1,27 @@
 //! Makes the weights of ONNX networks sparse, in structures that run faster: kernel-group pruning after SparseByteNN, and
 //! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; knows no runtime.
+//!
+//! ```no_run
+//! use prune::{Document, Recipe};
+//!
+//! let mut document = Document::open("dense.onnx".as_ref())?;
+//! let report = prune::prune(&mut document.model, &Recipe { ratio: 0.3, ..Recipe::default() })?;
+//! for layer in report.pruned() {
+//!     println!("{}: {:.3} of the weights stay", layer.name, layer.density.unwrap_or(1.0));
+//! }
+//! document.save("pruned.onnx".as_ref())?;
+//! # anyhow::Ok(())
+//! ```
 
+mod apply;
 pub mod file;
 pub mod groups;
+pub mod layer;
+pub mod mask;
 pub mod onnx;
+mod recipe;
 
+pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
+pub use layer::{Layer, Role, Skip};
 pub use onnx::{Document, densify};
+pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
