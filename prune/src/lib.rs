@@ -14,14 +14,20 @@
 //! ```
 
 mod apply;
+mod channels;
 pub mod file;
 pub mod groups;
+mod labels;
 pub mod layer;
 pub mod mask;
 pub mod onnx;
+pub mod rearrange;
 mod recipe;
+mod runtime;
 
 pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
 pub use layer::{Layer, Role, Skip};
 pub use onnx::{Document, densify};
+pub use rearrange::{Kept, Progress, Rearranged, Search, prove, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
+pub use runtime::{Array, Runtime, distance};
