@@ -1,6 +1,7 @@
 //! Reads a layer off a node: its shape, its weights, and how sparse they are.
 
 use sparse_kernels::format::{FormatKind, Stats, stats};
+use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, konst_of};
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec};
@@ -33,6 +34,12 @@ pub struct LayerShape {
     pub kernel: TVec<usize>,
     /// Step of the output per axis.
     pub stride: TVec<usize>,
+    /// Distance of neighbouring taps per axis; empty for a matrix product.
+    pub dilation: TVec<usize>,
+    /// Input pixels along each spatial axis, if known.
+    pub input: Option<TVec<usize>>,
+    /// False if channels stand last.
+    pub planar: bool,
     /// Output pixels of all images together, if known.
     pub pixels: Option<usize>,
     /// Output pixels along each spatial axis, if known.
@@ -45,9 +52,44 @@ impl LayerShape {
         self.oc * (self.ic / self.group) * self.taps()
     }
 
+    /// Pixels of one input plane; taken from the output and the stride where they are symbolic.
+    pub fn input_pixels(&self, output_pixels: usize) -> usize {
+        match &self.input {
+            Some(input) if self.pixels.is_some() => input.iter().product(),
+            _ => output_pixels * self.stride.iter().product::<usize>(),
+        }
+    }
+
     /// Taps of one kernel.
     pub fn taps(&self) -> usize {
         self.kernel.iter().product()
+    }
+
+    /// The shape as the kernels see it, apart from the sizes of the maps: those that are unknown are taken for
+    /// large enough. 1-D convolutions are one row high.
+    pub fn conv_shape(&self) -> ConvShape {
+        let pair = |of: &TVec<usize>| match **of {
+            [] => [1, 1],
+            [w] => [1, w],
+            _ => [of[0], of[1]],
+        };
+        let kernel = pair(&self.kernel);
+        let dilation = pair(&self.dilation);
+        let layout = if self.planar { Layout::Planar } else { Layout::Interleaved };
+        ConvShape {
+            batch: 1,
+            ic: self.ic,
+            oc: self.oc,
+            group: self.group,
+            input: [0, 1].map(|a| (kernel[a] - 1) * dilation[a] + 1),
+            kernel,
+            stride: pair(&self.stride),
+            dilation,
+            pad_before: [0; 2],
+            pad_after: [0; 2],
+            x_layout: layout,
+            y_layout: layout,
+        }
     }
 
     /// What the layer computes.
@@ -132,8 +174,8 @@ fn conv_shape(conv: &Conv, x: &TypedFact) -> TractResult<LayerShape> {
     let spec = &conv.pool_spec;
     let shape = spec.data_format.shape(&x.shape)?;
     let dims: Option<TVec<usize>> = shape.hw_dims().iter().map(|d| d.to_usize().ok()).collect();
-    let output: Option<TVec<usize>> = dims.map(|dims| {
-        let computed = spec.padding.compute(&dims, &spec.kernel_shape, &spec.dilations(), &spec.strides());
+    let output: Option<TVec<usize>> = dims.as_ref().map(|dims| {
+        let computed = spec.padding.compute(dims, &spec.kernel_shape, &spec.dilations(), &spec.strides());
         computed.iter().map(|d| d.convoluted).collect()
     });
     let batch = shape.n().map_or(Some(1), |n| n.to_usize().ok());
@@ -143,6 +185,9 @@ fn conv_shape(conv: &Conv, x: &TypedFact) -> TractResult<LayerShape> {
         group: conv.group,
         kernel: spec.kernel_shape.clone(),
         stride: (0..spec.rank()).map(|axis| spec.stride(axis)).collect(),
+        dilation: (0..spec.rank()).map(|axis| spec.dilation(axis)).collect(),
+        input: dims,
+        planar: !spec.data_format.c_is_last(),
         pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
         output,
     })
@@ -156,6 +201,9 @@ fn linear_shape(linear: &Linear, x: &TypedFact) -> LayerShape {
         group: 1,
         kernel: tvec!(),
         stride: tvec!(),
+        dilation: tvec!(),
+        input: linear.pixel_dims(&x.shape),
+        planar: true,
         pixels,
         output: linear.pixel_dims(&x.shape),
     }

@@ -4,6 +4,7 @@
 //! replaced by ones that wrap what the stock builder makes; the wrapper delegates everything and looks at the result of
 //! `to_typed`. A layer that stays dense is the stock operator, bit for bit.
 
+use crate::choose::{Neighbours, is_worth_it};
 use crate::policy::Policy;
 use crate::rules;
 use std::sync::OnceLock;
@@ -26,7 +27,7 @@ pub fn hook_onnx(onnx: &mut Onnx) {
             ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
                 let stock = STOCK.get().with_context(|| format!("no stock builder for {}", $name))?;
                 let (op, closures) = stock(ctx, node)?;
-                Ok((Box::new(SparseHook(op)), closures))
+                Ok((Box::new(SparseHook::new(op)), closures))
             }
             if let Some(stock) = onnx.op_register.0.get($name).copied()
                 && stock as usize != build as Builder as usize
@@ -44,7 +45,51 @@ pub fn hook_onnx(onnx: &mut Onnx) {
 
 /// A stock inference operator; its typed form is looked at once.
 #[derive(Debug, Clone)]
-struct SparseHook(Box<dyn InferenceOp>);
+struct SparseHook {
+    stock: Box<dyn InferenceOp>,
+    /// Whether this layer is worth running sparse; worked out when a layer of the model first needs to know.
+    worth_it: OnceLock<bool>,
+}
+
+impl SparseHook {
+    fn new(stock: Box<dyn InferenceOp>) -> SparseHook {
+        SparseHook { stock, worth_it: OnceLock::new() }
+    }
+
+    /// Makes this layer alone, in a model of its own, and decides on that.
+    fn is_worth_it(&self, model: &InferenceModel, node: &InferenceNode, policy: &Policy) -> TractResult<bool> {
+        if let Some(known) = self.worth_it.get() {
+            return Ok(*known);
+        }
+        let mut alone = TypedModel { symbols: model.symbols.clone(), ..TypedModel::default() };
+        let mut mapping = HashMap::new();
+        for (ix, outlet) in node.inputs.iter().enumerate() {
+            let fact = model.outlet_fact(*outlet)?;
+            let name = format!("input.{ix}");
+            let wire = match fact.value.concretize() {
+                Some(value) => alone.add_const(name, value)?,
+                None => alone.add_source(name, TypedFact::try_from(fact)?)?,
+            };
+            mapping.insert(*outlet, wire);
+        }
+        self.stock.to_typed(model, node, &mut alone, &mapping)?;
+        let mut worth_it = false;
+        for node in alone.nodes() {
+            worth_it |= is_worth_it(&alone, node, policy)?;
+        }
+        Ok(*self.worth_it.get_or_init(|| worth_it))
+    }
+}
+
+/// Whether any hooked layer of the model is worth running sparse. A layer that cannot be made on its own (its input is
+/// not known well enough) is none.
+fn neighbours(model: &InferenceModel, policy: &Policy) -> Neighbours {
+    let worth_it = model.nodes().iter().any(|node| {
+        let hook = node.op_as::<SparseHook>();
+        hook.is_some_and(|hook| hook.is_worth_it(model, node, policy).unwrap_or(false))
+    });
+    if worth_it { Neighbours::Sparse } else { Neighbours::Dense }
+}
 
 impl PartialEq for SparseHook {
     fn eq(&self, _other: &Self) -> bool {
@@ -56,15 +101,15 @@ impl Eq for SparseHook {}
 
 impl Op for SparseHook {
     fn name(&self) -> StaticName {
-        self.0.name()
+        self.stock.name()
     }
 
     fn info(&self) -> TractResult<Vec<String>> {
-        self.0.info()
+        self.stock.info()
     }
 
     fn validation(&self) -> Validation {
-        self.0.validation()
+        self.stock.validation()
     }
 
     not_a_typed_op!();
@@ -72,15 +117,15 @@ impl Op for SparseHook {
 
 impl EvalOp for SparseHook {
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        self.0.eval(ctx, inputs)
+        self.stock.eval(ctx, inputs)
     }
 
     fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
-        self.0.eval_out_of_plan(inputs)
+        self.stock.eval_out_of_plan(inputs)
     }
 
     fn state(&self, ctx: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        self.0.state(ctx)
+        self.stock.state(ctx)
     }
 }
 
@@ -91,11 +136,11 @@ impl InferenceOp for SparseHook {
         outputs: TVec<&InferenceFact>,
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
-        self.0.infer_facts(inputs, outputs, observed)
+        self.stock.infer_facts(inputs, outputs, observed)
     }
 
     fn observe_outlets(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Vec<OutletId>> {
-        self.0.observe_outlets(model, node)
+        self.stock.observe_outlets(model, node)
     }
 
     fn incorporate(
@@ -103,11 +148,11 @@ impl InferenceOp for SparseHook {
         model: &InferenceModel,
         node: &InferenceNode,
     ) -> TractResult<Option<InferenceModelPatch>> {
-        self.0.incorporate(model, node)
+        self.stock.incorporate(model, node)
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        self.0.nboutputs()
+        self.stock.nboutputs()
     }
 
     fn as_op(&self) -> &dyn Op {
@@ -126,10 +171,11 @@ impl InferenceOp for SparseHook {
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
         let first = target.nodes().len();
-        let outputs = self.0.to_typed(source, node, target, mapping)?;
+        let outputs = self.stock.to_typed(source, node, target, mapping)?;
         let policy = Policy::from_knobs()?;
+        let neighbours = neighbours(source, &policy);
         for id in first..target.nodes().len() {
-            rules::swap(target, id, &policy)?;
+            rules::swap(target, id, &policy, neighbours)?;
         }
         Ok(outputs)
     }

@@ -68,11 +68,10 @@ impl Policy {
         let target = Target::named(&read(&TRACT_SPARSE_TARGET))
             .map_err(|error| format_err!("TRACT_SPARSE_TARGET: {error}"))?;
         let gain = read(&TRACT_SPARSE_MIN_GAIN);
-        let min_gain = gain
-            .parse()
-            .ok()
-            .filter(|gain: &f64| gain.is_finite() && *gain >= 1.0)
-            .with_context(|| format!("TRACT_SPARSE_MIN_GAIN={gain:?}: expected a number of at least 1"))?;
+        let min_gain =
+            gain.parse().ok().filter(|gain: &f64| gain.is_finite() && *gain >= 1.0).with_context(|| {
+                format!("TRACT_SPARSE_MIN_GAIN={gain:?}: expected a number of at least 1")
+            })?;
         Ok(Policy { mode, target, min_gain })
     }
 }

@@ -1,10 +1,11 @@
 //! What was decided, layer by layer: a value, not a log.
 
 use crate::analyse::{Layer, LayerKind, LayerShape, Seen, see};
-use crate::choose::{Decision, choose};
+use crate::choose::{Decision, Neighbours, choose};
+use crate::transform::neighbours;
 use crate::policy::Policy;
-use sparse_kernels::format::FormatKind;
-use sparse_ops::{Choice, OptSparseConv, SparseConv, SparseMatMul};
+use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
+use sparse_ops::{Choice, OptSparseConv, Packing, SparseConv, SparseMatMul};
 use tract_core::internal::*;
 
 /// The layers of a model in the order in which they run.
@@ -69,11 +70,12 @@ impl Report {
 
     /// As [`Report::of`], under a given policy.
     pub fn with_policy(model: &TypedModel, policy: &Policy) -> TractResult<Report> {
+        let neighbours = neighbours(model, policy)?;
         let mut layers = vec![];
         for id in model.eval_order()? {
             let node = model.node(id);
             if let Some(seen) = see(model, node)? {
-                layers.push(layer_report(node, &seen, policy)?);
+                layers.push(layer_report(node, &seen, policy, neighbours)?);
             }
         }
         Ok(Report { target: policy.target.to_string(), layers })
@@ -85,7 +87,12 @@ impl Report {
     }
 }
 
-fn layer_report(node: &TypedNode, seen: &Seen, policy: &Policy) -> TractResult<LayerReport> {
+fn layer_report(
+    node: &TypedNode,
+    seen: &Seen,
+    policy: &Policy,
+    neighbours: Neighbours,
+) -> TractResult<LayerReport> {
     let made = node
         .op_as::<SparseConv>()
         .map(|op| *op.choice())
@@ -93,7 +100,7 @@ fn layer_report(node: &TypedNode, seen: &Seen, policy: &Policy) -> TractResult<L
         .or_else(|| node.op_as::<OptSparseConv>().map(|op| *op.choice()));
     let decision = match (made, seen) {
         (Some(choice), _) => Decision::Sparse(choice),
-        (None, Seen::Layer(layer)) => choose(layer, policy)?,
+        (None, Seen::Layer(layer)) => choose(layer, policy, neighbours)?,
         (None, Seen::Opaque(_, reason)) => Decision::Stock(reason.to_string(), None),
     };
     let (choice, reason) = match decision {
@@ -131,7 +138,7 @@ fn layer_report(node: &TypedNode, seen: &Seen, policy: &Policy) -> TractResult<L
     } else if let Some(op) = node.op_as::<OptSparseConv>() {
         let packed = op.packed();
         report.density = Some(packed.nnz() as f64 / op.dense() as f64);
-        report.fill = Some(sparse_kernels::format::fill_of(packed.nnz(), packed.stored()));
+        report.fill = Some(fill_of(packed.nnz(), packed.stored()));
     }
     Ok(report)
 }
@@ -143,9 +150,14 @@ fn weigh(report: &mut LayerReport, layer: &Layer, choice: Option<Choice>) -> Tra
     if layer.shape.kind() == LayerKind::Pointwise {
         report.dead_ic = Some(single.dead_cols);
     }
-    if let Some(format) = choice.and_then(|c| c.packing.format()) {
-        report.fill = Some(layer.stats(format)?.fill);
-    }
+    report.fill = match choice.map(|c| c.packing) {
+        Some(Packing::Depthwise(taps)) => {
+            let patterns = DepthwisePatterns::from_dense(layer.shape.oc, taps, layer.values()?)?;
+            Some(fill_of(patterns.nnz(), patterns.stored()))
+        }
+        Some(Packing::Pointwise(format) | Packing::Spatial(format)) => Some(layer.stats(format)?.fill),
+        None => None,
+    };
     Ok(())
 }
 

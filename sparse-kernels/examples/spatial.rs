@@ -1,6 +1,7 @@
 //! Times the spatial kernels on one core: `cargo run --release -p sparse-kernels --example spatial [TARGET] [FILTER]`.
 //!
-//! For the layers of ResNet-18 and ResNet-20 and some entry layers: milliseconds (median), multiply-adds of stored
+//! For the layers of ResNet-18 and ResNet-20 and some entry layers: milliseconds (fastest tenth, and median),
+//! multiply-adds of stored
 //! weights per second, and their share of the peak that independent multiply-adds reach in the same process.
 
 use sparse_kernels::prelude::*;
@@ -31,8 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = Target::named(&args.next().unwrap_or_default())?;
     let filter = args.next().unwrap_or_default();
     let kernel = table::spatial(target, FormatKind::ROWS_4);
-    println!("{}, peak {:.1} GMAC/s", kernel.info().name, peak());
-    println!("{:34} {:10} {:>8} {:>8} {:>6} {:>7}", "layer", "weights", "ms", "GMAC/s", "peak", "best ms");
+    let peak = peak();
+    println!("{}, peak {peak:.1} GMAC/s", kernel.info().name);
+    println!("{:34} {:10} {:>8} {:>8} {:>6} {:>7}", "layer", "weights", "ms", "GMAC/s", "peak", "median");
     for (name, ic, oc, hw, k, stride) in LAYERS.into_iter().filter(|l| l.0.contains(&filter)) {
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, k, stride, k / 2))?;
         let x: Vec<f32> = (0..geometry.x_len()).map(|i| (i % 13) as f32 * 0.1).collect();
@@ -56,10 +58,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 times.push(start.elapsed().as_secs_f64());
             }
             times.sort_by(f64::total_cmp);
-            let (median, best) = (times[times.len() / 2], times[0]);
+            // Other processes double some times: the fastest tenth is what the machine can do.
+            let (median, quiet) = (times[times.len() / 2], times[times.len() / 10]);
             let macs = (packed.stored() * geometry.output_pixels()) as f64 / 1e9;
-            let (speed, share) = (macs / median, 100.0 * macs / median / peak());
-            println!("{name:34} {what:10} {:8.4} {speed:8.1} {share:5.1} % {:7.4}", median * 1e3, best * 1e3);
+            let (speed, share) = (macs / quiet, 100.0 * macs / quiet / peak);
+            println!(
+                "{name:34} {what:10} {:8.4} {speed:8.1} {share:5.1} % {:7.4}",
+                quiet * 1e3,
+                median * 1e3
+            );
         }
     }
     Ok(())

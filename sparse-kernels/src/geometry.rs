@@ -81,7 +81,7 @@ impl ConvGeometry {
         if positive.into_iter().chain(axes.into_iter().flatten()).any(|d| d == 0) {
             return bad("a dimension is zero");
         }
-        if shape.ic % shape.group != 0 || shape.oc % shape.group != 0 {
+        if !shape.ic.is_multiple_of(shape.group) || !shape.oc.is_multiple_of(shape.group) {
             return bad("groups do not divide the channels");
         }
         let mut output = [0; 2];

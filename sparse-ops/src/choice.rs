@@ -1,6 +1,8 @@
 //! What has been decided for a layer, and the weights packed accordingly.
 
+use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
 use sparse_kernels::prelude::*;
+use sparse_kernels::spatial::PackedSpatial;
 use sparse_kernels::table::KernelInfo;
 use std::fmt;
 use tract_core::internal::*;
@@ -10,6 +12,25 @@ use tract_core::internal::*;
 pub enum Packing {
     /// 1x1 convolution or matrix product.
     Pointwise(FormatKind),
+    /// One kernel per channel, with these taps: patterns are found group by group.
+    Depthwise([usize; 2]),
+    /// Larger kernels over all channels; the format groups output channels.
+    Spatial(FormatKind),
+}
+
+/// Dense weights `[oc][ic / group][kh][kw]` and what belongs to them.
+#[derive(Debug, Clone, Copy)]
+pub struct Dense<'a> {
+    /// Output channels.
+    pub oc: usize,
+    /// Input channels, of all groups.
+    pub ic: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// The weights.
+    pub weights: &'a [f32],
+    /// One value per output channel.
+    pub bias: &'a [f32],
 }
 
 impl Packing {
@@ -17,41 +38,56 @@ impl Packing {
     pub fn kernel(self, target: Target) -> &'static KernelInfo {
         match self {
             Packing::Pointwise(format) => table::pointwise(target, format).info(),
+            Packing::Depthwise(taps) => depthwise(target, taps).info(),
+            Packing::Spatial(format) => table::spatial(target, format).info(),
         }
     }
 
     /// The block format of the weights, if they are stored in blocks.
     pub fn format(self) -> Option<FormatKind> {
         match self {
-            Packing::Pointwise(format) => Some(format),
+            Packing::Pointwise(format) | Packing::Spatial(format) => Some(format),
+            Packing::Depthwise(_) => None,
         }
     }
 
-    /// Compresses dense weights `[oc][ic / group][kh][kw]`.
+    /// Compresses dense weights.
     ///
     /// # Errors
     /// Weights or bias that are not finite or do not fit the shape.
-    pub fn pack(
-        self,
-        target: Target,
-        oc: usize,
-        ic: usize,
-        weights: &[f32],
-        bias: &[f32],
-    ) -> TractResult<Packed> {
+    pub fn pack(self, target: Target, dense: &Dense) -> TractResult<Packed> {
+        let Dense { oc, ic, kernel: taps, weights, bias } = *dense;
         Ok(match self {
             Packing::Pointwise(format) => {
                 let kernel = table::pointwise(target, format);
                 Packed::Pointwise(PackedPointwise::from_dense(oc, ic, weights, Some(bias), kernel)?)
             }
+            Packing::Depthwise(_) => {
+                let kernel = depthwise(target, taps);
+                Packed::Depthwise(PackedDepthwise::from_dense(oc, taps, weights, Some(bias), kernel)?)
+            }
+            Packing::Spatial(format) => {
+                let kernel = table::spatial(target, format);
+                Packed::Spatial(PackedSpatial::from_dense(oc, ic, taps, weights, Some(bias), kernel)?)
+            }
         })
     }
+
+    /// Whether the kernels of this packing take channels-last activations.
+    pub fn takes_interleaved(self) -> bool {
+        matches!(self, Packing::Pointwise(_))
+    }
+}
+
+fn depthwise(target: Target, taps: [usize; 2]) -> &'static DepthwiseKernel {
+    table::depthwise(target, taps).unwrap_or_else(|| panic!("a kernel of {taps:?} taps has none"))
 }
 
 impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Packing::Pointwise(format) => format.fmt(f),
+            Packing::Pointwise(format) | Packing::Spatial(format) => format.fmt(f),
+            Packing::Depthwise(_) => f.write_str("patterns"),
         }
     }
 }
@@ -86,10 +122,25 @@ impl fmt::Display for Choice {
 }
 
 /// Weights in the format of one kernel.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Packed {
     /// 1x1 convolution or matrix product.
     Pointwise(PackedPointwise),
+    /// One kernel per channel.
+    Depthwise(PackedDepthwise),
+    /// Larger kernels over all channels.
+    Spatial(PackedSpatial),
+}
+
+/// The same expression for every family of kernels.
+macro_rules! each {
+    ($packed:expr, $weights:ident => $value:expr) => {
+        match $packed {
+            Packed::Pointwise($weights) => $value,
+            Packed::Depthwise($weights) => $value,
+            Packed::Spatial($weights) => $value,
+        }
+    };
 }
 
 impl Packed {
@@ -106,36 +157,26 @@ impl Packed {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        match self {
-            Packed::Pointwise(packed) => packed.run(geometry, x, y, residual, epilogue, parallel),
-        }
+        each!(self, weights => weights.run(geometry, x, y, residual, epilogue, parallel))
     }
 
-    /// Stored weights: multiply-adds per output pixel (of one output channel for depthwise layers).
+    /// Stored weights of all output channels: multiply-adds for one output pixel of each.
     pub fn stored(&self) -> usize {
-        match self {
-            Packed::Pointwise(packed) => packed.stored(),
-        }
+        each!(self, weights => weights.stored())
     }
 
     /// Stored weights that are not zero.
     pub fn nnz(&self) -> usize {
-        match self {
-            Packed::Pointwise(packed) => packed.nnz(),
-        }
+        each!(self, weights => weights.nnz())
     }
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        match self {
-            Packed::Pointwise(packed) => packed.bytes(),
-        }
+        each!(self, weights => weights.bytes())
     }
 
     /// The kernel they were packed for.
     pub fn kernel(&self) -> &'static KernelInfo {
-        match self {
-            Packed::Pointwise(packed) => packed.kernel().info(),
-        }
+        each!(self, weights => weights.kernel().info())
     }
 }

@@ -8,9 +8,7 @@ use sparse_kernels::prelude::{Parallel, Serial};
 #[cfg(feature = "multithread-mm")]
 pub(crate) fn with_threads<R>(elements: usize, run: impl FnOnce(&dyn Parallel) -> R) -> R {
     use rayon::prelude::*;
-    use tract_linalg::multithread::{
-        Executor, current_threading_element_threshold, current_tract_executor,
-    };
+    use tract_linalg::multithread::{Executor, current_threading_element_threshold, current_tract_executor};
 
     struct Pool<'a>(Option<&'a rayon::ThreadPool>);
 

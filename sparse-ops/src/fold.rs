@@ -68,8 +68,12 @@ impl Affine {
         let scale = tensor1(&self.scale).into_shape(channel_shape)?;
         let weights_view = weights.to_plain_array_view::<f32>()?;
         let scaled = &weights_view * &scale.to_plain_array_view::<f32>()?;
-        let bias: Vec<f32> =
-            bias.iter().zip(&self.scale).zip(&self.shift).map(|((b, scale), shift)| b * scale + shift).collect();
+        let bias: Vec<f32> = bias
+            .iter()
+            .zip(&self.scale)
+            .zip(&self.shift)
+            .map(|((b, scale), shift)| b * scale + shift)
+            .collect();
         rule_if!(scaled.iter().chain(&bias).all(|v| v.is_finite()));
         Ok(Some((scaled.into_tensor(), bias)))
     }

@@ -58,12 +58,7 @@ fn resolve_conv(conv: &Conv, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usi
     ensure!(x.len() == rank + 1 + spec.data_format.has_n() as usize, "input has rank {}", x.len());
     let shape = spec.data_format.shape(x)?;
     ensure!(*shape.c() == conv.input_channels(), "input has {} channels", shape.c());
-    let dims = spec.padding.compute(
-        shape.hw_dims(),
-        &spec.kernel_shape,
-        &spec.dilations(),
-        &spec.strides(),
-    );
+    let dims = spec.padding.compute(shape.hw_dims(), &spec.kernel_shape, &spec.dilations(), &spec.strides());
     // A 1-D convolution is one row high.
     let pair = |one: usize, of: &dyn Fn(usize) -> usize| {
         if rank == 1 { [one, of(0)] } else { [of(0), of(1)] }
@@ -85,11 +80,7 @@ fn resolve_conv(conv: &Conv, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usi
     })?;
     let output: TVec<usize> = dims.iter().map(|d| d.convoluted).collect();
     ensure!(pair(1, &|a| output[a]) == geometry.output(), "output would be {output:?}");
-    let y = spec.data_format.from_n_c_hw(
-        shape.n().copied().unwrap_or(1),
-        conv.output_channels(),
-        output,
-    )?;
+    let y = spec.data_format.from_n_c_hw(shape.n().copied().unwrap_or(1), conv.output_channels(), output)?;
     Ok((geometry, y.shape))
 }
 
@@ -159,8 +150,12 @@ impl Linear {
                     return Err("an axis is summed over without weights");
                 }
                 (Some(_), Some(_), Some(_)) if w_extent != 1 => return Err("weights vary along the batch"),
-                (None, Some(a), Some(_)) if o_axis.is_none() => (o_axis, w_axes.0) = (Some(axis.repr), Some(a)),
-                (Some(_), Some(a), None) if i_axis.is_none() => (i_axis, w_axes.1) = (Some(axis.repr), Some(a)),
+                (None, Some(a), Some(_)) if o_axis.is_none() => {
+                    (o_axis, w_axes.0) = (Some(axis.repr), Some(a))
+                }
+                (Some(_), Some(a), None) if i_axis.is_none() => {
+                    (i_axis, w_axes.1) = (Some(axis.repr), Some(a))
+                }
                 (None, Some(_), _) | (Some(_), Some(_), None) => return Err("weights are not a matrix"),
                 _ => {}
             }

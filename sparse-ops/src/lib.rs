@@ -20,7 +20,7 @@ mod opt_sparse_conv;
 mod sparse_conv;
 mod sparse_matmul;
 
-pub use choice::{Choice, Packed, Packing};
+pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear};
 pub use konst::konst_of;
 pub use opt_sparse_conv::OptSparseConv;

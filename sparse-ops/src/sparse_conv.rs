@@ -1,6 +1,6 @@
 //! A convolution with sparse weights, in the decluttered graph.
 
-use crate::choice::{Choice, Packing};
+use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, conv_obstacle};
 use crate::konst::{f32s, konst_of};
@@ -192,6 +192,8 @@ impl TypedOp for SparseConv {
         if let Some(op) = &consequence.substitute_op
             && let Some(conv) = op.downcast_ref::<Conv>()
         {
+            // Kernels that are planar only keep their layout: the neighbour who asked has to move the axis itself.
+            rule_if!(self.choice.packing.takes_interleaved() || !conv.pool_spec.data_format.c_is_last());
             let op = SparseConv { conv: conv.clone(), choice: self.choice };
             consequence.substitute_op = Some(Box::new(op));
         }
@@ -224,20 +226,24 @@ impl TypedOp for SparseConv {
         };
         let weights = oihw(&weights, self.conv.kernel_fmt)?;
         let bias = bias_vector(&bias, self.conv.output_channels())?;
-        let dense = weights.len();
-        let Packing::Pointwise(_) = self.choice.packing;
+        let kernel = match *self.conv.pool_spec.kernel_shape {
+            [w] => [1, w],
+            [h, w] => [h, w],
+            _ => bail!("{node}: kernel of rank {}", self.conv.pool_spec.rank()),
+        };
+        let dense = Dense {
+            oc: self.conv.output_channels(),
+            ic: self.conv.input_channels(),
+            kernel,
+            weights: f32s(&weights)?,
+            bias: &bias,
+        };
         let packed = self
             .choice
             .packing
-            .pack(
-                self.choice.target,
-                self.conv.output_channels(),
-                self.conv.input_channels(),
-                f32s(&weights)?,
-                &bias,
-            )
+            .pack(self.choice.target, &dense)
             .with_context(|| format!("packing the weights of {node}"))?;
-        let op = OptSparseConv::new(form, packed, dense, self.choice);
+        let op = OptSparseConv::new(form, packed, weights.len(), self.choice);
         let mut patch = TypedModelPatch::replace_single_op(model, node, &node.inputs[..1], op)?;
         patch.push_context("pack sparse convolution");
         Ok(Some(patch))

@@ -1,6 +1,6 @@
 //! A matrix product with a sparse constant matrix, in the decluttered graph.
 
-use crate::choice::Choice;
+use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, Linear};
 use crate::konst::{f32s, konst_of};
@@ -175,7 +175,8 @@ impl TypedOp for SparseMatMul {
         // The bias is a plain vector whatever the layout, and the weights stay as they were packed.
         rule_if!(io == InOut::In(self.x_slot) || io == InOut::Out(0));
         rule_if_some!(mut consequence = self.einsum.change_axes(model, node, io, change)?);
-        let Some(einsum) = consequence.substitute_op.as_ref().and_then(|op| op.downcast_ref::<EinSum>()) else {
+        let Some(einsum) = consequence.substitute_op.as_ref().and_then(|op| op.downcast_ref::<EinSum>())
+        else {
             return Ok(None);
         };
         let op = SparseMatMul { einsum: einsum.clone(), ..self.clone() };
@@ -188,7 +189,8 @@ impl TypedOp for SparseMatMul {
         let plain = facts.iter().all(|f| f.is_plain() && f.datum_type == f32::datum_type());
         let weights = konst_of(model, node.inputs[1 - self.x_slot])?;
         let bias = konst_of(model, node.inputs[2])?;
-        let (true, Some(weights), Some(bias), Ok(linear)) = (plain, weights, bias, self.linear(&facts)?) else {
+        let (true, Some(weights), Some(bias), Ok(linear)) = (plain, weights, bias, self.linear(&facts)?)
+        else {
             // Cast to another type, or its axes have been changed into something else.
             return Ok(Some(self.unwrap(model, node)?));
         };
@@ -204,10 +206,11 @@ impl TypedOp for SparseMatMul {
         };
         let matrix = linear.matrix(&weights)?;
         let (oc, ic) = (linear.oc(), linear.ic());
+        let dense = Dense { oc, ic, kernel: [1, 1], weights: f32s(&matrix)?, bias: f32s(&bias)? };
         let packed = self
             .choice
             .packing
-            .pack(self.choice.target, oc, ic, f32s(&matrix)?, f32s(&bias)?)
+            .pack(self.choice.target, &dense)
             .with_context(|| format!("packing the weights of {node}"))?;
         let op = OptSparseConv::new(Form::Linear(linear), packed, oc * ic, self.choice);
         let x = &node.inputs[self.x_slot..][..1];

@@ -1,9 +1,12 @@
 //! Whole models: sparse answer = stock tract answer = golden answer. This file finds the models and compares.
 
+pub mod graph;
+
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use tract_sparse::prelude::*;
-use tract_sparse::{OptSparseConv, SparseConv, SparseMatMul};
+use tract_sparse::pb::ModelProto;
+use tract_sparse::{Onnx, OptSparseConv, SparseConv, SparseMatMul};
 
 /// The folder of real models, if it is there: `TRACT_SPARSE_MODELS`, or `shared/models` beside the checkout.
 pub fn models_dir() -> Option<PathBuf> {
@@ -27,15 +30,19 @@ pub fn npy(path: &std::path::Path) -> Result<Tensor> {
 }
 
 /// Seeded values in -1..1.
-pub fn noise(shape: &[usize], seed: u64) -> Tensor {
+pub fn values(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let values: Vec<f32> = (0..shape.iter().product())
+    (0..len)
         .map(|_| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         })
-        .collect();
-    Tensor::from_shape(shape, &values).unwrap()
+        .collect()
+}
+
+/// A tensor of seeded values in -1..1.
+pub fn noise(shape: &[usize], seed: u64) -> Tensor {
+    Tensor::from_shape(shape, &values(shape.iter().product(), seed)).unwrap()
 }
 
 /// Largest difference of two tensors over the largest magnitude of the second (at least 1e-3, so that outputs near
@@ -67,14 +74,52 @@ pub const TOLERANCE: f32 = 1e-4;
 
 /// How many nodes of a model are sparse layers, at any stage.
 pub fn sparse_nodes(model: &TypedModel) -> usize {
-    let sparse = |n: &&TypedNode| {
-        n.op_is::<SparseConv>() || n.op_is::<SparseMatMul>() || n.op_is::<OptSparseConv>()
-    };
+    let sparse =
+        |n: &&TypedNode| n.op_is::<SparseConv>() || n.op_is::<SparseMatMul>() || n.op_is::<OptSparseConv>();
     model.nodes().iter().filter(sparse).count()
 }
 
-/// Runs an inference model through the whole optimiser.
-pub fn run_optimized(model: InferenceModel, inputs: &[Tensor]) -> Result<TVec<TValue>> {
-    let inputs = inputs.iter().map(|t| t.clone().into_tvalue()).collect();
-    model.into_optimized()?.into_runnable()?.run(inputs)
+/// Loads a model, optimises it and runs it.
+pub fn run_optimized(onnx: &Onnx, model: &ModelProto, inputs: &[Tensor]) -> Result<(TVec<TValue>, TypedModel)> {
+    let model = onnx.model_for_proto_model(model)?.into_optimized()?;
+    Ok((run(model.clone(), inputs)?, model))
+}
+
+/// Runs a typed model as it is.
+pub fn run(model: TypedModel, inputs: &[Tensor]) -> Result<TVec<TValue>> {
+    model.into_runnable()?.run(inputs.iter().map(|t| t.clone().into_tvalue()).collect())
+}
+
+/// Runs a model on the sparse and on the stock loader, whole optimiser, and fails unless they agree; returns the
+/// optimised sparse model.
+pub fn agree(model: &ModelProto, inputs: &[Tensor]) -> Result<TypedModel> {
+    let (ours, sparse) = run_optimized(&onnx(), model, inputs)?;
+    let (theirs, _) = run_optimized(&tract_onnx::onnx(), model, inputs)?;
+    assert_same(&ours, &theirs)?;
+    Ok(sparse)
+}
+
+/// Fails unless all outputs agree to [`TOLERANCE`].
+pub fn assert_same(ours: &[TValue], theirs: &[TValue]) -> Result<()> {
+    ensure!(ours.len() == theirs.len(), "{} outputs, expected {}", ours.len(), theirs.len());
+    for (ix, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        let distance = distance(ours, theirs).with_context(|| format!("output {ix}"))?;
+        ensure!(distance <= TOLERANCE, "output {ix} differs by {distance}");
+    }
+    Ok(())
+}
+
+/// Names of the operators of a model, for messages and counts.
+pub fn op_names(model: &TypedModel) -> Vec<String> {
+    model.nodes().iter().map(|n| n.op.name().to_string()).collect()
+}
+
+/// How often an operator occurs.
+pub fn count(model: &TypedModel, op: &str) -> usize {
+    op_names(model).iter().filter(|name| *name == op).count()
+}
+
+/// Runs `f` with knobs set for this thread.
+pub fn with_knobs<R>(knobs: &[(&str, &str)], f: impl FnOnce() -> R) -> R {
+    tract_sparse::tract_core::knobs::KnobScope::new(knobs.to_vec()).unwrap().enter(f)
 }

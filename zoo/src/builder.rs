@@ -163,14 +163,14 @@ impl<'a> Builder<'a> {
     /// Shifts and scales every output channel, as a folded batch normalisation does: rescales the rows of `w` and the
     /// values of `y`, returns the bias.
     ///
-    /// Mean and variance of a channel count as much as it has pixels; the rest comes from the whole tensor, so that no
-    /// channel's noise is blown up. Maps of one pixel (squeeze-and-excitation, fully connected layers) and channels
+    /// Mean and variance of a channel count as much as it has pixels, and half at most; the rest comes from the whole
+    /// tensor, so that neither noise nor rounding errors are blown up from layer to layer. Maps of one pixel (squeeze-and-excitation, fully connected layers) and channels
     /// without weights keep what they have and get the random part of the bias alone.
     fn calibrate(&mut self, w: &mut [f32], y: &mut Planes) -> Vec<f32> {
         let shift = self.normal(y.channels, 0.2);
         let (mean, variance) = forward::moments(&y.data);
         let (pixels, row) = (y.pixels(), w.len() / y.channels);
-        let trust = pixels as f64 / (pixels + 64) as f64;
+        let trust = 0.5 * pixels as f64 / (pixels + 64) as f64;
         if pixels == 1 {
             y.data.iter_mut().zip(&shift).for_each(|(v, b)| *v += b);
             return shift;
@@ -182,7 +182,7 @@ impl<'a> Builder<'a> {
             if row.iter().any(|v| *v != 0.0) {
                 let (m, v) = forward::moments(plane);
                 let m = trust * m + (1.0 - trust) * mean;
-                let v = 0.5 * (trust * v + (1.0 - trust) * variance) + 0.5 * variance;
+                let v = trust * v + (1.0 - trust) * variance;
                 let scale = if v > 1e-12 { 1.0 / v.sqrt() } else { 1.0 };
                 (a, b) = (scale as f32, shift[o] - (m * scale) as f32);
             }

@@ -15,7 +15,7 @@
 mod builder;
 mod forward;
 mod networks;
-mod proto;
+pub mod proto;
 mod spec;
 
 pub use spec::{Batch, Conv3x3, DwConv3x3, Pointwise, Spec};

@@ -5,12 +5,14 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{AttributeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
-pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
+/// A list of integers.
+pub fn ints(name: &str, values: &[usize]) -> AttributeProto {
     let ints = values.iter().map(|v| *v as i64).collect();
     AttributeProto { name: name.into(), r#type: AttributeType::Ints as i32, ints, ..Default::default() }
 }
 
-pub(crate) fn int(name: &str, value: usize) -> AttributeProto {
+/// An integer.
+pub fn int(name: &str, value: usize) -> AttributeProto {
     AttributeProto {
         name: name.into(),
         r#type: AttributeType::Int as i32,
@@ -19,16 +21,19 @@ pub(crate) fn int(name: &str, value: usize) -> AttributeProto {
     }
 }
 
-pub(crate) fn float(name: &str, f: f32) -> AttributeProto {
+/// A float.
+pub fn float(name: &str, f: f32) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Float as i32, f, ..Default::default() }
 }
 
-pub(crate) fn string(name: &str, value: &str) -> AttributeProto {
+/// A string.
+pub fn string(name: &str, value: &str) -> AttributeProto {
     let s = value.as_bytes().to_vec();
     AttributeProto { name: name.into(), r#type: AttributeType::String as i32, s, ..Default::default() }
 }
 
-pub(crate) fn tensor(name: &str, shape: &[usize], values: &[f32]) -> TensorProto {
+/// A plain f32 tensor, row-major.
+pub fn tensor(name: &str, shape: &[usize], values: &[f32]) -> TensorProto {
     TensorProto {
         name: name.into(),
         dims: shape.iter().map(|d| *d as i64).collect(),
@@ -38,7 +43,8 @@ pub(crate) fn tensor(name: &str, shape: &[usize], values: &[f32]) -> TensorProto
     }
 }
 
-pub(crate) fn value(name: &str, dims: Vec<dimension::Value>) -> ValueInfoProto {
+/// A named f32 input or output; every axis is a number or a symbol.
+pub fn value(name: &str, dims: Vec<dimension::Value>) -> ValueInfoProto {
     let dim = dims.into_iter().map(|v| Dimension { value: Some(v), ..Default::default() }).collect();
     let tensor =
         type_proto::Tensor { elem_type: DataType::Float as i32, shape: Some(TensorShapeProto { dim }) };

@@ -59,8 +59,10 @@ fn activations_stay_alive_through_the_depth() {
                 let value = value.to_plain_array_view::<f32>().unwrap();
                 let value: Vec<f32> = value.iter().copied().collect();
                 assert!(value.iter().all(|v| *v == 0.0 || v.is_normal()), "{network} {spec} {name}");
-                // squeeze-and-excitation gates live in 0..1, and pooled noise is flat
-                let gate = name.starts_with("se") || ["pool", "flatten"].contains(name);
+                // gates live in 0..1, and pooled noise is flat
+                let gate = name.starts_with("se")
+                    || name.ends_with("hsigmoid")
+                    || ["pool", "flatten"].contains(name);
                 let (low, high) = if gate { (1e-3, 10.0) } else { (0.1, 10.0) };
                 let deviation = deviation(&value);
                 assert!((low..high).contains(&deviation), "{network} {spec} {name}: {deviation}");

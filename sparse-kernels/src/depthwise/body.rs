@@ -9,7 +9,7 @@
 //! Which taps exist, the stride and the number of rows are constants, and the loops over columns and rows are unrolled
 //! by a macro: what remains is a straight line of loads and multiply-adds for every pattern.
 
-use super::{CopyArgs, RowsArgs};
+use super::{CopyArgs, Plane, RowsArgs};
 
 /// One register of neighbouring pixels. Implementations are inlined into functions that enable their instruction set.
 pub(super) trait Vector: Copy {
@@ -81,13 +81,35 @@ pub(super) unsafe fn rows<
 >(
     args: &RowsArgs,
 ) {
+    for plane in 0..args.planes {
+        // SAFETY: every plane keeps the invariants of `RowsArgs`.
+        unsafe { plane_rows::<V, KH, KW, S, MASK, R>(args, args.plane(plane)) }
+    }
+}
+
+/// One plane of [`rows`].
+///
+/// # Safety
+/// As [`rows`]; `plane` is one of its planes.
+#[inline(always)]
+unsafe fn plane_rows<
+    V: Vector,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const R: usize,
+>(
+    args: &RowsArgs,
+    plane: Plane,
+) {
     let last = args.width.saturating_sub(V::LANES);
     let mut ox = 0;
     loop {
         // SAFETY: a tile reads V::LANES columns from `ox <= last` on and the KW - 1 behind them in each phase, all inside
         // the rows of `RowsArgs`, and R * S + KH - S rows.
         unsafe {
-            let bias = V::splat(*args.bias);
+            let bias = V::splat(*plane.bias);
             let mut sums = [bias; R];
             unroll!(KX in [0 1 2 3 4] {
                 if KX < KW && MASK & column(KH, KW, KX) != 0 {
@@ -95,10 +117,10 @@ pub(super) unsafe fn rows<
                     for (ky, tap) in taps.iter_mut().enumerate() {
                         let bit = ky * KW + KX;
                         if MASK >> bit & 1 == 1 {
-                            *tap = V::splat(*args.taps.add((MASK & ((1 << bit) - 1)).count_ones() as usize));
+                            *tap = V::splat(*plane.taps.add((MASK & ((1 << bit) - 1)).count_ones() as usize));
                         }
                     }
-                    let x = args.x.add(ox + KX / S).add(if KX % S == 0 { 0 } else { args.phase });
+                    let x = plane.x.add(ox + KX / S).add(if KX % S == 0 { 0 } else { args.phase });
                     unroll!(IY in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] {
                         if IY < (R - 1) * S + KH && reached(KH, KW, S, MASK, R, KX, IY) {
                             let v = V::load(x.add(IY * args.x_row));
@@ -117,11 +139,11 @@ pub(super) unsafe fn rows<
             let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
             if args.width >= V::LANES {
                 for (r, sum) in sums.iter().enumerate() {
-                    sum.clamp(lo, hi).store(args.y.add(r * args.y_row + ox));
+                    sum.clamp(lo, hi).store(plane.y.add(r * args.y_row + ox));
                 }
             } else {
                 for (r, sum) in sums.iter().enumerate() {
-                    sum.clamp(lo, hi).store_part(args.y.add(r * args.y_row), args.width);
+                    sum.clamp(lo, hi).store_part(plane.y.add(r * args.y_row), args.width);
                 }
             }
         }
@@ -163,25 +185,25 @@ const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, rows: usize, kx
 #[inline(always)]
 pub(super) unsafe fn any<V: Vector>(args: &RowsArgs) {
     let last = args.width.saturating_sub(V::LANES);
-    for row in 0..args.rows {
-        // SAFETY: row `row` of the output starts `step` floats behind the one before it (RowsArgs).
-        let (x, y) = unsafe { (args.x.add(row * args.step), args.y.add(row * args.y_row)) };
-        let mut ox = 0;
-        loop {
-            // SAFETY: `count` vectors from column `ox` on are inside the row, or there is one vector and the row is
-            // narrower than it, for which `RowsArgs` gives room in the input.
-            ox = unsafe {
-                if ox + 4 * V::LANES <= args.width {
-                    span::<V, 4>(args, x, y, ox);
-                    ox + 4 * V::LANES
-                } else {
-                    span::<V, 1>(args, x, y, ox.min(last));
-                    ox + V::LANES
-                }
-            };
-            if ox >= args.width {
-                break;
+    for plane in 0..args.planes {
+        let mut plane = args.plane(plane);
+        for _ in 0..args.rows {
+            let mut ox = 0;
+            while ox < args.width {
+                // SAFETY: the vectors from column `ox` on are inside the row, or there is one vector and the row is
+                // narrower than it, for which `RowsArgs` gives room in the input.
+                ox = unsafe {
+                    if ox + 4 * V::LANES <= args.width {
+                        span::<V, 4>(args, &plane, ox);
+                        ox + 4 * V::LANES
+                    } else {
+                        span::<V, 1>(args, &plane, ox.min(last));
+                        ox + V::LANES
+                    }
+                };
             }
+            plane.x = plane.x.wrapping_add(args.step);
+            plane.y = plane.y.wrapping_add(args.y_row);
         }
     }
 }
@@ -191,23 +213,23 @@ pub(super) unsafe fn any<V: Vector>(args: &RowsArgs) {
 /// # Safety
 /// As [`any`]; the vectors from column `ox` on are inside the row.
 #[inline(always)]
-unsafe fn span<V: Vector, const N: usize>(args: &RowsArgs, x: *const f32, y: *mut f32, ox: usize) {
+unsafe fn span<V: Vector, const N: usize>(args: &RowsArgs, plane: &Plane, ox: usize) {
     // SAFETY: every offset leads to a tap of column `ox`, with the other columns of the row behind it (RowsArgs).
     unsafe {
-        let mut sums = [V::splat(*args.bias); N];
+        let mut sums = [V::splat(*plane.bias); N];
         for (tap, offset) in args.offsets.iter().enumerate() {
-            let tap = V::splat(*args.taps.add(tap));
+            let tap = V::splat(*plane.taps.add(tap));
             for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = tap.mul_add(V::load(x.add(offset + ox + i * V::LANES)), *sum);
+                *sum = tap.mul_add(V::load(plane.x.add(offset + ox + i * V::LANES)), *sum);
             }
         }
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
         for (i, sum) in sums.iter().enumerate() {
             let v = sum.clamp(lo, hi);
             if args.width >= V::LANES {
-                v.store(y.add(ox + i * V::LANES));
+                v.store(plane.y.add(ox + i * V::LANES));
             } else {
-                v.store_part(y, args.width);
+                v.store_part(plane.y, args.width);
             }
         }
     }
@@ -220,29 +242,44 @@ unsafe fn span<V: Vector, const N: usize>(args: &RowsArgs, x: *const f32, y: *mu
 /// The instruction set of `V` is there; `args` keeps the invariants of [`CopyArgs`].
 #[inline(always)]
 pub(super) unsafe fn copy<V: Vector, const S: usize>(args: &CopyArgs) {
-    for row in 0..args.rows {
-        // SAFETY: rows are where `CopyArgs` says; every load stays inside `width` floats, and the stores of whole
-        // vectors stay inside the room behind the last column.
-        unsafe {
-            let x = args.x.add(row * args.x_row);
-            let [even, odd] = args.to.map(|to| to.add(row * args.to_row));
+    let tail = args.width % (S * V::LANES);
+    let whole = args.width - tail;
+    for plane in 0..args.planes {
+        let mut x = args.x.wrapping_add(plane * args.x_plane);
+        let [mut even, mut odd] = args.to.map(|to| to.wrapping_add(plane * args.to_plane));
+        for _ in 0..args.rows {
             let mut i = 0;
-            while i < args.width {
-                let a = part::<V>(x.add(i), args.width - i);
-                if S == 1 {
-                    a.store(even.add(i));
-                } else {
-                    let left = args.width - i;
-                    let b = match left > V::LANES {
-                        true => part::<V>(x.add(i + V::LANES), left - V::LANES),
-                        false => V::splat(0.0),
-                    };
-                    let (a, b) = a.deinterleave(b);
-                    a.store(even.add(i / 2));
-                    b.store(odd.add(i / 2));
+            // SAFETY: rows are where `CopyArgs` says; every load stays inside `width` floats, and the stores of whole
+            // vectors stay inside the room behind the last column.
+            unsafe {
+                while i < whole {
+                    let a = V::load(x.add(i));
+                    if S == 1 {
+                        a.store(even.add(i));
+                    } else {
+                        let (a, b) = a.deinterleave(V::load(x.add(i + V::LANES)));
+                        a.store(even.add(i / 2));
+                        b.store(odd.add(i / 2));
+                    }
+                    i += S * V::LANES;
                 }
-                i += S * V::LANES;
+                if tail > 0 {
+                    let a = part::<V>(x.add(i), tail);
+                    if S == 1 {
+                        a.store(even.add(i));
+                    } else {
+                        let b = match tail > V::LANES {
+                            true => V::load_part(x.add(i + V::LANES), tail - V::LANES),
+                            false => V::splat(0.0),
+                        };
+                        let (a, b) = a.deinterleave(b);
+                        a.store(even.add(i / 2));
+                        b.store(odd.add(i / 2));
+                    }
+                }
             }
+            x = x.wrapping_add(args.width);
+            [even, odd] = [even, odd].map(|to| to.wrapping_add(args.to_row));
         }
     }
 }
@@ -260,11 +297,11 @@ unsafe fn part<V: Vector>(p: *const f32, left: usize) -> V {
 /// The entry points of a target: the loops with its instruction set enabled, and the choice of the number of rows.
 macro_rules! entries {
     ($vector:ty, $($feature:literal)?) => {
-        /// Up to [`MAX_ROWS`](super::MAX_ROWS) rows of a kernel whose size, stride and taps are constants.
+        /// Up to [`MAX_ROWS`](crate::depthwise::MAX_ROWS) rows of a kernel whose size, stride and taps are constants.
         ///
         /// # Safety
         /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for this kernel and stride.
-        pub(super) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
+        pub(in crate::depthwise) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
             $(#[target_feature(enable = $feature)])?
             unsafe fn rows<
                 const KH: usize,
@@ -295,7 +332,7 @@ macro_rules! entries {
         /// # Safety
         /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`].
         $(#[target_feature(enable = $feature)])?
-        pub(super) unsafe fn any(args: &RowsArgs) {
+        pub(in crate::depthwise) unsafe fn any(args: &RowsArgs) {
             // SAFETY: passed on from the caller.
             unsafe { body::any::<$vector>(args) }
         }
@@ -305,7 +342,7 @@ macro_rules! entries {
         /// # Safety
         /// The instruction set is there; `args` keeps the invariants of [`CopyArgs`].
         $(#[target_feature(enable = $feature)])?
-        pub(super) unsafe fn copy<const S: usize>(args: &CopyArgs) {
+        pub(in crate::depthwise) unsafe fn copy<const S: usize>(args: &CopyArgs) {
             // SAFETY: passed on from the caller.
             unsafe { body::copy::<$vector, S>(args) }
         }

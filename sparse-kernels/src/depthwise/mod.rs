@@ -9,8 +9,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod body;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
@@ -30,8 +36,8 @@ const ROWS: [usize; 5] = [8, 7, 4, 2, 1];
 /// Floats that a buffer should not exceed: half of a first-level cache of 32 KiB.
 const BUFFER: usize = 4096;
 
-/// Rows of the buffer begin at multiples of this, a cache line.
-const ALIGN: usize = 16;
+/// Rows of the buffer begin at multiples of this.
+const ALIGN: usize = 8;
 
 type RowsFn = unsafe fn(&RowsArgs);
 type CopyFn = unsafe fn(&CopyArgs);
@@ -151,6 +157,24 @@ pub(crate) static KERNELS: &[DepthwiseKernel] = &[
     kernel!(5x5, 64, Avx2, "avx2", 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
     kernel!(any, 32, Avx2, "avx2", 8, Intrinsics, avx2),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(3x3, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(5x5, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(any, 64, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(3x3, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(5x5, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(any, 16, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(3x3, 32, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(5x5, 32, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(any, 16, Wasm, "wasm", 4, Intrinsics, wasm),
 ];
 
 /// Whether the kernels of this module compute a convolution of this shape.
@@ -183,39 +207,65 @@ pub struct PackedDepthwise {
     group: Vec<u32>,
 }
 
-/// One call of a kernel: `rows` rows of `width` output pixels of one channel.
+/// One call of a kernel: `rows` rows of `width` output pixels in each of `planes` consecutive channels of one pattern.
 ///
-/// Invariants: from `x` on, and from every multiple of `step` up to row `rows - 1`, each of `offsets` leads to a tap of
-/// output column 0, and `max(width, LANES)` floats are readable there: the taps of the other columns. Specialised
-/// kernels compute the offsets themselves: tap `ky, kx` is `ky * x_row + (kx % S) * phase + kx / S`, and `step` is
-/// `stride * x_row`. `taps` has a value per stored tap, `bias` one. `y` is writable for `width` floats at every
-/// multiple of `y_row` up to row `rows - 1`; nothing else writes there during the call.
+/// Invariants: from the `x` of a plane on, and from every multiple of `step` up to row `rows - 1`, each of `offsets` leads
+/// to a tap of output column 0, and `max(width, LANES)` floats are readable there: the taps of the other columns.
+/// Specialised kernels compute the offsets themselves: tap `ky, kx` is `ky * x_row + (kx % S) * phase + kx / S`, and
+/// `step` is `stride * x_row`. A plane has a value in `taps` per stored tap, and one in `bias`. The `y` of a plane is
+/// writable for `width` floats at every multiple of `y_row` up to row `rows - 1`; nothing else writes there during
+/// the call.
 pub(crate) struct RowsArgs<'a> {
-    x: *const f32,
+    first: Plane,
+    planes: usize,
+    /// Floats of the buffer, of the output and of the taps from one plane to the next.
+    x_plane: usize,
+    y_plane: usize,
+    taps_plane: usize,
     x_row: usize,
     phase: usize,
     step: usize,
     offsets: &'a [usize],
-    taps: *const f32,
-    bias: *const f32,
     rows: usize,
     width: usize,
-    y: *mut f32,
     y_row: usize,
     clamp: (f32, f32),
 }
 
-/// One copy of `rows` rows of `width` columns: column `i` goes to `to[i % S] + i / S`.
+/// Where a call finds one of its planes.
+#[derive(Debug, Clone, Copy)]
+struct Plane {
+    x: *const f32,
+    y: *mut f32,
+    taps: *const f32,
+    bias: *const f32,
+}
+
+impl RowsArgs<'_> {
+    #[inline(always)]
+    fn plane(&self, plane: usize) -> Plane {
+        Plane {
+            x: self.first.x.wrapping_add(plane * self.x_plane),
+            y: self.first.y.wrapping_add(plane * self.y_plane),
+            taps: self.first.taps.wrapping_add(plane * self.taps_plane),
+            bias: self.first.bias.wrapping_add(plane),
+        }
+    }
+}
+
+/// One copy of `rows` rows of `width` columns in each of `planes` planes: column `i` goes to `to[i % S] + i / S`.
 ///
-/// Invariants: `x` is readable for `width` floats at every multiple of `x_row` up to row `rows - 1`; both of `to` are
-/// writable at every multiple of `to_row` for the columns that go there, rounded up to whole vectors.
+/// Invariants: `x` is readable for `width * rows` floats at every multiple of `x_plane`; both of `to` are writable, at
+/// every multiple of `to_row` in every plane, for the columns that go there, rounded up to whole vectors.
 pub(crate) struct CopyArgs {
     x: *const f32,
-    x_row: usize,
     to: [*mut f32; 2],
-    to_row: usize,
+    planes: usize,
     rows: usize,
     width: usize,
+    x_plane: usize,
+    to_plane: usize,
+    to_row: usize,
 }
 
 /// The output tensor, written by several threads in disjoint parts.
@@ -345,7 +395,7 @@ impl PackedDepthwise {
             residual,
             clamps,
             finish,
-            offsets: DepthwisePattern::all().map(|p| buffer.offsets(s, p)).collect(),
+            offsets: self.offsets(s, &buffer),
             buffer,
         };
         let (items, threads) = (s.batch * s.ic * job.buffer.strips, parallel.threads());
@@ -356,6 +406,20 @@ impl PackedDepthwise {
             parallel.for_each(parts, &|part| job.run_part(share(items, parts, part)));
         }
         Ok(())
+    }
+
+    /// Offsets of the kept taps in the order of the kernel, by pattern, for the patterns that no loop is made for.
+    fn offsets(&self, s: &ConvShape, buffer: &Buffer) -> [Vec<usize>; DepthwisePattern::COUNT] {
+        let ([kh, kw], histogram) = (s.kernel, self.weights.histogram());
+        let mut offsets = [const { vec![] }; DepthwisePattern::COUNT];
+        for pattern in DepthwisePattern::all() {
+            let id = pattern.id();
+            if histogram[id] > 0 && self.kernel.rows[id][s.stride[1] - 1].is_none() {
+                let taps = (0..kh * kw).filter(|tap| pattern.keeps(*tap));
+                offsets[id] = taps.map(|tap| buffer.offset(s, tap / kw, tap % kw)).collect();
+            }
+        }
+        offsets
     }
 }
 
@@ -403,17 +467,9 @@ impl Buffer {
         Ok(Buffer { phase, row, strip, strips: oh.div_ceil(strip), rows, to })
     }
 
-    /// Offsets of the kept taps, in the order of the kernel.
-    fn offsets(&self, s: &ConvShape, pattern: DepthwisePattern) -> Vec<usize> {
-        let [kh, kw] = s.kernel;
-        if pattern != DepthwisePattern::ALL_ONES && s.kernel != [3, 3] {
-            return vec![];
-        }
-        (0..kh * kw)
-            .filter(|tap| pattern.keeps(*tap))
-            .map(|tap| (tap / kw, tap % kw))
-            .map(|(ky, kx)| ky * self.row + kx % s.stride[1] * self.phase + kx / s.stride[1])
-            .collect()
+    /// Where tap `ky, kx` of the first output pixel stands.
+    fn offset(&self, s: &ConvShape, ky: usize, kx: usize) -> usize {
+        ky * self.row + kx % s.stride[1] * self.phase + kx / s.stride[1]
     }
 
     /// Floats of one strip.
@@ -432,109 +488,120 @@ struct Job<'a> {
     finish: Option<Finish>,
     buffer: Buffer,
     /// By pattern.
-    offsets: Vec<Vec<usize>>,
+    offsets: [Vec<usize>; DepthwisePattern::COUNT],
 }
 
 impl Job<'_> {
     /// Computes strips, which count through all channels of all images.
     fn run_part(&self, items: Range<usize>) {
-        let len = self.buffer.len();
-        let batch = (BUFFER / len).clamp(1, items.len().max(1));
+        let (strips, len) = (self.buffer.strips, self.buffer.len());
+        let batch = if strips == 1 { (BUFFER / len).clamp(1, items.len().max(1)) } else { 1 };
         scratch::with(batch * len, |buffer| {
-            // The paddings left and right are never written again.
+            // Paddings that no copy overwrites: with a single strip all of them.
             buffer.fill(0.0);
             let mut start = items.start;
             while start < items.end {
-                let end = items.end.min(start + batch);
-                for (item, buffer) in (start..end).zip(buffer.chunks_exact_mut(len)) {
-                    self.fill(buffer, item);
-                }
-                for (item, buffer) in (start..end).zip(buffer.chunks_exact(len)) {
-                    self.compute(buffer, item);
-                }
-                start = end;
+                let planes = start / strips..items.end.min(start + batch).div_ceil(strips);
+                let first = start % strips * self.buffer.strip;
+                let rows = first..(first + self.buffer.strip).min(self.geometry.output()[0]);
+                self.fill(buffer, planes.clone(), &rows);
+                self.compute(buffer, planes, &rows);
+                start += batch;
             }
         });
     }
 
-    /// Output rows of strip `item` of its plane.
-    fn strip(&self, item: usize) -> Range<usize> {
-        let start = item % self.buffer.strips * self.buffer.strip;
-        start..(start + self.buffer.strip).min(self.geometry.output()[0])
-    }
-
-    /// Copies the input rows of a strip, with zeros for the rows of the padding.
-    fn fill(&self, buffer: &mut [f32], item: usize) {
+    /// Copies the input of some output rows, with zeros for the rows of the padding.
+    fn fill(&self, buffer: &mut [f32], planes: Range<usize>, out: &Range<usize>) {
         let (s, b) = (self.geometry.shape(), &self.buffer);
         let [height, width] = s.input;
-        let out = self.strip(item);
         let rows = (out.len() - 1) * s.stride[0] + s.kernel[0];
         // Rows of the padded plane; those of the input begin at `pad`.
         let (first, pad) = (out.start * s.stride[0], s.pad_before[0]);
         let above = pad.saturating_sub(first).min(rows);
         let start = (first + above).saturating_sub(pad).min(height);
         let copied = (height - start).min(rows - above);
-        buffer[..above * b.row].fill(0.0);
-        buffer[(above + copied) * b.row..rows * b.row].fill(0.0);
+        if b.strips > 1 {
+            buffer[..above * b.row].fill(0.0);
+            buffer[(above + copied) * b.row..rows * b.row].fill(0.0);
+        }
         if copied == 0 {
             return;
         }
-        let plane = &self.x[item / b.strips * height * width..][..height * width];
-        let to = &mut buffer[above * b.row..(above + copied) * b.row];
+        let x = &self.x[(planes.start * height + start) * width
+            ..(planes.end - 1) * height * width + (start + copied) * width];
+        let to = &mut buffer[above * b.row..];
         let args = CopyArgs {
-            x: plane[start * width..(start + copied) * width].as_ptr(),
-            x_row: width,
+            x: x.as_ptr(),
             // Both are inside a row by the invariant of `Buffer`.
             to: b.to.map(|place| to[place..].as_mut_ptr()),
-            to_row: b.row,
+            planes: planes.len(),
             rows: copied,
             width,
+            x_plane: height * width,
+            to_plane: b.len(),
+            to_row: b.row,
         };
         // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected; the source
         // rows were sliced above, and a row of `Buffer` has room for whole vectors behind its last column.
         unsafe { self.weights.kernel.copy[s.stride[1] - 1](&args) }
     }
 
-    /// Computes a strip that stands in the buffer.
-    fn compute(&self, buffer: &[f32], item: usize) {
+    /// Computes output rows whose input stands in the buffer.
+    fn compute(&self, buffer: &[f32], planes: Range<usize>, out: &Range<usize>) {
         let (s, b, w) = (self.geometry.shape(), &self.buffer, self.weights);
         let [oh, width] = self.geometry.output();
-        let (plane, out) = (item / b.strips, self.strip(item));
-        let channel = plane % s.ic;
-        let group = &w.weights.groups()[w.group[channel] as usize];
-        let pattern = group.pattern().id();
-        let special = w.kernel.rows[pattern][s.stride[1] - 1];
-        let first = plane * oh * width;
-        let mut row = out.start;
-        while row < out.end {
-            let left = out.end - row;
-            let rows = match special {
-                // Rows are used together only where both strides are that of the loop.
-                Some(_) if s.stride[0] == s.stride[1] => tile_rows(left),
-                Some(_) => 1,
-                None => left,
-            };
-            let args = RowsArgs {
-                x: buffer[(row - out.start) * s.stride[0] * b.row..].as_ptr(),
-                x_row: b.row,
-                phase: b.phase,
-                step: s.stride[0] * b.row,
-                offsets: &self.offsets[pattern],
-                taps: w.weights.taps(group, channel).as_ptr(),
-                bias: &w.bias[channel],
-                rows,
-                width,
-                // SAFETY: `ConvGeometry::check` has compared the lengths; the row is inside the plane.
-                y: unsafe { self.y.get().add(first + row * width) },
-                y_row: width,
-                clamp: self.clamps.before,
-            };
-            // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected; `Buffer`
-            // gives the room that `RowsArgs` asks for, and the rows belong to this task alone (see `Shared`).
-            unsafe { special.unwrap_or(w.kernel.any)(&args) };
-            row += rows;
+        let mut plane = planes.start;
+        while plane < planes.end {
+            // The planes of a group of channels are computed together.
+            let channel = plane % s.ic;
+            let group = &w.weights.groups()[w.group[channel] as usize];
+            let count = (group.channels().end - channel).min(planes.end - plane);
+            let pattern = group.pattern().id();
+            let special = w.kernel.rows[pattern][s.stride[1] - 1];
+            let taps = w.weights.taps(group, channel);
+            let x = &buffer[(plane - planes.start) * b.len()..][..count * b.len()];
+            let mut row = out.start;
+            while row < out.end {
+                let left = out.end - row;
+                let rows = match special {
+                    // Rows are used together only where both strides are that of the loop.
+                    Some(_) if s.stride[0] == s.stride[1] => tile_rows(left),
+                    Some(_) => 1,
+                    None => left,
+                };
+                let args = RowsArgs {
+                    first: Plane {
+                        x: x[(row - out.start) * s.stride[0] * b.row..].as_ptr(),
+                        // SAFETY: `ConvGeometry::check` has compared the lengths; the row is inside the plane.
+                        y: unsafe { self.y.get().add((plane * oh + row) * width) },
+                        taps: taps.as_ptr(),
+                        bias: &w.bias[channel],
+                    },
+                    planes: count,
+                    x_plane: b.len(),
+                    y_plane: oh * width,
+                    taps_plane: taps.len(),
+                    x_row: b.row,
+                    phase: b.phase,
+                    step: s.stride[0] * b.row,
+                    offsets: &self.offsets[pattern],
+                    rows,
+                    width,
+                    y_row: width,
+                    clamp: self.clamps.before,
+                };
+                // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
+                // `Buffer` gives the room that `RowsArgs` asks for, and the taps and biases of the channels of a
+                // group follow each other; the rows belong to this task alone (see `Shared`).
+                unsafe { special.unwrap_or(w.kernel.any)(&args) };
+                row += rows;
+            }
+            plane += count;
         }
-        self.complete(first + out.start * width..first + out.end * width);
+        for plane in planes {
+            self.complete((plane * oh + out.start) * width..(plane * oh + out.end) * width);
+        }
     }
 
     /// What the kernels do not do: residual and functions other than clamps.

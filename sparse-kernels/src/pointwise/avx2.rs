@@ -1,20 +1,30 @@
 //! AVX2 and FMA: 16 registers of 8 floats.
 //!
-//! The tile is `R` output channels by `V` vectors of pixels. For every input channel of a block, `V` vectors of
-//! pixels are loaded once and each of the `R` weights is broadcast from memory and multiplied into its row of
-//! sums. 4 x 24 pixels take 12 sums, 3 inputs and 1 weight: all 16 registers. Per 4x4 block that is 48 multiply-adds, 28
-//! loads and one index, so two multiply-adds a cycle leave room for every load. Single rows (`R == 1`) read
-//! the pixels as a memory operand of the multiply-add: 8 sums are enough to cover its latency.
+//! The tile is `R` output channels by `V` vectors of pixels. A core can start two multiply-adds a cycle, each taking four
+//! (five on some), so it wants at least 8 independent sums, better 10; and it can load two vectors a cycle, so
+//! that every value loaded has to be used about once or more.
+//!
+//! * 4 x 24 pixels (4x4, 4x1): 12 sums, 3 inputs, 1 weight are all 16 registers. An input channel is 12
+//!   multiply-adds for 3 loads and 4 broadcasts.
+//! * 2 x 48: 12 sums, 2 weights, and one input at a time that is used twice: 12 multiply-adds for 8 loads.
+//! * 1 x 112: 14 sums and 1 weight; inputs are memory operands: 14 multiply-adds for 15 loads. Loads are the
+//!   limit, so sums are many, to lose nothing on top. Maps of 7, 14, 28, 56 and 112 pixels a side are cut into whole tiles.
+//! * 8 x 8: 8 sums, 1 input, broadcasts.
+//!
+//! Tiles with up to 4 sums keep two sets of them, for blocks at odd and even positions.
 //!
 //! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the same values.
+//!
+//! The helpers without `target_feature` are always inlined into functions with it (Rust does not allow both on one
+//! function): a call would put all sums into memory. For the same reason sums are only indexed by constants.
 
 use super::TileArgs;
 use super::scalar::gemv;
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 const LANES: usize = 8;
 
-/// `R` output channels by `LANES` to 8 `LANES` pixels.
+/// `R` output channels by `LANES` to 14 `LANES` pixels.
 ///
 /// # Safety
 /// AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`].
@@ -22,14 +32,24 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
     unsafe {
         match args.pixels.div_ceil(LANES) {
-            1 => rows::<R, C, 1>(args),
-            2 => rows::<R, C, 2>(args),
-            3 => rows::<R, C, 3>(args),
-            4 => rows::<R, C, 4>(args),
-            5 => rows::<R, C, 5>(args),
-            6 => rows::<R, C, 6>(args),
-            7 => rows::<R, C, 7>(args),
-            8 => rows::<R, C, 8>(args),
+            1 if R < 8 => rows::<R, C, 1, 2>(args),
+            1 => rows::<R, C, 1, 1>(args),
+            2 if R < 4 => rows::<R, C, 2, 2>(args),
+            2 => rows::<R, C, 2, 1>(args),
+            3 if R < 2 => rows::<R, C, 3, 2>(args),
+            3 => rows::<R, C, 3, 1>(args),
+            4 if R < 2 => rows::<R, C, 4, 2>(args),
+            4 => rows::<R, C, 4, 1>(args),
+            5 => rows::<R, C, 5, 1>(args),
+            6 => rows::<R, C, 6, 1>(args),
+            7 => rows::<R, C, 7, 1>(args),
+            8 => rows::<R, C, 8, 1>(args),
+            9 => rows::<R, C, 9, 1>(args),
+            10 => rows::<R, C, 10, 1>(args),
+            11 => rows::<R, C, 11, 1>(args),
+            12 => rows::<R, C, 12, 1>(args),
+            13 => rows::<R, C, 13, 1>(args),
+            14 => rows::<R, C, 14, 1>(args),
             vectors => unreachable!("a tile of {vectors} vectors"),
         }
     }
@@ -50,14 +70,14 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     }
 }
 
-/// The loop over blocks for a fixed number of vectors.
+/// The loop over blocks for a fixed number of vectors and sets of sums.
 ///
 /// # Safety
 /// As [`tile`]; `V` is the number of vectors of `args.pixels`.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) {
-    if R * V > 12 {
-        return; // never a tile in the kernel table: keeps the compiler from making code for it
+unsafe fn rows<const R: usize, const C: usize, const V: usize, const S: usize>(args: &TileArgs) {
+    if R * V * S > 14 {
+        unreachable!("never a tile in the kernel table"); // keeps the compiler from making code for it
     }
     let mut at = [0; V];
     for (v, at) in at.iter_mut().enumerate() {
@@ -65,77 +85,243 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        let channels = args.channels(row, R);
-        let mut sums = [[_mm256_setzero_ps(); V]; R];
-        for r in 0..R {
-            // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-            // `args.pixels` floats of `y` (TileArgs).
-            unsafe {
-                if args.first() {
-                    sums[r] = [_mm256_broadcast_ss(args.weights.bias.get_unchecked(row * R + r)); V];
-                } else if r < channels {
-                    let y = args.y.wrapping_add((row * R + r) * args.stride);
+        // SAFETY: `row` is a block row. Every index is a channel of the chunk with C - 1 behind it, each with
+        // `args.pixels` floats (TileArgs); every block has R * C values (PackedPointwise).
+        unsafe {
+            let mut sums = [begin(args, row, &at); S];
+            for other in &mut sums[1..] {
+                *other = [[_mm256_setzero_ps(); V]; R];
+            }
+            let (mut index, mut w, blocks) = args.blocks(row, R * C);
+            for _ in 0..blocks / S {
+                for sums in &mut sums {
+                    block::<R, C, V>(args, sums, *index, &at, w);
+                    index = index.add(1);
+                    w = w.add(R * C);
+                }
+            }
+            for _ in 0..blocks % S {
+                block::<R, C, V>(args, &mut sums[0], *index, &at, w);
+                index = index.add(1);
+                w = w.add(R * C);
+            }
+            for set in 1..S {
+                for r in 0..R {
                     for v in 0..V {
-                        sums[r][v] = _mm256_loadu_ps(y.add(at[v]));
+                        sums[0][r][v] = _mm256_add_ps(sums[0][r][v], sums[set][r][v]);
                     }
                 }
             }
-        }
-        // SAFETY: `row` is a block row.
-        let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
-        for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
-            // (TileArgs); every block has R * C values (PackedPointwise).
-            unsafe {
-                let mut channel = args.x.add(*indices.add(block) as usize * args.x_stride);
-                for _ in 0..C {
-                    let mut x = [_mm256_setzero_ps(); V];
-                    for v in 0..V {
-                        x[v] = _mm256_loadu_ps(channel.add(at[v]));
-                    }
-                    for r in 0..R {
-                        let w = _mm256_broadcast_ss(&*w.add(r));
-                        for v in 0..V {
-                            sums[r][v] = _mm256_fmadd_ps(w, x[v], sums[r][v]);
-                        }
-                    }
-                    channel = channel.wrapping_add(args.x_stride);
-                    w = w.add(R);
-                }
-            }
-        }
-        for (r, sums) in sums.iter().enumerate().take(channels) {
-            // SAFETY: `row * R + r` is an output channel.
-            unsafe { store(args, row * R + r, &at, sums) };
+            store(args, row, &at, &sums[0]);
         }
     }
 }
 
-/// Epilogue and store of one output channel.
+/// What the sums of a block row begin with.
 ///
 /// # Safety
-/// As [`tile`]; `channel` is an output channel of `args.block_rows`; `at + LANES` is at most `args.pixels`.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn store<const V: usize>(args: &TileArgs, channel: usize, at: &[usize; V], sums: &[__m256; V]) {
-    let clamps = &args.clamps;
-    let (lo0, hi0) = (_mm256_set1_ps(clamps.before.0), _mm256_set1_ps(clamps.before.1));
-    let (lo1, hi1) = (_mm256_set1_ps(clamps.after.0), _mm256_set1_ps(clamps.after.1));
-    let y = args.y.wrapping_add(channel * args.stride);
-    let residual = args.residual.wrapping_add(channel * args.stride);
-    for v in 0..V {
-        let mut value = sums[v];
-        // SAFETY: `args.pixels` floats are valid (TileArgs).
-        unsafe {
-            if args.last() {
-                // max and min return their second operand if either is NaN: NaN stays.
-                value = _mm256_min_ps(hi0, _mm256_max_ps(lo0, value));
-                if clamps.residual {
-                    value = _mm256_add_ps(value, _mm256_loadu_ps(residual.add(at[v])));
-                    value = _mm256_min_ps(hi1, _mm256_max_ps(lo1, value));
+/// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
+#[inline(always)]
+unsafe fn begin<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+) -> [[__m256; V]; R] {
+    let channels = args.channels(row, R);
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
+    // `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
+    unsafe {
+        let mut sums = [[_mm256_setzero_ps(); V]; R];
+        for r in 0..R {
+            for v in 0..V {
+                if args.first {
+                    sums[r][v] = _mm256_broadcast_ss(args.weights.bias.get_unchecked(row * R + r));
+                } else if r < channels {
+                    sums[r][v] = _mm256_loadu_ps(y.add(at[v]));
                 }
             }
-            _mm256_storeu_ps(y.add(at[v]), value);
+            if args.first {
+                // The output is often not in cache: ask for it now, store it many cycles later.
+                for line in (0..V).step_by(2) {
+                    _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(line * LANES).cast());
+                }
+                _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.pixels - 1).cast());
+            }
+            y = y.wrapping_add(args.stride);
+        }
+        sums
+    }
+}
+
+/// Adds one block to all sums.
+///
+/// # Safety
+/// As [`rows`]; `index` is a channel of the chunk, with C - 1 behind it, and `w` is valid for R * C floats.
+#[inline(always)]
+unsafe fn block<const R: usize, const C: usize, const V: usize>(
+    args: &TileArgs,
+    sums: &mut [[__m256; V]; R],
+    index: u32,
+    at: &[usize; V],
+    w: *const f32,
+) {
+    // SAFETY: as the caller has vouched for.
+    unsafe {
+        let mut x = args.x.add(index as usize * args.x_stride);
+        for c in 0..C {
+            column(sums, x, at, w.add(c * R));
+            x = x.wrapping_add(args.x_stride);
+        }
+    }
+}
+
+/// Adds one input channel to all sums.
+///
+/// # Safety
+/// AVX2 and FMA are there; `x` is valid for LANES floats at every position of `at`, `w` for R floats.
+#[inline(always)]
+unsafe fn column<const R: usize, const V: usize>(
+    sums: &mut [[__m256; V]; R],
+    x: *const f32,
+    at: &[usize; V],
+    w: *const f32,
+) {
+    if R == 4 && V == 3 && !cfg!(miri) {
+        // SAFETY: as the caller has vouched for.
+        return unsafe { four_by_three(sums, x, x.add(at[V - 1]), w) };
+    }
+    // SAFETY: as the caller has vouched for.
+    unsafe {
+        if R == 2 {
+            let w = [_mm256_broadcast_ss(&*w), _mm256_broadcast_ss(&*w.add(1))];
+            for v in 0..V {
+                let x = _mm256_loadu_ps(x.add(at[v]));
+                sums[0][v] = _mm256_fmadd_ps(w[0], x, sums[0][v]);
+                sums[1][v] = _mm256_fmadd_ps(w[1], x, sums[1][v]);
+            }
+            return;
+        }
+        for r in 0..R {
+            let w = _mm256_broadcast_ss(&*w.add(r));
+            for v in 0..V {
+                sums[r][v] = _mm256_fmadd_ps(w, _mm256_loadu_ps(x.add(at[v])), sums[r][v]);
+            }
+        }
+    }
+}
+
+/// [`column`] of 4 channels by 3 vectors, the last at `last`: all 16 registers. The compiler would broadcast two
+/// weights at a time and move sums to the stack.
+///
+/// # Safety
+/// As [`column`]; `sums` is 4 by 3.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn four_by_three<const R: usize, const V: usize>(
+    sums: &mut [[__m256; V]; R],
+    x: *const f32,
+    last: *const f32,
+    w: *const f32,
+) {
+    // SAFETY: reads what the caller has vouched for.
+    unsafe {
+        asm!(
+            "vmovups {x0}, [{x}]",
+            "vmovups {x1}, [{x} + 32]",
+            "vmovups {x2}, [{last}]",
+            "vbroadcastss {b}, [{w}]",
+            "vfmadd231ps {s00}, {x0}, {b}",
+            "vfmadd231ps {s01}, {x1}, {b}",
+            "vfmadd231ps {s02}, {x2}, {b}",
+            "vbroadcastss {b}, [{w} + 4]",
+            "vfmadd231ps {s10}, {x0}, {b}",
+            "vfmadd231ps {s11}, {x1}, {b}",
+            "vfmadd231ps {s12}, {x2}, {b}",
+            "vbroadcastss {b}, [{w} + 8]",
+            "vfmadd231ps {s20}, {x0}, {b}",
+            "vfmadd231ps {s21}, {x1}, {b}",
+            "vfmadd231ps {s22}, {x2}, {b}",
+            "vbroadcastss {b}, [{w} + 12]",
+            "vfmadd231ps {s30}, {x0}, {b}",
+            "vfmadd231ps {s31}, {x1}, {b}",
+            "vfmadd231ps {s32}, {x2}, {b}",
+            x = in(reg) x,
+            last = in(reg) last,
+            w = in(reg) w,
+            x0 = out(ymm_reg) _,
+            x1 = out(ymm_reg) _,
+            x2 = out(ymm_reg) _,
+            b = out(ymm_reg) _,
+            s00 = inout(ymm_reg) sums[0][0],
+            s01 = inout(ymm_reg) sums[0][1],
+            s02 = inout(ymm_reg) sums[0][2],
+            s10 = inout(ymm_reg) sums[1][0],
+            s11 = inout(ymm_reg) sums[1][1],
+            s12 = inout(ymm_reg) sums[1][2],
+            s20 = inout(ymm_reg) sums[2][0],
+            s21 = inout(ymm_reg) sums[2][1],
+            s22 = inout(ymm_reg) sums[2][2],
+            s30 = inout(ymm_reg) sums[3][0],
+            s31 = inout(ymm_reg) sums[3][1],
+            s32 = inout(ymm_reg) sums[3][2],
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+}
+
+/// Epilogue and store of one block row.
+///
+/// # Safety
+/// As [`begin`].
+#[inline(always)]
+unsafe fn store<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+    sums: &[[__m256; V]; R],
+) {
+    let (clamps, channels) = (&args.clamps, args.channels(row, R));
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    let mut residual = args.residual.wrapping_add(row * R * args.stride);
+    // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, are valid (TileArgs).
+    unsafe {
+        if !args.last {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        _mm256_storeu_ps(y.add(at[v]), sums[r][v]);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        // max and min return their second operand if either is NaN: NaN stays.
+        let (lo, hi) = (_mm256_set1_ps(clamps.before.0), _mm256_set1_ps(clamps.before.1));
+        if !clamps.residual {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        let value = _mm256_min_ps(hi, _mm256_max_ps(lo, sums[r][v]));
+                        _mm256_storeu_ps(y.add(at[v]), value);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        let (lo1, hi1) = (_mm256_set1_ps(clamps.after.0), _mm256_set1_ps(clamps.after.1));
+        for r in 0..R {
+            for v in 0..V {
+                if r < channels {
+                    let value = _mm256_min_ps(hi, _mm256_max_ps(lo, sums[r][v]));
+                    let value = _mm256_add_ps(value, _mm256_loadu_ps(residual.add(at[v])));
+                    _mm256_storeu_ps(y.add(at[v]), _mm256_min_ps(hi1, _mm256_max_ps(lo1, value)));
+                }
+            }
+            y = y.wrapping_add(args.stride);
+            residual = residual.wrapping_add(args.stride);
         }
     }
 }

@@ -71,7 +71,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
             // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
             // `args.pixels` floats of `y` (TileArgs).
             unsafe {
-                if args.first() {
+                if args.first {
                     sums[r] = [_mm512_set1_ps(*args.weights.bias.get_unchecked(row * R + r)); V];
                 } else if r < channels {
                     let y = args.y.wrapping_add((row * R + r) * args.stride);
@@ -104,9 +104,12 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate().take(channels) {
-            // SAFETY: `row * R + r` is an output channel.
-            unsafe { store(args, row * R + r, &at, sums) };
+        // Only constant positions of `sums`: anything else would keep them in memory.
+        for r in 0..R {
+            if r < channels {
+                // SAFETY: `row * R + r` is an output channel.
+                unsafe { store(args, row * R + r, &at, &sums[r]) };
+            }
         }
     }
 }
@@ -127,15 +130,37 @@ unsafe fn store<const V: usize>(args: &TileArgs, channel: usize, at: &[usize; V]
         let mut value = sums[v];
         // SAFETY: `args.pixels` floats are valid (TileArgs).
         unsafe {
-            if args.last() {
-                // max and min return their second operand if either is NaN: NaN stays.
-                value = _mm512_min_ps(hi0, _mm512_max_ps(lo0, value));
+            if args.last {
+                value = clamp(value, lo0, hi0);
                 if clamps.residual {
                     value = _mm512_add_ps(value, _mm512_loadu_ps(residual.add(at[v])));
-                    value = _mm512_min_ps(hi1, _mm512_max_ps(lo1, value));
+                    value = clamp(value, lo1, hi1);
                 }
             }
             _mm512_storeu_ps(y.add(at[v]), value);
         }
     }
+}
+
+/// NaN stays NaN: max and min return their second operand if either is.
+#[inline]
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
+    if cfg!(miri) {
+        // Miri, which runs the tests where no CPU can, does not know the next two instructions.
+        return halves(v, lo, hi);
+    }
+    _mm512_min_ps(hi, _mm512_max_ps(lo, v))
+}
+
+/// [`clamp`] in two vectors of 8.
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn halves(v: __m512, lo: __m512, hi: __m512) -> __m512 {
+    let split = |v| {
+        let v = _mm512_castps_pd(v);
+        [_mm512_extractf64x4_pd::<0>(v), _mm512_extractf64x4_pd::<1>(v)].map(|v| _mm256_castpd_ps(v))
+    };
+    let (v, lo, hi) = (split(v), split(lo), split(hi));
+    let half = |i: usize| _mm256_castps_pd(_mm256_min_ps(hi[i], _mm256_max_ps(lo[i], v[i])));
+    _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(half(0)), half(1)))
 }

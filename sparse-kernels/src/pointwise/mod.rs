@@ -91,9 +91,9 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     kernel!(ROWS_8 "8x1", 8 x 16, 1, singles 0, Scalar "scalar" 1, Portable, scalar),
     kernel!(BLOCKS_4X4 "4x4", 4 x 16, 4, singles 0, Scalar "scalar" 1, Portable, scalar),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1 "unstructured", 1 x 64, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
+    kernel!(ROWS_1 "unstructured", 1 x 112, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2 "2x1", 2 x 40, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
+    kernel!(ROWS_2 "2x1", 2 x 48, 1, singles 0, Avx2 "avx2" 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_4 "4x1", 4 x 24, 1, singles 1, Avx2 "avx2" 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
@@ -136,12 +136,17 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
 ///
 /// Invariants: `x` is valid for `pixels` floats at every multiple of `x_stride` up to the last channel of the chunk;
 /// `y`, and `residual` if `clamps.residual`, are valid for `pixels` floats at every multiple of `stride` up to
-/// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `chunk` is a chunk of
-/// `weights` and `block_rows` lies within its block rows; `pixels` is at least the vector of the kernel and at
-/// most its tile, or 1 for `single`.
+/// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `starts` are those of
+/// one chunk of `weights`, and `block_rows` lies within its block rows; `pixels` is at least the vector of the
+/// kernel and at most its tile, or 1 for `single`.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedPointwise,
-    chunk: usize,
+    /// First block of every block row in the chunk, and the number of blocks.
+    starts: &'a [u32],
+    /// The first chunk: sums start from the bias, and from what the chunk before has left in `y` in every other.
+    first: bool,
+    /// The last chunk: clamps are applied. The others store bare sums.
+    last: bool,
     block_rows: Range<usize>,
     pixels: usize,
     /// First pixel of the first channel of the chunk.
@@ -167,22 +172,10 @@ impl TileArgs<'_> {
         let w = self.weights;
         // SAFETY: `row + 1` is a valid position of the chunk's `starts`, whose entries are valid positions of `indices`.
         unsafe {
-            let starts = w.starts.as_ptr().add(self.chunk * (w.block_rows() + 1) + row);
-            let (start, end) = (*starts as usize, *starts.add(1) as usize);
+            let start = *self.starts.get_unchecked(row) as usize;
+            let end = *self.starts.get_unchecked(row + 1) as usize;
             (w.indices.as_ptr().add(start), w.values.as_ptr().add(start * block), end - start)
         }
-    }
-
-    /// Sums start from the bias in the first chunk, and from what the chunk before left in `y` in every other.
-    #[inline(always)]
-    fn first(&self) -> bool {
-        self.chunk == 0
-    }
-
-    /// The last chunk applies the clamps; the others store bare sums.
-    #[inline(always)]
-    fn last(&self) -> bool {
-        self.chunk + 1 == self.weights.chunks()
     }
 
     /// How many output channels of block row `row` exist: `r`, or fewer in a ragged last row.

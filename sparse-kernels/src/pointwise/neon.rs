@@ -69,7 +69,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
             // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
             // `args.pixels` floats of `y` (TileArgs).
             unsafe {
-                if args.first() {
+                if args.first {
                     sums[r] = [vdupq_n_f32(*args.weights.bias.get_unchecked(row * R + r)); V];
                 } else if r < channels {
                     let y = args.y.wrapping_add((row * R + r) * args.stride);
@@ -97,9 +97,12 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate().take(channels) {
-            // SAFETY: `row * R + r` is an output channel.
-            unsafe { store(args, row * R + r, &at, sums) };
+        // Only constant positions of `sums`: anything else would keep them in memory.
+        for r in 0..R {
+            if r < channels {
+                // SAFETY: `row * R + r` is an output channel.
+                unsafe { store(args, row * R + r, &at, &sums[r]) };
+            }
         }
     }
 }
@@ -150,7 +153,7 @@ unsafe fn store<const V: usize>(args: &TileArgs, channel: usize, at: &[usize; V]
         let mut value = sums[v];
         // SAFETY: `args.pixels` floats are valid (TileArgs).
         unsafe {
-            if args.last() {
+            if args.last {
                 // fmax and fmin return NaN if either operand is: NaN stays.
                 value = vminq_f32(hi0, vmaxq_f32(lo0, value));
                 if clamps.residual {

@@ -5,9 +5,9 @@ use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind, check_finite};
 use std::ops::Range;
 
-/// A panel of more bytes is cut into chunks of channels: together with the weights that stream by it has to fit a
+/// A panel of more floats is cut into chunks of channels: together with the weights that stream by it has to fit a
 /// first-level cache of 32 KiB.
-const PANEL_BYTES: usize = 24 << 10;
+pub(super) const PANEL: usize = (24 << 10) / size_of::<f32>();
 
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
@@ -22,7 +22,7 @@ pub struct PackedPointwise {
     pub(super) oc: usize,
     ic: usize,
     /// First block of every block row, for every chunk.
-    pub(super) starts: Vec<u32>,
+    starts: Vec<u32>,
     /// First channel of every block, counted within the chunk.
     pub(super) indices: Vec<u32>,
     pub(super) values: Vec<f32>,
@@ -64,7 +64,7 @@ impl PackedPointwise {
         for (i, column) in used.iter().enumerate() {
             position[*column as usize] = i as u32;
         }
-        let most = (PANEL_BYTES / size_of::<f32>() / kernel.info.pixels / C).max(1);
+        let most = (PANEL / kernel.info.pixels / C).max(1);
         let chunk = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
         let mut packed = PackedPointwise {
             kernel,
@@ -162,6 +162,12 @@ impl PackedPointwise {
     /// Chunks of input channels, at least one.
     pub(super) fn chunks(&self) -> usize {
         self.used.len().div_ceil(self.chunk).max(1)
+    }
+
+    /// First block of every block row in one chunk, and the number of blocks.
+    pub(super) fn starts(&self, chunk: usize) -> &[u32] {
+        let rows = self.block_rows() + 1;
+        &self.starts[chunk * rows..][..rows]
     }
 
     /// The block columns of one chunk.

@@ -1,5 +1,6 @@
 //! Tiles, threads and layouts: what happens around the kernels.
 
+use super::packed::PANEL;
 use super::{PackedPointwise, TileArgs, panel};
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
@@ -10,6 +11,12 @@ use std::ops::Range;
 
 /// Below so many multiply-adds per input value the planes are read in place: the copy into a panel would not pay.
 const IN_PLACE_BELOW: usize = 0;
+
+/// Most neighbouring tiles that share a panel.
+const MOST_TOGETHER: usize = 16;
+
+/// Block rows that such tiles go through together.
+const ROWS_TOGETHER: usize = 8;
 
 /// The output tensor, written by several threads in disjoint parts.
 #[derive(Clone, Copy)]
@@ -144,7 +151,7 @@ struct Job<'a> {
     in_place: bool,
 }
 
-/// Where a tile of output goes: the tensor, or a planar copy of an interleaved tile.
+/// Where tiles of output go: the tensor, or a planar copy of interleaved pixels.
 #[derive(Clone, Copy)]
 struct Output {
     /// First pixel of output channel 0.
@@ -155,41 +162,49 @@ struct Output {
 
 impl Job<'_> {
     /// Computes `block_rows` of the tiles in `tiles`, which count through all images.
+    ///
+    /// Neighbouring tiles are taken together as long as their common panel is small: longer runs of pixels are
+    /// copied and written, which is what makes large maps with few channels stream.
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
-        let (w, width) = (self.weights, self.weights.kernel.info.pixels);
-        let panel_len = if self.in_place { 0 } else { w.panel_channels() * width };
+        let (w, tile) = (self.weights, self.weights.kernel.info.pixels);
+        let together = (PANEL / (w.panel_channels() * tile).max(1)).clamp(1, MOST_TOGETHER);
+        let panel_len = if self.in_place { 0 } else { w.panel_channels() * together * tile };
         let channels = w.channels(&block_rows);
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
-        let staged = if planar { 0 } else { channels.len() * width };
+        let staged = if planar { 0 } else { channels.len() * together * tile };
         let mut segments = vec![];
-        // The panel, then a planar copy of the output tile and of the residual tile where the output is interleaved.
+        // The panel, then a planar copy of the output and of the residual where the output is interleaved.
         scratch::with(panel_len + 2 * staged, |buffer| {
             let (panel, staging) = buffer.split_at_mut(panel_len);
-            let (y_tile, residual_tile) = staging.split_at_mut(staged);
-            for tile in tiles {
-                let (n, pixels) = (tile / self.tiles.count(), self.tiles.range(tile % self.tiles.count()));
+            let (y_copy, residual_copy) = staging.split_at_mut(staged);
+            let mut next = tiles.start;
+            while next < tiles.end {
+                let (n, first) = (next / self.tiles.count(), next % self.tiles.count());
+                let last = (first + together).min(self.tiles.count()).min(first + tiles.end - next);
+                next += last - first;
+                let pixels = self.tiles.range(first).start..self.tiles.range(last - 1).end;
                 if !self.in_place {
                     panel::segments(self.geometry, pixels.clone(), &mut segments);
                 }
                 let call = |output: Output| {
-                    self.chunks(panel, &segments, n, pixels.clone(), block_rows.clone(), output);
+                    self.chunks(panel, &segments, n, first..last, block_rows.clone(), output);
                 };
                 if planar {
                     self.run_planar(n, pixels.clone(), channels.clone(), call);
                 } else {
-                    self.run_interleaved(n, pixels.clone(), channels.clone(), y_tile, residual_tile, call);
+                    self.run_interleaved(n, pixels.clone(), channels.clone(), y_copy, residual_copy, call);
                 }
             }
         });
     }
 
-    /// One tile of output, chunk by chunk of the input channels.
+    /// Neighbouring tiles of one image, chunk by chunk of the input channels.
     fn chunks(
         &self,
         panel: &mut [f32],
         segments: &[panel::Segment],
         n: usize,
-        pixels: Range<usize>,
+        tiles: Range<usize>,
         block_rows: Range<usize>,
         output: Output,
     ) {
@@ -197,34 +212,46 @@ impl Job<'_> {
         let (kernel, c) = (w.kernel, w.kernel.format.c());
         let plane = self.geometry.input_pixels();
         let image = &self.x[n * s.ic * plane..][..s.ic * plane];
-        let (function, width) =
-            if pixels.len() == 1 { (kernel.single, 1) } else { (kernel.tile, kernel.info.pixels) };
-        for chunk in 0..w.chunks() {
+        let origin = self.tiles.range(tiles.start).start;
+        let pixels = self.tiles.range(tiles.end - 1).end - origin;
+        let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
+        // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache.
+        let rows_together = if tiles.len() == 1 { block_rows.len() } else { ROWS_TOGETHER };
+        let chunks = w.chunks();
+        for chunk in 0..chunks {
             let columns = w.columns(chunk);
             let (x, x_stride) = match columns.first() {
                 Some(first) if self.in_place => {
-                    (image[*first as usize * c * plane + pixels.start..].as_ptr(), plane)
+                    (image[*first as usize * c * plane + origin..].as_ptr(), plane)
                 }
                 _ => {
                     panel::fill(panel, width, self.geometry, image, columns, c, segments);
                     (panel.as_ptr(), width)
                 }
             };
-            let args = TileArgs {
-                weights: w,
-                chunk,
-                block_rows: block_rows.clone(),
-                pixels: pixels.len(),
-                x,
-                x_stride,
-                y: output.y,
-                residual: output.residual,
-                stride: output.stride,
-                clamps: self.clamps,
-            };
-            // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected; `args`
-            // keeps the invariants of `TileArgs` and `PackedPointwise`.
-            unsafe { function(&args) }
+            for rows in block_rows.clone().step_by(rows_together.max(1)) {
+                for tile in tiles.clone() {
+                    let pixels = self.tiles.range(tile);
+                    let args = TileArgs {
+                        weights: w,
+                        starts: w.starts(chunk),
+                        first: chunk == 0,
+                        last: chunk + 1 == chunks,
+                        block_rows: rows..block_rows.end.min(rows + rows_together),
+                        pixels: pixels.len(),
+                        x: x.wrapping_add(pixels.start - origin),
+                        x_stride,
+                        y: output.y.wrapping_add(pixels.start - origin),
+                        residual: output.residual.wrapping_add(pixels.start - origin),
+                        stride: output.stride,
+                        clamps: self.clamps,
+                    };
+                    let run = if pixels.len() == 1 { kernel.single } else { kernel.tile };
+                    // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
+                    // `args` keeps the invariants of `TileArgs` and `PackedPointwise`.
+                    unsafe { run(&args) }
+                }
+            }
         }
     }
 
@@ -254,34 +281,34 @@ impl Job<'_> {
         n: usize,
         pixels: Range<usize>,
         channels: Range<usize>,
-        y_tile: &mut [f32],
-        residual_tile: &mut [f32],
+        y_copy: &mut [f32],
+        residual_copy: &mut [f32],
         call: impl FnOnce(Output),
     ) {
         let (oc, plane) = (self.weights.oc, self.geometry.output_pixels());
-        let stride = y_tile.len() / channels.len();
+        let stride = y_copy.len() / channels.len();
         let first = n * plane + pixels.start;
         if let Some(residual) = self.residual {
             for lane in 0..pixels.len() {
                 let row = &residual[(first + lane) * oc..][channels.clone()];
-                for (to, from) in residual_tile[lane..].iter_mut().step_by(stride).zip(row) {
+                for (to, from) in residual_copy[lane..].iter_mut().step_by(stride).zip(row) {
                     *to = *from;
                 }
             }
         }
         call(Output {
             // The tile begins at channel `channels.start`; kernels count from channel 0.
-            y: y_tile.as_mut_ptr().wrapping_sub(channels.start * stride),
-            residual: residual_tile.as_ptr().wrapping_sub(channels.start * stride),
+            y: y_copy.as_mut_ptr().wrapping_sub(channels.start * stride),
+            residual: residual_copy.as_ptr().wrapping_sub(channels.start * stride),
             stride,
         });
         if let Some(finish) = self.finish {
-            for (row, residual) in y_tile.chunks_exact_mut(stride).zip(residual_tile.chunks_exact(stride)) {
+            for (row, residual) in y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride)) {
                 finish.apply(&mut row[..pixels.len()], self.residual.map(|_| &residual[..pixels.len()]));
             }
         }
         for lane in 0..pixels.len() {
-            let from = y_tile[lane..].iter().step_by(stride);
+            let from = y_copy[lane..].iter().step_by(stride);
             for (channel, v) in channels.clone().zip(from) {
                 // SAFETY: inside the tensor by `ConvGeometry::check`; this pixel and channel belong to this task alone.
                 unsafe { *self.y.get().add((first + lane) * oc + channel) = *v };
@@ -299,7 +326,7 @@ mod tests {
         for (vector, singles, tile) in
             [(8, 1, 24), (8, 0, 64), (8, 2, 8), (1, 0, 16), (16, 3, 96), (4, 1, 20)]
         {
-            for pixels in 1..300 {
+            for pixels in (1..300).step_by(if cfg!(miri) { 23 } else { 1 }) {
                 let tiles = Tiles::new(pixels, vector, singles, tile);
                 let all: Vec<usize> = (0..tiles.count()).flat_map(|t| tiles.range(t)).collect();
                 assert_eq!(all, (0..pixels).collect::<Vec<_>>());

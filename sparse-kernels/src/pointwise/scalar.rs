@@ -107,7 +107,7 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
 /// # Safety
 /// `channel` is an output channel of `args.block_rows` and `start + sums.len()` is at most `args.pixels`.
 unsafe fn begin(args: &TileArgs, channel: usize, start: usize, sums: &mut [f32]) {
-    if args.first() {
+    if args.first {
         sums.fill(args.weights.bias[channel]);
         return;
     }
@@ -128,7 +128,7 @@ unsafe fn store(args: &TileArgs, channel: usize, start: usize, sums: &[f32]) {
         let mut v = *v;
         // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
         unsafe {
-            if args.last() {
+            if args.last {
                 v = clamp(v, clamps.before);
                 if clamps.residual {
                     v = clamp(v + *args.residual.wrapping_add(at), clamps.after);

@@ -6,7 +6,8 @@
 //! offset, so two multiply-adds a cycle leave room for every load, also where loads cross cache lines. Single rows
 //! (`R == 1`) read the image as a memory operand of the multiply-add: 8 sums are enough to cover its latency.
 
-use super::{TileArgs, Vector};
+use super::TileArgs;
+use super::plan::CHUNK;
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -40,26 +41,65 @@ unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArg
     if V * LANES > TILE || args.vectors.len() != V {
         return; // not a tile of this kernel: keeps the compiler from making code for it
     }
-    let bases: [*const f32; V] =
-        std::array::from_fn(|v| args.image.as_ptr().wrapping_add(args.vectors[v].base));
+    let bases = std::array::from_fn(|v| args.image.as_ptr().wrapping_add(args.vectors[v].base as usize));
+    let pixels: [usize; V] = std::array::from_fn(|v| args.vectors[v].pixel as usize);
+    let (room, plain) = args.room(LANES);
     for group in args.groups.clone() {
         // SAFETY: `group` is one of the tile's; `bias` has R floats for each.
         let (offsets, values, columns, bias) = unsafe {
             let (offsets, values, columns) = args.columns(group, R);
             (offsets, values, columns, args.weights.bias.as_ptr().add(group * R))
         };
+        let y = args.y.wrapping_add(group * R * args.stride);
+        for r in 0..R {
+            for pixel in pixels {
+                // The lines of the output arrive while the sums are computed.
+                let at = y.wrapping_add(r * args.stride + pixel);
+                _mm_prefetch::<_MM_HINT_T0>(at.cast());
+            }
+        }
         // SAFETY: as above.
         let mut sums: [[__m256; V]; R] =
             std::array::from_fn(|r| [unsafe { _mm256_broadcast_ss(&*bias.add(r)) }; V]);
         // SAFETY: offsets, values and bases are those of the group and the tile.
         unsafe { accumulate(&mut sums, &bases, offsets, values, columns) };
-        for (r, sums) in sums.iter().enumerate().take(args.weights.oc - group * R) {
-            for (vector, sum) in args.vectors.iter().zip(sums) {
-                // SAFETY: `group * R + r` is an output channel of the group.
-                unsafe { store(args, group * R + r, vector, *sum) };
+        if !room || group * R + R > args.weights.oc {
+            // A copy, so that the sums themselves can stay in registers.
+            let sums = sums;
+            // SAFETY: passed on from the caller.
+            unsafe { store_pixels(args, group, &sums) };
+            continue;
+        }
+        if !plain {
+            for v in 0..V {
+                let order = args.orders[args.vectors[v].order as usize].as_ptr();
+                // SAFETY: an order has at least LANES entries.
+                let order = unsafe { _mm256_loadu_si256(order.cast()) };
+                sums.iter_mut().for_each(|sums| sums[v] = _mm256_permutevar8x32_ps(sums[v], order));
+            }
+        }
+        for r in 0..R {
+            for v in 0..V {
+                let at = r * args.stride + pixels[v];
+                // SAFETY: there is room for a whole vector in each of the R output channels of the group (TileArgs).
+                unsafe {
+                    let mut value = clamp(sums[r][v], args.clamps.before);
+                    if args.clamps.residual {
+                        let residual = args.residual.add(group * R * args.stride + at);
+                        value = clamp(_mm256_add_ps(value, _mm256_loadu_ps(residual)), args.clamps.after);
+                    }
+                    _mm256_storeu_ps(y.add(at), value);
+                }
             }
         }
     }
+}
+
+/// NaN stays: max and min return their second operand if either is NaN.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn clamp(v: __m256, (lo, hi): (f32, f32)) -> __m256 {
+    _mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), v))
 }
 
 /// Adds `columns` columns to the sums.
@@ -77,7 +117,7 @@ unsafe fn accumulate<const R: usize, const V: usize>(
     columns: usize,
 ) {
     #[cfg(not(miri))]
-    if R == 4 && V == 3 && columns > 0 {
+    if R == 4 && V == 3 {
         // SAFETY: passed on from the caller; the types are the same for these R and V.
         unsafe {
             let sums = &mut *std::ptr::from_mut(sums).cast::<[[__m256; 3]; 4]>();
@@ -101,11 +141,41 @@ unsafe fn accumulate<const R: usize, const V: usize>(
     }
 }
 
+/// One column of [`accumulate_4x3`], `$i` columns after the pointers.
+#[cfg(not(miri))]
+macro_rules! column {
+    ($i:literal) => {
+        concat!(
+            concat!("mov {offset:e}, dword ptr [{offsets} + 4*", $i, "]\n"),
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, "]\n"),
+            "vmovups {x0}, ymmword ptr [{b0} + 4*{offset}]\n",
+            "vmovups {x1}, ymmword ptr [{b1} + 4*{offset}]\n",
+            "vmovups {x2}, ymmword ptr [{b2} + 4*{offset}]\n",
+            "vfmadd231ps {s00}, {w}, {x0}\n",
+            "vfmadd231ps {s01}, {w}, {x1}\n",
+            "vfmadd231ps {s02}, {w}, {x2}\n",
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, " + 4]\n"),
+            "vfmadd231ps {s10}, {w}, {x0}\n",
+            "vfmadd231ps {s11}, {w}, {x1}\n",
+            "vfmadd231ps {s12}, {w}, {x2}\n",
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, " + 8]\n"),
+            "vfmadd231ps {s20}, {w}, {x0}\n",
+            "vfmadd231ps {s21}, {w}, {x1}\n",
+            "vfmadd231ps {s22}, {w}, {x2}\n",
+            concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, " + 12]\n"),
+            "vfmadd231ps {s30}, {w}, {x0}\n",
+            "vfmadd231ps {s31}, {w}, {x1}\n",
+            "vfmadd231ps {s32}, {w}, {x2}",
+        )
+    };
+}
+
 /// The widest tile in assembly: it needs every register, and compilers spill some of them in the loop, which halves
-/// its speed.
+/// its speed. Four columns at a time (the taps of a pattern): with so few rounds, the end of the loop is often
+/// foreseen, and the next tile begins while this one ends.
 ///
 /// # Safety
-/// As [`accumulate`]; `columns` is not 0.
+/// As [`accumulate`].
 #[cfg(not(miri))]
 #[inline]
 #[target_feature(enable = "avx2,fma")]
@@ -120,34 +190,30 @@ unsafe fn accumulate_4x3(
     // SAFETY: reads what the caller vouches for and writes registers only.
     unsafe {
         std::arch::asm!(
+            "sub {left}, 4",
+            "jl 3f",
             "2:",
-            "mov {offset:e}, dword ptr [{offsets}]",
-            "vbroadcastss {w}, dword ptr [{values}]",
-            "vmovups {x0}, ymmword ptr [{b0} + 4*{offset}]",
-            "vmovups {x1}, ymmword ptr [{b1} + 4*{offset}]",
-            "vmovups {x2}, ymmword ptr [{b2} + 4*{offset}]",
-            "vfmadd231ps {s00}, {w}, {x0}",
-            "vfmadd231ps {s01}, {w}, {x1}",
-            "vfmadd231ps {s02}, {w}, {x2}",
-            "vbroadcastss {w}, dword ptr [{values} + 4]",
-            "vfmadd231ps {s10}, {w}, {x0}",
-            "vfmadd231ps {s11}, {w}, {x1}",
-            "vfmadd231ps {s12}, {w}, {x2}",
-            "vbroadcastss {w}, dword ptr [{values} + 8]",
-            "vfmadd231ps {s20}, {w}, {x0}",
-            "vfmadd231ps {s21}, {w}, {x1}",
-            "vfmadd231ps {s22}, {w}, {x2}",
-            "vbroadcastss {w}, dword ptr [{values} + 12]",
-            "vfmadd231ps {s30}, {w}, {x0}",
-            "vfmadd231ps {s31}, {w}, {x1}",
-            "vfmadd231ps {s32}, {w}, {x2}",
+            column!(0),
+            column!(1),
+            column!(2),
+            column!(3),
+            "add {offsets}, 16",
+            "add {values}, 64",
+            "sub {left}, 4",
+            "jge 2b",
+            "3:",
+            "add {left}, 4",
+            "jz 5f",
+            "4:",
+            column!(0),
             "add {offsets}, 4",
             "add {values}, 16",
-            "cmp {offsets}, {end}",
-            "jne 2b",
+            "dec {left}",
+            "jnz 4b",
+            "5:",
             b0 = in(reg) bases[0], b1 = in(reg) bases[1], b2 = in(reg) bases[2],
             offsets = inout(reg) offsets => _, values = inout(reg) values => _,
-            end = in(reg) offsets.add(columns), offset = out(reg) _,
+            left = inout(reg) columns => _, offset = out(reg) _,
             s00 = inout(ymm_reg) *s00, s01 = inout(ymm_reg) *s01, s02 = inout(ymm_reg) *s02,
             s10 = inout(ymm_reg) *s10, s11 = inout(ymm_reg) *s11, s12 = inout(ymm_reg) *s12,
             s20 = inout(ymm_reg) *s20, s21 = inout(ymm_reg) *s21, s22 = inout(ymm_reg) *s22,
@@ -158,32 +224,50 @@ unsafe fn accumulate_4x3(
     }
 }
 
-/// Epilogue and store of one vector of an output channel.
+/// Epilogue and store of a group, pixel by pixel.
 ///
 /// # Safety
-/// As [`tile`]; `channel` is an output channel of `args.groups`.
-#[inline]
+/// As [`rows`]; `group` is one of `args.groups`.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn store(args: &TileArgs, channel: usize, vector: &Vector, sum: __m256) {
-    let clamps = &args.clamps;
-    if !vector.full {
-        let mut lanes = [0f32; LANES];
-        // SAFETY: `lanes` is a whole vector; passed on from the caller.
-        unsafe {
-            _mm256_storeu_ps(lanes.as_mut_ptr(), sum);
-            args.store_lanes(channel, vector, &lanes);
+unsafe fn store_pixels<const R: usize, const V: usize>(
+    args: &TileArgs,
+    group: usize,
+    sums: &[[__m256; V]; R],
+) {
+    let channels = group * R..args.weights.oc.min(group * R + R);
+    for (channel, sums) in channels.zip(sums) {
+        for (vector, sum) in args.vectors.iter().zip(sums) {
+            let mut lanes = [0f32; LANES];
+            // SAFETY: `channel` is an output channel of the group; `lanes` is a whole vector.
+            unsafe {
+                _mm256_storeu_ps(lanes.as_mut_ptr(), *sum);
+                args.store_pixels(channel, vector, &lanes);
+            }
         }
-        return;
     }
-    // max and min return their second operand if either is NaN: NaN stays.
-    let clamp = |v, (lo, hi)| _mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), v));
-    let mut value = clamp(sum, clamps.before);
-    let at = channel * args.stride + vector.pixels[0];
-    // SAFETY: the vector is full: LANES pixels follow `at` (TileArgs).
-    unsafe {
-        if clamps.residual {
-            value = clamp(_mm256_add_ps(value, _mm256_loadu_ps(args.residual.add(at))), clamps.after);
+}
+
+/// Copies every other float. The last vector is moved back to end with the row.
+///
+/// # Safety
+/// AVX2 is there; `to` has `len` floats, at least `CHUNK`, and `from` twice as many.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn evens(to: *mut f32, from: *const f32, len: usize) {
+    const { assert!(CHUNK == LANES) }
+    let mut at = 0;
+    loop {
+        // SAFETY: `at + LANES` is at most `len`.
+        unsafe {
+            let (a, b) = (_mm256_loadu_ps(from.add(2 * at)), _mm256_loadu_ps(from.add(2 * at + LANES)));
+            // Even floats of the low halves of a and b, then of the high halves, in pairs.
+            let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+            let ordered = _mm256_permute4x64_pd::<0b11_01_10_00>(pairs);
+            _mm256_storeu_ps(to.add(at), _mm256_castpd_ps(ordered));
         }
-        _mm256_storeu_ps(args.y.add(at), value);
+        if at + LANES == len {
+            return;
+        }
+        at = (at + LANES).min(len - LANES);
     }
 }

@@ -20,8 +20,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plan;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
@@ -30,7 +36,7 @@ use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{Parallel, share};
 use crate::scratch;
 use crate::table::KernelInfo;
-use plan::Plan;
+use plan::{Plan, Work};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,9 +44,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 const MAX_LANES: usize = 16;
 /// Most vectors of a tile.
 const MAX_VECTORS: usize = 16;
-/// Memory of the weights that are applied to one tile after the other before the next weights are taken: about half
-/// of a second-level cache of 512 KiB, the image has the rest.
-const WEIGHT_BYTES: usize = 192 << 10;
+/// Memory of the weights that are applied to one tile after the other before the next weights are taken: a quarter
+/// of a second-level cache of 512 KiB, the image has most of the rest.
+const WEIGHT_BYTES: usize = 128 << 10;
 
 /// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can run.
 #[derive(Debug)]
@@ -51,7 +57,11 @@ pub struct SpatialKernel {
     vector: usize,
     /// Any number of vectors from 1 to the tile.
     tile: unsafe fn(&TileArgs),
+    evens: Evens,
 }
+
+/// Copies every other float: to, from, number of floats written, at least [`plan::CHUNK`]; reads twice as many.
+type Evens = unsafe fn(*mut f32, *const f32, usize);
 
 impl SpatialKernel {
     /// Name, target and tile.
@@ -90,6 +100,7 @@ macro_rules! kernel {
                 $vector
             },
             tile: $module::tile::<$r, $pixels>,
+            evens: $module::evens,
         }
     };
 }
@@ -104,7 +115,25 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_2, "2x1", 2, 32, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Intrinsics, avx2),
+    kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Tuned, avx2),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Intrinsics, avx512),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_1, "unstructured", 1, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_2, "2x1", 2, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4, "4x1", 4, 20, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(ROWS_1, "unstructured", 1, 32, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(ROWS_2, "2x1", 2, 16, Wasm, "wasm", 4, Intrinsics, wasm),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernel!(ROWS_4, "4x1", 4, 8, Wasm, "wasm", 4, Intrinsics, wasm),
 ];
 
 /// Whether this operation computes a shape: `Err` says what it cannot do.
@@ -162,36 +191,41 @@ impl Clone for PackedSpatial {
     }
 }
 
-/// Some output pixels, one per lane, and where they are.
+/// Some output pixels of a band and where they are: lanes in an order of their own, but without gaps in the output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vector {
     /// First float of the vector in the image buffer at offset 0.
-    base: usize,
-    /// Whether every lane is an output pixel, one after the other in a row.
-    full: bool,
-    /// Position in the output plane of every lane, [`Vector::NONE`] for lanes that are no output pixel. Only the
-    /// first is set if the vector is full.
-    pixels: [usize; MAX_LANES],
+    base: u32,
+    /// Position of the first pixel in the output rows of the band; the others follow it.
+    pixel: u32,
+    /// How many pixels there are: the number of lanes, but for those that lie between two rows.
+    count: u32,
+    /// Position in [`Band::orders`] of the lanes of these pixels.
+    order: u32,
 }
 
-impl Vector {
-    /// A lane that is thrown away.
-    const NONE: usize = usize::MAX;
-    const EMPTY: Vector = Vector { base: 0, full: false, pixels: [Vector::NONE; MAX_LANES] };
-}
+/// The lane of every pixel of a vector; some lane for those beyond its `count`.
+type Order = [u32; MAX_LANES];
 
 /// One call of a kernel: a tile of output pixels, the output channels of `groups`.
 ///
 /// Invariants: for every vector and every offset, `image` has a whole vector of floats at `base + offset`; there are
-/// at least one and at most `tile / lanes` vectors; `offsets` has one entry per column of `weights`; `y`, and
-/// `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all pixels of the vectors and all
-/// output channels of `groups`, and nothing else writes there during the call.
+/// at least one and at most `tile / lanes` vectors, in rising order of their pixels, whose `order` is in `orders`;
+/// every lane of an order is one of a vector; `offsets` has one entry per column
+/// of `weights`; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below
+/// `pixels` and all output channels of `groups`, and nothing else writes there during the call. Tiles are called in
+/// rising order, and the next vector begins where the pixels of this end: a kernel may write a whole vector if
+/// `pixels` leaves room for it, what is too much will be written again.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedSpatial,
     offsets: &'a [u32],
     image: &'a [f32],
     groups: Range<usize>,
     vectors: &'a [Vector],
+    orders: &'a [Order],
+    /// Output pixels of the band.
+    pixels: usize,
+    /// First pixel of the band in output channel 0.
     y: *mut f32,
     residual: *const f32,
     /// Floats from one output channel to the next.
@@ -350,7 +384,13 @@ impl PackedSpatial {
             return Ok(plan.clone());
         }
         let lanes = self.kernel.vector;
-        let plan = Arc::new(Plan::new(geometry, &self.used, &self.columns, lanes, threads)?);
+        let work = Work {
+            columns: &self.columns,
+            r: self.kernel.format.r(),
+            lanes,
+            tile: self.kernel.info.pixels / lanes,
+        };
+        let plan = Arc::new(Plan::new(geometry, &self.used, work, threads)?);
         *latest = Some(plan.clone());
         Ok(plan)
     }
@@ -382,7 +422,8 @@ impl Job<'_> {
         scratch::with(plan.len, |buffer| {
             for band in bands {
                 let (n, rows) = (band / plan.bands, plan.rows(band % plan.bands));
-                plan.fill(buffer, &self.x[n * image_len..][..image_len], &self.weights.used, rows.clone());
+                let (image, used) = (&self.x[n * image_len..][..image_len], &self.weights.used);
+                plan.fill(buffer, image, used, rows.clone(), self.weights.kernel.evens);
                 let mut start = groups.start;
                 while start < groups.end {
                     let block = self.block(start..groups.end);
@@ -409,27 +450,24 @@ impl Job<'_> {
         let (w, plan) = (self.weights, self.plan);
         let plane = self.geometry.output_pixels();
         let width = self.geometry.output()[1];
-        let first = n * w.oc * plane;
-        let vectors = plan.vectors(rows.len());
-        let tiles = vectors.div_ceil(w.kernel.info.pixels / w.kernel.vector);
-        let mut spots = [Vector::EMPTY; MAX_VECTORS];
-        for tile in 0..tiles {
-            let range = share(vectors, tiles, tile);
-            for (spot, vector) in spots.iter_mut().zip(range.clone()) {
-                plan.place(spot, vector, &rows);
-            }
-            let args = TileArgs {
-                weights: w,
-                offsets: &plan.offsets,
-                image,
-                groups: groups.clone(),
-                vectors: &spots[..range.len()],
-                // SAFETY: `ConvGeometry::check` has compared the lengths; image `n` is inside the tensor.
-                y: unsafe { self.y.get().add(first) },
-                residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
-                stride: plane,
-                clamps: self.clamps,
-            };
+        let first = n * w.oc * plane + rows.start * width;
+        let band = plan.band(rows.len());
+        let mut args = TileArgs {
+            weights: w,
+            offsets: &plan.offsets,
+            image,
+            groups: groups.clone(),
+            vectors: &[],
+            orders: &band.orders,
+            pixels: rows.len() * width,
+            // SAFETY: `ConvGeometry::check` has compared the lengths; the first row of the band is inside the tensor.
+            y: unsafe { self.y.get().add(first) },
+            residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
+            stride: plane,
+            clamps: self.clamps,
+        };
+        for tile in &band.tiles {
+            args.vectors = &band.vectors[tile.clone()];
             // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
             // `args` keeps the invariants of `TileArgs`: `Plan::new` has made the buffer as long as the last vector
             // at the largest offset needs.
@@ -439,7 +477,7 @@ impl Job<'_> {
             let r = w.kernel.format.r();
             for channel in groups.start * r..(groups.end * r).min(w.oc) {
                 let at = first + channel * plane;
-                let range = at + rows.start * width..at + rows.end * width;
+                let range = at..at + rows.len() * width;
                 // SAFETY: the range is inside the tensor and belongs to this task alone (see `Shared`).
                 let row =
                     unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) };
@@ -466,27 +504,30 @@ impl TileArgs<'_> {
         }
     }
 
-    /// Epilogue and store of a vector that is not full, or on a target that has no better way: `lanes` are finished
-    /// sums of `channel`.
+    /// Whether every vector of the tile can be written whole, and whether its lanes are in order.
+    #[inline(always)]
+    fn room(&self, lanes: usize) -> (bool, bool) {
+        let last = self.vectors.last().map_or(0, |v| v.pixel as usize);
+        (last + lanes <= self.pixels, self.vectors.iter().all(|v| v.order == 0))
+    }
+
+    /// Epilogue and store of the `sums` of a vector, pixel by pixel: where there is no room to write it whole.
     ///
     /// # Safety
-    /// `channel` is an output channel of `groups`; `lanes` is not longer than a vector (invariant of `TileArgs`: `y`
-    /// and `residual` are valid at every pixel of a vector).
+    /// `channel` is an output channel of `groups`, `vector` one of `vectors`, and `sums` has a lane for each of its
+    /// order (invariant of `TileArgs`: `y` and `residual` are valid at every pixel of a vector).
     #[inline]
-    unsafe fn store_lanes(&self, channel: usize, vector: &Vector, lanes: &[f32]) {
-        for (lane, v) in lanes.iter().enumerate() {
-            let pixel = if vector.full { vector.pixels[0] + lane } else { vector.pixels[lane] };
-            if pixel == Vector::NONE {
-                continue;
-            }
-            let at = channel * self.stride + pixel;
-            let mut v = clamp(*v, self.clamps.before);
+    unsafe fn store_pixels(&self, channel: usize, vector: &Vector, sums: &[f32]) {
+        let order = &self.orders[vector.order as usize][..vector.count as usize];
+        let at = channel * self.stride + vector.pixel as usize;
+        for (i, lane) in order.iter().enumerate() {
+            let mut v = clamp(sums[*lane as usize], self.clamps.before);
             // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
             unsafe {
                 if self.clamps.residual {
-                    v = clamp(v + *self.residual.add(at), self.clamps.after);
+                    v = clamp(v + *self.residual.add(at + i), self.clamps.after);
                 }
-                *self.y.add(at) = v;
+                *self.y.add(at + i) = v;
             }
         }
     }

@@ -1,15 +1,18 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
-use super::Vector;
+use super::{Evens, MAX_LANES, Order, Vector, WEIGHT_BYTES};
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
 use std::ops::Range;
 
-/// Floats of the image buffer that a band should not exceed: half of a second-level cache of 512 KiB.
-const BAND_FLOATS: usize = 64 << 10;
+/// Floats of a quarter of a second-level cache of 512 KiB. Kernels run by a few per cent slower for every such quarter
+/// that the image buffer takes; it never takes more than three.
+const BAND_FLOATS: usize = 32 << 10;
 /// Bands are not cut below this many output rows to make work for more threads.
 const MIN_ROWS: usize = 8;
+/// Floats that are copied at once.
+pub(super) const CHUNK: usize = 8;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
@@ -42,37 +45,146 @@ impl Axis {
         Axis { stride, pad: s.pad_before[axis], input: s.input[axis], phases, taps, reach }
     }
 
-    /// The positions of `phase` that hold input, the rest is padding.
-    fn data(&self, phase: usize) -> Range<usize> {
-        let position = |padded: usize| padded.saturating_sub(phase).div_ceil(self.stride);
+    /// The positions that hold input, the rest is padding, if position 0 is padded coordinate `first`.
+    fn data(&self, first: usize) -> Range<usize> {
+        let position = |padded: usize| padded.saturating_sub(first).div_ceil(self.stride);
         position(self.pad)..position(self.pad + self.input)
     }
+}
 
-    /// Input coordinate of position `q` of `phase`, or `None` in the padding.
-    fn input(&self, phase: usize, q: usize) -> Option<usize> {
-        (q * self.stride + phase).checked_sub(self.pad).filter(|i| *i < self.input)
+/// Lanes in order.
+const PLAIN: Order = {
+    let mut order = [0; MAX_LANES];
+    let mut lane = 0;
+    while lane < MAX_LANES {
+        order[lane] = lane as u32;
+        lane += 1;
     }
+    order
+};
+
+/// The output vectors of a band, as tiles of a kernel.
+#[derive(Debug)]
+pub(super) struct Band {
+    rows: usize,
+    pub vectors: Vec<Vector>,
+    /// Every order of lanes that a vector has, the plain one first.
+    pub orders: Vec<Order>,
+    /// Vectors of every tile, as even as possible, because a tile of a single vector would have too few independent
+    /// sums to hide the latency of multiply-add.
+    pub tiles: Vec<Range<usize>>,
+}
+
+impl Band {
+    /// Covers `rows` rows of `width` outputs, whose inputs begin `pitch` floats apart, with vectors of `lanes` pixels.
+    fn new(rows: usize, width: usize, pitch: usize, lanes: usize, tile: usize) -> Band {
+        let (count, run_on) = Band::count(rows, width, pitch, lanes);
+        let layout = Layout { width, pitch, lanes, run_on };
+        let mut band = Band { rows, vectors: vec![], orders: vec![PLAIN], tiles: vec![] };
+        if layout.run_on {
+            (0..count).for_each(|i| band.push(i * lanes / pitch, i * lanes % pitch, layout));
+        } else {
+            // The last vector of a row is moved back to be full: it computes some pixels again.
+            let column = |i: usize| (i * lanes).min(width.saturating_sub(lanes));
+            for row in 0..rows {
+                (0..count / rows).for_each(|i| band.push(row, column(i), layout));
+            }
+        }
+        let (vectors, tiles) = (band.vectors.len(), band.vectors.len().div_ceil(tile));
+        band.tiles = (0..tiles).map(|i| share(vectors, tiles, i)).collect();
+        band
+    }
+
+    /// How many vectors `rows` rows need, and whether these run on from one row into the next.
+    fn count(rows: usize, width: usize, pitch: usize, lanes: usize) -> (usize, bool) {
+        if rows == 0 {
+            return (0, false);
+        }
+        let in_rows = rows * width.div_ceil(lanes);
+        let run_on = ((rows - 1) * pitch + width).div_ceil(lanes);
+        (run_on.min(in_rows), run_on < in_rows)
+    }
+
+    /// Adds the vector that begins at `row` and `column`.
+    fn push(&mut self, row: usize, column: usize, layout: Layout) {
+        let Layout { width, pitch, lanes, run_on } = layout;
+        // The lane's column, rows being `pitch` apart; a lane between two rows is no pixel.
+        let inside = |lane: &usize| {
+            let position = column + lane;
+            let (row, column) =
+                if run_on { (row + position / pitch, position % pitch) } else { (row, position) };
+            row < self.rows && column < width
+        };
+        // Lanes beyond the last pixel write what will be written again: any lane will do.
+        let mut order = PLAIN;
+        let pixels = (0..lanes).filter(inside);
+        let count = order.iter_mut().zip(pixels).map(|(order, lane)| *order = lane as u32).count();
+        order[count..lanes].fill(0);
+        if count == lanes || (0..count).all(|i| order[i] == i as u32) {
+            order = PLAIN;
+        }
+        // The first lane may lie between two rows: the first pixel is then that of the next row.
+        let pixel = row * width + column.min(width);
+        let known = self.orders.iter().position(|known| *known == order);
+        let order = known.unwrap_or_else(|| {
+            self.orders.push(order);
+            self.orders.len() - 1
+        });
+        self.vectors.push(Vector {
+            base: (row * pitch + column) as u32,
+            pixel: pixel as u32,
+            count: count as u32,
+            order: order as u32,
+        });
+    }
+}
+
+/// What a vector needs to know of a band.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Outputs of a row.
+    width: usize,
+    /// Floats from the inputs of one row to the next.
+    pitch: usize,
+    /// Pixels of a vector.
+    lanes: usize,
+    /// Vectors run on from one row into the next.
+    run_on: bool,
+}
+
+/// What a kernel does with the buffer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work<'a> {
+    /// The columns of all groups, as in `PackedSpatial`.
+    pub columns: &'a [u32],
+    /// Output channels of a group.
+    pub r: usize,
+    /// Pixels of a vector.
+    pub lanes: usize,
+    /// Vectors of a tile.
+    pub tile: usize,
 }
 
 /// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
 ///
-/// Invariants: for every vector that [`Plan::place`] makes, `base + offset + lanes` is at most `len`, for each of
-/// `offsets`; the pixels of a vector are inside the output rows of its band.
+/// Invariants: for every vector of the bands, `base + offset + lanes` is at most `len`, for each of `offsets`; the
+/// pixels of a vector are inside the output rows of its band.
 #[derive(Debug)]
 pub(super) struct Plan {
     geometry: ConvGeometry,
     threads: usize,
     rows: Axis,
     cols: Axis,
-    lanes: usize,
     /// Floats from one row to the next in a phase.
     pitch: usize,
     /// Floats of one phase.
     subplane: usize,
     /// Floats of one channel: its phases and a gap that spreads channels over the sets of a cache.
     plane: usize,
-    /// Vectors run on from one row into the next.
-    flat: bool,
+    /// Bands have at most so many rows...
+    full: Band,
+    /// ... or one less.
+    shorter: Band,
     /// Bands of output rows per image.
     pub bands: usize,
     /// Floats of the buffer.
@@ -82,15 +194,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Lays out the buffer for input channels `used`; `columns` are those of `PackedSpatial`.
+    /// Lays out the buffer for the input channels `used`.
     ///
     /// # Errors
     /// A band of a single row that has more than `u32::MAX` floats.
     pub fn new(
         geometry: &ConvGeometry,
         used: &[u32],
-        columns: &[u32],
-        lanes: usize,
+        work: Work,
         threads: usize,
     ) -> Result<Plan, KernelError> {
         let [oh, ow] = geometry.output();
@@ -108,20 +219,33 @@ impl Plan {
             // An odd number of lines.
             Some((floats.div_ceil(LINE) | 1) * LINE)
         };
-        let len =
-            |rows_per_band: usize| plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + lanes);
-        let fits = |bands: usize| len(oh.div_ceil(bands)).is_some_and(|len| len <= BAND_FLOATS);
-        let mut bands = 1;
-        while bands < oh && !fits(bands) {
-            bands += 1;
-        }
+        let len = |rows_per_band: usize| {
+            plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + work.lanes.max(CHUNK))
+        };
+        let fits = |bands: &usize| len(oh.div_ceil(*bands)).is_some_and(|len| len <= 3 * BAND_FLOATS);
+        // In cycles, roughly; what counts is how many vectors there are, how many rows are copied twice, and how often
+        // weights that do not stay in the second-level cache are read from behind it.
+        let weights = 4 * work.columns.len() * (work.r + 1);
+        let reload = if weights > WEIGHT_BYTES { weights / 16 } else { 0 };
+        let cost = |bands: &usize| {
+            let band = oh.div_ceil(*bands);
+            let vectors = Band::count(band, ow, pitch, work.lanes).0;
+            let short = oh - (band - 1) * bands;
+            let vectors = vectors * short + Band::count(band - 1, ow, pitch, work.lanes).0 * (bands - short);
+            let slow = 1.0 + 0.05 * (len(band).unwrap_or(0) / BAND_FLOATS) as f64;
+            let sums = (vectors * work.columns.len() * work.r) as f64 / 2.0 * slow;
+            sums + (bands * (len(band).unwrap_or(0) + reload)) as f64
+        };
+        let cheapest = (1..=oh).filter(fits).min_by(|a, b| cost(a).total_cmp(&cost(b)));
+        let mut bands = cheapest.unwrap_or(oh);
         if threads > 1 {
             let wanted = (2 * threads).div_ceil(geometry.shape().batch);
             bands = bands.max(wanted.min(oh / MIN_ROWS)).next_multiple_of(threads).min(oh);
         }
         let rows_per_band = oh.div_ceil(bands);
-        let len = len(rows_per_band).filter(|len| u32::try_from(*len).is_ok());
-        let (Some(len), Some(plane)) = (len, plane(rows_per_band)) else {
+        let small = |floats: &usize| *floats < u32::MAX as usize;
+        let (len, plane) = (len(rows_per_band).filter(small), plane(rows_per_band).filter(small));
+        let (Some(len), Some(plane)) = (len, plane) else {
             return Err(KernelError::Geometry(format!(
                 "a row is too large to index in {:?}",
                 geometry.shape()
@@ -141,10 +265,10 @@ impl Plan {
             let column = *column as usize;
             (column / window * plane + taps[column % window]) as u32
         };
-        let offsets = columns.iter().map(offset).collect();
-        let (geometry, in_rows) = (*geometry, rows_per_band * ow.div_ceil(lanes));
-        let flat = ((rows_per_band - 1) * pitch + ow).div_ceil(lanes) < in_rows;
-        Ok(Plan { geometry, threads, rows, cols, lanes, pitch, subplane, plane, flat, bands, len, offsets })
+        let offsets = work.columns.iter().map(offset).collect();
+        let band = |rows| Band::new(rows, ow, pitch, work.lanes, work.tile);
+        let (full, shorter, geometry) = (band(rows_per_band), band(rows_per_band - 1), *geometry);
+        Ok(Plan { geometry, threads, rows, cols, pitch, subplane, plane, full, shorter, bands, len, offsets })
     }
 
     /// Whether this plan was made for these.
@@ -157,95 +281,81 @@ impl Plan {
         share(self.geometry.output()[0], self.bands, band)
     }
 
-    /// Vectors of a band of `rows` rows.
-    pub fn vectors(&self, rows: usize) -> usize {
-        let width = self.geometry.output()[1];
-        if self.flat {
-            ((rows - 1) * self.pitch + width).div_ceil(self.lanes)
-        } else {
-            rows * width.div_ceil(self.lanes)
-        }
-    }
-
-    /// Says where vector `index` of a band of output rows `band` reads and writes.
-    pub fn place(&self, vector: &mut Vector, index: usize, band: &Range<usize>) {
-        let width = self.geometry.output()[1];
-        let (mut row, mut column) = if self.flat {
-            (index * self.lanes / self.pitch, index * self.lanes % self.pitch)
-        } else {
-            let per_row = width.div_ceil(self.lanes);
-            // The last vector of a row is moved back to be full: it computes some pixels again.
-            let column = (index % per_row * self.lanes).min(width.saturating_sub(self.lanes));
-            (index / per_row, column)
-        };
-        vector.base = row * self.pitch + column;
-        vector.full = column + self.lanes <= width;
-        if vector.full {
-            vector.pixels[0] = (band.start + row) * width + column;
-            return;
-        }
-        for pixel in &mut vector.pixels[..self.lanes] {
-            let inside = column < width && row < band.len();
-            *pixel = if inside { (band.start + row) * width + column } else { Vector::NONE };
-            column += 1;
-            if self.flat && column == self.pitch {
-                (row, column) = (row + 1, 0);
-            }
-        }
+    /// The vectors of a band of so many output rows.
+    pub fn band(&self, rows: usize) -> &Band {
+        if rows == self.full.rows { &self.full } else { &self.shorter }
     }
 
     /// Copies what the output rows `band` need of `image` into `buffer`, padding included.
-    pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>) {
+    ///
+    /// The buffer is written from front to back: zeros up to the next row of input, that row, and so on, so that zeros
+    /// can be written in whole chunks.
+    pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
         let [ih, iw] = [self.rows.input, self.cols.input];
-        let subplanes = self.rows.phases.len() * self.cols.phases.len();
-        let (planes, tail) = buffer.split_at_mut(self.plane * used.len());
-        tail.fill(0.0);
-        for (plane, channel) in planes.chunks_exact_mut(self.plane).zip(used) {
-            let source = &image[*channel as usize * ih * iw..][..ih * iw];
-            let (phases, gap) = plane.split_at_mut(subplanes * self.subplane);
-            gap.fill(0.0);
-            for (subplane, phase) in phases.chunks_exact_mut(self.subplane).enumerate() {
-                let py = self.rows.phases[subplane / self.cols.phases.len()];
-                let px = self.cols.phases[subplane % self.cols.phases.len()];
-                let data = self.cols.data(px);
-                let data = data.start.min(self.pitch)..data.end.min(self.pitch);
-                // A shorter band leaves rows over at the end, which stand for its right padding.
-                for (q, row) in phase.chunks_exact_mut(self.pitch).enumerate() {
-                    let needed = q < band.len() + self.rows.reach;
-                    match self.rows.input(py, band.start + q).filter(|_| needed) {
-                        Some(iy) if !data.is_empty() => {
-                            row[..data.start].fill(0.0);
-                            row[data.end..].fill(0.0);
-                            let ix = data.start * self.cols.stride + px - self.cols.pad;
-                            copy(
-                                &mut row[data.clone()],
-                                &source[iy * iw + ix..(iy + 1) * iw],
-                                self.cols.stride,
-                            );
+        let [sy, sx] = [self.rows.stride, self.cols.stride];
+        // Rows and columns of the buffer that hold input, and the first input row and column there.
+        let rows = |phase: &usize| {
+            let data = self.rows.data(band.start * sy + phase);
+            let data = data.start..data.end.min(band.len() + self.rows.reach);
+            let first = ((band.start + data.start) * sy + phase).saturating_sub(self.rows.pad);
+            (data, first)
+        };
+        let cols = |phase: &usize| {
+            let data = self.cols.data(*phase);
+            let first = (data.start * sx + phase).saturating_sub(self.cols.pad);
+            (data.start..data.end.min(self.pitch), first)
+        };
+        let rows: Vec<(Range<usize>, usize)> = self.rows.phases.iter().map(rows).collect();
+        let cols: Vec<(Range<usize>, usize)> = self.cols.phases.iter().map(cols).collect();
+        for (position, channel) in used.iter().enumerate() {
+            let plane = &mut buffer[position * self.plane..];
+            let source = &image[*channel as usize * ih * iw..];
+            let (mut start, mut done) = (0, 0);
+            for (rows, iy) in &rows {
+                for (cols, ix) in &cols {
+                    if !cols.is_empty() {
+                        for (i, row) in rows.clone().enumerate() {
+                            let range =
+                                start + row * self.pitch + cols.start..start + row * self.pitch + cols.end;
+                            zero(plane, done..range.start);
+                            done = range.end;
+                            copy(&mut plane[range], &source[(iy + i * sy) * iw + ix..], sx, evens);
                         }
-                        _ => row.fill(0.0),
                     }
+                    start += self.subplane;
                 }
             }
+            zero(plane, done..self.plane);
         }
+        buffer[self.plane * used.len()..].fill(0.0);
     }
 }
 
-/// Copies every `stride`-th float of `source`, as many as `row` takes.
-fn copy(row: &mut [f32], source: &[f32], stride: usize) {
-    match stride {
-        1 => row.copy_from_slice(&source[..row.len()]),
-        2 => {
-            // Pairs, which the compiler turns into shuffles; the last may be alone.
-            let pairs = source.chunks_exact(2);
-            if let [last] = pairs.remainder()
-                && row.len() * 2 == source.len() + 1
-            {
-                row[row.len() - 1] = *last;
-            }
-            row.iter_mut().zip(pairs).for_each(|(v, pair)| *v = pair[0]);
+/// Zeros in `range` and, to the end of a chunk, behind it. Short ranges are the rule.
+#[inline(always)]
+fn zero(plane: &mut [f32], range: Range<usize>) {
+    for at in range.step_by(CHUNK) {
+        plane[at..at + CHUNK].fill(0.0);
+    }
+}
+
+/// Every `stride`-th float of `source`, as many as `row` has.
+#[inline(always)]
+fn copy(row: &mut [f32], source: &[f32], stride: usize, evens: Evens) {
+    let len = row.len();
+    if stride == 1 && len >= CHUNK {
+        // The last chunk is moved back to end with the row.
+        let source = &source[..len];
+        for (to, from) in row.chunks_exact_mut(CHUNK).zip(source.chunks_exact(CHUNK)) {
+            to.copy_from_slice(from);
         }
-        _ => row.iter_mut().zip(source.iter().step_by(stride)).for_each(|(v, x)| *v = *x),
+        row[len - CHUNK..].copy_from_slice(&source[len - CHUNK..]);
+    } else if stride == 2 && len >= CHUNK && source.len() >= 2 * len {
+        // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose target was
+        // detected.
+        unsafe { evens(row.as_mut_ptr(), source.as_ptr(), len) };
+    } else {
+        row.iter_mut().zip(source.iter().step_by(stride)).for_each(|(v, x)| *v = *x);
     }
 }
 
@@ -257,12 +367,13 @@ mod tests {
     fn plan(shape: ConvShape, lanes: usize) -> Plan {
         let columns: Vec<u32> = (0..(shape.ic * shape.kernel[0] * shape.kernel[1]) as u32).collect();
         let used: Vec<u32> = (0..shape.ic as u32).collect();
-        Plan::new(&ConvGeometry::new(shape).unwrap(), &used, &columns, lanes, 1).unwrap()
+        let work = Work { columns: &columns, r: 4, lanes, tile: 3 };
+        Plan::new(&ConvGeometry::new(shape).unwrap(), &used, work, 1).unwrap()
     }
 
     #[test]
     fn small_maps_fill_their_vectors() {
-        let vectors = |hw, lanes| plan(ConvShape::square(4, 4, hw, 3, 1, 1), lanes).vectors(hw);
+        let vectors = |hw, lanes| Band::count(hw, hw, hw + 1, lanes).0;
         assert_eq!([7, 8, 14, 28, 56].map(|hw| vectors(hw, 8)), [7, 8, 27, 102, 392]);
         assert_eq!([7, 8, 14, 28, 56].map(|hw| vectors(hw, 4)), [14, 16, 53, 196, 784]);
     }
@@ -274,6 +385,15 @@ mod tests {
     }
 
     #[test]
+    fn tiles_are_even() {
+        let tiles = |hw| {
+            let plan = plan(ConvShape::square(4, 4, hw, 3, 1, 1), 8);
+            plan.full.tiles.iter().map(|t| t.len()).collect::<Vec<_>>()
+        };
+        assert_eq!((tiles(7), tiles(8)), (vec![3, 2, 2], vec![3, 3, 2]));
+    }
+
+    #[test]
     fn every_offset_stays_inside_and_every_pixel_is_computed() {
         for (hw, kernel, stride, pad) in
             [(1, 3, 1, 1), (5, 5, 3, 4), (9, 2, 2, 0), (13, 3, 2, 1), (6, 1, 3, 2)]
@@ -281,23 +401,24 @@ mod tests {
             for lanes in [4, 8, 16] {
                 let plan = plan(ConvShape::square(2, 2, hw, kernel, stride, pad), lanes);
                 let [oh, ow] = plan.geometry.output();
+                let last = *plan.offsets.iter().max().unwrap() as usize;
                 let mut seen = vec![false; oh * ow];
-                for band in 0..plan.bands {
-                    let rows = plan.rows(band);
-                    let mut vector = Vector::EMPTY;
-                    for index in 0..plan.vectors(rows.len()) {
-                        plan.place(&mut vector, index, &rows);
-                        let last = plan.offsets.iter().max().unwrap();
-                        assert!(vector.base + *last as usize + lanes <= plan.len);
-                        for lane in 0..lanes {
-                            let pixel =
-                                if vector.full { vector.pixels[0] + lane } else { vector.pixels[lane] };
-                            if pixel != Vector::NONE {
-                                assert!(rows.contains(&(pixel / ow)));
-                                seen[pixel] = true;
-                            }
+                for rows in (0..plan.bands).map(|band| plan.rows(band)) {
+                    let band = plan.band(rows.len());
+                    assert_eq!(band.rows, rows.len());
+                    for vector in &band.vectors {
+                        assert!(vector.base as usize + last + lanes <= plan.len);
+                        for pixel in vector.pixel..vector.pixel + vector.count {
+                            assert!((pixel as usize) < rows.len() * ow);
+                            seen[rows.start * ow + pixel as usize] = true;
                         }
+                        let order = &band.orders[vector.order as usize];
+                        assert!(order[..lanes].iter().all(|lane| (*lane as usize) < lanes));
                     }
+                    // What a vector writes too much, the next writes again.
+                    let next = |pair: &[Vector]| pair[0].pixel + pair[0].count >= pair[1].pixel;
+                    assert!(band.vectors.windows(2).all(next));
+                    assert_eq!(band.tiles.iter().map(|t| t.len()).sum::<usize>(), band.vectors.len());
                 }
                 assert!(seen.iter().all(|s| *s), "{hw} {kernel} {stride} {pad} {lanes}");
             }

@@ -18,7 +18,7 @@ pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
                 sums.fill(*bias);
             }
             for column in columns.clone() {
-                let x = &args.image[vector.base + args.offsets[column] as usize..][..LANES];
+                let x = &args.image[(vector.base + args.offsets[column]) as usize..][..LANES];
                 for (sums, w) in sums.iter_mut().zip(&w.values[column * R..]) {
                     for (sum, x) in sums.iter_mut().zip(x) {
                         *sum += w * x;
@@ -27,8 +27,19 @@ pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
             }
             for (r, sums) in sums.iter().enumerate().take(w.oc - group * R) {
                 // SAFETY: `group * R + r` is an output channel of the group.
-                unsafe { args.store_lanes(group * R + r, vector, sums) };
+                unsafe { args.store_pixels(group * R + r, vector, sums) };
             }
         }
+    }
+}
+
+/// Copies every other float.
+///
+/// # Safety
+/// `to` has `len` floats, `from` twice as many.
+pub(super) unsafe fn evens(to: *mut f32, from: *const f32, len: usize) {
+    for i in 0..len {
+        // SAFETY: passed on from the caller.
+        unsafe { *to.add(i) = *from.add(2 * i) };
     }
 }

@@ -1,6 +1,27 @@
 //! Seeded data and comparison with the oracle, shared by the kernel tests.
 #![allow(dead_code)]
 
+use sparse_kernels::parallel::Parallel;
+
+/// Two real threads, to see that splitting changes nothing; two halves one after the other where there are none.
+pub struct TwoThreads;
+
+impl Parallel for TwoThreads {
+    fn threads(&self) -> usize {
+        2
+    }
+
+    fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if cfg!(target_family = "wasm") {
+            return (0..tasks).rev().for_each(task);
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..tasks / 2).for_each(task));
+            (tasks / 2..tasks).for_each(task);
+        });
+    }
+}
+
 /// A small linear congruential generator: tests need repeatable numbers, not good ones.
 pub struct Noise(u64);
 

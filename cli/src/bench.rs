@@ -1,0 +1,278 @@
+//! `bench`: stock and sparse in turn, in one process.
+
+use crate::args::{Against, Bench, Limits, Options, Pass};
+use crate::compare::max_abs_diff;
+use crate::input::inputs;
+use crate::load::{Flavour, Source};
+use crate::out::{self, Progress};
+use crate::table::{Table, ms};
+use crate::threads;
+use anyhow::{Context, Result, ensure};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tract_core::internal::*;
+use tract_sparse::{Policy, Report};
+use zoo::{Network, Pointwise, Spec};
+
+/// Milliseconds of a measurement, as in tract.
+const MAX_TIME: u64 = 5000;
+
+/// Zeros of the built-in network.
+const SPARSITIES: [u32; 5] = [0, 30, 50, 80, 90];
+
+/// The times of one model.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+struct Timing {
+    median_ms: f64,
+    q1_ms: f64,
+    q3_ms: f64,
+    min_ms: f64,
+    max_ms: f64,
+}
+
+impl Timing {
+    fn of(ms: &[f64]) -> Timing {
+        Timing {
+            median_ms: quantile(ms, 0.5),
+            q1_ms: quantile(ms, 0.25),
+            q3_ms: quantile(ms, 0.75),
+            min_ms: quantile(ms, 0.0),
+            max_ms: quantile(ms, 1.0),
+        }
+    }
+}
+
+/// The `q` quantile of values that need not be sorted, interpolated between neighbours.
+fn quantile(values: &[f64], q: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = q * (sorted.len() - 1) as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    low + (high - low) * at.fract()
+}
+
+/// What `bench --against stock` found.
+#[derive(Debug, serde::Serialize)]
+struct Outcome {
+    model: String,
+    target: String,
+    threads: usize,
+    layers: usize,
+    layers_sparse: usize,
+    runs: usize,
+    stock_ms: f64,
+    sparse_ms: f64,
+    ratio: f64,
+    ratio_q1: f64,
+    ratio_q3: f64,
+    max_abs_diff: f64,
+    stock: Timing,
+    sparse: Timing,
+}
+
+/// Runs plans in turn until the limits are reached, and returns the milliseconds of each run of each.
+fn interleave(
+    plans: &[&Arc<TypedRunnableModel>],
+    inputs: &TVec<TValue>,
+    limits: &Limits,
+    max_time: u64,
+    progress: &dyn Fn(f64),
+) -> Result<Vec<Vec<f64>>> {
+    ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
+    let mut states = plans.iter().map(|plan| Ok(plan.spawn()?)).collect::<Result<Vec<TypedSimpleState>>>()?;
+    let (warmup, started) = (Duration::from_millis(limits.warmup_time), Instant::now());
+    let mut loops = 0;
+    while loops < limits.warmup_loops || started.elapsed() < warmup {
+        for state in &mut states {
+            state.run(inputs.clone())?;
+        }
+        loops += 1;
+    }
+    let (time, started) = (Duration::from_millis(limits.max_time.unwrap_or(max_time)), Instant::now());
+    let mut times = vec![vec![]; plans.len()];
+    // once at least, so that there is something to tell
+    while times[0].is_empty() || (times[0].len() < limits.max_loops && started.elapsed() < time) {
+        progress(started.elapsed().as_secs_f64() / time.as_secs_f64().max(1e-9));
+        for (state, times) in states.iter_mut().zip(&mut times) {
+            let inputs = inputs.clone();
+            let start = Instant::now();
+            let outputs = state.run(inputs)?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+            drop(outputs);
+        }
+    }
+    Ok(times)
+}
+
+fn against_stock(
+    source: &Source,
+    args: &Bench,
+    options: &Options,
+    progress: &Progress,
+    max_time: u64,
+) -> Result<Outcome> {
+    let name = source.to_string();
+    progress.say(&format!("{name}: loading"));
+    let report = Report::of(&source.load(
+        Flavour::Sparse,
+        &Options { pass: Some(Pass::Declutter), ..options.clone() },
+        Pass::Declutter,
+    )?)?;
+    let stock = source.load(Flavour::Stock, options, Pass::Optimize)?.into_runnable()?;
+    let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
+    let inputs = inputs(sparse.model(), &args.input)?;
+    let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
+    let mut difference = 0f64;
+    for (expected, got) in expected.iter().zip(&got) {
+        difference = difference.max(max_abs_diff(expected, got)?);
+    }
+    let said = |done: f64| progress.say(&format!("{name}: {:.0} %", 100.0 * done.min(1.0)));
+    let times = interleave(&[&stock, &sparse], &inputs, &args.limits, max_time, &said)?;
+    let ratios: Vec<f64> = times[0].iter().zip(&times[1]).map(|(stock, sparse)| stock / sparse).collect();
+    let (stock, sparse) = (Timing::of(&times[0]), Timing::of(&times[1]));
+    Ok(Outcome {
+        model: name.clone(),
+        target: report.target.clone(),
+        threads: threads(options),
+        layers: report.layers.len(),
+        layers_sparse: report.sparse_layers(),
+        runs: ratios.len(),
+        stock_ms: stock.median_ms,
+        sparse_ms: sparse.median_ms,
+        ratio: quantile(&ratios, 0.5),
+        ratio_q1: quantile(&ratios, 0.25),
+        ratio_q3: quantile(&ratios, 0.75),
+        max_abs_diff: difference,
+        stock,
+        sparse,
+    })
+}
+
+/// `tract-sparse MODEL bench`.
+pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<()> {
+    let built_in = args.network.is_some() || args.format.is_some() || args.dwconv3x3.is_some();
+    ensure!(!built_in, "--network, --format and --dwconv3x3 are for bench without a model, not for {source}");
+    let progress = Progress::new();
+    let name = source.to_string();
+    if args.against == Some(Against::Stock) {
+        let outcome = against_stock(source, args, options, &progress, MAX_TIME)?;
+        drop(progress);
+        if options.json {
+            return out::json(&outcome);
+        }
+        let mut table = Table::new(&["", "median ms", "quartiles", "min", "max"]);
+        for (name, t) in [("stock", &outcome.stock), ("sparse", &outcome.sparse)] {
+            let quartiles = format!("{} - {}", ms(t.q1_ms), ms(t.q3_ms));
+            table.row(vec![name.into(), ms(t.median_ms), quartiles, ms(t.min_ms), ms(t.max_ms)]);
+        }
+        return out::print(&format!(
+            "{}ratio {:.2} (quartiles {:.2} - {:.2}), {} runs of each in turn, {} thread(s), {}\n\
+             {} of {} layers sparse, largest difference of an output {:.1e}\n",
+            table.text(),
+            outcome.ratio,
+            outcome.ratio_q1,
+            outcome.ratio_q3,
+            outcome.runs,
+            outcome.threads,
+            outcome.target,
+            outcome.layers_sparse,
+            outcome.layers,
+            outcome.max_abs_diff
+        ));
+    }
+    progress.say(&format!("{name}: loading"));
+    let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
+    let inputs = inputs(sparse.model(), &args.input)?;
+    let said = |done: f64| progress.say(&format!("{name}: {:.0} %", 100.0 * done.min(1.0)));
+    let times = interleave(&[&sparse], &inputs, &args.limits, MAX_TIME, &said)?.remove(0);
+    drop(progress);
+    let timing = Timing::of(&times);
+    if options.json {
+        return out::json(&serde_json::json!({
+            "model": name,
+            "target": Policy::from_knobs()?.target.to_string(),
+            "threads": threads(options),
+            "runs": times.len(),
+            "sparse_ms": timing.median_ms,
+            "sparse": timing,
+        }));
+    }
+    out::print(&format!(
+        "Bench ran {} times, {:.3} ms/i (median; quartiles {} - {}, min {}).\n",
+        times.len(),
+        timing.median_ms,
+        ms(timing.q1_ms),
+        ms(timing.q3_ms),
+        ms(timing.min_ms)
+    ))
+}
+
+/// `tract-sparse bench`: the built-in network at several sparsities, in one table.
+pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
+    let network = args.network.unwrap_or(Network::MobilenetV1);
+    let format = args.format.as_deref().unwrap_or("4x4");
+    let progress = Progress::new();
+    let mut outcomes = vec![];
+    for sparsity in SPARSITIES {
+        let ratio = f64::from(sparsity) / 100.0;
+        let conv1x1: Pointwise = format!("{format}:{ratio}").parse().context("--format")?;
+        let spec =
+            Spec { conv1x1: (sparsity > 0).then_some(conv1x1), dwconv3x3: args.dwconv3x3, ..Spec::default() };
+        let name = format!("{network} {format} {sparsity} %");
+        progress.say(&format!("{name}: building"));
+        let proto = zoo::build(network, &spec)?;
+        let source = Source::BuiltIn(name.clone(), Arc::new(proto));
+        outcomes.push((sparsity, against_stock(&source, args, options, &progress, 2000)?));
+    }
+    drop(progress);
+    if options.json {
+        let rows: Vec<serde_json::Value> = outcomes
+            .iter()
+            .map(|(sparsity, outcome)| {
+                let mut value = serde_json::to_value(outcome)?;
+                value["sparsity"] = (f64::from(*sparsity) / 100.0).into();
+                Ok(value)
+            })
+            .collect::<Result<_>>()?;
+        return out::json(&serde_json::json!({
+            "network": network.name(),
+            "format": format,
+            "dwconv3x3": args.dwconv3x3.map(|p| p.to_string()),
+            "rows": rows,
+        }));
+    }
+    let mut table =
+        Table::new(&["zeros", "stock ms", "sparse ms", "ratio", "quartiles", "layers sparse", "max diff"]);
+    for (sparsity, o) in &outcomes {
+        table.row(vec![
+            format!("{sparsity} %"),
+            ms(o.stock_ms),
+            ms(o.sparse_ms),
+            format!("{:.2}", o.ratio),
+            format!("{:.2} - {:.2}", o.ratio_q1, o.ratio_q3),
+            format!("{} of {}", o.layers_sparse, o.layers),
+            format!("{:.1e}", o.max_abs_diff),
+        ]);
+    }
+    let patterns = args.dwconv3x3.map_or_else(String::new, |p| format!(", depthwise {p}"));
+    out::print(&format!(
+        "{network}, 1x1 convolutions {format}{patterns}, {} thread(s), {}\n{}",
+        threads(options),
+        outcomes.first().map_or("", |(_, o)| &o.target),
+        table.text()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_interpolate() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        assert_eq!(quantile(&values, 0.0), 1.0);
+        assert_eq!(quantile(&values, 0.5), 2.5);
+        assert_eq!(quantile(&values, 1.0), 4.0);
+        assert_eq!(quantile(&[7.0], 0.25), 7.0);
+    }
+}

@@ -1,0 +1,124 @@
+//! Input tensors: from .npy and .npz files, otherwise seeded random.
+
+use crate::args::Input;
+use anyhow::{Context, Result, bail, ensure};
+use ndarray_npy::{NpzReader, ReadNpyExt, ReadableElement};
+use rand_distr::{Distribution, StandardNormal};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::SeedableRng;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use tract_core::internal::*;
+use tract_core::ndarray::{ArrayD, IxDyn, OwnedRepr};
+
+/// One tensor for every input of `model`.
+pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
+    let facts: Vec<(String, TypedFact)> = model
+        .input_outlets()?
+        .iter()
+        .map(|outlet| Ok((model.node(outlet.node).name.clone(), model.outlet_fact(*outlet)?.clone())))
+        .collect::<Result<_>>()?;
+    let tensors: Vec<Tensor> = if args.input.is_empty() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(args.seed);
+        facts
+            .iter()
+            .map(|(name, fact)| random(fact, &mut rng).with_context(|| format!("input {name}")))
+            .collect::<Result<_>>()?
+    } else if let [path] = &args.input[..]
+        && path.extension().is_some_and(|e| e == "npz")
+    {
+        facts
+            .iter()
+            .map(|(name, fact)| {
+                from_npz(path, name, fact).with_context(|| format!("{}: input {name}", path.display()))
+            })
+            .collect::<Result<_>>()?
+    } else {
+        ensure!(
+            args.input.len() == facts.len(),
+            "{} file(s) given with --input, the model has {} input(s): {}",
+            args.input.len(),
+            facts.len(),
+            facts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+        );
+        args.input
+            .iter()
+            .zip(&facts)
+            .map(|(path, (name, fact))| {
+                let file = File::open(path).with_context(|| path.display().to_string())?;
+                from_npy(BufReader::new(file), fact)
+                    .with_context(|| format!("{}: input {name}", path.display()))
+            })
+            .collect::<Result<_>>()?
+    };
+    Ok(tensors.into_iter().map(|t| t.into_tvalue()).collect())
+}
+
+fn random(fact: &TypedFact, rng: &mut Xoshiro256PlusPlus) -> Result<Tensor> {
+    let shape = fact.shape.as_concrete().with_context(|| {
+        format!("shape {:?} has symbols: give them a value with --set, or a shape with -i", fact.shape)
+    })?;
+    let dt = fact.datum_type;
+    let sample = |_| {
+        let v: f32 = StandardNormal.sample(rng);
+        // integers are often indices: zero and small numbers
+        if dt.is_float() { v } else { v.abs().floor() }
+    };
+    let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(sample).collect();
+    Ok(Tensor::from_shape(shape, &values)?.cast_to_dt(dt)?.into_owned())
+}
+
+fn from_npz(path: &Path, name: &str, fact: &TypedFact) -> Result<Tensor> {
+    let mut npz = NpzReader::new(File::open(path)?).map_err(|e| format_err!("not an .npz file: {e}"))?;
+    let names = npz.names().map_err(|e| format_err!("not an .npz file: {e}"))?;
+    let entry = [name.to_string(), format!("{name}.npy")].into_iter().find(|n| names.contains(n));
+    let entry = entry.with_context(|| format!("no such array; the file has {}", names.join(", ")))?;
+    macro_rules! read {
+        ($($dt:ident => $t:ty),*) => {
+            match fact.datum_type {
+                $(DatumType::$dt => npz
+                    .by_name::<OwnedRepr<$t>, IxDyn>(&entry)
+                    .map_err(|e| format_err!("{e}"))
+                    .map(Tensor::from),)*
+                dt => bail!("inputs of type {dt:?} cannot be read from a file"),
+            }
+        };
+    }
+    let tensor = read!(F32 => f32, F64 => f64, I8 => i8, I16 => i16, I32 => i32, I64 => i64, U8 => u8, U16 => u16,
+        U32 => u32, U64 => u64, Bool => bool);
+    check(tensor.with_context(|| format!("not an array of {:?}", fact.datum_type))?, fact)
+}
+
+fn from_npy(file: impl Read, fact: &TypedFact) -> Result<Tensor> {
+    fn read<T: ReadableElement + Datum>(file: impl Read) -> Result<Tensor> {
+        Ok(ArrayD::<T>::read_npy(file).map_err(|e| format_err!("{e}"))?.into())
+    }
+    let tensor = match fact.datum_type {
+        DatumType::F32 => read::<f32>(file),
+        DatumType::F64 => read::<f64>(file),
+        DatumType::I8 => read::<i8>(file),
+        DatumType::I16 => read::<i16>(file),
+        DatumType::I32 => read::<i32>(file),
+        DatumType::I64 => read::<i64>(file),
+        DatumType::U8 => read::<u8>(file),
+        DatumType::U16 => read::<u16>(file),
+        DatumType::U32 => read::<u32>(file),
+        DatumType::U64 => read::<u64>(file),
+        DatumType::Bool => read::<bool>(file),
+        dt => bail!("inputs of type {dt:?} cannot be read from a file"),
+    };
+    check(tensor.with_context(|| format!("not an .npy array of {:?}", fact.datum_type))?, fact)
+}
+
+/// Refuses a tensor that does not fit the shape of the input; symbols fit every size.
+fn check(tensor: Tensor, fact: &TypedFact) -> Result<Tensor> {
+    let fits = tensor.rank() == fact.rank()
+        && tensor
+            .shape()
+            .iter()
+            .zip(fact.shape.iter())
+            .all(|(got, wanted)| wanted.to_usize().map_or(*got > 0, |wanted| wanted == *got));
+    ensure!(fits, "the array is {:?}, the model wants {:?}", tensor.shape(), fact.shape);
+    Ok(tensor)
+}

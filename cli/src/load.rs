@@ -1,0 +1,151 @@
+//! A model from a file or from the zoo, stock or sparse, taken to a stage.
+
+use crate::args::{Options, Pass};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tract_core::internal::*;
+use tract_hir::infer::Factoid;
+use tract_hir::prelude::*;
+use zoo::ModelProto;
+
+/// Elements of a tensor beyond which a shape is taken for a mistake: 16 GiB of f32.
+const MAX_ELEMENTS: i64 = 1 << 32;
+
+/// Where a model comes from.
+pub(crate) enum Source {
+    File(PathBuf),
+    BuiltIn(String, Arc<ModelProto>),
+}
+
+/// Which operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    Stock,
+    Sparse,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Source::File(path) => path.display().fmt(f),
+            Source::BuiltIn(name, _) => name.fmt(f),
+        }
+    }
+}
+
+impl Source {
+    /// Loads the model and takes it to the stage that the options ask for, or else to `default`.
+    pub(crate) fn load(&self, flavour: Flavour, options: &Options, default: Pass) -> Result<TypedModel> {
+        let pass = match options.pass {
+            Some(pass) => pass,
+            None if options.optimize => Pass::Optimize,
+            None => default,
+        };
+        self.typed(flavour, options)
+            .and_then(|model| match pass {
+                Pass::Type => Ok(model),
+                Pass::Declutter => model.into_decluttered(),
+                Pass::Optimize => model.into_optimized(),
+            })
+            .with_context(|| match flavour {
+                Flavour::Stock => format!("{self}: stock tract"),
+                Flavour::Sparse => self.to_string(),
+            })
+    }
+
+    fn typed(&self, flavour: Flavour, options: &Options) -> Result<TypedModel> {
+        let onnx = match flavour {
+            Flavour::Stock => tract_onnx::onnx(),
+            Flavour::Sparse => tract_sparse::onnx(),
+        };
+        let mut model = match self {
+            Source::File(path) => {
+                let meta = std::fs::metadata(path)?;
+                ensure!(!meta.is_dir(), "is a folder, not an ONNX file");
+                ensure!(meta.len() > 0, "the file is empty");
+                let proto = onnx.proto_model_for_path(path).context("not an ONNX file, or cut short")?;
+                ensure!(proto.graph.is_some(), "not an ONNX file: it has no graph");
+                let parsed = onnx.parse(&proto, path.parent().and_then(|dir| dir.to_str()))?;
+                ensure!(
+                    parsed.unresolved_inputs.is_empty(),
+                    "nothing computes {}",
+                    parsed.unresolved_inputs.join(", ")
+                );
+                parsed.model
+            }
+            Source::BuiltIn(_, proto) => onnx.model_for_proto_model(proto)?,
+        };
+        for (position, spec) in options.facts.iter().enumerate() {
+            set_fact(&mut model, position, spec).with_context(|| format!("-i {spec}"))?;
+        }
+        let mut symbols = HashMap::new();
+        for spec in &options.set {
+            let (symbol, value) = symbol(&model, spec).with_context(|| format!("--set {spec}"))?;
+            symbols.insert(symbol, value);
+        }
+        if !symbols.is_empty() {
+            let symbols = symbols.into_iter().collect();
+            InferenceModelExt::set_symbols(&mut model, &symbols)?;
+        }
+        let model = model.into_typed()?;
+        for outlet in model.input_outlets()? {
+            let fact = model.outlet_fact(*outlet)?;
+            check_shape(fact).with_context(|| format!("input {}", model.node(outlet.node).name))?;
+        }
+        Ok(model)
+    }
+}
+
+fn set_fact(model: &mut InferenceModel, position: usize, spec: &str) -> Result<()> {
+    let (name, fact) = tract_libcli::tensor::for_string(&model.symbols, spec)?;
+    let inputs: Vec<String> =
+        model.input_outlets()?.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
+    let position = match &name {
+        Some(name) => inputs
+            .iter()
+            .position(|input| input == name)
+            .with_context(|| format!("no input is called {name:?}; the model has {}", inputs.join(", ")))?,
+        None => position,
+    };
+    ensure!(position < inputs.len(), "the model has {} input(s)", inputs.len());
+    ensure!(!fact.shape.is_open(), "a shape is needed, as in 1,3,224,224,f32");
+    for dim in fact.shape.dims() {
+        if let Some(dim) = dim.concretize().and_then(|dim| dim.to_i64().ok()) {
+            ensure!(dim > 0, "dimension {dim} is not positive");
+            ensure!(dim <= MAX_ELEMENTS, "dimension {dim} is absurd");
+        }
+    }
+    model.set_input_fact(position, fact)?;
+    Ok(())
+}
+
+fn symbol(model: &InferenceModel, spec: &str) -> Result<(Symbol, TDim)> {
+    let (name, value) = spec.split_once('=').context("expected SYMBOL=VALUE, such as N=1")?;
+    let symbol = model.symbols.get(name).with_context(|| {
+        let known = model.symbols.all_symbols();
+        if known.is_empty() {
+            "the model has no symbols".to_string()
+        } else {
+            format!("the model has {}", known.iter().map(|s| s.to_string()).collect::<Vec<_>>().join(", "))
+        }
+    })?;
+    let value: i64 = value.parse().with_context(|| format!("{value:?} is not a number"))?;
+    ensure!((1..=MAX_ELEMENTS).contains(&value), "{value} is not a size");
+    Ok((symbol, value.to_dim()))
+}
+
+fn check_shape(fact: &TypedFact) -> Result<()> {
+    let mut elements = 1i64;
+    for dim in fact.shape.iter() {
+        if let Ok(dim) = dim.to_i64() {
+            ensure!(dim > 0, "shape {:?} has a dimension that is not positive", fact.shape);
+            elements = elements.saturating_mul(dim);
+        }
+    }
+    if elements > MAX_ELEMENTS {
+        bail!("shape {:?} is absurd", fact.shape);
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! What reaches the terminal: results on stdout, one line per error and progress on stderr.
+
+use anyhow::{Error, Result};
+use std::any::Any;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Writes `text` to stdout. A reader that has gone away is an error that [`is_broken_pipe`] knows.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Writes a value as JSON and a line end to stdout.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// One line on stderr, whatever line ends the text has.
+pub(crate) fn error(text: &str) {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // nothing is left to be told if stderr is closed
+    let _ = writeln!(std::io::stderr(), "error: {line}");
+}
+
+/// Reports a wrong command line in one line, or prints the help that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let text = text.split("\n\nUsage").next().unwrap_or(&text);
+    let text = text.split("\n\nFor more").next().unwrap_or(text);
+    self::error(&format!("{} (see --help)", text.trim_start_matches("error: ").trim_end()));
+    ExitCode::from(2)
+}
+
+/// Keeps panics from printing: what they say is reported as an error.
+pub(crate) fn quiet_panics() {
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &Box<dyn Any + Send>) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown panic")
+}
+
+/// Whether the reader of our output has gone away, as `head` does.
+pub(crate) fn is_broken_pipe(error: &Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// As [`is_broken_pipe`], for a panic of `println!`.
+pub(crate) fn is_broken_pipe_text(text: &str) -> bool {
+    text.starts_with("failed printing to stdout") && text.contains("Broken pipe")
+}
+
+/// A line on stderr that is overwritten by the next and vanishes in the end; silent unless stderr is a terminal.
+pub(crate) struct Progress(bool);
+
+impl Progress {
+    pub(crate) fn new() -> Progress {
+        Progress(std::io::stderr().is_terminal())
+    }
+
+    pub(crate) fn say(&self, text: &str) {
+        if self.0 {
+            let text: String = text.chars().take(78).collect();
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{text}");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.say("");
+    }
+}

@@ -1,0 +1,109 @@
+//! Plain text tables of at most 80 columns.
+
+/// Columns of a terminal.
+pub(crate) const WIDTH: usize = 80;
+
+/// A table whose first column is text, cut where it has to be, and whose others are aligned as their title says.
+pub(crate) struct Table {
+    titles: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A title that begins with `<` aligns its column left; all others align right.
+    pub(crate) fn new(titles: &[&'static str]) -> Table {
+        Table { titles: titles.to_vec(), rows: vec![] }
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        debug_assert_eq!(cells.len(), self.titles.len());
+        self.rows.push(cells);
+    }
+
+    /// The table, one line for each row, no line longer than [`WIDTH`].
+    pub(crate) fn text(&self) -> String {
+        let titles: Vec<String> = self.titles.iter().map(|t| t.trim_start_matches('<').to_string()).collect();
+        let lines = || std::iter::once(&titles).chain(&self.rows);
+        let mut widths: Vec<usize> = (0..titles.len())
+            .map(|column| lines().map(|cells| cells[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        let others: usize = widths[1..].iter().map(|w| w + 2).sum();
+        widths[0] = widths[0].min(WIDTH.saturating_sub(others).max(8));
+        let mut text = String::new();
+        for cells in lines() {
+            let mut line = String::new();
+            for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                let gap = if column == 0 { "" } else { "  " };
+                let cell = cut(cell, *width);
+                if column == 0 || self.titles[column].starts_with('<') {
+                    line += &format!("{gap}{cell:<width$}");
+                } else {
+                    line += &format!("{gap}{cell:>width$}");
+                }
+            }
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// At most `width` characters; a cut text ends in `~`.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_string();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['~']).collect()
+}
+
+/// Breaks `text` at spaces into lines of at most [`WIDTH`], the second and following indented by `indent`.
+pub(crate) fn wrap(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines += line.trim_end();
+            lines.push('\n');
+            line = " ".repeat(indent) + word;
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line += word;
+        }
+    }
+    lines + line.trim_end() + "\n"
+}
+
+/// Milliseconds in four digits or less.
+pub(crate) fn ms(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v if v >= 1.0 => format!("{v:.2}"),
+        v => format!("{v:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_fit_and_align() {
+        let mut table = Table::new(&["name", "ms", "<why"]);
+        table.row(vec!["a".repeat(200), "1.25".into(), "b".repeat(20)]);
+        table.row(vec!["short".into(), "12.5".into(), "c".into()]);
+        let text = table.text();
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.contains("a~  1.25  bbb") && text.contains("  12.5  c\n"), "{text}");
+    }
+
+    #[test]
+    fn wrapped_lines_keep_every_word() {
+        let words = (0..60).map(|i| format!("word{i}")).collect::<Vec<_>>().join(" ");
+        let text = wrap(&words, 4);
+        assert!(text.lines().all(|line| line.len() <= WIDTH));
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>().join(" "), words);
+    }
+}

@@ -1,0 +1,40 @@
+//! `zoo`: writes a built-in network.
+
+use crate::args::{Options, Zoo};
+use crate::out;
+use anyhow::Result;
+
+/// Builds and writes the network, and says what it wrote.
+pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
+    let spec = zoo::Spec {
+        conv1x1: args.conv1x1,
+        dwconv3x3: args.dwconv3x3,
+        conv3x3: args.conv3x3,
+        fc: args.fc,
+        seed: args.seed,
+        batch: args.batch.clone(),
+        hw: args.hw,
+        width: args.width,
+    };
+    let progress = out::Progress::new();
+    progress.say(&format!("building {}", args.network));
+    let model = zoo::build(args.network, &spec)?;
+    zoo::write(&model, &args.output)?;
+    drop(progress);
+    let bytes = std::fs::metadata(&args.output)?.len();
+    let nodes = model.graph.map_or(0, |graph| graph.node.len());
+    if options.json {
+        return out::json(&serde_json::json!({
+            "file": args.output,
+            "network": args.network.name(),
+            "spec": spec.to_string(),
+            "nodes": nodes,
+            "bytes": bytes,
+        }));
+    }
+    out::print(&format!(
+        "{}: {}, {spec}, {nodes} nodes, {bytes} bytes\n",
+        args.output.display(),
+        args.network
+    ))
+}

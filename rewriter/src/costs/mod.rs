@@ -1,0 +1,216 @@
+//! Predicted times: a small fitted table per instruction set.
+//!
+//! A layer's time is a sum of parts, each proportional to something that can be counted from its shape and weights.
+//! The constants are fitted to measurements by the tool `fit-costs` of the `benches` crate, which writes the
+//! files beside this one. Absolute times belong to the machine in the file's header; decisions use only the ratio
+//! of stock to sparse, which carries over to other machines of a kind.
+
+use crate::analyse::LayerShape;
+use sparse_kernels::format::{FormatKind, Stats};
+use sparse_kernels::table::KernelInfo;
+use sparse_kernels::target::Isa;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+/// Pixels assumed where the shape is symbolic: a 14 x 14 map.
+const ASSUMED_PIXELS: usize = 196;
+
+/// What there is to do, counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// Multiply-adds with stored weights, lanes beyond the last pixel included.
+    pub macs: f64,
+    /// Passes through the loop entry, bias, epilogue and store of a tile.
+    pub rows: f64,
+    /// Input values brought into kernel order.
+    pub inputs: f64,
+}
+
+/// Nanoseconds per 1000 multiply-adds, per row, per 1000 inputs, and per call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost([f64; 4]);
+
+impl Cost {
+    /// Constants in the order of the file: `macs rows inputs call`.
+    pub fn new(constants: [f64; 4]) -> Cost {
+        Cost(constants)
+    }
+
+    /// Predicted nanoseconds.
+    pub fn of(&self, work: &Work) -> f64 {
+        self.0.iter().zip(work.features()).map(|(c, f)| c * f).sum()
+    }
+}
+
+impl Work {
+    /// What the four constants of a [`Cost`] are multiplied by.
+    pub fn features(&self) -> [f64; 4] {
+        [self.macs / 1e3, self.rows, self.inputs / 1e3, 1.0]
+    }
+
+    /// Our pointwise kernels. `vector` is the number of pixels of a vector.
+    pub fn pointwise(kernel: &KernelInfo, vector: usize, shape: &LayerShape, stats: &Stats) -> Work {
+        let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
+        let lanes = if pixels == 1 { 1 } else { pixels.div_ceil(vector) * vector };
+        let stored = stats.blocks * stats.kind.r() * stats.kind.c();
+        Work {
+            macs: (stored * lanes) as f64,
+            rows: (shape.oc.div_ceil(stats.kind.r()) * lanes.div_ceil(kernel.pixels)) as f64,
+            inputs: ((shape.ic - stats.dead_cols) * pixels) as f64,
+        }
+    }
+
+    /// Our spatial kernels; tiles span output rows.
+    pub fn spatial(kernel: &KernelInfo, vector: usize, shape: &LayerShape, stats: &Stats) -> Work {
+        let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
+        let width = shape.output.as_ref().and_then(|o| o.last().copied()).unwrap_or(14);
+        // Vectors do not cross the end of a row.
+        let lanes = pixels / width * width.div_ceil(vector) * vector;
+        Work {
+            macs: (stats.blocks * stats.kind.r() * lanes) as f64,
+            rows: (shape.oc.div_ceil(stats.kind.r()) * lanes.div_ceil(kernel.pixels)) as f64,
+            inputs: (shape.ic * shape.input_pixels(pixels)) as f64,
+        }
+    }
+
+    /// Our depthwise kernels: `stored` taps over all channels.
+    pub fn depthwise(vector: usize, shape: &LayerShape, stored: usize) -> Work {
+        let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
+        let width = shape.output.as_ref().and_then(|o| o.last().copied()).unwrap_or(14);
+        let height = pixels / width;
+        Work {
+            macs: stored as f64 * (height * width.div_ceil(vector) * vector) as f64,
+            rows: (shape.oc * height) as f64,
+            inputs: (shape.ic * shape.input_pixels(pixels)) as f64,
+        }
+    }
+
+    /// Stock tract on the dense layer, whatever it is.
+    pub fn stock(shape: &LayerShape) -> Work {
+        let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
+        Work {
+            macs: (shape.weights() * pixels) as f64,
+            rows: (shape.oc * pixels) as f64 / 16.0,
+            inputs: (shape.ic * shape.input_pixels(pixels)) as f64,
+        }
+    }
+}
+
+/// What a line of a table is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// Our pointwise kernels for a format; many pixels, or one.
+    Pointwise(FormatKind, bool),
+    /// Our spatial kernels for a format.
+    Spatial(FormatKind),
+    /// Our depthwise kernels, by their largest stride (1 or 2).
+    Depthwise(usize),
+    /// Stock matrix product: many pixels, or one.
+    StockPointwise(bool),
+    /// Stock convolution over all channels.
+    StockSpatial,
+    /// Stock depthwise convolution, by its largest stride (1 or 2).
+    StockDepthwise(usize),
+}
+
+impl Key {
+    /// The key of our kernels for a format at this number of pixels.
+    pub fn pointwise(format: FormatKind, shape: &LayerShape) -> Key {
+        Key::Pointwise(format, shape.pixels == Some(1))
+    }
+
+    /// The name in the files.
+    pub fn name(self) -> String {
+        let single = |single| if single { "-single" } else { "" };
+        match self {
+            Key::Pointwise(format, one) => format!("pointwise/{format}{}", single(one)),
+            Key::Spatial(format) => format!("spatial/{format}"),
+            Key::Depthwise(stride) => format!("depthwise/s{stride}"),
+            Key::StockPointwise(one) => format!("stock/pointwise{}", single(one)),
+            Key::StockSpatial => "stock/spatial".into(),
+            Key::StockDepthwise(stride) => format!("stock/depthwise-s{stride}"),
+        }
+    }
+
+    /// Every key: what a table must hold.
+    pub fn all() -> Vec<Key> {
+        let formats = FormatKind::POINTWISE;
+        let mut keys: Vec<Key> = formats.map(|f| Key::Pointwise(f, false)).to_vec();
+        keys.extend(formats.map(|f| Key::Pointwise(f, true)));
+        keys.extend([FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4].map(Key::Spatial));
+        keys.extend([1, 2].map(Key::Depthwise));
+        keys.extend([false, true].map(Key::StockPointwise));
+        keys.push(Key::StockSpatial);
+        keys.extend([1, 2].map(Key::StockDepthwise));
+        keys
+    }
+}
+
+/// The constants of one instruction set.
+#[derive(Debug)]
+pub struct Table(HashMap<String, Cost>);
+
+impl Table {
+    /// The table of an instruction set.
+    pub fn of(isa: Isa) -> &'static Table {
+        static TABLES: OnceLock<HashMap<Isa, Table>> = OnceLock::new();
+        let tables = TABLES.get_or_init(|| {
+            let parse = |isa| (isa, Table::parse(text(isa)).unwrap_or_else(|e| panic!("costs of {isa}: {e}")));
+            Isa::ALL.map(parse).into_iter().collect()
+        });
+        &tables[&isa]
+    }
+
+    /// Reads lines of a key and four constants; `#` begins a comment.
+    fn parse(text: &str) -> Result<Table, String> {
+        let mut costs = HashMap::new();
+        for line in text.lines().map(|l| l.split('#').next().unwrap_or("").trim()).filter(|l| !l.is_empty()) {
+            let mut words = line.split_whitespace();
+            let key = words.next().unwrap_or_default().to_string();
+            let constants: Vec<f64> = words.filter_map(|w| w.parse().ok()).collect();
+            let constants = constants.try_into().map_err(|_| format!("line {line:?}"))?;
+            costs.insert(key, Cost(constants));
+        }
+        match Key::all().into_iter().find(|key| !costs.contains_key(&key.name())) {
+            Some(key) => Err(format!("{} is missing", key.name())),
+            None => Ok(Table(costs)),
+        }
+    }
+
+    /// Predicted nanoseconds.
+    pub fn predict(&self, key: Key, work: &Work) -> f64 {
+        self.0[&key.name()].of(work)
+    }
+}
+
+fn text(isa: Isa) -> &'static str {
+    match isa {
+        Isa::Scalar => include_str!("scalar.txt"),
+        Isa::Avx2 => include_str!("avx2.txt"),
+        Isa::Avx512 => include_str!("avx512.txt"),
+        Isa::Neon => include_str!("neon.txt"),
+        Isa::Wasm => include_str!("wasm.txt"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_complete_and_positive() {
+        for isa in Isa::ALL {
+            let table = Table::of(isa);
+            let work = Work { macs: 1e6, rows: 1e3, inputs: 1e5 };
+            for key in Key::all() {
+                assert!(table.predict(key, &work) > 0.0, "{isa} {}", key.name());
+            }
+        }
+    }
+
+    #[test]
+    fn broken_tables_are_refused() {
+        assert!(Table::parse("pointwise/4x4 1 2 3").unwrap_err().contains("4x4 1 2 3"));
+        assert!(Table::parse("").unwrap_err().contains("missing"));
+    }
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Runs the tests of sparse-kernels on every kind of machine that has kernels: this one, aarch64 (two emulated cores),
+# WebAssembly with and without SIMD, and AVX-512 in an interpreter. Installs what is missing where it can, says what it
+# cannot run, and fails if any test fails.
+#
+#   scripts/test-kernels.sh            everything
+#   scripts/test-kernels.sh host wasm  only these: host, aarch64, wasm, avx512
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+failed=() skipped=() passed=()
+heading() { printf '\n=== %s ===\n' "$*"; }
+skip() { printf 'NOT RUN: %s: %s\n' "$1" "$2" >&2; skipped+=("$1 ($2)"); }
+run() {
+  local name=$1 start=$SECONDS
+  shift
+  heading "$name"
+  if "$@"; then passed+=("$name, $((SECONDS - start)) s"); else failed+=("$name"); fi
+}
+have() { command -v "$1" >/dev/null; }
+
+# rust_target TRIPLE: its standard library is installed, or can be.
+rust_target() {
+  rustc --print target-libdir --target "$1" 2>/dev/null | xargs -r test -d && return
+  have rustup && rustup target add "$1"
+}
+
+# packages COMMAND PACKAGE...: the command is there, or its packages can be installed.
+packages() {
+  have "$1" && return
+  shift
+  if have apt-get && [ "$(id -u)" = 0 ]; then
+    apt-get install -y -q "$@" || { apt-get update -q && apt-get install -y -q "$@"; }
+  else
+    return 1
+  fi
+}
+
+kernels_test() { cargo test --release -q -p sparse-kernels "$@"; }
+
+host() { run "host ($(uname -m))" kernels_test; }
+
+aarch64() {
+  local triple=aarch64-unknown-linux-gnu
+  if ! rust_target $triple; then skip aarch64 "rustup target add $triple failed"; return; fi
+  if ! packages aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross; then
+    skip aarch64 "no aarch64-linux-gnu-gcc: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross"; return
+  fi
+  if ! packages qemu-aarch64 qemu-user; then
+    skip aarch64 "no qemu-aarch64: apt-get install qemu-user"; return
+  fi
+  local cpu
+  for cpu in max cortex-a53; do
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $cpu" \
+      run "aarch64, emulated $cpu" kernels_test --target $triple
+  done
+}
+
+wasm() {
+  if ! rust_target wasm32-wasip1; then skip wasm "rustup target add wasm32-wasip1 failed"; return; fi
+  if ! packages node nodejs; then skip wasm "no node: apt-get install nodejs"; return; fi
+  RUSTFLAGS="-C target-feature=+simd128" run "WebAssembly with simd128" kernels_test --target wasm32-wasip1
+  RUSTFLAGS="-C target-feature=-simd128" run "WebAssembly without SIMD" kernels_test --target wasm32-wasip1
+}
+
+# Machines with AVX-512 have tested it in `host`.
+avx512() {
+  if [ "$(uname -m)" != x86_64 ]; then skip AVX-512 "not an x86-64 machine"; return; fi
+  if grep -qw avx512f /proc/cpuinfo; then heading "AVX-512: this machine has it, tested above"; return; fi
+  if ! cargo +nightly miri --version >/dev/null 2>&1; then
+    skip AVX-512 "this machine has none, and no Miri to interpret it: rustup toolchain install nightly --component miri rust-src"
+    return
+  fi
+  RUSTFLAGS="-C target-feature=+avx512f,+avx2,+fma" MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=4 \
+    run "AVX-512, interpreted by Miri" \
+    cargo +nightly miri test -q -p sparse-kernels "${miri_tests[@]}"
+}
+
+# Every test file that runs kernels; the formats have no code of their own for a target.
+miri_tests=()
+for file in sparse-kernels/tests/*.rs; do
+  name=$(basename "$file" .rs)
+  [ "$name" = formats ] || miri_tests+=(--test "$name")
+done
+
+[ $# -gt 0 ] || set -- host aarch64 wasm avx512
+for part in "$@"; do
+  case $part in
+    host | aarch64 | wasm | avx512) $part ;;
+    *) echo "unknown part '$part', expected host, aarch64, wasm or avx512" >&2; exit 2 ;;
+  esac
+done
+
+heading "sparse-kernels"
+[ ${#passed[@]} = 0 ] || printf 'passed: %s\n' "${passed[@]}"
+[ ${#skipped[@]} = 0 ] || printf 'NOT RUN: %s\n' "${skipped[@]}"
+[ ${#failed[@]} = 0 ] || { printf 'FAILED: %s\n' "${failed[@]}"; exit 1; }

@@ -1,0 +1,159 @@
+//! Times the pointwise kernels of this machine on layers of MobileNet-v1 and v2, against the machine's own peak.
+//!
+//! ```text
+//! cargo run --release -p sparse-kernels --example pointwise -- [format [density [layer]]] [--target NAME]
+//! ```
+//! Prints, per layer, format and density: milliseconds, 10^9 multiply-adds on stored weights a second, and the share of the
+//! multiply-add peak, which is measured right before and after every round because clocks drift. All are medians.
+
+use sparse_kernels::prelude::*;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Input channels, output channels, height and width of the map.
+const LAYERS: [(&str, usize, usize, usize); 14] = [
+    ("v1 32-64@112", 32, 64, 112),
+    ("v1 64-128@56", 64, 128, 56),
+    ("v1 128-128@56", 128, 128, 56),
+    ("v1 128-256@28", 128, 256, 28),
+    ("v1 256-256@28", 256, 256, 28),
+    ("v1 256-512@14", 256, 512, 14),
+    ("v1 512-512@14", 512, 512, 14),
+    ("v1 512-1024@7", 512, 1024, 7),
+    ("v1 1024-1024@7", 1024, 1024, 7),
+    ("v2 24-144@56", 24, 144, 56),
+    ("v2 144-24@56", 144, 24, 56),
+    ("v2 384-64@14", 384, 64, 14),
+    ("v2 160-960@7", 160, 960, 7),
+    ("FC 1024-1000@1", 1024, 1000, 1),
+];
+
+struct Noise(u64);
+
+impl Noise {
+    /// Uniform in 0..1.
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32
+    }
+}
+
+/// Multiply-adds a second that this core can do right now, from some ten microseconds of work in registers.
+fn peak() -> f64 {
+    const ROUNDS: usize = 10_000;
+    let start = Instant::now();
+    let lanes = multiply_adds(ROUNDS);
+    (ROUNDS * lanes) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Runs `rounds` times some independent multiply-adds in registers; returns how many a round has.
+fn multiply_adds(rounds: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if Target::named("avx2").is_ok() {
+        #[target_feature(enable = "avx2,fma")]
+        fn run(rounds: usize) -> usize {
+            use std::arch::x86_64::*;
+            let mut sums = [_mm256_set1_ps(black_box(1.0)); 12];
+            let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(1e-3)));
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = _mm256_fmadd_ps(*sum, a, b);
+                }
+            }
+            black_box(sums);
+            12 * 8
+        }
+        // SAFETY: `Target::named` has found AVX2 and FMA.
+        return unsafe { run(rounds) };
+    }
+    let mut sums = [black_box(1f32); 64];
+    let (a, b) = (black_box(0.999f32), black_box(1e-3f32));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = *sum * a + b;
+        }
+    }
+    black_box(sums);
+    sums.len()
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let mut target = Target::detect();
+    if let Some(at) = args.iter().position(|a| a == "--target") {
+        target = Target::named(args.get(at + 1).ok_or("--target needs a name")?)?;
+        args.drain(at..at + 2);
+    }
+    let wanted = |i: usize, value: &str| args.get(i).is_none_or(|a| a == "all" || a == value);
+    println!("{target}: peak {:.1} GMAC/s", median(&mut (0..200).map(|_| peak() / 1e9).collect::<Vec<_>>()));
+    println!("{:<16} {:>12} {:>7} {:>9} {:>8} {:>6}", "layer", "format", "density", "ms", "GMAC/s", "peak");
+    for format in [FormatKind::BLOCKS_4X4, FormatKind::ROWS_4, FormatKind::ROWS_2, FormatKind::ROWS_1] {
+        let densities: &[f64] =
+            if format == FormatKind::BLOCKS_4X4 { &[1.0, 0.7, 0.5, 0.2, 0.1] } else { &[1.0, 0.5, 0.2, 0.1] };
+        for density in densities.iter().filter(|d| wanted(1, &d.to_string())) {
+            if !wanted(0, &format.to_string()) {
+                continue;
+            }
+            let (mut total, mut ideal) = (0.0, 0.0);
+            for (name, ic, oc, hw) in LAYERS {
+                if !args.get(2).is_none_or(|a| name.contains(a.as_str())) {
+                    continue;
+                }
+                let kernel = table::pointwise(target, format);
+                let mut noise = Noise(1);
+                let mut weights = vec![0f32; oc * ic];
+                for row in (0..oc).step_by(format.r()) {
+                    for column in (0..ic).step_by(format.c()) {
+                        if noise.next() as f64 <= *density {
+                            for r in row..oc.min(row + format.r()) {
+                                weights[r * ic..][column..ic.min(column + format.c())].fill(noise.next());
+                            }
+                        }
+                    }
+                }
+                let packed = PackedPointwise::from_dense(oc, ic, &weights, Some(&vec![0.1; oc]), kernel)?;
+                let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, 1, 1, 0))?;
+                let x: Vec<f32> = (0..geometry.x_len()).map(|_| noise.next()).collect();
+                let mut y = vec![0f32; geometry.y_len()];
+                let epilogue = Epilogue::activation(Activation::RELU6);
+                let begin = Instant::now();
+                let macs = (packed.stored() * geometry.output_pixels()) as f64;
+                let (mut times, mut shares) = (vec![], vec![]);
+                while times.len() < 7 || begin.elapsed() < Duration::from_millis(60) {
+                    let before = peak();
+                    let start = Instant::now();
+                    packed.run(&geometry, black_box(&x), black_box(&mut y), None, &epilogue, &Serial)?;
+                    let seconds = start.elapsed().as_secs_f64();
+                    times.push(seconds);
+                    shares.push(macs / seconds / ((before + peak()) / 2.0));
+                }
+                let (seconds, share) = (median(&mut times), median(&mut shares));
+                println!(
+                    "{name:<16} {format:>12} {density:>7} {:>9.4} {:>8.1} {:>5.1}%",
+                    seconds * 1e3,
+                    macs / seconds / 1e9,
+                    100.0 * share,
+                );
+                if name.starts_with("v1") {
+                    total += seconds * 1e3;
+                    // What the layer would take at the peak of the moment.
+                    ideal += seconds * 1e3 * share;
+                }
+            }
+            if total > 0.0 {
+                println!(
+                    "{:<16} {format:>12} {density:>7} {total:>9.4} {:>8} {:>5.1}%",
+                    "v1 all",
+                    "",
+                    100.0 * ideal / total
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Times the depthwise kernels of this machine's best target over the layers of MobileNets and of the hand model: all
+//! ones against 3:9, interleaved. `cargo run --release -p sparse-kernels --example depthwise [target]`
+
+use sparse_kernels::prelude::*;
+use std::time::Instant;
+
+/// Channels, map, kernel, stride.
+const SHAPES: [(usize, usize, usize, usize); 7] = [
+    (4, 32, 3, 1),
+    (4, 16, 3, 1),
+    (8, 14, 3, 1),
+    (16, 14, 3, 1),
+    (32, 7, 3, 1),
+    (2, 56, 3, 1),
+    (16, 14, 5, 1),
+];
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let target = Target::named(&std::env::args().nth(1).unwrap_or_default())?;
+    println!(
+        "{:>5} {:>4} {:>2} {:>2}  {:>9} {:>9} {:>9}  {:>6}",
+        "ch", "map", "k", "s", "dense ms", "3:9 ms", "ns/output", "ratio"
+    );
+    let mut ratios = vec![];
+    for (channels, map, k, stride) in SHAPES {
+        let kernel = table::depthwise(target, [k, k]).ok_or("no kernel")?;
+        let shape =
+            ConvShape { group: channels, ..ConvShape::square(channels, channels, map, k, stride, k / 2) };
+        let geometry = ConvGeometry::new(shape)?;
+        let dense: Vec<f32> = (0..channels * k * k).map(|i| 1.0 - i as f32 / 1e5).collect();
+        let keeps = |i: usize| {
+            let (channel, tap) = (i / 9, i % 9);
+            let right = (channel / 16 * 7 % 8) >> (tap / 3) & 1 == 1;
+            tap % 3 == 1 || (tap % 3 == 0) != right
+        };
+        let sparse =
+            (0..dense.len()).map(|i| if k != 3 || keeps(i) { dense[i] } else { 0.0 }).collect::<Vec<_>>();
+        let bias = vec![0.5; channels];
+        let x = vec![0.25f32; geometry.x_len()];
+        let mut y = vec![0f32; geometry.y_len()];
+        let epilogue = Epilogue::activation(Activation::RELU6);
+        let packed = [&dense, &sparse]
+            .map(|w| PackedDepthwise::from_dense(channels, [k, k], w, Some(&bias), kernel))
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut times = [vec![], vec![]];
+        let begin = Instant::now();
+        while begin.elapsed().as_millis() < 150 || times[0].len() < 5 {
+            for (packed, times) in packed.iter().zip(&mut times) {
+                let start = Instant::now();
+                for _ in 0..100 {
+                    packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial)?;
+                }
+                times.push(start.elapsed().as_secs_f64() / 100.0);
+            }
+        }
+        let [d, s] = times.map(|mut t| {
+            t.sort_by(f64::total_cmp);
+            t[t.len() / 4]
+        });
+        let ns = d * 1e9 / y.len() as f64;
+        print!("{channels:>5} {map:>4} {k:>2} {stride:>2}  {:>9.5}", d * 1e3);
+        if k == 3 {
+            println!(" {:>9.5} {ns:>9.3}  {:>6.2}", s * 1e3, d / s);
+            ratios.push(d / s);
+        } else {
+            println!(" {:>9} {ns:>9.3}", "");
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio dense / 3:9 of 3x3: {:.2}", ratios[ratios.len() / 2]);
+    Ok(())
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env -S node --no-warnings
+// Runs one WebAssembly (WASI) test program in Node: the `runner` of wasm32-wasip1 in .cargo/config.toml.
+import { readFile } from "node:fs/promises";
+import { argv, env, exit } from "node:process";
+import { WASI } from "node:wasi";
+
+const [, , program, ...args] = argv;
+const wasi = new WASI({ version: "preview1", args: [program, ...args], env });
+const module = await WebAssembly.compile(await readFile(program));
+const instance = await WebAssembly.instantiate(module, wasi.getImportObject());
+try {
+  exit(wasi.start(instance));
+} catch (error) {
+  // A panic aborts: its message is already on stderr, this adds where.
+  console.error(error);
+  exit(101);
+}
