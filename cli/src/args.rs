@@ -12,9 +12,9 @@ Exit codes:
 
 const EXAMPLES: &str = "\
 Examples:
-  tract-sparse bench                                  how fast, with no model at hand
+  tract-sparse bench                             how fast, with no model at hand
   tract-sparse zoo mobilenet-v1 --conv1x1 4x4:0.5 -o m.onnx
-  tract-sparse m.onnx inspect                         what runs sparse, and why not
+  tract-sparse m.onnx inspect                    what runs sparse, and why not
   tract-sparse m.onnx bench --against stock
   tract-sparse m.onnx compare
   tract-sparse m.onnx -O dump --profile --cost
@@ -23,10 +23,10 @@ Examples:
 A file called like a command is given as ./bench.
 ";
 
-/// Runs pruned ONNX networks on sparse kernels inside tract: inspect, time and check them.
+/// Runs pruned ONNX networks on sparse kernels inside tract.
 #[derive(Debug, Parser)]
 #[command(name = "tract-sparse", version, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
-#[command(disable_help_subcommand = true, term_width = 80)]
+#[command(disable_help_subcommand = true, next_line_help = true)]
 pub(crate) struct Cli {
     /// ONNX file
     pub(crate) model: Option<PathBuf>,
@@ -43,13 +43,13 @@ pub(crate) struct Options {
     /// Take the model to tract's last stage, as --pass optimize
     #[arg(short = 'O', long, global = true, conflicts_with = "pass")]
     pub(crate) optimize: bool,
-    /// Stop at this stage; dump and inspect stop at declutter, the others at optimize
-    #[arg(long, global = true, value_name = "STAGE")]
+    /// Stop at type, declutter (default of dump, inspect) or optimize
+    #[arg(long, global = true, value_name = "STAGE", hide_possible_values = true)]
     pub(crate) pass: Option<Pass>,
     /// Threads; 0 means one for every core
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Shape and type of an input, as in 1,3,224,224,f32 or name:1,3,224,224,f32
+    /// Shape and type of an input: 1,3,224,224,f32 or name:1,3,224,224,f32
     #[arg(short = 'i', long = "input-facts", global = true, value_name = "FACT", allow_hyphen_values = true)]
     pub(crate) facts: Vec<String>,
     /// Value of a symbol, as in N=1
@@ -58,7 +58,7 @@ pub(crate) struct Options {
     /// When to run a layer sparse: auto, always, never [TRACT_SPARSE]
     #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) sparse: Option<String>,
-    /// Instruction set: auto, scalar, avx2, avx512, neon [TRACT_SPARSE_TARGET]
+    /// auto, scalar, avx2, avx512, neon, wasm [TRACT_SPARSE_TARGET]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) target: Option<String>,
     /// Predicted gain below which a layer stays stock [TRACT_SPARSE_MIN_GAIN]
@@ -87,10 +87,10 @@ pub(crate) enum Command {
         after_help = "Example:\n  tract-sparse zoo mobilenet-v1 --conv1x1 4x4:0.5 --dwconv3x3 3:9 -o m.onnx"
     )]
     Zoo(Zoo),
-    /// Say for every layer what runs it, what that is predicted to cost, and why it stays stock
+    /// Say what runs each layer, and why the others stay stock
     #[command(after_help = "Example:\n  tract-sparse m.onnx inspect")]
     Inspect,
-    /// Time a model, or without one the built-in network at several sparsities
+    /// Time a model; without one, the built-in network
     #[command(after_help = "\
 Examples:
   tract-sparse bench
@@ -101,14 +101,14 @@ Stock and sparse run in turn in one process. Times are medians with the
 quartiles beside them; the ratio is the median of the ratios of neighbouring
 runs, which drifting clocks disturb least.")]
     Bench(Bench),
-    /// Run a model stock and sparse on the same input, and fail if they differ
+    /// Run a model stock and sparse, and fail if they differ
     #[command(after_help = "\
 Examples:
   tract-sparse m.onnx compare
   tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
 
 Values agree if they differ by at most T times the largest value of the stock
-tensor (plus T/1000). The default of 1e-4 leaves room for what another order of
+tensor (plus T/100). The default of 1e-4 leaves room for what another order of
 f32 additions does over a hundred layers, and none for a wrong weight. Exit
 code 3 if they differ.")]
     Compare(Compare),
@@ -122,9 +122,9 @@ code 3 if they differ.")]
 
 #[derive(Debug, Args)]
 pub(crate) struct Zoo {
-    /// mobilenet-v1, mobilenet-v2, mobilenet-v3-large, efficientnet-lite0, resnet-18, resnet-20
+    /// mobilenet-v1, -v2, -v3-large, efficientnet-lite0, resnet-18 or -20
     pub(crate) network: zoo::Network,
-    /// Zeros of 1x1 convolutions: 4x4:R, 4x1:R, 2x1:R, 8x1:R or unstructured:R
+    /// Zeros of 1x1 convolutions: 4x4:R, 4x1:R (or 2, 8), unstructured:R
     #[arg(long, value_name = "SPEC")]
     pub(crate) conv1x1: Option<zoo::Pointwise>,
     /// Patterns of depthwise 3x3 convolutions: 3:9
@@ -156,7 +156,7 @@ pub(crate) struct Zoo {
 /// Where inputs come from.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Input {
-    /// .npy file of an input, once for each, or an .npz of all by name [default: seeded random]
+    /// .npy file, once for each input, or one .npz [default: seeded random]
     #[arg(long, value_name = "FILE")]
     pub(crate) input: Vec<PathBuf>,
     /// Seed of random inputs
@@ -170,7 +170,7 @@ pub(crate) struct Limits {
     /// Runs at most
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) max_loops: usize,
-    /// Milliseconds at most [default: 5000; without a model 2000 for each row]
+    /// Milliseconds at most [default: 5000; without a model 2000 a row]
     #[arg(long, value_name = "MS")]
     pub(crate) max_time: Option<u64>,
     /// Runs before the first that counts
@@ -213,7 +213,7 @@ pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) input: Input,
     /// T of the rule below
-    #[arg(long, value_name = "T", default_value_t = 1e-4)]
+    #[arg(long, value_name = "T", default_value_t = 1e-4, allow_negative_numbers = true)]
     pub(crate) tolerance: f64,
     /// Compare every node, not only the outputs
     #[arg(long)]

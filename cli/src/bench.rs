@@ -79,7 +79,7 @@ fn interleave(
     progress: &dyn Fn(f64),
 ) -> Result<Vec<Vec<f64>>> {
     ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
-    let mut states = plans.iter().map(|plan| Ok(plan.spawn()?)).collect::<Result<Vec<TypedSimpleState>>>()?;
+    let mut states = plans.iter().map(|plan| plan.spawn()).collect::<Result<Vec<TypedSimpleState>>>()?;
     let (warmup, started) = (Duration::from_millis(limits.warmup_time), Instant::now());
     let mut loops = 0;
     while loops < limits.warmup_loops || started.elapsed() < warmup {

@@ -39,7 +39,7 @@ pub(crate) fn max_abs_diff(stock: &Tensor, sparse: &Tensor) -> Result<f64> {
 }
 
 /// Rounding errors of a sum follow the size of its terms, not that of the result: values agree if they differ by at most
-/// `tolerance` times the largest finite value of the stock tensor, plus a thousandth for tensors that are zero.
+/// `tolerance` times the largest finite value of the stock tensor, plus a hundredth, for tensors of tiny values such as the feet of sigmoids.
 fn difference(name: &str, stock: &Tensor, sparse: &Tensor, tolerance: f64) -> Result<Difference> {
     ensure!(
         stock.shape() == sparse.shape(),
@@ -51,7 +51,7 @@ fn difference(name: &str, stock: &Tensor, sparse: &Tensor, tolerance: f64) -> Re
     let (a, b) = (a.to_plain_array_view::<f64>()?, b.to_plain_array_view::<f64>()?);
     let (mut worst, mut agrees) = (0f64, true);
     let largest = a.iter().filter(|a| a.is_finite()).fold(0f64, |m, a| m.max(a.abs()));
-    let allowed = tolerance * (largest + 1e-3);
+    let allowed = tolerance * (largest + 1e-2);
     for (a, b) in a.iter().zip(&b) {
         let same = a == b || (a.is_nan() && b.is_nan());
         let diff = match (a - b).abs() {
@@ -71,7 +71,8 @@ fn difference(name: &str, stock: &Tensor, sparse: &Tensor, tolerance: f64) -> Re
     })
 }
 
-/// Runs a plan and hands the first output of every node to `seen`, in order of evaluation.
+/// Runs a plan and hands the first output of every node to `seen`, in order of evaluation. Packed tensors, which only the
+/// operator behind them can read, are left out.
 fn trace(
     plan: &Arc<TypedRunnableModel>,
     inputs: &TVec<TValue>,
@@ -80,7 +81,7 @@ fn trace(
     let mut state = plan.spawn()?;
     state.run_plan_with_eval(inputs.clone(), |turn, node_state, node, input| {
         let outputs = tract_core::plan::eval(turn, node_state, node, input)?;
-        if let Some(first) = outputs.first() {
+        if let Some(first) = outputs.first().filter(|value| value.is_plain_ram()) {
             seen(node, first)?;
         }
         TractResult::Ok(outputs)
@@ -100,32 +101,41 @@ fn same_order(a: &[usize], b: &[usize]) -> bool {
     a.last() == b.last() && (a.iter().all(|p| b.contains(p)) || b.iter().all(|p| a.contains(p)))
 }
 
-/// Compares every node of the sparse model with the node of the same name in the stock model as it was loaded, where
-/// tract has not moved its axes.
+/// Compares every node of the sparse model with the nodes of the same name in the stock model, where tract has not moved
+/// their axes. A name can stand for a value before and after something was folded into its operator, so that the stock
+/// model is asked at every stage, and one of its answers must agree.
 fn nodes(
     source: &Source,
     options: &Options,
     inputs: &TVec<TValue>,
     tolerance: f64,
 ) -> Result<Vec<Difference>> {
-    let typed = Options { pass: Some(Pass::Type), optimize: false, ..options.clone() };
-    let stock = source.load(Flavour::Stock, &typed, Pass::Type)?.into_runnable()?;
-    let mut reference: HashMap<String, Tensor> = HashMap::new();
-    trace(&stock, inputs, |node, value| {
-        if value.datum_type().is_float() {
-            reference.insert(node.name.clone(), value.clone());
-        }
-        Ok(())
-    })?;
+    let mut reference: HashMap<String, Vec<Tensor>> = HashMap::new();
+    for pass in [Pass::Type, Pass::Declutter, Pass::Optimize] {
+        let options = Options { pass: Some(pass), optimize: false, ..options.clone() };
+        let stock = source.load(Flavour::Stock, &options, pass)?.into_runnable()?;
+        trace(&stock, inputs, |node, value| {
+            let known = reference.entry(node.name.clone()).or_default();
+            if value.datum_type().is_float() && !known.contains(value) {
+                known.push(value.clone());
+            }
+            Ok(())
+        })?;
+    }
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let mut differences = vec![];
     trace(&sparse, inputs, |node, value| {
-        if let Some(stock) = reference.get(&node.name)
-            && same_order(stock.shape(), value.shape())
-        {
-            let value = value.clone().into_shape(stock.shape())?;
-            differences.push(difference(&node.name, stock, &value, tolerance)?);
+        let mut best: Option<Difference> = None;
+        for stock in reference.get(&node.name).into_iter().flatten() {
+            if same_order(stock.shape(), value.shape()) {
+                let value = value.clone().into_shape(stock.shape())?;
+                let difference = difference(&node.name, stock, &value, tolerance)?;
+                if best.as_ref().is_none_or(|best| difference.max_abs_diff < best.max_abs_diff) {
+                    best = Some(difference);
+                }
+            }
         }
+        differences.extend(best);
         Ok(())
     })?;
     Ok(differences)
@@ -211,7 +221,7 @@ mod tests {
     fn differences_follow_the_rule() {
         let compare =
             |a: &[f32], b: &[f32], tolerance| difference("x", &tensor1(a), &tensor1(b), tolerance).unwrap();
-        assert!(compare(&[100.0, 0.0], &[100.0, 0.009], 1e-4).agrees);
+        assert!(compare(&[100.0, 0.0], &[100.0, 0.0099], 1e-4).agrees);
         assert!(!compare(&[100.0, 0.0], &[100.0, 0.02], 1e-4).agrees);
         assert!(compare(&[1.0], &[1.0], 0.0).agrees && !compare(&[1.0], &[1.0 + 1e-6], 0.0).agrees);
         assert!(compare(&[f32::NAN, f32::INFINITY], &[f32::NAN, f32::INFINITY], 0.0).agrees);

@@ -59,7 +59,7 @@ fn row(layer: &LayerReport) -> Vec<String> {
         shape,
         layer.output.clone(),
         share(layer.density),
-        layer.format.clone().unwrap_or_default(),
+        layer.format.as_deref().unwrap_or_default().replace("unstructured", "unstr."),
         share(layer.fill),
         time(layer.stock_ms),
         time(layer.sparse_ms),

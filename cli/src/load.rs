@@ -111,6 +111,17 @@ fn set_fact(model: &mut InferenceModel, position: usize, spec: &str) -> Result<(
     };
     ensure!(position < inputs.len(), "the model has {} input(s)", inputs.len());
     ensure!(!fact.shape.is_open(), "a shape is needed, as in 1,3,224,224,f32");
+    // tract takes every word that is no type for a symbol
+    let last = spec.rsplit(',').next().unwrap_or_default();
+    let letters = last.trim_end_matches(|c: char| c.is_ascii_digit());
+    let like_a_type = letters.len() < last.len() && letters.chars().all(|c| c.is_ascii_lowercase());
+    if fact.datum_type.concretize().is_none() && like_a_type && !letters.is_empty() {
+        bail!("{last} is not a type");
+    }
+    if let Some(rank) = model.input_fact(position)?.shape.rank().concretize() {
+        let got = fact.shape.dims().count() as i64;
+        ensure!(got == rank, "the shape has {got} dimension(s), the input has {rank}");
+    }
     for dim in fact.shape.dims() {
         if let Some(dim) = dim.concretize().and_then(|dim| dim.to_i64().ok()) {
             ensure!(dim > 0, "dimension {dim} is not positive");

@@ -45,12 +45,13 @@ pub(crate) fn quiet_panics() {
     }
 }
 
-/// What a panic said.
+/// The first line of what a panic said.
 pub(crate) fn panic_text(panic: &Box<dyn Any + Send>) -> &str {
     panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
+        .and_then(|text| text.lines().next())
         .unwrap_or("unknown panic")
 }
 

@@ -2,6 +2,7 @@
 
 use crate::args::{Options, Zoo};
 use crate::out;
+use crate::table::wrap;
 use anyhow::Result;
 
 /// Builds and writes the network, and says what it wrote.
@@ -32,9 +33,6 @@ pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
             "bytes": bytes,
         }));
     }
-    out::print(&format!(
-        "{}: {}, {spec}, {nodes} nodes, {bytes} bytes\n",
-        args.output.display(),
-        args.network
-    ))
+    let (file, network) = (args.output.display(), args.network);
+    out::print(&wrap(&format!("{file}: {network}, {spec}, {nodes} nodes, {bytes} bytes"), 4))
 }
