@@ -14,11 +14,14 @@
 //! ```
 
 mod apply;
+pub mod budget;
+pub mod calibrate;
 mod channels;
 pub mod file;
 pub mod groups;
 mod labels;
 pub mod layer;
+mod linear;
 pub mod mask;
 pub mod onnx;
 pub mod rearrange;

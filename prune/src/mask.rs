@@ -211,6 +211,16 @@ impl Masker {
         sum / n as f64
     }
 
+    /// A pattern that was chosen otherwise, and scores of the groups by another measure.
+    pub(crate) fn with(structure: Structure, shape: Shape, keep: Vec<bool>, scores: Vec<f64>) -> Masker {
+        Masker { structure, shape, keep, scores }
+    }
+
+    /// The patterns chosen: true for every weight that stays if no group is removed.
+    pub fn patterns(&self) -> &[bool] {
+        &self.keep
+    }
+
     /// Mean saliency per kernel of what each removable group keeps; empty if the structure removes none.
     pub fn scores(&self) -> &[f64] {
         &self.scores

@@ -62,7 +62,8 @@ pub(crate) fn shapes(
     Ok(names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?.shape))).collect())
 }
 
-/// Largest difference of outputs over the largest magnitude of the expected ones.
+/// Largest difference of outputs over the largest magnitude of the expected ones (at least 1e-3, so that outputs near zero
+/// are compared absolutely).
 ///
 /// # Errors
 /// Another number of outputs, other shapes, or values that are NaN on one side only.
@@ -73,7 +74,7 @@ pub fn distance(got: &[Option<Array>], expected: &[Option<Array>]) -> Result<f64
         let (Some(got), Some(expected)) = (got, expected) else { continue };
         ensure!(got.shape == expected.shape, "shape {:?}, expected {:?}", got.shape, expected.shape);
         let finite = expected.data.iter().filter(|v| v.is_finite());
-        let scale = finite.fold(1e-6, |m: f64, v| m.max(f64::from(v.abs())));
+        let scale = finite.fold(1e-3, |m: f64, v| m.max(f64::from(v.abs())));
         for (g, e) in got.data.iter().zip(&expected.data) {
             if g == e || (g.is_nan() && e.is_nan()) {
                 continue;
