@@ -574,10 +574,10 @@ impl Tracker<'_> {
                 *sites.entry(label.atom).or_default().entry((site, label.tag)).or_default() += 1;
             }
         }
-        let mut classes: HashMap<Vec<((usize, u32), usize)>, Vec<u32>> = HashMap::new();
+        let mut classes: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         for (atom, sites) in sites {
             if !self.pinned[atom as usize] {
-                classes.entry(sites.into_iter().collect()).or_default().push(atom);
+                classes.entry(sites).or_default().push(atom);
             }
         }
         let mut classes: Vec<Vec<u32>> = classes.into_values().filter(|c| c.len() > 1).collect();

@@ -69,7 +69,7 @@ impl Labels {
         while i < self.shape.len() || j < shape.len() {
             let (i0, j0) = (i, j);
             let (mut a, mut b) = (1, 1);
-            let mut next = |a: &mut usize, i: &mut usize, of: &[usize]| {
+            let next = |a: &mut usize, i: &mut usize, of: &[usize]| {
                 *a = a.checked_mul(*of.get(*i)?)?;
                 *i += 1;
                 Some(())

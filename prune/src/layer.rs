@@ -286,7 +286,7 @@ fn read(graph: &GraphProto, constants: &Constants, id: usize, node: &NodeProto) 
             let group = usize::try_from(int(node, "group", 1)).ok().filter(|g| *g > 0);
             let group = group.context("its number of channel groups makes no sense")?;
             ensure!(oc % group == 0, "{oc} output channels in {group} groups");
-            let role = match (group, &kernel[..]) {
+            let role = match (group, kernel) {
                 (1, _) if taps == 1 => Role::Pointwise,
                 (1, [3, 3]) => Role::Conv3x3,
                 (g, [3, 3]) if g == *oc && *ic == 1 => Role::Depthwise,

@@ -128,8 +128,11 @@ pub fn rearrange(
 
 /// Runs two models that should compute the same; returns their largest relative difference.
 ///
+/// Where the original itself moves by more than a quarter of [`PROOF`] when its inputs change by one part in a million
+/// (outputs that are nearly zero, for one), four times that movement is allowed, and never more than ten times [`PROOF`].
+///
 /// # Errors
-/// It is larger than [`PROOF`], or one of them cannot be run.
+/// The difference is larger, or one of them cannot be run.
 pub fn prove(
     original: &ModelProto,
     changed: &ModelProto,
@@ -142,13 +145,25 @@ pub fn prove(
         let expected = runtime.run(original, inputs, &names).context("running the original")?;
         ensure!(expected.iter().any(Option::is_some), "no output is f32: nothing can be proven");
         let got = runtime.run(changed, inputs, &names).context("running the rearranged model")?;
-        worst = worst.max(distance(&got, &expected)?);
+        let difference = distance(&got, &expected)?;
+        if difference > PROOF {
+            let nudged: Vec<Array> = inputs.iter().map(nudge).collect();
+            let moved = distance(&runtime.run(original, &nudged, &names)?, &expected)?;
+            let allowed = (4.0 * moved).clamp(PROOF, 10.0 * PROOF);
+            ensure!(
+                difference <= allowed,
+                "the rearranged model differs from the original by {difference:.1e}, more than {allowed:.0e}"
+            );
+        }
+        worst = worst.max(difference);
     }
-    ensure!(
-        worst <= PROOF,
-        "the rearranged model differs from the original by {worst:.1e}, more than {PROOF:.0e}"
-    );
     Ok(worst)
+}
+
+/// The same values, every other one a millionth larger.
+fn nudge(array: &Array) -> Array {
+    let data = array.data.iter().enumerate().map(|(i, v)| if i % 2 == 0 { v * (1.0 + 1e-6) } else { *v });
+    Array { shape: array.shape.clone(), data: data.collect() }
 }
 
 /// How the norm of a group follows from the sums of its nine taps (or its single one).
@@ -482,7 +497,7 @@ fn arrange(
             }
             let order = best_order(layers, class, &mut rng, end);
             let held: Vec<u32> = order.iter().map(|member| to[&class[*member]]).collect();
-            class.iter().zip(held).for_each(|(place, channel)| drop(to.insert(*place, channel)));
+            to.extend(class.iter().copied().zip(held));
             let kept = mean(layers);
             progress(Progress { round, class: at, classes: channels.classes.len(), kept });
         }

@@ -4,8 +4,8 @@ pub mod graph;
 
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
-use tract_sparse::prelude::*;
 use tract_sparse::pb::ModelProto;
+use tract_sparse::prelude::*;
 use tract_sparse::{Onnx, OptSparseConv, SparseConv, SparseMatMul};
 
 /// The folder of real models, if it is there: `TRACT_SPARSE_MODELS`, or `shared/models` beside the checkout.
@@ -80,7 +80,11 @@ pub fn sparse_nodes(model: &TypedModel) -> usize {
 }
 
 /// Loads a model, optimises it and runs it.
-pub fn run_optimized(onnx: &Onnx, model: &ModelProto, inputs: &[Tensor]) -> Result<(TVec<TValue>, TypedModel)> {
+pub fn run_optimized(
+    onnx: &Onnx,
+    model: &ModelProto,
+    inputs: &[Tensor],
+) -> Result<(TVec<TValue>, TypedModel)> {
     let model = onnx.model_for_proto_model(model)?.into_optimized()?;
     Ok((run(model.clone(), inputs)?, model))
 }

@@ -7,8 +7,8 @@ use tract_sparse::tract_core::prelude::TractResult;
 macro_rules! user {
     ($name:ident, $onnx:path) => {
         mod $name {
-            use $onnx;
             use tract::prelude::*;
+            use $onnx;
 
             pub fn run(bytes: &[u8], input: &[f32]) -> super::TractResult<(Vec<f32>, String)> {
                 let mut model = onnx()?.load_buffer(bytes)?;

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use tests::graph::{Graph, pruned};
-use tests::{agree, assert_same, count, noise, op_names, run, run_optimized, sparse_nodes, values, with_knobs};
+use tests::{
+    agree, assert_same, count, noise, op_names, run, run_optimized, sparse_nodes, values, with_knobs,
+};
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
 use tract_sparse::tract_core::internal::DatumType;
@@ -81,7 +83,8 @@ fn dense_neighbours_run_here_only_beside_a_sparse_layer() -> Result<()> {
 
 #[test]
 fn batch_normalisation_and_its_remains_are_folded() -> Result<()> {
-    let per_channel = |seed| (vec![1, 128, 1, 1], values(128, seed).iter().map(|v| v + 2.0).collect::<Vec<_>>());
+    let per_channel =
+        |seed| (vec![1, 128, 1, 1], values(128, seed).iter().map(|v| v + 2.0).collect::<Vec<_>>());
     for op in ["Mul", "Add", "Sub", "Div"] {
         let (shape, operand) = per_channel(5);
         let model = one_conv(0.3).then(op, Some((&shape, operand))).then("Relu", None).model();
@@ -178,7 +181,12 @@ fn an_intermediate_output_is_not_fused_away() -> Result<()> {
 }
 
 /// A convolution with weights `[oc][ic / group][k..]` on one input, with attributes.
-fn conv(input: &str, weights: &[usize], density: f64, attributes: Vec<tract_sparse::pb::AttributeProto>) -> ModelProto {
+fn conv(
+    input: &str,
+    weights: &[usize],
+    density: f64,
+    attributes: Vec<tract_sparse::pb::AttributeProto>,
+) -> ModelProto {
     let mut graph = Graph::default();
     let x = graph.input(input);
     let cols = weights[1..].iter().product();
@@ -408,7 +416,8 @@ fn quantised_convolutions_stay_stock() -> Result<()> {
     graph.initializer(u8s("zero", &[], vec![0]));
     let scale = graph.constant(&[], &[0.01]);
     let quantised = graph.op("QuantizeLinear", &[&x, &scale, "zero"], vec![]);
-    let y = graph.op("QLinearConv", &[&quantised, &scale, "zero", "w", &scale, "zero", &scale, "zero"], vec![]);
+    let y =
+        graph.op("QLinearConv", &[&quantised, &scale, "zero", "w", &scale, "zero", &scale, "zero"], vec![]);
     let y = graph.op("DequantizeLinear", &[&y, &scale, "zero"], vec![]);
     let model = graph.model(&[&y]);
     let (ours, sparse) = run_optimized(&onnx(), &model, &input())?;

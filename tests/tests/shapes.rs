@@ -84,7 +84,8 @@ fn two_threads_are_bitwise_one() -> Result<()> {
             hw: Some(96),
             ..Spec::default()
         };
-        let model = onnx().model_for_proto_model(&zoo::build(Network::by_name(name)?, &spec)?)?.into_optimized()?;
+        let model =
+            onnx().model_for_proto_model(&zoo::build(Network::by_name(name)?, &spec)?)?.into_optimized()?;
         let x: TValue = noise(&[1, 3, 96, 96], 1).into_tvalue();
         let with = |executor: Executor| -> Result<TVec<TValue>> {
             let options = RunOptions { executor: Some(executor), ..RunOptions::default() };

@@ -45,7 +45,8 @@ fn convolutions_and_linear_layers_load_and_agree() -> Result<()> {
         let data = case.join("test_data_set_0");
         let x = tensor(&data.join("input_0.pb")).with_context(|| name.clone())?;
         let expected = tensor(&data.join("output_0.pb"))?;
-        let (y, _) = run_optimized(&onnx(), &model, std::slice::from_ref(&x)).with_context(|| name.clone())?;
+        let (y, _) =
+            run_optimized(&onnx(), &model, std::slice::from_ref(&x)).with_context(|| name.clone())?;
         let d = distance(&y[0], &expected).with_context(|| name.clone())?;
         assert!(d <= TOLERANCE, "{name} differs by {d}");
         // The same layer with most of its weights gone, forced onto our kernels.
