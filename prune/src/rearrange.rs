@@ -87,6 +87,7 @@ pub const PROOF: f64 = 1e-4;
 const ROUNDS: usize = 4;
 const PASSES: usize = 6;
 const ESCAPES: usize = 2;
+const RESTARTS: usize = 16;
 /// Partners that are tried for a channel; more are sampled.
 const PARTNERS: usize = 256;
 
@@ -200,6 +201,7 @@ impl Norm {
 }
 
 /// The magnitudes of a layer's weights in the present arrangement.
+#[derive(Clone)]
 struct Matrix {
     norm: Norm,
     /// Taps that matter: 1 for sums, else 9.
@@ -478,7 +480,27 @@ impl View {
     }
 }
 
+/// Where the members of a class stand: layer, axis, line of each member.
+type Places = Vec<(usize, usize, Vec<usize>)>;
+
+/// Moves the members of a class: `order[p]` is the member that comes to the place of member `p`.
+fn reorder(layers: &mut [Matrix], places: &Places, order: &[usize]) {
+    for (layer, axis, line) in places {
+        let mut from: Vec<usize> = (0..layers[*layer].axes[*axis].len()).collect();
+        order.iter().enumerate().for_each(|(p, member)| from[line[p]] = line[*member]);
+        layers[*layer].reorder(*axis, &from);
+    }
+}
+
+/// Mean share of the norm that the layers keep.
+fn mean(layers: &[Matrix]) -> f64 {
+    layers.iter().map(Matrix::share).sum::<f64>() / layers.len().max(1) as f64
+}
+
 /// Searches an arrangement; returns which channel each channel's place now holds.
+///
+/// Rows and columns are searched in turn, which can end where only a change of both would gain: so, while there is time,
+/// the search begins again from the best arrangement with every class shaken.
 fn arrange(
     layers: &mut [Matrix],
     channels: &Channels,
@@ -488,18 +510,54 @@ fn arrange(
     let end = Instant::now() + search.budget;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(search.seed);
     let mut to: HashMap<u32, u32> = channels.classes.iter().flatten().map(|c| (*c, *c)).collect();
-    let mean = |layers: &[Matrix]| layers.iter().map(Matrix::share).sum::<f64>() / layers.len().max(1) as f64;
+    rounds(layers, channels, &mut to, &mut rng, end, progress);
+    let mut best = (mean(layers), to.clone());
+    for _ in 0..RESTARTS {
+        if Instant::now() >= end {
+            break;
+        }
+        let mut tried = layers.to_vec();
+        for class in &channels.classes {
+            let places: Places =
+                views(&tried, class).into_iter().map(|v| (v.layer, v.axis, v.line)).collect();
+            let mut order: Vec<usize> = (0..class.len()).collect();
+            shake(&mut [], &mut order, &mut rng);
+            reorder(&mut tried, &places, &order);
+            let held: Vec<u32> = order.iter().map(|member| to[&class[*member]]).collect();
+            to.extend(class.iter().copied().zip(held));
+        }
+        rounds(&mut tried, channels, &mut to, &mut rng, end, progress);
+        let kept = mean(&tried);
+        let fell = |layers: &[Matrix]| layers.iter().filter(|l| l.share() < l.base - 1e-9).count();
+        if kept > best.0 + 1e-9 && fell(&tried) <= fell(layers) {
+            best = (kept, to.clone());
+            layers.clone_from_slice(&tried);
+        } else {
+            to = best.1.clone();
+        }
+    }
+    best.1
+}
+
+/// Goes over all classes until a round gains nothing.
+fn rounds(
+    layers: &mut [Matrix],
+    channels: &Channels,
+    to: &mut HashMap<u32, u32>,
+    rng: &mut Xoshiro256PlusPlus,
+    end: Instant,
+    progress: &mut dyn FnMut(Progress),
+) {
     let mut last = mean(layers);
     for round in 0..ROUNDS {
         for (at, class) in channels.classes.iter().enumerate() {
             if Instant::now() >= end {
-                return to;
+                return;
             }
-            let order = best_order(layers, class, &mut rng, end);
+            let order = best_order(layers, class, rng, end);
             let held: Vec<u32> = order.iter().map(|member| to[&class[*member]]).collect();
             to.extend(class.iter().copied().zip(held));
-            let kept = mean(layers);
-            progress(Progress { round, class: at, classes: channels.classes.len(), kept });
+            progress(Progress { round, class: at, classes: channels.classes.len(), kept: mean(layers) });
         }
         let kept = mean(layers);
         let mut fallen = false;
@@ -515,7 +573,12 @@ fn arrange(
         }
         last = kept;
     }
-    to
+}
+
+/// The axes along which the whole class stands, of layers to which the arrangement matters.
+fn views(layers: &[Matrix], class: &[u32]) -> Vec<View> {
+    let axes = (0..layers.len()).filter(|l| layers[*l].matters()).flat_map(|l| [(l, 0), (l, 1)]);
+    axes.filter_map(|(layer, axis)| View::new(layers, layer, axis, class)).collect()
 }
 
 /// Reorders a class of channels in all layers; returns which member now stands in each member's place.
@@ -526,12 +589,7 @@ fn best_order(
     end: Instant,
 ) -> Vec<usize> {
     let identity: Vec<usize> = (0..class.len()).collect();
-    let views = |layers: &[Matrix]| -> Vec<View> {
-        let axes = (0..layers.len()).filter(|l| layers[*l].matters()).flat_map(|l| [(l, 0), (l, 1)]);
-        axes.filter_map(|(layer, axis)| View::new(layers, layer, axis, class)).collect()
-    };
-    let concerned: Vec<(usize, usize, Vec<usize>)> =
-        views(layers).into_iter().map(|v| (v.layer, v.axis, v.line)).collect();
+    let concerned: Places = views(layers, class).into_iter().map(|v| (v.layer, v.axis, v.line)).collect();
     if concerned.is_empty() {
         return identity;
     }
@@ -540,14 +598,7 @@ fn best_order(
         of.dedup();
         of.iter().map(|l| layers[*l].share() * layers[*l].weight).sum()
     };
-    // `order[p]`: which member comes to the place of member p
-    let apply = |layers: &mut [Matrix], order: &[usize]| {
-        for (layer, axis, line) in &concerned {
-            let mut from: Vec<usize> = (0..layers[*layer].axes[*axis].len()).collect();
-            order.iter().enumerate().for_each(|(p, member)| from[line[p]] = line[*member]);
-            layers[*layer].reorder(*axis, &from);
-        }
-    };
+    let apply = |layers: &mut [Matrix], order: &[usize]| reorder(layers, &concerned, order);
     let undo = |layers: &mut [Matrix], order: &[usize]| {
         let mut inverse = vec![0; order.len()];
         order.iter().enumerate().for_each(|(p, member)| inverse[*member] = p);
@@ -558,7 +609,7 @@ fn best_order(
     let mut best = value(layers);
     let mut order = identity.clone();
     // channels of like norm side by side: often a better start than what training left
-    let start = by_norm(&views(layers));
+    let start = by_norm(&views(layers, class));
     apply(layers, &start);
     let sorted = value(layers);
     if sorted > best {
@@ -571,7 +622,7 @@ fn best_order(
         if Instant::now() >= end {
             break;
         }
-        let mut views = views(layers);
+        let mut views = views(layers, class);
         let mut step = identity.clone();
         if pass > 0 && escapes > 0 {
             shake(&mut views, &mut step, rng);
