@@ -8,7 +8,7 @@ use crate::table::{Table, wrap};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ndarray_npy::{NpzReader, ReadNpyExt};
-use prune::calibrate::{Calibration, Obc, Wanda, compare};
+use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
 use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, budget, rearrange};
 use rewriter::analyse::{Seen, see};
 use rewriter::choose::{Neighbours, choose};
@@ -20,6 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tract_core::internal::*;
 use tract_core::ndarray::{ArrayD, IxDyn, OwnedRepr};
+
+/// How often `obc` looks at what the layers pruned so far do to the next ones.
+const STAGES: usize = 100;
 
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -191,7 +194,7 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         true => None,
         false => Some(Calibration::collect(&document.model, &plan, &Tract, &seen)?),
     };
-    let errors = match &calibration {
+    let mut errors = match &calibration {
         Some(calibration) if !held_out.is_empty() => {
             let (wanda, obc) = (Wanda(calibration), Obc(calibration));
             let methods: [(&str, &dyn Method); 3] = [("l1", &L1), ("wanda", &wanda), ("obc", &obc)];
@@ -199,11 +202,22 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         }
         _ => None,
     };
+    let dense = errors.is_some().then(|| document.model.clone());
     let mut report = match (method_name, &calibration) {
         (Judge::Wanda, Some(c)) => plan.apply(&mut document.model, &Wanda(c))?,
-        (Judge::Obc, Some(c)) => plan.apply(&mut document.model, &Obc(c))?,
+        // a plan that was compared is applied layer by layer, which loses least
+        (Judge::Obc, Some(_)) => {
+            let mut say = |layer, all| progress.say(&format!("pruning layer {layer} of {all}"));
+            sequential(&mut document.model, &plan, &Tract, &seen, STAGES, &mut say)?
+        }
         _ => plan.apply(&mut document.model, &L1)?,
     };
+    if let (Some(errors), Some(dense)) = (&mut errors, dense)
+        && method_name == Judge::Obc
+    {
+        let (error, agreement) = output_error(&dense, &document.model, &Tract, &held_out)?;
+        errors.push(Error { method: "obc, layer by layer".into(), error, agreement });
+    }
     if let Some(rearranged) = &rearranged {
         let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
         for layer in &mut report.layers {
@@ -274,7 +288,7 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     }
     for error in errors.iter().flatten() {
         text += &format!(
-            "{:<6} output error {:.4}, same top class {:.2} ({} held-out inputs)\n",
+            "{:<20} output error {:.4}, same top class {:.2} ({} held-out inputs)\n",
             error.method,
             error.error,
             error.agreement,

@@ -88,7 +88,7 @@ fn calibration_reports_errors_on_held_out_inputs() {
     let value: serde_json::Value = serde_json::from_str(&out).unwrap();
     let errors = value["held_out_errors"].as_array().unwrap();
     let names: Vec<_> = errors.iter().map(|e| e["method"].as_str().unwrap()).collect();
-    assert_eq!(names, ["l1", "wanda", "obc"]);
+    assert_eq!(names, ["l1", "wanda", "obc", "obc, layer by layer"]);
     let (code, out, error) = run(&dir, &["p.onnx", "compare"]);
     assert_eq!(code, 0, "{out}{error}");
     std::fs::remove_dir_all(dir).unwrap();

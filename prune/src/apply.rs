@@ -5,7 +5,7 @@ use crate::mask::{Masker, Structure};
 use crate::recipe::{Recipe, Scope, Wish};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use tract_onnx::pb::{GraphProto, ModelProto};
 
 /// Share of a layer's groups that a threshold over layers may remove: a layer without weights cuts the network in two.
@@ -43,7 +43,7 @@ pub struct LayerReport {
 pub struct Report {
     /// Every convolution and matrix product in the order of the nodes.
     pub layers: Vec<LayerReport>,
-    /// Share of nonzero weights over all layers whose weights can be read.
+    /// Share of nonzero weights over all layers that were pruned.
     pub density: f64,
 }
 
@@ -191,21 +191,30 @@ impl Plan {
     /// A layer has changed since the plan was made.
     pub fn apply(&self, model: &mut ModelProto, method: &dyn Method) -> Result<Report> {
         let graph = model.graph.as_mut().context("the model has no graph")?;
-        let mut reports = vec![];
-        let (mut nonzero, mut all) = (0, 0);
+        let mut reports = HashMap::new();
+        for p in self.planned() {
+            let report = prune_one(graph, p, method).with_context(|| format!("layer {}", p.layer.name))?;
+            reports.insert(p.layer.node, report);
+        }
+        self.gather(reports)
+    }
+
+    /// Puts the reports of layers, by node, in the order of the nodes.
+    pub(crate) fn gather(&self, mut reports: HashMap<usize, LayerReport>) -> Result<Report> {
+        let (mut nonzero, mut all) = (0.0, 0.0);
+        let mut layers = vec![];
         for planned in &self.layers {
-            reports.push(match planned {
+            layers.push(match planned {
                 Ok(p) => {
-                    let report =
-                        prune_one(graph, p, method).with_context(|| format!("layer {}", p.layer.name))?;
-                    all += p.layer.shape.len();
-                    nonzero += (report.density.unwrap_or(1.0) * p.layer.shape.len() as f64).round() as usize;
+                    let report = reports.remove(&p.layer.node).context("a layer has not been pruned")?;
+                    all += p.layer.shape.len() as f64;
+                    nonzero += report.density.unwrap_or(1.0) * p.layer.shape.len() as f64;
                     report
                 }
                 Err(skip) => skipped(skip),
             });
         }
-        Ok(Report { layers: reports, density: nonzero as f64 / all as f64 })
+        Ok(Report { layers, density: if all > 0.0 { nonzero / all } else { 1.0 } })
     }
 
     /// Kept l1 norm of every layer that is going to be pruned, by name, if it were pruned by magnitude now.

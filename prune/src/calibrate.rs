@@ -9,7 +9,7 @@
 
 use crate::apply::{Method, Plan, Report, zero};
 use crate::groups::{DEPTHWISE_3OF9, channel_groups};
-use crate::layer::{Constants, Layer, Place, Role, attribute, int};
+use crate::layer::{Constants, Layer, Place, Role, Skip, attribute, int};
 use crate::linear::{Cholesky, submatrix};
 use crate::mask::{Masker, Structure};
 use crate::onnx::tensor;
@@ -36,10 +36,18 @@ struct Moments {
     /// Sums of products, or of squares alone for the widest layers.
     gram: Vec<Vec<f64>>,
     squares_only: bool,
+    dense: Option<Dense>,
+}
+
+/// What the layer reads in the dense model: sums of products with its inputs here (rows), and sums.
+#[derive(Debug, Clone)]
+struct Dense {
+    cross: Vec<Vec<f64>>,
+    mean: Vec<Vec<f64>>,
 }
 
 impl Moments {
-    fn new(layer: &Layer) -> Moments {
+    fn new(layer: &Layer, pair: bool) -> Moments {
         let (n, matrices) = if layer.role == Role::Depthwise {
             (layer.shape.taps, layer.shape.oc)
         } else {
@@ -47,13 +55,46 @@ impl Moments {
         };
         let squares_only = n > WIDEST;
         let size = if squares_only { n } else { n * n };
+        let pair = pair && !squares_only;
         Moments {
             n,
             count: 0.0,
             mean: vec![vec![0.0; n]; matrices],
             gram: vec![vec![0.0; size]; matrices],
             squares_only,
+            dense: pair.then(|| Dense {
+                cross: vec![vec![0.0; size]; matrices],
+                mean: vec![vec![0.0; n]; matrices],
+            }),
         }
+    }
+
+    /// Adds what the layer reads here, and what it reads in the dense model in the same place.
+    fn add_pair(&mut self, matrix: usize, x: &[f32], dense: Option<&[f32]>) {
+        self.add(matrix, x);
+        if let (Some(Dense { cross, mean }), Some(dense)) = (&mut self.dense, dense) {
+            mean[matrix].iter_mut().zip(dense).for_each(|(m, v)| *m += f64::from(*v));
+            for (row, a) in cross[matrix].chunks_mut(self.n).zip(x).filter(|(_, a)| **a != 0.0) {
+                let a = f64::from(*a);
+                row.iter_mut().zip(dense).for_each(|(c, b)| *c += a * f64::from(*b));
+            }
+        }
+    }
+
+    /// The row whose outputs here come closest to those of `w` in the dense model, and those outputs' mean.
+    fn target(&self, matrix: usize, centred: bool, h: &Covariance, w: &[f64]) -> (Vec<f64>, f64) {
+        let (n, mean) = (self.n, self.means(matrix));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let Some(Dense { cross, mean: dense }) = &self.dense else { return (w.to_vec(), dot(w, &mean)) };
+        let dense: Vec<f64> = dense[matrix].iter().map(|m| m / self.count.max(1.0)).collect();
+        let shift = if centred { dot(&dense, w) } else { 0.0 };
+        let right: Vec<f64> = (0..n)
+            .map(|i| {
+                dot(&cross[matrix][i * n..][..n], w) / self.count.max(1.0) - mean[i] * shift
+                    + h.damping * w[i]
+            })
+            .collect();
+        ((0..n).map(|i| dot(&h.inverse[i * n..][..n], &right)).collect(), dot(&dense, w))
     }
 
     fn add(&mut self, matrix: usize, x: &[f32]) {
@@ -83,7 +124,7 @@ impl Moments {
     }
 
     /// The damped covariance (or, without a bias to set right, the damped second moment).
-    fn covariance(&self, matrix: usize, centred: bool) -> Vec<f64> {
+    fn covariance(&self, matrix: usize, centred: bool) -> (Vec<f64>, f64) {
         let (n, mean) = (self.n, self.means(matrix));
         let mut h = vec![0.0; n * n];
         for i in 0..n {
@@ -94,15 +135,16 @@ impl Moments {
             }
         }
         let mean = (0..n).map(|i| h[i * n + i].max(0.0)).sum::<f64>() / n as f64;
-        (0..n).for_each(|i| h[i * n + i] = h[i * n + i].max(0.0) + DAMPING * mean + 1e-12);
-        h
+        let damping = DAMPING * mean + 1e-12;
+        (0..n).for_each(|i| h[i * n + i] = h[i * n + i].max(0.0) + damping);
+        (h, damping)
     }
 }
 
 /// What real inputs send into the layers of a model.
 #[derive(Debug, Clone)]
 pub struct Calibration {
-    moments: HashMap<String, Moments>,
+    moments: HashMap<usize, Moments>,
 }
 
 impl Calibration {
@@ -112,6 +154,18 @@ impl Calibration {
     /// No inputs, a model that cannot be run, activations that are not finite.
     pub fn collect(
         model: &ModelProto,
+        plan: &Plan,
+        runtime: &dyn Runtime,
+        inputs: &[Vec<Array>],
+    ) -> Result<Calibration> {
+        Calibration::collect_against(model, None, plan, runtime, inputs)
+    }
+
+    /// As [`Calibration::collect`] for a `model` whose first layers have been pruned already: what its layers read is
+    /// set against what they read in `dense`, so that the update also makes up for what was lost before.
+    fn collect_against(
+        model: &ModelProto,
+        dense: Option<&ModelProto>,
         plan: &Plan,
         runtime: &dyn Runtime,
         inputs: &[Vec<Array>],
@@ -129,22 +183,21 @@ impl Calibration {
         names.sort();
         names.dedup();
         names.retain(|name| !fed.contains(&&**name));
-        let mut moments: HashMap<String, Moments> =
-            layers.iter().map(|l| (l.name.clone(), Moments::new(l))).collect();
+        let mut moments: HashMap<usize, Moments> =
+            layers.iter().map(|l| (l.node, Moments::new(l, dense.is_some()))).collect();
         for run in inputs {
             let values = runtime.run(model, run, &names).context("running the model for calibration")?;
-            let values: HashMap<&str, &Array> = names
-                .iter()
-                .map(|n| &**n)
-                .zip(values.iter().map(Option::as_ref))
-                .chain(fed.iter().copied().zip(run.iter().map(Some)))
-                .filter_map(|(name, value)| Some((name, value?)))
-                .collect();
+            let dense = dense.map(|dense| runtime.run(dense, run, &names)).transpose()?;
             for layer in &layers {
-                let Some(x) = values.get(&*layer.input) else { continue };
+                let of = |values: &[Option<Array>]| match names.iter().position(|n| *n == layer.input) {
+                    Some(at) => values[at].clone(),
+                    None => fed.iter().position(|n| *n == layer.input).map(|at| run[at].clone()),
+                };
+                let Some(x) = of(&values) else { continue };
+                let dense = dense.as_ref().and_then(|dense| of(dense));
                 ensure!(x.data.iter().all(|v| v.is_finite()), "the input of {} is not finite", layer.name);
-                if let Some(moments) = moments.get_mut(&layer.name) {
-                    let added = look(&graph.node[layer.node], layer, x, moments);
+                if let Some(moments) = moments.get_mut(&layer.node) {
+                    let added = look(&graph.node[layer.node], layer, &x, dense.as_ref(), moments);
                     added.with_context(|| format!("layer {}", layer.name))?;
                 }
             }
@@ -154,8 +207,8 @@ impl Calibration {
     }
 
     /// Whether inputs of this layer have been seen.
-    pub fn covers(&self, layer: &str) -> bool {
-        self.moments.contains_key(layer)
+    pub fn covers(&self, layer: &Layer) -> bool {
+        self.moments.contains_key(&layer.node)
     }
 }
 
@@ -169,13 +222,20 @@ fn readable(graph: &GraphProto, layer: &Layer) -> bool {
     }
 }
 
-fn look(node: &NodeProto, layer: &Layer, x: &Array, moments: &mut Moments) -> Result<()> {
+fn look(
+    node: &NodeProto,
+    layer: &Layer,
+    x: &Array,
+    dense: Option<&Array>,
+    moments: &mut Moments,
+) -> Result<()> {
+    ensure!(dense.is_none_or(|d| d.shape == x.shape), "the dense model has another shape here");
     if layer.role == Role::FullyConnected {
         let k = layer.shape.ic;
         ensure!(x.shape.last() == Some(&k), "input of shape {:?} for {k} weights", x.shape);
         let rows = x.data.len() / k;
         for row in sampled(rows) {
-            moments.add(0, &x.data[row * k..][..k]);
+            moments.add_pair(0, &x.data[row * k..][..k], dense.map(|d| &d.data[row * k..][..k]));
             moments.count += 1.0;
         }
         return Ok(());
@@ -183,8 +243,7 @@ fn look(node: &NodeProto, layer: &Layer, x: &Array, moments: &mut Moments) -> Re
     let [n, c, h, w] = x.shape[..] else { anyhow::bail!("input of shape {:?} is not N, C, H, W", x.shape) };
     let window = Window::of(node, &layer.kernel, [h, w])?;
     let (taps, [oh, ow]) = (layer.shape.taps, window.out);
-    let mut row = vec![0f32; c * taps];
-    for position in sampled(n * oh * ow) {
+    let fill = |x: &Array, position: usize, row: &mut [f32]| {
         let (image, pixel) = (position / (oh * ow), position % (oh * ow));
         for (channel, cells) in row.chunks_mut(taps).enumerate() {
             let plane = &x.data[(image * c + channel) * h * w..][..h * w];
@@ -192,10 +251,16 @@ fn look(node: &NodeProto, layer: &Layer, x: &Array, moments: &mut Moments) -> Re
                 *cell = window.index(pixel, tap).map_or(0.0, |i| plane[i]);
             }
         }
-        if layer.role == Role::Depthwise {
-            row.chunks(taps).enumerate().for_each(|(channel, cells)| moments.add(channel, cells));
-        } else {
-            moments.add(0, &row);
+    };
+    let (mut row, mut dense_row) = (vec![0f32; c * taps], vec![0f32; c * taps]);
+    for position in sampled(n * oh * ow) {
+        fill(x, position, &mut row);
+        if let Some(dense) = dense {
+            fill(dense, position, &mut dense_row);
+        }
+        let width = if layer.role == Role::Depthwise { taps } else { c * taps };
+        for (matrix, (cells, dense_cells)) in row.chunks(width).zip(dense_row.chunks(width)).enumerate() {
+            moments.add_pair(matrix, cells, dense.map(|_| dense_cells));
         }
         moments.count += 1.0;
     }
@@ -275,7 +340,7 @@ pub struct Wanda<'a>(pub &'a Calibration);
 impl Method for Wanda<'_> {
     fn masker(&self, layer: &Layer, structure: Structure, weights: &[f32]) -> Result<Masker> {
         let row = layer.shape.ic * layer.shape.taps;
-        let saliency: Vec<f64> = match self.0.moments.get(&layer.name) {
+        let saliency: Vec<f64> = match self.0.moments.get(&layer.node) {
             Some(moments) => {
                 let norms: Vec<Vec<f64>> = (0..moments.gram.len()).map(|m| moments.norms(m)).collect();
                 let norm = |i: usize| norms[if norms.len() > 1 { i / row } else { 0 }][i % row];
@@ -299,7 +364,7 @@ pub struct Obc<'a>(pub &'a Calibration);
 
 impl Obc<'_> {
     fn moments(&self, layer: &Layer) -> Option<&Moments> {
-        self.0.moments.get(&layer.name).filter(|m| !m.squares_only)
+        self.0.moments.get(&layer.node).filter(|m| !m.squares_only)
     }
 }
 
@@ -316,7 +381,7 @@ impl Method for Obc<'_> {
             return Ok(masker);
         }
         let n = moments.n;
-        let inverse = Cholesky::new(n, moments.covariance(0, true))?.inverse();
+        let inverse = Cholesky::new(n, moments.covariance(0, true).0)?.inverse();
         let mut scores = vec![];
         for group in 0..masker.scores().len() {
             let (rows, cols) = masker.group(group);
@@ -341,31 +406,29 @@ impl Method for Obc<'_> {
         let bias = bias_of(graph, layer);
         let centred = bias.is_some();
         let mut shift = vec![0f64; layer.shape.oc];
-        let mut solver: Option<(usize, Vec<bool>, Refit)> = None;
-        let shared = moments.gram.len() == 1;
-        let h = if shared { Some(Covariance::new(n, moments.covariance(0, centred))?) } else { None };
+        let mut refits: Option<(Vec<bool>, Refit)> = None;
+        let mut covariance: Option<(usize, Covariance)> = None;
         for row in 0..layer.shape.oc {
-            let matrix = if shared { 0 } else { row };
+            let matrix = if moments.gram.len() == 1 { 0 } else { row };
+            if covariance.as_ref().is_none_or(|(m, _)| *m != matrix) {
+                covariance = Some((matrix, Covariance::new(n, moments.covariance(matrix, centred))?));
+                refits = None;
+            }
+            let Some((_, h)) = &covariance else { continue };
             let cells = row * n..(row + 1) * n;
             let mask = &keep[cells.clone()];
-            if solver.as_ref().is_none_or(|(m, k, _)| *m != matrix || k != mask) {
-                let own;
-                let h = match &h {
-                    Some(h) => h,
-                    None => {
-                        own = Covariance::new(n, moments.covariance(matrix, centred))?;
-                        &own
-                    }
-                };
-                solver = Some((matrix, mask.to_vec(), Refit::new(h, mask)?));
+            if refits.as_ref().is_none_or(|(k, _)| k != mask) {
+                refits = Some((mask.to_vec(), Refit::new(h, mask)?));
             }
-            let (Some((_, _, refit)), means) = (&solver, moments.means(matrix)) else { continue };
+            let Some((_, refit)) = &refits else { continue };
             let old: Vec<f64> = weights[cells.clone()].iter().map(|w| f64::from(*w)).collect();
-            let new = refit.apply(&old);
+            let (wanted, mean) = moments.target(matrix, centred, h, &old);
+            let new = refit.apply(&wanted);
             for (w, v) in weights[cells].iter_mut().zip(&new) {
                 *w = *v as f32;
             }
-            shift[row] = old.iter().zip(&new).zip(&means).map(|((old, new), m)| (old - new) * m).sum();
+            let now: f64 = new.iter().zip(moments.means(matrix)).map(|(w, m)| w * m).sum();
+            shift[row] = mean - now;
         }
         match bias {
             Some(bias) => bias.add(graph, layer, &shift),
@@ -396,7 +459,7 @@ fn depthwise_patterns(
     for group in channel_groups(channels) {
         let mut costs = [0f64; 8];
         for channel in group.clone() {
-            let inverse = Cholesky::new(9, moments.covariance(channel, true))?.inverse();
+            let inverse = Cholesky::new(9, moments.covariance(channel, true).0)?.inverse();
             for (cost, mask) in costs.iter_mut().zip(DEPTHWISE_3OF9) {
                 let gone: Vec<usize> = (0..9).filter(|tap| mask >> tap & 1 == 0).collect();
                 *cost += removal_cost(&inverse, 9, &gone, &weights[channel * 9..][..9])?;
@@ -419,12 +482,13 @@ struct Covariance {
     n: usize,
     h: Vec<f64>,
     inverse: Vec<f64>,
+    damping: f64,
 }
 
 impl Covariance {
-    fn new(n: usize, h: Vec<f64>) -> Result<Covariance> {
+    fn new(n: usize, (h, damping): (Vec<f64>, f64)) -> Result<Covariance> {
         let inverse = Cholesky::new(n, h.clone())?.inverse();
-        Ok(Covariance { n, h, inverse })
+        Ok(Covariance { n, h, inverse, damping })
     }
 }
 
@@ -521,6 +585,47 @@ impl Bias {
             }
         }
     }
+}
+
+/// Optimal brain compression from the first layer to the last: `stages` times, some layers are pruned and updated after what
+/// reaches them through those that have been pruned already, towards what they would compute in the dense model. Errors
+/// do not add up as they do when every layer is calibrated on the dense model. Takes `stages` runs of each input.
+///
+/// # Errors
+/// As [`Calibration::collect`] and [`Plan::apply`].
+pub fn sequential(
+    model: &mut ModelProto,
+    plan: &Plan,
+    runtime: &dyn Runtime,
+    inputs: &[Vec<Array>],
+    stages: usize,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Report> {
+    let dense = model.clone();
+    let total = plan.planned().count();
+    let size = total.div_ceil(stages.max(1));
+    let mut reports = HashMap::new();
+    for first in (0..total).step_by(size.max(1)) {
+        progress(first, total);
+        let mut at = 0;
+        let mut stage = plan.clone();
+        for entry in &mut stage.layers {
+            if let Ok(p) = entry {
+                if !(first..first + size).contains(&at) {
+                    let (name, op) = (p.layer.name.clone(), p.layer.op.clone());
+                    *entry = Err(Skip { name, op, reason: "another stage".into() });
+                }
+                at += 1;
+            }
+        }
+        let before = model.clone();
+        let calibration = Calibration::collect_against(&before, Some(&dense), &stage, runtime, inputs)?;
+        let report = stage.apply(model, &Obc(&calibration))?;
+        let nodes: Vec<usize> = stage.planned().map(|p| p.layer.node).collect();
+        let done = report.layers.into_iter().filter(|l| l.skipped.is_none());
+        reports.extend(nodes.into_iter().zip(done));
+    }
+    plan.gather(reports)
 }
 
 /// What a way of pruning does to the outputs on inputs that it has not seen.

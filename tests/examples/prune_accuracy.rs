@@ -12,7 +12,7 @@ mod prune_engine;
 
 use anyhow::{Context, Result};
 use image::imageops::FilterType;
-use prune::calibrate::{Calibration, Obc, Wanda, compare};
+use prune::calibrate::{self, Calibration, Obc, Wanda, compare, output_error, sequential};
 use prune::{Array, Document, L1, Method, Plan, Recipe, Search, rearrange};
 use prune_engine::Tract;
 use std::time::Duration;
@@ -46,8 +46,8 @@ fn main() -> Result<()> {
     let seconds: f64 = args.next().context("SECONDS [MODEL ...]")?.parse()?;
     let wanted: Vec<String> = args.collect();
     let dir = tests::models_dir().context("the folder of real models is not there")?;
-    println!("| model | ratio | rearranged | kept l1 | l1 | Wanda | OBC |");
-    println!("|---|---|---|---|---|---|---|");
+    println!("| model | ratio | rearranged | kept l1 | l1 | Wanda | OBC | OBC, layer by layer |");
+    println!("|---|---|---|---|---|---|---|---|");
     for model in MODELS.iter().filter(|m| wanted.is_empty() || wanted.iter().any(|w| w == m.name)) {
         let dense = Document::open(&dir.join(format!("{}.onnx", model.name)))?.model;
         let crops = |names: &[&str]| -> Result<Vec<Vec<Array>>> {
@@ -73,6 +73,11 @@ fn main() -> Result<()> {
                 let (wanda, obc) = (Wanda(&calibration), Obc(&calibration));
                 let methods: [(&str, &dyn Method); 3] = [("l1", &L1), ("wanda", &wanda), ("obc", &obc)];
                 let errors = compare(&network, &plan, &methods, &Tract, &held_out)?;
+                let mut errors = errors;
+                let mut pruned = network.clone();
+                sequential(&mut pruned, &plan, &Tract, &seen, 100, &mut |_, _| ())?;
+                let (error, agreement) = output_error(&network, &pruned, &Tract, &held_out)?;
+                errors.push(calibrate::Error { method: "layer by layer".into(), error, agreement });
                 let cells: Vec<String> =
                     errors.iter().map(|e| format!("{:.3} / {:.0} %", e.error, 100.0 * e.agreement)).collect();
                 let yes = if rearranged { "yes" } else { "no" };
