@@ -23,7 +23,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 const SAMPLES: usize = 256;
 /// Inputs of an output channel beyond which there is no covariance (2304: 256 channels of 3x3), only norms.
 const WIDEST: usize = 2304;
-/// Added to the diagonal of a covariance, relative to its mean.
+/// Added to the diagonal of a covariance, relative to its mean; more where it was estimated from few positions.
 const DAMPING: f64 = 0.01;
 
 /// Second moments of the inputs of one layer: one matrix, or one per channel of a depthwise layer.
@@ -87,6 +87,10 @@ impl Moments {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let Some(Dense { cross, mean: dense }) = &self.dense else { return (w.to_vec(), dot(w, &mean)) };
         let dense: Vec<f64> = dense[matrix].iter().map(|m| m / self.count.max(1.0)).collect();
+        if self.count < n as f64 {
+            // too few positions to learn anything but means from
+            return (w.to_vec(), dot(&dense, w));
+        }
         let shift = if centred { dot(&dense, w) } else { 0.0 };
         let right: Vec<f64> = (0..n)
             .map(|i| {
@@ -135,7 +139,7 @@ impl Moments {
             }
         }
         let mean = (0..n).map(|i| h[i * n + i].max(0.0)).sum::<f64>() / n as f64;
-        let damping = DAMPING * mean + 1e-12;
+        let damping = DAMPING * (1.0 + n as f64 / self.count.max(1.0)) * mean + 1e-12;
         (0..n).for_each(|i| h[i * n + i] = h[i * n + i].max(0.0) + damping);
         (h, damping)
     }
