@@ -551,10 +551,14 @@ fn rounds(
     let mut last = mean(layers);
     for round in 0..ROUNDS {
         for (at, class) in channels.classes.iter().enumerate() {
-            if Instant::now() >= end {
+            let now = Instant::now();
+            if now >= end {
                 return;
             }
-            let order = best_order(layers, class, rng, end);
+            // exchanges are pairs: what is left of the time is shared by the squares of what is left of the classes
+            let pairs = |classes: &[Vec<u32>]| classes.iter().map(|c| (c.len() as f64).powi(2)).sum::<f64>();
+            let share = pairs(&channels.classes[at..=at]) / pairs(&channels.classes[at..]);
+            let order = best_order(layers, class, rng, now + (end - now).mul_f64(share));
             let held: Vec<u32> = order.iter().map(|member| to[&class[*member]]).collect();
             to.extend(class.iter().copied().zip(held));
             progress(Progress { round, class: at, classes: channels.classes.len(), kept: mean(layers) });
