@@ -12,6 +12,10 @@
 //! document.save("pruned.onnx".as_ref())?;
 //! # anyhow::Ok(())
 //! ```
+//!
+//! [`groups`] has the plain functions over slices, which set weights of a slice to zero, group by group, lowest
+//! l1 norm first. [`mod@file`] writes results whole or not at all;
+//! [`mod@rearrange`] permutes channels first, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
 pub mod budget;

@@ -2,6 +2,7 @@
 
 use crate::analyse::{Layer, LayerKind, Seen, see};
 use crate::costs::{Key, Table, Work};
+use crate::measure::measured;
 use crate::policy::{Mode, Policy};
 use sparse_kernels::format::{DepthwisePatterns, FormatKind};
 use sparse_kernels::prelude::table;
@@ -73,14 +74,18 @@ pub fn choose(layer: &Layer, policy: &Policy, neighbours: Neighbours) -> TractRe
     };
     let Some(best) = best else { return stay("no kernel of ours computes this".into(), None) };
     if !best.sparse && neighbours == Neighbours::Dense {
-        let density = layer.stats(FormatKind::ROWS_1)?.density;
-        return stay(format!("not pruned: {:.1} % of the weights are zero", 100.0 * (1.0 - density)), Some(best));
+        let density = layer.density();
+        return stay(
+            format!("not pruned: {:.1} % of the weights are zero", 100.0 * (1.0 - density)),
+            Some(best),
+        );
     }
     let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
     if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {
         return Ok(Decision::Sparse(best));
     }
-    stay(format!("predicted gain {gain:.2} is below {:.2}", policy.min_gain), Some(best))
+    let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
+    stay(format!("{} gain {gain:.2} is below {:.2}", how, policy.min_gain), Some(best))
 }
 
 /// Every way to run the layer here, or the reason why there is none.
@@ -91,23 +96,26 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
     let costs = Table::of(policy.target.isa());
     let stock_work = Work::stock(shape);
     let stride = conv.stride[0].max(conv.stride[1]);
-    let choice = |packing: Packing, stored: usize, stock: Key, ours: Key, work: &Work| Choice {
-        packing,
-        target: policy.target,
-        stock_ns: costs.predict(stock, &stock_work) as u64,
-        sparse_ns: costs.predict(ours, work) as u64,
-        sparse: stored as f64 <= PRUNED_SHARE * dense,
+    let choice = |packing: Packing, stored: usize, stock: Key, ours: Key, work: &Work| {
+        let choice = Choice {
+            packing,
+            target: policy.target,
+            stock_ns: costs.predict(stock, &stock_work) as u64,
+            sparse_ns: costs.predict(ours, work) as u64,
+            sparse: stored as f64 <= PRUNED_SHARE * dense,
+        };
+        if policy.mode == Mode::Measure { measured(layer, choice, stored) } else { Ok(choice) }
     };
     let mut found = vec![];
     match shape.kind() {
         LayerKind::Pointwise => {
             for format in FormatKind::POINTWISE {
-                let (stats, kernel) = (layer.stats(format)?, table::pointwise(policy.target, format));
+                let (stats, kernel) = (layer.stats(format), table::pointwise(policy.target, format));
                 let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &stats);
                 let stock = Key::StockPointwise(shape.pixels == Some(1));
                 let ours = Key::pointwise(format, shape);
                 let stored = stats.blocks * format.r() * format.c();
-                found.push(choice(Packing::Pointwise(format), stored, stock, ours, &work));
+                found.push(choice(Packing::Pointwise(format), stored, stock, ours, &work)?);
             }
         }
         LayerKind::Depthwise => {
@@ -118,7 +126,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
                 let stored = DepthwisePatterns::from_dense(shape.oc, conv.kernel, layer.values()?)?.stored();
                 let work = Work::depthwise(kernel.vector(), shape, stored);
                 let (stock, ours) = (Key::StockDepthwise(stride.min(2)), Key::Depthwise(stride.min(2)));
-                found.push(choice(Packing::Depthwise(conv.kernel), stored, stock, ours, &work));
+                found.push(choice(Packing::Depthwise(conv.kernel), stored, stock, ours, &work)?);
             }
         }
         LayerKind::Spatial => {
@@ -126,11 +134,11 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
                 return Ok(Err(reason));
             }
             for format in [FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4] {
-                let (stats, kernel) = (layer.stats(format)?, table::spatial(policy.target, format));
+                let (stats, kernel) = (layer.stats(format), table::spatial(policy.target, format));
                 let work = Work::spatial(kernel.info(), kernel.vector(), shape, &stats);
                 let stored = stats.blocks * format.r();
                 let ours = Key::Spatial(format);
-                found.push(choice(Packing::Spatial(format), stored, Key::StockSpatial, ours, &work));
+                found.push(choice(Packing::Spatial(format), stored, Key::StockSpatial, ours, &work)?);
             }
         }
         LayerKind::Grouped => return Ok(Err("channel groups that are not depthwise")),

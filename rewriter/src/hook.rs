@@ -57,7 +57,12 @@ impl SparseHook {
     }
 
     /// Makes this layer alone, in a model of its own, and decides on that.
-    fn is_worth_it(&self, model: &InferenceModel, node: &InferenceNode, policy: &Policy) -> TractResult<bool> {
+    fn is_worth_it(
+        &self,
+        model: &InferenceModel,
+        node: &InferenceNode,
+        policy: &Policy,
+    ) -> TractResult<bool> {
         if let Some(known) = self.worth_it.get() {
             return Ok(*known);
         }

@@ -9,6 +9,7 @@ pub mod analyse;
 pub mod choose;
 pub mod costs;
 pub mod hook;
+pub mod measure;
 pub mod policy;
 pub mod report;
 pub mod rules;

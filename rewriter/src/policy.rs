@@ -8,7 +8,7 @@ tract_core::declare_knob!(
     scopable TRACT_SPARSE,
     String,
     "auto".to_string(),
-    "Run pruned layers on sparse kernels: `auto` where a gain is predicted, `always` where there is any zero, `never`."
+    "Run pruned layers on sparse kernels: `auto` where a gain is predicted, `measure` where one is measured at load, `always` where there is any zero, `never`."
 );
 tract_core::declare_knob!(
     scopable TRACT_SPARSE_TARGET,
@@ -29,6 +29,8 @@ tract_core::declare_knob!(
 pub enum Mode {
     /// Where a gain is predicted.
     Auto,
+    /// Where a gain is measured while the model loads.
+    Measure,
     /// Wherever a weight is zero and a kernel exists.
     Always,
     /// Nowhere.
@@ -42,7 +44,7 @@ pub struct Policy {
     pub mode: Mode,
     /// Where the kernels run.
     pub target: Target,
-    /// Predicted stock time over predicted sparse time that [`Mode::Auto`] asks for. At least 1.
+    /// Predicted stock time over predicted sparse time that [`Mode::Auto`] and [`Mode::Measure`] ask for. At least 1.
     pub min_gain: f64,
 }
 
@@ -61,9 +63,10 @@ impl Policy {
     pub fn from_knobs() -> TractResult<Policy> {
         let mode = match read(&TRACT_SPARSE).as_str() {
             "auto" => Mode::Auto,
+            "measure" => Mode::Measure,
             "always" => Mode::Always,
             "never" => Mode::Never,
-            other => bail!("TRACT_SPARSE={other:?}: expected auto, always or never"),
+            other => bail!("TRACT_SPARSE={other:?}: expected auto, measure, always or never"),
         };
         let target = Target::named(&read(&TRACT_SPARSE_TARGET))
             .map_err(|error| format_err!("TRACT_SPARSE_TARGET: {error}"))?;

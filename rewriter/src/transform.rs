@@ -29,7 +29,9 @@ pub(crate) fn neighbours(model: &TypedModel, policy: &Policy) -> TractResult<Nei
         let already = node.op_as::<SparseConv>().map(SparseConv::choice);
         let already = already.or_else(|| node.op_as::<SparseMatMul>().map(SparseMatMul::choice));
         let already = already.or_else(|| node.op_as::<OptSparseConv>().map(OptSparseConv::choice));
-        if already.is_some_and(|choice| choice.sparse) || (already.is_none() && is_worth_it(model, node, policy)?) {
+        if already.is_some_and(|choice| choice.sparse)
+            || (already.is_none() && is_worth_it(model, node, policy)?)
+        {
             return Ok(Neighbours::Sparse);
         }
     }

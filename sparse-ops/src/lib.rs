@@ -15,6 +15,7 @@ mod epilogue;
 mod executor;
 mod fold;
 mod form;
+mod gate;
 mod konst;
 mod opt_sparse_conv;
 mod sparse_conv;

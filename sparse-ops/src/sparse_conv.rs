@@ -3,6 +3,7 @@
 use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, conv_obstacle};
+use crate::gate::declutter_gate;
 use crate::konst::{f32s, konst_of};
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::sparse_matmul::SparseMatMul;
@@ -210,6 +211,9 @@ impl TypedOp for SparseConv {
         };
         let bias = bias_vector(&bias, self.conv.output_channels())?;
         if let Some(patch) = self.declutter_affine(model, node, &weights, &bias)? {
+            return Ok(Some(patch));
+        }
+        if let Some(patch) = declutter_gate(model, node)? {
             return Ok(Some(patch));
         }
         if let Some(patch) = self.declutter_as_matmul(model, node, &weights, &bias)? {

@@ -3,6 +3,7 @@
 use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, Linear};
+use crate::gate::declutter_gate;
 use crate::konst::{f32s, konst_of};
 use crate::opt_sparse_conv::OptSparseConv;
 use tract_core::internal::*;
@@ -194,7 +195,10 @@ impl TypedOp for SparseMatMul {
             // Cast to another type, or its axes have been changed into something else.
             return Ok(Some(self.unwrap(model, node)?));
         };
-        self.declutter_affine(model, node, &linear, &weights, f32s(&bias)?)
+        if let Some(patch) = self.declutter_affine(model, node, &linear, &weights, f32s(&bias)?)? {
+            return Ok(Some(patch));
+        }
+        declutter_gate(model, node)
     }
 
     fn codegen(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {

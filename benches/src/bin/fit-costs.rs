@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use rewriter::analyse::LayerShape;
 use rewriter::costs::{Cost, Key, Work};
+use rewriter::measure::stock_plan;
 use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
 use sparse_kernels::prelude::*;
@@ -16,8 +17,6 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Instant;
 use tract_core::internal::*;
-use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
-use tract_core::ops::nn::DataFormat;
 
 /// Measure kernels and stock operators, fit the cost table of one target.
 #[derive(Parser)]
@@ -102,27 +101,73 @@ fn layers() -> Vec<Layer> {
     let mut all = vec![];
     all.extend(
         [
-            (64, 32, 112), (128, 128, 56), (256, 128, 28), (256, 256, 28), (512, 512, 14), (1024, 1024, 7),
-            (96, 16, 112), (24, 96, 56), (144, 24, 56), (32, 144, 28), (192, 32, 28), (64, 384, 14),
-            (384, 64, 14), (96, 384, 6), (384, 96, 6), (160, 960, 7), (1280, 320, 7), (8, 32, 96), (32, 8, 96),
-            (16, 64, 48), (1000, 1024, 1), (128, 128, 1), (64, 64, 1), (512, 512, 1), (480, 120, 1),
+            (64, 32, 112),
+            (128, 128, 56),
+            (256, 128, 28),
+            (256, 256, 28),
+            (512, 512, 14),
+            (1024, 1024, 7),
+            (96, 16, 112),
+            (24, 96, 56),
+            (144, 24, 56),
+            (32, 144, 28),
+            (192, 32, 28),
+            (64, 384, 14),
+            (384, 64, 14),
+            (96, 384, 6),
+            (384, 96, 6),
+            (160, 960, 7),
+            (1280, 320, 7),
+            (8, 32, 96),
+            (32, 8, 96),
+            (16, 64, 48),
+            (1000, 1024, 1),
+            (128, 128, 1),
+            (64, 64, 1),
+            (512, 512, 1),
+            (480, 120, 1),
         ]
         .map(pointwise),
     );
     all.extend(
         [
-            (64, 64, 56, 1), (128, 64, 56, 2), (128, 128, 28, 1), (256, 256, 14, 1), (512, 512, 7, 1),
-            (16, 16, 32, 1), (32, 32, 16, 1), (64, 64, 8, 1), (32, 16, 32, 2), (32, 3, 224, 2), (24, 3, 192, 2),
+            (64, 64, 56, 1),
+            (128, 64, 56, 2),
+            (128, 128, 28, 1),
+            (256, 256, 14, 1),
+            (512, 512, 7, 1),
+            (16, 16, 32, 1),
+            (32, 32, 16, 1),
+            (64, 64, 8, 1),
+            (32, 16, 32, 2),
+            (32, 3, 224, 2),
+            (24, 3, 192, 2),
             (16, 1, 96, 2),
         ]
         .map(spatial),
     );
     all.extend(
         [
-            (32, 112, 3, 1), (128, 56, 3, 1), (256, 28, 3, 1), (512, 14, 3, 1), (1024, 7, 3, 1), (384, 6, 3, 1),
-            (192, 12, 3, 1), (96, 6, 3, 1), (64, 24, 3, 1), (64, 112, 3, 2), (128, 56, 3, 2), (256, 28, 3, 2),
-            (512, 14, 3, 2), (96, 112, 3, 2), (144, 56, 5, 2), (240, 28, 5, 1), (120, 28, 5, 1), (672, 14, 5, 1),
-            (672, 14, 5, 2), (960, 7, 5, 1),
+            (32, 112, 3, 1),
+            (128, 56, 3, 1),
+            (256, 28, 3, 1),
+            (512, 14, 3, 1),
+            (1024, 7, 3, 1),
+            (384, 6, 3, 1),
+            (192, 12, 3, 1),
+            (96, 6, 3, 1),
+            (64, 24, 3, 1),
+            (64, 112, 3, 2),
+            (128, 56, 3, 2),
+            (256, 28, 3, 2),
+            (512, 14, 3, 2),
+            (96, 112, 3, 2),
+            (144, 56, 5, 2),
+            (240, 28, 5, 1),
+            (120, 28, 5, 1),
+            (672, 14, 5, 1),
+            (672, 14, 5, 2),
+            (960, 7, 5, 1),
         ]
         .map(depthwise),
     );
@@ -152,8 +197,7 @@ impl Layer {
         let x = noise.vec(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU6);
-        let densities: &[f64] =
-            if self.depthwise { &[1.0] } else { &[1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] };
+        let densities: &[f64] = if self.depthwise { &[1.0] } else { &[1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] };
         for density in densities {
             if self.depthwise {
                 for three_of_nine in [false, true] {
@@ -167,7 +211,8 @@ impl Layer {
                         }
                     }
                     let Some(kernel) = table::depthwise(target, [self.kernel; 2]) else { continue };
-                    let packed = PackedDepthwise::from_dense(self.oc, [self.kernel; 2], &weights, None, kernel)?;
+                    let packed =
+                        PackedDepthwise::from_dense(self.oc, [self.kernel; 2], &weights, None, kernel)?;
                     let stored = DepthwisePatterns::from_dense(self.oc, [self.kernel; 2], &weights)?.stored();
                     let ns = time(|| packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial))?;
                     let work = Work::depthwise(kernel.vector(), &shape, stored);
@@ -202,44 +247,12 @@ impl Layer {
             (false, 1) => Key::StockPointwise(self.hw == 1),
             (false, _) => Key::StockSpatial,
         };
-        let stock = self.stock(&geometry, &mut noise)?;
+        let stock = stock_plan(&shape, &geometry, &noise.vec(shape.weights()))?;
         let x = Tensor::from_shape(&[1, self.ic, self.hw, self.hw], &x)?.into_tvalue();
         let mut state = stock.spawn()?;
         let ns = time(|| state.run(tvec!(x.clone())))?;
         add(samples, key, Work::stock(&shape), ns);
         Ok(())
-    }
-
-    /// Stock tract's plan for the dense layer, with the clip that follows it in a network.
-    fn stock(&self, geometry: &ConvGeometry, noise: &mut Noise) -> Result<Arc<TypedRunnableModel>> {
-        let group = geometry.shape().group;
-        let mut model = TypedModel::default();
-        let x = model.add_source("x", f32::fact([1, self.ic, self.hw, self.hw]))?;
-        let kernel = [self.oc, self.ic / group, self.kernel, self.kernel];
-        let weights = noise.vec(kernel.iter().product());
-        let w = model.add_const("w", Tensor::from_shape(&kernel, &weights)?)?;
-        let b = model.add_const("b", tensor1(&noise.vec(self.oc)))?;
-        let pad = self.kernel / 2;
-        let pool_spec = PoolSpec {
-            data_format: DataFormat::NCHW,
-            kernel_shape: tvec!(self.kernel; 2),
-            padding: PaddingSpec::Explicit(tvec!(pad; 2), tvec!(pad; 2)),
-            dilations: None,
-            strides: Some(tvec!(self.stride; 2)),
-            input_channels: self.ic,
-            output_channels: self.oc,
-        };
-        let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group, q_params: None };
-        let mut wire = model.wire_node("conv", conv, &[x, w, b])?[0];
-        for (name, op, bound) in [
-            ("lo", tract_core::ops::math::max(), 0f32),
-            ("hi", tract_core::ops::math::min(), 6f32),
-        ] {
-            let bound = model.add_const(format!("{name}.bound"), tensor4(&[[[[bound]]]]))?;
-            wire = model.wire_node(name, op, &[wire, bound])?[0];
-        }
-        model.select_output_outlets(&[wire])?;
-        model.into_optimized()?.into_runnable()
     }
 }
 

@@ -155,7 +155,8 @@ impl Table {
     pub fn of(isa: Isa) -> &'static Table {
         static TABLES: OnceLock<HashMap<Isa, Table>> = OnceLock::new();
         let tables = TABLES.get_or_init(|| {
-            let parse = |isa| (isa, Table::parse(text(isa)).unwrap_or_else(|e| panic!("costs of {isa}: {e}")));
+            let parse =
+                |isa| (isa, Table::parse(text(isa)).unwrap_or_else(|e| panic!("costs of {isa}: {e}")));
             Isa::ALL.map(parse).into_iter().collect()
         });
         &tables[&isa]

@@ -10,12 +10,7 @@ use tract_core::internal::*;
 /// Decides for node `id` and swaps it in place if it is to run sparse. Returns whether it was swapped.
 ///
 /// The node keeps its name, its inputs and its consumers.
-pub fn swap(
-    model: &mut TypedModel,
-    id: usize,
-    policy: &Policy,
-    neighbours: Neighbours,
-) -> TractResult<bool> {
+pub fn swap(model: &mut TypedModel, id: usize, policy: &Policy, neighbours: Neighbours) -> TractResult<bool> {
     let node = model.node(id);
     let Some(choice) = decide(model, node, policy, neighbours)
         .with_context(|| format!("deciding whether {node} runs sparse"))?

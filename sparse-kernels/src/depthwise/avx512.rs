@@ -44,6 +44,19 @@ fn mask(n: usize) -> __mmask16 {
     (1 << n) - 1
 }
 
+/// The clamp by AVX2 halves, for Miri, which has no 512-bit minimum and maximum.
+///
+/// # Safety
+/// As [`Vector::clamp`].
+#[cfg(miri)]
+unsafe fn clamp_halves(v: F32x16, lo: F32x16, hi: F32x16) -> F32x16 {
+    // SAFETY: plain data of the same size; the caller vouches for the instruction set.
+    unsafe {
+        let [v, lo, hi] = [v, lo, hi].map(|v| std::mem::transmute::<__m512, [avx2::F32x8; 2]>(v.0));
+        F32x16(std::mem::transmute::<[avx2::F32x8; 2], __m512>([0, 1].map(|i| v[i].clamp(lo[i], hi[i]))))
+    }
+}
+
 impl Vector for F32x16 {
     const LANES: usize = 16;
 
@@ -87,7 +100,12 @@ impl Vector for F32x16 {
     #[inline(always)]
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self {
         // SAFETY: contract of `Vector`.
-        F32x16(unsafe { _mm512_min_ps(hi.0, _mm512_max_ps(lo.0, self.0)) })
+        unsafe {
+            #[cfg(miri)]
+            return clamp_halves(self, lo, hi);
+            #[cfg(not(miri))]
+            F32x16(_mm512_min_ps(hi.0, _mm512_max_ps(lo.0, self.0)))
+        }
     }
 
     #[inline(always)]

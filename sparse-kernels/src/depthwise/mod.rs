@@ -4,7 +4,7 @@
 //! know no borders. With a horizontal stride of 2 the even and the odd columns go to two **phases** of
 //! the buffer: every tap is then a contiguous load, as with stride 1. A buffer stays in the first-level cache; small
 //! planes are copied several at a time, because loads that follow their stores at once have to wait for them. Then
-//! the loops of [`body`] compute up to [`MAX_ROWS`] rows at a time. Each output value is summed by one thread in
+//! the loops of `body` compute up to `MAX_ROWS` rows at a time. Each output value is summed by one thread in
 //! the order of the taps, so that the split into strips and threads never changes a result.
 
 #[cfg(target_arch = "x86_64")]
@@ -530,11 +530,11 @@ impl Job<'_> {
         }
         let x = &self.x[(planes.start * height + start) * width
             ..(planes.end - 1) * height * width + (start + copied) * width];
-        let to = &mut buffer[above * b.row..];
+        let to = buffer[above * b.row..].as_mut_ptr();
         let args = CopyArgs {
             x: x.as_ptr(),
             // Both are inside a row by the invariant of `Buffer`.
-            to: b.to.map(|place| to[place..].as_mut_ptr()),
+            to: b.to.map(|place| to.wrapping_add(place)),
             planes: planes.len(),
             rows: copied,
             width,
@@ -559,7 +559,8 @@ impl Job<'_> {
             let count = (group.channels().end - channel).min(planes.end - plane);
             let pattern = group.pattern().id();
             let special = w.kernel.rows[pattern][s.stride[1] - 1];
-            let taps = w.weights.taps(group, channel);
+            let taps = w.weights.group_taps(group, channel);
+            let kept = taps.len() / (group.channels().end - channel);
             let x = &buffer[(plane - planes.start) * b.len()..][..count * b.len()];
             let mut row = out.start;
             while row < out.end {
@@ -576,12 +577,12 @@ impl Job<'_> {
                         // SAFETY: `ConvGeometry::check` has compared the lengths; the row is inside the plane.
                         y: unsafe { self.y.get().add((plane * oh + row) * width) },
                         taps: taps.as_ptr(),
-                        bias: &w.bias[channel],
+                        bias: w.bias[channel..].as_ptr(),
                     },
                     planes: count,
                     x_plane: b.len(),
                     y_plane: oh * width,
-                    taps_plane: taps.len(),
+                    taps_plane: kept,
                     x_row: b.row,
                     phase: b.phase,
                     step: s.stride[0] * b.row,
@@ -629,7 +630,7 @@ impl Job<'_> {
 /// How many of `left` rows the next tile takes: 8s or 7s alone where that comes out even.
 fn tile_rows(left: usize) -> usize {
     match left {
-        _ if left % 8 != 0 && left % 7 == 0 => 7,
+        _ if left.is_multiple_of(7) && !left.is_multiple_of(8) => 7,
         _ => ROWS.into_iter().find(|r| *r <= left).unwrap_or(1),
     }
 }

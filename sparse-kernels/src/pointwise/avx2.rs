@@ -19,7 +19,7 @@
 //! function): a call would put all sums into memory. For the same reason sums are only indexed by constants.
 
 use super::TileArgs;
-use super::scalar::gemv;
+use super::scalar::{finish, gemv};
 use std::arch::{asm, x86_64::*};
 
 const LANES: usize = 8;
@@ -64,8 +64,41 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
         match R * C {
+            1 => dot_products(args),
             16 => gemv::<R, C, 2>(args, f32::mul_add),
             _ => gemv::<R, C, 8>(args, f32::mul_add),
+        }
+    }
+}
+
+/// Single rows of a single pixel: eight inputs at a time are gathered.
+///
+/// # Safety
+/// As [`single`], for `R * C == 1`.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dot_products(args: &TileArgs) {
+    let stride = _mm256_set1_epi32(args.x_stride as i32);
+    for row in args.block_rows.clone() {
+        // SAFETY: `row` is a block row and an output channel with one pixel. Every index is a channel of the chunks, at a
+        // multiple of the stride (TileArgs); offsets fit an i32, since a stride other than 1 is that of a panel.
+        unsafe {
+            let (indices, values, blocks) = args.blocks(row, 1);
+            let mut sums = [_mm256_setzero_ps(); 2];
+            for block in (0..blocks / 16 * 16).step_by(16) {
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    let index = _mm256_loadu_si256(indices.add(block + 8 * half).cast());
+                    let x = _mm256_i32gather_ps::<4>(args.x, _mm256_mullo_epi32(index, stride));
+                    *sum = _mm256_fmadd_ps(_mm256_loadu_ps(values.add(block + 8 * half)), x, *sum);
+                }
+            }
+            let mut lanes = [0f32; LANES];
+            _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(sums[0], sums[1]));
+            let mut sum: f32 = lanes.iter().sum();
+            for block in blocks / 16 * 16..blocks {
+                let x = *args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
+                sum = (*values.add(block)).mul_add(x, sum);
+            }
+            finish(args, row, sum);
         }
     }
 }
@@ -85,7 +118,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const S: usize>(a
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row. Every index is a channel of the chunk with C - 1 behind it, each with
+        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each with
         // `args.pixels` floats (TileArgs); every block has R * C values (PackedPointwise).
         unsafe {
             let mut sums = [begin(args, row, &at); S];
@@ -93,6 +126,13 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const S: usize>(a
                 *other = [[_mm256_setzero_ps(); V]; R];
             }
             let (mut index, mut w, blocks) = args.blocks(row, R * C);
+            if args.all_chunks > 1 {
+                // The next row's part of these chunks is elsewhere: the prefetcher of the core cannot know where.
+                let (next_index, next_w, _) = args.blocks((row + 1).min(args.block_rows.end - 1), R * C);
+                _mm_prefetch::<_MM_HINT_T0>(next_index.cast());
+                _mm_prefetch::<_MM_HINT_T0>(next_w.cast());
+                _mm_prefetch::<_MM_HINT_T0>(next_w.wrapping_add(16).cast());
+            }
             for _ in 0..blocks / S {
                 for sums in &mut sums {
                     block::<R, C, V>(args, sums, *index, &at, w);
@@ -157,7 +197,7 @@ unsafe fn begin<const R: usize, const V: usize>(
 /// Adds one block to all sums.
 ///
 /// # Safety
-/// As [`rows`]; `index` is a channel of the chunk, with C - 1 behind it, and `w` is valid for R * C floats.
+/// As [`rows`]; `index` is a channel of the chunks, with C - 1 behind it, and `w` is valid for R * C floats.
 #[inline(always)]
 unsafe fn block<const R: usize, const C: usize, const V: usize>(
     args: &TileArgs,
@@ -168,7 +208,7 @@ unsafe fn block<const R: usize, const C: usize, const V: usize>(
 ) {
     // SAFETY: as the caller has vouched for.
     unsafe {
-        let mut x = args.x.add(index as usize * args.x_stride);
+        let mut x = args.x.wrapping_add(index as usize * args.x_stride);
         for c in 0..C {
             column(sums, x, at, w.add(c * R));
             x = x.wrapping_add(args.x_stride);

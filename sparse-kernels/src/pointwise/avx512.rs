@@ -5,6 +5,8 @@
 //! short of loads, and one with a single one (Zen 4) gains the registers: fewer passes over the weights. Single rows take 8
 //! vectors, pairs 6.
 //!
+//! The helpers without `target_feature` are always inlined into functions with it, see avx2.rs.
+//!
 //! The last vector of a tile ends at its last pixel and may overlap the one before, so there are no masks. Few pixels
 //! beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels and one pixel.
 
@@ -65,29 +67,15 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        let channels = args.channels(row, R);
-        let mut sums = [[_mm512_setzero_ps(); V]; R];
-        for r in 0..R {
-            // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-            // `args.pixels` floats of `y` (TileArgs).
-            unsafe {
-                if args.first {
-                    sums[r] = [_mm512_set1_ps(*args.weights.bias.get_unchecked(row * R + r)); V];
-                } else if r < channels {
-                    let y = args.y.wrapping_add((row * R + r) * args.stride);
-                    for v in 0..V {
-                        sums[r][v] = _mm512_loadu_ps(y.add(at[v]));
-                    }
-                }
-            }
-        }
+        // SAFETY: `row` is a block row.
+        let mut sums: [[__m512; V]; R] = unsafe { begin(args, row, &at) };
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
+            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
             // (TileArgs); every block has R * C values (PackedPointwise).
             unsafe {
-                let mut channel = args.x.add(*indices.add(block) as usize * args.x_stride);
+                let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
                 for _ in 0..C {
                     let mut x = [_mm512_setzero_ps(); V];
                     for v in 0..V {
@@ -104,40 +92,99 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
                 }
             }
         }
-        // Only constant positions of `sums`: anything else would keep them in memory.
-        for r in 0..R {
-            if r < channels {
-                // SAFETY: `row * R + r` is an output channel.
-                unsafe { store(args, row * R + r, &at, &sums[r]) };
-            }
-        }
+        // SAFETY: `row` is a block row.
+        unsafe { store(args, row, &at, &sums) };
     }
 }
 
-/// Epilogue and store of one output channel.
+/// What the sums of a block row begin with.
 ///
 /// # Safety
-/// As [`tile`]; `channel` is an output channel of `args.block_rows`; `at + LANES` is at most `args.pixels`.
-#[inline]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn store<const V: usize>(args: &TileArgs, channel: usize, at: &[usize; V], sums: &[__m512; V]) {
-    let clamps = &args.clamps;
-    let (lo0, hi0) = (_mm512_set1_ps(clamps.before.0), _mm512_set1_ps(clamps.before.1));
-    let (lo1, hi1) = (_mm512_set1_ps(clamps.after.0), _mm512_set1_ps(clamps.after.1));
-    let y = args.y.wrapping_add(channel * args.stride);
-    let residual = args.residual.wrapping_add(channel * args.stride);
-    for v in 0..V {
-        let mut value = sums[v];
-        // SAFETY: `args.pixels` floats are valid (TileArgs).
-        unsafe {
-            if args.last {
-                value = clamp(value, lo0, hi0);
-                if clamps.residual {
-                    value = _mm512_add_ps(value, _mm512_loadu_ps(residual.add(at[v])));
-                    value = clamp(value, lo1, hi1);
+/// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
+#[inline(always)]
+unsafe fn begin<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+) -> [[__m512; V]; R] {
+    let channels = args.channels(row, R);
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
+    // `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        for r in 0..R {
+            for v in 0..V {
+                if args.first {
+                    sums[r][v] = _mm512_set1_ps(*args.weights.bias.get_unchecked(row * R + r));
+                } else if r < channels {
+                    sums[r][v] = _mm512_loadu_ps(y.add(at[v]));
                 }
             }
-            _mm512_storeu_ps(y.add(at[v]), value);
+            if args.first {
+                // The output is often not in cache: ask for it now, store it many cycles later.
+                for line in 0..V {
+                    _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(line * LANES).cast());
+                }
+                _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.pixels - 1).cast());
+            }
+            y = y.wrapping_add(args.stride);
+        }
+        sums
+    }
+}
+
+/// Epilogue and store of one block row.
+///
+/// # Safety
+/// As [`begin`].
+#[inline(always)]
+unsafe fn store<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+    sums: &[[__m512; V]; R],
+) {
+    let (clamps, channels) = (&args.clamps, args.channels(row, R));
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    let mut residual = args.residual.wrapping_add(row * R * args.stride);
+    // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, are valid (TileArgs).
+    unsafe {
+        if !args.last {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        _mm512_storeu_ps(y.add(at[v]), sums[r][v]);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        let (lo, hi) = (_mm512_set1_ps(clamps.before.0), _mm512_set1_ps(clamps.before.1));
+        if !clamps.residual {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        let value = clamp(sums[r][v], lo, hi);
+                        _mm512_storeu_ps(y.add(at[v]), value);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        let (lo1, hi1) = (_mm512_set1_ps(clamps.after.0), _mm512_set1_ps(clamps.after.1));
+        for r in 0..R {
+            for v in 0..V {
+                if r < channels {
+                    let value = clamp(sums[r][v], lo, hi);
+                    let value = _mm512_add_ps(value, _mm512_loadu_ps(residual.add(at[v])));
+                    _mm512_storeu_ps(y.add(at[v]), clamp(value, lo1, hi1));
+                }
+            }
+            y = y.wrapping_add(args.stride);
+            residual = residual.wrapping_add(args.stride);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! 1x1 convolution and fully connected layers: a sparse matrix times dense planes of pixels.
 //!
-//! One run cuts the output pixels of an image into tiles. For each tile a chunk of the input channels that have any
-//! weight is copied into a contiguous **panel** (`[channel][tile]`), whatever the layout, stride and padding of the
-//! input, then the kernel walks the weights of that chunk once over the panel, which stays in the first-level cache. The copy costs a few
-//! per cent and buys contiguous loads; where there is too little work per input to pay for it, kernels read
-//! the planes in place. Each output value is summed by one thread in an order that is fixed when the weights are packed,
-//! so that the split into tiles and threads never changes a result.
+//! One run cuts the output pixels of an image into tiles. For each tile, or a few neighbouring ones, the input channels
+//! that have any weight are copied into a contiguous **panel** (`[channel][pixel]`), whatever the layout, stride and
+//! padding of the input; then the kernel walks the weights once over the panel. The copy costs a few per cent, buys
+//! contiguous loads and keeps the pixels in cache while the weights stream by. Where the panel of all channels would be
+//! too large, channels are taken in **chunks**, and the sums wait in the output.
+//!
+//! Each output value is summed by one thread in an order that depends on weights and geometry alone, so that the
+//! split into threads never changes a result.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -132,24 +134,24 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     kernel!(BLOCKS_4X4 "4x4", 4 x 8, 4, singles 1, Wasm "wasm" 4, Intrinsics, wasm),
 ];
 
-/// One call of a kernel: `pixels` output pixels of the output channels in `block_rows`, over one chunk of channels.
+/// One call of a kernel: `pixels` output pixels of the output channels in `block_rows`, over some chunks of channels.
 ///
-/// Invariants: `x` is valid for `pixels` floats at every multiple of `x_stride` up to the last channel of the chunk;
+/// Invariants: `x` is valid for `pixels` floats at every multiple of `x_stride` over the channels of `chunks`;
 /// `y`, and `residual` if `clamps.residual`, are valid for `pixels` floats at every multiple of `stride` up to
-/// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `starts` are those of
-/// one chunk of `weights`, and `block_rows` lies within its block rows; `pixels` is at least the vector of the
-/// kernel and at most its tile, or 1 for `single`.
+/// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `chunks` lies within
+/// the chunks of `weights`, which are `all_chunks`, and `block_rows` within its block rows; `pixels` is at least
+/// the vector of the kernel and at most its tile, or 1 for `single`.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedPointwise,
-    /// First block of every block row in the chunk, and the number of blocks.
-    starts: &'a [u32],
-    /// The first chunk: sums start from the bias, and from what the chunk before has left in `y` in every other.
+    chunks: Range<usize>,
+    all_chunks: usize,
+    /// The first chunk is among them: sums start from the bias, otherwise from what the chunk before has left in `y`.
     first: bool,
-    /// The last chunk: clamps are applied. The others store bare sums.
+    /// The last chunk is among them: clamps are applied, otherwise bare sums are stored.
     last: bool,
     block_rows: Range<usize>,
     pixels: usize,
-    /// First pixel of the first channel of the chunk.
+    /// First pixel of the first used channel; only channels of `chunks` may be there.
     x: *const f32,
     /// Floats from one input channel to the next.
     x_stride: usize,
@@ -162,18 +164,18 @@ pub(crate) struct TileArgs<'a> {
 }
 
 impl TileArgs<'_> {
-    /// The blocks of block row `row` in this chunk: pointers to the index of its first channel in the chunk and to the
-    /// values of the first block, and the number of blocks.
+    /// The blocks of block row `row` in these chunks: pointers to the index of its first channel and to the values of the
+    /// first block, and the number of blocks.
     ///
     /// # Safety
     /// `row` must be in `block_rows` (invariant of `PackedPointwise`: `starts` is inside `indices`).
     #[inline(always)]
     unsafe fn blocks(&self, row: usize, block: usize) -> (*const u32, *const f32, usize) {
         let w = self.weights;
-        // SAFETY: `row + 1` is a valid position of the chunk's `starts`, whose entries are valid positions of `indices`.
+        // SAFETY: `starts` has an entry for every chunk of every row and one more; they are valid positions of `indices`.
         unsafe {
-            let start = *self.starts.get_unchecked(row) as usize;
-            let end = *self.starts.get_unchecked(row + 1) as usize;
+            let start = *w.starts.get_unchecked(row * self.all_chunks + self.chunks.start) as usize;
+            let end = *w.starts.get_unchecked(row * self.all_chunks + self.chunks.end) as usize;
             (w.indices.as_ptr().add(start), w.values.as_ptr().add(start * block), end - start)
         }
     }

@@ -63,29 +63,15 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        let channels = args.channels(row, R);
-        let mut sums = [[vdupq_n_f32(0.0); V]; R];
-        for r in 0..R {
-            // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-            // `args.pixels` floats of `y` (TileArgs).
-            unsafe {
-                if args.first {
-                    sums[r] = [vdupq_n_f32(*args.weights.bias.get_unchecked(row * R + r)); V];
-                } else if r < channels {
-                    let y = args.y.wrapping_add((row * R + r) * args.stride);
-                    for v in 0..V {
-                        sums[r][v] = vld1q_f32(y.add(at[v]));
-                    }
-                }
-            }
-        }
+        // SAFETY: `row` is a block row.
+        let mut sums: [[float32x4_t; V]; R] = unsafe { begin(args, row, &at) };
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
+            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
             // (TileArgs); every block has R * C values (PackedPointwise).
             unsafe {
-                let mut channel = args.x.add(*indices.add(block) as usize * args.x_stride);
+                let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
                 for _ in 0..C {
                     let mut x = [vdupq_n_f32(0.0); V];
                     for v in 0..V {
@@ -97,13 +83,38 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
                 }
             }
         }
-        // Only constant positions of `sums`: anything else would keep them in memory.
+        // SAFETY: `row` is a block row.
+        unsafe { store(args, row, &at, &sums) };
+    }
+}
+
+/// What the sums of a block row begin with.
+///
+/// # Safety
+/// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
+#[inline(always)]
+unsafe fn begin<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+) -> [[float32x4_t; V]; R] {
+    let channels = args.channels(row, R);
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
+    // `args.pixels` floats of `y` (TileArgs).
+    unsafe {
+        let mut sums = [[vdupq_n_f32(0.0); V]; R];
         for r in 0..R {
-            if r < channels {
-                // SAFETY: `row * R + r` is an output channel.
-                unsafe { store(args, row * R + r, &at, &sums[r]) };
+            for v in 0..V {
+                if args.first {
+                    sums[r][v] = vdupq_n_f32(*args.weights.bias.get_unchecked(row * R + r));
+                } else if r < channels {
+                    sums[r][v] = vld1q_f32(y.add(at[v]));
+                }
             }
+            y = y.wrapping_add(args.stride);
         }
+        sums
     }
 }
 
@@ -111,57 +122,83 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
 ///
 /// # Safety
 /// NEON is there; `w` is valid for R floats.
-#[inline]
-#[target_feature(enable = "neon")]
+#[inline(always)]
 unsafe fn column<const R: usize, const V: usize>(
     sums: &mut [[float32x4_t; V]; R],
     x: &[float32x4_t; V],
     w: *const f32,
 ) {
-    for quad in 0..R / 4 {
-        // SAFETY: R is at least 4 * (quad + 1).
-        let w = unsafe { vld1q_f32(w.add(4 * quad)) };
-        for v in 0..V {
-            sums[4 * quad][v] = vfmaq_laneq_f32::<0>(sums[4 * quad][v], x[v], w);
-            sums[4 * quad + 1][v] = vfmaq_laneq_f32::<1>(sums[4 * quad + 1][v], x[v], w);
-            sums[4 * quad + 2][v] = vfmaq_laneq_f32::<2>(sums[4 * quad + 2][v], x[v], w);
-            sums[4 * quad + 3][v] = vfmaq_laneq_f32::<3>(sums[4 * quad + 3][v], x[v], w);
+    // SAFETY: as the caller has vouched for.
+    unsafe {
+        for quad in (0..R / 4 * 4).step_by(4) {
+            let w = vld1q_f32(w.add(quad));
+            for v in 0..V {
+                sums[quad][v] = vfmaq_laneq_f32::<0>(sums[quad][v], x[v], w);
+                sums[quad + 1][v] = vfmaq_laneq_f32::<1>(sums[quad + 1][v], x[v], w);
+                sums[quad + 2][v] = vfmaq_laneq_f32::<2>(sums[quad + 2][v], x[v], w);
+                sums[quad + 3][v] = vfmaq_laneq_f32::<3>(sums[quad + 3][v], x[v], w);
+            }
         }
-    }
-    for r in R / 4 * 4..R {
-        // SAFETY: r is below R.
-        let w = unsafe { *w.add(r) };
-        for v in 0..V {
-            sums[r][v] = vfmaq_n_f32(sums[r][v], x[v], w);
+        for r in R / 4 * 4..R {
+            for v in 0..V {
+                sums[r][v] = vfmaq_n_f32(sums[r][v], x[v], *w.add(r));
+            }
         }
     }
 }
 
-/// Epilogue and store of one output channel.
+/// Epilogue and store of one block row.
 ///
 /// # Safety
-/// As [`tile`]; `channel` is an output channel of `args.block_rows`; `at + LANES` is at most `args.pixels`.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn store<const V: usize>(args: &TileArgs, channel: usize, at: &[usize; V], sums: &[float32x4_t; V]) {
-    let clamps = &args.clamps;
-    let (lo0, hi0) = (vdupq_n_f32(clamps.before.0), vdupq_n_f32(clamps.before.1));
-    let (lo1, hi1) = (vdupq_n_f32(clamps.after.0), vdupq_n_f32(clamps.after.1));
-    let y = args.y.wrapping_add(channel * args.stride);
-    let residual = args.residual.wrapping_add(channel * args.stride);
-    for v in 0..V {
-        let mut value = sums[v];
-        // SAFETY: `args.pixels` floats are valid (TileArgs).
-        unsafe {
-            if args.last {
-                // fmax and fmin return NaN if either operand is: NaN stays.
-                value = vminq_f32(hi0, vmaxq_f32(lo0, value));
-                if clamps.residual {
-                    value = vaddq_f32(value, vld1q_f32(residual.add(at[v])));
-                    value = vminq_f32(hi1, vmaxq_f32(lo1, value));
+/// As [`begin`].
+#[inline(always)]
+unsafe fn store<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+    sums: &[[float32x4_t; V]; R],
+) {
+    let (clamps, channels) = (&args.clamps, args.channels(row, R));
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    let mut residual = args.residual.wrapping_add(row * R * args.stride);
+    // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, are valid (TileArgs).
+    unsafe {
+        if !args.last {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        vst1q_f32(y.add(at[v]), sums[r][v]);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        // fmax and fmin return NaN if either operand is: NaN stays.
+        let (lo, hi) = (vdupq_n_f32(clamps.before.0), vdupq_n_f32(clamps.before.1));
+        if !clamps.residual {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        let value = vminq_f32(hi, vmaxq_f32(lo, sums[r][v]));
+                        vst1q_f32(y.add(at[v]), value);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        let (lo1, hi1) = (vdupq_n_f32(clamps.after.0), vdupq_n_f32(clamps.after.1));
+        for r in 0..R {
+            for v in 0..V {
+                if r < channels {
+                    let value = vminq_f32(hi, vmaxq_f32(lo, sums[r][v]));
+                    let value = vaddq_f32(value, vld1q_f32(residual.add(at[v])));
+                    vst1q_f32(y.add(at[v]), vminq_f32(hi1, vmaxq_f32(lo1, value)));
                 }
             }
-            vst1q_f32(y.add(at[v]), value);
+            y = y.wrapping_add(args.stride);
+            residual = residual.wrapping_add(args.stride);
         }
     }
 }

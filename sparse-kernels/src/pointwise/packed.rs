@@ -5,25 +5,26 @@ use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind, check_finite};
 use std::ops::Range;
 
-/// A panel of more floats is cut into chunks of channels: together with the weights that stream by it has to fit a
-/// first-level cache of 32 KiB.
-pub(super) const PANEL: usize = (24 << 10) / size_of::<f32>();
+/// A panel of more floats is worked off in chunks of channels. Measured on cores with 32 KiB of first-level cache: half
+/// as much costs more in loads and stores of sums than it gains, twice as much is slower for dense weights.
+pub(super) const PANEL: usize = (48 << 10) / size_of::<f32>();
 
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
-/// The input channels that have any weight are cut into chunks, and the blocks stand chunk by chunk, in each by block row.
+/// The input channels that have any weight are cut into chunks; a run takes one or several neighbouring ones at a time.
 ///
-/// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the block columns of its
-/// chunk; `starts` has, for each of at least one chunk, one entry more than block rows, which grow and are positions of `indices`
-/// or its length; `values` has `r * c` floats per block; `bias` has `r` floats per block row.
+/// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, and
+/// those of one chunk belong to its columns; `starts` has one entry for every chunk of every block row and one more,
+/// which grow and are positions of `indices` or its length; `values` has `r * c` floats per block; `bias` has `r`
+/// floats per block row.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,
     pub(super) oc: usize,
     ic: usize,
-    /// First block of every block row, for every chunk.
-    starts: Vec<u32>,
-    /// First channel of every block, counted within the chunk.
+    /// First block of every chunk of every block row: `[row][chunk]`, and the number of blocks.
+    pub(super) starts: Vec<u32>,
+    /// First channel of every block, counted in used channels.
     pub(super) indices: Vec<u32>,
     pub(super) values: Vec<f32>,
     pub(super) bias: Vec<f32>,
@@ -65,34 +66,29 @@ impl PackedPointwise {
             position[*column as usize] = i as u32;
         }
         let most = (PANEL / kernel.info.pixels / C).max(1);
-        let chunk = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
-        let mut packed = PackedPointwise {
+        let chunk_columns = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
+        let mut starts = vec![];
+        for row in 0..weights.block_rows() {
+            let range = weights.range(row);
+            let columns = &weights.columns()[range.clone()];
+            for chunk in 0..used.len().div_ceil(chunk_columns).max(1) {
+                let before =
+                    columns.partition_point(|c| (position[*c as usize] as usize) < chunk * chunk_columns);
+                starts.push((range.start + before) as u32);
+            }
+        }
+        starts.push(weights.blocks() as u32);
+        Ok(PackedPointwise {
             kernel,
             oc: weights.rows(),
             ic: weights.cols(),
-            starts: vec![],
-            indices: Vec::with_capacity(weights.blocks()),
-            values: Vec::with_capacity(weights.values().len()),
+            starts,
+            indices: weights.columns().iter().map(|c| position[*c as usize] * C as u32).collect(),
+            values: weights.values().to_vec(),
             bias: padded,
             used,
-            chunk,
-        };
-        // Columns grow within a row, so a chunk of a row is a range of its blocks: `next` is where the next one begins.
-        let mut next: Vec<usize> = (0..weights.block_rows()).map(|row| weights.range(row).start).collect();
-        for columns in packed.used.chunks(chunk).chain(packed.used.is_empty().then_some(&[][..])) {
-            packed.starts.push(packed.indices.len() as u32);
-            for (row, next) in next.iter_mut().enumerate() {
-                let end = weights.range(row).end;
-                while *next < end && columns.last().is_some_and(|last| weights.columns()[*next] <= *last) {
-                    let in_chunk = position[weights.columns()[*next] as usize] as usize % chunk;
-                    packed.indices.push((in_chunk * C) as u32);
-                    packed.values.extend_from_slice(weights.block(*next));
-                    *next += 1;
-                }
-                packed.starts.push(packed.indices.len() as u32);
-            }
-        }
-        Ok(packed)
+            chunk: chunk_columns,
+        })
     }
 
     /// Compresses a dense `oc` x `ic` matrix into the format of `kernel` and packs it.
@@ -164,24 +160,18 @@ impl PackedPointwise {
         self.used.len().div_ceil(self.chunk).max(1)
     }
 
-    /// First block of every block row in one chunk, and the number of blocks.
-    pub(super) fn starts(&self, chunk: usize) -> &[u32] {
-        let rows = self.block_rows() + 1;
-        &self.starts[chunk * rows..][..rows]
+    /// The block columns of some chunks.
+    pub(super) fn columns(&self, chunks: Range<usize>) -> &[u32] {
+        let end = (chunks.end * self.chunk).min(self.used.len());
+        &self.used[(chunks.start * self.chunk).min(end)..end]
     }
 
-    /// The block columns of one chunk.
-    pub(super) fn columns(&self, chunk: usize) -> &[u32] {
-        let start = (chunk * self.chunk).min(self.used.len());
-        &self.used[start..(start + self.chunk).min(self.used.len())]
+    /// Used input channels in chunks before `chunk`.
+    pub(super) fn channels_before(&self, chunk: usize) -> usize {
+        chunk * self.chunk * self.kernel.format.c()
     }
 
-    /// Input channels of the widest chunk.
-    pub(super) fn panel_channels(&self) -> usize {
-        self.columns(0).len() * self.kernel.format.c()
-    }
-
-    /// Whether the channels of every chunk are neighbours in the input, so that kernels can read it without a copy.
+    /// Whether used channels are all input channels, so that kernels can read the input without a copy.
     pub(super) fn uses_all_channels(&self) -> bool {
         self.used.len() * self.kernel.format.c() == self.ic
     }

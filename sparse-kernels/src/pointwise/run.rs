@@ -9,9 +9,6 @@ use crate::parallel::{Parallel, share};
 use crate::scratch;
 use std::ops::Range;
 
-/// Below so many multiply-adds per input value the planes are read in place: the copy into a panel would not pay.
-const IN_PLACE_BELOW: usize = 0;
-
 /// Most neighbouring tiles that share a panel.
 const MOST_TOGETHER: usize = 16;
 
@@ -62,9 +59,9 @@ impl PackedPointwise {
         let (clamps, finish) = epilogue.split(residual.is_some());
         let kernel = self.kernel();
         let tiles = Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, kernel.info.pixels);
-        let readable = s.x_layout == Layout::Planar && geometry.is_identity_map() && self.uses_all_channels();
-        let light = self.stored() < IN_PLACE_BELOW * self.ic();
-        let in_place = readable && (light || geometry.output_pixels() == 1);
+        // An image of a single pixel needs no panel: its channels are neighbours already, if all of them are used.
+        let in_place =
+            geometry.output_pixels() == 1 && geometry.is_identity_map() && self.uses_all_channels();
         let job = Job {
             weights: self,
             geometry,
@@ -147,7 +144,7 @@ struct Job<'a> {
     clamps: Clamps,
     finish: Option<Finish>,
     tiles: Tiles,
-    /// Kernels read the planes of `x` themselves.
+    /// Kernels read `x` itself.
     in_place: bool,
 }
 
@@ -166,9 +163,13 @@ impl Job<'_> {
     /// Neighbouring tiles are taken together as long as their common panel is small: longer runs of pixels are
     /// copied and written, which is what makes large maps with few channels stream.
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
-        let (w, tile) = (self.weights, self.weights.kernel.info.pixels);
-        let together = (PANEL / (w.panel_channels() * tile).max(1)).clamp(1, MOST_TOGETHER);
-        let panel_len = if self.in_place { 0 } else { w.panel_channels() * together * tile };
+        let (w, c) = (self.weights, self.weights.kernel.format.c());
+        let tile = w.kernel.info.pixels;
+        let all = w.columns(0..w.chunks()).len() * c * tile;
+        let together = (PANEL / all.max(1)).clamp(1, MOST_TOGETHER.min(tiles.len().max(1)));
+        // One chunk alone may be larger than PANEL: a column of it is not cut.
+        let panel_len = (all * together).min(PANEL.max(w.columns(0..1).len() * c * tile));
+        let panel_len = if self.in_place { 0 } else { panel_len };
         let channels = w.channels(&block_rows);
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
         let staged = if planar { 0 } else { channels.len() * together * tile };
@@ -217,26 +218,30 @@ impl Job<'_> {
         let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
         // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache.
         let rows_together = if tiles.len() == 1 { block_rows.len() } else { ROWS_TOGETHER };
-        let chunks = w.chunks();
-        for chunk in 0..chunks {
-            let columns = w.columns(chunk);
-            let (x, x_stride) = match columns.first() {
-                Some(first) if self.in_place => {
-                    (image[*first as usize * c * plane + origin..].as_ptr(), plane)
-                }
-                _ => {
-                    panel::fill(panel, width, self.geometry, image, columns, c, segments);
-                    (panel.as_ptr(), width)
-                }
+        let all_chunks = w.chunks();
+        let chunks_together = match PANEL / (w.columns(0..1).len() * c * width).max(1) {
+            _ if self.in_place => all_chunks,
+            fit => fit.clamp(1, all_chunks),
+        };
+        for chunk in (0..all_chunks).step_by(chunks_together) {
+            let chunks = chunk..all_chunks.min(chunk + chunks_together);
+            let (x, x_stride) = if self.in_place {
+                (image[origin..].as_ptr(), plane)
+            } else {
+                let columns = w.columns(chunks.clone());
+                panel::fill(panel, width, self.geometry, image, columns, c, segments);
+                // Kernels count used channels from the first chunk.
+                (panel.as_ptr().wrapping_sub(w.channels_before(chunk) * width), width)
             };
             for rows in block_rows.clone().step_by(rows_together.max(1)) {
                 for tile in tiles.clone() {
                     let pixels = self.tiles.range(tile);
                     let args = TileArgs {
                         weights: w,
-                        starts: w.starts(chunk),
-                        first: chunk == 0,
-                        last: chunk + 1 == chunks,
+                        first: chunks.start == 0,
+                        last: chunks.end == all_chunks,
+                        chunks: chunks.clone(),
+                        all_chunks,
                         block_rows: rows..block_rows.end.min(rows + rows_together),
                         pixels: pixels.len(),
                         x: x.wrapping_add(pixels.start - origin),

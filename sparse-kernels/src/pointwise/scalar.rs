@@ -22,11 +22,11 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
             let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
             for block in 0..blocks {
                 for c in 0..C {
-                    // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
+                    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
                     // (TileArgs); a block has R * C values (PackedPointwise).
                     let (x, w) = unsafe {
                         let channel = *indices.add(block) as usize + c;
-                        let x = args.x.add(channel * args.x_stride + start);
+                        let x = args.x.wrapping_add(channel * args.x_stride + start);
                         let w = values.add((block * C + c) * R);
                         (std::slice::from_raw_parts(x, pixels), std::slice::from_raw_parts(w, R))
                     };
@@ -70,11 +70,11 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
         let mut sums = [[0f32; R]; U];
         let mut add = |block: usize, set: usize| {
             for c in 0..C {
-                // SAFETY: every index is a channel of the chunk with C - 1 behind it (TileArgs); a block has R * C
+                // SAFETY: every index is a channel of the chunks with C - 1 behind it (TileArgs); a block has R * C
                 // values (PackedPointwise).
                 let (x, w) = unsafe {
                     let channel = *indices.add(block) as usize + c;
-                    (*args.x.add(channel * args.x_stride), values.add((block * C + c) * R))
+                    (*args.x.wrapping_add(channel * args.x_stride), values.add((block * C + c) * R))
                 };
                 for r in 0..R {
                     // SAFETY: as above.
@@ -91,14 +91,23 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
             add(block, 0);
         }
         for r in 0..args.channels(row, R) {
-            let mut sum = [0f32];
             // SAFETY: `row * R + r` is an output channel with one pixel.
-            unsafe {
-                begin(args, row * R + r, 0, &mut sum);
-                sums.iter().for_each(|sums| sum[0] += sums[r]);
-                store(args, row * R + r, 0, &sum);
-            }
+            unsafe { finish(args, row * R + r, sums.iter().map(|sums| sums[r]).sum()) };
         }
+    }
+}
+
+/// Adds `sum` to what a single pixel begins with, and stores it.
+///
+/// # Safety
+/// `channel` is an output channel of `args.block_rows`, and `args.pixels` is 1.
+pub(super) unsafe fn finish(args: &TileArgs, channel: usize, sum: f32) {
+    let mut sums = [0f32];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        begin(args, channel, 0, &mut sums);
+        sums[0] += sum;
+        store(args, channel, 0, &sums);
     }
 }
 

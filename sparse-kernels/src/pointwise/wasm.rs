@@ -57,29 +57,15 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        let channels = args.channels(row, R);
-        let mut sums = [[f32x4_splat(0.0); V]; R];
-        for r in 0..R {
-            // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-            // `args.pixels` floats of `y` (TileArgs).
-            unsafe {
-                if args.first {
-                    sums[r] = [f32x4_splat(*args.weights.bias.get_unchecked(row * R + r)); V];
-                } else if r < channels {
-                    let y = args.y.wrapping_add((row * R + r) * args.stride);
-                    for v in 0..V {
-                        sums[r][v] = v128_load(y.add(at[v]).cast());
-                    }
-                }
-            }
-        }
+        // SAFETY: `row` is a block row.
+        let mut sums: [[v128; V]; R] = unsafe { begin(args, row, &at) };
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunk with C - 1 behind it, each with `args.pixels` floats
+            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
             // (TileArgs); every block has R * C values (PackedPointwise).
             unsafe {
-                let mut channel = args.x.add(*indices.add(block) as usize * args.x_stride);
+                let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
                 for _ in 0..C {
                     let mut x = [f32x4_splat(0.0); V];
                     for v in 0..V {
@@ -96,41 +82,93 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
                 }
             }
         }
-        // Only constant positions of `sums`: anything else would keep them in memory.
-        for r in 0..R {
-            if r < channels {
-                // SAFETY: `row * R + r` is an output channel.
-                unsafe { store(args, row * R + r, &at, &sums[r]) };
-            }
-        }
+        // SAFETY: `row` is a block row.
+        unsafe { store(args, row, &at, &sums) };
     }
 }
 
-/// Epilogue and store of one output channel.
+/// What the sums of a block row begin with.
 ///
 /// # Safety
-/// As [`tile`]; `channel` is an output channel of `args.block_rows`; `at + LANES` is at most `args.pixels`.
-#[inline]
-#[target_feature(enable = "simd128")]
-unsafe fn store<const V: usize>(args: &TileArgs, channel: usize, at: &[usize; V], sums: &[v128; V]) {
-    let clamps = &args.clamps;
-    let (lo0, hi0) = (f32x4_splat(clamps.before.0), f32x4_splat(clamps.before.1));
-    let (lo1, hi1) = (f32x4_splat(clamps.after.0), f32x4_splat(clamps.after.1));
-    let y = args.y.wrapping_add(channel * args.stride);
-    let residual = args.residual.wrapping_add(channel * args.stride);
-    for v in 0..V {
-        let mut value = sums[v];
-        // SAFETY: `args.pixels` floats are valid (TileArgs).
-        unsafe {
-            if args.last {
-                // f32x4_max and f32x4_min return NaN if either operand is: NaN stays.
-                value = f32x4_min(hi0, f32x4_max(lo0, value));
-                if clamps.residual {
-                    value = f32x4_add(value, v128_load(residual.add(at[v]).cast()));
-                    value = f32x4_min(hi1, f32x4_max(lo1, value));
+/// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
+#[inline(always)]
+unsafe fn begin<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+) -> [[v128; V]; R] {
+    let channels = args.channels(row, R);
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
+    // `args.pixels` floats of `y` (TileArgs).
+    unsafe {
+        let mut sums = [[f32x4_splat(0.0); V]; R];
+        for r in 0..R {
+            for v in 0..V {
+                if args.first {
+                    sums[r][v] = f32x4_splat(*args.weights.bias.get_unchecked(row * R + r));
+                } else if r < channels {
+                    sums[r][v] = v128_load(y.add(at[v]).cast());
                 }
             }
-            v128_store(y.add(at[v]).cast(), value);
+            y = y.wrapping_add(args.stride);
+        }
+        sums
+    }
+}
+
+/// Epilogue and store of one block row.
+///
+/// # Safety
+/// As [`begin`].
+#[inline(always)]
+unsafe fn store<const R: usize, const V: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; V],
+    sums: &[[v128; V]; R],
+) {
+    let (clamps, channels) = (&args.clamps, args.channels(row, R));
+    let mut y = args.y.wrapping_add(row * R * args.stride);
+    let mut residual = args.residual.wrapping_add(row * R * args.stride);
+    // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, are valid (TileArgs).
+    unsafe {
+        if !args.last {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        v128_store(y.add(at[v]).cast(), sums[r][v]);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        // f32x4_max and f32x4_min return NaN if either operand is: NaN stays.
+        let (lo, hi) = (f32x4_splat(clamps.before.0), f32x4_splat(clamps.before.1));
+        if !clamps.residual {
+            for r in 0..R {
+                for v in 0..V {
+                    if r < channels {
+                        let value = f32x4_min(hi, f32x4_max(lo, sums[r][v]));
+                        v128_store(y.add(at[v]).cast(), value);
+                    }
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
+        let (lo1, hi1) = (f32x4_splat(clamps.after.0), f32x4_splat(clamps.after.1));
+        for r in 0..R {
+            for v in 0..V {
+                if r < channels {
+                    let value = f32x4_min(hi, f32x4_max(lo, sums[r][v]));
+                    let value = f32x4_add(value, v128_load(residual.add(at[v]).cast()));
+                    v128_store(y.add(at[v]).cast(), f32x4_min(hi1, f32x4_max(lo1, value)));
+                }
+            }
+            y = y.wrapping_add(args.stride);
+            residual = residual.wrapping_add(args.stride);
         }
     }
 }

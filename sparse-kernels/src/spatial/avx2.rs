@@ -1,116 +1,89 @@
 //! AVX2 and FMA: 16 registers of 8 floats.
 //!
-//! The tile is `R` output channels by `V` vectors of pixels. For every stored column, `V` vectors are loaded at its
-//! offset and each of the `R` weights is broadcast from memory and multiplied into its row of sums. 4 x 24 pixels take
-//! 12 sums, 3 inputs and 1 weight: all 16 registers; a column is 12 multiply-adds, 7 vector loads and one
-//! offset, so two multiply-adds a cycle leave room for every load, also where loads cross cache lines. Single rows
-//! (`R == 1`) read the image as a memory operand of the multiply-add: 8 sums are enough to cover its latency.
+//! 4 x 24 pixels take 12 sums, 3 inputs and 1 weight, broadcast from memory: all 16 registers. A column is 12
+//! multiply-adds, 7 vector loads and one offset, so two multiply-adds a cycle leave room for every load, also where
+//! loads cross cache lines. Single rows read the image as a memory operand of the multiply-add; more than six
+//! vectors have more bases than there are address registers.
 
-use super::TileArgs;
+use super::body::tiles;
 use super::plan::CHUNK;
+use super::{Order, TileArgs};
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
+type Floats = __m256;
 
-/// `R` output channels by up to `TILE` pixels.
-///
-/// # Safety
-/// AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`].
-pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller; there are at most TILE / LANES vectors.
-    unsafe {
-        match args.vectors.len() {
-            1 => rows::<R, TILE, 1>(args),
-            2 => rows::<R, TILE, 2>(args),
-            3 => rows::<R, TILE, 3>(args),
-            4 => rows::<R, TILE, 4>(args),
-            5 => rows::<R, TILE, 5>(args),
-            6 => rows::<R, TILE, 6>(args),
-            7 => rows::<R, TILE, 7>(args),
-            _ => rows::<R, TILE, 8>(args),
-        }
-    }
+tiles!("avx2,fma");
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn splat(v: f32) -> Floats {
+    _mm256_set1_ps(v)
 }
 
-/// The loop over columns for a fixed number of vectors.
+/// Loads a vector.
 ///
 /// # Safety
-/// As [`tile`]; `V` is `args.vectors.len()`.
+/// LANES floats are there.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArgs) {
-    if V * LANES > TILE || args.vectors.len() != V {
-        return; // not a tile of this kernel: keeps the compiler from making code for it
-    }
-    let bases = std::array::from_fn(|v| args.image.as_ptr().wrapping_add(args.vectors[v].base as usize));
-    let pixels: [usize; V] = std::array::from_fn(|v| args.vectors[v].pixel as usize);
-    let (room, plain) = args.room(LANES);
-    for group in args.groups.clone() {
-        // SAFETY: `group` is one of the tile's; `bias` has R floats for each.
-        let (offsets, values, columns, bias) = unsafe {
-            let (offsets, values, columns) = args.columns(group, R);
-            (offsets, values, columns, args.weights.bias.as_ptr().add(group * R))
-        };
-        let y = args.y.wrapping_add(group * R * args.stride);
-        for r in 0..R {
-            for pixel in pixels {
-                // The lines of the output arrive while the sums are computed.
-                let at = y.wrapping_add(r * args.stride + pixel);
-                _mm_prefetch::<_MM_HINT_T0>(at.cast());
-            }
-        }
-        // SAFETY: as above.
-        let mut sums: [[__m256; V]; R] =
-            std::array::from_fn(|r| [unsafe { _mm256_broadcast_ss(&*bias.add(r)) }; V]);
-        // SAFETY: offsets, values and bases are those of the group and the tile.
-        unsafe { accumulate(&mut sums, &bases, offsets, values, columns) };
-        if !room || group * R + R > args.weights.oc {
-            // A copy, so that the sums themselves can stay in registers.
-            let sums = sums;
-            // SAFETY: passed on from the caller.
-            unsafe { store_pixels(args, group, &sums) };
-            continue;
-        }
-        if !plain {
-            for v in 0..V {
-                let order = args.orders[args.vectors[v].order as usize].as_ptr();
-                // SAFETY: an order has at least LANES entries.
-                let order = unsafe { _mm256_loadu_si256(order.cast()) };
-                sums.iter_mut().for_each(|sums| sums[v] = _mm256_permutevar8x32_ps(sums[v], order));
-            }
-        }
-        for r in 0..R {
-            for v in 0..V {
-                let at = r * args.stride + pixels[v];
-                // SAFETY: there is room for a whole vector in each of the R output channels of the group (TileArgs).
-                unsafe {
-                    let mut value = clamp(sums[r][v], args.clamps.before);
-                    if args.clamps.residual {
-                        let residual = args.residual.add(group * R * args.stride + at);
-                        value = clamp(_mm256_add_ps(value, _mm256_loadu_ps(residual)), args.clamps.after);
-                    }
-                    _mm256_storeu_ps(y.add(at), value);
-                }
-            }
-        }
-    }
+unsafe fn load(from: *const f32) -> Floats {
+    // SAFETY: passed on from the caller.
+    unsafe { _mm256_loadu_ps(from) }
+}
+
+/// Stores a vector.
+///
+/// # Safety
+/// There is room for LANES floats.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn store(to: *mut f32, v: Floats) {
+    // SAFETY: passed on from the caller.
+    unsafe { _mm256_storeu_ps(to, v) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add(a: Floats, b: Floats) -> Floats {
+    _mm256_add_ps(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_add(w: Floats, x: Floats, sum: Floats) -> Floats {
+    _mm256_fmadd_ps(w, x, sum)
 }
 
 /// NaN stays: max and min return their second operand if either is NaN.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn clamp(v: __m256, (lo, hi): (f32, f32)) -> __m256 {
-    _mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), v))
+fn clamp(v: Floats, (lo, hi): (f32, f32)) -> Floats {
+    _mm256_min_ps(splat(hi), _mm256_max_ps(splat(lo), v))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn permute(v: Floats, order: &Order) -> Floats {
+    // SAFETY: an order has at least LANES entries.
+    let order = unsafe { _mm256_loadu_si256(order.as_ptr().cast()) };
+    _mm256_permutevar8x32_ps(v, order)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn prefetch(at: *const f32) {
+    _mm_prefetch::<_MM_HINT_T0>(at.cast());
 }
 
 /// Adds `columns` columns to the sums.
 ///
 /// # Safety
-/// AVX2 and FMA are there; there are so many offsets, with a whole vector of the image at each offset of each base
-/// (`TileArgs`), and `R` values for each (`PackedSpatial`).
+/// As [`plain`].
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn accumulate<const R: usize, const V: usize>(
-    sums: &mut [[__m256; V]; R],
+    sums: &mut [[Floats; V]; R],
     bases: &[*const f32; V],
     offsets: *const u32,
     values: *const f32,
@@ -120,25 +93,13 @@ unsafe fn accumulate<const R: usize, const V: usize>(
     if R == 4 && V == 3 {
         // SAFETY: passed on from the caller; the types are the same for these R and V.
         unsafe {
-            let sums = &mut *std::ptr::from_mut(sums).cast::<[[__m256; 3]; 4]>();
+            let sums = &mut *std::ptr::from_mut(sums).cast::<[[Floats; 3]; 4]>();
             let bases = &*std::ptr::from_ref(bases).cast::<[*const f32; 3]>();
             return accumulate_4x3(sums, bases, offsets, values, columns);
         }
     }
-    for column in 0..columns {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            let offset = *offsets.add(column) as usize;
-            let w = values.add(column * R);
-            let x: [__m256; V] = std::array::from_fn(|v| _mm256_loadu_ps(bases[v].add(offset)));
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let w = _mm256_broadcast_ss(&*w.add(r));
-                for (sum, x) in sums.iter_mut().zip(x) {
-                    *sum = _mm256_fmadd_ps(w, x, *sum);
-                }
-            }
-        }
-    }
+    // SAFETY: passed on from the caller.
+    unsafe { plain(sums, bases, offsets, values, columns) };
 }
 
 /// One column of [`accumulate_4x3`], `$i` columns after the pointers.
@@ -175,7 +136,7 @@ macro_rules! column {
 /// foreseen, and the next tile begins while this one ends.
 ///
 /// # Safety
-/// As [`accumulate`].
+/// As [`plain`].
 #[cfg(not(miri))]
 #[inline]
 #[target_feature(enable = "avx2,fma")]
@@ -221,30 +182,6 @@ unsafe fn accumulate_4x3(
             x0 = out(ymm_reg) _, x1 = out(ymm_reg) _, x2 = out(ymm_reg) _, w = out(ymm_reg) _,
             options(readonly, nostack),
         );
-    }
-}
-
-/// Epilogue and store of a group, pixel by pixel.
-///
-/// # Safety
-/// As [`rows`]; `group` is one of `args.groups`.
-#[inline(never)]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn store_pixels<const R: usize, const V: usize>(
-    args: &TileArgs,
-    group: usize,
-    sums: &[[__m256; V]; R],
-) {
-    let channels = group * R..args.weights.oc.min(group * R + R);
-    for (channel, sums) in channels.zip(sums) {
-        for (vector, sum) in args.vectors.iter().zip(sums) {
-            let mut lanes = [0f32; LANES];
-            // SAFETY: `channel` is an output channel of the group; `lanes` is a whole vector.
-            unsafe {
-                _mm256_storeu_ps(lanes.as_mut_ptr(), *sum);
-                args.store_pixels(channel, vector, &lanes);
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! every `(ic, ky, kx)` where any of its filters has a weight.
 //!
 //! **The image.** A band of output rows is computed at a time. The input rows that it needs are copied once into
-//! zero-padded planes small enough for the second-level cache ([`Plan`]). With a stride, rows and columns are dealt
+//! zero-padded planes small enough for the second-level cache (`Plan`). With a stride, rows and columns are dealt
 //! into `stride` phases, each a small plane of its own, so that neighbouring outputs always read neighbouring floats.
 //! Then every tap of every channel is one constant offset into that buffer, whatever the output pixel.
 //!
@@ -18,10 +18,21 @@
 //! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and threads
 //! never changes a result.
 
+// Where there is only the scalar kernel, some of what vector kernels share has no user.
+#![cfg_attr(
+    not(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        all(target_arch = "wasm32", target_feature = "simd128")
+    )),
+    allow(dead_code, unused_macros, unused_imports)
+)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod body;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plan;
@@ -111,7 +122,7 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     kernel!(ROWS_2, "2x1", 2, 16, Scalar, "scalar", 8, Portable, scalar),
     kernel!(ROWS_4, "4x1", 4, 16, Scalar, "scalar", 8, Portable, scalar),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 64, Avx2, "avx2", 8, Intrinsics, avx2),
+    kernel!(ROWS_1, "unstructured", 1, 48, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_2, "2x1", 2, 32, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
@@ -277,9 +288,9 @@ impl PackedSpatial {
             padded[..oc].copy_from_slice(bias);
         }
         let window = (taps[0] * taps[1]) as u32;
-        let mut used: Vec<u32> = columns.iter().map(|c| c / window).collect();
-        used.sort_unstable();
-        used.dedup();
+        let mut live = vec![false; ic];
+        columns.iter().for_each(|c| live[(c / window) as usize] = true);
+        let used: Vec<u32> = (0..ic as u32).filter(|channel| live[*channel as usize]).collect();
         let mut position = vec![0u32; ic];
         for (p, channel) in used.iter().enumerate() {
             position[*channel as usize] = p as u32;

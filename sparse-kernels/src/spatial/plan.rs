@@ -233,14 +233,18 @@ impl Plan {
             let short = oh - (band - 1) * bands;
             let vectors = vectors * short + Band::count(band - 1, ow, pitch, work.lanes).0 * (bands - short);
             let slow = 1.0 + 0.05 * (len(band).unwrap_or(0) / BAND_FLOATS) as f64;
-            let sums = (vectors * work.columns.len() * work.r) as f64 / 2.0 * slow;
-            sums + (bands * (len(band).unwrap_or(0) + reload)) as f64
+            let sums = vectors as f64 * (work.columns.len() * work.r) as f64 / 2.0 * slow;
+            sums + *bands as f64 * (len(band).unwrap_or(0) + reload) as f64
         };
         let cheapest = (1..=oh).filter(fits).min_by(|a, b| cost(a).total_cmp(&cost(b)));
         let mut bands = cheapest.unwrap_or(oh);
         if threads > 1 {
+            // Threads take bands, as many each; or output channels, if there is one band.
             let wanted = (2 * threads).div_ceil(geometry.shape().batch);
-            bands = bands.max(wanted.min(oh / MIN_ROWS)).next_multiple_of(threads).min(oh);
+            bands = bands.max(wanted.min(oh / MIN_ROWS));
+            if bands > 1 {
+                bands = bands.next_multiple_of(threads).min(oh);
+            }
         }
         let rows_per_band = oh.div_ceil(bands);
         let small = |floats: &usize| *floats < u32::MAX as usize;
