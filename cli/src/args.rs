@@ -117,6 +117,16 @@ code 3 if they differ.")]
     /// Run a model once and show or save its outputs
     #[command(after_help = "Example:\n  tract-sparse m.onnx run --input x.npy --save-outputs y.npz")]
     Run(Run),
+    /// Make the weights of a model sparse, and write it as plain ONNX
+    #[command(after_help = "\
+Examples:
+  tract-sparse m.onnx prune --ratio 0.5 -o pruned.onnx
+  tract-sparse m.onnx prune --ratio 0.3 --rearrange --calibrate x/ -o p.onnx
+  tract-sparse m.onnx prune --speedup 1.5 -o pruned.onnx
+
+Depthwise 3x3 layers get 3:9 patterns, 3x3 layers 5:9 ones; see --dwconv3x3 and
+--conv3x3. The recipe is kept in the metadata of the file.")]
+    Prune(Box<crate::prune_command::Prune>),
     /// Print the nodes of the sparse model as tract's own dump does
     #[command(after_help = "Example:\n  tract-sparse m.onnx -O dump --profile --cost")]
     Dump(Dump),

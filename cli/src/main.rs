@@ -8,6 +8,9 @@ mod input;
 mod inspect;
 mod load;
 mod out;
+#[path = "prune.rs"]
+mod prune_command;
+mod prune_engine;
 mod run;
 mod table;
 mod zoo_command;
@@ -80,6 +83,10 @@ fn run(cli: &Cli) -> Result<()> {
             }
             Command::Bench(args) if model.is_none() => bench::built_in(args, options),
             Command::Bench(args) => bench::model(&source()?, args, options),
+            Command::Prune(args) => {
+                let path = model.as_ref().context("no MODEL before the command; see --help")?;
+                prune_command::run(path, args, options)
+            }
             Command::Inspect => inspect::run(&source()?, options),
             Command::Compare(args) => compare::run(&source()?, args, options),
             Command::Run(args) => run::run(&source()?, args, options),

@@ -6,7 +6,8 @@
 //! Weights are row-major slices in ONNX order: `oc x ic` for 1x1 convolutions, `oc x ic x 3 x 3` for 3x3, `channels x 1
 //! x 3 x 3` for depthwise.
 
-use anyhow::{Result, ensure};
+use crate::mask::{self, Shape, Structure};
+use anyhow::Result;
 use std::ops::Range;
 
 /// The eight 3:9 masks of a depthwise 3x3 kernel: each row loses its first or its third weight, the middle column
@@ -48,44 +49,17 @@ pub const CONV3X3_5OF9: [u16; 56] = {
 /// # Errors
 /// A zero dimension, a slice of another length, a weight that is not finite, a ratio outside 0..=1.
 pub fn blocks(w: &mut [f32], oc: usize, ic: usize, r: usize, c: usize, ratio: f64) -> Result<usize> {
-    ensure!(r > 0 && c > 0, "a group of {r}x{c} is empty");
-    check(w, &[oc, ic])?;
-    check_ratio(ratio)?;
-    let columns = ic.div_ceil(c);
-    let cells = |group: usize| {
-        let (rows, cols) = (span(group / columns, r, oc), span(group % columns, c, ic));
-        rows.flat_map(move |row| cols.clone().map(move |col| row * ic + col))
-    };
-    let scores: Vec<f64> = (0..oc.div_ceil(r) * columns)
-        .map(|group| {
-            let (sum, n) = cells(group).fold((0.0, 0), |(sum, n), i| (sum + l1(w[i]), n + 1));
-            sum / n as f64
-        })
-        .collect();
-    let removed = lowest(&scores, ratio);
-    for group in &removed {
-        cells(*group).for_each(|i| w[i] = 0.0);
-    }
-    Ok(removed.len())
+    zero(w, Structure::Blocks { r, c }, Shape { oc, ic, taps: 1 }, ratio)
 }
 
 /// Prunes the 3x3 kernels of a depthwise convolution to 6 of 9 weights (the paper's 3:9): the best of
-/// [`DEPTHWISE_3OF9`] for every group of [`channel_groups`]. Returns the mask of each group.
+/// [`DEPTHWISE_3OF9`] for every group of [`channel_groups`].
 ///
 /// # Errors
 /// No channels, a slice of another length than `channels * 9`, a weight that is not finite.
-pub fn depthwise_3of9(w: &mut [f32], channels: usize) -> Result<Vec<u16>> {
-    check(w, &[channels, 9])?;
-    Ok(channel_groups(channels)
-        .map(|group| {
-            let kernels = &mut w[group.start * 9..group.end * 9];
-            let mut taps = [0.0; 9];
-            kernels.chunks(9).for_each(|kernel| add_taps(&mut taps, kernel));
-            let (mask, _) = best(&DEPTHWISE_3OF9, &taps);
-            kernels.chunks_mut(9).for_each(|kernel| apply(kernel, mask));
-            mask
-        })
-        .collect())
+pub fn depthwise_3of9(w: &mut [f32], channels: usize) -> Result<()> {
+    let shape = Shape { oc: channels, ic: 1, taps: 9 };
+    zero(w, Structure::ThreeOfNine { full_ones: 0.0 }, shape, 0.0).map(|_| ())
 }
 
 /// How depthwise channels are grouped: by 16, the rest by 8, by 4, then one by one.
@@ -105,88 +79,29 @@ pub fn channel_groups(channels: usize) -> impl Iterator<Item = Range<usize>> {
 /// # Errors
 /// As [`blocks`]; `share` is not 1, 2 or 4.
 pub fn conv3x3_5of9(w: &mut [f32], oc: usize, ic: usize, share: usize, connectivity: f64) -> Result<usize> {
-    ensure!([1, 2, 4].contains(&share), "a pattern is shared by 1, 2 or 4 filters, not {share}");
-    check(w, &[oc, ic, 9])?;
-    check_ratio(connectivity)?;
-    let columns = ic.div_ceil(4);
-    let mut scores = vec![];
-    for group in 0..oc.div_ceil(4) * columns {
-        let (rows, cols) = (span(group / columns, 4, oc), span(group % columns, 4, ic));
-        let mut kept = 0.0;
-        for first in rows.clone().step_by(share) {
-            let kernels = (first..rows.end.min(first + share))
-                .flat_map(|row| cols.clone().map(move |col| (row * ic + col) * 9));
-            let mut taps = [0.0; 9];
-            kernels.clone().for_each(|at| add_taps(&mut taps, &w[at..at + 9]));
-            let (mask, norm) = best(&CONV3X3_5OF9, &taps);
-            kept += norm;
-            kernels.for_each(|at| apply(&mut w[at..at + 9], mask));
-        }
-        scores.push(kept / (rows.len() * cols.len()) as f64);
-    }
-    let removed = lowest(&scores, connectivity);
-    for group in &removed {
-        for row in span(group / columns, 4, oc) {
-            let cols = span(group % columns, 4, ic);
-            w[(row * ic + cols.start) * 9..(row * ic + cols.end) * 9].fill(0.0);
-        }
-    }
-    Ok(removed.len())
+    zero(w, Structure::FiveOfNine { share }, Shape { oc, ic, taps: 9 }, connectivity)
 }
 
-/// The group'th range of `size` below `end`.
-fn span(group: usize, size: usize, end: usize) -> Range<usize> {
-    group * size..end.min((group + 1) * size)
-}
-
-fn l1(w: f32) -> f64 {
-    f64::from(w.abs())
-}
-
-fn add_taps(taps: &mut [f64; 9], kernel: &[f32]) {
-    taps.iter_mut().zip(kernel).for_each(|(tap, w)| *tap += l1(*w));
-}
-
-fn apply(kernel: &mut [f32], mask: u16) {
-    kernel.iter_mut().enumerate().filter(|(tap, _)| mask >> tap & 1 == 0).for_each(|(_, w)| *w = 0.0);
-}
-
-/// The first mask that keeps most, and what it keeps.
-fn best(masks: &[u16], taps: &[f64; 9]) -> (u16, f64) {
-    let kept = |mask: u16| (0..9).filter(|tap| mask >> tap & 1 == 1).map(|tap| taps[tap]).sum::<f64>();
-    let first = (masks[0], kept(masks[0]));
-    masks[1..].iter().fold(first, |best, mask| {
-        let norm = kept(*mask);
-        if norm > best.1 { (*mask, norm) } else { best }
-    })
-}
-
-/// Indices of the `ratio` fraction of lowest scores, in order of score and then index.
-fn lowest(scores: &[f64], ratio: f64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(a.cmp(b)));
-    order.truncate((ratio * scores.len() as f64).round() as usize);
-    order
-}
-
-fn check_ratio(ratio: f64) -> Result<()> {
-    ensure!((0.0..=1.0).contains(&ratio), "ratio {ratio} is not between 0 and 1");
-    Ok(())
-}
-
-fn check(w: &[f32], shape: &[usize]) -> Result<()> {
-    ensure!(!shape.contains(&0), "shape {shape:?} is empty");
-    let expected = shape.iter().try_fold(1usize, |n, dim| n.checked_mul(*dim));
-    ensure!(expected == Some(w.len()), "shape {shape:?} does not fit {} weights", w.len());
-    if let Some(index) = w.iter().position(|w| !w.is_finite()) {
-        anyhow::bail!("weight {index} is {}", w[index]);
-    }
-    Ok(())
+/// Zeroes what l1 pruning does not keep; returns how many groups were removed.
+fn zero(w: &mut [f32], structure: Structure, shape: Shape, ratio: f64) -> Result<usize> {
+    let keep = mask::l1(structure, shape, w, ratio)?;
+    w.iter_mut().zip(&keep).filter(|(_, keep)| !**keep).for_each(|(w, _)| *w = 0.0);
+    let (r, c) = structure.group();
+    let groups = if structure.removes_groups() { shape.oc.div_ceil(r) * shape.ic.div_ceil(c) } else { 0 };
+    Ok((ratio * groups as f64).round() as usize)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn l1(w: f32) -> f64 {
+        f64::from(w.abs())
+    }
+
+    fn mask_of(kernel: &[f32]) -> u16 {
+        kernel.iter().enumerate().map(|(tap, w)| u16::from(*w != 0.0) << tap).sum()
+    }
 
     fn ramp(n: usize) -> Vec<f32> {
         (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0007).collect()
@@ -229,7 +144,8 @@ mod tests {
         blocks(&mut w, 2, 4, 1, 1, 0.25).unwrap();
         assert_eq!(w, [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
         let mut w = vec![1.0; 9];
-        assert_eq!(depthwise_3of9(&mut w, 1).unwrap(), [DEPTHWISE_3OF9[0]]);
+        depthwise_3of9(&mut w, 1).unwrap();
+        assert_eq!(mask_of(&w), DEPTHWISE_3OF9[0]);
     }
 
     #[test]
@@ -262,8 +178,9 @@ mod tests {
     fn depthwise_keeps_the_best_pattern_of_each_group() {
         let dense = ramp(29 * 9);
         let mut w = dense.clone();
-        let masks = depthwise_3of9(&mut w, 29).unwrap();
-        for (group, mask) in channel_groups(29).zip(masks) {
+        depthwise_3of9(&mut w, 29).unwrap();
+        for group in channel_groups(29) {
+            let mask = mask_of(&w[group.start * 9..][..9]);
             let kept = |mask: u16| {
                 let cells = group.clone().flat_map(|ch| (0..9).map(move |tap| (ch * 9 + tap, tap)));
                 cells.filter(|(_, tap)| mask >> tap & 1 == 1).map(|(i, _)| l1(dense[i])).sum::<f64>()

@@ -1,7 +1,40 @@
-//! Makes the weights of ONNX networks sparse.
+//! Makes the weights of ONNX networks sparse, in structures that run faster: kernel-group pruning after SparseByteNN, and
+//! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; knows no runtime.
 //!
-//! [`groups`] holds the pruning itself: plain functions that set weights of a slice to zero, group by group, lowest
-//! l1 norm first. [`file`] writes results whole or not at all.
+//! ```no_run
+//! use prune::{Document, Recipe};
+//!
+//! let mut document = Document::open("dense.onnx".as_ref())?;
+//! let report = prune::prune(&mut document.model, &Recipe { ratio: 0.3, ..Recipe::default() })?;
+//! for layer in report.pruned() {
+//!     println!("{}: {:.3} of the weights stay", layer.name, layer.density.unwrap_or(1.0));
+//! }
+//! document.save("pruned.onnx".as_ref())?;
+//! # anyhow::Ok(())
+//! ```
+//!
+//! [`groups`] has the plain functions over slices, which set weights of a slice to zero, group by group, lowest
+//! l1 norm first. [`mod@file`] writes results whole or not at all;
+//! [`mod@rearrange`] permutes channels first, [`calibrate`] looks at activations, [`budget`] meets a time.
 
+mod apply;
+pub mod budget;
+pub mod calibrate;
+mod channels;
 pub mod file;
 pub mod groups;
+mod labels;
+pub mod layer;
+mod linear;
+pub mod mask;
+pub mod onnx;
+pub mod rearrange;
+mod recipe;
+mod runtime;
+
+pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
+pub use layer::{Layer, Role, Skip};
+pub use onnx::{Document, densify};
+pub use rearrange::{Kept, Progress, Rearranged, Search, prove, rearrange};
+pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
+pub use runtime::{Array, Runtime, distance};

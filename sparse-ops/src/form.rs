@@ -141,11 +141,10 @@ impl Linear {
             let w_extent = in_w.map_or(1, |a| w[a]);
             match (in_x, in_w, in_y) {
                 // An axis of the weights of extent one multiplies nothing.
-                (_, Some(_), _) if w_extent == 1 && !matches!((in_x, in_y), (Some(_), Some(_))) => {
-                    if in_x.is_some_and(|a| !x[a].is_one()) {
-                        return Err("an axis is summed over without weights");
-                    }
+                (Some(a), Some(_), None) if w_extent == 1 && !x[a].is_one() => {
+                    return Err("an axis is summed over without weights");
                 }
+                (_, Some(_), _) if w_extent == 1 && !matches!((in_x, in_y), (Some(_), Some(_))) => {}
                 (Some(a), None, None) if !x[a].is_one() => {
                     return Err("an axis is summed over without weights");
                 }

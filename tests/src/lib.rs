@@ -26,7 +26,7 @@ pub fn skipped(test: &str, why: &str) {
 pub fn npy(path: &std::path::Path) -> Result<Tensor> {
     let array: ndarray::ArrayD<f32> =
         ndarray_npy::read_npy(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(Tensor::from_shape(&array.shape().to_vec(), array.as_standard_layout().as_slice().unwrap())?)
+    Tensor::from_shape(array.shape(), array.as_standard_layout().as_slice().unwrap())
 }
 
 /// Seeded values in -1..1.

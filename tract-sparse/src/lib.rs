@@ -26,7 +26,7 @@
 //! For the last three the binary must link this crate: any use of it will do, or `extern crate tract_sparse;`.
 //!
 //! What was decided, and why: [`Report::of`]. Options are tract knobs (environment variable, `KnobScope` or
-//! deployment file): `TRACT_SPARSE=auto|always|never`, `TRACT_SPARSE_TARGET=auto|scalar|avx2|avx512|neon`,
+//! deployment file): `TRACT_SPARSE=auto|measure|always|never`, `TRACT_SPARSE_TARGET=auto|scalar|avx2|avx512|neon|wasm`,
 //! `TRACT_SPARSE_MIN_GAIN=1.1`.
 //!
 //! One documented difference: a weight that is zero and left out does not multiply its activation. Where stock tract

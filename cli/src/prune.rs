@@ -1,0 +1,427 @@
+//! `prune`: makes the weights of a model sparse and writes it as plain ONNX.
+
+use crate::args::{Options, Pass};
+use crate::load::{Flavour, Source};
+use crate::out;
+use crate::prune_engine::Tract;
+use crate::table::{Table, wrap};
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use ndarray_npy::{NpzReader, ReadNpyExt};
+use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
+use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, budget, rearrange};
+use rewriter::analyse::{Seen, see};
+use rewriter::choose::{Neighbours, choose};
+use rewriter::{Decision, Policy};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tract_core::internal::*;
+use tract_core::ndarray::{ArrayD, IxDyn, OwnedRepr};
+
+/// How often `obc` looks at what the layers pruned so far do to the next ones.
+const STAGES: usize = 100;
+
+/// How weights are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Judge {
+    /// By magnitude
+    L1,
+    /// By magnitude times the norm of their inputs
+    Wanda,
+    /// By exact cost, with the weights that stay refitted
+    Obc,
+}
+
+/// Arguments of `prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Fraction of the groups of 1x1 and fully connected layers to remove
+    #[arg(long, value_name = "R", allow_hyphen_values = true)]
+    ratio: Option<f64>,
+    /// One threshold over all layers instead of the same ratio in each
+    #[arg(long)]
+    global: bool,
+    /// 4x4, 4x1 (any RxC), unstructured, 2:4 or none
+    #[arg(long, value_name = "STRUCTURE")]
+    conv1x1: Option<Setting>,
+    /// As --conv1x1, for fully connected layers
+    #[arg(long, value_name = "STRUCTURE")]
+    fc: Option<Setting>,
+    /// 3:9 or none
+    #[arg(long, value_name = "STRUCTURE")]
+    dwconv3x3: Option<Setting>,
+    /// Fraction of the depthwise groups, those that lose most, left dense
+    #[arg(long, value_name = "F", allow_hyphen_values = true)]
+    full_ones: Option<f64>,
+    /// 5:9 (5:9/2, 5:9/1: fewer filters share a pattern), RxC or none
+    #[arg(long, value_name = "STRUCTURE")]
+    conv3x3: Option<Setting>,
+    /// Fraction of the groups of 3x3 convolutions to remove
+    #[arg(long, value_name = "R", allow_hyphen_values = true)]
+    connectivity: Option<f64>,
+    /// Prune only layers whose name matches
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave layers alone whose name matches
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Ratio of the layers whose name matches
+    #[arg(long, value_name = "GLOB=R")]
+    layer: Vec<String>,
+    /// The same as a file; what is given besides replaces its entries
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Permute channels first, so that more of the norm is kept
+    #[arg(long)]
+    rearrange: bool,
+    /// Seconds that --rearrange may search
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    search_seconds: f64,
+    /// Seed of --rearrange and of the inputs that prove it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Real inputs: an .npz, an .npy or a folder of .npy
+    #[arg(long, value_name = "PATH")]
+    calibrate: Option<PathBuf>,
+    /// l1, wanda or obc [default: obc with --calibrate, else l1]
+    #[arg(long, value_name = "METHOD", hide_possible_values = true)]
+    method: Option<Judge>,
+    /// Choose the ratios for this gain over the stock layers, as predicted
+    #[arg(long, value_name = "X", conflicts_with_all = ["latency_ms", "global"])]
+    speedup: Option<f64>,
+    /// Choose the ratios for this predicted time of all layers
+    #[arg(long, value_name = "MS", conflicts_with = "global")]
+    latency_ms: Option<f64>,
+    /// Write weights as sparse_initializer where that is smaller
+    #[arg(long)]
+    sparse_initializer: bool,
+}
+
+impl Prune {
+    fn wanted(&self) -> Result<Recipe> {
+        let mut recipe = match &self.recipe {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                text.parse::<Recipe>().with_context(|| path.display().to_string())?
+            }
+            None => Recipe::default(),
+        };
+        let set = |to: &mut Setting, from: Option<Setting>| *to = from.unwrap_or(*to);
+        set(&mut recipe.conv1x1, self.conv1x1);
+        set(&mut recipe.fc, self.fc);
+        set(&mut recipe.dwconv3x3, self.dwconv3x3);
+        set(&mut recipe.conv3x3, self.conv3x3);
+        recipe.ratio = self.ratio.unwrap_or(recipe.ratio);
+        recipe.connectivity = self.connectivity.unwrap_or(recipe.connectivity);
+        if self.global {
+            recipe.scope = Scope::Global;
+        }
+        if let Some(full_ones) = self.full_ones {
+            prune::mask::check_ratio(full_ones).context("--full-ones")?;
+            recipe.dwconv3x3 = Setting(Some(prune::mask::Structure::ThreeOfNine { full_ones }));
+        }
+        recipe.include.extend(self.include.iter().cloned());
+        recipe.exclude.extend(self.exclude.iter().cloned());
+        for spec in &self.layer {
+            let (name, ratio) = spec.rsplit_once('=').with_context(|| format!("--layer {spec}: no ratio"))?;
+            let ratio = ratio.parse().with_context(|| format!("--layer {spec}: {ratio:?} is no number"))?;
+            recipe.layer.push(Rule { name: name.into(), ratio: Some(ratio), structure: None });
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+}
+
+/// Prunes a model and says what became of each layer.
+pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
+    let recipe = args.wanted()?;
+    ensure!(
+        args.search_seconds >= 0.0 && args.search_seconds <= 1e6,
+        "--search-seconds {}: not a time",
+        args.search_seconds
+    );
+    let progress = out::Progress::new();
+    let mut document = Document::open(path)?;
+    prune::densify(&mut document.model)?;
+    let mut plan = Plan::new(&document.model, &recipe)?;
+    let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
+
+    let method_name = match (args.method, &args.calibrate) {
+        (Some(Judge::L1), _) | (None, None) => Judge::L1,
+        (Some(judge), Some(_)) => judge,
+        (None, Some(_)) => Judge::Obc,
+        (Some(_), None) => bail!("--method: wanda and obc need --calibrate"),
+    };
+    let shapes = || input_shapes(&source, options);
+    let (seen, held_out) = match &args.calibrate {
+        Some(path) => {
+            let inputs = samples(path, &shapes()?).with_context(|| path.display().to_string())?;
+            split(inputs)
+        }
+        None => (vec![], vec![]),
+    };
+
+    // ratios first, so that the rearrangement knows what is to go
+    if recipe.scope == Scope::Global {
+        plan.spread(&document.model, &L1, recipe.ratio)?;
+    }
+    let mut spent = None;
+    if args.speedup.is_some() || args.latency_ms.is_some() {
+        progress.say("predicting times");
+        spent = Some(fit(&mut plan, &source, &document, args, options)?);
+    }
+    let mut rearranged = None;
+    if args.rearrange {
+        let inputs: Vec<Vec<Array>> = (0..2)
+            .map(|run| Ok(shapes()?.iter().map(|s| Array::noise(s, args.seed + run)).collect()))
+            .collect::<Result<_>>()?;
+        let search = Search { seed: args.seed, budget: Duration::from_secs_f64(args.search_seconds) };
+        let mut say = |p: prune::Progress| {
+            let (round, class) = (p.round + 1, p.class + 1);
+            progress
+                .say(&format!("rearranging: round {round}, {class} of {}, kept {:.4}", p.classes, p.kept));
+        };
+        rearranged = Some(rearrange(&mut document.model, &plan, &Tract, &inputs, search, &mut say)?);
+    }
+    progress.say("pruning");
+    let calibration = match seen.is_empty() {
+        true => None,
+        false => Some(Calibration::collect(&document.model, &plan, &Tract, &seen)?),
+    };
+    let mut errors = match &calibration {
+        Some(calibration) if !held_out.is_empty() => {
+            let (wanda, obc) = (Wanda(calibration), Obc(calibration));
+            let methods: [(&str, &dyn Method); 3] = [("l1", &L1), ("wanda", &wanda), ("obc", &obc)];
+            Some(compare(&document.model, &plan, &methods, &Tract, &held_out)?)
+        }
+        _ => None,
+    };
+    let dense = errors.is_some().then(|| document.model.clone());
+    let mut report = match (method_name, &calibration) {
+        (Judge::Wanda, Some(c)) => plan.apply(&mut document.model, &Wanda(c))?,
+        // a plan that was compared is applied layer by layer, which loses least
+        (Judge::Obc, Some(_)) => {
+            let mut say = |layer, all| progress.say(&format!("pruning layer {layer} of {all}"));
+            sequential(&mut document.model, &plan, &Tract, &seen, STAGES, &mut say)?
+        }
+        _ => plan.apply(&mut document.model, &L1)?,
+    };
+    if let (Some(errors), Some(dense)) = (&mut errors, dense)
+        && method_name == Judge::Obc
+    {
+        let (error, agreement) = output_error(&dense, &document.model, &Tract, &held_out)?;
+        errors.push(Error { method: "obc, layer by layer".into(), error, agreement });
+    }
+    if let Some(rearranged) = &rearranged {
+        let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
+        for layer in &mut report.layers {
+            layer.kept_l1_before = before.get(&*layer.name).copied();
+        }
+    }
+    if args.sparse_initializer {
+        let graph = document.model.graph.as_ref().context("the model has no graph")?;
+        let weights = plan.planned().filter_map(|p| Some(p.layer.place.get(graph)?.name.clone()));
+        let names: Vec<String> = weights.filter(|name| !name.is_empty()).collect();
+        prune::onnx::sparsify_initializers(&mut document.model, &names)?;
+    }
+    document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
+    document.save(&args.output)?;
+    drop(progress);
+
+    if options.json {
+        return out::json(&serde_json::json!({
+            "file": args.output,
+            "report": report,
+            "rearranged": rearranged,
+            "budget": spent,
+            "held_out_errors": errors,
+        }));
+    }
+    let mut table = Table::new(&["layer", "<structure", "ratio", "removed", "density", "kept l1", "before"]);
+    for layer in report.pruned() {
+        let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.3}"));
+        table.row(vec![
+            layer.name.clone(),
+            layer.structure.clone().unwrap_or_default(),
+            share(layer.ratio),
+            share(layer.removed),
+            share(layer.density),
+            share(layer.kept_l1),
+            share(layer.kept_l1_before),
+        ]);
+    }
+    let mut text = table.text();
+    let mut skipped: Vec<(&str, Vec<&str>)> = vec![];
+    for layer in &report.layers {
+        let Some(reason) = &layer.skipped else { continue };
+        match skipped.iter_mut().find(|(r, _)| r == reason) {
+            Some((_, names)) => names.push(&layer.name),
+            None => skipped.push((reason, vec![&layer.name])),
+        }
+    }
+    for (reason, names) in skipped {
+        text += &wrap(&format!("skipped, {reason}: {}", names.join(", ")), 4);
+    }
+    if let Some(r) = &rearranged {
+        let mean =
+            |f: &dyn Fn(&prune::Kept) -> f64| r.layers.iter().map(f).sum::<f64>() / r.layers.len() as f64;
+        text += &wrap(
+            &format!(
+                "rearranged {} channels in {} classes: kept l1 {:.4} -> {:.4} on average; outputs as before to {:.1e}",
+                r.channels,
+                r.classes,
+                mean(&|l| l.before),
+                mean(&|l| l.after),
+                r.proof
+            ),
+            4,
+        );
+    }
+    if let Some(s) = &spent {
+        text += &format!("predicted {:.2} ms of {:.2}\n", s.predicted_ms, s.budget_ms);
+    }
+    for error in errors.iter().flatten() {
+        text += &format!(
+            "{:<20} output error {:.4}, same top class {:.2} ({} held-out inputs)\n",
+            error.method,
+            error.error,
+            error.agreement,
+            held_out.len()
+        );
+    }
+    if args.calibrate.is_some() && errors.is_none() {
+        text += "only one input: nothing is held out to measure errors on\n";
+    }
+    text += &wrap(&format!("{}: density {:.3}", args.output.display(), report.density), 4);
+    out::print(&text)
+}
+
+/// The shape of every input.
+fn input_shapes(source: &Source, options: &Options) -> Result<Vec<Vec<usize>>> {
+    let model = source.load(Flavour::Stock, options, Pass::Type)?;
+    let mut shapes = vec![];
+    for outlet in model.input_outlets()? {
+        let (fact, name) = (model.outlet_fact(*outlet)?, &model.node(outlet.node).name);
+        ensure!(fact.datum_type == f32::datum_type(), "input {name} is {:?}, not f32", fact.datum_type);
+        let shape = fact
+            .shape
+            .as_concrete()
+            .with_context(|| format!("input {name}: shape {:?} has symbols: see --set and -i", fact.shape))?;
+        shapes.push(shape.to_vec());
+    }
+    Ok(shapes)
+}
+
+/// Real inputs, one run each. A file whose first dimension is larger than the input's holds several.
+fn samples(path: &Path, shapes: &[Vec<usize>]) -> Result<Vec<Vec<Array>>> {
+    let [shape] = shapes else { bail!("calibration is for models of one input, this has {}", shapes.len()) };
+    let mut arrays: Vec<(String, ArrayD<f32>)> = vec![];
+    if path.extension().is_some_and(|e| e == "npz") {
+        let mut npz =
+            NpzReader::new(File::open(path)?).map_err(|e| anyhow::anyhow!("not an .npz file: {e}"))?;
+        let mut names = npz.names().map_err(|e| anyhow::anyhow!("not an .npz file: {e}"))?;
+        names.sort();
+        for name in names {
+            let array = npz.by_name::<OwnedRepr<f32>, IxDyn>(&name);
+            let array = array.map_err(|e| anyhow::anyhow!("{e}")).with_context(|| format!("array {name}"))?;
+            arrays.push((name, array));
+        }
+    } else {
+        let mut files = vec![path.to_path_buf()];
+        if path.is_dir() {
+            files = std::fs::read_dir(path)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+            files.retain(|f| f.extension().is_some_and(|e| e == "npy"));
+            files.sort();
+        }
+        for file in files {
+            let name = file.display().to_string();
+            let array = ArrayD::<f32>::read_npy(File::open(&file).with_context(|| name.clone())?);
+            arrays.push((name.clone(), array.map_err(|e| anyhow::anyhow!("{name}: {e}"))?));
+        }
+    }
+    ensure!(!arrays.is_empty(), "no inputs: expected an .npz, an .npy or a folder of .npy files");
+    let mut runs = vec![];
+    for (name, array) in arrays {
+        let (own, size) = (array.shape().to_vec(), shape.iter().product::<usize>());
+        let fits = own.len() == shape.len() && own[1..] == shape[1..] && own[0] > 0 && own[0] % shape[0] == 0;
+        ensure!(fits, "{name}: shape {own:?}, the input has {shape:?}");
+        let data: Vec<f32> = array.iter().copied().collect();
+        ensure!(data.iter().all(|v| v.is_finite()), "{name}: a value is NaN or infinite");
+        runs.extend(data.chunks(size).map(|d| vec![Array { shape: shape.clone(), data: d.to_vec() }]));
+    }
+    Ok(runs)
+}
+
+/// Every fourth input is held out, at least one if there are two.
+fn split(inputs: Vec<Vec<Array>>) -> (Vec<Vec<Array>>, Vec<Vec<Array>>) {
+    let n = inputs.len();
+    let step = 4.min(n.max(2));
+    let (held, seen): (Vec<_>, Vec<_>) =
+        inputs.into_iter().enumerate().partition(|(i, _)| n > 1 && i % step == step - 1);
+    let strip = |v: Vec<(usize, Vec<Array>)>| v.into_iter().map(|(_, x)| x).collect();
+    (strip(seen), strip(held))
+}
+
+/// Chooses ratios for the time asked for, after the cost table of this machine's kernels. The table knows convolutions and
+/// matrix products; what else a model does is not counted, neither in the stock model nor in the pruned one.
+fn fit(
+    plan: &mut Plan,
+    source: &Source,
+    document: &Document,
+    args: &Prune,
+    options: &Options,
+) -> Result<budget::Spent> {
+    let policy = Policy::from_knobs()?;
+    let stock = source.load(Flavour::Stock, options, Pass::Type)?;
+    let mut layers = HashMap::new();
+    for node in stock.nodes() {
+        if let Some(Seen::Layer(layer)) = see(&stock, node)? {
+            layers.insert(node.name.clone(), layer);
+        }
+    }
+    let best_ms = |layer: &rewriter::Layer| -> Result<(f64, f64)> {
+        Ok(match choose(layer, &policy, Neighbours::Sparse)? {
+            Decision::Sparse(c) => (c.stock_ns as f64 / 1e6, c.sparse_ns as f64 / 1e6),
+            Decision::Stock(_, Some(c)) => (c.stock_ns as f64 / 1e6, c.stock_ns as f64 / 1e6),
+            Decision::Stock(reason, None) => bail!("no prediction: {reason}"),
+        })
+    };
+    // a layer's node has its name, or the name with what tract made of it behind a dot
+    let find = |name: &str| -> Option<String> {
+        let prefix = format!("{name}.");
+        layers.keys().filter(|n| *n == name || n.starts_with(&prefix)).min().cloned()
+    };
+    let planned: HashMap<String, String> =
+        plan.planned().filter_map(|p| Some((find(&p.layer.name)?, p.layer.name.clone()))).collect();
+    let (mut stock_ms, mut fixed_ms) = (0.0, 0.0);
+    for (name, layer) in &layers {
+        // a layer that cannot be predicted is part of the rest
+        let Ok((stock, ours)) = best_ms(layer) else { continue };
+        stock_ms += stock;
+        if !planned.contains_key(name) {
+            fixed_ms += ours;
+        }
+    }
+    let budget_ms = match (args.speedup, args.latency_ms) {
+        (Some(speedup), _) => {
+            ensure!(speedup > 0.0 && speedup.is_finite(), "--speedup {speedup}: not a gain");
+            stock_ms / speedup
+        }
+        (None, Some(ms)) => ms,
+        (None, None) => bail!("no budget"),
+    };
+    let mut time = |layer: &prune::Layer, weights: &[f32]| -> Result<f64> {
+        let Some(seen) = find(&layer.name).and_then(|name| layers.get(&name)) else { return Ok(0.0) };
+        let mut own = seen.clone();
+        ensure!(own.weights.len() == weights.len(), "layer {} has another size in tract", layer.name);
+        own.weights = Tensor::from_shape(seen.weights.shape(), weights)?.into_arc_tensor();
+        best_ms(&own).map(|(_, ours)| ours)
+    };
+    budget::fit(plan, &document.model, &L1, &mut time, fixed_ms, budget_ms)
+}

@@ -1,0 +1,301 @@
+//! Prunes the layers of a model after a recipe.
+
+use crate::layer::{Layer, Role, Skip, layers};
+use crate::mask::{Masker, Structure};
+use crate::recipe::{Recipe, Scope, Wish};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use tract_onnx::pb::{GraphProto, ModelProto};
+
+/// Share of a layer's groups that a threshold over layers may remove: a layer without weights cuts the network in two.
+const MOST: f64 = 0.95;
+
+/// What one layer has become.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Name of the node, or of its first output.
+    pub name: String,
+    /// Operator.
+    pub op: String,
+    /// What it computes, if its weights can be read.
+    pub role: Option<Role>,
+    /// Output by input channels (of one channel group) by taps.
+    pub shape: Option<[usize; 3]>,
+    /// Structure, if it was pruned.
+    pub structure: Option<String>,
+    /// Fraction of the groups that was to be removed, for structures that remove groups.
+    pub ratio: Option<f64>,
+    /// Fraction of the groups that was removed.
+    pub removed: Option<f64>,
+    /// Share of weights that are not zero now.
+    pub density: Option<f64>,
+    /// Sum of the magnitudes of the original weights that stay, over that of all.
+    pub kept_l1: Option<f64>,
+    /// The same without rearrangement, if there was one.
+    pub kept_l1_before: Option<f64>,
+    /// Why it was left alone, if it was.
+    pub skipped: Option<String>,
+}
+
+/// What a model has become.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Every convolution and matrix product in the order of the nodes.
+    pub layers: Vec<LayerReport>,
+    /// Share of nonzero weights over all layers that were pruned.
+    pub density: f64,
+}
+
+impl Report {
+    /// Layers that were pruned.
+    pub fn pruned(&self) -> impl Iterator<Item = &LayerReport> {
+        self.layers.iter().filter(|layer| layer.skipped.is_none())
+    }
+}
+
+/// How weights are judged, and what becomes of those that stay.
+pub trait Method {
+    /// Patterns and scores of the groups of a layer with weights `[oc][ic][taps]`.
+    ///
+    /// # Errors
+    /// The structure does not fit the layer.
+    fn masker(&self, layer: &Layer, structure: Structure, weights: &[f32]) -> Result<Masker>;
+
+    /// Sets what is not kept to zero; may change what is kept, and what the graph adds to the layer's output.
+    ///
+    /// # Errors
+    /// The layer cannot be edited.
+    fn prune(&self, graph: &mut GraphProto, layer: &Layer, weights: &mut [f32], keep: &[bool]) -> Result<()>;
+}
+
+/// Weights of least magnitude go, the others stay as they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct L1;
+
+impl Method for L1 {
+    fn masker(&self, layer: &Layer, structure: Structure, weights: &[f32]) -> Result<Masker> {
+        let saliency: Vec<f64> = weights.iter().map(|w| f64::from(w.abs())).collect();
+        Masker::new(structure, layer.shape, &saliency)
+    }
+
+    fn prune(&self, _: &mut GraphProto, _: &Layer, weights: &mut [f32], keep: &[bool]) -> Result<()> {
+        zero(weights, keep);
+        Ok(())
+    }
+}
+
+/// Sets what is not kept to zero.
+pub fn zero(weights: &mut [f32], keep: &[bool]) {
+    weights.iter_mut().zip(keep).filter(|(_, keep)| !**keep).for_each(|(w, _)| *w = 0.0);
+}
+
+/// What is going to happen to each layer of a model.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// In the order of the nodes.
+    pub layers: Vec<Result<Planned, Skip>>,
+}
+
+/// A layer that is going to be pruned.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The layer.
+    pub layer: Layer,
+    /// What the recipe, a threshold or a budget wants.
+    pub wish: Wish,
+}
+
+impl Plan {
+    /// What `recipe` says about every layer of `model`.
+    ///
+    /// # Errors
+    /// As [`Recipe::wishes`]; no layer is left to be pruned.
+    pub fn new(model: &ModelProto, recipe: &Recipe) -> Result<Plan> {
+        let found = layers(model)?;
+        let wishes = recipe.wishes(&found)?;
+        let planned: Vec<Result<Planned, Skip>> = found
+            .into_iter()
+            .zip(wishes)
+            .map(|(found, wish)| match (found, wish) {
+                (Ok(layer), Ok(wish)) => Ok(Planned { layer, wish }),
+                (Ok(Layer { name, op, .. }), Err(reason)) => Err(Skip { name, op, reason }),
+                (Err(skip), _) => Err(skip),
+            })
+            .collect();
+        ensure!(!planned.is_empty(), "the model has neither convolutions nor matrix products");
+        let reasons: BTreeMap<&str, usize> =
+            planned.iter().filter_map(|p| p.as_ref().err()).fold(BTreeMap::new(), |mut all, skip| {
+                *all.entry(&skip.reason).or_default() += 1;
+                all
+            });
+        let reasons: Vec<String> = reasons.iter().map(|(reason, n)| format!("{n}: {reason}")).collect();
+        ensure!(planned.iter().any(Result::is_ok), "no layer can be pruned ({})", reasons.join("; "));
+        Ok(Plan { layers: planned })
+    }
+
+    /// The layers that are going to be pruned.
+    pub fn planned(&self) -> impl Iterator<Item = &Planned> {
+        self.layers.iter().flatten()
+    }
+
+    /// Replaces the ratios of layers without a rule of their own by one threshold on the groups' scores, each relative to
+    /// the mean of its layer, so that the `ratio` fraction of all their weights goes. No layer loses more than 95 %
+    /// of its groups.
+    ///
+    /// # Errors
+    /// As [`Method::masker`].
+    pub fn spread(&mut self, model: &ModelProto, method: &dyn Method, ratio: f64) -> Result<()> {
+        let graph = model.graph.as_ref().context("the model has no graph")?;
+        let mut candidates = vec![];
+        let mut counts = vec![];
+        let roles = [Role::Pointwise, Role::FullyConnected];
+        let free =
+            |p: &Planned| !p.wish.fixed && p.wish.structure.removes_groups() && roles.contains(&p.layer.role);
+        for (at, planned) in self.layers.iter().enumerate() {
+            let Ok(p) = planned else { continue };
+            if !free(p) {
+                continue;
+            }
+            let masker = method.masker(&p.layer, p.wish.structure, &p.layer.weights(graph)?)?;
+            let scores = masker.scores();
+            let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+            let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
+            let sizes = (0..scores.len()).map(|g| masker.kernels(g).count() * p.layer.shape.taps);
+            candidates.extend(scores.iter().zip(sizes).enumerate().map(|(g, (s, n))| (s * scale, at, g, n)));
+            counts.push((at, scores.len(), 0usize));
+        }
+        candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        let mut left = ratio * candidates.iter().map(|c| c.3 as f64).sum::<f64>();
+        for (_, at, _, size) in candidates {
+            if left < size as f64 / 2.0 {
+                break;
+            }
+            let Some(count) = counts.iter_mut().find(|c| c.0 == at) else { continue };
+            if ((count.2 + 1) as f64) <= MOST.max(ratio) * count.1 as f64 {
+                count.2 += 1;
+                left -= size as f64;
+            }
+        }
+        for (at, groups, removed) in counts {
+            if let Ok(p) = &mut self.layers[at] {
+                p.wish.ratio = removed as f64 / groups as f64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prunes the layers of `model`, which must be the one that the plan was made for, or that model rearranged.
+    ///
+    /// # Errors
+    /// A layer has changed since the plan was made.
+    pub fn apply(&self, model: &mut ModelProto, method: &dyn Method) -> Result<Report> {
+        let graph = model.graph.as_mut().context("the model has no graph")?;
+        let mut reports = HashMap::new();
+        for p in self.planned() {
+            let report = prune_one(graph, p, method).with_context(|| format!("layer {}", p.layer.name))?;
+            reports.insert(p.layer.node, report);
+        }
+        self.gather(reports)
+    }
+
+    /// Puts the reports of layers, by node, in the order of the nodes.
+    pub(crate) fn gather(&self, mut reports: HashMap<usize, LayerReport>) -> Result<Report> {
+        let (mut nonzero, mut all) = (0.0, 0.0);
+        let mut layers = vec![];
+        for planned in &self.layers {
+            layers.push(match planned {
+                Ok(p) => {
+                    let report = reports.remove(&p.layer.node).context("a layer has not been pruned")?;
+                    all += p.layer.shape.len() as f64;
+                    nonzero += report.density.unwrap_or(1.0) * p.layer.shape.len() as f64;
+                    report
+                }
+                Err(skip) => skipped(skip),
+            });
+        }
+        Ok(Report { layers, density: if all > 0.0 { nonzero / all } else { 1.0 } })
+    }
+
+    /// Kept l1 norm of every layer that is going to be pruned, by name, if it were pruned by magnitude now.
+    ///
+    /// # Errors
+    /// A layer has changed since the plan was made.
+    pub fn kept_l1(&self, model: &ModelProto) -> Result<Vec<(String, f64)>> {
+        let graph = model.graph.as_ref().context("the model has no graph")?;
+        let kept = |p: &Planned| {
+            let weights = p.layer.weights(graph)?;
+            let masker = L1.masker(&p.layer, p.wish.structure, &weights)?;
+            let removed = masker.lowest(p.wish.ratio);
+            Ok((p.layer.name.clone(), kept_share(&weights, &masker.remove(&removed))))
+        };
+        self.planned().map(kept).collect()
+    }
+}
+
+fn prune_one(graph: &mut GraphProto, p: &Planned, method: &dyn Method) -> Result<LayerReport> {
+    let Planned { layer, wish } = p;
+    let mut weights = layer.weights(graph)?;
+    let masker = method.masker(layer, wish.structure, &weights)?;
+    let removed = masker.lowest(wish.ratio);
+    let groups = masker.scores().len();
+    let share = (groups > 0).then(|| removed.len() as f64 / groups as f64);
+    let keep = masker.remove(&removed);
+    let kept_l1 = kept_share(&weights, &keep);
+    method.prune(graph, layer, &mut weights, &keep)?;
+    layer.set_weights(graph, &weights)?;
+    let nonzero = weights.iter().filter(|w| **w != 0.0).count();
+    Ok(LayerReport {
+        name: layer.name.clone(),
+        op: layer.op.clone(),
+        role: Some(layer.role),
+        shape: Some([layer.shape.oc, layer.shape.ic, layer.shape.taps]),
+        structure: Some(wish.structure.to_string()),
+        ratio: wish.structure.removes_groups().then_some(wish.ratio),
+        removed: share,
+        density: Some(nonzero as f64 / weights.len() as f64),
+        kept_l1: Some(kept_l1),
+        kept_l1_before: None,
+        skipped: None,
+    })
+}
+
+fn skipped(skip: &Skip) -> LayerReport {
+    LayerReport {
+        name: skip.name.clone(),
+        op: skip.op.clone(),
+        role: None,
+        shape: None,
+        structure: None,
+        ratio: None,
+        removed: None,
+        density: None,
+        kept_l1: None,
+        kept_l1_before: None,
+        skipped: Some(skip.reason.clone()),
+    }
+}
+
+/// Sum of the magnitudes that stay over that of all; 1 if there is nothing to lose.
+fn kept_share(weights: &[f32], keep: &[bool]) -> f64 {
+    let sum = |kept: bool| -> f64 {
+        weights.iter().zip(keep).filter(|(_, k)| **k || !kept).map(|(w, _)| f64::from(w.abs())).sum()
+    };
+    let all = sum(false);
+    if all == 0.0 { 1.0 } else { sum(true) / all }
+}
+
+/// Key of the recipe in `metadata_props`.
+pub const RECIPE_KEY: &str = "tract-sparse.recipe";
+
+/// Prunes a model by magnitude as `recipe` says.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn prune(model: &mut ModelProto, recipe: &Recipe) -> Result<Report> {
+    let mut plan = Plan::new(model, recipe)?;
+    if recipe.scope == Scope::Global {
+        plan.spread(model, &L1, recipe.ratio)?;
+    }
+    plan.apply(model, &L1)
+}

@@ -1,0 +1,341 @@
+//! Which weights stay: structures, and the masks that keep most of a saliency.
+//!
+//! Saliency is a nonnegative number per weight: the magnitude for l1 pruning, magnitude times input norm for Wanda. A
+//! structure first chooses a pattern for every group of kernels (where it has patterns), then offers groups of kernels that
+//! can be removed as a whole. Equal sums are decided by index, so that the same saliency always gives the same mask.
+
+use crate::groups::{CONV3X3_5OF9, DEPTHWISE_3OF9, channel_groups};
+use anyhow::{Context, Result, bail, ensure};
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// Shape of a weight tensor `[oc][ic][taps]`; `ic` are the input channels of one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Output channels.
+    pub oc: usize,
+    /// Input channels that each output channel sees.
+    pub ic: usize,
+    /// Weights of a kernel.
+    pub taps: usize,
+}
+
+impl Shape {
+    /// Number of weights.
+    pub fn len(&self) -> usize {
+        self.oc * self.ic * self.taps
+    }
+
+    /// Whether there is no weight at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which weights stay or go together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Structure {
+    /// Groups of kernels of `r` output by `c` input channels are removed as a whole: `4x4`, `4x1`, `unstructured` (1x1).
+    Blocks {
+        /// Output channels of a group.
+        r: usize,
+        /// Input channels of a group.
+        c: usize,
+    },
+    /// Two of every four neighbouring input channels stay: `2:4`.
+    TwoOfFour,
+    /// Depthwise 3x3: six of nine weights stay, the same for 16 (8, 4, 1) channels: `3:9`, after the three that go.
+    ThreeOfNine {
+        /// Fraction of the channel groups, those that would lose most, that stay dense: `3:9+0.1`.
+        full_ones: f64,
+    },
+    /// 3x3: four of nine weights stay, the same for `share` filters by 4 input channels, and groups of 4x4 kernels are
+    /// removed as a whole: `5:9` (four filters), `5:9/2`, `5:9/1`.
+    FiveOfNine {
+        /// Filters that share a pattern: 1, 2 or 4.
+        share: usize,
+    },
+}
+
+impl Structure {
+    /// Whether a removal ratio means anything: only patterns do not remove groups.
+    pub fn removes_groups(self) -> bool {
+        matches!(self, Structure::Blocks { .. } | Structure::FiveOfNine { .. })
+    }
+
+    /// Output by input channels of the groups that are removed.
+    pub fn group(self) -> (usize, usize) {
+        match self {
+            Structure::Blocks { r, c } => (r, c),
+            Structure::FiveOfNine { .. } => (4, 4),
+            Structure::TwoOfFour => (1, 4),
+            Structure::ThreeOfNine { .. } => (16, 1),
+        }
+    }
+
+    fn check(self, shape: Shape) -> Result<()> {
+        match self {
+            Structure::Blocks { r, c } => ensure!(r > 0 && c > 0, "a group of {r}x{c} is empty"),
+            Structure::TwoOfFour => {}
+            Structure::ThreeOfNine { full_ones } => {
+                ensure!((0.0..=1.0).contains(&full_ones), "fraction {full_ones} is not between 0 and 1");
+                ensure!(shape.taps == 9 && shape.ic == 1, "3:9 is for depthwise 3x3 kernels");
+            }
+            Structure::FiveOfNine { share } => {
+                ensure!([1, 2, 4].contains(&share), "a pattern is shared by 1, 2 or 4 filters, not {share}");
+                ensure!(shape.taps == 9, "5:9 is for 3x3 kernels");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Structure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self {
+            Structure::Blocks { r: 1, c: 1 } => f.write_str("unstructured"),
+            Structure::Blocks { r, c } => write!(f, "{r}x{c}"),
+            Structure::TwoOfFour => f.write_str("2:4"),
+            Structure::ThreeOfNine { full_ones: 0.0 } => f.write_str("3:9"),
+            Structure::ThreeOfNine { full_ones } => write!(f, "3:9+{full_ones}"),
+            Structure::FiveOfNine { share: 4 } => f.write_str("5:9"),
+            Structure::FiveOfNine { share } => write!(f, "5:9/{share}"),
+        }
+    }
+}
+
+impl FromStr for Structure {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Structure> {
+        let parse = || -> Result<Structure> {
+            let size = |text: &str| text.parse().ok().filter(|n| (1..=64).contains(n));
+            Ok(match text {
+                "unstructured" => Structure::Blocks { r: 1, c: 1 },
+                "2:4" => Structure::TwoOfFour,
+                "3:9" => Structure::ThreeOfNine { full_ones: 0.0 },
+                "5:9" => Structure::FiveOfNine { share: 4 },
+                _ => {
+                    if let Some(share) = text.strip_prefix("5:9/") {
+                        let share = size(share).filter(|n| [1, 2, 4].contains(n));
+                        Structure::FiveOfNine { share: share.context("1, 2 or 4 filters share a pattern")? }
+                    } else if let Some(full) = text.strip_prefix("3:9+") {
+                        let full = full.parse().ok().filter(|f| (0.0..=1.0).contains(f));
+                        let full_ones = full.context("the fraction is not between 0 and 1")?;
+                        Structure::ThreeOfNine { full_ones }
+                    } else if let Some((r, c)) = text.split_once('x') {
+                        let (r, c) = size(r).zip(size(c)).context("a group is of 1x1 to 64x64 channels")?;
+                        Structure::Blocks { r, c }
+                    } else {
+                        bail!("unknown structure")
+                    }
+                }
+            })
+        };
+        parse().with_context(|| {
+            format!(
+                "{text:?} is none of: 4x4, 4x1 (any RxC), unstructured, 2:4, 3:9, 3:9+FULL, 5:9, 5:9/2, 5:9/1"
+            )
+        })
+    }
+}
+
+/// The patterns have been chosen; groups are still to be removed.
+#[derive(Debug, Clone)]
+pub struct Masker {
+    structure: Structure,
+    shape: Shape,
+    keep: Vec<bool>,
+    scores: Vec<f64>,
+}
+
+impl Masker {
+    /// Chooses patterns and scores groups for the saliency of every weight.
+    ///
+    /// # Errors
+    /// An empty shape, a slice of another length, a saliency that is negative or not finite, a structure that does
+    /// not fit the shape.
+    pub fn new(structure: Structure, shape: Shape, saliency: &[f64]) -> Result<Masker> {
+        let Shape { oc, ic, taps } = shape;
+        let len = oc.checked_mul(ic).and_then(|n| n.checked_mul(taps));
+        ensure!(len.is_some_and(|n| n > 0), "shape {oc}x{ic}x{taps} is empty");
+        ensure!(
+            len == Some(saliency.len()),
+            "shape {oc}x{ic}x{taps} does not fit {} weights",
+            saliency.len()
+        );
+        let wrong = saliency.iter().position(|s| !s.is_finite() || *s < 0.0);
+        ensure!(wrong.is_none(), "weight {} is not finite", wrong.unwrap_or(0));
+        structure.check(shape)?;
+        let mut masker = Masker { structure, shape, keep: vec![true; saliency.len()], scores: vec![] };
+        match structure {
+            Structure::Blocks { .. } => {}
+            Structure::TwoOfFour => masker.two_of_four(saliency),
+            Structure::ThreeOfNine { full_ones } => masker.three_of_nine(saliency, full_ones),
+            Structure::FiveOfNine { share } => masker.five_of_nine(saliency, share),
+        }
+        if structure.removes_groups() {
+            masker.scores = (0..masker.group_count()).map(|g| masker.score(saliency, g)).collect();
+        }
+        Ok(masker)
+    }
+
+    fn group_count(&self) -> usize {
+        let (r, c) = self.structure.group();
+        self.shape.oc.div_ceil(r) * self.shape.ic.div_ceil(c)
+    }
+
+    /// Output and input channels of a removable group.
+    pub fn group(&self, group: usize) -> (Range<usize>, Range<usize>) {
+        let (r, c) = self.structure.group();
+        let columns = self.shape.ic.div_ceil(c);
+        (span(group / columns, r, self.shape.oc), span(group % columns, c, self.shape.ic))
+    }
+
+    /// Kernels of a group, as indices into the weights divided by the number of taps.
+    pub fn kernels(&self, group: usize) -> impl Iterator<Item = usize> + Clone + use<> {
+        let (rows, cols) = self.group(group);
+        let ic = self.shape.ic;
+        rows.flat_map(move |row| cols.clone().map(move |col| row * ic + col))
+    }
+
+    /// What a group keeps, per kernel: smaller groups at the ragged edge compare fairly.
+    fn score(&self, saliency: &[f64], group: usize) -> f64 {
+        let (mut sum, mut n) = (0.0, 0);
+        for kernel in self.kernels(group) {
+            let cells = kernel * self.shape.taps..(kernel + 1) * self.shape.taps;
+            sum += cells.filter(|i| self.keep[*i]).map(|i| saliency[i]).sum::<f64>();
+            n += 1;
+        }
+        sum / n as f64
+    }
+
+    /// A pattern that was chosen otherwise, and scores of the groups by another measure.
+    pub(crate) fn with(structure: Structure, shape: Shape, keep: Vec<bool>, scores: Vec<f64>) -> Masker {
+        Masker { structure, shape, keep, scores }
+    }
+
+    /// The patterns chosen: true for every weight that stays if no group is removed.
+    pub fn patterns(&self) -> &[bool] {
+        &self.keep
+    }
+
+    /// Mean saliency per kernel of what each removable group keeps; empty if the structure removes none.
+    pub fn scores(&self) -> &[f64] {
+        &self.scores
+    }
+
+    /// The `ratio` fraction (rounded to whole groups) of lowest score, in order of score and then index.
+    pub fn lowest(&self, ratio: f64) -> Vec<usize> {
+        lowest(&self.scores, ratio)
+    }
+
+    /// Removes groups; true for every weight that stays.
+    pub fn remove(mut self, groups: &[usize]) -> Vec<bool> {
+        for group in groups {
+            for kernel in self.kernels(*group) {
+                self.keep[kernel * self.shape.taps..(kernel + 1) * self.shape.taps].fill(false);
+            }
+        }
+        self.keep
+    }
+
+    fn two_of_four(&mut self, saliency: &[f64]) {
+        let Shape { oc, ic, taps } = self.shape;
+        for row in 0..oc {
+            for first in (0..ic - ic % 4).step_by(4) {
+                for tap in 0..taps {
+                    let at = |i: usize| (row * ic + first + i) * taps + tap;
+                    let scores: Vec<f64> = (0..4).map(|i| saliency[at(i)]).collect();
+                    lowest(&scores, 0.5).into_iter().for_each(|i| self.keep[at(i)] = false);
+                }
+            }
+        }
+    }
+
+    fn three_of_nine(&mut self, saliency: &[f64], full_ones: f64) {
+        let groups: Vec<(Range<usize>, u16, f64)> = channel_groups(self.shape.oc)
+            .map(|channels| {
+                let mut taps = [0.0; 9];
+                saliency[channels.start * 9..channels.end * 9].chunks(9).for_each(|k| add(&mut taps, k));
+                let (mask, kept) = best(&DEPTHWISE_3OF9, &taps);
+                let lost = taps.iter().sum::<f64>() - kept;
+                (channels.clone(), mask, lost / channels.len() as f64)
+            })
+            .collect();
+        // those that would lose most are last
+        let losses: Vec<f64> = groups.iter().map(|g| g.2).collect();
+        for group in lowest(&losses, 1.0 - full_ones) {
+            let (channels, mask, _) = &groups[group];
+            self.keep[channels.start * 9..channels.end * 9].chunks_mut(9).for_each(|k| apply(k, *mask));
+        }
+    }
+
+    fn five_of_nine(&mut self, saliency: &[f64], share: usize) {
+        let ic = self.shape.ic;
+        for group in 0..self.group_count() {
+            let (rows, cols) = self.group(group);
+            for first in rows.clone().step_by(share) {
+                let kernels = (first..rows.end.min(first + share))
+                    .flat_map(|row| cols.clone().map(move |col| (row * ic + col) * 9));
+                let mut taps = [0.0; 9];
+                kernels.clone().for_each(|at| add(&mut taps, &saliency[at..at + 9]));
+                let (mask, _) = best(&CONV3X3_5OF9, &taps);
+                kernels.for_each(|at| apply(&mut self.keep[at..at + 9], mask));
+            }
+        }
+    }
+}
+
+/// The mask that l1 pruning keeps at a ratio; true for every weight that stays.
+///
+/// # Errors
+/// As [`Masker::new`]; a ratio outside 0..=1.
+pub fn l1(structure: Structure, shape: Shape, weights: &[f32], ratio: f64) -> Result<Vec<bool>> {
+    check_ratio(ratio)?;
+    let saliency: Vec<f64> = weights.iter().map(|w| f64::from(w.abs())).collect();
+    let masker = Masker::new(structure, shape, &saliency)?;
+    let removed = masker.lowest(ratio);
+    Ok(masker.remove(&removed))
+}
+
+/// Refuses what is not a fraction.
+///
+/// # Errors
+/// The ratio is outside 0..=1.
+pub fn check_ratio(ratio: f64) -> Result<()> {
+    ensure!((0.0..=1.0).contains(&ratio), "ratio {ratio} is not between 0 and 1");
+    Ok(())
+}
+
+/// The group'th range of `size` below `end`.
+fn span(group: usize, size: usize, end: usize) -> Range<usize> {
+    group * size..end.min((group + 1) * size)
+}
+
+fn add(taps: &mut [f64; 9], kernel: &[f64]) {
+    taps.iter_mut().zip(kernel).for_each(|(tap, s)| *tap += s);
+}
+
+fn apply(kernel: &mut [bool], mask: u16) {
+    kernel.iter_mut().enumerate().for_each(|(tap, keep)| *keep = mask >> tap & 1 == 1);
+}
+
+/// The first mask that keeps most, and what it keeps.
+pub(crate) fn best(masks: &[u16], taps: &[f64; 9]) -> (u16, f64) {
+    let kept = |mask: u16| (0..9).filter(|tap| mask >> tap & 1 == 1).map(|tap| taps[tap]).sum::<f64>();
+    let first = (masks[0], kept(masks[0]));
+    masks[1..].iter().fold(first, |best, mask| {
+        let norm = kept(*mask);
+        if norm > best.1 { (*mask, norm) } else { best }
+    })
+}
+
+/// Indices of the `ratio` fraction of lowest scores, in order of score and then index.
+fn lowest(scores: &[f64], ratio: f64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(a.cmp(b)));
+    order.truncate((ratio * scores.len() as f64).round() as usize);
+    order
+}

@@ -1,0 +1,283 @@
+//! Files in and out: what is not edited comes out as it went in; sparse tensors become dense, or a clear error.
+
+use prost::Message;
+use prune::onnx::{Document, densify, sparsify_initializers, tensor};
+use std::path::PathBuf;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, StringStringEntryProto, TensorProto,
+};
+
+fn model(graph: GraphProto) -> ModelProto {
+    ModelProto { ir_version: 8, graph: Some(graph), producer_name: "test".into(), ..Default::default() }
+}
+
+fn sparse(name: &str, dims: &[i64], indices: (&[usize], &[i64]), values: &[f32]) -> SparseTensorProto {
+    SparseTensorProto {
+        values: Some(tensor::of_floats(name, &[values.len()], values)),
+        indices: Some(tensor::of_ints("", indices.0, indices.1)),
+        dims: dims.to_vec(),
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("prune-onnx-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// A field of a length that no version of the format has.
+fn unknown(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![];
+    prost::encoding::bytes::encode(number, &content.to_vec(), &mut out);
+    out
+}
+
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    unknown(number, content)
+}
+
+#[test]
+fn unknown_fields_survive_an_edit() {
+    let mut weight = tensor::of_floats("w", &[2], &[1.0, 2.0]).encode_to_vec();
+    weight.extend(unknown(16, b"kept in the tensor"));
+    let other = tensor::of_floats("v", &[1], &[3.0]).encode_to_vec();
+    let mut node = NodeProto { op_type: "Relu".into(), ..Default::default() }.encode_to_vec();
+    node.extend(unknown(9, b"kept in the node"));
+    let graph = [
+        field(5, &weight),
+        field(1, &node),
+        field(5, &other),
+        unknown(16, b"kept in the graph"),
+        field(2, b"name"),
+    ]
+    .concat();
+    let bytes = [vec![8, 8], unknown(26, b"kept in the model"), field(7, &graph)].concat();
+    let mut document = Document::read(bytes.clone(), None).unwrap();
+    assert_eq!(document.encode().unwrap(), bytes);
+
+    tensor::set_floats(&mut document.model.graph.as_mut().unwrap().initializer[0], &[0.0, 5.0]).unwrap();
+    document.set_metadata("recipe", "x");
+    let edited = document.encode().unwrap();
+    for kept in ["tensor", "node", "graph", "model"] {
+        let kept = format!("kept in the {kept}");
+        assert!(edited.windows(kept.len()).any(|w| w == kept.as_bytes()), "{kept}");
+    }
+    let again = Document::read(edited, None).unwrap();
+    assert_eq!(again.model, document.model);
+    assert_eq!(again.metadata("recipe"), Some("x"));
+    let graph = again.model.graph.unwrap();
+    assert_eq!(tensor::floats(&graph.initializer[0]).unwrap(), [0.0, 5.0]);
+    assert_eq!(tensor::floats(&graph.initializer[1]).unwrap(), [3.0]);
+}
+
+#[test]
+fn removed_and_added_initializers_are_written() {
+    let tensors = |names: &[&str]| names.iter().map(|n| tensor::of_floats(n, &[1], &[1.0])).collect();
+    let graph = GraphProto { initializer: tensors(&["a", "b", "c"]), ..Default::default() };
+    let mut document = Document::read(model(graph).encode_to_vec(), None).unwrap();
+    for names in
+        [vec!["a", "c"], vec!["c"], vec![], vec!["a", "b", "c", "d"], vec!["x", "b"], vec!["b", "c", "e"]]
+    {
+        document.model.graph.as_mut().unwrap().initializer = tensors(&names);
+        let again = Document::read(document.encode().unwrap(), None).unwrap();
+        assert_eq!(again.model, document.model, "{names:?}");
+    }
+}
+
+#[test]
+fn every_storage_of_floats_is_read() {
+    let raw = tensor::of_floats("t", &[3], &[1.0, -0.0, 2.5]);
+    let typed = TensorProto { raw_data: vec![], float_data: vec![1.0, -0.0, 2.5], ..raw.clone() };
+    assert_eq!(tensor::floats(&raw).unwrap(), tensor::floats(&typed).unwrap());
+    for mut t in [raw.clone(), typed] {
+        tensor::set_floats(&mut t, &[4.0, 5.0, 6.0]).unwrap();
+        assert_eq!(tensor::floats(&t).unwrap(), [4.0, 5.0, 6.0]);
+        assert!(tensor::set_floats(&mut t, &[4.0]).is_err());
+    }
+    for wrong in [
+        TensorProto { dims: vec![4], ..raw.clone() },
+        TensorProto { dims: vec![-3], ..raw.clone() },
+        TensorProto { dims: vec![i64::MAX, 4], ..raw.clone() },
+        TensorProto { data_type: DataType::Double as i32, ..raw.clone() },
+        TensorProto { data_type: 999, ..raw.clone() },
+    ] {
+        assert!(tensor::floats(&wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn sparse_initializers_become_dense() {
+    let linear = sparse("linear", &[2, 3], (&[3], &[0, 2, 4]), &[1.0, 2.0, 3.0]);
+    let coo = sparse("coo", &[2, 3], (&[3, 2], &[0, 0, 0, 2, 1, 1]), &[1.0, 2.0, 3.0]);
+    let empty = sparse("empty", &[2, 3], (&[0], &[]), &[]);
+    let constant = NodeProto {
+        op_type: "Constant".into(),
+        output: vec!["k".into()],
+        attribute: vec![AttributeProto {
+            name: "sparse_value".into(),
+            r#type: AttributeType::SparseTensor as i32,
+            sparse_tensor: Some(linear.clone()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let mut m = model(GraphProto {
+        sparse_initializer: vec![linear, coo, empty],
+        node: vec![constant],
+        ..Default::default()
+    });
+    assert_eq!(densify(&mut m).unwrap(), 4);
+    assert_eq!(densify(&mut m).unwrap(), 0);
+    let graph = m.graph.unwrap();
+    assert!(graph.sparse_initializer.is_empty());
+    let value = graph.node[0].attribute[0].t.as_ref().unwrap();
+    assert_eq!(graph.node[0].attribute[0].name, "value");
+    for t in [&graph.initializer[0], &graph.initializer[1], value] {
+        assert_eq!(tensor::floats(t).unwrap(), [1.0, 0.0, 2.0, 0.0, 3.0, 0.0]);
+        assert_eq!(t.dims, [2, 3]);
+    }
+    assert_eq!(tensor::floats(&graph.initializer[2]).unwrap(), [0.0; 6]);
+}
+
+#[test]
+fn hostile_sparse_tensors_are_refused_by_name() {
+    let one = |dims: &[i64], indices: (&[usize], &[i64])| {
+        sparse("w", dims, indices, &vec![1.0; indices.0.first().copied().unwrap_or(0)])
+    };
+    let mut missing = one(&[4], (&[1], &[0]));
+    missing.indices = None;
+    let mut nameless = one(&[4], (&[1], &[0]));
+    nameless.values = None;
+    let mut external = one(&[4], (&[1], &[0]));
+    external.values.as_mut().unwrap().data_location = Some(DataLocation::External as i32);
+    let mut short = one(&[4], (&[2], &[0, 1]));
+    short.values.as_mut().unwrap().raw_data.truncate(4);
+    let mut fewer = one(&[4], (&[2], &[0, 1]));
+    fewer.values = Some(tensor::of_floats("w", &[1], &[1.0]));
+    let mut strings = one(&[4], (&[1], &[0]));
+    strings.values.as_mut().unwrap().data_type = DataType::String as i32;
+    for (what, hostile) in [
+        ("outside", one(&[2, 3], (&[1], &[6]))),
+        ("outside", one(&[2, 3], (&[1], &[-1]))),
+        ("outside", one(&[2, 3], (&[1, 2], &[1, 3]))),
+        ("outside", one(&[2, 3], (&[1, 2], &[-1, 0]))),
+        ("outside", one(&[0, 3], (&[1], &[0]))),
+        ("do not grow", one(&[2, 3], (&[2], &[1, 1]))),
+        ("do not grow", one(&[2, 3], (&[2], &[2, 1]))),
+        ("axes", one(&[2, 3], (&[1, 3], &[0, 0, 0]))),
+        ("neither 1-D nor 2-D", one(&[2, 3], (&[1, 1, 2], &[0, 0]))),
+        ("negative", one(&[-2, 3], (&[1], &[0]))),
+        ("too large", one(&[i64::MAX, i64::MAX], (&[1], &[0]))),
+        ("justify", one(&[1 << 30], (&[1], &[0]))),
+        ("justify", one(&[1 << 20, 1 << 20], (&[1], &[0]))),
+        ("no indices", missing),
+        ("no values", nameless),
+        ("another file", external),
+        ("does not fit", short),
+        ("2 indices for 1 values", fewer),
+        ("STRING", strings),
+    ] {
+        let mut m = model(GraphProto { sparse_initializer: vec![hostile], ..Default::default() });
+        let before = m.clone();
+        let error = format!("{:#}", densify(&mut m).unwrap_err());
+        assert!(error.contains(what), "{what}: {error}");
+        assert_eq!(m, before, "a refused model stays as it was");
+    }
+}
+
+#[test]
+fn sparse_initializers_are_written_where_they_pay() {
+    let dense = |name: &str, kept: usize| {
+        let values: Vec<f32> = (0..90).map(|i| if i < kept { 1.0 + i as f32 } else { 0.0 }).collect();
+        tensor::of_floats(name, &[9, 10], &values)
+    };
+    let initializer = vec![dense("a", 29), dense("b", 30), dense("c", 0), dense("other", 1)];
+    let mut m = model(GraphProto { initializer, ..Default::default() });
+    m.ir_version = 4;
+    let before = m.clone();
+    let names = ["a", "b", "c"].map(String::from);
+    let mut document = Document::read(m.encode_to_vec(), None).unwrap();
+    assert_eq!(sparsify_initializers(&mut document.model, &names).unwrap(), 2);
+    let bytes = document.encode().unwrap();
+    assert!(bytes.len() < m.encoded_len());
+    let mut again = Document::read(bytes, None).unwrap().model;
+    assert_eq!(again.ir_version, 6);
+    assert_eq!(again.graph.as_ref().unwrap().sparse_initializer.len(), 2);
+    densify(&mut again).unwrap();
+    let by_name = |m: &ModelProto| {
+        let mut tensors: Vec<_> = m.graph.as_ref().unwrap().initializer.clone();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors
+    };
+    assert_eq!(by_name(&again), by_name(&before));
+}
+
+#[test]
+fn external_data_is_read_and_written_again() {
+    let dir = folder("external");
+    let mut data = vec![0u8; 12];
+    data[4..].copy_from_slice(&[1.5f32.to_le_bytes(), 2.5f32.to_le_bytes()].concat());
+    std::fs::write(dir.join("weights.bin"), &data).unwrap();
+    let outside = |entries: &[(&str, &str)]| {
+        let entry = |(key, value): &(&str, &str)| StringStringEntryProto {
+            key: key.to_string(),
+            value: value.to_string(),
+        };
+        let mut t = tensor::of_floats("w", &[2], &[]);
+        t.dims = vec![2];
+        t.external_data = entries.iter().map(entry).collect();
+        t.data_location = Some(DataLocation::External as i32);
+        let inline = tensor::of_floats("v", &[1], &[7.0]);
+        model(GraphProto { initializer: vec![t, inline], ..Default::default() }).encode_to_vec()
+    };
+    let good = [("location", "weights.bin"), ("offset", "4"), ("length", "8")];
+    std::fs::write(dir.join("m.onnx"), outside(&good)).unwrap();
+    let document = Document::open(&dir.join("m.onnx")).unwrap();
+    let out = dir.join("pruned.onnx");
+    document.save(&out).unwrap();
+    let raw = ModelProto::decode(&*std::fs::read(&out).unwrap()).unwrap().graph.unwrap();
+    assert!(tensor::is_external(&raw.initializer[0]) && !tensor::is_external(&raw.initializer[1]));
+    std::fs::remove_file(dir.join("weights.bin")).unwrap();
+    let again = Document::open(&out).unwrap();
+    assert_eq!(again.model, document.model);
+    assert_eq!(tensor::floats(&again.model.graph.unwrap().initializer[0]).unwrap(), [1.5, 2.5]);
+
+    std::fs::write(dir.join("weights.bin"), &data).unwrap();
+    for (what, entries) in [
+        ("no location", vec![]),
+        ("past the end", vec![("location", "weights.bin"), ("offset", "8"), ("length", "8")]),
+        (
+            "past the end",
+            vec![("location", "weights.bin"), ("offset", "1"), ("length", "18446744073709551615")],
+        ),
+        ("does not fit", vec![("location", "weights.bin"), ("offset", "8")]),
+        ("is no number", vec![("location", "weights.bin"), ("offset", "-4")]),
+        ("plain path", vec![("location", "../weights.bin")]),
+        ("plain path", vec![("location", "/etc/passwd")]),
+        ("no file", vec![("location", "absent.bin")]),
+    ] {
+        std::fs::write(dir.join("m.onnx"), outside(&entries)).unwrap();
+        let error = format!("{:#}", Document::open(&dir.join("m.onnx")).unwrap_err());
+        assert!(
+            error.contains(what) && error.contains("\"w\"") && error.contains("m.onnx"),
+            "{what}: {error}"
+        );
+    }
+    assert!(Document::read(outside(&good), None).is_err());
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let graph =
+        GraphProto { initializer: vec![tensor::of_floats("w", &[2], &[1.0, 2.0])], ..Default::default() };
+    let bytes = model(graph).encode_to_vec();
+    assert!(Document::read(vec![], None).is_err());
+    assert!(Document::read(b"not a model".to_vec(), None).is_err());
+    for end in 0..bytes.len() {
+        // shorter files may decode by chance; none may panic
+        let _ = Document::read(bytes[..end].to_vec(), None).map(|d| d.encode());
+    }
+}
