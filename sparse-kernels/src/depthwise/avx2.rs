@@ -1,7 +1,7 @@
 //! AVX2 and FMA: 16 registers of 8 floats.
 
+use super::RowsArgs;
 use super::body::{self, Vector, entries};
-use super::{CopyArgs, RowsArgs};
 use std::arch::x86_64::*;
 
 entries!(F32x8, "avx2,fma");
@@ -10,20 +10,13 @@ entries!(F32x8, "avx2,fma");
 #[derive(Clone, Copy)]
 pub(super) struct F32x8(__m256);
 
-/// Eight set lanes, eight clear ones: a window of it is the mask of the first `n` lanes.
-static MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-
-/// The mask of the first `n < 8` lanes.
-#[inline(always)]
-unsafe fn mask(n: usize) -> __m256i {
-    debug_assert!(n < 8);
-    // SAFETY: 8 values from 8 - n on are inside MASK.
-    unsafe { _mm256_loadu_si256(MASK.as_ptr().add(8 - n).cast()) }
-}
+/// Eight clear lanes, eight set ones, eight clear ones.
+static WINDOW: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 // Safety of every block below: the caller of a trait function vouches for AVX2, FMA and the pointers.
 impl Vector for F32x8 {
     const LANES: usize = 8;
+    type Edge = __m256i;
 
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
@@ -38,9 +31,21 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
-    unsafe fn load_part(p: *const f32, n: usize) -> Self {
+    unsafe fn edge(column: isize, width: usize) -> __m256i {
+        // Lanes from column 0 on, and those before `width`: two windows of WINDOW.
+        let from = 8 + column.clamp(-8, 0);
+        let to = 16 - (width as isize - column).clamp(0, 8);
+        // SAFETY: contract of `Vector`; both windows are inside WINDOW.
+        unsafe {
+            let window = |at: isize| _mm256_loadu_si256(WINDOW.as_ptr().offset(at).cast());
+            _mm256_and_si256(window(from), window(to))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_edge(p: *const f32, edge: __m256i) -> Self {
         // SAFETY: contract of `Vector`; lanes outside of the mask are not read.
-        F32x8(unsafe { _mm256_maskload_ps(p, mask(n)) })
+        F32x8(unsafe { _mm256_maskload_ps(p, edge) })
     }
 
     #[inline(always)]
@@ -87,16 +92,21 @@ impl Vector for F32x8 {
         F32x8(unsafe { _mm256_min_ps(hi.0, _mm256_max_ps(lo.0, self.0)) })
     }
 
+    /// In the order 0 1 4 5 2 3 6 7.
     #[inline(always)]
     unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
         // SAFETY: contract of `Vector`.
         unsafe {
-            let low = _mm256_permute2f128_ps::<0x20>(self.0, b.0);
-            let high = _mm256_permute2f128_ps::<0x31>(self.0, b.0);
             (
-                F32x8(_mm256_shuffle_ps::<0b10_00_10_00>(low, high)),
-                F32x8(_mm256_shuffle_ps::<0b11_01_11_01>(low, high)),
+                F32x8(_mm256_shuffle_ps::<0b10_00_10_00>(self.0, b.0)),
+                F32x8(_mm256_shuffle_ps::<0b11_01_11_01>(self.0, b.0)),
             )
         }
+    }
+
+    #[inline(always)]
+    unsafe fn settle(self) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x8(unsafe { _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(self.0))) })
     }
 }

@@ -1,7 +1,7 @@
 //! AVX-512F: 32 registers of 16 floats, masks. Maps of up to 8 columns take the AVX2 loops, which waste fewer lanes.
 
-use super::body::Vector;
-use super::{CopyArgs, RowsArgs, avx2};
+use super::body::{Vector, inside};
+use super::{RowsArgs, avx2};
 use std::arch::x86_64::*;
 
 /// The loops for maps of more than 8 columns.
@@ -15,16 +15,16 @@ mod wide {
 /// Columns up to which half a register is enough.
 const NARROW: usize = 8;
 
-/// Up to [`MAX_ROWS`](super::MAX_ROWS) rows of a kernel whose size, stride and taps are constants.
+/// Rows of a kernel whose size, stride and taps are constants.
 ///
 /// # Safety
 /// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`RowsArgs`] for this kernel and stride.
 pub(super) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
     args: &RowsArgs,
 ) {
-    // SAFETY: passed on from the caller; where 16 floats are readable, 8 are.
+    // SAFETY: passed on from the caller.
     unsafe {
-        if args.width <= NARROW {
+        if args.y_width <= NARROW {
             avx2::rows::<KH, KW, S, MASK>(args);
         } else {
             wide::rows::<KH, KW, S, MASK>(args);
@@ -32,7 +32,7 @@ pub(super) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, cons
     }
 }
 
-pub(super) use wide::{any, copy};
+pub(super) use wide::any;
 
 /// Sixteen floats.
 #[derive(Clone, Copy)]
@@ -59,6 +59,7 @@ unsafe fn clamp_halves(v: F32x16, lo: F32x16, hi: F32x16) -> F32x16 {
 
 impl Vector for F32x16 {
     const LANES: usize = 16;
+    type Edge = __mmask16;
 
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
@@ -73,9 +74,15 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
-    unsafe fn load_part(p: *const f32, n: usize) -> Self {
+    unsafe fn edge(column: isize, width: usize) -> __mmask16 {
+        let lanes = inside(column, width, 16);
+        ((1u32 << lanes.end) - 1) as u16 & !((1u32 << lanes.start) - 1) as u16
+    }
+
+    #[inline(always)]
+    unsafe fn load_edge(p: *const f32, edge: __mmask16) -> Self {
         // SAFETY: contract of `Vector`; lanes outside of the mask are not read.
-        F32x16(unsafe { _mm512_maskz_loadu_ps(mask(n), p) })
+        F32x16(unsafe { _mm512_maskz_loadu_ps(edge, p) })
     }
 
     #[inline(always)]
@@ -119,5 +126,10 @@ impl Vector for F32x16 {
                 F32x16(_mm512_shuffle_ps::<0b11_01_11_01>(low, high)),
             )
         }
+    }
+
+    #[inline(always)]
+    unsafe fn settle(self) -> Self {
+        self
     }
 }

@@ -1,20 +1,28 @@
 //! The loops, written once over a vector type; every target's file gives the vector and the entry points.
 //!
-//! A tile is `R` output rows by one vector of neighbouring pixels: `R` sums. The columns of taps are walked one after
-//! the other; for each, the input rows from top to bottom. A loaded vector of inputs is used by every output row that
-//! it reaches (up to `KH` of them), so that 8 rows of a 3x3 kernel load 30 vectors for 72 multiply-adds. The sums
-//! are independent: 8 of them cover the latency of two multiply-adds a cycle. Live at a time are `R` sums, one
-//! input and the taps of one column (5x5: 8 + 1 + 5 registers).
+//! A tile is one or two vectors of neighbouring pixels wide and walks down the input rows, which it reads where they
+//! are: once per tile. An input row meets `KH / S` output rows: as many sums are under way, each one row of taps ahead of
+//! the next; the last is complete, is stored, and the others move up. A 3x3 kernel of stride 1 has 3 sums, 9 taps and
+//! an input in registers, and 3 loads for 9 multiply-adds. 5x5 has more taps than registers hold: there a tap is
+//! loaded for two vectors of pixels at once.
 //!
-//! Which taps exist, the stride and the number of rows are constants, and the loops over columns and rows are unrolled
-//! by a macro: what remains is a straight line of loads and multiply-adds for every pattern.
+//! Rows outside of the map are skipped. Only the first and the last tiles of a row reach over its ends: they have
+//! versions of the loop of their own, in which the loads that may reach over mask the lanes outside of the row. With stride 2 two loads are taken apart
+//! into even and odd columns on the way; sums are put in order when they are complete.
+//!
+//! Which taps exist and the stride are constants, and the loops over taps are unrolled by a macro: what remains is a
+//! straight line of loads and multiply-adds for every pattern.
 
-use super::{CopyArgs, Plane, RowsArgs};
+use super::{Plane, RowsArgs};
+use std::ops::Range;
 
 /// One register of neighbouring pixels. Implementations are inlined into functions that enable their instruction set.
 pub(super) trait Vector: Copy {
     /// Floats in a register.
     const LANES: usize;
+
+    /// Which lanes of a load are inside a row.
+    type Edge: Copy;
 
     /// # Safety
     /// The instruction set is there; so for every function of this trait.
@@ -24,11 +32,17 @@ pub(super) trait Vector: Copy {
     /// `p` is readable for `LANES` floats.
     unsafe fn load(p: *const f32) -> Self;
 
-    /// The first `n` floats, zeros behind them.
+    /// Lanes whose columns `column..column + LANES` are inside a row of `width` columns.
     ///
     /// # Safety
-    /// `p` is readable for `n` floats, `0 < n < LANES`.
-    unsafe fn load_part(p: *const f32, n: usize) -> Self;
+    /// As [`Vector::splat`].
+    unsafe fn edge(column: isize, width: usize) -> Self::Edge;
+
+    /// The floats of the lanes of `edge`, zeros in the others.
+    ///
+    /// # Safety
+    /// `p`, less the `column` of `edge`, is readable for the `width` of `edge`. `p` itself may be outside of the row.
+    unsafe fn load_edge(p: *const f32, edge: Self::Edge) -> Self;
 
     /// # Safety
     /// `p` is writable for `LANES` floats.
@@ -50,11 +64,24 @@ pub(super) trait Vector: Copy {
     /// As [`Vector::splat`].
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self;
 
-    /// The floats of even and of odd position of `self` followed by `b`.
+    /// The floats of even and of odd position of `self` followed by `b`, in an order that [`Vector::settle`] undoes.
     ///
     /// # Safety
     /// As [`Vector::splat`].
     unsafe fn deinterleave(self, b: Self) -> (Self, Self);
+
+    /// Puts the lanes of [`Vector::deinterleave`] in order.
+    ///
+    /// # Safety
+    /// As [`Vector::splat`].
+    unsafe fn settle(self) -> Self;
+}
+
+/// Lanes of a vector at `column` that are inside a row of `width` columns.
+pub(super) fn inside(column: isize, width: usize, lanes: usize) -> Range<usize> {
+    let from = column.min(0).unsigned_abs();
+    let to = (width as isize).saturating_sub(column).max(0) as usize;
+    from.min(lanes)..to.min(lanes)
 }
 
 /// Repeats a block for literal values of a constant.
@@ -64,293 +91,390 @@ macro_rules! unroll {
     };
 }
 
-/// One tile after the other along `R` output rows.
+/// Most sums under way: rows of the largest kernel.
+const SLOTS: usize = 5;
+
+/// Whether the taps are held in registers. If not, they are loaded for two vectors side by side.
+const fn in_registers(kernel_width: usize) -> bool {
+    kernel_width <= 3
+}
+
+/// One tile after the other along `args.rows` output rows.
 ///
 /// # Safety
 /// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a kernel of `KH` x `KW` taps of
-/// which `MASK` are stored, a horizontal stride of `S`, and `R` rows; with more than one row the
-/// vertical stride is `S`, too.
+/// which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical stride is `S`, too.
 #[inline(always)]
-pub(super) unsafe fn rows<
-    V: Vector,
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const R: usize,
->(
+pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
     args: &RowsArgs,
 ) {
+    let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
-        // SAFETY: every plane keeps the invariants of `RowsArgs`.
-        unsafe { plane_rows::<V, KH, KW, S, MASK, R>(args, args.plane(plane)) }
+        let plane = args.plane(plane);
+        // SAFETY: a plane has a value per stored tap.
+        let taps = unsafe { taps::<V, KH, KW, MASK>(plane.taps) };
+        let mut ox = 0;
+        while ox < args.y_width {
+            // SAFETY: the vectors from column `ox` on are inside the output row, or there is one and the row is narrower.
+            ox = unsafe {
+                if !in_registers(KW) && ox + 2 * V::LANES <= args.y_width {
+                    tile::<V, KH, KW, S, MASK, 2>(args, plane, &taps, ox);
+                    ox + 2 * V::LANES
+                } else {
+                    // The last tile overlaps the one before it rather than being cut.
+                    tile::<V, KH, KW, S, MASK, 1>(args, plane, &taps, ox.min(last));
+                    ox + V::LANES
+                }
+            };
+        }
     }
 }
 
-/// One plane of [`rows`].
+/// A register for every stored tap.
 ///
 /// # Safety
-/// As [`rows`]; `plane` is one of its planes.
+/// The instruction set of `V` is there; `p` is readable for as many floats as `MASK` has bits.
 #[inline(always)]
-unsafe fn plane_rows<
-    V: Vector,
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const R: usize,
->(
-    args: &RowsArgs,
-    plane: Plane,
-) {
-    let last = args.width.saturating_sub(V::LANES);
-    let mut ox = 0;
-    loop {
-        // SAFETY: a tile reads V::LANES columns from `ox <= last` on and the KW - 1 behind them in each phase, all inside
-        // the rows of `RowsArgs`, and R * S + KH - S rows.
-        unsafe {
-            let bias = V::splat(*plane.bias);
-            let mut sums = [bias; R];
-            unroll!(KX in [0 1 2 3 4] {
-                if KX < KW && MASK & column(KH, KW, KX) != 0 {
-                    let mut taps = [bias; KH];
-                    for (ky, tap) in taps.iter_mut().enumerate() {
-                        let bit = ky * KW + KX;
-                        if MASK >> bit & 1 == 1 {
-                            *tap = V::splat(*plane.taps.add((MASK & ((1 << bit) - 1)).count_ones() as usize));
-                        }
-                    }
-                    let x = plane.x.add(ox + KX / S).add(if KX.is_multiple_of(S) { 0 } else { args.phase });
-                    unroll!(IY in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] {
-                        if reached(KH, KW, S, MASK, R, KX, IY) {
-                            let v = V::load(x.add(IY * args.x_row));
-                            for ky in 0..KH {
-                                if MASK >> (ky * KW + KX) & 1 == 1 && meets(S, R, ky, IY) {
-                                    let r = (IY - ky) / S;
-                                    sums[r] = taps[ky].mul_add(v, sums[r]);
-                                }
-                            }
-                        }
-                    });
-                }
-            });
-            let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-            if args.width >= V::LANES {
-                for (r, sum) in sums.iter().enumerate() {
-                    sum.clamp(lo, hi).store(plane.y.add(r * args.y_row + ox));
-                }
-            } else {
-                for (r, sum) in sums.iter().enumerate() {
-                    sum.clamp(lo, hi).store_part(plane.y.add(r * args.y_row), args.width);
+unsafe fn taps<V: Vector, const KH: usize, const KW: usize, const MASK: u32>(p: *const f32) -> [[V; KW]; KH] {
+    // SAFETY: the bits below a bit of MASK are fewer than its bits.
+    unsafe {
+        let mut taps = [[V::splat(0.0); KW]; KH];
+        for (ky, row) in taps.iter_mut().enumerate() {
+            for (kx, tap) in row.iter_mut().enumerate() {
+                let bit = ky * KW + kx;
+                if MASK >> bit & 1 == 1 {
+                    *tap = V::splat(*p.add((MASK & ((1 << bit) - 1)).count_ones() as usize));
                 }
             }
         }
-        if ox >= last {
-            break;
-        }
-        // The last tile overlaps the one before it rather than being cut.
-        ox = (ox + V::LANES).min(last);
+        taps
     }
 }
 
-/// Bits of the taps of column `kx`.
-const fn column(kh: usize, kw: usize, kx: usize) -> u32 {
-    let (mut mask, mut ky) = (0, 0);
-    while ky < kh {
-        mask |= 1 << (ky * kw + kx);
-        ky += 1;
-    }
-    mask
-}
-
-/// Whether tap row `ky` of one of `rows` output rows falls on input row `iy`.
+/// `N` vectors of pixels of all rows, by the version of the loop that their place asks for.
+///
+/// # Safety
+/// As [`rows`]; the vectors from output column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is narrower.
 #[inline(always)]
-const fn meets(stride: usize, rows: usize, ky: usize, iy: usize) -> bool {
-    match iy.checked_sub(ky) {
-        Some(distance) => distance.is_multiple_of(stride) && distance / stride < rows,
-        None => false,
+unsafe fn tile<
+    V: Vector,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const N: usize,
+>(
+    args: &RowsArgs,
+    plane: Plane,
+    taps: &[[V; KW]; KH],
+    ox: usize,
+) {
+    let column = (ox * S) as isize - args.left as isize;
+    let outside = |side: u8| {
+        (0..N * loads(KW, S)).any(|i| {
+            let (load, n) = (i / N, i % N);
+            let at = column + place::<V>(S, load, n) as isize;
+            !leaves(KW, S, N, side, load, n) && (at < 0 || at + V::LANES as isize > args.x_width as isize)
+        })
+    };
+    // SAFETY: passed on from the caller; other versions than that for BOTH where what they do not mask is inside.
+    unsafe {
+        if !outside(NONE) {
+            walk::<V, KH, KW, S, MASK, N, NONE>(args, plane, taps, ox, column);
+        } else if !outside(LEFT) {
+            walk::<V, KH, KW, S, MASK, N, LEFT>(args, plane, taps, ox, column);
+        } else if !outside(RIGHT) {
+            walk::<V, KH, KW, S, MASK, N, RIGHT>(args, plane, taps, ox, column);
+        } else {
+            walk::<V, KH, KW, S, MASK, N, BOTH>(args, plane, taps, ox, column);
+        }
     }
 }
 
-/// Whether any of `rows` output rows has a stored tap of column `kx` on input row `iy`.
-const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, rows: usize, kx: usize, iy: usize) -> bool {
-    let mut ky = 0;
-    while ky < kh {
-        if mask >> (ky * kw + kx) & 1 == 1 && meets(stride, rows, ky, iy) {
+/// Ends of the rows that a tile reaches over.
+const NONE: u8 = 0;
+const LEFT: u8 = 1;
+const RIGHT: u8 = 2;
+const BOTH: u8 = 3;
+
+/// Loads of a row for one vector of sums: one for every column of taps, with stride 2 two for every pair of columns.
+const fn loads(kernel_width: usize, stride: usize) -> usize {
+    kernel_width.next_multiple_of(stride)
+}
+
+/// Column of a load from that of the first one; `n` counts vectors of sums.
+#[inline(always)]
+fn place<V: Vector>(stride: usize, load: usize, n: usize) -> usize {
+    (load % stride + n * stride) * V::LANES + load / stride * stride
+}
+
+/// Whether a tile at the end `side` masks a load. At the left end these are the loads for taps left of the middle; at the
+/// right end those right of it; with stride 2 the first and the last load.
+const fn leaves(
+    kernel_width: usize,
+    stride: usize,
+    side_by_side: usize,
+    side: u8,
+    load: usize,
+    n: usize,
+) -> bool {
+    match side {
+        NONE => false,
+        LEFT if stride == 1 => n == 0 && load < kernel_width / 2,
+        LEFT => n == 0 && load == 0,
+        RIGHT if stride == 1 => n + 1 == side_by_side && load > kernel_width / 2,
+        RIGHT => n + 1 == side_by_side && load + 1 == loads(kernel_width, stride),
+        _ => true,
+    }
+}
+
+/// A tile that reads columns from `column` on.
+///
+/// # Safety
+/// As [`tile`]; the loads that a tile at the end `SIDE` does not mask are inside the row.
+// The last of the unrolled steps leave sums and a place that nothing reads.
+#[allow(unused_assignments)]
+#[inline(always)]
+unsafe fn walk<
+    V: Vector,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const N: usize,
+    const SIDE: u8,
+>(
+    args: &RowsArgs,
+    plane: Plane,
+    taps: &[[V; KW]; KH],
+    ox: usize,
+    column: isize,
+) {
+    // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by the
+    // lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
+    unsafe {
+        let mut edges = [[V::edge(0, 0); N]; SLOTS + 1];
+        for (load, edges) in edges.iter_mut().enumerate().take(loads(KW, S)) {
+            for (n, edge) in edges.iter_mut().enumerate() {
+                if leaves(KW, S, N, SIDE, load, n) {
+                    *edge = V::edge(column + place::<V>(S, load, n) as isize, args.x_width);
+                }
+            }
+        }
+        let load = |row: *const f32, load: usize, n: usize| {
+            let at = row.wrapping_add(place::<V>(S, load, n));
+            if leaves(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
+        };
+        let tap = |ky: usize, kx: usize| {
+            let bit = ky * KW + kx;
+            let tap = (MASK & ((1 << bit) - 1)).count_ones() as usize;
+            if in_registers(KW) { taps[ky][kx] } else { V::splat(*plane.taps.add(tap)) }
+        };
+        let bias = V::splat(*plane.bias);
+        let mut sums = [[bias; N]; SLOTS];
+        let slots = KH.div_ceil(S);
+        let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
+        let mut iy = args.first;
+        let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
+        let mut y = plane.y.add(ox);
+        let last = plane.y.add(args.rows * args.y_width).wrapping_sub(V::LANES);
+        // The sums `$from..$to` take S input rows: tap row `slot * S + D` meets input row D.
+        macro_rules! meet {
+            ($from:expr, $to:expr) => {
+                unroll!(D in [0 1] {
+                    if D < S {
+                        if reached(KH, KW, S, MASK, D, $from, $to) && (iy as usize) < args.x_height {
+                            unroll!(KX in [0 1 2 3 4] {
+                                if KX < KW && KX.is_multiple_of(S) {
+                                    let mut v = [[bias; 2]; N];
+                                    for (n, v) in v.iter_mut().enumerate() {
+                                        let a = load(row, KX, n);
+                                        let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, KX + 1, n)) };
+                                        *v = [a, b];
+                                    }
+                                    for slot in $from..$to {
+                                        let ky = slot * S + D;
+                                        for odd in 0..S {
+                                            let kx = KX + odd;
+                                            if ky < KH && kx < KW && MASK >> (ky * KW + kx) & 1 == 1 {
+                                                let tap = tap(ky, kx);
+                                                for n in 0..N {
+                                                    sums[slot][n] = tap.mul_add(v[n][odd], sums[slot][n]);
+                                                }
+                                            }
+                                        }
+                                    }
+                                }
+                            });
+                        }
+                        iy += 1;
+                        row = row.wrapping_add(args.x_width);
+                    }
+                });
+            };
+        }
+        macro_rules! advance {
+            () => {
+                for slot in (1..slots).rev() {
+                    sums[slot] = sums[slot - 1];
+                }
+                sums[0] = [bias; N];
+            };
+        }
+        macro_rules! store {
+            () => {
+                for (n, sum) in sums[slots - 1].into_iter().enumerate() {
+                    let sum = sum.clamp(lo, hi);
+                    let sum = if S == 1 { sum } else { sum.settle() };
+                    // What a vector writes behind a narrow row is overwritten by the next one.
+                    if N > 1 || y <= last {
+                        sum.store(y.add(n * V::LANES));
+                    } else {
+                        sum.store_part(y, args.y_width);
+                    }
+                }
+                y = y.wrapping_add(args.y_width);
+            };
+        }
+        // Until the first sum has met all rows of taps but the last ones.
+        unroll!(BEGUN in [1 2 3 4] {
+            if BEGUN < slots {
+                meet!(0, BEGUN);
+                advance!();
+            }
+        });
+        for _ in slots - 1..args.rows {
+            meet!(0, slots);
+            store!();
+            advance!();
+        }
+        // No sum is begun any more.
+        unroll!(FROM in [1 2 3 4] {
+            if FROM < slots && args.rows + FROM >= slots {
+                meet!(FROM, slots);
+                store!();
+                advance!();
+            }
+        });
+    }
+}
+
+/// Whether any sum of `from..to` has a stored tap on row `d` of the `stride` input rows it meets.
+const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from: usize, to: usize) -> bool {
+    let mut slot = from;
+    while slot < to {
+        let ky = slot * stride + d;
+        if ky < kh && (mask >> (ky * kw)) & ((1 << kw) - 1) != 0 {
             return true;
         }
-        ky += 1;
+        slot += 1;
     }
     false
 }
 
-/// Any kernel: taps are a list of offsets. One output row at a time, four vectors of sums where the row is long enough.
+/// Any kernel: taps are a list. One output row at a time, four vectors of sums where the row is long enough.
 ///
 /// # Safety
-/// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`].
+/// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a horizontal stride of `S`.
 #[inline(always)]
-pub(super) unsafe fn any<V: Vector>(args: &RowsArgs) {
-    let last = args.width.saturating_sub(V::LANES);
+pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
+    let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let mut plane = args.plane(plane);
+        let mut iy = args.first;
         for _ in 0..args.rows {
             let mut ox = 0;
-            while ox < args.width {
-                // SAFETY: the vectors from column `ox` on are inside the row, or there is one vector and the row is
-                // narrower than it, for which `RowsArgs` gives room in the input.
+            while ox < args.y_width {
+                // SAFETY: the vectors from column `ox` on are inside the row, or there is one and the row is narrower.
                 ox = unsafe {
-                    if ox + 4 * V::LANES <= args.width {
-                        span::<V, 4>(args, &plane, ox);
+                    if ox + 4 * V::LANES <= args.y_width {
+                        span::<V, S, 4>(args, plane, iy, ox);
                         ox + 4 * V::LANES
                     } else {
-                        span::<V, 1>(args, &plane, ox.min(last));
+                        span::<V, S, 1>(args, plane, iy, ox.min(last));
                         ox + V::LANES
                     }
                 };
             }
-            plane.x = plane.x.wrapping_add(args.step);
-            plane.y = plane.y.wrapping_add(args.y_row);
+            iy += args.step as isize;
+            plane.y = plane.y.wrapping_add(args.y_width);
         }
     }
 }
 
-/// `N` vectors of one output row.
+/// `N` vectors of the output row whose first row of taps meets input row `iy`.
 ///
 /// # Safety
-/// As [`any`]; the vectors from column `ox` on are inside the row.
+/// As [`any`]; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is narrower.
 #[inline(always)]
-unsafe fn span<V: Vector, const N: usize>(args: &RowsArgs, plane: &Plane, ox: usize) {
-    // SAFETY: every offset leads to a tap of column `ox`, with the other columns of the row behind it (RowsArgs).
+unsafe fn span<V: Vector, const S: usize, const N: usize>(
+    args: &RowsArgs,
+    plane: Plane,
+    iy: isize,
+    ox: usize,
+) {
+    // SAFETY: only rows inside the map are read, and of them only columns inside the row; a plane has a value per tap.
     unsafe {
+        let load = |row: *const f32, column: isize| {
+            let at = row.wrapping_offset(column);
+            if column >= 0 && column + V::LANES as isize <= args.x_width as isize {
+                V::load(at)
+            } else {
+                V::load_edge(at, V::edge(column, args.x_width))
+            }
+        };
         let mut sums = [V::splat(*plane.bias); N];
-        for (tap, offset) in args.offsets.iter().enumerate() {
-            let tap = V::splat(*plane.taps.add(tap));
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = tap.mul_add(V::load(plane.x.add(offset + ox + i * V::LANES)), *sum);
+        for (i, [ky, kx]) in args.places.iter().enumerate() {
+            let iy = iy + *ky as isize;
+            if iy as usize >= args.x_height {
+                continue;
+            }
+            let row = plane.x.add(iy as usize * args.x_width);
+            let column = (ox * S + kx) as isize - args.left as isize;
+            let tap = V::splat(*plane.taps.add(i));
+            for (n, sum) in sums.iter_mut().enumerate() {
+                let column = column + (n * V::LANES * S) as isize;
+                let mut v = load(row, column);
+                if S == 2 {
+                    (v, _) = v.deinterleave(load(row, column + V::LANES as isize));
+                }
+                *sum = tap.mul_add(v, *sum);
             }
         }
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-        for (i, sum) in sums.iter().enumerate() {
-            let v = sum.clamp(lo, hi);
-            if args.width >= V::LANES {
-                v.store(plane.y.add(ox + i * V::LANES));
+        for (n, sum) in sums.into_iter().enumerate() {
+            let sum = sum.clamp(lo, hi);
+            let sum = if S == 1 { sum } else { sum.settle() };
+            if args.y_width >= V::LANES {
+                sum.store(plane.y.add(ox + n * V::LANES));
             } else {
-                v.store_part(plane.y, args.width);
+                sum.store_part(plane.y, args.y_width);
             }
         }
     }
 }
 
-/// Copies rows of a plane: to one place (stride 1), or even and odd columns to two (stride 2). Vectors are stored whole:
-/// behind the last column zeros follow.
-///
-/// # Safety
-/// The instruction set of `V` is there; `args` keeps the invariants of [`CopyArgs`].
-#[inline(always)]
-pub(super) unsafe fn copy<V: Vector, const S: usize>(args: &CopyArgs) {
-    let tail = args.width % (S * V::LANES);
-    let whole = args.width - tail;
-    for plane in 0..args.planes {
-        let mut x = args.x.wrapping_add(plane * args.x_plane);
-        let [mut even, mut odd] = args.to.map(|to| to.wrapping_add(plane * args.to_plane));
-        for _ in 0..args.rows {
-            let mut i = 0;
-            // SAFETY: rows are where `CopyArgs` says; every load stays inside `width` floats, and the stores of whole
-            // vectors stay inside the room behind the last column.
-            unsafe {
-                while i < whole {
-                    let a = V::load(x.add(i));
-                    if S == 1 {
-                        a.store(even.add(i));
-                    } else {
-                        let (a, b) = a.deinterleave(V::load(x.add(i + V::LANES)));
-                        a.store(even.add(i / 2));
-                        b.store(odd.add(i / 2));
-                    }
-                    i += S * V::LANES;
-                }
-                if tail > 0 {
-                    let a = part::<V>(x.add(i), tail);
-                    if S == 1 {
-                        a.store(even.add(i));
-                    } else {
-                        let b = match tail > V::LANES {
-                            true => V::load_part(x.add(i + V::LANES), tail - V::LANES),
-                            false => V::splat(0.0),
-                        };
-                        let (a, b) = a.deinterleave(b);
-                        a.store(even.add(i / 2));
-                        b.store(odd.add(i / 2));
-                    }
-                }
-            }
-            x = x.wrapping_add(args.width);
-            [even, odd] = [even, odd].map(|to| to.wrapping_add(args.to_row));
-        }
-    }
-}
-
-/// `left` floats, at most a vector.
-///
-/// # Safety
-/// `p` is readable for `left > 0` floats.
-#[inline(always)]
-unsafe fn part<V: Vector>(p: *const f32, left: usize) -> V {
-    // SAFETY: passed on from the caller.
-    unsafe { if left >= V::LANES { V::load(p) } else { V::load_part(p, left) } }
-}
-
-/// The entry points of a target: the loops with its instruction set enabled, and the choice of the number of rows.
+/// The entry points of a target: the loops with its instruction set enabled.
 macro_rules! entries {
     ($vector:ty, $($feature:literal)?) => {
-        /// Up to [`MAX_ROWS`](crate::depthwise::MAX_ROWS) rows of a kernel whose size, stride and taps are constants.
+        /// Rows of a kernel whose size, stride and taps are constants.
         ///
         /// # Safety
         /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for this kernel and stride.
+        $(#[target_feature(enable = $feature)])?
         pub(in crate::depthwise) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn rows<
-                const KH: usize,
-                const KW: usize,
-                const S: usize,
-                const MASK: u32,
-                const R: usize,
-            >(
-                args: &RowsArgs,
-            ) {
-                // SAFETY: passed on from the caller, with R = `args.rows`.
-                unsafe { body::rows::<$vector, KH, KW, S, MASK, R>(args) }
-            }
-            // SAFETY: passed on from the caller; `rows` is one of `ROWS`.
-            unsafe {
-                match args.rows {
-                    8 => rows::<KH, KW, S, MASK, 8>(args),
-                    7 => rows::<KH, KW, S, MASK, 7>(args),
-                    4 => rows::<KH, KW, S, MASK, 4>(args),
-                    2 => rows::<KH, KW, S, MASK, 2>(args),
-                    _ => rows::<KH, KW, S, MASK, 1>(args),
-                }
-            }
+            // SAFETY: passed on from the caller.
+            unsafe { body::rows::<$vector, KH, KW, S, MASK>(args) }
         }
 
-        /// Rows of any kernel.
+        /// Rows of any kernel; `S` is the horizontal stride.
         ///
         /// # Safety
-        /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`].
+        /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for this stride.
         $(#[target_feature(enable = $feature)])?
-        pub(in crate::depthwise) unsafe fn any(args: &RowsArgs) {
+        pub(in crate::depthwise) unsafe fn any<const S: usize>(args: &RowsArgs) {
             // SAFETY: passed on from the caller.
-            unsafe { body::any::<$vector>(args) }
-        }
-
-        /// Rows of a plane into the buffer; `S` is the horizontal stride.
-        ///
-        /// # Safety
-        /// The instruction set is there; `args` keeps the invariants of [`CopyArgs`].
-        $(#[target_feature(enable = $feature)])?
-        pub(in crate::depthwise) unsafe fn copy<const S: usize>(args: &CopyArgs) {
-            // SAFETY: passed on from the caller.
-            unsafe { body::copy::<$vector, S>(args) }
+            unsafe { body::any::<$vector, S>(args) }
         }
     };
 }

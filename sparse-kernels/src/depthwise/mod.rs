@@ -1,11 +1,8 @@
 //! Depthwise convolution of planar tensors: one small kernel per channel, patterns of zeros shared by groups of channels.
 //!
-//! A plane is copied, whole or in strips of rows, into a small **buffer** with its padding around it, so that the loops
-//! know no borders. With a horizontal stride of 2 the even and the odd columns go to two **phases** of
-//! the buffer: every tap is then a contiguous load, as with stride 1. A buffer stays in the first-level cache; small
-//! planes are copied several at a time, because loads that follow their stores at once have to wait for them. Then
-//! the loops of `body` compute up to `MAX_ROWS` rows at a time. Each output value is summed by one thread in
-//! the order of the taps, so that the split into strips and threads never changes a result.
+//! The loops of [`body`] read the planes where they are and know the borders themselves: nothing is copied or padded.
+//! A large plane is computed in strips of rows that the first-level cache holds. Each output value is summed by one
+//! thread in the order of the taps, so that the split into strips and threads never changes a result.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -23,24 +20,16 @@ use crate::error::{FormatError, KernelError};
 use crate::format::{DepthwisePattern, DepthwisePatterns, check_finite};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{Parallel, share};
-use crate::scratch;
 use crate::table::KernelInfo;
 use std::ops::Range;
 
-/// Output rows of the largest tile.
-const MAX_ROWS: usize = 8;
+/// Floats of input rows that a strip should not exceed: they and as many output rows fit a first-level cache of 32 KiB.
+const STRIP: usize = 3072;
 
-/// Row counts that tiles come in, largest first: 8 for maps of 112, 56 and 40 rows, 7 for 28, 14 and 7.
-const ROWS: [usize; 5] = [8, 7, 4, 2, 1];
-
-/// Floats that a buffer should not exceed: half of a first-level cache of 32 KiB.
-const BUFFER: usize = 4096;
-
-/// Rows of the buffer begin at multiples of this.
-const ALIGN: usize = 8;
+/// Output rows of the shortest strip: each reads some rows of its neighbours.
+const MIN_ROWS: usize = 8;
 
 type RowsFn = unsafe fn(&RowsArgs);
-type CopyFn = unsafe fn(&CopyArgs);
 
 /// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can run.
 #[derive(Debug)]
@@ -52,10 +41,8 @@ pub struct DepthwiseKernel {
     vector: usize,
     /// By pattern; for horizontal stride 1 and 2. Absent where `any` has to do.
     rows: [[Option<RowsFn>; 2]; DepthwisePattern::COUNT],
-    /// Any kernel and stride.
-    any: RowsFn,
-    /// For horizontal stride 1 and 2.
-    copy: [CopyFn; 2],
+    /// Any kernel, for horizontal stride 1 and 2.
+    any: [RowsFn; 2],
 }
 
 impl DepthwiseKernel {
@@ -109,8 +96,7 @@ macro_rules! kernel {
                 kernel!(@masked $module, 7),
                 kernel!(@masked $module, 8),
             ],
-            any: $module::any,
-            copy: [$module::copy::<1>, $module::copy::<2>],
+            any: [$module::any::<1>, $module::any::<2>],
         }
     };
     (@masked $module:ident, $id:literal) => {
@@ -132,8 +118,7 @@ macro_rules! kernel {
                 ];
                 rows
             },
-            any: $module::any,
-            copy: [$module::copy::<1>, $module::copy::<2>],
+            any: [$module::any::<1>, $module::any::<2>],
         }
     };
     (any, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
@@ -142,8 +127,7 @@ macro_rules! kernel {
             kernel: None,
             vector: $vector,
             rows: [[None; 2]; DepthwisePattern::COUNT],
-            any: $module::any,
-            copy: [$module::copy::<1>, $module::copy::<2>],
+            any: [$module::any::<1>, $module::any::<2>],
         }
     };
 }
@@ -207,28 +191,28 @@ pub struct PackedDepthwise {
     group: Vec<u32>,
 }
 
-/// One call of a kernel: `rows` rows of `width` output pixels in each of `planes` consecutive channels of one pattern.
+/// One call of a kernel: `rows` rows of `y_width` output pixels in each of `planes` consecutive channels of one pattern.
 ///
-/// Invariants: from the `x` of a plane on, and from every multiple of `step` up to row `rows - 1`, each of `offsets` leads
-/// to a tap of output column 0, and `max(width, LANES)` floats are readable there: the taps of the other columns.
-/// Specialised kernels compute the offsets themselves: tap `ky, kx` is `ky * x_row + (kx % S) * phase + kx / S`, and
-/// `step` is `stride * x_row`. A plane has a value in `taps` per stored tap, and one in `bias`. The `y` of a plane is
-/// writable for `width` floats at every multiple of `y_row` up to row `rows - 1`; nothing else writes there during
-/// the call.
+/// Invariants: the `x` of a plane is readable for `x_height` rows of `x_width` floats. Tap `ky, kx` of output `row, ox`
+/// meets input row `first + row * step + ky` and column `ox * S + kx - left`, where `S` is the horizontal stride; those
+/// outside of the map are padding. A plane has a value in `taps` per stored tap, whose `[ky, kx]` are in `places`
+/// (which specialised kernels do not read), and one in `bias`. The `y` of a plane is writable for `rows` rows of
+/// `y_width` floats; nothing else writes there during the call. `rows` and `y_width` are not 0.
 pub(crate) struct RowsArgs<'a> {
-    first: Plane,
+    origin: Plane,
     planes: usize,
-    /// Floats of the buffer, of the output and of the taps from one plane to the next.
+    /// Floats of the input, of the output and of the taps from one plane to the next.
     x_plane: usize,
     y_plane: usize,
     taps_plane: usize,
-    x_row: usize,
-    phase: usize,
+    x_height: usize,
+    x_width: usize,
+    first: isize,
     step: usize,
-    offsets: &'a [usize],
+    left: usize,
+    places: &'a [[usize; 2]],
     rows: usize,
-    width: usize,
-    y_row: usize,
+    y_width: usize,
     clamp: (f32, f32),
 }
 
@@ -245,27 +229,12 @@ impl RowsArgs<'_> {
     #[inline(always)]
     fn plane(&self, plane: usize) -> Plane {
         Plane {
-            x: self.first.x.wrapping_add(plane * self.x_plane),
-            y: self.first.y.wrapping_add(plane * self.y_plane),
-            taps: self.first.taps.wrapping_add(plane * self.taps_plane),
-            bias: self.first.bias.wrapping_add(plane),
+            x: self.origin.x.wrapping_add(plane * self.x_plane),
+            y: self.origin.y.wrapping_add(plane * self.y_plane),
+            taps: self.origin.taps.wrapping_add(plane * self.taps_plane),
+            bias: self.origin.bias.wrapping_add(plane),
         }
     }
-}
-
-/// One copy of `rows` rows of `width` columns in each of `planes` planes: column `i` goes to `to[i % S] + i / S`.
-///
-/// Invariants: `x` is readable for `width * rows` floats at every multiple of `x_plane`; both of `to` are writable, at
-/// every multiple of `to_row` in every plane, for the columns that go there, rounded up to whole vectors.
-pub(crate) struct CopyArgs {
-    x: *const f32,
-    to: [*mut f32; 2],
-    planes: usize,
-    rows: usize,
-    width: usize,
-    x_plane: usize,
-    to_plane: usize,
-    to_row: usize,
 }
 
 /// The output tensor, written by several threads in disjoint parts.
@@ -386,7 +355,10 @@ impl PackedDepthwise {
             }
         }
         let (clamps, finish) = epilogue.split(residual.is_some());
-        let buffer = Buffer::new(geometry, self.kernel.vector)?;
+        let [oh, _] = geometry.output();
+        // As many rows as a strip should have, and strips of the same height.
+        let fit = (STRIP / s.input[1] / s.stride[0]).max(MIN_ROWS);
+        let strip = oh.div_ceil(oh.div_ceil(fit));
         let job = Job {
             weights: self,
             geometry,
@@ -395,10 +367,11 @@ impl PackedDepthwise {
             residual,
             clamps,
             finish,
-            offsets: self.offsets(s, &buffer),
-            buffer,
+            places: self.places(s),
+            strip,
+            strips: oh.div_ceil(strip),
         };
-        let (items, threads) = (s.batch * s.ic * job.buffer.strips, parallel.threads());
+        let (items, threads) = (s.batch * s.ic * job.strips, parallel.threads());
         if threads <= 1 {
             job.run_part(0..items);
         } else {
@@ -408,73 +381,18 @@ impl PackedDepthwise {
         Ok(())
     }
 
-    /// Offsets of the kept taps in the order of the kernel, by pattern, for the patterns that no loop is made for.
-    fn offsets(&self, s: &ConvShape, buffer: &Buffer) -> [Vec<usize>; DepthwisePattern::COUNT] {
+    /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no loop is made for.
+    fn places(&self, s: &ConvShape) -> [Vec<[usize; 2]>; DepthwisePattern::COUNT] {
         let ([kh, kw], histogram) = (s.kernel, self.weights.histogram());
-        let mut offsets = [const { vec![] }; DepthwisePattern::COUNT];
+        let mut places = [const { vec![] }; DepthwisePattern::COUNT];
         for pattern in DepthwisePattern::all() {
             let id = pattern.id();
             if histogram[id] > 0 && self.kernel.rows[id][s.stride[1] - 1].is_none() {
                 let taps = (0..kh * kw).filter(|tap| pattern.keeps(*tap));
-                offsets[id] = taps.map(|tap| buffer.offset(s, tap / kw, tap % kw)).collect();
+                places[id] = taps.map(|tap| [tap / kw, tap % kw]).collect();
             }
         }
-        offsets
-    }
-}
-
-/// Where the columns and rows of a strip of a plane stand in the buffer.
-///
-/// Invariants: a row has a phase for each of `stride[1]` column positions, of `phase` floats. A phase has room for
-/// every column that a tile reads (a whole vector at least, `kw / stride` more behind the last) and for the input
-/// columns rounded up to whole vectors. A strip has `strip` output rows (the last one of a plane fewer) and
-/// `rows` input rows, paddings included.
-#[derive(Debug, Clone)]
-struct Buffer {
-    phase: usize,
-    /// Floats from one input row to the next.
-    row: usize,
-    /// Output rows of a strip.
-    strip: usize,
-    strips: usize,
-    /// Input rows of a strip.
-    rows: usize,
-    /// First float of the even and odd input columns of a row.
-    to: [usize; 2],
-}
-
-impl Buffer {
-    fn new(geometry: &ConvGeometry, vector: usize) -> Result<Buffer, KernelError> {
-        let s = geometry.shape();
-        let [oh, ow] = geometry.output();
-        let ([kh, kw], [sy, sx], left) = (s.kernel, s.stride, s.pad_before[1]);
-        let too_large = || KernelError::Geometry(format!("the padded rows are too large in {s:?}"));
-        let read = ow.max(vector) + (kw - 1) / sx;
-        let start = [left / sx, (left + 1) / sx];
-        let written = (start[1] + s.input[1].div_ceil(sx)).checked_add(vector).ok_or_else(too_large)?;
-        let phase = read.max(written).checked_next_multiple_of(ALIGN).ok_or_else(too_large)?;
-        let row = phase.checked_mul(sx).ok_or_else(too_large)?;
-        // As many rows as the buffer should have, but a whole tile at least.
-        let fit = (BUFFER / row).saturating_sub(kh) / sy + 1;
-        let strip = if fit >= oh { oh } else { (fit / MAX_ROWS * MAX_ROWS).max(MAX_ROWS).min(oh) };
-        let rows = (strip - 1) * sy + kh;
-        rows.checked_mul(row)
-            .and_then(|floats| floats.checked_mul(size_of::<f32>()))
-            .filter(|bytes| *bytes <= isize::MAX as usize / 2)
-            .ok_or_else(too_large)?;
-        let place = |column: usize| (column % sx) * phase + column / sx;
-        let to = [place(left), place(left + 1)];
-        Ok(Buffer { phase, row, strip, strips: oh.div_ceil(strip), rows, to })
-    }
-
-    /// Where tap `ky, kx` of the first output pixel stands.
-    fn offset(&self, s: &ConvShape, ky: usize, kx: usize) -> usize {
-        ky * self.row + kx % s.stride[1] * self.phase + kx / s.stride[1]
-    }
-
-    /// Floats of one strip.
-    fn len(&self) -> usize {
-        self.rows * self.row
+        places
     }
 }
 
@@ -486,71 +404,32 @@ struct Job<'a> {
     residual: Option<&'a [f32]>,
     clamps: Clamps,
     finish: Option<Finish>,
-    buffer: Buffer,
     /// By pattern.
-    offsets: [Vec<usize>; DepthwisePattern::COUNT],
+    places: [Vec<[usize; 2]>; DepthwisePattern::COUNT],
+    /// Output rows of a strip; the last one of a plane may have fewer.
+    strip: usize,
+    /// Strips of a plane.
+    strips: usize,
 }
 
 impl Job<'_> {
     /// Computes strips, which count through all channels of all images.
     fn run_part(&self, items: Range<usize>) {
-        let (strips, len) = (self.buffer.strips, self.buffer.len());
-        let batch = if strips == 1 { (BUFFER / len).clamp(1, items.len().max(1)) } else { 1 };
-        scratch::with(batch * len, |buffer| {
-            // Paddings that no copy overwrites: with a single strip all of them.
-            buffer.fill(0.0);
-            let mut start = items.start;
-            while start < items.end {
-                let planes = start / strips..items.end.min(start + batch).div_ceil(strips);
-                let first = start % strips * self.buffer.strip;
-                let rows = first..(first + self.buffer.strip).min(self.geometry.output()[0]);
-                self.fill(buffer, planes.clone(), &rows);
-                self.compute(buffer, planes, &rows);
-                start += batch;
-            }
-        });
+        let (oh, strips) = (self.geometry.output()[0], self.strips);
+        let mut start = items.start;
+        while start < items.end {
+            let first = start % strips * self.strip;
+            let planes = start / strips..if strips == 1 { items.end } else { start / strips + 1 };
+            start += planes.len();
+            self.compute(planes, first..(first + self.strip).min(oh));
+        }
     }
 
-    /// Copies the input of some output rows, with zeros for the rows of the padding.
-    fn fill(&self, buffer: &mut [f32], planes: Range<usize>, out: &Range<usize>) {
-        let (s, b) = (self.geometry.shape(), &self.buffer);
-        let [height, width] = s.input;
-        let rows = (out.len() - 1) * s.stride[0] + s.kernel[0];
-        // Rows of the padded plane; those of the input begin at `pad`.
-        let (first, pad) = (out.start * s.stride[0], s.pad_before[0]);
-        let above = pad.saturating_sub(first).min(rows);
-        let start = (first + above).saturating_sub(pad).min(height);
-        let copied = (height - start).min(rows - above);
-        if b.strips > 1 {
-            buffer[..above * b.row].fill(0.0);
-            buffer[(above + copied) * b.row..rows * b.row].fill(0.0);
-        }
-        if copied == 0 {
-            return;
-        }
-        let x = &self.x[(planes.start * height + start) * width
-            ..(planes.end - 1) * height * width + (start + copied) * width];
-        let to = buffer[above * b.row..].as_mut_ptr();
-        let args = CopyArgs {
-            x: x.as_ptr(),
-            // Both are inside a row by the invariant of `Buffer`.
-            to: b.to.map(|place| to.wrapping_add(place)),
-            planes: planes.len(),
-            rows: copied,
-            width,
-            x_plane: height * width,
-            to_plane: b.len(),
-            to_row: b.row,
-        };
-        // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected; the source
-        // rows were sliced above, and a row of `Buffer` has room for whole vectors behind its last column.
-        unsafe { self.weights.kernel.copy[s.stride[1] - 1](&args) }
-    }
-
-    /// Computes output rows whose input stands in the buffer.
-    fn compute(&self, buffer: &[f32], planes: Range<usize>, out: &Range<usize>) {
-        let (s, b, w) = (self.geometry.shape(), &self.buffer, self.weights);
-        let [oh, width] = self.geometry.output();
+    /// Computes output rows `out` of planes.
+    fn compute(&self, planes: Range<usize>, out: Range<usize>) {
+        let (s, w) = (self.geometry.shape(), self.weights);
+        let [oh, y_width] = self.geometry.output();
+        let [x_height, x_width] = s.input;
         let mut plane = planes.start;
         while plane < planes.end {
             // The planes of a group of channels are computed together.
@@ -561,47 +440,42 @@ impl Job<'_> {
             let special = w.kernel.rows[pattern][s.stride[1] - 1];
             let taps = w.weights.group_taps(group, channel);
             let kept = taps.len() / (group.channels().end - channel);
-            let x = &buffer[(plane - planes.start) * b.len()..][..count * b.len()];
-            let mut row = out.start;
-            while row < out.end {
-                let left = out.end - row;
-                let rows = match special {
-                    // Rows are used together only where both strides are that of the loop.
-                    Some(_) if s.stride[0] == s.stride[1] => tile_rows(left),
-                    Some(_) => 1,
-                    None => left,
-                };
+            let x = &self.x[plane * x_height * x_width..][..count * x_height * x_width];
+            // Specialised kernels walk down the rows with their horizontal stride.
+            let alone = special.is_some() && s.stride[0] != s.stride[1];
+            let rows = if alone { 1 } else { out.len() };
+            for row in out.clone().step_by(rows) {
                 let args = RowsArgs {
-                    first: Plane {
-                        x: x[(row - out.start) * s.stride[0] * b.row..].as_ptr(),
+                    origin: Plane {
+                        x: x.as_ptr(),
                         // SAFETY: `ConvGeometry::check` has compared the lengths; the row is inside the plane.
-                        y: unsafe { self.y.get().add((plane * oh + row) * width) },
+                        y: unsafe { self.y.get().add((plane * oh + row) * y_width) },
                         taps: taps.as_ptr(),
                         bias: w.bias[channel..].as_ptr(),
                     },
                     planes: count,
-                    x_plane: b.len(),
-                    y_plane: oh * width,
+                    x_plane: x_height * x_width,
+                    y_plane: oh * y_width,
                     taps_plane: kept,
-                    x_row: b.row,
-                    phase: b.phase,
-                    step: s.stride[0] * b.row,
-                    offsets: &self.offsets[pattern],
+                    x_height,
+                    x_width,
+                    first: (row * s.stride[0]) as isize - s.pad_before[0] as isize,
+                    step: s.stride[0],
+                    left: s.pad_before[1],
+                    places: &self.places[pattern],
                     rows,
-                    width,
-                    y_row: width,
+                    y_width,
                     clamp: self.clamps.before,
                 };
                 // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
-                // `Buffer` gives the room that `RowsArgs` asks for, and the taps and biases of the channels of a
-                // group follow each other; the rows belong to this task alone (see `Shared`).
-                unsafe { special.unwrap_or(w.kernel.any)(&args) };
-                row += rows;
+                // the input planes were sliced above, and the taps and biases of the channels of a group follow
+                // each other; the rows belong to this task alone (see `Shared`).
+                unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
             }
             plane += count;
         }
         for plane in planes {
-            self.complete((plane * oh + out.start) * width..(plane * oh + out.end) * width);
+            self.complete((plane * oh + out.start) * y_width..(plane * oh + out.end) * y_width);
         }
     }
 
@@ -627,33 +501,9 @@ impl Job<'_> {
     }
 }
 
-/// How many of `left` rows the next tile takes: 8s or 7s alone where that comes out even.
-fn tile_rows(left: usize) -> usize {
-    match left {
-        _ if left.is_multiple_of(7) && !left.is_multiple_of(8) => 7,
-        _ => ROWS.into_iter().find(|r| *r <= left).unwrap_or(1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tiles_cover_all_rows() {
-        let tiles = |mut left| {
-            let mut tiles = vec![];
-            while left > 0 {
-                tiles.push(tile_rows(left));
-                left -= tiles.last().unwrap();
-            }
-            tiles
-        };
-        assert_eq!(tiles(112), [8; 14]);
-        assert_eq!(tiles(28), [7; 4]);
-        assert_eq!(tiles(10), [8, 2]);
-        assert!((1..200).all(|rows| tiles(rows).iter().all(|t| ROWS.contains(t))));
-    }
 
     #[test]
     fn reasons_are_given() {

@@ -1,7 +1,7 @@
 //! aarch64 Advanced SIMD: 32 registers of 4 floats.
 
-use super::body::{self, Vector, entries};
-use super::{CopyArgs, RowsArgs};
+use super::RowsArgs;
+use super::body::{self, Vector, entries, inside};
 use std::arch::aarch64::*;
 
 entries!(F32x4, "neon");
@@ -10,8 +10,20 @@ entries!(F32x4, "neon");
 #[derive(Clone, Copy)]
 pub(super) struct F32x4(float32x4_t);
 
+/// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
+#[derive(Clone, Copy)]
+pub(super) struct Edge {
+    /// Floats from the column of the load to that vector.
+    shift: isize,
+    /// Numbers above 15 give zeros.
+    index: uint8x16_t,
+    /// Of a row narrower than a vector: the lanes inside of it.
+    narrow: Option<(usize, usize)>,
+}
+
 impl Vector for F32x4 {
     const LANES: usize = 4;
+    type Edge = Edge;
 
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
@@ -26,12 +38,33 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
-    unsafe fn load_part(p: *const f32, n: usize) -> Self {
-        let mut lanes = [0f32; 4];
-        // SAFETY: contract of `Vector`; `n` is below 4.
+    unsafe fn edge(column: isize, width: usize) -> Edge {
+        let lanes = inside(column, width, 4);
+        let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
+        let mut index = [u8::MAX; 16];
+        for lane in lanes.clone() {
+            for byte in 0..4 {
+                index[4 * lane + byte] = (4 * (lane as isize - shift)) as u8 + byte as u8;
+            }
+        }
+        let narrow = (width < 4).then_some((lanes.start, lanes.end));
+        // SAFETY: contract of `Vector`; the array has 16 bytes.
+        Edge { shift, index: unsafe { vld1q_u8(index.as_ptr()) }, narrow }
+    }
+
+    #[inline(always)]
+    unsafe fn load_edge(p: *const f32, edge: Edge) -> Self {
+        // SAFETY: contract of `Vector`: all of the vector at `shift`, or the lanes of `narrow`, are inside the row.
         unsafe {
-            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
-            F32x4(vld1q_f32(lanes.as_ptr()))
+            if let Some((from, to)) = edge.narrow {
+                let mut lanes = [0f32; 4];
+                for (lane, v) in lanes.iter_mut().enumerate().take(to).skip(from) {
+                    *v = *p.wrapping_add(lane);
+                }
+                return F32x4(vld1q_f32(lanes.as_ptr()));
+            }
+            let v = vreinterpretq_u8_f32(vld1q_f32(p.wrapping_offset(edge.shift)));
+            F32x4(vreinterpretq_f32_u8(vqtbl1q_u8(v, edge.index)))
         }
     }
 
@@ -73,5 +106,10 @@ impl Vector for F32x4 {
     unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
         // SAFETY: contract of `Vector`.
         unsafe { (F32x4(vuzp1q_f32(self.0, b.0)), F32x4(vuzp2q_f32(self.0, b.0))) }
+    }
+
+    #[inline(always)]
+    unsafe fn settle(self) -> Self {
+        self
     }
 }

@@ -1,44 +1,30 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
-use super::{CopyArgs, RowsArgs};
+use super::RowsArgs;
 
-/// Rows of any kernel.
+/// Rows of any kernel; `S` is the horizontal stride.
 ///
 /// # Safety
-/// `args` keeps the invariants of [`RowsArgs`].
-pub(super) unsafe fn any(args: &RowsArgs) {
+/// `args` keeps the invariants of [`RowsArgs`] for this stride.
+pub(super) unsafe fn any<const S: usize>(args: &RowsArgs) {
     let (lo, hi) = args.clamp;
     for plane in 0..args.planes {
         let plane = args.plane(plane);
         for row in 0..args.rows {
-            for ox in 0..args.width {
-                // SAFETY: RowsArgs: output `row, ox` is there, and so is every tap of it.
+            for ox in 0..args.y_width {
+                // SAFETY: RowsArgs: output `row, ox` is there, and so is every input inside the map.
                 unsafe {
-                    let x = plane.x.add(row * args.step + ox);
                     let mut sum = *plane.bias;
-                    for (tap, offset) in args.offsets.iter().enumerate() {
-                        sum += *plane.taps.add(tap) * *x.add(*offset);
+                    for (tap, [ky, kx]) in args.places.iter().enumerate() {
+                        let iy = args.first + (row * args.step + ky) as isize;
+                        let ix = (ox * S + kx) as isize - args.left as isize;
+                        if (iy as usize) < args.x_height && (ix as usize) < args.x_width {
+                            sum +=
+                                *plane.taps.add(tap) * *plane.x.add(iy as usize * args.x_width + ix as usize);
+                        }
                     }
                     let sum = if sum < lo { lo } else { sum };
-                    *plane.y.add(row * args.y_row + ox) = if sum > hi { hi } else { sum };
-                }
-            }
-        }
-    }
-}
-
-/// Rows of planes into the buffer; `S` is the horizontal stride, 1 or 2.
-///
-/// # Safety
-/// `args` keeps the invariants of [`CopyArgs`].
-pub(super) unsafe fn copy<const S: usize>(args: &CopyArgs) {
-    for plane in 0..args.planes {
-        for row in 0..args.rows {
-            for i in 0..args.width {
-                // SAFETY: CopyArgs: row `row` has `width` columns, and a place for each.
-                unsafe {
-                    let to = args.to[i % S].add(plane * args.to_plane + row * args.to_row + i / S);
-                    *to = *args.x.add(plane * args.x_plane + row * args.width + i);
+                    *plane.y.add(row * args.y_width + ox) = if sum > hi { hi } else { sum };
                 }
             }
         }

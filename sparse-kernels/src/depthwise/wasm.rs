@@ -1,7 +1,7 @@
 //! WebAssembly simd128: vectors of 4 floats, no fused multiply-add.
 
-use super::body::{self, Vector, entries};
-use super::{CopyArgs, RowsArgs};
+use super::RowsArgs;
+use super::body::{self, Vector, entries, inside};
 use std::arch::wasm32::*;
 
 entries!(F32x4, "simd128");
@@ -10,8 +10,20 @@ entries!(F32x4, "simd128");
 #[derive(Clone, Copy)]
 pub(super) struct F32x4(v128);
 
+/// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
+#[derive(Clone, Copy)]
+pub(super) struct Edge {
+    /// Floats from the column of the load to that vector.
+    shift: isize,
+    /// Numbers above 15 give zeros.
+    index: v128,
+    /// Of a row narrower than a vector: the lanes inside of it.
+    narrow: Option<(usize, usize)>,
+}
+
 impl Vector for F32x4 {
     const LANES: usize = 4;
+    type Edge = Edge;
 
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
@@ -25,12 +37,32 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
-    unsafe fn load_part(p: *const f32, n: usize) -> Self {
-        let mut lanes = [0f32; 4];
-        // SAFETY: contract of `Vector`; `n` is below 4.
+    unsafe fn edge(column: isize, width: usize) -> Edge {
+        let lanes = inside(column, width, 4);
+        let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
+        let mut index = [u8::MAX; 16];
+        for lane in lanes.clone() {
+            for byte in 0..4 {
+                index[4 * lane + byte] = (4 * (lane as isize - shift)) as u8 + byte as u8;
+            }
+        }
+        let narrow = (width < 4).then_some((lanes.start, lanes.end));
+        // SAFETY: contract of `Vector`; the array has 16 bytes.
+        Edge { shift, index: unsafe { v128_load(index.as_ptr().cast()) }, narrow }
+    }
+
+    #[inline(always)]
+    unsafe fn load_edge(p: *const f32, edge: Edge) -> Self {
+        // SAFETY: contract of `Vector`: all of the vector at `shift`, or the lanes of `narrow`, are inside the row.
         unsafe {
-            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
-            F32x4(v128_load(lanes.as_ptr().cast()))
+            if let Some((from, to)) = edge.narrow {
+                let mut lanes = [0f32; 4];
+                for (lane, v) in lanes.iter_mut().enumerate().take(to).skip(from) {
+                    *v = *p.wrapping_add(lane);
+                }
+                return F32x4(v128_load(lanes.as_ptr().cast()));
+            }
+            F32x4(u8x16_swizzle(v128_load(p.wrapping_offset(edge.shift).cast()), edge.index))
         }
     }
 
@@ -69,5 +101,10 @@ impl Vector for F32x4 {
     #[inline(always)]
     unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
         (F32x4(i32x4_shuffle::<0, 2, 4, 6>(self.0, b.0)), F32x4(i32x4_shuffle::<1, 3, 5, 7>(self.0, b.0)))
+    }
+
+    #[inline(always)]
+    unsafe fn settle(self) -> Self {
+        self
     }
 }
