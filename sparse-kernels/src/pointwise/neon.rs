@@ -10,7 +10,7 @@ use super::TileArgs;
 use super::scalar::gemv;
 use std::arch::aarch64::*;
 
-const LANES: usize = 4;
+pub(super) const LANES: usize = 4;
 
 /// `R` output channels by `LANES` to 8 `LANES` pixels.
 ///
@@ -93,7 +93,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
 /// # Safety
 /// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
 #[inline(always)]
-unsafe fn begin<const R: usize, const V: usize>(
+pub(super) unsafe fn begin<const R: usize, const V: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; V],
@@ -152,7 +152,7 @@ unsafe fn column<const R: usize, const V: usize>(
 /// # Safety
 /// As [`begin`].
 #[inline(always)]
-unsafe fn store<const R: usize, const V: usize>(
+pub(super) unsafe fn store<const R: usize, const V: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; V],
@@ -176,6 +176,16 @@ unsafe fn store<const R: usize, const V: usize>(
         }
         // fmax and fmin return NaN if either operand is: NaN stays.
         let (lo, hi) = (vdupq_n_f32(clamps.before.0), vdupq_n_f32(clamps.before.1));
+        if !clamps.residual && channels == R {
+            // The usual case, without a branch between the rows.
+            for r in 0..R {
+                for v in 0..V {
+                    vst1q_f32(y.add(at[v]), vminq_f32(hi, vmaxq_f32(lo, sums[r][v])));
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
         if !clamps.residual {
             for r in 0..R {
                 for v in 0..V {

@@ -59,8 +59,16 @@ pub(super) fn fill(
 ) {
     let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
     let plane = geometry.input_pixels();
-    match s.x_layout {
-        Layout::Planar => {
+    match (s.x_layout, segments) {
+        (Layout::Planar, [Segment { lane: 0, len, source: Some(source) }]) if step == 1 => {
+            let planes = Planes { image, plane, source: *source, len: *len };
+            match len {
+                20 => planes.copy(panel, stride, columns, c, copy_exact::<20>),
+                16 => planes.copy(panel, stride, columns, c, copy_exact::<16>),
+                _ => planes.copy(panel, stride, columns, c, |to, from| gather(to, from, 1)),
+            }
+        }
+        (Layout::Planar, _) => {
             for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
                 for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
                     let channel = *column as usize * c + i;
@@ -79,7 +87,7 @@ pub(super) fn fill(
                 }
             }
         }
-        Layout::Interleaved => {
+        (Layout::Interleaved, _) => {
             let group = INTERLEAVED_CHANNELS.div_ceil(c);
             for (panel, columns) in panel.chunks_mut(group * c * stride).zip(columns.chunks(group)) {
                 for segment in segments {
@@ -99,6 +107,49 @@ pub(super) fn fill(
     }
 }
 
+/// Planes of which the same run of pixels is copied.
+struct Planes<'a> {
+    image: &'a [f32],
+    /// Pixels of a plane.
+    plane: usize,
+    /// First pixel of the run.
+    source: usize,
+    /// Pixels of the run.
+    len: usize,
+}
+
+impl Planes<'_> {
+    /// [`fill`] for one run that is a whole tile: the usual case, where all but the copy itself counts.
+    #[inline]
+    fn copy(
+        &self,
+        panel: &mut [f32],
+        stride: usize,
+        columns: &[u32],
+        c: usize,
+        copy: impl Fn(&mut [f32], &[f32]),
+    ) {
+        for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
+            let mut from = *column as usize * c * self.plane + self.source;
+            for row in rows.chunks_exact_mut(stride) {
+                match self.image.get(from..from + self.len) {
+                    Some(from) => copy(&mut row[..self.len], from),
+                    None => row.fill(0.0),
+                }
+                from += self.plane;
+            }
+        }
+    }
+}
+
+/// Copies `N` pixels, the length of both.
+#[inline]
+fn copy_exact<const N: usize>(to: &mut [f32], from: &[f32]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
+        *to = *from;
+    }
+}
+
 /// `to[i] = from[i * step]`. Most tiles are short: constant lengths spare the call of a general copy.
 #[inline]
 fn gather(to: &mut [f32], from: &[f32], step: usize) {
@@ -107,10 +158,13 @@ fn gather(to: &mut [f32], from: &[f32], step: usize) {
     match step {
         1 if len >= RUN => {
             let from = &from[..len];
-            for (to, from) in to.chunks_exact_mut(RUN).zip(from.chunks_exact(RUN)) {
-                to.copy_from_slice(from);
+            let (from, last) = (from.as_chunks::<RUN>().0, from.last_chunk::<RUN>());
+            for (to, from) in to.as_chunks_mut::<RUN>().0.iter_mut().zip(from) {
+                *to = *from;
             }
-            to[len - RUN..].copy_from_slice(&from[len - RUN..]);
+            if let (Some(to), Some(last)) = (to.last_chunk_mut(), last) {
+                *to = *last;
+            }
         }
         1 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
         2 => to.iter_mut().zip(from.chunks(2)).for_each(|(to, from)| *to = from[0]),
