@@ -55,7 +55,7 @@ pub(crate) struct Options {
     /// Value of a symbol, as in N=1
     #[arg(long, global = true, value_name = "SYMBOL=VALUE")]
     pub(crate) set: Vec<String>,
-    /// When to run a layer sparse: auto, always, never [TRACT_SPARSE]
+    /// Run layers sparse: auto, measure, always, never [TRACT_SPARSE]
     #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) sparse: Option<String>,
     /// auto, scalar, avx2, avx512, neon, wasm [TRACT_SPARSE_TARGET]
@@ -88,7 +88,9 @@ pub(crate) enum Command {
     )]
     Zoo(Zoo),
     /// Say what runs each layer, and why the others stay stock
-    #[command(after_help = "Example:\n  tract-sparse m.onnx inspect")]
+    #[command(
+        after_help = "Examples:\n  tract-sparse m.onnx inspect\n  tract-sparse m.onnx --sparse measure inspect"
+    )]
     Inspect,
     /// Time a model; without one, the built-in network
     #[command(after_help = "\

@@ -5,7 +5,7 @@ use crate::load::{Flavour, Source};
 use crate::out;
 use crate::table::{Table, ms, wrap};
 use anyhow::Result;
-use tract_sparse::{LayerReport, Report};
+use tract_sparse::{LayerReport, Mode, Policy, Report};
 
 /// Prints the report of a model.
 pub(crate) fn run(source: &Source, options: &Options) -> Result<()> {
@@ -17,10 +17,14 @@ pub(crate) fn run(source: &Source, options: &Options) -> Result<()> {
         value["layers_sparse"] = report.sparse_layers().into();
         return out::json(&value);
     }
-    out::print(&text(source, &report))
+    let times = match Policy::from_knobs()?.mode {
+        Mode::Measure => "measured ms",
+        _ => "predicted ms",
+    };
+    out::print(&text(source, &report, times))
 }
 
-fn text(source: &Source, report: &Report) -> String {
+fn text(source: &Source, report: &Report, times: &str) -> String {
     let mut table =
         Table::new(&["layer", "<shape", "<output", "dens.", "<format", "fill", "stock", "sparse", "<runs"]);
     for layer in &report.layers {
@@ -30,7 +34,7 @@ fn text(source: &Source, report: &Report) -> String {
     text.push('\n');
     text += &wrap(
         &format!(
-            "{source}: {} of {} layers run sparse on {}. stock, sparse: predicted ms; dens.: share of nonzero \
+            "{source}: {} of {} layers run sparse on {}. stock, sparse: {times}; dens.: share of nonzero \
              weights; fill: the same among those that the format stores.",
             report.sparse_layers(),
             report.layers.len(),

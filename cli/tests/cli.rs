@@ -120,6 +120,8 @@ fn inspect_says_what_runs_and_why_not() {
         text.contains("0 of 22 layers run sparse") && text.contains("stock, TRACT_SPARSE=never"),
         "{text}"
     );
+    assert!(run("r.onnx inspect").contains("predicted ms"));
+    assert!(run("r.onnx --sparse measure inspect").contains("measured ms"));
     assert!(run("r.onnx -O inspect").contains("layers run sparse"));
 }
 

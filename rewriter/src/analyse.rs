@@ -1,6 +1,6 @@
 //! Reads a layer off a node: its shape, its weights, and how sparse they are.
 
-use sparse_kernels::format::{FormatKind, Stats, stats};
+use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, konst_of};
 use tract_core::internal::*;
@@ -113,6 +113,8 @@ pub struct Layer {
     pub shape: LayerShape,
     /// Plain f32 weights, `[oc][ic / group][taps]`.
     pub weights: Arc<Tensor>,
+    /// Where they are not zero, as an `oc` x `ic / group * taps` matrix.
+    nonzeros: Nonzeros,
 }
 
 /// A node that multiplies by weights, seen from outside.
@@ -125,15 +127,34 @@ pub enum Seen {
 }
 
 impl Layer {
+    /// Reads the weights; the reason why not if one of them is NaN or infinite.
+    fn new(shape: LayerShape, weights: Arc<Tensor>) -> TractResult<Result<Layer, &'static str>> {
+        let cols = shape.weights() / shape.oc;
+        let nonzeros = Nonzeros::of(shape.oc, cols, weights.try_as_plain_ram()?.as_slice::<f32>()?)?;
+        if !nonzeros.all_finite() {
+            return Ok(Err("a weight is NaN or infinite"));
+        }
+        Ok(Ok(Layer { shape, weights, nonzeros }))
+    }
+
     /// The weights.
     pub fn values(&self) -> TractResult<&[f32]> {
         self.weights.try_as_plain_ram()?.as_slice::<f32>()
     }
 
+    /// Weights that are not zero.
+    pub fn nnz(&self) -> usize {
+        self.nonzeros.nnz()
+    }
+
+    /// Share of weights that are not zero.
+    pub fn density(&self) -> f64 {
+        self.nnz() as f64 / self.shape.weights() as f64
+    }
+
     /// Block statistics of the weights as an `oc` x `ic / group * taps` matrix.
-    pub fn stats(&self, kind: FormatKind) -> TractResult<Stats> {
-        let cols = self.shape.weights() / self.shape.oc;
-        Ok(stats(kind, self.shape.oc, cols, self.values()?)?)
+    pub fn stats(&self, kind: FormatKind) -> Stats {
+        self.nonzeros.stats(kind)
     }
 }
 
@@ -223,9 +244,6 @@ fn plain_weights(
     if weights.datum_type() != f32 || x.datum_type != f32 {
         return Ok(Err("not f32"));
     }
-    if !weights.try_as_plain_ram()?.as_slice::<f32>()?.iter().all(|w| w.is_finite()) {
-        return Ok(Err("a weight is NaN or infinite"));
-    }
     Ok(Ok(weights))
 }
 
@@ -248,7 +266,10 @@ fn see_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult<Se
         return Ok(Seen::Opaque(Some(shape), "bias is not constant"));
     }
     Ok(match plain_weights(model, node.inputs[1], x)? {
-        Ok(weights) if weights.len() == shape.weights() => Seen::Layer(Layer { shape, weights }),
+        Ok(weights) if weights.len() == shape.weights() => match Layer::new(shape.clone(), weights)? {
+            Ok(layer) => Seen::Layer(layer),
+            Err(reason) => Seen::Opaque(Some(shape), reason),
+        },
         Ok(_) => Seen::Opaque(Some(shape), "weights are of another size than the convolution says"),
         Err(reason) => Seen::Opaque(Some(shape), reason),
     })
@@ -263,7 +284,11 @@ fn see_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum, x_slot: usize) 
     Ok(match Linear::of(op, x_slot, &x.shape, weights.shape()) {
         Ok(linear) => {
             let weights = linear.matrix(&weights)?.into_arc_tensor();
-            Seen::Layer(Layer { shape: linear_shape(&linear, x), weights })
+            let shape = linear_shape(&linear, x);
+            match Layer::new(shape.clone(), weights)? {
+                Ok(layer) => Seen::Layer(layer),
+                Err(reason) => Seen::Opaque(Some(shape), reason),
+            }
         }
         Err(reason) => Seen::Opaque(None, reason),
     })

@@ -74,7 +74,7 @@ pub fn choose(layer: &Layer, policy: &Policy, neighbours: Neighbours) -> TractRe
     };
     let Some(best) = best else { return stay("no kernel of ours computes this".into(), None) };
     if !best.sparse && neighbours == Neighbours::Dense {
-        let density = layer.stats(FormatKind::ROWS_1)?.density;
+        let density = layer.density();
         return stay(
             format!("not pruned: {:.1} % of the weights are zero", 100.0 * (1.0 - density)),
             Some(best),
@@ -110,7 +110,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
     match shape.kind() {
         LayerKind::Pointwise => {
             for format in FormatKind::POINTWISE {
-                let (stats, kernel) = (layer.stats(format)?, table::pointwise(policy.target, format));
+                let (stats, kernel) = (layer.stats(format), table::pointwise(policy.target, format));
                 let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &stats);
                 let stock = Key::StockPointwise(shape.pixels == Some(1));
                 let ours = Key::pointwise(format, shape);
@@ -134,7 +134,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
                 return Ok(Err(reason));
             }
             for format in [FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4] {
-                let (stats, kernel) = (layer.stats(format)?, table::spatial(policy.target, format));
+                let (stats, kernel) = (layer.stats(format), table::spatial(policy.target, format));
                 let work = Work::spatial(kernel.info(), kernel.vector(), shape, &stats);
                 let stored = stats.blocks * format.r();
                 let ours = Key::Spatial(format);

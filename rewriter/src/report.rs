@@ -144,7 +144,7 @@ fn layer_report(
 }
 
 fn weigh(report: &mut LayerReport, layer: &Layer, choice: Option<Choice>) -> TractResult<()> {
-    let single = layer.stats(FormatKind::ROWS_1)?;
+    let single = layer.stats(FormatKind::ROWS_1);
     report.density = Some(single.density);
     report.dead_oc = Some(single.dead_rows);
     if layer.shape.kind() == LayerKind::Pointwise {
@@ -155,7 +155,7 @@ fn weigh(report: &mut LayerReport, layer: &Layer, choice: Option<Choice>) -> Tra
             let patterns = DepthwisePatterns::from_dense(layer.shape.oc, taps, layer.values()?)?;
             Some(fill_of(patterns.nnz(), patterns.stored()))
         }
-        Some(Packing::Pointwise(format) | Packing::Spatial(format)) => Some(layer.stats(format)?.fill),
+        Some(Packing::Pointwise(format) | Packing::Spatial(format)) => Some(layer.stats(format).fill),
         None => None,
     };
     Ok(())

@@ -6,6 +6,7 @@
 //! Prints, per layer, format and density: milliseconds, 10^9 multiply-adds on stored weights a second, and the share of the
 //! multiply-add peak, which is measured right before and after every round because clocks drift. All are medians.
 
+use sparse_kernels::peak::multiply_adds_per_second as peak;
 use sparse_kernels::prelude::*;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -38,48 +39,9 @@ impl Noise {
     }
 }
 
-/// Multiply-adds a second that this core can do right now, from some ten microseconds of work in registers.
-fn peak() -> f64 {
-    const ROUNDS: usize = 10_000;
-    let start = Instant::now();
-    let lanes = multiply_adds(ROUNDS);
-    (ROUNDS * lanes) as f64 / start.elapsed().as_secs_f64()
-}
-
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Runs `rounds` times some independent multiply-adds in registers; returns how many a round has.
-fn multiply_adds(rounds: usize) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    if Target::named("avx2").is_ok() {
-        #[target_feature(enable = "avx2,fma")]
-        fn run(rounds: usize) -> usize {
-            use std::arch::x86_64::*;
-            let mut sums = [_mm256_set1_ps(black_box(1.0)); 12];
-            let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(1e-3)));
-            for _ in 0..rounds {
-                for sum in &mut sums {
-                    *sum = _mm256_fmadd_ps(*sum, a, b);
-                }
-            }
-            black_box(sums);
-            12 * 8
-        }
-        // SAFETY: `Target::named` has found AVX2 and FMA.
-        return unsafe { run(rounds) };
-    }
-    let mut sums = [black_box(1f32); 64];
-    let (a, b) = (black_box(0.999f32), black_box(1e-3f32));
-    for _ in 0..rounds {
-        for sum in &mut sums {
-            *sum = *sum * a + b;
-        }
-    }
-    black_box(sums);
-    sums.len()
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

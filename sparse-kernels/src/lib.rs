@@ -2,7 +2,7 @@
 //!
 //! Three nouns carry the crate:
 //!
-//! * a **format** ([`format`]) stores only the nonzero groups of a weight tensor;
+//! * a **format** ([`mod@format`]) stores only the nonzero groups of a weight tensor;
 //! * a **kernel** ([`table`]) is one hand-written loop for one operation, one format and one target;
 //! * a **target** ([`target::Target`]) is a proof that this CPU can run a kernel.
 //!
@@ -39,6 +39,7 @@ pub mod error;
 pub mod format;
 pub mod geometry;
 pub mod parallel;
+pub mod peak;
 pub mod pointwise;
 pub mod reference;
 mod scratch;

@@ -9,6 +9,11 @@ use sparse_kernels::format::DepthwisePattern;
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
 
+/// The kernels of this machine; in Miri, which is a thousand times slower, those of the best target.
+fn kernels() -> impl Iterator<Item = &'static DepthwiseKernel> {
+    table::depthwise_available().filter(|k| !cfg!(miri) || k.info().isa == Target::detect().isa())
+}
+
 #[derive(Debug, Clone)]
 struct Case {
     shape: ConvShape,
@@ -85,6 +90,9 @@ impl Case {
         };
         let y = run(&Serial);
         assert_close(&what, &y, &expected, taps);
+        if cfg!(miri) {
+            return; // its exp() is a little different every time
+        }
         let bits = |y: Vec<f32>| y.into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(y), bits(run(&TwoThreads)), "{what}: two threads differ from one");
     }
@@ -157,7 +165,7 @@ proptest! {
 
     #[test]
     fn every_kernel_agrees_with_the_oracle(case in case()) {
-        for kernel in table::depthwise_available().filter(|k| k.accepts(case.shape.kernel)) {
+        for kernel in kernels().filter(|k| k.accepts(case.shape.kernel)) {
             case.check(kernel);
         }
     }
@@ -167,8 +175,8 @@ proptest! {
 #[test]
 fn every_pattern_and_tail() {
     let sizes: Vec<usize> = if cfg!(miri) { vec![2, 17] } else { (1..=20).chain([28, 33, 56]).collect() };
-    for kernel in table::depthwise_available().filter(|k| k.accepts([3, 3])) {
-        for pattern in DepthwisePattern::all() {
+    for kernel in kernels().filter(|k| k.accepts([3, 3])) {
+        for pattern in DepthwisePattern::all().skip(if cfg!(miri) { 7 } else { 0 }) {
             for (i, hw) in sizes.iter().enumerate() {
                 for stride in 1..3 {
                     let shape = ConvShape {
@@ -189,7 +197,7 @@ fn strips_and_large_paddings() {
     if cfg!(miri) {
         return;
     }
-    for kernel in table::depthwise_available() {
+    for kernel in kernels() {
         let [kh, kw] = kernel.kernel().unwrap_or([3, 5]);
         for (input, stride, before, after) in [
             ([112, 112], [1, 1], [1, 1], [1, 1]),
@@ -227,7 +235,7 @@ fn mismatches_are_errors() {
     assert!(PackedDepthwise::from_dense(8, [3, 3], &weights, Some(&[f32::NAN; 8]), kernel).is_err());
     assert!(PackedDepthwise::from_dense(8, [3, 3], &weights[1..], None, kernel).is_err());
     assert!(PackedDepthwise::from_dense(8, [3, 3], &[f32::INFINITY; 72], None, kernel).is_err());
-    for three in table::depthwise_available().filter(|k| k.kernel() == Some([3, 3])) {
+    for three in kernels().filter(|k| k.kernel() == Some([3, 3])) {
         let wrong = PackedDepthwise::from_dense(8, [1, 9], &weights, None, three);
         assert!(matches!(wrong, Err(KernelError::Shape { .. })));
     }

@@ -167,7 +167,7 @@ fn every_tail() {
 /// More input channels than one panel holds, with every layout, padding, stride and epilogue on the way.
 #[test]
 fn many_channels() {
-    for kernel in kernels() {
+    for kernel in kernels().filter(|k| !cfg!(miri) || k.format() == FormatKind::BLOCKS_4X4) {
         let (ic, densities) = if cfg!(miri) { (140, &[0.5][..]) } else { (807, &[0.0, 0.05, 0.5, 1.0][..]) };
         let sizes = if cfg!(miri) { vec![[1, 17]] } else { vec![[1, 1], [2, 3], [7, 7], [5, 26]] };
         for (i, input) in sizes.into_iter().enumerate() {

@@ -120,16 +120,14 @@ unsafe fn plane_rows<
                             *tap = V::splat(*plane.taps.add((MASK & ((1 << bit) - 1)).count_ones() as usize));
                         }
                     }
-                    let x = plane.x.add(ox + KX / S).add(if KX % S == 0 { 0 } else { args.phase });
+                    let x = plane.x.add(ox + KX / S).add(if KX.is_multiple_of(S) { 0 } else { args.phase });
                     unroll!(IY in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] {
-                        if IY < (R - 1) * S + KH && reached(KH, KW, S, MASK, R, KX, IY) {
+                        if reached(KH, KW, S, MASK, R, KX, IY) {
                             let v = V::load(x.add(IY * args.x_row));
                             for ky in 0..KH {
-                                if MASK >> (ky * KW + KX) & 1 == 1 && IY >= ky && (IY - ky) % S == 0 {
+                                if MASK >> (ky * KW + KX) & 1 == 1 && meets(S, R, ky, IY) {
                                     let r = (IY - ky) / S;
-                                    if r < R {
-                                        sums[r] = taps[ky].mul_add(v, sums[r]);
-                                    }
+                                    sums[r] = taps[ky].mul_add(v, sums[r]);
                                 }
                             }
                         }
@@ -165,12 +163,20 @@ const fn column(kh: usize, kw: usize, kx: usize) -> u32 {
     mask
 }
 
+/// Whether tap row `ky` of one of `rows` output rows falls on input row `iy`.
+#[inline(always)]
+const fn meets(stride: usize, rows: usize, ky: usize, iy: usize) -> bool {
+    match iy.checked_sub(ky) {
+        Some(distance) => distance.is_multiple_of(stride) && distance / stride < rows,
+        None => false,
+    }
+}
+
 /// Whether any of `rows` output rows has a stored tap of column `kx` on input row `iy`.
 const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, rows: usize, kx: usize, iy: usize) -> bool {
     let mut ky = 0;
     while ky < kh {
-        let stored = mask >> (ky * kw + kx) & 1 == 1;
-        if stored && iy >= ky && (iy - ky).is_multiple_of(stride) && (iy - ky) / stride < rows {
+        if mask >> (ky * kw + kx) & 1 == 1 && meets(stride, rows, ky, iy) {
             return true;
         }
         ky += 1;

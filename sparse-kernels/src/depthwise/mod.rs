@@ -4,7 +4,7 @@
 //! know no borders. With a horizontal stride of 2 the even and the odd columns go to two **phases** of
 //! the buffer: every tap is then a contiguous load, as with stride 1. A buffer stays in the first-level cache; small
 //! planes are copied several at a time, because loads that follow their stores at once have to wait for them. Then
-//! the loops of [`body`] compute up to [`MAX_ROWS`] rows at a time. Each output value is summed by one thread in
+//! the loops of `body` compute up to `MAX_ROWS` rows at a time. Each output value is summed by one thread in
 //! the order of the taps, so that the split into strips and threads never changes a result.
 
 #[cfg(target_arch = "x86_64")]
@@ -631,7 +631,7 @@ impl Job<'_> {
 /// How many of `left` rows the next tile takes: 8s or 7s alone where that comes out even.
 fn tile_rows(left: usize) -> usize {
     match left {
-        _ if left % 8 != 0 && left % 7 == 0 => 7,
+        _ if left.is_multiple_of(7) && !left.is_multiple_of(8) => 7,
         _ => ROWS.into_iter().find(|r| *r <= left).unwrap_or(1),
     }
 }

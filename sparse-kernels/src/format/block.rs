@@ -1,6 +1,6 @@
 //! A sparse matrix of `R` x `C` blocks; `C == 1` is the row format of unstructured and Nx1 sparsity.
 
-use super::{FormatKind, check_finite, check_matrix};
+use super::{FormatKind, Nonzeros, check_finite, check_matrix};
 use crate::error::FormatError;
 
 /// A sparse `oc` x `ic` matrix in blocks of `R` rows (output channels) by `C` columns (input channels).
@@ -36,25 +36,26 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
     /// # Errors
     /// An empty shape, a slice of another length, a weight that is not finite, or more than `u32::MAX` blocks.
     pub fn from_dense(rows: usize, cols: usize, dense: &[f32]) -> Result<Self, FormatError> {
-        check_matrix(rows, cols, dense.len())?;
-        check_finite(dense)?;
+        let nonzeros = Nonzeros::of(rows, cols, dense)?;
+        if !nonzeros.all_finite() {
+            check_finite(dense)?;
+        }
         u32::try_from(dense.len()).map_err(|_| FormatError::TooLarge("matrix"))?;
-        let mut starts = vec![0];
-        let (mut columns, mut values) = (vec![], vec![]);
-        let mut block = vec![0f32; R * C];
+        let blocks = nonzeros.stats(Self::KIND).blocks;
+        let mut starts = Vec::with_capacity(rows.div_ceil(R) + 1);
+        starts.push(0);
+        let mut columns = Vec::with_capacity(blocks);
+        let mut values = Vec::with_capacity(blocks * R * C);
         for row0 in (0..rows).step_by(R) {
-            for (column, col0) in (0..cols).step_by(C).enumerate() {
-                block.fill(0.0);
-                for (c, column) in (col0..cols.min(col0 + C)).enumerate() {
-                    for (r, row) in (row0..rows.min(row0 + R)).enumerate() {
-                        block[c * R + r] = dense[row * cols + column];
+            nonzeros.for_each_block(row0..rows.min(row0 + R), C, |column| {
+                columns.push(column as u32);
+                for col in column * C..(column + 1) * C {
+                    for row in row0..row0 + R {
+                        let inside = row < rows && col < cols;
+                        values.push(if inside { dense[row * cols + col] } else { 0.0 });
                     }
                 }
-                if block.iter().any(|v| *v != 0.0) {
-                    columns.push(column as u32);
-                    values.extend_from_slice(&block);
-                }
-            }
+            });
             starts.push(columns.len() as u32);
         }
         Ok(Blocks { rows, cols, starts, columns, values })

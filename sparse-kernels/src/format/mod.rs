@@ -11,7 +11,7 @@ mod stats;
 pub use block::{Blocks, Rows};
 pub use pattern::{DepthwiseGroup, DepthwisePattern, DepthwisePatterns};
 pub use spatial::{PatternStats, pattern_stats};
-pub use stats::{Stats, fill_of, stats};
+pub use stats::{Nonzeros, Stats, fill_of, stats};
 
 use crate::error::FormatError;
 use std::fmt;

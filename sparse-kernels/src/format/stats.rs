@@ -2,6 +2,7 @@
 
 use super::{FormatKind, check_matrix};
 use crate::error::FormatError;
+use std::ops::Range;
 
 /// What a dense matrix would look like in one format.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,43 +25,134 @@ pub struct Stats {
     pub dead_cols: usize,
 }
 
-/// Block statistics of a row-major `rows` x `cols` matrix.
+/// Where a matrix is not zero: one bit per weight, one pass over the weights, any number of formats.
+///
+/// Invariants: `bits` has `rows` rows of `words` words; bits beyond the last column are zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nonzeros {
+    rows: usize,
+    cols: usize,
+    words: usize,
+    bits: Vec<u64>,
+    nnz: usize,
+    finite: bool,
+}
+
+impl Nonzeros {
+    /// Reads a dense row-major `rows` x `cols` matrix. Zero means exactly 0.0 or -0.0.
+    ///
+    /// # Errors
+    /// An empty shape or a slice of another length.
+    pub fn of(rows: usize, cols: usize, dense: &[f32]) -> Result<Nonzeros, FormatError> {
+        check_matrix(rows, cols, dense.len())?;
+        let words = cols.div_ceil(64);
+        let mut bits = Vec::with_capacity(rows * words);
+        for row in dense.chunks_exact(cols) {
+            for weights in row.chunks(64) {
+                let eights = weights.chunks(8).enumerate();
+                bits.push(eights.fold(0, |word, (i, eight)| word | nonzero_bits(eight) << (8 * i)));
+            }
+        }
+        // The exponent of infinities and NaN is all ones. Compared as integers, the loop vectorises.
+        let largest = dense.iter().fold(0, |largest, w| largest.max(w.to_bits() & 0x7FFF_FFFF));
+        let finite = largest < f32::INFINITY.to_bits();
+        let nnz = bits.iter().map(|word| word.count_ones() as usize).sum();
+        Ok(Nonzeros { rows, cols, words, bits, nnz, finite })
+    }
+
+    /// Nonzero weights.
+    pub fn nnz(&self) -> usize {
+        self.nnz
+    }
+
+    /// Whether no weight is NaN or infinite.
+    pub fn all_finite(&self) -> bool {
+        self.finite
+    }
+
+    /// Calls `f` with every block column, in order, that has a nonzero weight in one of `rows`.
+    pub(crate) fn for_each_block(&self, rows: Range<usize>, c: usize, mut f: impl FnMut(usize)) {
+        let mut last = None;
+        for word in 0..self.words {
+            let mut bits = rows.clone().fold(0, |bits, row| bits | self.bits[row * self.words + word]);
+            while bits != 0 {
+                let column = (word * 64 + bits.trailing_zeros() as usize) / c;
+                if last.replace(column) != Some(column) {
+                    f(column);
+                }
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    /// Statistics of the matrix in one format.
+    pub fn stats(&self, kind: FormatKind) -> Stats {
+        let (r, c) = (kind.r(), kind.c());
+        let mut blocks = 0;
+        let mut group = vec![0u64; self.words];
+        let mut any = vec![0u64; self.words];
+        let mut dead_rows = 0;
+        for rows in self.bits.chunks(r * self.words) {
+            group.fill(0);
+            for row in rows.chunks_exact(self.words) {
+                let mut live = 0;
+                for (group, word) in group.iter_mut().zip(row) {
+                    *group |= word;
+                    live |= word;
+                }
+                dead_rows += usize::from(live == 0);
+            }
+            any.iter_mut().zip(&group).for_each(|(any, group)| *any |= group);
+            blocks += blocks_of(&group, self.cols, c);
+        }
+        let block_rows = self.rows.div_ceil(r);
+        Stats {
+            kind,
+            density: self.nnz as f64 / (self.rows * self.cols) as f64,
+            blocks,
+            block_density: blocks as f64 / (block_rows * self.cols.div_ceil(c)) as f64,
+            fill: fill_of(self.nnz, blocks * r * c),
+            bytes: 4 * (block_rows + 1 + blocks + blocks * r * c),
+            dead_rows,
+            dead_cols: self.cols - any.iter().map(|word| word.count_ones() as usize).sum::<usize>(),
+        }
+    }
+}
+
+/// A bit for each of up to eight weights. Large models are read twice while they load: eight comparisons
+/// give eight bytes at once, and one multiplication gathers their lowest bits.
+fn nonzero_bits(weights: &[f32]) -> u64 {
+    let mut bytes = [0u8; 8];
+    if let Ok(eight) = <&[f32; 8]>::try_from(weights) {
+        bytes = eight.map(|w| u8::from(w != 0.0));
+    } else {
+        bytes.iter_mut().zip(weights).for_each(|(byte, w)| *byte = u8::from(*w != 0.0));
+    }
+    u64::from_le_bytes(bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// Blocks of `c` columns that have a bit set.
+fn blocks_of(bits: &[u64], cols: usize, c: usize) -> usize {
+    match c {
+        1 => bits.iter().map(|word| word.count_ones() as usize).sum(),
+        // Four columns to a block, sixteen blocks to a word: gather each block's bits into its lowest one.
+        4 => {
+            let lowest = |word: u64| (word | word >> 1 | word >> 2 | word >> 3) & 0x1111_1111_1111_1111;
+            bits.iter().map(|word| lowest(*word).count_ones() as usize).sum()
+        }
+        _ => {
+            let set = |col: usize| bits[col / 64] >> (col % 64) & 1 == 1;
+            (0..cols).step_by(c).filter(|col| (*col..cols.min(col + c)).any(set)).count()
+        }
+    }
+}
+
+/// Block statistics of a row-major `rows` x `cols` matrix in one format.
 ///
 /// # Errors
 /// An empty shape or a slice of another length.
 pub fn stats(kind: FormatKind, rows: usize, cols: usize, dense: &[f32]) -> Result<Stats, FormatError> {
-    check_matrix(rows, cols, dense.len())?;
-    let (r, c) = (kind.r(), kind.c());
-    let mut nnz = 0;
-    let mut blocks = 0;
-    let mut live_cols = vec![false; cols];
-    let mut dead_rows = 0;
-    let mut live = vec![false; cols.div_ceil(c)];
-    for rows in dense.chunks(cols * r) {
-        live.fill(false);
-        for row in rows.chunks(cols) {
-            let mut row_nnz = 0;
-            for (column, _) in row.iter().enumerate().filter(|(_, v)| **v != 0.0) {
-                row_nnz += 1;
-                live[column / c] = true;
-                live_cols[column] = true;
-            }
-            nnz += row_nnz;
-            dead_rows += usize::from(row_nnz == 0);
-        }
-        blocks += live.iter().filter(|l| **l).count();
-    }
-    let block_rows = rows.div_ceil(r);
-    Ok(Stats {
-        kind,
-        density: nnz as f64 / dense.len() as f64,
-        blocks,
-        block_density: blocks as f64 / (block_rows * live.len()) as f64,
-        fill: fill_of(nnz, blocks * r * c),
-        bytes: 4 * (block_rows + 1 + blocks + blocks * r * c),
-        dead_rows,
-        dead_cols: live_cols.iter().filter(|l| !**l).count(),
-    })
+    Ok(Nonzeros::of(rows, cols, dense)?.stats(kind))
 }
 
 /// Share of stored weights that are nonzero; 1 if nothing is stored.

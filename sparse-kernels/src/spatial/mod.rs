@@ -6,7 +6,7 @@
 //! every `(ic, ky, kx)` where any of its filters has a weight.
 //!
 //! **The image.** A band of output rows is computed at a time. The input rows that it needs are copied once into
-//! zero-padded planes small enough for the second-level cache ([`Plan`]). With a stride, rows and columns are dealt
+//! zero-padded planes small enough for the second-level cache (`Plan`). With a stride, rows and columns are dealt
 //! into `stride` phases, each a small plane of its own, so that neighbouring outputs always read neighbouring floats.
 //! Then every tap of every channel is one constant offset into that buffer, whatever the output pixel.
 //!
@@ -289,9 +289,9 @@ impl PackedSpatial {
             padded[..oc].copy_from_slice(bias);
         }
         let window = (taps[0] * taps[1]) as u32;
-        let mut used: Vec<u32> = columns.iter().map(|c| c / window).collect();
-        used.sort_unstable();
-        used.dedup();
+        let mut live = vec![false; ic];
+        columns.iter().for_each(|c| live[(c / window) as usize] = true);
+        let used: Vec<u32> = (0..ic as u32).filter(|channel| live[*channel as usize]).collect();
         let mut position = vec![0u32; ic];
         for (p, channel) in used.iter().enumerate() {
             position[*channel as usize] = p as u32;

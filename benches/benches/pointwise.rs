@@ -1,0 +1,103 @@
+//! The 1x1 layers of MobileNet-v1 on the pointwise kernels of this machine, and the core's multiply-add peak beside them.
+//!
+//! ```sh
+//! taskset -c 1 cargo bench --bench pointwise             # everything
+//! taskset -c 1 cargo bench --bench pointwise -- '4x4/70' # one format with 70 % of the blocks kept
+//! ```
+//! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle first.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sparse_kernels::peak::multiply_adds;
+use sparse_kernels::prelude::*;
+use sparse_kernels::reference;
+use std::time::Duration;
+
+/// Shares of the blocks that are kept, in per cent.
+const KEPT: [usize; 5] = [100, 70, 50, 20, 10];
+
+fn peak(c: &mut Criterion) {
+    const ROUNDS: usize = 10_000;
+    let mut group = c.benchmark_group("peak");
+    group.throughput(Throughput::Elements((ROUNDS * multiply_adds(1)) as u64));
+    group.bench_function("multiply-adds in registers", |b| b.iter(|| multiply_adds(ROUNDS)));
+}
+
+fn pointwise(c: &mut Criterion) {
+    let target = Target::detect();
+    let shapes = include_str!("../shapes/mobilenet-v1.txt");
+    let layers = shapes.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let numbers: Vec<usize> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        (numbers[0], numbers[1], numbers[2])
+    });
+    for (ic, oc, hw) in layers {
+        let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, 1, 1, 0)).unwrap();
+        let mut noise = Noise(1);
+        let x: Vec<f32> = (0..geometry.x_len()).map(|_| noise.next()).collect();
+        let mut y = vec![0f32; geometry.y_len()];
+        let epilogue = Epilogue::activation(Activation::RELU6);
+        for format in [FormatKind::BLOCKS_4X4, FormatKind::ROWS_1] {
+            let kernel = table::pointwise(target, format);
+            for kept in KEPT {
+                let weights = noise.weights(oc, ic, format, kept);
+                let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
+                packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();
+                check(&geometry, &weights, &x, &y, &epilogue);
+                let mut group = c.benchmark_group(format!("{format}/{kept}"));
+                group.throughput(Throughput::Elements((packed.nnz() * geometry.output_pixels()) as u64));
+                let id = BenchmarkId::from_parameter(format!("{ic}-{oc}@{hw}"));
+                group.bench_function(id, |b| {
+                    b.iter(|| packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial));
+                });
+            }
+        }
+    }
+}
+
+/// Compares the first and the last pixel of every channel with the oracle.
+fn check(geometry: &ConvGeometry, weights: &[f32], x: &[f32], y: &[f32], epilogue: &Epilogue) {
+    let s = geometry.shape();
+    let pixels = geometry.output_pixels();
+    for pixel in [0, pixels - 1] {
+        let one: Vec<f32> = (0..s.ic).map(|c| x[c * pixels + pixel]).collect();
+        let geometry = ConvGeometry::pointwise(1, s.ic, s.oc, 1).unwrap();
+        let expected = reference::conv(&geometry, weights, None, None, &one, None, epilogue);
+        for (channel, expected) in expected.iter().enumerate() {
+            let got = y[channel * pixels + pixel];
+            assert!((got - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{got} is not {expected}");
+        }
+    }
+}
+
+/// Repeatable numbers in -1..1; good ones are not needed.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn weights(&mut self, oc: usize, ic: usize, format: FormatKind, kept: usize) -> Vec<f32> {
+        let mut weights: Vec<f32> = (0..oc * ic).map(|_| self.next()).collect();
+        for row in (0..oc).step_by(format.r()) {
+            for col in (0..ic).step_by(format.c()) {
+                if (self.next() + 1.0) * 50.0 >= kept as f32 {
+                    for r in row..row + format.r() {
+                        weights[r * ic..][col..col + format.c()].fill(0.0);
+                    }
+                }
+            }
+        }
+        weights
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(400))
+        .sample_size(20);
+    targets = peak, pointwise
+}
+criterion_main!(benches);
