@@ -212,3 +212,30 @@ pub(super) unsafe fn store<const R: usize, const V: usize>(
         }
     }
 }
+
+/// Copies `V` vectors from four planes at distances of `plane` to four rows at distances of `stride`, and says that it
+/// has; declines if `from` does not end with the last of them or `to` is not four rows.
+///
+/// Four loads come before their four stores: an in-order core waits for each load that is stored at once.
+#[inline]
+pub(super) fn copy_four<const V: usize>(to: &mut [f32], stride: usize, from: &[f32], plane: usize) -> bool {
+    if stride < V * LANES || to.len() != 4 * stride || from.len() != 3 * plane + V * LANES {
+        return false;
+    }
+    let (to, from) = (to.as_mut_ptr(), from.as_ptr());
+    for v in 0..V {
+        // SAFETY: the last vector read ends with `from`, whose length is checked above; the last written ends `V * LANES`
+        // floats into the last of four rows of at least that many, which are all of `to`. The standard library for
+        // aarch64 needs NEON.
+        unsafe {
+            let mut x = [vdupq_n_f32(0.0); 4];
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = vld1q_f32(from.add(i * plane + v * LANES));
+            }
+            for (i, x) in x.into_iter().enumerate() {
+                vst1q_f32(to.add(i * stride + v * LANES), x);
+            }
+        }
+    }
+    true
+}
