@@ -24,7 +24,7 @@
 //! **Tails** of 16, 12, 8 and 4 pixels are the same text with fewer vectors. The last vector of a tile ends
 //! at its last pixel, so its place comes in a register.
 //!
-//! Cycles are what published descriptions of the cores allow; docs of the benches tell what a model makes of the whole.
+//! Cycles are modelled from published descriptions of the cores, not measured; `scripts/neon-cost.sh` models whole layers.
 
 use super::TileArgs;
 use super::neon::{LANES, begin, store};
