@@ -1,7 +1,6 @@
 //! What can be wrong with weights, shapes and targets.
 
 use crate::format::FormatKind;
-use crate::target::Isa;
 
 /// A weight tensor or its compressed parts do not form a valid format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,10 +107,10 @@ pub enum TargetError {
         known: String,
     },
     /// The name is right, the CPU or the build is not.
-    #[error("target {isa} is not available on this machine, available: {available}")]
+    #[error("target {target} is not available on this machine, available: {available}")]
     Unavailable {
         /// The target asked for.
-        isa: Isa,
+        target: &'static str,
         /// What this machine can run, separated by commas.
         available: String,
     },

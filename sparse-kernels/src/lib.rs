@@ -32,6 +32,7 @@
 // Kernels number rows, taps and vectors: indices say more there than iterators.
 #![allow(clippy::needless_range_loop)]
 
+mod cores;
 pub mod depthwise;
 pub mod epilogue;
 pub mod error;
@@ -57,5 +58,5 @@ pub mod prelude {
     pub use crate::pointwise::PackedPointwise;
     pub use crate::spatial::PackedSpatial;
     pub use crate::table;
-    pub use crate::target::{Isa, Target};
+    pub use crate::target::{Core, Isa, Target};
 }

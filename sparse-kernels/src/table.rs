@@ -7,7 +7,7 @@ use crate::depthwise::{self, DepthwiseKernel};
 use crate::format::FormatKind;
 use crate::pointwise::{self, PointwiseKernel};
 use crate::spatial::{self, SpatialKernel};
-use crate::target::{Isa, Target};
+use crate::target::{Core, Isa, Target};
 
 /// What a kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub enum Quality {
     Portable,
     /// Intrinsics, correct, not tuned for a core.
     Intrinsics,
-    /// Measured and tuned.
+    /// Tuned by measurement; where there was no such machine, by a model of it.
     Tuned,
 }
 
@@ -42,6 +42,8 @@ pub struct KernelInfo {
     pub format: &'static str,
     /// Instruction set.
     pub isa: Isa,
+    /// Class of cores it is scheduled for.
+    pub core: Core,
     /// Output channels of a tile.
     pub channels: usize,
     /// Output pixels of a tile.
@@ -57,11 +59,15 @@ pub fn all() -> impl Iterator<Item = &'static KernelInfo> {
     pointwise::KERNELS.iter().map(PointwiseKernel::info).chain(depthwise).chain(spatial)
 }
 
-/// The kernels that `target` runs: its own, and for formats without one the scalar kernel.
+/// The kernel that `target` runs: made for its core, else for its instruction set, else the scalar kernel.
 pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel {
-    let find = |isa| pointwise::KERNELS.iter().find(|k| k.info().isa == isa && k.format() == format);
-    find(target.isa())
-        .or_else(|| find(Isa::Scalar))
+    let find = |isa, core| {
+        let fits = |k: &&PointwiseKernel| (k.info().isa, k.info().core, k.format()) == (isa, core, format);
+        pointwise::KERNELS.iter().find(fits)
+    };
+    find(target.isa(), target.core())
+        .or_else(|| find(target.isa(), Core::Any))
+        .or_else(|| find(Isa::Scalar, Core::Any))
         .unwrap_or_else(|| panic!("every pointwise format has a scalar kernel, {format} has none"))
 }
 
@@ -105,6 +111,7 @@ pub fn spatial_available() -> impl Iterator<Item = &'static SpatialKernel> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::name;
     use std::collections::HashSet;
 
     #[test]
@@ -113,7 +120,8 @@ mod tests {
         for k in all() {
             assert!(seen.insert(k.name), "{} twice", k.name);
             let operation = format!("{:?}", k.operation).to_lowercase();
-            let expected = format!("{operation}_{}_{}x{}_{}", k.format, k.channels, k.pixels, k.isa);
+            let expected =
+                format!("{operation}_{}_{}x{}_{}", k.format, k.channels, k.pixels, name(k.isa, k.core));
             assert_eq!(k.name, expected);
         }
     }
@@ -137,8 +145,11 @@ mod tests {
                 let kernel = pointwise(target, format);
                 assert_eq!(kernel.info().isa, target.isa(), "{}", kernel.info().name);
             }
+            let blocks = pointwise(target, FormatKind::BLOCKS_4X4).info();
+            assert_eq!(blocks.core, target.core(), "{}", blocks.name);
         }
     }
+
     #[test]
     fn every_target_runs_every_spatial_format() {
         for target in Target::available() {

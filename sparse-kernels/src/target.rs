@@ -1,5 +1,6 @@
 //! Which vector instructions this CPU has: a [`Target`] can only be had by detection.
 
+use crate::cores;
 use crate::error::TargetError;
 use std::fmt;
 
@@ -60,25 +61,61 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Proof that this machine runs an instruction set. Kernels can only be obtained with one.
+/// Classes of cores with one instruction set that want different schedules. Every core runs the kernels of every class:
+/// the wrong one is slow, never wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Target(Isa);
+#[repr(u8)]
+pub enum Core {
+    /// No class: kernels that suit every core alike.
+    Any,
+    /// Cortex-A53 and its kin: in order, one vector load or multiply-add a cycle, and loads of 64 bits.
+    A53,
+    /// Cortex-A55 and its kin: in order, 64-bit loads beside multiply-adds.
+    A55,
+    /// Cortex-A76 and wider: out of order, 128-bit loads.
+    A76,
+}
+
+impl Core {
+    /// The core classes of an instruction set, [`Core::Any`] first.
+    pub fn of(isa: Isa) -> &'static [Core] {
+        match isa {
+            Isa::Neon => &[Core::Any, Core::A53, Core::A55, Core::A76],
+            _ => &[Core::Any],
+        }
+    }
+}
+
+/// Proof that this machine runs an instruction set, and for which class of its cores kernels are chosen. Kernels can only
+/// be obtained with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    isa: Isa,
+    core: Core,
+}
 
 impl Target {
     /// The scalar target, which is always there.
-    pub const SCALAR: Target = Target(Isa::Scalar);
+    pub const SCALAR: Target = Target { isa: Isa::Scalar, core: Core::Any };
+
+    /// Every target that has a name.
+    fn all() -> impl Iterator<Item = Target> {
+        Isa::ALL.into_iter().flat_map(|isa| Core::of(isa).iter().map(move |core| Target { isa, core: *core }))
+    }
 
     /// Every target of this machine, plainest first.
     pub fn available() -> Vec<Target> {
-        Isa::ALL.into_iter().filter(|isa| isa.detected()).map(Target).collect()
+        Target::all().filter(|t| t.isa.detected()).collect()
     }
 
-    /// The best target of this machine.
+    /// The best target of this machine: the best instruction set, for the class of its cores.
     pub fn detect() -> Target {
-        Target::available().into_iter().next_back().unwrap_or(Target::SCALAR)
+        let isa = Isa::ALL.into_iter().rfind(|isa| isa.detected()).unwrap_or(Isa::Scalar);
+        Target { isa, core: cores::detect(isa) }
     }
 
-    /// The target called `name`; `auto` and the empty string detect it.
+    /// The target called `name`; `auto` and the empty string detect it. On aarch64 `neon` means the kernels that are
+    /// not made for a class of cores, `neon-a53`, `neon-a55` and `neon-a76` those that are.
     ///
     /// # Errors
     /// An unknown name, or an instruction set that this machine lacks.
@@ -87,32 +124,51 @@ impl Target {
         if name.is_empty() || name == "auto" {
             return Ok(Target::detect());
         }
-        let isa = Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
-            TargetError::Unknown { name: name.clone(), known: format!("auto, {}", list(Isa::ALL.iter())) }
+        let target = Target::all().find(|target| target.name() == name).ok_or_else(|| {
+            TargetError::Unknown { name: name.clone(), known: format!("auto, {}", list(Target::all())) }
         })?;
-        let available = Target::available();
-        if available.contains(&Target(isa)) {
-            Ok(Target(isa))
+        if target.isa.detected() {
+            Ok(target)
         } else {
-            let available = list(available.iter().map(|t| &t.0));
-            Err(TargetError::Unavailable { isa, available })
+            let (target, available) = (target.name(), list(Target::available().into_iter()));
+            Err(TargetError::Unavailable { target, available })
         }
+    }
+
+    /// The name used in kernel names and in `TRACT_SPARSE_TARGET`.
+    pub fn name(self) -> &'static str {
+        name(self.isa, self.core)
     }
 
     /// The instruction set.
     pub fn isa(self) -> Isa {
-        self.0
+        self.isa
+    }
+
+    /// The class of cores.
+    pub fn core(self) -> Core {
+        self.core
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(self.name())
     }
 }
 
-fn list<'a>(isas: impl Iterator<Item = &'a Isa>) -> String {
-    isas.map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+/// The last part of kernel names.
+pub(crate) fn name(isa: Isa, core: Core) -> &'static str {
+    match core {
+        Core::Any => isa.name(),
+        Core::A53 => "neon-a53",
+        Core::A55 => "neon-a55",
+        Core::A76 => "neon-a76",
+    }
+}
+
+fn list(targets: impl Iterator<Item = Target>) -> String {
+    targets.map(Target::name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -133,5 +189,22 @@ mod tests {
         let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
         let error = Target::named(foreign).unwrap_err().to_string();
         assert!(error.contains("not available") && error.contains("scalar"), "{error}");
+        let error = Target::named("neon-a99").unwrap_err().to_string();
+        assert!(error.contains("neon-a99") && error.contains("neon-a55"), "{error}");
+    }
+
+    #[test]
+    fn core_classes_have_names_where_their_instruction_set_is() {
+        for (name, core) in [("neon-a53", Core::A53), ("neon-a55", Core::A55), ("neon-a76", Core::A76)] {
+            match Target::named(name) {
+                Ok(target) => {
+                    assert_eq!((target.isa(), target.core(), target.name()), (Isa::Neon, core, name))
+                }
+                Err(error) => {
+                    assert_ne!(std::env::consts::ARCH, "aarch64");
+                    assert!(error.to_string().contains(name), "{error}");
+                }
+            }
+        }
     }
 }

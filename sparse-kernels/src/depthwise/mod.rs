@@ -75,6 +75,7 @@ macro_rules! kernel {
             operation: crate::table::Operation::Depthwise,
             format: $text,
             isa: crate::target::Isa::$isa,
+            core: crate::target::Core::Any,
             channels: 1,
             pixels: $pixels,
             quality: crate::table::Quality::$quality,

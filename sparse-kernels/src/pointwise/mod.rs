@@ -15,6 +15,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_cores;
 mod packed;
 mod panel;
 mod run;
@@ -27,6 +29,7 @@ pub use packed::PackedPointwise;
 use crate::epilogue::Clamps;
 use crate::format::FormatKind;
 use crate::table::KernelInfo;
+use crate::target::Core;
 use std::ops::Range;
 
 /// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can run.
@@ -59,18 +62,37 @@ impl PointwiseKernel {
     pub fn vector(&self) -> usize {
         self.vector
     }
+
+    /// A panel of more floats is worked off in chunks of channels.
+    ///
+    /// In general 48 KiB, as measured on cores that have 32 KiB of first-level cache but load from the second level far
+    /// ahead: half as much costs more in loads and stores of sums than it gains, twice as much is slower for dense weights.
+    /// Kernels made for a class of Arm cores stay inside the first level, 256 channels by 20 pixels, with room for
+    /// weights and outputs: in-order cores wait for every line.
+    fn panel(&self) -> usize {
+        match self.info.core {
+            Core::Any => (48 << 10) / size_of::<f32>(),
+            Core::A53 | Core::A55 | Core::A76 => 256 * 20,
+        }
+    }
 }
 
-/// Builds a row of [`KERNELS`]: format, tile, singles, target, vector, quality, the target's module.
+/// Builds a row of [`KERNELS`]: format, tile, singles, target, vector, quality, the target's module; or, for a class of cores,
+/// the function for tiles and the module for single pixels.
 macro_rules! kernel {
     ($format:ident $text:literal, $r:literal x $pixels:literal, $c:literal, singles $singles:literal,
      $isa:ident $suffix:literal $vector:literal, $quality:ident, $module:ident) => {
+        kernel!($format $text, $r x $pixels, $c, singles $singles, $isa Any $suffix $vector, $quality, $module::tile, $module)
+    };
+    ($format:ident $text:literal, $r:literal x $pixels:literal, $c:literal, singles $singles:literal,
+     $isa:ident $core:ident $suffix:literal $vector:literal, $quality:ident, $tiles:ident::$tile:ident, $module:ident) => {
         PointwiseKernel {
             info: KernelInfo {
                 name: concat!("pointwise_", $text, "_", $r, "x", $pixels, "_", $suffix),
                 operation: crate::table::Operation::Pointwise,
                 format: $text,
                 isa: crate::target::Isa::$isa,
+                core: crate::target::Core::$core,
                 channels: $r,
                 pixels: $pixels,
                 quality: crate::table::Quality::$quality,
@@ -78,7 +100,7 @@ macro_rules! kernel {
             format: FormatKind::$format,
             vector: $vector,
             singles: $singles,
-            tile: $module::tile::<$r, $c>,
+            tile: $tiles::$tile::<$r, $c>,
             single: $module::single::<$r, $c>,
         }
     };
@@ -122,6 +144,12 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     kernel!(ROWS_8 "8x1", 8 x 8, 1, singles 0, Neon "neon" 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 1, Neon "neon" 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Wasm "wasm" 4, Intrinsics, wasm),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

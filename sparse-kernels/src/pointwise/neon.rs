@@ -10,7 +10,7 @@ use super::TileArgs;
 use super::scalar::gemv;
 use std::arch::aarch64::*;
 
-const LANES: usize = 4;
+pub(super) const LANES: usize = 4;
 
 /// `R` output channels by `LANES` to 8 `LANES` pixels.
 ///
@@ -93,7 +93,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
 /// # Safety
 /// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
 #[inline(always)]
-unsafe fn begin<const R: usize, const V: usize>(
+pub(super) unsafe fn begin<const R: usize, const V: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; V],
@@ -152,7 +152,7 @@ unsafe fn column<const R: usize, const V: usize>(
 /// # Safety
 /// As [`begin`].
 #[inline(always)]
-unsafe fn store<const R: usize, const V: usize>(
+pub(super) unsafe fn store<const R: usize, const V: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; V],
@@ -176,6 +176,16 @@ unsafe fn store<const R: usize, const V: usize>(
         }
         // fmax and fmin return NaN if either operand is: NaN stays.
         let (lo, hi) = (vdupq_n_f32(clamps.before.0), vdupq_n_f32(clamps.before.1));
+        if !clamps.residual && channels == R {
+            // The usual case, without a branch between the rows.
+            for r in 0..R {
+                for v in 0..V {
+                    vst1q_f32(y.add(at[v]), vminq_f32(hi, vmaxq_f32(lo, sums[r][v])));
+                }
+                y = y.wrapping_add(args.stride);
+            }
+            return;
+        }
         if !clamps.residual {
             for r in 0..R {
                 for v in 0..V {
@@ -201,4 +211,31 @@ unsafe fn store<const R: usize, const V: usize>(
             residual = residual.wrapping_add(args.stride);
         }
     }
+}
+
+/// Copies `V` vectors from four planes at distances of `plane` to four rows at distances of `stride`, and says that it
+/// has; declines if `from` does not end with the last of them or `to` is not four rows.
+///
+/// Four loads come before their four stores: an in-order core waits for each load that is stored at once.
+#[inline]
+pub(super) fn copy_four<const V: usize>(to: &mut [f32], stride: usize, from: &[f32], plane: usize) -> bool {
+    if stride < V * LANES || to.len() != 4 * stride || from.len() != 3 * plane + V * LANES {
+        return false;
+    }
+    let (to, from) = (to.as_mut_ptr(), from.as_ptr());
+    for v in 0..V {
+        // SAFETY: the last vector read ends with `from`, whose length is checked above; the last written ends `V * LANES`
+        // floats into the last of four rows of at least that many, which are all of `to`. The standard library for
+        // aarch64 needs NEON.
+        unsafe {
+            let mut x = [vdupq_n_f32(0.0); 4];
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = vld1q_f32(from.add(i * plane + v * LANES));
+            }
+            for (i, x) in x.into_iter().enumerate() {
+                vst1q_f32(to.add(i * stride + v * LANES), x);
+            }
+        }
+    }
+    true
 }

@@ -5,10 +5,6 @@ use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind, check_finite};
 use std::ops::Range;
 
-/// A panel of more floats is worked off in chunks of channels. Measured on cores with 32 KiB of first-level cache: half
-/// as much costs more in loads and stores of sums than it gains, twice as much is slower for dense weights.
-pub(super) const PANEL: usize = (48 << 10) / size_of::<f32>();
-
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
 /// The input channels that have any weight are cut into chunks; a run takes one or several neighbouring ones at a time.
@@ -65,7 +61,7 @@ impl PackedPointwise {
         for (i, column) in used.iter().enumerate() {
             position[*column as usize] = i as u32;
         }
-        let most = (PANEL / kernel.info.pixels / C).max(1);
+        let most = (kernel.panel() / kernel.info.pixels / C).max(1);
         let chunk_columns = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
         let mut starts = vec![];
         for row in 0..weights.block_rows() {

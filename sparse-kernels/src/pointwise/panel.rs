@@ -62,11 +62,26 @@ pub(super) fn fill(
 ) {
     let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
     let plane = geometry.input_pixels();
+<<<<<<< HEAD
     if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) = (segments, step, s.x_layout) {
         return copy_planes(panel, stride, &image[*source..], plane, *len, columns, c);
     }
     match s.x_layout {
         Layout::Planar => {
+=======
+    match (s.x_layout, segments) {
+        (Layout::Planar, [Segment { lane: 0, len, source: Some(source) }]) if step == 1 => {
+            let planes = Planes { image, plane, source: *source, len: *len };
+            match len {
+                20 => planes.copy(panel, stride, columns, c, copy_exact::<20>, four_rows::<5>),
+                16 => planes.copy(panel, stride, columns, c, copy_exact::<16>, four_rows::<4>),
+                _ => {
+                    planes.copy(panel, stride, columns, c, |to, from| gather(to, from, 1), |_, _, _, _| false)
+                }
+            }
+        }
+        (Layout::Planar, _) => {
+>>>>>>> w-neon
             for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
                 for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
                     let channel = *column as usize * c + i;
@@ -85,7 +100,7 @@ pub(super) fn fill(
                 }
             }
         }
-        Layout::Interleaved => {
+        (Layout::Interleaved, _) => {
             let group = INTERLEAVED_CHANNELS.div_ceil(c);
             for (panel, columns) in panel.chunks_mut(group * c * stride).zip(columns.chunks(group)) {
                 for segment in segments {
@@ -105,6 +120,7 @@ pub(super) fn fill(
     }
 }
 
+<<<<<<< HEAD
 /// [`fill`] for neighbouring pixels of planar channels, which begin at `from` and every `plane` floats from there.
 fn copy_planes(
     panel: &mut [f32],
@@ -151,10 +167,51 @@ fn copy_rows(
                 None => row.fill(0.0), // beyond the last channel
             }
             at += plane;
+=======
+/// Planes of which the same run of pixels is copied.
+struct Planes<'a> {
+    image: &'a [f32],
+    /// Pixels of a plane.
+    plane: usize,
+    /// First pixel of the run.
+    source: usize,
+    /// Pixels of the run.
+    len: usize,
+}
+
+impl Planes<'_> {
+    /// [`fill`] for one run that is a whole tile: the usual case, where all but the copy itself counts. `copy_together` is
+    /// offered all rows of a block column with their distance, and the planes, cut to the run, with theirs; if it
+    /// declines, rows are copied one by one.
+    #[inline]
+    fn copy(
+        &self,
+        panel: &mut [f32],
+        stride: usize,
+        columns: &[u32],
+        c: usize,
+        copy: impl Fn(&mut [f32], &[f32]),
+        copy_together: impl Fn(&mut [f32], usize, &[f32], usize) -> bool,
+    ) {
+        for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
+            let mut from = *column as usize * c * self.plane + self.source;
+            let all = from..from + (c - 1) * self.plane + self.len;
+            if self.image.get(all).is_some_and(|from| copy_together(rows, stride, from, self.plane)) {
+                continue;
+            }
+            for row in rows.chunks_exact_mut(stride) {
+                match self.image.get(from..from + self.len) {
+                    Some(from) => copy(&mut row[..self.len], from),
+                    None => row.fill(0.0),
+                }
+                from += self.plane;
+            }
+>>>>>>> w-neon
         }
     }
 }
 
+<<<<<<< HEAD
 /// Copies more than `V - 1` and up to `V` runs; the last overlaps the one before.
 #[inline(always)]
 fn copy_runs<const V: usize>(to: &mut [f32], from: &[f32]) {
@@ -164,6 +221,24 @@ fn copy_runs<const V: usize>(to: &mut [f32], from: &[f32]) {
         to[v * RUN..][..RUN].copy_from_slice(&from[v * RUN..][..RUN]);
     }
     to[len - RUN..].copy_from_slice(&from[len - RUN..]);
+=======
+/// Copies `V` vectors of four pixels of four planes, if there is a way that is better than one after the other.
+#[inline]
+#[allow(unused_variables)]
+fn four_rows<const V: usize>(to: &mut [f32], stride: usize, from: &[f32], plane: usize) -> bool {
+    #[cfg(target_arch = "aarch64")]
+    return super::neon::copy_four::<V>(to, stride, from, plane);
+    #[cfg(not(target_arch = "aarch64"))]
+    false
+}
+
+/// Copies `N` pixels, the length of both.
+#[inline]
+fn copy_exact<const N: usize>(to: &mut [f32], from: &[f32]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
+        *to = *from;
+    }
+>>>>>>> w-neon
 }
 
 /// `to[i] = from[i * step]`. Most tiles are short: constant lengths spare the call of a general copy.
@@ -173,10 +248,13 @@ fn gather(to: &mut [f32], from: &[f32], step: usize) {
     match step {
         1 if len >= RUN => {
             let from = &from[..len];
-            for (to, from) in to.chunks_exact_mut(RUN).zip(from.chunks_exact(RUN)) {
-                to.copy_from_slice(from);
+            let (from, last) = (from.as_chunks::<RUN>().0, from.last_chunk::<RUN>());
+            for (to, from) in to.as_chunks_mut::<RUN>().0.iter_mut().zip(from) {
+                *to = *from;
             }
-            to[len - RUN..].copy_from_slice(&from[len - RUN..]);
+            if let (Some(to), Some(last)) = (to.last_chunk_mut(), last) {
+                *to = *last;
+            }
         }
         1 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
         2 => to.iter_mut().zip(from.chunks(2)).for_each(|(to, from)| *to = from[0]),
@@ -215,6 +293,30 @@ mod tests {
                         lanes.extend((0..s.len).map(|i| s.source.map(|p| p + i * stride.min(2))));
                     }
                     assert_eq!(lanes, all[start..end]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_runs_are_copied_from_planes_that_exist() {
+        let (ic, side) = (7, 6);
+        let geometry = ConvGeometry::new(ConvShape::square(ic, 1, side, 1, 1, 0)).unwrap();
+        let image: Vec<f32> = (0..ic * side * side).map(|i| i as f32).collect();
+        let mut found = vec![];
+        for pixels in [16, 20, 13] {
+            for source in [0, 3, side * side - pixels] {
+                segments(&geometry, source..source + pixels, &mut found);
+                for stride in [pixels, pixels + 4] {
+                    let mut panel = vec![-1f32; 8 * stride];
+                    fill(&mut panel, stride, &geometry, &image, &[0, 1], 4, &found);
+                    for (channel, row) in panel.chunks(stride).enumerate() {
+                        for (p, v) in row[..pixels].iter().enumerate() {
+                            let expected = (channel * side * side + source + p) as f32;
+                            assert_eq!(*v, if channel < ic { expected } else { 0.0 });
+                        }
+                        assert!(channel >= ic || row[pixels..].iter().all(|v| *v == -1.0));
+                    }
                 }
             }
         }

@@ -1,6 +1,5 @@
 //! Tiles, threads and layouts: what happens around the kernels.
 
-use super::packed::PANEL;
 use super::{PackedPointwise, TileArgs, panel};
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
@@ -177,11 +176,11 @@ impl Job<'_> {
     /// copied and written, which is what makes large maps with few channels stream.
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
         let (w, c) = (self.weights, self.weights.kernel.format.c());
-        let tile = w.kernel.info.pixels;
+        let (tile, limit) = (w.kernel.info.pixels, w.kernel.panel());
         let all = w.columns(0..w.chunks()).len() * c * tile;
-        let together = (PANEL / all.max(1)).clamp(1, MOST_TOGETHER.min(tiles.len().max(1)));
-        // One chunk alone may be larger than PANEL: a column of it is not cut.
-        let panel_len = (all * together).min(PANEL.max(w.columns(0..1).len() * c * tile));
+        let together = (limit / all.max(1)).clamp(1, MOST_TOGETHER.min(tiles.len().max(1)));
+        // One chunk alone may be larger than the limit: a column of it is not cut.
+        let panel_len = (all * together).min(limit.max(w.columns(0..1).len() * c * tile));
         let panel_len = if self.in_place { 0 } else { panel_len };
         let channels = w.channels(&block_rows);
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
@@ -237,7 +236,7 @@ impl Job<'_> {
         let rows_together =
             if tiles.len() == 1 { block_rows.len() } else { rows_together(output.stride, kernel.format.r()) };
         let all_chunks = w.chunks();
-        let chunks_together = match PANEL / (w.columns(0..1).len() * c * width).max(1) {
+        let chunks_together = match kernel.panel() / (w.columns(0..1).len() * c * width).max(1) {
             _ if self.in_place => all_chunks,
             fit => fit.clamp(1, all_chunks),
         };

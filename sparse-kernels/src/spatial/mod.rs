@@ -101,6 +101,7 @@ macro_rules! kernel {
                 operation: crate::table::Operation::Spatial,
                 format: $text,
                 isa: crate::target::Isa::$isa,
+                core: crate::target::Core::Any,
                 channels: $r,
                 pixels: $pixels,
                 quality: crate::table::Quality::$quality,

@@ -1,0 +1,141 @@
+//! Which class of cores a machine has, read from what Linux says of its processors.
+//!
+//! Phones mix classes, threads wander between them, and weights are packed once for all threads: one class has to serve the
+//! whole set of cores that the process may run on. Every class runs every kernel, so a wrong choice is slow, never wrong.
+//! Modelled (a layer of 256 channels, 30 % sparse), other kernels than a core's own cost
+//!
+//! | core | kernel for A53 | for A55 | for A76 |
+//! |---|---|---|---|
+//! | A53 | 1 | 1.5 times | 2.1 times |
+//! | A55 | 1.03 times | 1 | 1.8 times |
+//! | A76 | 1.3 times | 1.3 times | 1 |
+//!
+//! So the A53 kernel serves any set of small cores that has one. With a large core in the set the A76 kernel is chosen: a
+//! single thread is put on a large core by the scheduler, and of shared work those do most. Threads that are
+//! kept on small cores (a process in the background) are seen by what the process may run on.
+
+use crate::target::{Core, Isa};
+
+/// The class of this machine's cores.
+pub(crate) fn detect(isa: Isa) -> Core {
+    if isa != Isa::Neon {
+        return Core::Any;
+    }
+    // Without these files (other systems, sandboxes) nothing is known, which means the class of all newer cores.
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    serving(&read("/proc/cpuinfo"), &read("/proc/self/status"))
+}
+
+/// The class that serves the processors of `cpuinfo` that `status` allows; [`Core::A76`] if nothing is known.
+fn serving(cpuinfo: &str, status: &str) -> Core {
+    let allowed = field(status, "Cpus_allowed_list").and_then(ranges);
+    let is_allowed = |core: &&Processor| {
+        allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|range| range.contains(&core.number)))
+    };
+    let all = processors(cpuinfo);
+    let mut classes: Vec<Core> = all.iter().filter(is_allowed).map(|p| p.class).collect();
+    if classes.is_empty() {
+        // Processors that are switched off are not listed: the allowed ones may all be.
+        classes = all.iter().map(|p| p.class).collect();
+    }
+    // Without a large core the first in the order of the enum, which is the one that the others can live with.
+    classes.iter().copied().min().filter(|_| !classes.contains(&Core::A76)).unwrap_or(Core::A76)
+}
+
+struct Processor {
+    number: usize,
+    class: Core,
+}
+
+/// The processors that say what they are.
+fn processors(cpuinfo: &str) -> Vec<Processor> {
+    let mut found = vec![];
+    let (mut number, mut implementer) = (0, 0);
+    for line in cpuinfo.lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        let hexadecimal = || u32::from_str_radix(value.trim().trim_start_matches("0x"), 16).ok();
+        match key.trim() {
+            "processor" => number = value.trim().parse().unwrap_or(number),
+            "CPU implementer" => implementer = hexadecimal().unwrap_or(0),
+            "CPU part" => {
+                if let Some(part) = hexadecimal() {
+                    found.push(Processor { number, class: class(implementer, part) });
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The class of a part, as numbered by its implementer in the register MIDR_EL1.
+fn class(implementer: u32, part: u32) -> Core {
+    const ARM: u32 = 0x41;
+    const QUALCOMM: u32 = 0x51;
+    match (implementer, part) {
+        (ARM, 0xd03) => Core::A53,
+        (ARM, 0xd05) => Core::A55,
+        // Kryo Silver: 2xx is a Cortex-A53, 3xx and 4xx are Cortex-A55.
+        (QUALCOMM, 0x801) => Core::A53,
+        (QUALCOMM, 0x803 | 0x805) => Core::A55,
+        _ => Core::A76,
+    }
+}
+
+/// The value of `key` in lines of `key: value`.
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines()
+        .filter_map(|l| l.split_once(':'))
+        .find(|(k, _)| k.trim() == key)
+        .map(|(_, value)| value.trim())
+}
+
+/// Numbers and ranges separated by commas, as in `0-3,7`.
+fn ranges(list: &str) -> Option<Vec<std::ops::RangeInclusive<usize>>> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    };
+    list.split(',').map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpuinfo(parts: &[(u32, u32)]) -> String {
+        let lines = parts.iter().enumerate().map(|(i, (implementer, part))| {
+            format!("processor\t: {i}\nBogoMIPS\t: 38.40\nCPU implementer\t: {implementer:#x}\nCPU part\t: {part:#x}\n\n")
+        });
+        lines.collect::<String>() + "Hardware\t: some board\n"
+    }
+
+    #[test]
+    fn one_class() {
+        assert_eq!(serving(&cpuinfo(&[(0x41, 0xd03); 4]), ""), Core::A53);
+        assert_eq!(serving(&cpuinfo(&[(0x41, 0xd05); 8]), ""), Core::A55);
+        assert_eq!(serving(&cpuinfo(&[(0x41, 0xd0b); 8]), ""), Core::A76);
+        assert_eq!(serving(&cpuinfo(&[(0x61, 0x022)]), ""), Core::A76);
+        assert_eq!(serving(&cpuinfo(&[(0x51, 0xd03)]), ""), Core::A76, "part numbers are the implementer's");
+    }
+
+    #[test]
+    fn mixed_classes() {
+        let phone = cpuinfo(&[(0x51, 0x805), (0x51, 0x805), (0x51, 0x804), (0x51, 0x804)]);
+        assert_eq!(serving(&phone, ""), Core::A76);
+        assert_eq!(serving(&phone, "Name:\tx\nCpus_allowed_list:\t0-3\n"), Core::A76);
+        assert_eq!(serving(&phone, "Cpus_allowed_list:\t0-1\n"), Core::A55);
+        assert_eq!(serving(&phone, "Cpus_allowed_list:\t0,3\n"), Core::A76);
+        assert_eq!(serving(&phone, "Cpus_allowed_list:\t9\n"), Core::A76, "none of the listed");
+        let small = cpuinfo(&[(0x41, 0xd03), (0x41, 0xd05)]);
+        assert_eq!(serving(&small, ""), Core::A53);
+        assert_eq!(serving(&small, "Cpus_allowed_list:\t1\n"), Core::A55);
+    }
+
+    #[test]
+    fn nothing_known() {
+        assert_eq!(serving("", ""), Core::A76);
+        assert_eq!(serving("processor: zero\nCPU part: what\n", "Cpus_allowed_list: ?"), Core::A76);
+        assert_eq!(serving(&cpuinfo(&[(0x41, 0xd03)]), "Cpus_allowed_list:\t0-\n"), Core::A53);
+    }
+}
