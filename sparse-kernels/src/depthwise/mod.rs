@@ -1,6 +1,6 @@
 //! Depthwise convolution of planar tensors: one small kernel per channel, patterns of zeros shared by groups of channels.
 //!
-//! The loops of [`body`] read the planes where they are and know the borders themselves: nothing is copied or padded.
+//! The loops of `body` read the planes where they are and know the borders themselves: nothing is copied or padded.
 //! A large plane is computed in strips of rows that the first-level cache holds. Each output value is summed by one
 //! thread in the order of the taps, so that the split into strips and threads never changes a result.
 

@@ -62,26 +62,11 @@ pub(super) fn fill(
 ) {
     let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
     let plane = geometry.input_pixels();
-<<<<<<< HEAD
     if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) = (segments, step, s.x_layout) {
         return copy_planes(panel, stride, &image[*source..], plane, *len, columns, c);
     }
     match s.x_layout {
         Layout::Planar => {
-=======
-    match (s.x_layout, segments) {
-        (Layout::Planar, [Segment { lane: 0, len, source: Some(source) }]) if step == 1 => {
-            let planes = Planes { image, plane, source: *source, len: *len };
-            match len {
-                20 => planes.copy(panel, stride, columns, c, copy_exact::<20>, four_rows::<5>),
-                16 => planes.copy(panel, stride, columns, c, copy_exact::<16>, four_rows::<4>),
-                _ => {
-                    planes.copy(panel, stride, columns, c, |to, from| gather(to, from, 1), |_, _, _, _| false)
-                }
-            }
-        }
-        (Layout::Planar, _) => {
->>>>>>> w-neon
             for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
                 for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
                     let channel = *column as usize * c + i;
@@ -100,7 +85,7 @@ pub(super) fn fill(
                 }
             }
         }
-        (Layout::Interleaved, _) => {
+        Layout::Interleaved => {
             let group = INTERLEAVED_CHANNELS.div_ceil(c);
             for (panel, columns) in panel.chunks_mut(group * c * stride).zip(columns.chunks(group)) {
                 for segment in segments {
@@ -120,7 +105,6 @@ pub(super) fn fill(
     }
 }
 
-<<<<<<< HEAD
 /// [`fill`] for neighbouring pixels of planar channels, which begin at `from` and every `plane` floats from there.
 fn copy_planes(
     panel: &mut [f32],
@@ -131,6 +115,12 @@ fn copy_planes(
     columns: &[u32],
     c: usize,
 ) {
+    #[cfg(target_arch = "aarch64")]
+    match len {
+        20 => return copy_blocks::<5>(panel, stride, from, plane, columns, c, len),
+        16 => return copy_blocks::<4>(panel, stride, from, plane, columns, c, len),
+        _ => {}
+    }
     // So many runs are worth the call of a general copy, which has wider vectors.
     const CALL: usize = 8;
     match len.div_ceil(RUN) {
@@ -148,6 +138,7 @@ fn copy_planes(
 /// The loop of [`copy_planes`] for one way to copy `len` floats: a tile of few pixels has a row of two lines, so that
 /// every instruction around their copy counts.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)] // what the loop reads, flat, so that it stays in registers
 fn copy_rows(
     panel: &mut [f32],
     stride: usize,
@@ -167,51 +158,31 @@ fn copy_rows(
                 None => row.fill(0.0), // beyond the last channel
             }
             at += plane;
-=======
-/// Planes of which the same run of pixels is copied.
-struct Planes<'a> {
-    image: &'a [f32],
-    /// Pixels of a plane.
-    plane: usize,
-    /// First pixel of the run.
-    source: usize,
-    /// Pixels of the run.
-    len: usize,
-}
-
-impl Planes<'_> {
-    /// [`fill`] for one run that is a whole tile: the usual case, where all but the copy itself counts. `copy_together` is
-    /// offered all rows of a block column with their distance, and the planes, cut to the run, with theirs; if it
-    /// declines, rows are copied one by one.
-    #[inline]
-    fn copy(
-        &self,
-        panel: &mut [f32],
-        stride: usize,
-        columns: &[u32],
-        c: usize,
-        copy: impl Fn(&mut [f32], &[f32]),
-        copy_together: impl Fn(&mut [f32], usize, &[f32], usize) -> bool,
-    ) {
-        for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
-            let mut from = *column as usize * c * self.plane + self.source;
-            let all = from..from + (c - 1) * self.plane + self.len;
-            if self.image.get(all).is_some_and(|from| copy_together(rows, stride, from, self.plane)) {
-                continue;
-            }
-            for row in rows.chunks_exact_mut(stride) {
-                match self.image.get(from..from + self.len) {
-                    Some(from) => copy(&mut row[..self.len], from),
-                    None => row.fill(0.0),
-                }
-                from += self.plane;
-            }
->>>>>>> w-neon
         }
     }
 }
 
-<<<<<<< HEAD
+/// [`copy_planes`] for tiles of `V` vectors of four pixels: all rows of a block column together where that is possible, so
+/// that a core that works in order has other rows to load while it waits for one.
+#[cfg(target_arch = "aarch64")]
+fn copy_blocks<const V: usize>(
+    panel: &mut [f32],
+    stride: usize,
+    from: &[f32],
+    plane: usize,
+    columns: &[u32],
+    c: usize,
+    len: usize,
+) {
+    for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
+        let at = *column as usize * c * plane;
+        let block = from.get(at..at + (c - 1) * plane + len);
+        if !block.is_some_and(|from| super::neon::copy_four::<V>(rows, stride, from, plane)) {
+            copy_rows(rows, stride, from, plane, &[*column], c, |to, from| to.copy_from_slice(from), len);
+        }
+    }
+}
+
 /// Copies more than `V - 1` and up to `V` runs; the last overlaps the one before.
 #[inline(always)]
 fn copy_runs<const V: usize>(to: &mut [f32], from: &[f32]) {
@@ -221,24 +192,6 @@ fn copy_runs<const V: usize>(to: &mut [f32], from: &[f32]) {
         to[v * RUN..][..RUN].copy_from_slice(&from[v * RUN..][..RUN]);
     }
     to[len - RUN..].copy_from_slice(&from[len - RUN..]);
-=======
-/// Copies `V` vectors of four pixels of four planes, if there is a way that is better than one after the other.
-#[inline]
-#[allow(unused_variables)]
-fn four_rows<const V: usize>(to: &mut [f32], stride: usize, from: &[f32], plane: usize) -> bool {
-    #[cfg(target_arch = "aarch64")]
-    return super::neon::copy_four::<V>(to, stride, from, plane);
-    #[cfg(not(target_arch = "aarch64"))]
-    false
-}
-
-/// Copies `N` pixels, the length of both.
-#[inline]
-fn copy_exact<const N: usize>(to: &mut [f32], from: &[f32]) {
-    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
-        *to = *from;
-    }
->>>>>>> w-neon
 }
 
 /// `to[i] = from[i * step]`. Most tiles are short: constant lengths spare the call of a general copy.
@@ -248,13 +201,10 @@ fn gather(to: &mut [f32], from: &[f32], step: usize) {
     match step {
         1 if len >= RUN => {
             let from = &from[..len];
-            let (from, last) = (from.as_chunks::<RUN>().0, from.last_chunk::<RUN>());
-            for (to, from) in to.as_chunks_mut::<RUN>().0.iter_mut().zip(from) {
-                *to = *from;
+            for (to, from) in to.chunks_exact_mut(RUN).zip(from.chunks_exact(RUN)) {
+                to.copy_from_slice(from);
             }
-            if let (Some(to), Some(last)) = (to.last_chunk_mut(), last) {
-                *to = *last;
-            }
+            to[len - RUN..].copy_from_slice(&from[len - RUN..]);
         }
         1 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
         2 => to.iter_mut().zip(from.chunks(2)).for_each(|(to, from)| *to = from[0]),
@@ -299,6 +249,18 @@ mod tests {
     }
 
     #[test]
+    fn gathering_every_length() {
+        let from: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        for step in 1..4 {
+            for len in 1..33 {
+                let mut to = vec![-1f32; len];
+                gather(&mut to, &from, step);
+                assert!(to.iter().enumerate().all(|(i, v)| *v == (i * step) as f32), "{step} {to:?}");
+            }
+        }
+    }
+
+    #[test]
     fn whole_runs_are_copied_from_planes_that_exist() {
         let (ic, side) = (7, 6);
         let geometry = ConvGeometry::new(ConvShape::square(ic, 1, side, 1, 1, 0)).unwrap();
@@ -318,18 +280,6 @@ mod tests {
                         assert!(channel >= ic || row[pixels..].iter().all(|v| *v == -1.0));
                     }
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn gathering_every_length() {
-        let from: Vec<f32> = (0..100).map(|i| i as f32).collect();
-        for step in 1..4 {
-            for len in 1..33 {
-                let mut to = vec![-1f32; len];
-                gather(&mut to, &from, step);
-                assert!(to.iter().enumerate().all(|(i, v)| *v == (i * step) as f32), "{step} {to:?}");
             }
         }
     }
