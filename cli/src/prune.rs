@@ -21,9 +21,6 @@ use std::time::Duration;
 use tract_core::internal::*;
 use tract_core::ndarray::{ArrayD, IxDyn, OwnedRepr};
 
-/// How often `obc` looks at what the layers pruned so far do to the next ones.
-const STAGES: usize = 100;
-
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Judge {
@@ -208,7 +205,7 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         // a plan that was compared is applied layer by layer, which loses least
         (Judge::Obc, Some(_)) => {
             let mut say = |layer, all| progress.say(&format!("pruning layer {layer} of {all}"));
-            sequential(&mut document.model, &plan, &Tract, &seen, STAGES, &mut say)?
+            sequential(&mut document.model, &plan, &Tract, &seen, &mut say)?
         }
         _ => plan.apply(&mut document.model, &L1)?,
     };

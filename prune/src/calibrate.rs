@@ -591,9 +591,10 @@ impl Bias {
     }
 }
 
-/// Optimal brain compression from the first layer to the last: `stages` times, some layers are pruned and updated after what
-/// reaches them through those that have been pruned already, towards what they would compute in the dense model. Errors
-/// do not add up as they do when every layer is calibrated on the dense model. Takes `stages` runs of each input.
+/// Optimal brain compression from the first layer to the last: each is pruned and updated after what reaches it through
+/// those that have been pruned already, towards what it would compute in the dense model. Errors do not add up as they do
+/// when every layer is calibrated on the dense model. One layer at a time: two that make up for the same loss overdo
+/// it. Runs the dense and the pruned model on every input for every layer.
 ///
 /// # Errors
 /// As [`Calibration::collect`] and [`Plan::apply`].
@@ -602,22 +603,20 @@ pub fn sequential(
     plan: &Plan,
     runtime: &dyn Runtime,
     inputs: &[Vec<Array>],
-    stages: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Report> {
     let dense = model.clone();
     let total = plan.planned().count();
-    let size = total.div_ceil(stages.max(1));
     let mut reports = HashMap::new();
-    for first in (0..total).step_by(size.max(1)) {
-        progress(first, total);
+    for turn in 0..total {
+        progress(turn, total);
         let mut at = 0;
         let mut stage = plan.clone();
         for entry in &mut stage.layers {
             if let Ok(p) = entry {
-                if !(first..first + size).contains(&at) {
+                if at != turn {
                     let (name, op) = (p.layer.name.clone(), p.layer.op.clone());
-                    *entry = Err(Skip { name, op, reason: "another stage".into() });
+                    *entry = Err(Skip { name, op, reason: "not its turn".into() });
                 }
                 at += 1;
             }

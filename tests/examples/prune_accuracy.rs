@@ -75,7 +75,7 @@ fn main() -> Result<()> {
                 let errors = compare(&network, &plan, &methods, &Tract, &held_out)?;
                 let mut errors = errors;
                 let mut pruned = network.clone();
-                sequential(&mut pruned, &plan, &Tract, &seen, 20, &mut |_, _| ())?;
+                sequential(&mut pruned, &plan, &Tract, &seen, &mut |_, _| ())?;
                 let (error, agreement) = output_error(&network, &pruned, &Tract, &held_out)?;
                 errors.push(calibrate::Error { method: "layer by layer".into(), error, agreement });
                 let cells: Vec<String> =

@@ -213,7 +213,7 @@ fn calibrated_pruning_loses_less() -> Result<()> {
 
     // layer by layer, what is lost before is made up for
     let mut pruned = model.clone();
-    let report = sequential(&mut pruned, &plan, &Tract, &runs(1..17), 9, &mut |_, _| ())?;
+    let report = sequential(&mut pruned, &plan, &Tract, &runs(1..17), &mut |_, _| ())?;
     assert_eq!(report.pruned().count(), plan.planned().count());
     let (error, agreement) = output_error(&model, &pruned, &Tract, &runs(100..104))?;
     println!("sequential: {error} {agreement}");
