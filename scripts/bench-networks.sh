@@ -15,7 +15,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 row() { # NAME FILE
-  taskset -c "$core" "$bin" "$2" -O bench --against stock --max-time 3000 --json | python3 -c '
+  taskset -c "$core" "$bin" "$2" -O bench --against stock --max-time 2000 --json | python3 -c '
 import json, sys
 name, d = sys.argv[1], json.load(sys.stdin)
 print("| {} | {:.2f} | {:.2f} | {:.2f} | {:.2f} - {:.2f} | {} of {} | {:.0e} |".format(
