@@ -1,7 +1,8 @@
 //! Arguments of `compare`.
 
-use super::Input;
-use clap::Args;
+use super::{Input, Pass};
+use clap::{Args, ValueHint};
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
@@ -13,4 +14,13 @@ pub(crate) struct Compare {
     /// Compare every node, not only the outputs
     #[arg(long)]
     pub(crate) cumulative: bool,
+    /// With this stage of the sparse model [default: with stock tract]
+    #[arg(long, value_name = "STAGE", hide_possible_values = true, group = "reference")]
+    pub(crate) stage: Option<Pass>,
+    /// With the arrays of an .npz file, by the names of nodes or outputs
+    #[arg(long, value_name = "FILE", group = "reference", value_hint = ValueHint::FilePath)]
+    pub(crate) npz: Option<PathBuf>,
+    /// With a second run of the same model
+    #[arg(long, group = "reference")]
+    pub(crate) twice: bool,
 }

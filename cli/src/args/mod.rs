@@ -5,16 +5,18 @@ mod compare;
 mod dump;
 mod input;
 mod run;
+mod shell;
 mod zoo;
 
 pub(crate) use bench::{Against, Bench, Limits};
 pub(crate) use compare::Compare;
-pub(crate) use dump::Dump;
+pub(crate) use dump::{Assertions, Dump, Nnef, Nodes};
 pub(crate) use input::Input;
-pub(crate) use run::Run;
+pub(crate) use run::{Approx, Run};
+pub(crate) use shell::{Completions, Man};
 pub(crate) use zoo::Zoo;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -22,7 +24,7 @@ Exit codes:
   0  done
   1  something failed: a file, a model, a shape; one line on stderr says what
   2  the command line is wrong
-  3  compare: the outputs differ";
+  3  compare, --assert-...: the model ran, and its outputs are not those wanted";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,9 +45,13 @@ A file called like a command is given as ./bench.
 #[command(disable_help_subcommand = true, next_line_help = true)]
 pub(crate) struct Cli {
     /// ONNX file
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: Options,
+    /// As -i; the name that tract gives it before the command
+    #[arg(id = "fact", long = "input", value_name = "FACT", allow_hyphen_values = true, hide = true)]
+    pub(crate) facts: Vec<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -57,15 +63,25 @@ pub(crate) struct Options {
     /// Take the model to tract's last stage, as --pass optimize
     #[arg(short = 'O', long, global = true, conflicts_with = "pass")]
     pub(crate) optimize: bool,
-    /// Stop at type, declutter (default of dump, inspect) or optimize
+    /// Stop at load, analyse, incorporate, type, declutter, before-optimize
+    /// (after -t; where dump and inspect stop) or optimize
     #[arg(long, global = true, value_name = "STAGE", hide_possible_values = true)]
     pub(crate) pass: Option<Pass>,
+    /// Apply a transform of tract, such as unsparsify; may be repeated
+    #[arg(short = 't', long, global = true, value_name = "TRANSFORM")]
+    pub(crate) transform: Vec<String>,
     /// Threads; 0 means one for every core
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,
     /// Shape and type of an input: 1,3,224,224,f32 or name:1,3,224,224,f32
     #[arg(short = 'i', long = "input-facts", global = true, value_name = "FACT", allow_hyphen_values = true)]
     pub(crate) facts: Vec<String>,
+    /// Take this node for an input; may be repeated
+    #[arg(long, global = true, value_name = "NODE")]
+    pub(crate) input_node: Vec<String>,
+    /// Take this node for an output; may be repeated
+    #[arg(long, global = true, value_name = "NODE")]
+    pub(crate) output_node: Vec<String>,
     /// Value of a symbol, as in N=1
     #[arg(long, global = true, value_name = "SYMBOL=VALUE")]
     pub(crate) set: Vec<String>,
@@ -81,15 +97,45 @@ pub(crate) struct Options {
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// bench: print the seconds of a run alone, after "real: "
+    #[arg(long, global = true, hide_short_help = true, conflicts_with = "json")]
+    pub(crate) machine_friendly: bool,
+    /// bench: print one JSON object a line for every metric
+    #[arg(long, global = true, hide_short_help = true, conflicts_with_all = ["json", "machine_friendly"])]
+    pub(crate) emit_jsonl: bool,
+    /// Log to stderr what tract and the rewriter do; -vv and -vvv say more
+    #[arg(short = 'v', long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
-/// Stages of a model in tract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+impl Options {
+    /// The stage asked for, or else `default`.
+    pub(crate) fn stage(&self, default: Pass) -> Pass {
+        self.pass.unwrap_or(if self.optimize { Pass::Optimize } else { default })
+    }
+}
+
+impl std::fmt::Display for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().unwrap_or_default().get_name())
+    }
+}
+
+/// Stages of a model in tract, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Pass {
+    /// As it is in the file
+    Load,
+    /// Shapes and types worked out as far as they go
+    Analyse,
+    /// Operators that need to know them put in their place
+    Incorporate,
     /// Types and shapes known
     Type,
     /// Simplified
     Declutter,
+    /// Transformed as -t says
+    BeforeOptimize,
     /// Lowered to this machine
     Optimize,
 }
@@ -122,6 +168,7 @@ runs, which drifting clocks disturb least.")]
 Examples:
   tract-sparse m.onnx compare
   tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
+  tract-sparse m.onnx compare --stage declutter --cumulative
 
 Values agree if they differ by at most T times the largest value of the stock
 tensor (plus T/100). The default of 1e-4 leaves room for what another order of
@@ -129,7 +176,10 @@ f32 additions does over a hundred layers, and none for a wrong weight. Exit
 code 3 if they differ.")]
     Compare(Compare),
     /// Run a model once and show or save its outputs
-    #[command(after_help = "Example:\n  tract-sparse m.onnx run --input x.npy --save-outputs y.npz")]
+    #[command(after_help = "\
+Examples:
+  tract-sparse m.onnx run --input x.npy --save-outputs y.npz
+  tract-sparse m.onnx run --input x.npy --assert-output-bundle y.npz --approx close")]
     Run(Run),
     /// Make the weights of a model sparse, and write it as plain ONNX
     #[command(after_help = "\
@@ -142,6 +192,24 @@ Depthwise 3x3 layers get 3:9 patterns, 3x3 layers 5:9 ones; see --dwconv3x3 and
 --conv3x3. The recipe is kept in the metadata of the file.")]
     Prune(Box<crate::prune_command::Prune>),
     /// Print the nodes of the sparse model as tract's own dump does
-    #[command(after_help = "Example:\n  tract-sparse m.onnx -O dump --profile --cost")]
-    Dump(Dump),
+    #[command(after_help = "\
+Examples:
+  tract-sparse m.onnx -O dump --profile --cost
+  tract-sparse m.onnx dump --info --op-name Sparse
+  tract-sparse m.onnx dump --quiet --nnef-tar m.nnef.tar
+
+FMA(F32) counts multiplications by weights that are not zero, so F/s are real
+ones; DenseFMA is what the same layer would count if it were dense.")]
+    Dump(Box<Dump>),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Example:
+  tract-sparse completions bash > ~/.local/share/bash-completion/completions/tract-sparse")]
+    Completions(Completions),
+    /// Print the manual page, or that of one command
+    #[command(after_help = "\
+Examples:
+  tract-sparse man > tract-sparse.1
+  tract-sparse man bench | man -l -")]
+    Man(Man),
 }
