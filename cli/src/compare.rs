@@ -5,9 +5,9 @@ use crate::input::inputs;
 use crate::load::{Flavour, Source};
 use crate::npz::Npz;
 use crate::out::{self, Differs};
-use crate::run::output_names;
+use crate::run::{entry, output_names};
 use crate::table::{Table, by};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -119,7 +119,12 @@ impl Reference {
         let outputs = tensors(load(options)?.run(inputs.clone())?);
         let mut reference = Reference { title: "max stock", outputs, nodes: HashMap::new() };
         if nodes {
-            for pass in [Pass::Type, Pass::Declutter, Pass::Optimize] {
+            // before the transforms it may have other types
+            let first = if options.transform.is_empty() { Pass::Type } else { Pass::BeforeOptimize };
+            for pass in [Pass::Type, Pass::BeforeOptimize, Pass::Optimize] {
+                if pass < first {
+                    continue;
+                }
                 let options = Options { pass: Some(pass), optimize: false, ..options.clone() };
                 reference.add(&load(&options)?, inputs)?;
             }
@@ -141,15 +146,15 @@ impl Reference {
     fn file(path: &Path, model: &TypedModel) -> Result<Reference> {
         let mut nodes = HashMap::new();
         let mut file = Npz::open(path)?;
-        for name in file.names()? {
-            nodes.insert(name.clone(), vec![file.any(&name)?]);
+        let names = file.names()?;
+        for name in &names {
+            nodes.insert(name.clone(), vec![file.any(name)?]);
         }
-        let outputs = output_names(model)?
+        let outputs = model
+            .output_outlets()?
             .iter()
-            .map(|name| {
-                let value = nodes.get(name).and_then(|values| values.first()).cloned();
-                value.with_context(|| format!("{}: no array for output {name}", path.display()))
-            })
+            .zip(output_names(model)?)
+            .map(|(outlet, name)| file.any(entry(model, *outlet, &names).unwrap_or(&name)))
             .collect::<Result<_>>()?;
         Ok(Reference { title: "max there", outputs, nodes })
     }

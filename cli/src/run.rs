@@ -7,7 +7,7 @@ use crate::load::{Flavour, Source};
 use crate::npz::{self, Npz};
 use crate::out::{self, Differs};
 use crate::table::{Table, by};
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use tract_core::internal::*;
@@ -32,6 +32,13 @@ impl From<Approx> for Approximation {
             Approx::Ultra => Approximation::UltraApproximate,
         }
     }
+}
+
+/// Where the array of an output stands in a file: under its name, or under that of the node that gives it.
+pub(crate) fn entry<'a>(model: &'a TypedModel, outlet: OutletId, names: &[String]) -> Option<&'a str> {
+    let node = &model.node(outlet.node).name;
+    let labels = model.outlet_label(outlet).into_iter().chain([node.as_str()]);
+    labels.into_iter().find(|label| names.iter().any(|name| name == label))
 }
 
 /// Runs the model and prints a line for each output, or saves them.
@@ -65,7 +72,7 @@ pub(crate) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> 
         );
     }
     if let Some(path) = &args.assert_output_bundle {
-        check_bundle(source, path, args.approx, &names, &outputs)?;
+        check_bundle(source, path, args.approx, model, &outputs)?;
     }
     assertions::check(source, model, &args.assertions)
 }
@@ -150,23 +157,17 @@ fn check_bundle(
     source: &Source,
     path: &Path,
     approx: Approx,
-    names: &[String],
+    model: &TypedModel,
     outputs: &TVec<TValue>,
 ) -> Result<()> {
     let mut file = Npz::open(path)?;
-    for (name, output) in names.iter().zip(outputs) {
-        let wanted = file.any(name)?;
-        ensure!(
-            wanted.datum_type() == output.datum_type(),
-            "{}: array {name} is {:?}, the output {:?}",
-            path.display(),
-            wanted.datum_type(),
-            output.datum_type()
-        );
-        wanted
-            .close_enough(output, Approximation::from(approx))
-            .map_err(|e| Differs(format!("{source}: output {name} is not that of {}: {e}", path.display())))
-            .with_context(|| String::from("--assert-output-bundle"))?;
+    let names = file.names()?;
+    for ((outlet, output), name) in model.output_outlets()?.iter().zip(outputs).zip(output_names(model)?) {
+        let name = entry(model, *outlet, &names).unwrap_or(&name);
+        let wanted = file.of_type(name, output.datum_type())?;
+        wanted.close_enough(output, Approximation::from(approx)).map_err(|e| {
+            Differs(format!("{source}: output {name:?} is not that of {}: {e}", path.display()))
+        })?;
     }
     Ok(())
 }

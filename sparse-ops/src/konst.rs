@@ -30,7 +30,9 @@ pub(crate) fn f32s(tensor: &Tensor) -> TractResult<&[f32]> {
 /// The cost of a layer from that of its stock operator: the multiply-adds of the weights that are not zero, those of the
 /// dense layer beside them.
 pub(crate) fn sparse_cost(stock: TVec<(Cost, TDim)>, weights: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
-    let Some(konst) = &weights.konst else { return Ok(stock) };
+    let Some(konst) = weights.konst.as_ref().filter(|konst| konst.datum_type() == f32::datum_type()) else {
+        return Ok(stock);
+    };
     let values = f32s(konst)?;
     let nnz = values.iter().filter(|v| **v != 0.0).count();
     let mut cost = tvec!();

@@ -17,7 +17,7 @@ pub(crate) struct Limits {
     /// Runs before the first that counts [default: 2, or --warmup-time]
     #[arg(long, value_name = "N")]
     pub(crate) warmup_loops: Option<usize>,
-    /// Milliseconds of such runs; with both, the one that is over first ends it
+    /// Milliseconds of such runs; the limit reached first counts
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub(crate) warmup_time: u64,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Bench {
     /// Run that many copies at once, a thread each, as fast as they go
     #[arg(long, value_name = "N", conflicts_with = "against")]
     pub(crate) streams: Option<usize>,
-    /// Real time: each of the streams gets an input every so many milliseconds
+    /// Real time: an input for each of the streams every so many ms
     #[arg(long, value_name = "MS", conflicts_with = "against")]
     pub(crate) turn_period: Option<f64>,
     /// Milliseconds after which an output is late [default: the turn period]

@@ -115,8 +115,7 @@ pub(crate) struct Assertions {
     /// Fail unless the operator occurs that often
     #[arg(long, num_args = 2, value_names = ["OP", "N"])]
     pub(crate) assert_op_count: Vec<String>,
-    /// Fail unless all operators are of this list; * at the end of a name
-    /// stands for anything
+    /// Fail unless all operators are of this list; Opt* is a beginning
     #[arg(long, value_name = "OP,OP", value_delimiter = ',')]
     pub(crate) assert_op_only: Vec<String>,
     /// Fail unless the outputs have this type and shape: 1,1000,f32

@@ -24,7 +24,7 @@ Exit codes:
   0  done
   1  something failed: a file, a model, a shape; one line on stderr says what
   2  the command line is wrong
-  3  compare, --assert-...: the model ran, and its outputs are not those wanted";
+  3  compare, --assert-...: outputs or graph are not what they should be";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,8 +64,8 @@ pub(crate) struct Options {
     #[arg(short = 'O', long, global = true, conflicts_with = "pass")]
     pub(crate) optimize: bool,
     /// Stop at load, analyse, incorporate, type, declutter, before-optimize
-    /// (after -t; where dump and inspect stop) or optimize
-    #[arg(long, global = true, value_name = "STAGE", hide_possible_values = true)]
+    /// (after -t; default of dump and inspect) or optimize
+    #[arg(long, global = true, value_name = "STAGE", hide_possible_values = true, verbatim_doc_comment)]
     pub(crate) pass: Option<Pass>,
     /// Apply a transform of tract, such as unsparsify; may be repeated
     #[arg(short = 't', long, global = true, value_name = "TRANSFORM")]
@@ -179,7 +179,7 @@ code 3 if they differ.")]
     #[command(after_help = "\
 Examples:
   tract-sparse m.onnx run --input x.npy --save-outputs y.npz
-  tract-sparse m.onnx run --input x.npy --assert-output-bundle y.npz --approx close")]
+  tract-sparse m.onnx run --input x.npy --assert-output-bundle y.npz")]
     Run(Run),
     /// Make the weights of a model sparse, and write it as plain ONNX
     #[command(after_help = "\
@@ -204,7 +204,7 @@ ones; DenseFMA is what the same layer would count if it were dense.")]
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:
-  tract-sparse completions bash > ~/.local/share/bash-completion/completions/tract-sparse")]
+  source <(tract-sparse completions bash)")]
     Completions(Completions),
     /// Print the manual page, or that of one command
     #[command(after_help = "\

@@ -27,7 +27,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) assert_output_bundle: Option<PathBuf>,
     /// How near they have to be, in tract's words
-    #[arg(long, value_name = "HOW", default_value = "close")]
+    #[arg(long, value_name = "HOW", default_value = "approximate")]
     pub(crate) approx: Approx,
     /// Fail unless the model has that many outputs
     #[arg(long, value_name = "N")]
