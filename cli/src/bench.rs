@@ -217,14 +217,13 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
         return metrics(&[("evaltime", seconds)]);
     }
     out::print(&format!(
-        "Bench ran {} times, {:.3} ms/i.\nmedian {} ms (quartiles {} - {}), min {}, max {}, {} thread(s), {target}\n",
+        "Bench ran {} times, {:.3} ms/i.\nmedian {} ms, quartiles {} - {}, min {}, {} thread(s), {target}\n",
         times.len(),
         timing.mean_ms,
         ms(timing.median_ms),
         ms(timing.q1_ms),
         ms(timing.q3_ms),
         ms(timing.min_ms),
-        ms(timing.max_ms),
         threads(options),
     ))
 }

@@ -37,6 +37,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             _ => ExitCode::SUCCESS,
         };
     }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        self::error("no command (see --help)");
+        return ExitCode::from(2);
+    }
     let text = error.render().to_string();
     let text = text.split("\n\nUsage").next().unwrap_or(&text);
     let text = text.split("\n\nFor more").next().unwrap_or(text);

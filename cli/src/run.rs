@@ -104,7 +104,12 @@ fn step_by_step(
             }
             if args.save_steps.is_some() && value.datum_type().is_number() {
                 let name = if slot == 0 { node.name.clone() } else { format!("{}:{slot}", node.name) };
-                steps.push((name, value.clone().into_tensor()));
+                // the name that ONNX has for it, which the node may have lost
+                let label = plan.model().outlet_label(OutletId::new(node.id, slot));
+                let labels = label.filter(|label| *label != name).map(String::from);
+                for name in labels.into_iter().chain([name]) {
+                    steps.push((name, value.clone().into_tensor()));
+                }
             }
         }
         TractResult::Ok(values)

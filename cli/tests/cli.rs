@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fail, fails_with, fits, folder, json, run, run_in};
+use common::{fail, fails_with, fits, folder, json, run};
 use ndarray_npy::{NpzReader, write_npy};
 use serde_json::Value;
 use std::process::Stdio;
@@ -218,6 +218,7 @@ fn options_are_checked() {
     fails_with("r.onnx inspect --frobnicate", 2, &["--frobnicate"]);
     fails_with("r.onnx frobnicate", 2, &["frobnicate"]);
     fails_with("r.onnx", 2, &["subcommand", "inspect"]);
+    fails_with("", 2, &["no command", "--help"]);
     fails_with("r.onnx --pass codegen inspect", 2, &["codegen", "declutter"]);
     fails_with("r.onnx -O --pass type inspect", 2, &["--pass"]);
     fails_with("r.onnx --threads many inspect", 2, &["--threads", "many"]);

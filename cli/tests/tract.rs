@@ -90,32 +90,35 @@ fn dump_stops_at_every_stage() {
 
 #[test]
 fn dump_shows_what_is_asked_for() {
-    let whole = run("r.onnx dump");
-    let one = run("r.onnx dump --node-id 0 --io-none");
+    let whole = run("r.onnx --sparse never dump");
+    let one = run("r.onnx --sparse never dump --node-id 0 --io-none");
     assert!(one.contains("Source input") && one.lines().count() < whole.lines().count(), "{one}");
-    assert!(run("r.onnx dump --natural-order --node-name conv1").contains("Conv conv1"));
-    assert!(run("r.onnx dump --opt-ram-order --op-name Conv").contains("Conv conv1"));
-    assert!(run("r.onnx dump --const --op-name Const").contains("Const conv1.weight"));
-    assert!(run("r.onnx dump --io-long --node-name conv1").contains("output fact #0"));
-    assert!(run("r.onnx dump --invariants --node-name conv1").contains("->"));
-    assert!(run("r.onnx dump --debug-op --node-name conv1").contains("PoolSpec"));
-    assert!(run("r.onnx dump --axes --io-long --node-name conv1").contains("x0"));
-    assert!(run("r.onnx dump --tmp-mem-usage").contains("Peak flushable memory"));
-    assert!(run("r.onnx dump --outlet-labels --io-long --folded --node-name fc").contains("output"));
+    assert!(run("r.onnx --sparse never dump --natural-order --node-name conv1").contains("Conv conv1"));
+    assert!(run("r.onnx --sparse never dump --opt-ram-order --op-name Conv").contains("Conv conv1"));
+    assert!(run("r.onnx --sparse never dump --const --op-name Const").contains("Const conv1.weight"));
+    assert!(run("r.onnx --sparse never dump --io-long --node-name conv1").contains("output fact #0"));
+    assert!(run("r.onnx --sparse never dump --invariants --node-name conv1").contains("->"));
+    assert!(run("r.onnx --sparse never dump --debug-op --node-name conv1").contains("PoolSpec"));
+    assert!(run("r.onnx --sparse never dump --axes --io-long --node-name conv1").contains("x0"));
+    assert!(run("r.onnx --sparse never dump --tmp-mem-usage").contains("Peak flushable memory"));
+    assert!(
+        run("r.onnx --sparse never dump --outlet-labels --io-long --folded --node-name fc")
+            .contains("output")
+    );
     assert!(run("r.onnx --sparse always dump --info --op-name SparseConv").contains("Weights "));
-    assert_eq!(run("r.onnx dump -q"), "");
-    let audit: Value = serde_json::from_str(&run("r.onnx dump --audit-json")).unwrap();
+    assert_eq!(run("r.onnx --sparse never dump -q"), "");
+    let audit: Value = serde_json::from_str(&run("r.onnx --sparse never dump --audit-json")).unwrap();
     assert_eq!(audit["inputs"][0]["name"], "input");
     assert!(audit["nodes"].as_array().unwrap().iter().any(|node| node["name"] == "conv1"));
-    fails_with("r.onnx dump --io-long --io-none", 2, &["--io-long", "--io-none"]);
-    fails_with("r.onnx dump --profile --max-loops 0", 1, &["--max-loops"]);
+    fails_with("r.onnx --sparse never dump --io-long --io-none", 2, &["--io-long", "--io-none"]);
+    fails_with("r.onnx --sparse never dump --profile --max-loops 0", 1, &["--max-loops"]);
 }
 
 #[test]
 fn assertions_hold_or_have_an_exit_code_of_their_own() {
-    let cost = json("r.onnx --sparse never dump --cost --json");
-    let fma = common_cost(&cost, "FMA(F32)");
-    let params = common_cost(&cost, "Params(F32)");
+    let dump = json("r.onnx --sparse never dump --cost --json");
+    let fma = cost(&dump, "", "FMA(F32)");
+    let params = cost(&dump, "", "Params(F32)");
     let never = "r.onnx --sparse never dump -q";
     run(&format!("{never} --cost --assert-cost FMA(F32)={fma},Params(F32)={params}"));
     fails(&format!("{never} --cost --assert-cost FMA(F32)=1"), &["r.onnx", "FMA(F32)="]);
@@ -127,11 +130,6 @@ fn assertions_hold_or_have_an_exit_code_of_their_own() {
     fails_with(&format!("{never} --assert-output-fact 1,10"), 1, &["1,10"]);
     fails(&format!("{never} --assert-op-only Conv*,Source"), &["operator"]);
     run("r.onnx --sparse never --pass optimize run --assert-op-only Opt*,Const,Source,*");
-}
-
-/// The whole of one kind of cost.
-fn common_cost(dump: &Value, kind: &str) -> i64 {
-    cost(dump, "", kind)
 }
 
 /// Expects exit code 3 and one line on stderr that has all of `words`, whatever was printed before.
@@ -234,7 +232,7 @@ fn run_saves_and_checks() {
     input("run.npy");
     let line = "r.onnx run --input run.npy";
     run(&format!("{line} --save-outputs-npz run.npz --save-steps steps.npz"));
-    assert_eq!(array("steps.npz", "conv1_relu").shape(), [1, 8, 32, 32]);
+    assert_eq!(array("steps.npz", "block2_add").shape(), [1, 8, 32, 32]);
     run(&format!("{line} --assert-output-bundle run.npz --approx exact --assert-output-count 1"));
     run(&format!("{line} --assert-output-bundle steps.npz"));
     run("r.onnx run -R --assert-sane-floats");
@@ -373,19 +371,20 @@ fn completions_know_commands_and_options() {
         assert!(checked.status.success(), "{shell}: {}", String::from_utf8_lossy(&checked.stderr));
     }
     if has("bash") {
-        let complete = |words: &str, last: &str| {
-            let count = words.split(' ').count();
+        let complete = |words: &str| {
+            let all: Vec<&str> = words.split(' ').collect();
+            let (count, last, previous) = (all.len(), all[all.len() - 1], all[all.len() - 2]);
             let script = format!(
                 "source completions.bash; COMP_WORDS=(tract-sparse {words}); COMP_CWORD={count}; \
-                 _tract-sparse tract-sparse '{last}' x; echo \"${{COMPREPLY[*]}}\""
+                 _tract__sparse tract-sparse '{last}' '{previous}'; echo \"${{COMPREPLY[*]}}\""
             );
             let output = Command::new("bash").current_dir(folder()).args(["-c", &script]).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap()
         };
-        assert!(complete("m.onnx ins", "ins").contains("inspect"));
-        assert!(complete("m.onnx dump --pro", "--pro").contains("--profile"));
-        assert!(complete("m.onnx --pass de", "de").contains("declutter"));
+        assert!(complete("m.onnx ins").contains("inspect"));
+        assert!(complete("m.onnx dump --pro").contains("--profile"));
+        assert!(complete("m.onnx --pass de").contains("declutter"));
     }
     fails_with("completions tcsh", 2, &["tcsh", "bash"]);
     fails_with("r.onnx completions bash", 1, &["no model"]);

@@ -26,8 +26,8 @@ pub(crate) struct Run {
     /// Fail unless the outputs are those of this .npz file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) assert_output_bundle: Option<PathBuf>,
-    /// How near they have to be, in tract's words
-    #[arg(long, value_name = "HOW", default_value = "approximate")]
+    /// exact, close, approximate, very, super or ultra: how near
+    #[arg(long, value_name = "HOW", default_value = "approximate", hide_possible_values = true)]
     pub(crate) approx: Approx,
     /// Fail unless the model has that many outputs
     #[arg(long, value_name = "N")]
