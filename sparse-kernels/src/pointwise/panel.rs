@@ -178,13 +178,14 @@ fn copy_blocks<const V: usize>(
     len: usize,
 ) {
     let group = 4 / c;
-    for (rows, columns) in panel.chunks_mut(group * c * stride).zip(columns.chunks(group)) {
-        let at = columns[0] as usize * c * plane;
-        let neighbours = columns.len() == group && (columns[group - 1] - columns[0]) as usize == group - 1;
-        let block = from.get(at..at + 3 * plane + len).filter(|_| neighbours);
-        if !block.is_some_and(|from| super::neon::copy_four::<V>(rows, stride, from, plane)) {
-            copy_rows(rows, stride, from, plane, columns, c, |to, from| to.copy_from_slice(from), len);
-        }
+    let (mut rows, mut columns) = (panel, columns);
+    while !columns.is_empty() {
+        let done = super::neon::copy_fours::<V>(rows, stride, from, plane, columns, c);
+        (rows, columns) = (&mut rows[done * c * stride..], &columns[done..]);
+        // What is not four neighbours: a channel that is missing, the last ones.
+        let some = columns.len().min(group);
+        copy_rows(rows, stride, from, plane, &columns[..some], c, |to, from| to.copy_from_slice(from), len);
+        (rows, columns) = (&mut rows[some * c * stride..], &columns[some..]);
     }
 }
 
