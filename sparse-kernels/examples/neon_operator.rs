@@ -10,30 +10,12 @@
 //! * depthwise: `dense` and `5x5`, with all taps, or `3:9`, a pattern for every 16 channels, six taps kept;
 //! * spatial, 3x3: `dense`, or `5:9`, a pattern for every four output channels of an input channel, four taps kept.
 //!
-//! The marks are `hint #112` and `hint #113`, which every core ignores; between them is a single run, after one that warms
-//! up. `scripts/neon-cost.sh` prints tables from it.
+//! Between the marks is a single run, after one that warms up. `scripts/neon-cost.sh` prints tables from it.
 
+use sparse_kernels::marks;
 use sparse_kernels::prelude::*;
 use std::error::Error;
 use std::hint::black_box;
-
-/// Begins what is counted.
-fn begin() {
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: a hint without meaning does nothing.
-    unsafe {
-        std::arch::asm!("hint #112")
-    }
-}
-
-/// Ends what is counted.
-fn end() {
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above.
-    unsafe {
-        std::arch::asm!("hint #113")
-    }
-}
 
 struct Noise(u64);
 
@@ -106,9 +88,9 @@ fn count(
     let mut y = vec![0f32; geometry.y_len()];
     let epilogue = Epilogue::activation(Activation::RELU6);
     run(&geometry, &x, &mut y, &epilogue)?;
-    begin();
+    marks::begin();
     run(&geometry, black_box(&x), black_box(&mut y), &epilogue)?;
-    end();
+    marks::end();
     black_box(y);
     Ok(())
 }
