@@ -131,7 +131,7 @@ MASKS = [
     (r"\d\d\d\d-\d\d-\d\dT[\d:.]+Z ", ""),
     (r"[ \t]+", " "),
     # tract prints these in no order
-    (r"got \{.*\}$", "got COSTS"),
+    (r"got \{.*\}", "got COSTS"),
     (r"Made on .*", ""),
 ]
 
