@@ -11,7 +11,9 @@ const NAME: &str = "tract-sparse";
 pub(crate) fn completions(args: &Completions) -> Result<()> {
     let mut script = vec![];
     clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
-    out::print(std::str::from_utf8(&script)?)
+    // clap_complete 4.6 takes the hyphen in the name for the gap before a subcommand in half of the places of its bash script
+    let script = std::str::from_utf8(&script)?.replace("tract__subcmd__sparse", "tract__sparse");
+    out::print(&script)
 }
 
 /// Prints a manual page in the language of man.

@@ -26,7 +26,7 @@ pub(crate) struct Run {
     /// Fail unless the outputs are those of this .npz file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) assert_output_bundle: Option<PathBuf>,
-    /// exact, close, approximate, very, super or ultra: how near
+    /// exact, close, approximate, very, super, ultra
     #[arg(long, value_name = "HOW", default_value = "approximate", hide_possible_values = true)]
     pub(crate) approx: Approx,
     /// Fail unless the model has that many outputs
