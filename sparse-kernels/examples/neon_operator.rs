@@ -138,8 +138,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let bias = noise.fill(shape.ic);
             let kernel = table::depthwise(target, [taps, taps]).ok_or("no such kernel")?;
-            let packed =
-                PackedDepthwise::from_dense(shape.ic, [taps, taps], &weights, Some(&bias), kernel)?;
+            let packed = PackedDepthwise::from_dense(shape.ic, [taps, taps], &weights, Some(&bias), kernel)?;
             count(shape, noise, |g, x, y, e| packed.run(g, x, y, None, e, &Serial))?;
             kernel.info()
         }
