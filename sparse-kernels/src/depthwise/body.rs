@@ -21,7 +21,7 @@ pub(super) trait Vector: Copy {
     /// Floats in a register.
     const LANES: usize;
 
-    /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1, 2 or 4.
+    /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1 or 2.
     const SIDE_BY_SIDE: usize = 1;
 
     /// Which lanes of a load are inside a row.
@@ -102,6 +102,11 @@ const fn in_registers(kernel_width: usize) -> bool {
     kernel_width <= 3
 }
 
+/// Registers of neighbouring pixels of a tile: 1 or 2.
+const fn side_by_side<V: Vector>(kernel_width: usize) -> usize {
+    if in_registers(kernel_width) { V::SIDE_BY_SIDE } else { 2 }
+}
+
 /// One tile after the other along `args.rows` output rows.
 ///
 /// # Safety
@@ -120,12 +125,8 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
         while ox < args.y_width {
             // SAFETY: the vectors from column `ox` on are inside the output row, or there is one and the row is narrower.
             ox = unsafe {
-                let wide = if in_registers(KW) { V::SIDE_BY_SIDE } else { 2 };
                 let left = args.y_width - ox;
-                if wide == 4 && left >= 4 * V::LANES {
-                    tile::<V, KH, KW, S, MASK, 4>(args, plane, &taps, ox);
-                    ox + 4 * V::LANES
-                } else if wide >= 2 && left > V::LANES && args.y_width >= 2 * V::LANES {
+                if const { side_by_side::<V>(KW) == 2 } && left > V::LANES && args.y_width >= 2 * V::LANES {
                     tile::<V, KH, KW, S, MASK, 2>(args, plane, &taps, ox.min(args.y_width - 2 * V::LANES));
                     ox + 2 * V::LANES
                 } else {
