@@ -39,6 +39,8 @@ pub mod error;
 pub mod format;
 pub mod geometry;
 pub mod marks;
+#[cfg(target_arch = "aarch64")]
+mod neon_columns;
 pub mod parallel;
 pub mod peak;
 pub mod pointwise;
@@ -47,6 +49,9 @@ mod scratch;
 pub mod spatial;
 pub mod table;
 pub mod target;
+
+/// So many indices behind those of its own columns a kernel may read, because it reads them before it needs them.
+const LOOK_AHEAD: usize = 2;
 
 /// What most callers need.
 pub mod prelude {

@@ -17,8 +17,6 @@ mod avx512;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_cores;
-#[cfg(target_arch = "aarch64")]
-mod neon_rows;
 mod packed;
 mod panel;
 mod run;
