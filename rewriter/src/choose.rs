@@ -1,18 +1,15 @@
 //! Stock or sparse, and which kernel: the one with the least predicted time.
 
-use crate::analyse::{Layer, LayerKind, Seen, see};
-use crate::costs::{Key, Table, Work};
+use crate::analyse::{Layer, Seen, see};
+use crate::estimate::{Stored, break_even, packings, sparse_ns, stock_ns};
 use crate::measure::measured;
 use crate::policy::{Mode, Policy};
-use sparse_kernels::format::{DepthwisePatterns, FormatKind};
-use sparse_kernels::prelude::table;
-use sparse_kernels::{depthwise, spatial};
-use sparse_ops::{Choice, Packing};
+use sparse_ops::Choice;
 use tract_core::internal::*;
 
 /// A layer is pruned if its kernel leaves out at least one weight in ten. Fewer zeros are found in networks that
 /// nobody pruned (rounded weights, dead channels): those are dense.
-const PRUNED_SHARE: f64 = 0.9;
+pub(crate) const PRUNED_SHARE: f64 = 0.9;
 
 /// What becomes of a layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,64 +81,45 @@ pub fn choose(layer: &Layer, policy: &Policy, neighbours: Neighbours) -> TractRe
     if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {
         return Ok(Decision::Sparse(best));
     }
+    stay(not_enough(layer, &best, policy, neighbours)?, Some(best))
+}
+
+/// Why the best candidate does not gain enough, in words.
+fn not_enough(layer: &Layer, best: &Choice, policy: &Policy, neighbours: Neighbours) -> TractResult<String> {
+    let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
     let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
-    stay(format!("{} gain {gain:.2} is below {:.2}", how, policy.min_gain), Some(best))
+    let how = format!("{how} gain {gain:.2} is below {:.2}", policy.min_gain);
+    let density = layer.density();
+    let stored = Stored::of(layer, best.packing)?.weights() as f64 / layer.shape.weights() as f64;
+    let mut words = format!("density {density:.2}");
+    if stored > density + 0.005 {
+        words += &format!(", {stored:.2} stored as {}", best.packing);
+    }
+    let (shape, target) = (&layer.shape, policy.target);
+    Ok(match break_even(shape, best.packing, policy, neighbours) {
+        Some(even) => format!("{words}: break-even for {shape} on {target} is {even:.2}; {how}"),
+        None => format!("{words}: no density breaks even for {shape} on {target}; {how}"),
+    })
 }
 
 /// Every way to run the layer here, or the reason why there is none.
 fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>, &'static str>> {
-    let shape = &layer.shape;
-    let conv = shape.conv_shape();
-    let dense = shape.weights() as f64;
-    let costs = Table::of(policy.target.isa());
-    let stock_work = Work::stock(shape);
-    let stride = conv.stride[0].max(conv.stride[1]);
-    let choice = |packing: Packing, stored: usize, stock: Key, ours: Key, work: &Work| {
+    let (shape, target) = (&layer.shape, policy.target);
+    let packings = match packings(shape, target) {
+        Ok(packings) => packings,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let stock_ns = stock_ns(shape, target) as u64;
+    let candidate = |packing| {
+        let stored = Stored::of(layer, packing)?;
         let choice = Choice {
             packing,
-            target: policy.target,
-            stock_ns: costs.predict(stock, &stock_work) as u64,
-            sparse_ns: costs.predict(ours, work) as u64,
-            sparse: stored as f64 <= PRUNED_SHARE * dense,
+            target,
+            stock_ns,
+            sparse_ns: sparse_ns(shape, packing, target, &stored) as u64,
+            sparse: stored.weights() as f64 <= PRUNED_SHARE * shape.weights() as f64,
         };
-        if policy.mode == Mode::Measure { measured(layer, choice, stored) } else { Ok(choice) }
+        if policy.mode == Mode::Measure { measured(layer, choice, stored.weights()) } else { Ok(choice) }
     };
-    let mut found = vec![];
-    match shape.kind() {
-        LayerKind::Pointwise => {
-            for format in FormatKind::POINTWISE {
-                let (stats, kernel) = (layer.stats(format), table::pointwise(policy.target, format));
-                let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &stats);
-                let stock = Key::StockPointwise(shape.pixels == Some(1));
-                let ours = Key::pointwise(format, shape);
-                let stored = stats.blocks * format.r() * format.c();
-                found.push(choice(Packing::Pointwise(format), stored, stock, ours, &work)?);
-            }
-        }
-        LayerKind::Depthwise => {
-            if let Err(reason) = depthwise::supports(&conv) {
-                return Ok(Err(reason));
-            }
-            if let Some(kernel) = table::depthwise(policy.target, conv.kernel) {
-                let stored = DepthwisePatterns::from_dense(shape.oc, conv.kernel, layer.values()?)?.stored();
-                let work = Work::depthwise(kernel.vector(), shape, stored);
-                let (stock, ours) = (Key::StockDepthwise(stride.min(2)), Key::Depthwise(stride.min(2)));
-                found.push(choice(Packing::Depthwise(conv.kernel), stored, stock, ours, &work)?);
-            }
-        }
-        LayerKind::Spatial => {
-            if let Err(reason) = spatial::supports(&conv) {
-                return Ok(Err(reason));
-            }
-            for format in [FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4] {
-                let (stats, kernel) = (layer.stats(format), table::spatial(policy.target, format));
-                let work = Work::spatial(kernel.info(), kernel.vector(), shape, &stats);
-                let stored = stats.blocks * format.r();
-                let ours = Key::Spatial(format);
-                found.push(choice(Packing::Spatial(format), stored, Key::StockSpatial, ours, &work)?);
-            }
-        }
-        LayerKind::Grouped => return Ok(Err("channel groups that are not depthwise")),
-    }
-    Ok(Ok(found))
+    packings.into_iter().map(candidate).collect::<TractResult<_>>().map(Ok)
 }
