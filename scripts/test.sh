@@ -26,12 +26,28 @@ onnx_cases() {
   export TRACT_SPARSE_ONNX_CASES
 }
 
+# Shells and man, which the command line's completions and manual pages are checked with; tests say NOT RUN without them.
+shells() {
+  for tool in zsh fish man; do
+    command -v "$tool" >/dev/null || missing+=" $tool"
+  done
+  if [ -n "${missing:-}" ]; then
+    { apt-get install -y ${missing/ man/ man-db} || sudo -n apt-get install -y ${missing/ man/ man-db}; } >/dev/null 2>&1
+  fi
+}
+
 have() { rustup component list --installed 2>/dev/null | grep -q "^$1" || rustup component add "$1" >/dev/null 2>&1; }
 
 if have rustfmt; then step "Format" cargo fmt --all --check; else echo "NOT RUN: cargo fmt is missing" >&2; fi
 mkdir -p target
 onnx_cases
+shells
 step "Whole models and command line" cargo test --release --workspace --exclude sparse-kernels
+if [ -x target/tract-cli/bin/tract ]; then
+  step "tract's command line beside ours" scripts/tract-transcript.py --check
+else
+  echo "NOT RUN: scripts/tract-transcript.py --check, which builds tract's command line first (ten minutes)" >&2
+fi
 if have clippy; then
   step "Lints" cargo clippy --release --workspace --all-targets -- -D warnings
 else

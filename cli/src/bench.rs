@@ -1,6 +1,6 @@
 //! `bench`: stock and sparse in turn, in one process.
 
-use crate::args::{Against, Bench, Limits, Options, Pass};
+use crate::args::{Against, Bench, Options, Pass};
 use crate::compare::max_abs_diff;
 use crate::input::inputs;
 use crate::load::{Flavour, Source};
@@ -11,11 +11,14 @@ use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tract_core::internal::*;
+use tract_libcli::profile::BenchLimits;
+use tract_libcli::profile_autobatch::Pacing;
+use tract_libcli::tensor::RunTensors;
 use tract_sparse::{Policy, Report};
 use zoo::{Network, Pointwise, Spec};
 
 /// Milliseconds of a measurement, as in tract.
-const MAX_TIME: u64 = 5000;
+pub(crate) const MAX_TIME: u64 = 5000;
 
 /// Zeros of the built-in network.
 const SPARSITIES: [u32; 5] = [0, 30, 50, 80, 90];
@@ -23,6 +26,7 @@ const SPARSITIES: [u32; 5] = [0, 30, 50, 80, 90];
 /// The times of one model.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 struct Timing {
+    mean_ms: f64,
     median_ms: f64,
     q1_ms: f64,
     q3_ms: f64,
@@ -33,6 +37,7 @@ struct Timing {
 impl Timing {
     fn of(ms: &[f64]) -> Timing {
         Timing {
+            mean_ms: ms.iter().sum::<f64>() / ms.len().max(1) as f64,
             median_ms: quantile(ms, 0.5),
             q1_ms: quantile(ms, 0.25),
             q3_ms: quantile(ms, 0.75),
@@ -74,21 +79,24 @@ struct Outcome {
 fn interleave(
     plans: &[&Arc<TypedRunnableModel>],
     inputs: &TVec<TValue>,
-    limits: &Limits,
-    max_time: u64,
+    limits: &BenchLimits,
     progress: &dyn Fn(f64),
 ) -> Result<Vec<Vec<f64>>> {
     ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
     let mut states = plans.iter().map(|plan| plan.spawn()).collect::<Result<Vec<TypedSimpleState>>>()?;
-    let (warmup, started) = (Duration::from_millis(limits.warmup_time), Instant::now());
+    // with no number of loops, the time alone ends the warm-up
+    let timed_only = limits.warmup_loops == 0 && !limits.warmup_time.is_zero();
+    let warmup_loops = if timed_only { usize::MAX } else { limits.warmup_loops };
+    let warmup_time = if limits.warmup_time.is_zero() { Duration::MAX } else { limits.warmup_time };
+    let started = Instant::now();
     let mut loops = 0;
-    while loops < limits.warmup_loops || started.elapsed() < warmup {
+    while loops < warmup_loops && started.elapsed() < warmup_time {
         for state in &mut states {
             state.run(inputs.clone())?;
         }
         loops += 1;
     }
-    let (time, started) = (Duration::from_millis(limits.max_time.unwrap_or(max_time)), Instant::now());
+    let (time, started) = (limits.max_time, Instant::now());
     let mut times = vec![vec![]; plans.len()];
     // once at least, so that there is something to tell
     while times[0].is_empty() || (times[0].len() < limits.max_loops && started.elapsed() < time) {
@@ -115,8 +123,8 @@ fn against_stock(
     progress.say(&format!("{name}: loading"));
     let report = Report::of(&source.load(
         Flavour::Sparse,
-        &Options { pass: Some(Pass::Declutter), ..options.clone() },
-        Pass::Declutter,
+        &Options { pass: Some(Pass::BeforeOptimize), optimize: false, ..options.clone() },
+        Pass::BeforeOptimize,
     )?)?;
     let stock = source.load(Flavour::Stock, options, Pass::Optimize)?.into_runnable()?;
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
@@ -126,8 +134,8 @@ fn against_stock(
     for (expected, got) in expected.iter().zip(&got) {
         difference = difference.max(max_abs_diff(expected, got)?);
     }
-    let said = |done: f64| progress.say(&format!("{name}: {:.0} %", 100.0 * done.min(1.0)));
-    let times = interleave(&[&stock, &sparse], &inputs, &args.limits, max_time, &said)?;
+    let said = |done: f64| progress.part(&name, done);
+    let times = interleave(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;
     let ratios: Vec<f64> = times[0].iter().zip(&times[1]).map(|(stock, sparse)| stock / sparse).collect();
     let (stock, sparse) = (Timing::of(&times[0]), Timing::of(&times[1]));
     Ok(Outcome {
@@ -183,28 +191,123 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
     progress.say(&format!("{name}: loading"));
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let inputs = inputs(sparse.model(), &args.input)?;
-    let said = |done: f64| progress.say(&format!("{name}: {:.0} %", 100.0 * done.min(1.0)));
-    let times = interleave(&[&sparse], &inputs, &args.limits, MAX_TIME, &said)?.remove(0);
+    if args.streams.is_some() || args.turn_period.is_some() {
+        return streams(&name, sparse, inputs, args, options, progress);
+    }
+    let said = |done: f64| progress.part(&name, done);
+    let times = interleave(&[&sparse], &inputs, &args.limits.bench(MAX_TIME), &said)?.remove(0);
     drop(progress);
     let timing = Timing::of(&times);
+    let target = Policy::from_knobs()?.target.to_string();
     if options.json {
         return out::json(&serde_json::json!({
             "model": name,
-            "target": Policy::from_knobs()?.target.to_string(),
+            "target": target,
             "threads": threads(options),
             "runs": times.len(),
             "sparse_ms": timing.median_ms,
             "sparse": timing,
         }));
     }
+    let seconds = timing.mean_ms / 1e3;
+    if options.machine_friendly {
+        return out::print(&format!("real: {seconds}\n"));
+    }
+    if options.emit_jsonl {
+        return metrics(&[("evaltime", seconds)]);
+    }
     out::print(&format!(
-        "Bench ran {} times, {:.3} ms/i (median; quartiles {} - {}, min {}).\n",
+        "Bench ran {} times, {:.3} ms/i.\nmedian {} ms, quartiles {} - {}, min {}, {} thread(s), {target}\n",
         times.len(),
-        timing.median_ms,
+        timing.mean_ms,
+        ms(timing.median_ms),
         ms(timing.q1_ms),
         ms(timing.q3_ms),
-        ms(timing.min_ms)
+        ms(timing.min_ms),
+        threads(options),
     ))
+}
+
+/// One JSON object a line, as tract's `--emit-jsonl`.
+fn metrics(metrics: &[(&str, f64)]) -> Result<()> {
+    let line =
+        |(name, value): &(&str, f64)| serde_json::json!({ "metric": name, "value": value }).to_string();
+    out::print(&(metrics.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"))
+}
+
+/// Several copies of the model at once: as fast as they go, or with an input for each at every turn of a clock.
+fn streams(
+    name: &str,
+    plan: Arc<TypedRunnableModel>,
+    inputs: TVec<TValue>,
+    args: &Bench,
+    options: &Options,
+    progress: Progress,
+) -> Result<()> {
+    let count = args.streams.unwrap_or(1);
+    ensure!((1..=1024).contains(&count), "--streams {count}: from 1 to 1024");
+    let limits = args.limits.bench(MAX_TIME);
+    ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
+    let inputs = RunTensors { sources: vec![inputs], streaming_input_len: None };
+    let runnable: Arc<dyn Runnable> = Arc::new(plan);
+    progress.say(&format!("{name}: {count} stream(s)"));
+    limits.warmup(&runnable, &inputs)?;
+    let millis = |option: &str, ms: f64| {
+        ensure!(ms > 0.0 && ms <= 1e6, "--{option} {ms}: not a time");
+        Ok(Duration::from_secs_f64(ms / 1e3))
+    };
+    let found: Vec<(&str, f64)> = if let Some(period) = args.turn_period {
+        let deadline = args.deadline.unwrap_or(period);
+        let (period, deadline) = (millis("turn-period", period)?, millis("deadline", deadline)?);
+        let pacing = Pacing { period, deadline, churn: None };
+        let bench = limits.bench_streams_paced(&runnable, &inputs, count, &pacing)?;
+        let added = |q| bench.added_quantile(q).as_secs_f64();
+        vec![
+            ("evaltime", bench.mean_service().as_secs_f64()),
+            ("streams", count as f64),
+            ("turns_per_s", bench.turns_per_second()),
+            ("added_p50", added(0.5)),
+            ("added_p95", added(0.95)),
+            ("added_p99", added(0.99)),
+            ("late_fraction", bench.late_fraction()),
+        ]
+    } else {
+        let bench = limits.bench_streams(&runnable, &inputs, count)?;
+        vec![
+            ("evaltime", bench.mean_latency().as_secs_f64()),
+            ("streams", count as f64),
+            ("turns_per_s", bench.turns_per_second()),
+            ("latency_p50", bench.latency_quantile(0.5).as_secs_f64()),
+            ("latency_p95", bench.latency_quantile(0.95).as_secs_f64()),
+        ]
+    };
+    drop(progress);
+    if options.emit_jsonl {
+        return metrics(&found);
+    }
+    if options.json {
+        let mut value: serde_json::Map<_, _> =
+            found.iter().map(|(metric, value)| (metric.to_string(), (*value).into())).collect();
+        value.insert("model".into(), name.into());
+        return out::json(&value);
+    }
+    if options.machine_friendly {
+        return out::print(&format!("real: {}\n", found[0].1));
+    }
+    let mut text = String::new();
+    for (metric, value) in &found {
+        text += &match *metric {
+            "evaltime" => format!("{count} stream(s), {:.3} ms/i.\n", value * 1e3),
+            "turns_per_s" => format!("{value:.1} turns/sec over every stream together.\n"),
+            "late_fraction" => format!("{:.1}% of the turns completed past the deadline.\n", value * 100.0),
+            "streams" => String::new(),
+            other => {
+                let (what, quantile) = other.split_once('_').unwrap_or((other, ""));
+                format!("{quantile} {what} {:.3} ms.\n", value * 1e3)
+            }
+        };
+    }
+    out::print(&text)
 }
 
 /// `tract-sparse bench`: the built-in network at several sparsities, in one table.

@@ -1,27 +1,18 @@
-//! `compare`: stock and sparse on the same input.
+//! `compare`: the sparse model and stock tract, or whatever else is asked for, on the same input.
 
 use crate::args::{Compare, Options, Pass};
 use crate::input::inputs;
 use crate::load::{Flavour, Source};
-use crate::out;
-use crate::table::Table;
+use crate::npz::Npz;
+use crate::out::{self, Differs};
+use crate::run::{entry, output_names};
+use crate::table::{Table, by};
 use anyhow::{Result, ensure};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use tract_core::internal::*;
 use tract_sparse::Report;
-
-/// The outputs differ: an error with an exit code of its own.
-#[derive(Debug)]
-pub(crate) struct Differs(String);
-
-impl std::fmt::Display for Differs {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Differs {}
 
 /// How one tensor compares.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -101,70 +92,144 @@ fn same_order(a: &[usize], b: &[usize]) -> bool {
     a.last() == b.last() && (a.iter().all(|p| b.contains(p)) || b.iter().all(|p| a.contains(p)))
 }
 
-/// Compares every node of the sparse model that the stock model has too, where tract has not moved its axes. A name can
-/// stand for a value before or after something was folded into its operator: the stock model is asked at every stage, and
-/// where no node of that name agrees another one may. A wrong value agrees with none.
-fn nodes(
-    source: &Source,
-    options: &Options,
-    inputs: &TVec<TValue>,
-    tolerance: f64,
-) -> Result<Vec<Difference>> {
-    let mut reference: HashMap<String, Vec<Tensor>> = HashMap::new();
-    for pass in [Pass::Type, Pass::Declutter, Pass::Optimize] {
-        let options = Options { pass: Some(pass), optimize: false, ..options.clone() };
-        let stock = source.load(Flavour::Stock, &options, pass)?.into_runnable()?;
-        trace(&stock, inputs, |node, value| {
-            let known = reference.entry(node.name.clone()).or_default();
+/// What every node of the sparse model is compared with: all values that are known by a name, and its outputs.
+struct Reference {
+    /// In words, as a column title.
+    title: &'static str,
+    outputs: Vec<Tensor>,
+    nodes: HashMap<String, Vec<Tensor>>,
+}
+
+impl Reference {
+    /// Adds the values of one run of `plan`.
+    fn add(&mut self, plan: &Arc<TypedRunnableModel>, inputs: &TVec<TValue>) -> Result<()> {
+        trace(plan, inputs, |node, value| {
+            let known = self.nodes.entry(node.name.clone()).or_default();
             if value.datum_type().is_float() && !known.contains(value) {
                 known.push(value.clone());
             }
             Ok(())
-        })?;
+        })
     }
-    let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
-    let mut differences = vec![];
-    trace(&sparse, inputs, |node, value| {
-        let Some(named) = reference.get(&node.name) else { return Ok(()) };
-        let others = reference.values().filter(|values| !std::ptr::eq(*values, named));
-        let mut best: Option<Difference> = None;
-        for stock in named.iter().chain(others.flatten()) {
-            if !same_order(stock.shape(), value.shape()) {
-                continue;
-            }
-            let value = value.clone().into_shape(stock.shape())?;
-            let difference = difference(&node.name, stock, &value, tolerance)?;
-            if best.as_ref().is_none_or(|best| difference.max_abs_diff < best.max_abs_diff) {
-                best = Some(difference);
-            }
-            if best.as_ref().is_some_and(|best| best.agrees) {
-                break;
+
+    /// Stock tract. A name can stand for a value before or after something was folded into its operator: the stock model
+    /// is asked at every stage.
+    fn stock(source: &Source, options: &Options, inputs: &TVec<TValue>, nodes: bool) -> Result<Reference> {
+        let load = |options: &Options| source.load(Flavour::Stock, options, Pass::Optimize)?.into_runnable();
+        let outputs = tensors(load(options)?.run(inputs.clone())?);
+        let mut reference = Reference { title: "max stock", outputs, nodes: HashMap::new() };
+        if nodes {
+            // before the transforms it may have other types
+            let first = if options.transform.is_empty() { Pass::Type } else { Pass::BeforeOptimize };
+            for pass in [Pass::Type, Pass::BeforeOptimize, Pass::Optimize] {
+                if pass < first {
+                    continue;
+                }
+                let options = Options { pass: Some(pass), optimize: false, ..options.clone() };
+                reference.add(&load(&options)?, inputs)?;
             }
         }
-        differences.extend(best);
-        Ok(())
-    })?;
-    Ok(differences)
+        Ok(reference)
+    }
+
+    /// Another run of the sparse model, at this stage.
+    fn own(source: &Source, options: &Options, inputs: &TVec<TValue>, stage: Pass) -> Result<Reference> {
+        let options = Options { pass: Some(stage), optimize: false, ..options.clone() };
+        let plan = source.load(Flavour::Sparse, &options, stage)?.into_runnable()?;
+        let outputs = tensors(plan.run(inputs.clone())?);
+        let mut reference = Reference { title: "max there", outputs, nodes: HashMap::new() };
+        reference.add(&plan, inputs)?;
+        Ok(reference)
+    }
+
+    /// The arrays of a file.
+    fn file(path: &Path, model: &TypedModel) -> Result<Reference> {
+        let mut nodes = HashMap::new();
+        let mut file = Npz::open(path)?;
+        let names = file.names()?;
+        for name in &names {
+            nodes.insert(name.clone(), vec![file.any(name)?]);
+        }
+        let outputs = model
+            .output_outlets()?
+            .iter()
+            .zip(output_names(model)?)
+            .map(|(outlet, name)| file.any(entry(model, *outlet, &names).unwrap_or(&name)))
+            .collect::<Result<_>>()?;
+        Ok(Reference { title: "max there", outputs, nodes })
+    }
+
+    /// Compares every node of the sparse model whose name is known, where tract has not moved its axes. Where no
+    /// value of that name agrees one of another name may, since names move when operators are folded. A wrong value
+    /// agrees with none.
+    fn compare(
+        &self,
+        plan: &Arc<TypedRunnableModel>,
+        inputs: &TVec<TValue>,
+        tolerance: f64,
+    ) -> Result<Vec<Difference>> {
+        let mut differences = vec![];
+        trace(plan, inputs, |node, value| {
+            let Some(named) = self.nodes.get(&node.name) else { return Ok(()) };
+            let others = self.nodes.values().filter(|values| !std::ptr::eq(*values, named));
+            let mut best: Option<Difference> = None;
+            for known in named.iter().chain(others.flatten()) {
+                if !same_order(known.shape(), value.shape()) {
+                    continue;
+                }
+                let value = value.clone().into_shape(known.shape())?;
+                let difference = difference(&node.name, known, &value, tolerance)?;
+                if best.as_ref().is_none_or(|best| difference.max_abs_diff < best.max_abs_diff) {
+                    best = Some(difference);
+                }
+                if best.as_ref().is_some_and(|best| best.agrees) {
+                    break;
+                }
+            }
+            differences.extend(best);
+            Ok(())
+        })?;
+        Ok(differences)
+    }
+}
+
+fn tensors(values: TVec<TValue>) -> Vec<Tensor> {
+    values.into_iter().map(TValue::into_tensor).collect()
 }
 
 /// Compares, prints, and fails with [`Differs`] if a tensor is beyond the tolerance.
 pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<()> {
     let tolerance = args.tolerance;
     ensure!(tolerance >= 0.0 && tolerance.is_finite(), "--tolerance {tolerance} is not a distance");
-    let stock = source.load(Flavour::Stock, options, Pass::Optimize)?.into_runnable()?;
+    let progress = out::Progress::new();
+    progress.say(&format!("{source}: loading"));
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let report = Report::of(sparse.model())?;
     let inputs = inputs(sparse.model(), &args.input)?;
-    let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
+    let stage = options.stage(Pass::Optimize);
+    progress.say(&format!("{source}: running"));
+    let refer = |nodes: bool| match (args.stage, &args.npz) {
+        (Some(stage), _) => Reference::own(source, options, &inputs, stage),
+        (None, Some(path)) => Reference::file(path, sparse.model()),
+        (None, None) if args.twice => Reference::own(source, options, &inputs, stage),
+        (None, None) => Reference::stock(source, options, &inputs, nodes),
+    };
+    let mut reference = refer(args.cumulative)?;
+    let got = sparse.run(inputs.clone())?;
     let mut outputs = vec![];
-    for ((outlet, expected), got) in sparse.model().output_outlets()?.iter().zip(&expected).zip(&got) {
-        let model = sparse.model();
-        let name = model.outlet_label(*outlet).unwrap_or(&model.node(outlet.node).name);
+    for ((name, expected), got) in output_names(sparse.model())?.iter().zip(&reference.outputs).zip(&got) {
         outputs.push(difference(name, expected, got, tolerance)?);
     }
     let wrong = outputs.iter().find(|output| !output.agrees);
-    let nodes =
-        if wrong.is_some() || args.cumulative { nodes(source, options, &inputs, tolerance)? } else { vec![] };
+    let mut nodes = vec![];
+    if wrong.is_some() || args.cumulative {
+        progress.say(&format!("{source}: comparing nodes"));
+        if !args.cumulative {
+            reference = refer(true)?;
+        }
+        nodes = reference.compare(&sparse, &inputs, tolerance)?;
+    }
+    drop(progress);
     let first = nodes.iter().find(|node| !node.agrees).or(wrong);
     if options.json {
         let mut value = serde_json::json!({
@@ -181,12 +246,11 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
         }
         out::json(&value)?;
     } else {
-        let mut table = Table::new(&["<node", "<shape", "max diff", "max stock", "<"]);
-        let listed = if args.cumulative { nodes.iter().chain(&[]) } else { [].iter().chain(&outputs) };
-        for d in listed {
+        let mut table = Table::new(&["<node", "<shape", "max diff", reference.title, "<"]);
+        for d in if args.cumulative { &nodes } else { &outputs } {
             table.row(vec![
                 d.name.clone(),
-                d.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
+                by(&d.shape),
                 format!("{:.1e}", d.max_abs_diff),
                 format!("{:.1e}", d.max_abs_stock),
                 if d.agrees { "ok" } else { "differs" }.into(),
@@ -196,7 +260,7 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
     }
     match first {
         Some(node) => Err(Differs(format!(
-            "{source}: node {} differs by {:.1e} where stock values reach {:.1e}, tolerance {tolerance:e}",
+            "{source}: node {} differs by {:.1e} where the values compared with reach {:.1e}, tolerance {tolerance:e}",
             node.name, node.max_abs_diff, node.max_abs_stock
         ))
         .into()),

@@ -1,20 +1,22 @@
 //! `dump`: tract's own listing, of the sparse model.
 
-use crate::args::{Dump, Options, Pass};
+use crate::args::{Dump, Nodes, Options, Pass};
+use crate::assertions;
 use crate::input::inputs;
 use crate::load::{Flavour, Source};
-use crate::out;
-use anyhow::Result;
+use crate::nnef;
+use crate::out::{self, Differs, Told};
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 use tract_core::internal::*;
-use tract_libcli::annotations::Annotations;
-use tract_libcli::display_params::DisplayParams;
-use tract_libcli::export::GraphPerfInfo;
+use tract_libcli::annotations::{Annotations, NodeTags};
+use tract_libcli::display_params::{DisplayParams, Io};
+use tract_libcli::export::{GraphPerfInfo, audit_json};
 use tract_libcli::model::Model;
-use tract_libcli::profile::{BenchLimits, extract_costs, profile};
+use tract_libcli::profile::{extract_costs, profile};
 use tract_libcli::tensor::RunTensors;
 use tract_libcli::terminal;
 
@@ -24,66 +26,149 @@ const PLAIN: &str = "TRACT_SPARSE_PLAIN_DUMP";
 /// Prints the nodes of the model.
 pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()> {
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    if !colours && !options.json && std::env::var_os(PLAIN).is_none() {
+    let listing = !options.json && !args.audit_json;
+    if !colours && listing && std::env::var_os(PLAIN).is_none() {
         return plain();
     }
-    let model = Arc::new(source.load(Flavour::Sparse, options, Pass::Declutter)?);
+    let stage = options.stage(Pass::BeforeOptimize);
+    if stage < Pass::Type {
+        return untyped(source, args, options, stage);
+    }
+    let progress = out::Progress::new();
+    progress.say(&format!("{source}: loading"));
+    let model = Arc::new(source.load(Flavour::Sparse, options, stage)?);
     let view: &dyn Model = &*model;
     let mut annotations = Annotations::from_model(view)?;
-    if args.cost || args.profile || args.summary {
+    if args.cost || args.profile || args.summary || args.audit_json {
         extract_costs(&mut annotations, view, &SymbolValues::default())?;
     }
-    if args.profile {
-        let progress = out::Progress::new();
-        progress.say("profiling");
+    if args.profile && !args.summary {
+        progress.say(&format!("{source}: profiling"));
         let plan = TypedRunnableModel::new(model.clone())?;
         let runnable: Arc<dyn Runnable> = Arc::new(plan);
-        let limits = BenchLimits {
-            warmup_loops: args.limits.warmup_loops,
-            warmup_time: Duration::from_millis(args.limits.warmup_time),
-            max_loops: args.limits.max_loops.max(1),
-            max_time: Duration::from_millis(args.limits.max_time.unwrap_or(5000).max(1)),
-        };
         let sources = vec![inputs(&model, &args.input)?];
         let inputs = RunTensors { sources, streaming_input_len: None };
-        profile(&runnable, &limits, &mut annotations, &inputs, None, false)?;
+        let limits = args.limits.bench(crate::bench::MAX_TIME);
+        ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
+        profile(&runnable, &limits, &mut annotations, &inputs, None, args.nodes.folded)?;
     }
+    if args.nodes.axes {
+        annotations.track_axes(view, &HashMap::new())?;
+    }
+    if args.nodes.tmp_mem_usage {
+        annotations.track_tmp_memory_usage(view, |n| !n.op_is::<tract_core::ops::konst::Const>(), true)?;
+    }
+    nnef::write(&model, &args.nnef)?;
+    drop(progress);
     if options.json {
-        return out::json(&GraphPerfInfo::from(view, &annotations));
+        out::json(&GraphPerfInfo::from(view, &annotations))?;
+    } else {
+        show(view, &annotations, args)?;
     }
-    let params = DisplayParams {
+    if let Some(spec) = &args.assert_cost {
+        check_cost(source, &annotations, spec)?;
+    }
+    assertions::check(source, &model, &args.assertions)
+}
+
+/// A model at a stage where not every type is known.
+fn untyped(source: &Source, args: &Dump, options: &Options, stage: Pass) -> Result<()> {
+    let needs_types =
+        args.profile || args.cost || args.summary || args.nodes.axes || args.nodes.tmp_mem_usage;
+    ensure!(
+        !needs_types && !args.nnef.wanted() && !args.assertions.wanted(),
+        "--pass {stage}: the model has no types there; only its nodes can be shown"
+    );
+    let model = source.inference(Flavour::Sparse, options, stage)?;
+    let annotations = Annotations::from_model(&model)?;
+    if options.json {
+        return out::json(&GraphPerfInfo::from(&model, &annotations));
+    }
+    show(&model, &annotations, args)
+}
+
+fn show(view: &dyn Model, annotations: &Annotations, args: &Dump) -> Result<()> {
+    if args.audit_json {
+        let mut text = vec![];
+        audit_json(view, annotations, &mut text)?;
+        text.push(b'\n');
+        return out::print(std::str::from_utf8(&text)?);
+    }
+    if args.summary {
+        return terminal::render_summary(view, annotations);
+    }
+    let params = display(args);
+    terminal::render(view, annotations, &params)?;
+    terminal::render_summaries(view, annotations, &params)
+}
+
+fn display(args: &Dump) -> DisplayParams {
+    let Nodes { node_name, op_name, .. } = &args.nodes;
+    let ids = || args.nodes.node_id.iter().map(|id| tvec!((*id, String::new()))).collect();
+    DisplayParams {
         konst: args.konst,
         cost: args.cost,
         profile: args.profile,
         info: args.info,
-        summary: args.summary,
-        node_name: args.node_name.clone(),
-        op_name: args.op_name.clone(),
-        left_column_width: 0,
+        quiet: args.quiet,
+        node_ids: (!args.nodes.node_id.is_empty()).then(ids),
+        node_name: node_name.clone(),
+        op_name: op_name.clone(),
+        natural_order: args.nodes.natural_order,
+        opt_ram_order: args.nodes.opt_ram_order,
+        io: match (args.nodes.io_long, args.nodes.io_none) {
+            (true, _) => Io::Long,
+            (_, true) => Io::None,
+            _ => Io::Short,
+        },
+        outlet_labels: args.nodes.outlet_labels,
+        tmp_mem_usage: args.nodes.tmp_mem_usage,
+        invariants: args.nodes.invariants,
+        debug_op: args.nodes.debug_op,
+        folded: args.nodes.folded,
         ..DisplayParams::default()
-    };
-    if args.summary {
-        terminal::render_summary(view, &annotations)?;
-    } else {
-        terminal::render(view, &annotations, &params)?;
-        terminal::render_summaries(view, &annotations, &params)?;
+    }
+}
+
+/// Fails with [`Differs`] unless the whole model costs what `spec` says. What the layers would cost if they were dense need
+/// not be said.
+fn check_cost(source: &Source, annotations: &Annotations, spec: &str) -> Result<()> {
+    let wanted: BTreeMap<&str, usize> = spec
+        .split([',', ' '])
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (kind, count) = part.split_once('=')?;
+            Some((kind, count.parse().ok()?))
+        })
+        .collect::<Option<_>>()
+        .with_context(|| format!("--assert-cost {spec}: expected KIND=NUMBER, such as FMA(F32)=2060448"))?;
+    let total = annotations.tags.values().sum::<NodeTags>();
+    let got: BTreeMap<String, &TDim> =
+        total.cost.iter().map(|(kind, count)| (format!("{kind:?}"), count)).collect();
+    let unsaid = got.keys().find(|kind| *kind != "DenseFMA" && !wanted.contains_key(kind.as_str()));
+    let wrong = wanted.iter().find(|(kind, count)| got.get(**kind) != Some(&&count.to_dim()));
+    if unsaid.is_some() || wrong.is_some() {
+        let got: Vec<String> = got.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
+        return Err(Differs(format!("{source}: costs {}, not {spec}", got.join(" "))).into());
     }
     Ok(())
 }
 
 /// tract's listing knows no output without colours: runs this command line once more, and prints what it prints without
-/// them.
+/// them. What the copy says on stderr goes there at once.
 fn plain() -> Result<()> {
     let output = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(PLAIN, "1")
         .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
         .output()?;
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        anyhow::bail!("{}", error.trim().trim_start_matches("error: "));
+    out::print(&without_colours(&String::from_utf8_lossy(&output.stdout)))?;
+    match output.status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(Told(code as u8).into()),
+        None => anyhow::bail!("{}", output.status),
     }
-    out::print(&without_colours(&String::from_utf8_lossy(&output.stdout)))
 }
 
 /// `text` without escape sequences of the form `ESC [ parameters letter`.

@@ -1,16 +1,16 @@
 //! Input tensors: from .npy and .npz files, otherwise seeded random.
 
 use crate::args::Input;
+use crate::npz::Npz;
 use anyhow::{Context, Result, bail, ensure};
-use ndarray_npy::{NpzReader, ReadNpyExt, ReadableElement};
+use ndarray_npy::{ReadNpyExt, ReadableElement};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
 use tract_core::internal::*;
-use tract_core::ndarray::{ArrayD, IxDyn, OwnedRepr};
+use tract_core::ndarray::ArrayD;
 
 /// One tensor for every input of `model`.
 pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
@@ -28,10 +28,12 @@ pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
     } else if let [path] = &args.input[..]
         && path.extension().is_some_and(|e| e == "npz")
     {
+        let mut npz = Npz::open(path)?;
         facts
             .iter()
             .map(|(name, fact)| {
-                from_npz(path, name, fact).with_context(|| format!("{}: input {name}", path.display()))
+                check(npz.of_type(name, fact.datum_type)?, fact)
+                    .with_context(|| format!("{}: input {name}", path.display()))
             })
             .collect::<Result<_>>()?
     } else {
@@ -67,27 +69,6 @@ fn random(fact: &TypedFact, rng: &mut Xoshiro256PlusPlus) -> Result<Tensor> {
     };
     let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(sample).collect();
     Ok(Tensor::from_shape(shape, &values)?.cast_to_dt(dt)?.into_owned())
-}
-
-fn from_npz(path: &Path, name: &str, fact: &TypedFact) -> Result<Tensor> {
-    let mut npz = NpzReader::new(File::open(path)?).map_err(|e| format_err!("not an .npz file: {e}"))?;
-    let names = npz.names().map_err(|e| format_err!("not an .npz file: {e}"))?;
-    let entry = [name.to_string(), format!("{name}.npy")].into_iter().find(|n| names.contains(n));
-    let entry = entry.with_context(|| format!("no such array; the file has {}", names.join(", ")))?;
-    macro_rules! read {
-        ($($dt:ident => $t:ty),*) => {
-            match fact.datum_type {
-                $(DatumType::$dt => npz
-                    .by_name::<OwnedRepr<$t>, IxDyn>(&entry)
-                    .map_err(|e| format_err!("{e}"))
-                    .map(Tensor::from),)*
-                dt => bail!("inputs of type {dt:?} cannot be read from a file"),
-            }
-        };
-    }
-    let tensor = read!(F32 => f32, F64 => f64, I8 => i8, I16 => i16, I32 => i32, I64 => i64, U8 => u8, U16 => u16,
-        U32 => u32, U64 => u64, Bool => bool);
-    check(tensor.with_context(|| format!("not an array of {:?}", fact.datum_type))?, fact)
 }
 
 fn from_npy(file: impl Read, fact: &TypedFact) -> Result<Tensor> {

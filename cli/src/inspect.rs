@@ -9,7 +9,7 @@ use tract_sparse::{LayerReport, Mode, Policy, Report};
 
 /// Prints the report of a model.
 pub(crate) fn run(source: &Source, options: &Options) -> Result<()> {
-    let model = source.load(Flavour::Sparse, options, Pass::Declutter)?;
+    let model = source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?;
     let report = Report::of(&model)?;
     if options.json {
         let mut value = serde_json::to_value(&report)?;

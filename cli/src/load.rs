@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tract_core::internal::*;
+use tract_core::transform::{ModelTransformFactory, get_transform, get_transform_with_params, split_spec};
 use tract_hir::infer::Factoid;
 use tract_hir::prelude::*;
 use zoo::ModelProto;
@@ -38,24 +39,61 @@ impl std::fmt::Display for Source {
 impl Source {
     /// Loads the model and takes it to the stage that the options ask for, or else to `default`.
     pub(crate) fn load(&self, flavour: Flavour, options: &Options, default: Pass) -> Result<TypedModel> {
-        let pass = match options.pass {
-            Some(pass) => pass,
-            None if options.optimize => Pass::Optimize,
-            None => default,
-        };
+        let pass = options.stage(default);
+        ensure!(pass >= Pass::Type, "--pass {pass}: a model without types can only be shown, with dump");
         self.typed(flavour, options)
             .and_then(|model| match pass {
-                Pass::Type => Ok(model),
                 Pass::Declutter => model.into_decluttered(),
-                Pass::Optimize => model.into_optimized(),
+                Pass::BeforeOptimize | Pass::Optimize => {
+                    let mut model = model.into_decluttered()?;
+                    // what stock tract is compared with must not make it sparse
+                    let ours = |spec: &&String| flavour == Flavour::Stock && split_spec(spec).0 == "sparsify";
+                    for spec in options.transform.iter().filter(|spec| !ours(spec)) {
+                        transform(&mut model, spec).with_context(|| format!("-t {spec}"))?;
+                        model = model.into_decluttered()?;
+                    }
+                    if pass == Pass::Optimize { model.into_optimized() } else { Ok(model) }
+                }
+                _ => model.into_compact(),
             })
-            .with_context(|| match flavour {
-                Flavour::Stock => format!("{self}: stock tract"),
-                Flavour::Sparse => self.to_string(),
+            .with_context(|| self.blame(flavour))
+    }
+
+    /// Loads the model and takes it to one of the stages at which its types need not be known.
+    pub(crate) fn inference(
+        &self,
+        flavour: Flavour,
+        options: &Options,
+        pass: Pass,
+    ) -> Result<InferenceModel> {
+        self.untyped(flavour, options)
+            .and_then(|mut model| {
+                if pass >= Pass::Analyse {
+                    model.analyse(false)?;
+                }
+                if pass >= Pass::Incorporate { model.incorporate() } else { Ok(model) }
             })
+            .with_context(|| self.blame(flavour))
+    }
+
+    /// Who could not do it.
+    fn blame(&self, flavour: Flavour) -> String {
+        match flavour {
+            Flavour::Stock => format!("{self}: stock tract"),
+            Flavour::Sparse => self.to_string(),
+        }
     }
 
     fn typed(&self, flavour: Flavour, options: &Options) -> Result<TypedModel> {
+        let model = self.untyped(flavour, options)?.into_typed()?;
+        for outlet in model.input_outlets()? {
+            let fact = model.outlet_fact(*outlet)?;
+            check_shape(fact).with_context(|| format!("input {}", model.node(outlet.node).name))?;
+        }
+        Ok(model)
+    }
+
+    fn untyped(&self, flavour: Flavour, options: &Options) -> Result<InferenceModel> {
         let onnx = match flavour {
             Flavour::Stock => tract_onnx::onnx(),
             Flavour::Sparse => tract_sparse::onnx(),
@@ -77,6 +115,12 @@ impl Source {
             }
             Source::BuiltIn(_, proto) => onnx.model_for_proto_model(proto)?,
         };
+        if !options.input_node.is_empty() {
+            model.set_input_names(&options.input_node).context("--input-node")?;
+        }
+        if !options.output_node.is_empty() {
+            model.select_outputs_by_name(&options.output_node).context("--output-node")?;
+        }
         for (position, spec) in options.facts.iter().enumerate() {
             set_fact(&mut model, position, spec).with_context(|| format!("-i {spec}"))?;
         }
@@ -89,13 +133,27 @@ impl Source {
             let symbols = symbols.into_iter().collect();
             InferenceModelExt::set_symbols(&mut model, &symbols)?;
         }
-        let model = model.into_typed()?;
-        for outlet in model.input_outlets()? {
-            let fact = model.outlet_fact(*outlet)?;
-            check_shape(fact).with_context(|| format!("input {}", model.node(outlet.node).name))?;
-        }
         Ok(model)
     }
+}
+
+/// Applies one of tract's transforms, with parameters in JSON perhaps: `name` or `name({"field": value})`.
+fn transform(model: &mut TypedModel, spec: &str) -> Result<()> {
+    let (name, parameters) = split_spec(spec);
+    let transform = if parameters.is_empty() {
+        get_transform(&name)?
+    } else {
+        let json = parameters.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let json = json.context("parameters stand in parentheses at the end")?;
+        let mut parameters = serde_json::Deserializer::from_str(json);
+        get_transform_with_params(&name, &mut <dyn erased_serde::Deserializer>::erase(&mut parameters))?
+    };
+    let transform = transform.with_context(|| {
+        let mut known: Vec<&str> = inventory::iter::<ModelTransformFactory>().map(|t| t.name).collect();
+        known.sort_unstable();
+        format!("no transform has that name; there are {}", known.join(", "))
+    })?;
+    transform.transform(model)
 }
 
 fn set_fact(model: &mut InferenceModel, position: usize, spec: &str) -> Result<()> {

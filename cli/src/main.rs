@@ -1,17 +1,22 @@
 //! `tract-sparse`: arguments, tables and exit codes over the library of the same name.
 
 mod args;
+mod assertions;
 mod bench;
 mod compare;
 mod dump;
 mod input;
 mod inspect;
 mod load;
+mod logger;
+mod nnef;
+mod npz;
 mod out;
 #[path = "prune.rs"]
 mod prune_command;
 mod prune_engine;
 mod run;
+mod shell;
 mod table;
 mod zoo_command;
 
@@ -25,17 +30,22 @@ use tract_linalg::multithread::{Executor, set_default_executor};
 
 fn main() -> ExitCode {
     out::quiet_panics();
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return out::usage(&error),
     };
+    cli.options.facts.splice(0..0, std::mem::take(&mut cli.facts));
+    logger::start(cli.options.verbose);
     let result = catch_unwind(AssertUnwindSafe(|| run(&cli)));
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
+            if let Some(out::Told(code)) = error.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             out::error(&format!("{error:#}"));
-            ExitCode::from(if error.is::<compare::Differs>() { 3 } else { 1 })
+            ExitCode::from(if error.is::<out::Differs>() { 3 } else { 1 })
         }
         Err(panic) => {
             let text = out::panic_text(&panic);
@@ -50,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let Cli { model, options, command } = cli;
+    let Cli { model, options, command, .. } = cli;
     set_threads(options.threads)?;
     let knobs: Vec<(&str, &str)> = [
         ("TRACT_SPARSE", &options.sparse),
@@ -91,6 +101,11 @@ fn run(cli: &Cli) -> Result<()> {
             Command::Compare(args) => compare::run(&source()?, args, options),
             Command::Run(args) => run::run(&source()?, args, options),
             Command::Dump(args) => dump::run(&source()?, args, options),
+            Command::Completions(_) | Command::Man(_) if model.is_some() => {
+                bail!("completions and man take no model")
+            }
+            Command::Completions(args) => shell::completions(args),
+            Command::Man(args) => shell::man(args),
         }
     })
 }

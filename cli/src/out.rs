@@ -1,8 +1,9 @@
 //! What reaches the terminal: results on stdout, one line per error and progress on stderr.
 
 use anyhow::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::any::Any;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// Writes `text` to stdout. A reader that has gone away is an error that [`is_broken_pipe`] knows.
@@ -28,8 +29,17 @@ pub(crate) fn error(text: &str) {
 /// Reports a wrong command line in one line, or prints the help that was asked for.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        return match error.print() {
+            Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+                self::error(&e.to_string());
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        };
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        self::error("no command (see --help)");
+        return ExitCode::from(2);
     }
     let text = error.render().to_string();
     let text = text.split("\n\nUsage").next().unwrap_or(&text);
@@ -65,24 +75,68 @@ pub(crate) fn is_broken_pipe_text(text: &str) -> bool {
     text.starts_with("failed printing to stdout") && text.contains("Broken pipe")
 }
 
-/// A line on stderr that is overwritten by the next and vanishes in the end; silent unless stderr is a terminal.
-pub(crate) struct Progress(bool);
+/// The model ran, and its outputs are not those wanted: an error with an exit code of its own.
+#[derive(Debug)]
+pub(crate) struct Differs(pub(crate) String);
+
+impl std::fmt::Display for Differs {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Differs {}
+
+/// An error that has been told on stderr already, with the exit code that belongs to it.
+#[derive(Debug)]
+pub(crate) struct Told(pub(crate) u8);
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Told {}
+
+/// A line on stderr that says what is being done, and how far that is; silent unless stderr is a terminal. It is drawn
+/// only when it is told something, by the thread that tells: nothing runs beside what is being timed.
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     pub(crate) fn new() -> Progress {
-        Progress(std::io::stderr().is_terminal())
+        Progress(ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr()))
     }
 
+    /// What is being done, where nobody knows how long it takes.
     pub(crate) fn say(&self, text: &str) {
-        if self.0 {
-            let text: String = text.chars().take(78).collect();
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{text}");
+        if self.0.is_hidden() {
+            return;
         }
+        self.0.set_style(style("{msg:.78}"));
+        self.0.set_message(text.to_string());
+        self.0.tick();
     }
+
+    /// What is being done, and which share of it is behind us.
+    pub(crate) fn part(&self, text: &str, done: f64) {
+        if self.0.is_hidden() {
+            return;
+        }
+        self.0.set_style(style("{msg:.44} [{bar:24}] {percent:>3} %"));
+        self.0.set_message(text.to_string());
+        self.0.set_position((100.0 * done.clamp(0.0, 1.0)) as u64);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // a template of ours that indicatif refuses is shown as indicatif's own
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.say("");
+        self.0.finish_and_clear();
     }
 }

@@ -75,6 +75,11 @@ pub(crate) fn wrap(text: &str, indent: usize) -> String {
     lines + line.trim_end() + "\n"
 }
 
+/// Dimensions, as in `1x10`.
+pub(crate) fn by(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
 /// Milliseconds in four digits or less.
 pub(crate) fn ms(value: f64) -> String {
     match value {

@@ -1,70 +1,12 @@
 //! Every command and every error, through the binary.
 
-use assert_cmd::Command;
+mod common;
+
+use common::{fail, fails_with, fits, folder, json, run};
 use ndarray_npy::{NpzReader, write_npy};
 use serde_json::Value;
-use std::path::PathBuf;
-use std::process::{Output, Stdio};
-use std::sync::OnceLock;
+use std::process::Stdio;
 use tract_core::ndarray::{Array1, Array4, ArrayD, IxDyn, OwnedRepr};
-
-/// A folder of this test run, with `r.onnx` (resnet-20, half as wide, 1x1 layers half zero) in it.
-fn folder() -> &'static PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let spec = "zoo resnet-20 --width 0.5 --conv1x1 4x4:0.75 -o r.onnx";
-        assert!(run_in(&folder, spec).status.success());
-        let spec = "zoo resnet-20 --width 0.5 --conv1x1 4x4:0.75 --batch N -o symbolic.onnx";
-        assert!(run_in(&folder, spec).status.success());
-        folder
-    })
-}
-
-fn run_in(folder: &PathBuf, line: &str) -> Output {
-    let mut command = Command::cargo_bin("tract-sparse").unwrap();
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TRACT_SPARSE")) {
-        command.env_remove(name);
-    }
-    command.current_dir(folder).args(line.split_whitespace()).output().unwrap()
-}
-
-/// Runs a command line, expects success, and returns what it printed.
-fn run(line: &str) -> String {
-    let output = run_in(folder(), line);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {stderr}");
-    assert!(stderr.is_empty(), "{line}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(line: &str) -> Value {
-    serde_json::from_str(&run(line)).unwrap()
-}
-
-/// Runs a command line, expects this exit code and one line on stderr, and returns that line.
-fn fail(line: &str, code: i32) -> String {
-    let output = run_in(folder(), line);
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}");
-    assert!(stderr.starts_with("error: "), "{line}: {stderr}");
-    stderr
-}
-
-/// As [`fail`]; the line must hold every one of `words`.
-fn fails_with(line: &str, code: i32, words: &[&str]) {
-    let error = fail(line, code);
-    for word in words {
-        assert!(error.contains(word), "{line}: no {word:?} in {error}");
-    }
-}
-
-fn fits(text: &str) {
-    for line in text.lines() {
-        assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
-    }
-}
 
 #[test]
 fn zoo_writes_what_it_says() {
@@ -276,6 +218,7 @@ fn options_are_checked() {
     fails_with("r.onnx inspect --frobnicate", 2, &["--frobnicate"]);
     fails_with("r.onnx frobnicate", 2, &["frobnicate"]);
     fails_with("r.onnx", 2, &["subcommand", "inspect"]);
+    fails_with("", 2, &["no command", "--help"]);
     fails_with("r.onnx --pass codegen inspect", 2, &["codegen", "declutter"]);
     fails_with("r.onnx -O --pass type inspect", 2, &["--pass"]);
     fails_with("r.onnx --threads many inspect", 2, &["--threads", "many"]);
@@ -291,7 +234,7 @@ fn options_are_checked() {
 fn help_has_an_example_for_every_command() {
     let help = run("--help");
     assert!(help.contains("Exit codes") && help.contains("tract-sparse bench"), "{help}");
-    for command in ["zoo", "inspect", "bench", "compare", "run", "dump"] {
+    for command in ["zoo", "inspect", "bench", "compare", "run", "dump", "prune", "completions", "man"] {
         let help = run(&format!("{command} --help"));
         assert!(help.contains("Example") && help.contains(&format!(" {command}")), "{help}");
         fits(&help);
@@ -302,7 +245,17 @@ fn help_has_an_example_for_every_command() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    for line in ["r.onnx inspect", "r.onnx inspect --json", "r.onnx dump", "--help"] {
+    for line in [
+        "r.onnx inspect",
+        "r.onnx inspect --json",
+        "r.onnx dump",
+        "r.onnx dump --audit-json",
+        "r.onnx bench --max-loops 1",
+        "r.onnx run --dump",
+        "completions bash",
+        "man",
+        "--help",
+    ] {
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("tract-sparse"))
             .current_dir(folder())
             .args(line.split_whitespace())
@@ -336,10 +289,14 @@ fn json_is_documented() {
         "zoo resnet-20 --width 0.25 -o documented.onnx",
         "r.onnx inspect",
         "r.onnx bench --max-loops 1",
+        "r.onnx bench --max-loops 1 --streams 2",
+        "r.onnx bench --max-loops 1 --turn-period 20",
         "r.onnx bench --against stock --max-loops 1",
         "bench --network resnet-20 --max-loops 1 --max-time 1",
         "r.onnx compare --cumulative",
         "r.onnx run",
+        "r.onnx --sparse always dump --profile --cost --max-loops 1",
+        "r.onnx dump --audit-json",
     ] {
         let mut found = vec![];
         keys(&json(&format!("{line} --json")), &mut found);

@@ -6,9 +6,9 @@ use crate::estimate::{Stored, Way, break_even};
 use crate::measure::measured;
 use crate::policy::Policy;
 use crate::structure::Structure;
-use crate::transform::neighbours;
+use crate::transform::{made, neighbours};
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
-use sparse_ops::{Choice, OptSparseConv, Packing, SparseConv, SparseMatMul};
+use sparse_ops::{Choice, OptSparseConv, Packing};
 use tract_core::internal::*;
 
 /// The layers of a model in the order in which they run.
@@ -237,12 +237,7 @@ pub(crate) fn decided(
     policy: &Policy,
     neighbours: Neighbours,
 ) -> TractResult<Decision> {
-    let made = node
-        .op_as::<SparseConv>()
-        .map(|op| *op.choice())
-        .or_else(|| node.op_as::<SparseMatMul>().map(|op| *op.choice()))
-        .or_else(|| node.op_as::<OptSparseConv>().map(|op| *op.choice()));
-    match (made, seen) {
+    match (made(node).copied(), seen) {
         (Some(choice), _) => Ok(Decision::Sparse(choice)),
         (None, Seen::Layer(layer)) => choose(layer, policy, neighbours),
         (None, Seen::Opaque(_, reason)) => Ok(Decision::Stock(reason.to_string(), None)),

@@ -38,6 +38,7 @@ pub mod epilogue;
 pub mod error;
 pub mod format;
 pub mod geometry;
+pub mod marks;
 pub mod parallel;
 pub mod peak;
 pub mod pointwise;

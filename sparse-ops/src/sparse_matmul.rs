@@ -4,7 +4,7 @@ use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, Linear};
 use crate::gate::declutter_gate;
-use crate::konst::{f32s, konst_of};
+use crate::konst::{f32s, konst_of, sparse_cost};
 use crate::opt_sparse_conv::OptSparseConv;
 use tract_core::internal::*;
 use tract_core::ops::einsum::EinSum;
@@ -41,6 +41,11 @@ impl SparseMatMul {
         &self.choice
     }
 
+    /// The stock operator for activations of this type: a transform of the model may have given it another one.
+    fn einsum_of(&self, x: &TypedFact) -> EinSum {
+        EinSum { operating_dt: x.datum_type, ..self.einsum.clone() }
+    }
+
     /// The stock operators in place of this one: the product, and the addition of the bias unless it is zero.
     pub fn unwrap(&self, model: &TypedModel, node: &TypedNode) -> TractResult<TypedModelPatch> {
         let mut patch = TypedModelPatch::new("unwrap sparse matrix product");
@@ -51,7 +56,8 @@ impl SparseMatMul {
             None => false,
         };
         let product = if zero { node.name.clone() } else { format!("{}.product", node.name) };
-        let mut y = patch.wire_node(product, self.einsum.clone(), &taps[..2])?[0];
+        let einsum = self.einsum_of(model.outlet_fact(node.inputs[self.x_slot])?);
+        let mut y = patch.wire_node(product, einsum, &taps[..2])?[0];
         if !zero {
             let facts = model.node_input_facts(node.id)?;
             let oc = facts[2].shape[0].clone();
@@ -153,7 +159,7 @@ impl TypedOp for SparseMatMul {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 3, "expected two operands and a bias, got {} inputs", inputs.len());
         ensure!(inputs[2].rank() == 1, "bias must be a vector, got {:?}", inputs[2]);
-        self.einsum.output_facts(&inputs[..2])
+        self.einsum_of(inputs[self.x_slot]).output_facts(&inputs[..2])
     }
 
     fn axes_mapping(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
@@ -163,7 +169,7 @@ impl TypedOp for SparseMatMul {
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        self.einsum.cost(&inputs[..2])
+        sparse_cost(self.einsum_of(inputs[self.x_slot]).cost(&inputs[..2])?, inputs[1 - self.x_slot])
     }
 
     fn change_axes(

@@ -64,8 +64,9 @@ impl Work {
     pub fn spatial(kernel: &KernelInfo, vector: usize, shape: &LayerShape, stats: &Stats) -> Work {
         let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
         let width = shape.output.as_ref().and_then(|o| o.last().copied()).unwrap_or(14);
-        // Vectors do not cross the end of a row.
-        let lanes = pixels / width * width.div_ceil(vector) * vector;
+        // Vectors end with a row, or run on into the next one over a column of padding.
+        let rows = pixels / width;
+        let lanes = (rows * width.div_ceil(vector)).min((rows * (width + 1)).div_ceil(vector)) * vector;
         Work {
             macs: (stats.blocks * stats.kind.r() * lanes) as f64,
             rows: (shape.oc.div_ceil(stats.kind.r()) * lanes.div_ceil(kernel.pixels)) as f64,

@@ -21,6 +21,9 @@ pub(super) trait Vector: Copy {
     /// Floats in a register.
     const LANES: usize;
 
+    /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1 or 2.
+    const SIDE_BY_SIDE: usize = 1;
+
     /// Which lanes of a load are inside a row.
     type Edge: Copy;
 
@@ -99,6 +102,11 @@ const fn in_registers(kernel_width: usize) -> bool {
     kernel_width <= 3
 }
 
+/// Registers of neighbouring pixels of a tile: 1 or 2.
+const fn side_by_side<V: Vector>(kernel_width: usize) -> usize {
+    if in_registers(kernel_width) { V::SIDE_BY_SIDE } else { 2 }
+}
+
 /// One tile after the other along `args.rows` output rows.
 ///
 /// # Safety
@@ -117,8 +125,9 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
         while ox < args.y_width {
             // SAFETY: the vectors from column `ox` on are inside the output row, or there is one and the row is narrower.
             ox = unsafe {
-                if !in_registers(KW) && ox + 2 * V::LANES <= args.y_width {
-                    tile::<V, KH, KW, S, MASK, 2>(args, plane, &taps, ox);
+                let left = args.y_width - ox;
+                if const { side_by_side::<V>(KW) == 2 } && left > V::LANES && args.y_width >= 2 * V::LANES {
+                    tile::<V, KH, KW, S, MASK, 2>(args, plane, &taps, ox.min(args.y_width - 2 * V::LANES));
                     ox + 2 * V::LANES
                 } else {
                     // The last tile overlaps the one before it rather than being cut.
@@ -278,12 +287,13 @@ unsafe fn walk<
         let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
         let mut y = plane.y.add(ox);
         let last = plane.y.add(args.rows * args.y_width).wrapping_sub(V::LANES);
-        // The sums `$from..$to` take S input rows: tap row `slot * S + D` meets input row D.
+        // The sums `$from..$to` take S input rows, which are `$inside` of the map or may not be: tap row `slot * S + D` meets input row D.
         macro_rules! meet {
-            ($from:expr, $to:expr) => {
+            ($from:expr, $to:expr, $inside:literal) => {
                 unroll!(D in [0 1] {
                     if D < S {
-                        if reached(KH, KW, S, MASK, D, $from, $to) && (iy as usize) < args.x_height {
+                        let inside = $inside || (iy as usize) < args.x_height;
+                        if reached(KH, KW, S, MASK, D, $from, $to) && inside {
                             unroll!(KX in [0 1 2 3 4] {
                                 if KX < KW && KX.is_multiple_of(S) {
                                     let mut v = [[bias; 2]; N];
@@ -339,19 +349,34 @@ unsafe fn walk<
         // Until the first sum has met all rows of taps but the last ones.
         unroll!(BEGUN in [1 2 3 4] {
             if BEGUN < slots {
-                meet!(0, BEGUN);
+                meet!(0, BEGUN, false);
                 advance!();
             }
         });
-        for _ in slots - 1..args.rows {
-            meet!(0, slots);
-            store!();
-            advance!();
+        let mut left = args.rows.saturating_sub(slots - 1);
+        while left > 0 {
+            // So many rows that every sum is back in its register, without a branch between them.
+            let together = V::SIDE_BY_SIDE > 1 && in_registers(KW) && left >= slots;
+            if together && iy >= 0 && iy as usize + slots * S <= args.x_height {
+                unroll!(STEP in [0 1 2] {
+                    if STEP < slots {
+                        meet!(0, slots, true);
+                        store!();
+                        advance!();
+                    }
+                });
+                left -= slots;
+            } else {
+                meet!(0, slots, false);
+                store!();
+                advance!();
+                left -= 1;
+            }
         }
         // No sum is begun any more.
         unroll!(FROM in [1 2 3 4] {
             if FROM < slots && args.rows + FROM >= slots {
-                meet!(FROM, slots);
+                meet!(FROM, slots, false);
                 store!();
                 advance!();
             }

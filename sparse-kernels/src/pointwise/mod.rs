@@ -17,6 +17,8 @@ mod avx512;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_cores;
+#[cfg(target_arch = "aarch64")]
+mod neon_rows;
 mod packed;
 mod panel;
 mod run;
@@ -144,6 +146,24 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     kernel!(ROWS_8 "8x1", 8 x 8, 1, singles 0, Neon "neon" 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 1, Neon "neon" 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_2 "2x1", 2 x 28, 1, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_2 "2x1", 2 x 28, 1, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_2 "2x1", 2 x 28, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4 "4x1", 4 x 20, 1, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4 "4x1", 4 x 20, 1, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4 "4x1", 4 x 20, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
     #[cfg(target_arch = "aarch64")]

@@ -213,29 +213,42 @@ pub(super) unsafe fn store<const R: usize, const V: usize>(
     }
 }
 
-/// Copies `V` vectors from four planes at distances of `plane` to four rows at distances of `stride`, and says that it
-/// has; declines if `from` does not end with the last of them or `to` is not four rows.
+/// Copies `V` vectors of every channel of `columns`, of `c` channels each, to rows at distances of `stride`; the first
+/// channel begins at `from`, the others at distances of `plane`. Four neighbouring channels at a time: stops where there are none
+/// within `from` or no rows for them, and says how many columns it has copied.
 ///
 /// Four loads come before their four stores: an in-order core waits for each load that is stored at once.
 #[inline]
-pub(super) fn copy_four<const V: usize>(to: &mut [f32], stride: usize, from: &[f32], plane: usize) -> bool {
-    if stride < V * LANES || to.len() != 4 * stride || from.len() != 3 * plane + V * LANES {
-        return false;
-    }
-    let (to, from) = (to.as_mut_ptr(), from.as_ptr());
-    for v in 0..V {
-        // SAFETY: the last vector read ends with `from`, whose length is checked above; the last written ends `V * LANES`
-        // floats into the last of four rows of at least that many, which are all of `to`. The standard library for
-        // aarch64 needs NEON.
+pub(super) fn copy_fours<const V: usize>(
+    to: &mut [f32],
+    stride: usize,
+    from: &[f32],
+    plane: usize,
+    columns: &[u32],
+    c: usize,
+) -> usize {
+    let group = 4 / c;
+    let room = (to.len() / stride.max(1) / 4).min(columns.len() / group);
+    let (Some(last), true) = (from.len().checked_sub(3 * plane + V * LANES), stride >= V * LANES) else {
+        return 0;
+    };
+    for (i, columns) in columns.chunks_exact(group).take(room).enumerate() {
+        let at = columns[0] as usize * c * plane;
+        if at > last || (columns[group - 1] - columns[0]) as usize != group - 1 {
+            return i * group;
+        }
+        // SAFETY: the last vector read ends at most at `last + 3 * plane + V * LANES`, which is the end of `from`; the last
+        // one written is in the row `4 * i + 3` of more than that many rows of at least `V * LANES` floats in `to`. The
+        // standard library for aarch64 needs NEON.
         unsafe {
-            let mut x = [vdupq_n_f32(0.0); 4];
-            for (i, x) in x.iter_mut().enumerate() {
-                *x = vld1q_f32(from.add(i * plane + v * LANES));
-            }
-            for (i, x) in x.into_iter().enumerate() {
-                vst1q_f32(to.add(i * stride + v * LANES), x);
+            let (to, from) = (to.as_mut_ptr().add(4 * i * stride), from.as_ptr().add(at));
+            for v in 0..V {
+                let x: [float32x4_t; 4] = std::array::from_fn(|i| vld1q_f32(from.add(i * plane + v * LANES)));
+                for (i, x) in x.into_iter().enumerate() {
+                    vst1q_f32(to.add(i * stride + v * LANES), x);
+                }
             }
         }
     }
-    true
+    room * group
 }

@@ -28,6 +28,7 @@
 
 use super::TileArgs;
 use super::neon::{LANES, begin, store};
+use super::neon_rows;
 use crate::target::Core;
 use std::arch::{aarch64::float32x4_t, asm};
 
@@ -58,20 +59,23 @@ pub(super) unsafe fn tile_a76<const R: usize, const C: usize>(args: &TileArgs) {
     unsafe { tile_for::<R, C, { Core::A76 as u8 }>(args) }
 }
 
-/// 4 output channels by `LANES` to 5 `LANES` pixels, with the schedule for `CORE`.
+/// `R` output channels by `LANES` pixels to as many as [`neon_rows::most_vectors`] says, with the schedule for `CORE`.
 ///
 /// # Safety
 /// NEON is there; `args` keeps the invariants of [`TileArgs`].
 unsafe fn tile_for<const R: usize, const C: usize, const CORE: u8>(args: &TileArgs) {
-    const { assert!(R == 4 && C == 4, "made for 4x4 blocks") };
+    const { assert!(C == 1 || R == 4 && C == 4, "made for rows and for 4x4 blocks") };
     // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
     unsafe {
         match args.pixels.div_ceil(LANES) {
-            1 => rows::<CORE, 1>(args),
-            2 => rows::<CORE, 2>(args),
-            3 => rows::<CORE, 3>(args),
-            4 => rows::<CORE, 4>(args),
-            5 => rows::<CORE, 5>(args),
+            1 => rows::<R, C, CORE, 1>(args),
+            2 => rows::<R, C, CORE, 2>(args),
+            3 => rows::<R, C, CORE, 3>(args),
+            4 => rows::<R, C, CORE, 4>(args),
+            5 => rows::<R, C, CORE, 5>(args),
+            6 => rows::<R, C, CORE, 6>(args),
+            7 => rows::<R, C, CORE, 7>(args),
+            8 => rows::<R, C, CORE, 8>(args),
             vectors => unreachable!("a tile of {vectors} vectors"),
         }
     }
@@ -82,18 +86,21 @@ unsafe fn tile_for<const R: usize, const C: usize, const CORE: u8>(args: &TileAr
 /// # Safety
 /// As [`tile_for`]; `V` is the number of vectors of `args.pixels`.
 #[target_feature(enable = "neon")]
-unsafe fn rows<const CORE: u8, const V: usize>(args: &TileArgs) {
+unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(args: &TileArgs) {
+    if V > neon_rows::most_vectors(R) {
+        return; // never a tile in the kernel table: keeps the compiler from making code for it
+    }
     let mut at = [0; V];
     for (v, at) in at.iter_mut().enumerate() {
         *at = v * LANES;
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row. Every index is a channel of the chunks with 3 behind it, each with `args.pixels`
-        // floats (TileArgs); every block has 16 values (PackedPointwise).
+        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each with `args.pixels`
+        // floats (TileArgs); every block has R * C values, and `indices` goes on behind the last (PackedPointwise).
         unsafe {
             // Where the first block begins is known many cycles after its index is asked for: ask before the sums begin.
-            let (indices, values, blocks) = args.blocks(row, 16);
+            let (indices, values, blocks) = args.blocks(row, R * C);
             let first = if blocks > 0 { *indices as usize } else { 0 };
             let walk = Walk {
                 indices: indices.wrapping_add(1),
@@ -104,9 +111,13 @@ unsafe fn rows<const CORE: u8, const V: usize>(args: &TileArgs) {
                 stride: args.x_stride * size_of::<f32>(),
                 last: at[V - 1] * size_of::<f32>(),
             };
-            let mut sums: [[float32x4_t; V]; 4] = begin(args, row, &at);
+            let mut sums: [[float32x4_t; V]; R] = begin(args, row, &at);
             if blocks > 0 {
-                multiply_add::<CORE, V>(&mut sums, &walk);
+                if C == 1 {
+                    neon_rows::multiply_add::<R, CORE, V>(&mut sums, &walk);
+                } else {
+                    multiply_add::<R, CORE, V>(&mut sums, &walk);
+                }
             }
             store(args, row, &at, &sums);
         }
@@ -115,17 +126,18 @@ unsafe fn rows<const CORE: u8, const V: usize>(args: &TileArgs) {
 
 /// The blocks of one row and the panel they are applied to.
 ///
-/// Invariants, where `blocks` is not zero: 16 times as many floats are valid at `values`, and `indices` has those of all
-/// blocks but the first, which begins at `first`; `x` plus `stride` bytes times any index, and the three strides behind it, is
+/// Invariants, where `blocks` is not zero: that many blocks are valid at `values`, and `indices` has those of all
+/// blocks but the first, which begins at `first`, and `LOOK_AHEAD` more that need not mean anything; `x` plus `stride` bytes
+/// times the index of a block, and the strides to its other channels, is
 /// valid for the pixels of the tile, the last vector of which begins at byte `last`. The same holds for `first`.
-struct Walk {
-    indices: *const u32,
-    values: *const f32,
-    blocks: usize,
-    first: *const f32,
-    x: *const f32,
-    stride: usize,
-    last: usize,
+pub(super) struct Walk {
+    pub(super) indices: *const u32,
+    pub(super) values: *const f32,
+    pub(super) blocks: usize,
+    pub(super) first: *const f32,
+    pub(super) x: *const f32,
+    pub(super) stride: usize,
+    pub(super) last: usize,
 }
 
 /// The loop of [`multiply_add`] for so many vectors, which are listed with the registers of their four sums.
@@ -350,7 +362,10 @@ macro_rules! walk {
 /// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn multiply_add<const CORE: u8, const V: usize>(sums: &mut [[float32x4_t; V]; 4], walk: &Walk) {
+unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
+    sums: &mut [[float32x4_t; V]; R],
+    walk: &Walk,
+) {
     // SAFETY: reads what `Walk` has vouched for, and nothing of a block after the last.
     unsafe {
         match V {

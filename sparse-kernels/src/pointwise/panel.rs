@@ -117,6 +117,9 @@ fn copy_planes(
 ) {
     #[cfg(target_arch = "aarch64")]
     match len {
+        32 => return copy_blocks::<8>(panel, stride, from, plane, columns, c, len),
+        28 => return copy_blocks::<7>(panel, stride, from, plane, columns, c, len),
+        24 => return copy_blocks::<6>(panel, stride, from, plane, columns, c, len),
         20 => return copy_blocks::<5>(panel, stride, from, plane, columns, c, len),
         16 => return copy_blocks::<4>(panel, stride, from, plane, columns, c, len),
         _ => {}
@@ -162,7 +165,7 @@ fn copy_rows(
     }
 }
 
-/// [`copy_planes`] for tiles of `V` vectors of four pixels: all rows of a block column together where that is possible, so
+/// [`copy_planes`] for tiles of `V` vectors of four pixels: four neighbouring channels together where that is possible, so
 /// that a core that works in order has other rows to load while it waits for one.
 #[cfg(target_arch = "aarch64")]
 fn copy_blocks<const V: usize>(
@@ -174,12 +177,15 @@ fn copy_blocks<const V: usize>(
     c: usize,
     len: usize,
 ) {
-    for (rows, column) in panel.chunks_exact_mut(c * stride).zip(columns) {
-        let at = *column as usize * c * plane;
-        let block = from.get(at..at + (c - 1) * plane + len);
-        if !block.is_some_and(|from| super::neon::copy_four::<V>(rows, stride, from, plane)) {
-            copy_rows(rows, stride, from, plane, &[*column], c, |to, from| to.copy_from_slice(from), len);
-        }
+    let group = 4 / c;
+    let (mut rows, mut columns) = (panel, columns);
+    while !columns.is_empty() {
+        let done = super::neon::copy_fours::<V>(rows, stride, from, plane, columns, c);
+        (rows, columns) = (&mut rows[done * c * stride..], &columns[done..]);
+        // What is not four neighbours: a channel that is missing, the last ones.
+        let some = columns.len().min(group);
+        copy_rows(rows, stride, from, plane, &columns[..some], c, |to, from| to.copy_from_slice(from), len);
+        (rows, columns) = (&mut rows[some * c * stride..], &columns[some..]);
     }
 }
 

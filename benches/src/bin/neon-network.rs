@@ -1,0 +1,48 @@
+//! One inference of MobileNet-v1 between two marks, for tools that count the instructions of an aarch64 program.
+//!
+//! The network has 4x4 blocks left out of its 1x1 convolutions and 3:9 patterns in its depthwise ones; `scripts/neon-cost.sh
+//! network` models stock tract and this extension with it.
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use sparse_kernels::marks;
+use tract_onnx::prelude::*;
+
+/// Run MobileNet-v1 twice, the second time between marks that a counting tool looks for.
+#[derive(Parser)]
+#[command(after_help = "Example: neon-network sparse --conv1x1 4x4:0.3")]
+struct Args {
+    /// Stock tract, or this extension.
+    engine: Engine,
+    /// Zeros of the 1x1 convolutions.
+    #[arg(long, default_value = "4x4:0.3")]
+    conv1x1: zoo::Pointwise,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Engine {
+    Stock,
+    Sparse,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let spec =
+        zoo::Spec { conv1x1: Some(args.conv1x1), dwconv3x3: Some(zoo::DwConv3x3), ..zoo::Spec::default() };
+    let model = zoo::build(zoo::Network::MobilenetV1, &spec)?;
+    let onnx = match args.engine {
+        Engine::Stock => onnx(),
+        Engine::Sparse => tract_sparse::onnx(),
+    };
+    let shape = [1, 3, zoo::Network::MobilenetV1.hw(), zoo::Network::MobilenetV1.hw()];
+    let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
+    let input = Tensor::from_shape(&shape, &values)?.into_tvalue();
+    let model = onnx.model_for_proto_model(&model)?.into_optimized()?.into_runnable()?;
+    let mut state = model.spawn()?;
+    state.run(tvec!(input.clone()))?;
+    marks::begin();
+    let output = state.run(tvec!(input))?;
+    marks::end();
+    println!("{:?}", output[0].shape());
+    Ok(())
+}
