@@ -280,7 +280,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
     );
     for curve in &curves {
         let even = match curve.break_even {
-            Some(zeros) if zeros == 0.0 => "at any number of zeros".into(),
+            Some(0.0) => "at any number of zeros".into(),
             Some(zeros) => format!("from {:.0} % zeros", 100.0 * zeros),
             None => "never".to_string(),
         };

@@ -53,7 +53,7 @@ pub enum Assessment {
         /// Share of weights that its format stores.
         stored: f64,
         /// Shape of the layer.
-        shape: LayerShape,
+        shape: Box<LayerShape>,
     },
 }
 
@@ -80,7 +80,8 @@ impl Assessment {
                 Some(choice) => {
                     let stored = Stored::of(layer, choice.packing)?.weights() as f64;
                     let (density, shape) = (layer.density(), layer.shape.clone());
-                    Assessment::Best { choice, density, stored: stored / shape.weights() as f64, shape }
+                    let stored = stored / shape.weights() as f64;
+                    Assessment::Best { choice, density, stored, shape: Box::new(shape) }
                 }
                 None => Assessment::Stock("no kernel of ours computes this".into()),
             },

@@ -1,4 +1,5 @@
 //! What every test of the command line needs: a folder with models, and ways to run the program.
+#![allow(dead_code)]
 
 use assert_cmd::Command;
 use serde_json::Value;
