@@ -25,6 +25,7 @@ const ZEROS: [u32; 12] = [0, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95];
 
 /// Runs `whatif` with or without `--sweep`.
 pub(crate) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
+    ensure!(args.sweep || args.svg.is_none(), "--svg is for --sweep");
     let mut document = Document::open(path)?;
     prune::densify(&mut document.model)?;
     if args.sweep { sweep(path, document, args, options) } else { once(path, document, args, options) }

@@ -104,7 +104,7 @@ fn whatif_names_what_is_wrong() {
     fails_with("missing.onnx whatif --sweep", 1, &["missing.onnx"]);
     fails_with("v1.onnx whatif --conv1x1 4x4", 2, &["--conv1x1", "4x4"]);
     fails_with("v1.onnx whatif --sweep --conv1x1 4x4:0.5", 2, &["--sweep"]);
-    fails_with("v1.onnx whatif --conv1x1 4x4:0.5 --svg x.svg", 2, &["--sweep"]);
+    fails_with("v1.onnx whatif --conv1x1 4x4:0.5 --svg x.svg", 1, &["--sweep"]);
     fails_with("v1.onnx whatif --sweep --svg missing/x.svg", 1, &["missing/x.svg"]);
     fails_with("r.onnx whatif --dwconv3x3 3:9", 1, &["no layer can be pruned"]);
 }

@@ -100,16 +100,20 @@ impl Assessment {
             Assessment::Stock(reason) => return Decision::Stock(reason.clone(), None),
             Assessment::Best { choice, density, stored, shape } => (*choice, *density, *stored, shape),
         };
-        if !best.sparse && neighbours == Neighbours::Dense {
+        let unpruned = !best.sparse && neighbours == Neighbours::Dense;
+        if unpruned && density > PRUNED_SHARE {
             let zeros = 100.0 * (1.0 - density);
             return Decision::Stock(format!("not pruned: {zeros:.1} % of the weights are zero"), Some(best));
         }
         let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
-        if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {
+        if !unpruned && (gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always)) {
             return Decision::Sparse(best);
         }
         let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
-        let how = format!("{how} gain {gain:.2} is below {:.2}", policy.min_gain);
+        let how = match unpruned {
+            true => "the zeros are too scattered to leave a tenth of the weights out".into(),
+            false => format!("{how} gain {gain:.2} is below {:.2}", policy.min_gain),
+        };
         let mut words = format!("density {density:.2}");
         if stored > density + 0.005 {
             words += &format!(", {stored:.2} stored as {}", best.packing);

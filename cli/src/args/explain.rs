@@ -28,7 +28,7 @@ pub(crate) struct Whatif {
     #[arg(long, conflicts_with = "conv1x1")]
     pub(crate) sweep: bool,
     /// With --sweep: write the curves as SVG
-    #[arg(long, value_name = "FILE", requires = "sweep")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Time every layer too
     #[arg(long, conflicts_with = "sweep")]
