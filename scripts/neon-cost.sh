@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# What the NEON kernels would cost on three Arm cores: counts a pointwise layer's instructions under emulation and models
+# What the NEON kernels would cost on three Arm cores: counts an operator's instructions under emulation and models
 # their cycles. Nothing here is timed on an Arm core.
 #
-#   scripts/neon-cost.sh                       every layer, sparsity and core; also written to benches/results/neon-modelled.md
-#   scripts/neon-cost.sh 256x28 [SPARSITY...]  these only, printed
+#   scripts/neon-cost.sh                       every operator and core; written to benches/results/neon-modelled.{md,json}
+#   scripts/neon-cost.sh check                 the same, compared with what is committed there: fails if anything is worse
+#   scripts/neon-cost.sh network               MobileNet-v1, stock and sparse; written to benches/results/neon-network.md
+#   scripts/neon-cost.sh 256x28 [SPARSITY...]  4x4 blocks of one pointwise layer, printed
 #
 # Needs the tool neon-cost: NEON_COST=/path/to/neon_cost.py, or ../shared/tools/neon-cost/neon_cost.py beside this
-# project. NEON_COST_TARGETS="neon neon neon" models other kernels, in the order a53, a55, a76.
+# project.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,6 +27,18 @@ triple=aarch64-unknown-linux-gnu
 rustc --print target-libdir --target $triple 2>/dev/null | xargs -r test -d || rustup target add $triple ||
   missing "no Rust standard library for $triple: rustup target add $triple"
 
-cargo build --release -q -p sparse-kernels --target $triple --example neon_pointwise
-program=${CARGO_TARGET_DIR:-target}/$triple/release/examples/neon_pointwise
-exec python3 scripts/neon-table.py "$tool" "$program" "$@"
+case ${1:-} in
+  -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit ;;
+  network)
+    cargo build --release -q --workspace --target $triple --bin neon-network
+    set -- network neon-network ;;
+  "" | check)
+    cargo build --release -q -p sparse-kernels --target $triple --example neon_operator
+    set -- "${1:-all}" examples/neon_operator ;;
+  *)
+    cargo build --release -q -p sparse-kernels --target $triple --example neon_operator
+    set -- layer examples/neon_operator "$@" ;;
+esac
+mode=$1 program=${CARGO_TARGET_DIR:-target}/$triple/release/$2
+shift 2
+exec python3 scripts/neon-table.py "$tool" "$mode" "$program" "$@"

@@ -59,7 +59,7 @@ fn keeps(which: usize, tap: usize, kept: usize) -> bool {
     match kept {
         6 => six,
         // The centre, and three of the others in turn.
-        4 => tap == 4 || (tap + which) % 8 < 3 && tap != 4 || tap == 8 && which % 8 < 3,
+        4 => tap == 4 || (tap + which) % 8 < 3 || tap == 8 && which % 8 < 3,
         _ => true,
     }
 }

@@ -41,6 +41,8 @@ pub mod format;
 pub mod geometry;
 pub mod machine;
 pub mod marks;
+#[cfg(target_arch = "aarch64")]
+mod neon_columns;
 pub mod parallel;
 pub mod peak;
 pub mod pointwise;
@@ -49,6 +51,9 @@ mod scratch;
 pub mod spatial;
 pub mod table;
 pub mod target;
+
+/// So many indices behind those of its own columns a kernel may read, because it reads them before it needs them.
+const LOOK_AHEAD: usize = 2;
 
 /// What most callers need.
 pub mod prelude {

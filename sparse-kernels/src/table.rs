@@ -93,12 +93,21 @@ pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
 /// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time that
 /// the groups allow.
 pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
-    let find = |isa| {
-        let usable = |k: &&SpatialKernel| k.info().isa == isa && format.r().is_multiple_of(k.format().r());
+    let find = |isa, core| {
+        let usable = |k: &&SpatialKernel| {
+            (k.info().isa, k.info().core) == (isa, core) && format.r().is_multiple_of(k.format().r())
+        };
         spatial::KERNELS.iter().filter(usable).max_by_key(|k| k.format().r())
     };
-    find(target.isa())
-        .or_else(|| find(Isa::Scalar))
+    // One for the instruction set may take more output channels together than one for the core.
+    [find(target.isa(), target.core()), find(target.isa(), Core::Any), find(Isa::Scalar, Core::Any)]
+        .into_iter()
+        .flatten()
+        .reduce(
+            |best, k| {
+                if k.info().isa == best.info().isa && k.format().r() > best.format().r() { k } else { best }
+            },
+        )
         .unwrap_or_else(|| panic!("single rows fit every format, {format} has no spatial kernel"))
 }
 

@@ -78,6 +78,10 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As [`Vector::splat`].
     unsafe fn settle(self) -> Self;
+
+    /// Asks for the line of `p`, which may be anywhere, where that helps this target.
+    #[inline(always)]
+    fn prefetch(_p: *const f32) {}
 }
 
 /// Lanes of a vector at `column` that are inside a row of `width` columns.
@@ -93,6 +97,10 @@ macro_rules! unroll {
         $({ const $name: usize = $value; $block })*
     };
 }
+
+/// Rows by which a tile that walks down asks for its input ahead of time. Planes follow each other, so that the last
+/// tiles of one ask for the first rows of the next. (What detects streams in hardware does not see one in a tile.)
+const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
 const SLOTS: usize = 5;
@@ -317,6 +325,7 @@ unsafe fn walk<
                                 }
                             });
                         }
+                        V::prefetch(row.wrapping_add(AHEAD * args.x_width));
                         iy += 1;
                         row = row.wrapping_add(args.x_width);
                     }

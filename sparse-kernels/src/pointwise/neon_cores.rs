@@ -28,7 +28,7 @@
 
 use super::TileArgs;
 use super::neon::{LANES, begin, store};
-use super::neon_rows;
+use crate::neon_columns::{self, Walk};
 use crate::target::Core;
 use std::arch::{aarch64::float32x4_t, asm};
 
@@ -59,7 +59,7 @@ pub(super) unsafe fn tile_a76<const R: usize, const C: usize>(args: &TileArgs) {
     unsafe { tile_for::<R, C, { Core::A76 as u8 }>(args) }
 }
 
-/// `R` output channels by `LANES` pixels to as many as [`neon_rows::most_vectors`] says, with the schedule for `CORE`.
+/// `R` output channels by `LANES` pixels to as many as [`neon_columns::most_vectors`] says, with the schedule for `CORE`.
 ///
 /// # Safety
 /// NEON is there; `args` keeps the invariants of [`TileArgs`].
@@ -87,7 +87,7 @@ unsafe fn tile_for<const R: usize, const C: usize, const CORE: u8>(args: &TileAr
 /// As [`tile_for`]; `V` is the number of vectors of `args.pixels`.
 #[target_feature(enable = "neon")]
 unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(args: &TileArgs) {
-    if V > neon_rows::most_vectors(R) {
+    if V > neon_columns::most_vectors(R) {
         return; // never a tile in the kernel table: keeps the compiler from making code for it
     }
     let mut at = [0; V];
@@ -114,7 +114,7 @@ unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(a
             let mut sums: [[float32x4_t; V]; R] = begin(args, row, &at);
             if blocks > 0 {
                 if C == 1 {
-                    neon_rows::multiply_add::<R, CORE, V>(&mut sums, &walk);
+                    neon_columns::multiply_add::<R, CORE, V>(&mut sums, &walk);
                 } else {
                     multiply_add::<R, CORE, V>(&mut sums, &walk);
                 }
@@ -122,22 +122,6 @@ unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(a
             store(args, row, &at, &sums);
         }
     }
-}
-
-/// The blocks of one row and the panel they are applied to.
-///
-/// Invariants, where `blocks` is not zero: that many blocks are valid at `values`, and `indices` has those of all
-/// blocks but the first, which begins at `first`, and `LOOK_AHEAD` more that need not mean anything; `x` plus `stride` bytes
-/// times the index of a block, and the strides to its other channels, is
-/// valid for the pixels of the tile, the last vector of which begins at byte `last`. The same holds for `first`.
-pub(super) struct Walk {
-    pub(super) indices: *const u32,
-    pub(super) values: *const f32,
-    pub(super) blocks: usize,
-    pub(super) first: *const f32,
-    pub(super) x: *const f32,
-    pub(super) stride: usize,
-    pub(super) last: usize,
 }
 
 /// The loop of [`multiply_add`] for so many vectors, which are listed with the registers of their four sums.

@@ -1,19 +1,17 @@
 //! Weights, rearranged for one kernel.
 
 use super::PointwiseKernel;
+use crate::LOOK_AHEAD;
 use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind, check_finite};
 use std::ops::Range;
-
-/// So many indices behind those of its own blocks a kernel may read, because it reads them before it needs them.
-pub(super) const LOOK_AHEAD: usize = 2;
 
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
 /// The input channels that have any weight are cut into chunks; a run takes one or several neighbouring ones at a time.
 ///
 /// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, and
-/// those of one chunk belong to its columns; behind those of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row and one more,
+/// those of one chunk belong to its columns; behind those of all blocks are [`LOOK_AHEAD`] zeros; `starts` has one entry for every chunk of every block row and one more,
 /// which grow and are positions of `indices` or its length; `values` has `r * c` floats per block; `bias` has `r`
 /// floats per block row.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ macro_rules! tiles {
         ///
         /// # Safety
         /// The target's features are there; `args` keeps the invariants of [`TileArgs`].
-        pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
+        pub(in crate::spatial) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
             // SAFETY: passed on from the caller; there are at most TILE / LANES vectors, which are at most 8.
             unsafe {
                 match args.vectors.len() {

@@ -35,6 +35,8 @@ mod avx512;
 mod body;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_cores;
 mod plan;
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -91,17 +93,22 @@ impl SpatialKernel {
     }
 }
 
-/// Builds a row of [`KERNELS`]: name parts, then the function of one target's module.
+/// Builds a row of [`KERNELS`]: name parts, then the target's module; or, for a class of cores, the function for tiles and the
+/// module for the rest.
 macro_rules! kernel {
     ($format:ident, $text:literal, $r:literal, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal,
      $quality:ident, $module:ident) => {
+        kernel!($format, $text, $r, $pixels, $isa Any, $suffix, $vector, $quality, $module::tile, $module)
+    };
+    ($format:ident, $text:literal, $r:literal, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal,
+     $quality:ident, $tiles:ident::$tile:ident, $module:ident) => {
         SpatialKernel {
             info: KernelInfo {
                 name: concat!("spatial_", $text, "_", $r, "x", $pixels, "_", $suffix),
                 operation: crate::table::Operation::Spatial,
                 format: $text,
                 isa: crate::target::Isa::$isa,
-                core: crate::target::Core::Any,
+                core: crate::target::Core::$core,
                 channels: $r,
                 pixels: $pixels,
                 quality: crate::table::Quality::$quality,
@@ -111,7 +118,7 @@ macro_rules! kernel {
                 assert!($vector <= MAX_LANES && $pixels / $vector <= MAX_VECTORS && $pixels % $vector == 0);
                 $vector
             },
-            tile: $module::tile::<$r, $pixels>,
+            tile: $tiles::$tile::<$r, $pixels>,
             evens: $module::evens,
         }
     };
@@ -140,6 +147,12 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     kernel!(ROWS_2, "2x1", 2, 32, Neon, "neon", 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_4, "4x1", 4, 20, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4, "4x1", 4, 20, Neon A53, "neon-a53", 4, Tuned, neon_cores::tile_a53, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4, "4x1", 4, 20, Neon A55, "neon-a55", 4, Tuned, neon_cores::tile_a55, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(ROWS_4, "4x1", 4, 20, Neon A76, "neon-a76", 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     kernel!(ROWS_1, "unstructured", 1, 32, Wasm, "wasm", 4, Intrinsics, wasm),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -224,7 +237,7 @@ type Order = [u32; MAX_LANES];
 /// Invariants: for every vector and every offset, `image` has a whole vector of floats at `base + offset`; there are
 /// at least one and at most `tile / lanes` vectors, in rising order of their pixels, whose `order` is in `orders`;
 /// every lane of an order is one of a vector; `offsets` has one entry per column
-/// of `weights`; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below
+/// of `weights`, and then as many zeros as a kernel may look ahead; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below
 /// `pixels` and all output channels of `groups`, and nothing else writes there during the call. Tiles are called in
 /// rising order, and the next vector begins where the pixels of this end: a kernel may write a whole vector if
 /// `pixels` leaves room for it, what is too much will be written again.

@@ -8,14 +8,14 @@ use super::plan::CHUNK;
 use super::{Order, TileArgs};
 use std::arch::aarch64::*;
 
-const LANES: usize = 4;
-type Floats = float32x4_t;
+pub(super) const LANES: usize = 4;
+pub(super) type Floats = float32x4_t;
 
 tiles!("neon");
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn splat(v: f32) -> Floats {
+pub(super) fn splat(v: f32) -> Floats {
     vdupq_n_f32(v)
 }
 
@@ -25,7 +25,7 @@ fn splat(v: f32) -> Floats {
 /// LANES floats are there.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn load(from: *const f32) -> Floats {
+pub(super) unsafe fn load(from: *const f32) -> Floats {
     // SAFETY: passed on from the caller.
     unsafe { vld1q_f32(from) }
 }
@@ -36,35 +36,33 @@ unsafe fn load(from: *const f32) -> Floats {
 /// There is room for LANES floats.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn store(to: *mut f32, v: Floats) {
+pub(super) unsafe fn store(to: *mut f32, v: Floats) {
     // SAFETY: passed on from the caller.
     unsafe { vst1q_f32(to, v) }
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn add(a: Floats, b: Floats) -> Floats {
+pub(super) fn add(a: Floats, b: Floats) -> Floats {
     vaddq_f32(a, b)
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn multiply_add(w: Floats, x: Floats, sum: Floats) -> Floats {
+pub(super) fn multiply_add(w: Floats, x: Floats, sum: Floats) -> Floats {
     vfmaq_f32(sum, w, x)
 }
 
-/// NaN stays: the comparisons are false for it.
+/// fmax and fmin return NaN if either operand is: NaN stays.
 #[inline]
 #[target_feature(enable = "neon")]
-fn clamp(v: Floats, (lo, hi): (f32, f32)) -> Floats {
-    let (lo, hi) = (splat(lo), splat(hi));
-    let v = vbslq_f32(vcltq_f32(v, lo), lo, v);
-    vbslq_f32(vcgtq_f32(v, hi), hi, v)
+pub(super) fn clamp(v: Floats, (lo, hi): (f32, f32)) -> Floats {
+    vminq_f32(splat(hi), vmaxq_f32(splat(lo), v))
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn permute(v: Floats, order: &Order) -> Floats {
+pub(super) fn permute(v: Floats, order: &Order) -> Floats {
     // SAFETY: an order has at least LANES entries.
     let order = unsafe { vld1q_u32(order.as_ptr()) };
     // The four bytes of every lane.
@@ -75,7 +73,7 @@ fn permute(v: Floats, order: &Order) -> Floats {
 /// There is no stable way to say it.
 #[inline]
 #[target_feature(enable = "neon")]
-fn prefetch(_: *const f32) {}
+pub(super) fn prefetch(_: *const f32) {}
 
 /// Adds `columns` columns to the sums.
 ///

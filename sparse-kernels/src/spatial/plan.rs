@@ -1,6 +1,7 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
 use super::{Evens, MAX_LANES, Order, Vector, WEIGHT_BYTES};
+use crate::LOOK_AHEAD;
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
@@ -189,7 +190,7 @@ pub(super) struct Plan {
     pub bands: usize,
     /// Floats of the buffer.
     pub len: usize,
-    /// Position in the buffer, for output pixel 0, of every column of the weights.
+    /// Position in the buffer, for output pixel 0, of every column of the weights; then [`LOOK_AHEAD`] zeros.
     pub offsets: Vec<u32>,
 }
 
@@ -269,7 +270,7 @@ impl Plan {
             let column = *column as usize;
             (column / window * plane + taps[column % window]) as u32
         };
-        let offsets = work.columns.iter().map(offset).collect();
+        let offsets = work.columns.iter().map(offset).chain([0; LOOK_AHEAD]).collect();
         let band = |rows| Band::new(rows, ow, pitch, work.lanes, work.tile);
         let (full, shorter, geometry) = (band(rows_per_band), band(rows_per_band - 1), *geometry);
         Ok(Plan { geometry, threads, rows, cols, pitch, subplane, plane, full, shorter, bands, len, offsets })

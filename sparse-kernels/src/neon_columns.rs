@@ -32,12 +32,29 @@
 //!
 //! Cycles are modelled, not measured.
 
-use super::neon_cores::Walk;
+#[cfg(doc)]
+use crate::LOOK_AHEAD;
 use crate::target::Core;
 use std::arch::{aarch64::float32x4_t, asm};
 
+/// The blocks of one row and the panel they are applied to.
+///
+/// Invariants, where `blocks` is not zero: that many blocks are valid at `values`, and `indices` has those of all
+/// blocks but the first, which begins at `first`, and [`LOOK_AHEAD`] more that need not mean anything; `x` plus `stride` bytes
+/// times the index of a block, and the strides to its other channels, is
+/// valid for the pixels of the tile, the last vector of which begins at byte `last`. The same holds for `first`.
+pub(crate) struct Walk {
+    pub(crate) indices: *const u32,
+    pub(crate) values: *const f32,
+    pub(crate) blocks: usize,
+    pub(crate) first: *const f32,
+    pub(crate) x: *const f32,
+    pub(crate) stride: usize,
+    pub(crate) last: usize,
+}
+
 /// Vectors of pixels of a tile of `rows` rows.
-pub(super) const fn most_vectors(rows: usize) -> usize {
+pub(crate) const fn most_vectors(rows: usize) -> usize {
     match rows {
         1 => 8,
         2 => 7,
@@ -54,11 +71,12 @@ pub(super) const fn most_vectors(rows: usize) -> usize {
 /// x9 to x11 and x14 to x16 hold high halves, for the first and the second set; x12 and x13 point to the column whose inputs
 /// that set is to get; w17 is an index.
 macro_rules! walk {
-    ($r:expr, $core:expr, $v:expr, $sums:ident, $walk:ident, ($($more:tt)*),
+    ($r:expr, $core:expr, $v:expr, $sums:ident, ($addressing:literal, $pairs:literal, $($place:tt)*), ($($more:tt)*),
      $(($vector:literal $($row:literal $register:tt)*))*) => {
         asm!(
+            ".altmacro",
+            $addressing,
             r"
-            .altmacro
             .macro pr_multiply_add sum, x, w, lane
                 fmla v\sum\().4s, v\x\().4s, v\w\().s[\lane]
             .endm
@@ -69,17 +87,6 @@ macro_rules! walk {
                 .endif
             .endm
 
-            .macro pr_piece piece, vector, base, low, high, half
-                .if \piece == 0
-                    ldr q\vector, [x\base, \low]
-                .elseif \piece == 1
-                    ldr d\vector, [x\base, \low]
-                .elseif \piece == 2
-                    ldr x\half, [x\base, \high]
-                .elseif \piece == 3
-                    mov v\vector\().d[1], x\half
-                .endif
-            .endm
             .macro pr_four_weights piece, vector, half
                 .if \piece == 0
                     ldr q\vector, [{values}], 16
@@ -97,9 +104,6 @@ macro_rules! walk {
             .macro pr_one_weight vector
                 ldr s\vector, [{values}], 4
             .endm
-            .macro pr_pair first, second, base, at
-                ldp q\first, q\second, [x\base, \at]
-            .endm
             .macro pr_load piece, k, t
                 .set .Lhalf, 9 + 5*\t + \k % 3
                 .set .Lv, \k
@@ -108,10 +112,8 @@ macro_rules! walk {
                 .endif
                 .if {r} == 4 && \k == 1
                     pr_four_weights \piece, %({set}*\t + {set} - 1), %(.Lhalf)
-                .elseif .Lv == {v} - 1
-                    pr_piece \piece, %({set}*\t + .Lv), %(12 + \t), {last}, {high}, %(.Lhalf)
                 .else
-                    pr_piece \piece, %({set}*\t + .Lv), %(12 + \t), %(16*.Lv), %(16*.Lv + 8), %(.Lhalf)
+                    pr_piece \piece, %({set}*\t + .Lv), %(12 + \t), %(.Lv), %(.Lhalf)
                 .endif
             .endm
             .macro pr_weights t
@@ -135,10 +137,6 @@ macro_rules! walk {
                 .if \load && {early}
                     pr_load 3, %(\k), %(.Lt)
                 .endif
-            .endm
-            .macro pr_address base
-                madd x\base, x17, {stride}, {x}
-                ldr w17, [{indices}], 4
             .endm
             .macro pr_count
                 .if .Ls == 0
@@ -237,12 +235,10 @@ macro_rules! walk {
                         pr_next
                     .endr
                     .if \load
-                        .if .Lk % 2 == 0 && .Lk + 1 < {v} - 1
+                        .if {pairs} && .Lk % 2 == 0 && .Lk + 1 < {v} - 1
                             pr_pair %({set}*.Lt + .Lk), %({set}*.Lt + .Lk + 1), %(12 + .Lt), %(16*.Lk)
-                        .elseif .Lk == {v} - 1
-                            pr_piece 0, %({set}*.Lt + .Lk), %(12 + .Lt), {last}, {last}, 0
-                        .elseif .Lk % 2 == 0
-                            pr_piece 0, %({set}*.Lt + .Lk), %(12 + .Lt), %(16*.Lk), 0, 0
+                        .elseif {pairs} == 0 || .Lk % 2 == 0 || .Lk == {v} - 1
+                            pr_piece 0, %({set}*.Lt + .Lk), %(12 + .Lt), %(.Lk), 0
                         .endif
                     .endif
                     .set .Lk, .Lk + 1
@@ -263,8 +259,7 @@ macro_rules! walk {
                 .endif
             .endm
 
-                ldp w16, w17, [{indices}], 8
-                madd x13, x16, {stride}, {x}
+                pr_begin
                 pr_weights 0
                 .set .Lk, 0
                 .rept {loads}
@@ -291,10 +286,10 @@ macro_rules! walk {
                 pr_column 0, 0
             5:
 
-            .irp name, multiply_add, next, piece, four_weights, two_weights, one_weight, pair, load, weights, last_piece
+            .irp name, multiply_add, next, begin, piece, pair, four_weights, two_weights, one_weight, load, weights, last_piece
                 .purgem pr_\name
             .endr
-            .irp name, early_piece, count, address, column_a53, column_a55, column_a76, column
+            .irp name, early_piece, count, piece_at, offset, address, column_a53, column_a55, column_a76, column
                 .purgem pr_\name
             .endr
             ",
@@ -315,14 +310,8 @@ macro_rules! walk {
             core = const $core,
             a53 = const Core::A53 as u8,
             a55 = const Core::A55 as u8,
-            indices = inout(reg) $walk.indices => _,
-            columns = inout(reg) $walk.blocks => _,
-            values = inout(reg) $walk.values => _,
-            x = in(reg) $walk.x,
-            stride = in(reg) $walk.stride,
-            last = in(reg) $walk.last,
-            high = in(reg) $walk.last + 8,
-            inout("x12") $walk.first => _,
+            pairs = const $pairs as u8,
+            $($place)*
             out("x9") _, out("x10") _, out("x11") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
             out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
@@ -336,14 +325,14 @@ macro_rules! walk {
 /// [`walk`] for the first `$v` of the listed vectors; `$more` are registers of inputs beyond v11.
 macro_rules! walk_first {
     (@count $($vector:tt)*) => { 0 $(+ { let _ = stringify!($vector); 1 })* };
-    ($r:expr, $core:expr, $v:expr, $sums:ident, $walk:ident, $more:tt, $done:tt) => {
+    ($r:expr, $core:expr, $v:expr, $sums:ident, $place:tt, $more:tt, $done:tt) => {
         unreachable!("a tile of {} vectors", $v)
     };
-    ($r:expr, $core:expr, $v:expr, $sums:ident, $walk:ident, $more:tt, ($($done:tt)*) $next:tt $($rest:tt)*) => {
+    ($r:expr, $core:expr, $v:expr, $sums:ident, $place:tt, $more:tt, ($($done:tt)*) $next:tt $($rest:tt)*) => {
         if $v == walk_first!(@count $($done)*) + 1 {
-            walk!($r, $core, $v, $sums, $walk, $more, $($done)* $next)
+            walk!($r, $core, $v, $sums, $place, $more, $($done)* $next)
         } else {
-            walk_first!($r, $core, $v, $sums, $walk, $more, ($($done)* $next) $($rest)*)
+            walk_first!($r, $core, $v, $sums, $place, $more, ($($done)* $next) $($rest)*)
         }
     };
 }
@@ -361,35 +350,163 @@ const fn behind(rows: usize, core: u8, vectors: usize) -> (usize, usize) {
     }
 }
 
+/// [`walk_first`] for the registers of every number of rows.
+macro_rules! walk_rows {
+    ($r:ident, $core:expr, $v:expr, $sums:ident, $place:tt) => {
+        match $r {
+            1 => walk_first!(
+                1, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15" "v16" "v17"), ()
+                (0 0 "v18") (1 0 "v19") (2 0 "v20") (3 0 "v21") (4 0 "v22") (5 0 "v23") (6 0 "v24") (7 0 "v25")
+            ),
+            2 => walk_first!(
+                2, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15"), ()
+                (0 0 "v16" 1 "v17") (1 0 "v18" 1 "v19") (2 0 "v20" 1 "v21") (3 0 "v22" 1 "v23") (4 0 "v24" 1 "v25")
+                (5 0 "v26" 1 "v27") (6 0 "v28" 1 "v29")
+            ),
+            _ => walk_rows!(@four $core, $v, $sums, $place),
+        }
+    };
+    (@four $core:expr, $v:expr, $sums:ident, $place:tt) => {
+        walk_first!(
+            4, $core, $v, $sums, $place, (), ()
+            (0 0 "v12" 1 "v13" 2 "v14" 3 "v15") (1 0 "v16" 1 "v17" 2 "v18" 3 "v19")
+            (2 0 "v20" 1 "v21" 2 "v22" 3 "v23") (3 0 "v24" 1 "v25" 2 "v26" 3 "v27")
+            (4 0 "v28" 1 "v29" 2 "v30" 3 "v31")
+        )
+    };
+}
+
 /// Adds all columns of a group of `R` rows to `sums`, with the schedule for `CORE`.
 ///
 /// # Safety
 /// NEON is there; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not zero.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
+pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
     sums: &mut [[float32x4_t; V]; R],
     walk: &Walk,
 ) {
+    const { assert!(R == 1 || R == 2 || R == 4) }
     // SAFETY: reads what `Walk` has vouched for.
     unsafe {
-        match R {
-            1 => walk_first!(
-                1, CORE, V, sums, walk, ("v12" "v13" "v14" "v15" "v16" "v17"), ()
-                (0 0 "v18") (1 0 "v19") (2 0 "v20") (3 0 "v21") (4 0 "v22") (5 0 "v23") (6 0 "v24") (7 0 "v25")
-            ),
-            2 => walk_first!(
-                2, CORE, V, sums, walk, ("v12" "v13" "v14" "v15"), ()
-                (0 0 "v16" 1 "v17") (1 0 "v18" 1 "v19") (2 0 "v20" 1 "v21") (3 0 "v22" 1 "v23") (4 0 "v24" 1 "v25")
-                (5 0 "v26" 1 "v27") (6 0 "v28" 1 "v29")
-            ),
-            4 => walk_first!(
-                4, CORE, V, sums, walk, (), ()
-                (0 0 "v12" 1 "v13" 2 "v14" 3 "v15") (1 0 "v16" 1 "v17" 2 "v18" 3 "v19")
-                (2 0 "v20" 1 "v21" 2 "v22" 3 "v23") (3 0 "v24" 1 "v25" 2 "v26" 3 "v27")
-                (4 0 "v28" 1 "v29" 2 "v30" 3 "v31")
-            ),
-            _ => unreachable!("groups of {R} rows"),
-        }
+        walk_rows!(R, CORE, V, sums, (
+            r"
+            .macro pr_piece piece, vector, base, v, half
+                .if \v == {v} - 1
+                    pr_piece_at \piece, \vector, \base, {last}, {high}, \half
+                .else
+                    pr_piece_at \piece, \vector, \base, %(16*\v), %(16*\v + 8), \half
+                .endif
+            .endm
+            .macro pr_piece_at piece, vector, base, low, high, half
+                .if \piece == 0
+                    ldr q\vector, [x\base, \low]
+                .elseif \piece == 1
+                    ldr d\vector, [x\base, \low]
+                .elseif \piece == 2
+                    ldr x\half, [x\base, \high]
+                .else
+                    mov v\vector\().d[1], x\half
+                .endif
+            .endm
+            .macro pr_pair first, second, base, at
+                ldp q\first, q\second, [x\base, \at]
+            .endm
+            .macro pr_offset base, high
+                madd x\base, x17, {stride}, {x}
+                ldr w17, [{indices}], 4
+            .endm
+            .macro pr_address base
+                pr_offset \base, 0
+            .endm
+            .macro pr_begin
+                ldp w16, w17, [{indices}], 8
+                madd x13, x16, {stride}, {x}
+            .endm
+            ",
+            true,
+            indices = inout(reg) walk.indices => _,
+            columns = inout(reg) walk.blocks => _,
+            values = inout(reg) walk.values => _,
+            x = in(reg) walk.x,
+            stride = in(reg) walk.stride,
+            last = in(reg) walk.last,
+            high = in(reg) walk.last + 8,
+            inout("x12") walk.first => _,
+        ))
+    }
+}
+
+/// Adds `columns` columns of four weights to `sums`, where every vector of inputs has a base of its own, with the schedule for
+/// `CORE`.
+///
+/// # Safety
+/// NEON is there; `columns` is not zero; so many offsets, in floats, are valid at `offsets`, and [`LOOK_AHEAD`] more that need not
+/// mean anything, and four times as many floats at `values`; at each offset from each of `bases` is a whole vector.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
+    sums: &mut [[float32x4_t; V]; 4],
+    bases: &[*const f32; V],
+    offsets: *const u32,
+    values: *const f32,
+    columns: usize,
+) {
+    let base = |v: usize| bases[v.min(V - 1)];
+    // SAFETY: reads what the caller has vouched for.
+    unsafe {
+        walk_rows!(@four CORE, V, sums, (
+            r"
+            .macro pr_piece piece, vector, base, v, half
+                .if \v == 0
+                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b0}, \half
+                .elseif \v == 1
+                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b1}, \half
+                .elseif \v == 2
+                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b2}, \half
+                .elseif \v == 3
+                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b3}, \half
+                .else
+                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b4}, \half
+                .endif
+            .endm
+            .macro pr_piece_at piece, vector, low, high, base, half
+                .if \piece == 0
+                    ldr q\vector, [\base, x\low]
+                .elseif \piece == 1
+                    ldr d\vector, [\base, x\low]
+                .elseif \piece == 2
+                    ldr x\half, [\base, x\high]
+                .else
+                    mov v\vector\().d[1], x\half
+                .endif
+            .endm
+            .macro pr_pair
+            .endm
+            .macro pr_offset low, high
+                lsl x\low, x17, 2
+                add x\high, x\low, 8
+                ldr w17, [{indices}], 4
+            .endm
+            .macro pr_address base
+                pr_offset \base, %(\base - 6)
+            .endm
+            .macro pr_begin
+                ldr w17, [{indices}], 4
+                pr_offset 12, 6
+                pr_offset 13, 7
+            .endm
+            ",
+            false,
+            b0 = in(reg) base(0),
+            b1 = in(reg) base(1),
+            b2 = in(reg) base(2),
+            b3 = in(reg) base(3),
+            b4 = in(reg) base(4),
+            indices = inout(reg) offsets => _,
+            columns = inout(reg) columns => _,
+            values = inout(reg) values => _,
+            out("x6") _, out("x7") _, out("x12") _,
+        ))
     }
 }
