@@ -11,6 +11,7 @@ use rewriter::costs::{Cost, Key, Work};
 use rewriter::measure::stock_plan;
 use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
+use sparse_kernels::machine::Machine;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
 use std::collections::BTreeMap;
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
          # Machine: {}. Stock: tract 0.23.9.\n\
          # key, then nanoseconds: per 1000 multiply-adds, per row, per 1000 inputs, per call.\n\
          # behind #: layers measured, median and largest deviation of the fit.\n",
-        machine()
+        Machine::detect().cpu
     );
     for (key, samples) in &samples {
         let cost = fit(samples);
@@ -76,12 +77,6 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = info.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split(": ").nth(1));
-    line.unwrap_or("unknown").to_string()
 }
 
 /// A layer to be measured in several formats and densities.
