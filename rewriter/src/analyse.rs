@@ -2,9 +2,9 @@
 
 use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
-use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, konst_of};
+use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, conv_obstacle, konst_of};
 use tract_core::internal::*;
-use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec};
+use tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_core::ops::einsum::EinSum;
 
 /// What a layer computes.
@@ -250,17 +250,11 @@ fn plain_weights(
 fn see_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult<Seen> {
     let x = model.outlet_fact(node.inputs[0])?;
     let shape = conv_shape(conv, x)?;
-    if conv.q_params.is_some() {
-        return Ok(Seen::Opaque(Some(shape), "quantised"));
+    if let Some(reason) = conv_obstacle(conv) {
+        return Ok(Seen::Opaque(Some(shape), reason));
     }
     if conv.kernel_fmt != KernelFormat::OIHW {
         return Ok(Seen::Opaque(Some(shape), "weights are not in OIHW order"));
-    }
-    if !matches!(conv.pool_spec.rank(), 1 | 2) {
-        return Ok(Seen::Opaque(Some(shape), "neither 1-D nor 2-D"));
-    }
-    if matches!(conv.pool_spec.padding, PaddingSpec::ExplicitOnnxPool(_, _, true)) {
-        return Ok(Seen::Opaque(Some(shape), "output size rounded up"));
     }
     if konst_of(model, node.inputs[2])?.is_none() {
         return Ok(Seen::Opaque(Some(shape), "bias is not constant"));

@@ -42,50 +42,74 @@ pub enum Neighbours {
     Sparse,
 }
 
-/// Decides for the layer at `node`; `None` if the node is no layer.
-pub fn decide(
-    model: &TypedModel,
-    node: &TypedNode,
-    policy: &Policy,
-    neighbours: Neighbours,
-) -> TractResult<Option<Decision>> {
-    Ok(match see(model, node)? {
-        None => None,
-        Some(Seen::Opaque(_, reason)) => Some(Decision::Stock(reason.to_string(), None)),
-        Some(Seen::Layer(layer)) => Some(choose(&layer, policy, neighbours)?),
-    })
+/// What is known of a layer before its neighbours are: all that takes reading its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Assessment {
+    /// It stays as it is whatever its neighbours do, for this reason.
+    Stock(String),
+    /// The fastest of our kernels for it.
+    Best {
+        /// That kernel, with times.
+        choice: Choice,
+        /// Share of weights that are not zero.
+        density: f64,
+    },
 }
 
-/// Whether the layer at `node` is worth running sparse on its own account.
-pub fn is_worth_it(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<bool> {
-    let decision = decide(model, node, policy, Neighbours::Dense)?;
-    Ok(decision.is_some_and(|decision| decision.choice().is_some()))
+impl Assessment {
+    /// Of the layer at `node`; `None` if the node is no layer.
+    ///
+    /// # Errors
+    /// Weights that cannot be read, or a layer that fails while it is measured.
+    pub fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Option<Assessment>> {
+        Ok(match see(model, node)? {
+            None => None,
+            Some(Seen::Opaque(_, reason)) => Some(Assessment::Stock(reason.to_string())),
+            Some(Seen::Layer(layer)) => Some(Assessment::of_layer(&layer, policy)?),
+        })
+    }
+
+    /// Of a layer whose weights can be read.
+    fn of_layer(layer: &Layer, policy: &Policy) -> TractResult<Assessment> {
+        if policy.mode == Mode::Never {
+            return Ok(Assessment::Stock("TRACT_SPARSE=never".into()));
+        }
+        Ok(match candidates(layer, policy)? {
+            Ok(candidates) => match candidates.into_iter().min_by_key(|choice| choice.sparse_ns) {
+                Some(choice) => Assessment::Best { choice, density: layer.density() },
+                None => Assessment::Stock("no kernel of ours computes this".into()),
+            },
+            Err(reason) => Assessment::Stock(reason.into()),
+        })
+    }
+
+    /// Whether the layer is worth running sparse on its own account.
+    pub fn is_worth_it(&self, policy: &Policy) -> bool {
+        matches!(self.decide(policy, Neighbours::Dense), Decision::Sparse(_))
+    }
+
+    /// The decision, now that the neighbours are known.
+    pub fn decide(&self, policy: &Policy, neighbours: Neighbours) -> Decision {
+        let (best, density) = match self {
+            Assessment::Stock(reason) => return Decision::Stock(reason.clone(), None),
+            Assessment::Best { choice, density } => (*choice, density),
+        };
+        if !best.sparse && neighbours == Neighbours::Dense {
+            let zeros = 100.0 * (1.0 - density);
+            return Decision::Stock(format!("not pruned: {zeros:.1} % of the weights are zero"), Some(best));
+        }
+        let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
+        if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {
+            return Decision::Sparse(best);
+        }
+        let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
+        Decision::Stock(format!("{how} gain {gain:.2} is below {:.2}", policy.min_gain), Some(best))
+    }
 }
 
 /// Decides for a layer whose weights can be read.
 pub fn choose(layer: &Layer, policy: &Policy, neighbours: Neighbours) -> TractResult<Decision> {
-    let stay = |reason: String, best| Ok(Decision::Stock(reason, best));
-    if policy.mode == Mode::Never {
-        return stay("TRACT_SPARSE=never".into(), None);
-    }
-    let best = match candidates(layer, policy)? {
-        Ok(candidates) => candidates.into_iter().min_by_key(|choice| choice.sparse_ns),
-        Err(reason) => return stay(reason.into(), None),
-    };
-    let Some(best) = best else { return stay("no kernel of ours computes this".into(), None) };
-    if !best.sparse && neighbours == Neighbours::Dense {
-        let density = layer.density();
-        return stay(
-            format!("not pruned: {:.1} % of the weights are zero", 100.0 * (1.0 - density)),
-            Some(best),
-        );
-    }
-    let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
-    if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {
-        return Ok(Decision::Sparse(best));
-    }
-    let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
-    stay(format!("{} gain {gain:.2} is below {:.2}", how, policy.min_gain), Some(best))
+    Ok(Assessment::of_layer(layer, policy)?.decide(policy, neighbours))
 }
 
 /// Every way to run the layer here, or the reason why there is none.

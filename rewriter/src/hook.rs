@@ -4,7 +4,7 @@
 //! replaced by ones that wrap what the stock builder makes; the wrapper delegates everything and looks at the result of
 //! `to_typed`. A layer that stays dense is the stock operator, bit for bit.
 
-use crate::choose::{Neighbours, is_worth_it};
+use crate::choose::{Assessment, Neighbours};
 use crate::policy::Policy;
 use crate::rules;
 use std::sync::OnceLock;
@@ -47,24 +47,52 @@ pub fn hook_onnx(onnx: &mut Onnx) {
 #[derive(Debug, Clone)]
 struct SparseHook {
     stock: Box<dyn InferenceOp>,
-    /// Whether this layer is worth running sparse; worked out when a layer of the model first needs to know.
-    worth_it: OnceLock<bool>,
+    /// What was found out about this layer; worked out when a layer of the model first needs to know.
+    found: OnceLock<Vec<Found>>,
+}
+
+/// What was found out about one of the typed nodes of a layer, and how to know it again.
+#[derive(Debug, Clone)]
+struct Found {
+    op: StaticName,
+    inputs: TVec<TypedFact>,
+    assessment: Option<Assessment>,
+}
+
+impl Found {
+    fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Found> {
+        let assessment = Assessment::of(model, node, policy)
+            .with_context(|| format!("deciding whether {node} runs sparse"))?;
+        let inputs = model.node_input_facts(node.id)?.into_iter().cloned().collect();
+        Ok(Found { op: node.op.name(), inputs, assessment })
+    }
+
+    /// Whether it was this node: the same operator on the same shapes and the very same weights.
+    fn is_of(&self, model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
+        let same = |a: &TypedFact, b: &TypedFact| {
+            a.datum_type == b.datum_type
+                && a.shape == b.shape
+                && match (&a.konst, &b.konst) {
+                    (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+                    (a, b) => a.is_none() == b.is_none(),
+                }
+        };
+        let inputs = model.node_input_facts(node.id)?;
+        Ok(self.op == node.op.name()
+            && self.inputs.len() == inputs.len()
+            && self.inputs.iter().zip(&inputs).all(|(a, b)| same(a, b)))
+    }
 }
 
 impl SparseHook {
     fn new(stock: Box<dyn InferenceOp>) -> SparseHook {
-        SparseHook { stock, worth_it: OnceLock::new() }
+        SparseHook { stock, found: OnceLock::new() }
     }
 
-    /// Makes this layer alone, in a model of its own, and decides on that.
-    fn is_worth_it(
-        &self,
-        model: &InferenceModel,
-        node: &InferenceNode,
-        policy: &Policy,
-    ) -> TractResult<bool> {
-        if let Some(known) = self.worth_it.get() {
-            return Ok(*known);
+    /// Makes this layer alone, in a model of its own, and looks at that.
+    fn found(&self, model: &InferenceModel, node: &InferenceNode, policy: &Policy) -> TractResult<&[Found]> {
+        if let Some(found) = self.found.get() {
+            return Ok(found);
         }
         let mut alone = TypedModel { symbols: model.symbols.clone(), ..TypedModel::default() };
         let mut mapping = HashMap::new();
@@ -77,12 +105,21 @@ impl SparseHook {
             };
             mapping.insert(*outlet, wire);
         }
+        let first = alone.nodes().len();
         self.stock.to_typed(model, node, &mut alone, &mapping)?;
-        let mut worth_it = false;
-        for node in alone.nodes() {
-            worth_it |= is_worth_it(&alone, node, policy)?;
-        }
-        Ok(*self.worth_it.get_or_init(|| worth_it))
+        let made = &alone.nodes()[first..];
+        let found = made.iter().map(|node| Found::of(&alone, node, policy)).collect::<TractResult<_>>()?;
+        Ok(self.found.get_or_init(|| found))
+    }
+
+    fn is_worth_it(
+        &self,
+        model: &InferenceModel,
+        node: &InferenceNode,
+        policy: &Policy,
+    ) -> TractResult<bool> {
+        let found = self.found(model, node, policy)?;
+        Ok(found.iter().filter_map(|found| found.assessment.as_ref()).any(|a| a.is_worth_it(policy)))
     }
 }
 
@@ -179,8 +216,16 @@ impl InferenceOp for SparseHook {
         let outputs = self.stock.to_typed(source, node, target, mapping)?;
         let policy = Policy::from_knobs()?;
         let neighbours = neighbours(source, &policy);
-        for id in first..target.nodes().len() {
-            rules::swap(target, id, &policy, neighbours)?;
+        for (position, id) in (first..target.nodes().len()).enumerate() {
+            let node = target.node(id);
+            let known = self.found.get().and_then(|found| found.get(position));
+            let assessment = match known {
+                Some(known) if known.is_of(target, node)? => known.assessment.clone(),
+                _ => Found::of(target, node, &policy)?.assessment,
+            };
+            if let Some(assessment) = assessment {
+                rules::swap(target, id, &assessment, &policy, neighbours)?;
+            }
         }
         Ok(outputs)
     }

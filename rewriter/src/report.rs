@@ -3,9 +3,9 @@
 use crate::analyse::{Layer, LayerKind, LayerShape, Seen, see};
 use crate::choose::{Decision, Neighbours, choose};
 use crate::policy::Policy;
-use crate::transform::neighbours;
+use crate::transform::{made, neighbours};
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
-use sparse_ops::{Choice, OptSparseConv, Packing, SparseConv, SparseMatMul};
+use sparse_ops::{Choice, OptSparseConv, Packing};
 use tract_core::internal::*;
 
 /// The layers of a model in the order in which they run.
@@ -93,12 +93,7 @@ fn layer_report(
     policy: &Policy,
     neighbours: Neighbours,
 ) -> TractResult<LayerReport> {
-    let made = node
-        .op_as::<SparseConv>()
-        .map(|op| *op.choice())
-        .or_else(|| node.op_as::<SparseMatMul>().map(|op| *op.choice()))
-        .or_else(|| node.op_as::<OptSparseConv>().map(|op| *op.choice()));
-    let decision = match (made, seen) {
+    let decision = match (made(node).copied(), seen) {
         (Some(choice), _) => Decision::Sparse(choice),
         (None, Seen::Layer(layer)) => choose(layer, policy, neighbours)?,
         (None, Seen::Opaque(_, reason)) => Decision::Stock(reason.to_string(), None),

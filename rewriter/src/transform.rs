@@ -1,9 +1,9 @@
 //! The late door: models that are already typed (NNEF, TFLite, the `tract` facade, deployment files).
 
-use crate::choose::{Neighbours, is_worth_it};
+use crate::choose::{Assessment, Neighbours};
 use crate::policy::Policy;
 use crate::rules;
-use sparse_ops::{OptSparseConv, SparseConv, SparseMatMul};
+use sparse_ops::{Choice, OptSparseConv, SparseConv, SparseMatMul};
 use tract_core::internal::*;
 use tract_core::transform::ModelTransform;
 
@@ -12,10 +12,24 @@ use tract_core::transform::ModelTransform;
 /// # Errors
 /// A model that has already been optimised, or layers whose shapes contradict each other.
 pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
-    let neighbours = neighbours(model, policy)?;
+    let order = model.eval_order()?;
+    let mut assessments = vec![];
+    for id in order {
+        let node = model.node(id);
+        // layers that are sparse already stay so
+        if made(node).is_none()
+            && let Some(assessment) = Assessment::of(model, node, policy)
+                .with_context(|| format!("deciding whether {node} runs sparse"))?
+        {
+            assessments.push((id, assessment));
+        }
+    }
+    let sparse = model.nodes().iter().any(|node| made(node).is_some_and(|choice| choice.sparse))
+        || assessments.iter().any(|(_, assessment)| assessment.is_worth_it(policy));
+    let neighbours = if sparse { Neighbours::Sparse } else { Neighbours::Dense };
     let mut swapped = 0;
-    for id in model.eval_order()? {
-        swapped += rules::swap(model, id, policy, neighbours)? as usize;
+    for (id, assessment) in &assessments {
+        swapped += rules::swap(model, *id, assessment, policy, neighbours)? as usize;
     }
     if swapped > 0 {
         model.compact()?;
@@ -23,15 +37,21 @@ pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
     Ok(swapped)
 }
 
+/// The decision that made this layer sparse, if it is.
+pub(crate) fn made(node: &TypedNode) -> Option<&Choice> {
+    let made = node.op_as::<SparseConv>().map(SparseConv::choice);
+    let made = made.or_else(|| node.op_as::<SparseMatMul>().map(SparseMatMul::choice));
+    made.or_else(|| node.op_as::<OptSparseConv>().map(OptSparseConv::choice))
+}
+
 /// Whether some layer of the model is worth running sparse, or already does.
 pub(crate) fn neighbours(model: &TypedModel, policy: &Policy) -> TractResult<Neighbours> {
     for node in model.nodes() {
-        let already = node.op_as::<SparseConv>().map(SparseConv::choice);
-        let already = already.or_else(|| node.op_as::<SparseMatMul>().map(SparseMatMul::choice));
-        let already = already.or_else(|| node.op_as::<OptSparseConv>().map(OptSparseConv::choice));
-        if already.is_some_and(|choice| choice.sparse)
-            || (already.is_none() && is_worth_it(model, node, policy)?)
-        {
+        let sparse = match made(node) {
+            Some(choice) => choice.sparse,
+            None => Assessment::of(model, node, policy)?.is_some_and(|found| found.is_worth_it(policy)),
+        };
+        if sparse {
             return Ok(Neighbours::Sparse);
         }
     }

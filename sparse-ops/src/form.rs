@@ -40,7 +40,7 @@ impl Form {
 }
 
 /// Why a convolution has no geometry here, or `None` if it has.
-pub(crate) fn conv_obstacle(conv: &Conv) -> Option<&'static str> {
+pub fn conv_obstacle(conv: &Conv) -> Option<&'static str> {
     if conv.q_params.is_some() {
         Some("quantised")
     } else if !matches!(conv.pool_spec.rank(), 1 | 2) {

@@ -26,3 +26,26 @@ pub fn konst_of(model: &TypedModel, outlet: OutletId) -> TractResult<Option<Arc<
 pub(crate) fn f32s(tensor: &Tensor) -> TractResult<&[f32]> {
     tensor.try_as_plain_ram()?.as_slice::<f32>()
 }
+
+/// The cost of a layer from that of its stock operator: the multiply-adds of the weights that are not zero, those of the
+/// dense layer beside them.
+pub(crate) fn sparse_cost(stock: TVec<(Cost, TDim)>, weights: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
+    let Some(konst) = &weights.konst else { return Ok(stock) };
+    let values = f32s(konst)?;
+    let nnz = values.iter().filter(|v| **v != 0.0).count();
+    let mut cost = tvec!();
+    for (kind, count) in stock {
+        if kind == Cost::FMA(f32::datum_type()) {
+            cost.push((kind, count.clone() * nnz / values.len().max(1)));
+            cost.push((dense_fma(), count));
+        } else {
+            cost.push((kind, count));
+        }
+    }
+    Ok(cost)
+}
+
+/// What a layer would compute if none of its weights were left out; nothing that takes time.
+pub(crate) fn dense_fma() -> Cost {
+    Cost::Custom(false, "DenseFMA".into())
+}

@@ -22,7 +22,7 @@ mod sparse_conv;
 mod sparse_matmul;
 
 pub use choice::{Choice, Dense, Packed, Packing};
-pub use form::{Form, Linear};
+pub use form::{Form, Linear, conv_obstacle};
 pub use konst::konst_of;
 pub use opt_sparse_conv::OptSparseConv;
 pub use sparse_conv::SparseConv;

@@ -4,7 +4,7 @@ use crate::choice::{Choice, Packed};
 use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::with_threads;
 use crate::form::Form;
-use crate::konst::f32s;
+use crate::konst::{dense_fma, f32s};
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
 
@@ -136,7 +136,7 @@ impl TypedOp for OptSparseConv {
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
         Ok(tvec!(
             (Cost::FMA(f32::datum_type()), self.fma(inputs[0], self.packed.nnz())?),
-            (Cost::Custom(false, "DenseFMA".into()), self.fma(inputs[0], self.dense)?),
+            (dense_fma(), self.fma(inputs[0], self.dense)?),
             (Cost::Params(f32::datum_type()), self.packed.nnz().to_dim())
         ))
     }

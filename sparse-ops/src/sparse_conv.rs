@@ -4,7 +4,7 @@ use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, conv_obstacle};
 use crate::gate::declutter_gate;
-use crate::konst::{f32s, konst_of};
+use crate::konst::{f32s, konst_of, sparse_cost};
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::sparse_matmul::SparseMatMul;
 use tract_core::internal::*;
@@ -179,7 +179,7 @@ impl TypedOp for SparseConv {
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        self.conv.cost(inputs)
+        sparse_cost(self.conv.cost(inputs)?, inputs[1])
     }
 
     fn change_axes(

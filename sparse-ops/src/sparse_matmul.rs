@@ -4,7 +4,7 @@ use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, Linear};
 use crate::gate::declutter_gate;
-use crate::konst::{f32s, konst_of};
+use crate::konst::{f32s, konst_of, sparse_cost};
 use crate::opt_sparse_conv::OptSparseConv;
 use tract_core::internal::*;
 use tract_core::ops::einsum::EinSum;
@@ -163,7 +163,7 @@ impl TypedOp for SparseMatMul {
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        self.einsum.cost(&inputs[..2])
+        sparse_cost(self.einsum.cost(&inputs[..2])?, inputs[1 - self.x_slot])
     }
 
     fn change_axes(

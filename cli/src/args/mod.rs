@@ -1,5 +1,19 @@
 //! The command line: tract's word order, `tract-sparse [options] MODEL [options] SUB [options]`.
 
+mod bench;
+mod compare;
+mod dump;
+mod input;
+mod run;
+mod zoo;
+
+pub(crate) use bench::{Against, Bench, Limits};
+pub(crate) use compare::Compare;
+pub(crate) use dump::Dump;
+pub(crate) use input::Input;
+pub(crate) use run::Run;
+pub(crate) use zoo::Zoo;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -130,142 +144,4 @@ Depthwise 3x3 layers get 3:9 patterns, 3x3 layers 5:9 ones; see --dwconv3x3 and
     /// Print the nodes of the sparse model as tract's own dump does
     #[command(after_help = "Example:\n  tract-sparse m.onnx -O dump --profile --cost")]
     Dump(Dump),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Zoo {
-    /// mobilenet-v1, -v2, -v3-large, efficientnet-lite0, resnet-18 or -20
-    pub(crate) network: zoo::Network,
-    /// Zeros of 1x1 convolutions: 4x4:R, 4x1:R (or 2, 8), unstructured:R
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) conv1x1: Option<zoo::Pointwise>,
-    /// Patterns of depthwise 3x3 convolutions: 3:9
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) dwconv3x3: Option<zoo::DwConv3x3>,
-    /// Patterns of 3x3 convolutions: 5:9 or 5:9:CONNECTIVITY
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) conv3x3: Option<zoo::Conv3x3>,
-    /// Zeros of the fully connected layers, as --conv1x1
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) fc: Option<zoo::Pointwise>,
-    /// Seed of the weights
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Images at a time, or a symbol such as N
-    #[arg(long, default_value_t = zoo::Batch::Fixed(1))]
-    pub(crate) batch: zoo::Batch,
-    /// Height and width of the input [default: the network's]
-    #[arg(long)]
-    pub(crate) hw: Option<usize>,
-    /// Channel multiplier
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) width: f64,
-    /// File to write
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-}
-
-/// Where inputs come from.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Input {
-    /// .npy file, once for each input, or one .npz [default: seeded random]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) input: Vec<PathBuf>,
-    /// Seed of random inputs
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-}
-
-/// How long to measure.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Limits {
-    /// Runs at most
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
-    pub(crate) max_loops: usize,
-    /// Milliseconds at most [default: 5000; without a model 2000 a row]
-    #[arg(long, value_name = "MS")]
-    pub(crate) max_time: Option<u64>,
-    /// Runs before the first that counts
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub(crate) warmup_loops: usize,
-    /// Milliseconds of such runs
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub(crate) warmup_time: u64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Bench {
-    /// Time this too, in turn
-    #[arg(long)]
-    pub(crate) against: Option<Against>,
-    #[command(flatten)]
-    pub(crate) limits: Limits,
-    #[command(flatten)]
-    pub(crate) input: Input,
-    /// Without a model: the network [default: mobilenet-v1]
-    #[arg(long)]
-    pub(crate) network: Option<zoo::Network>,
-    /// Without a model: the format of 1x1 convolutions [default: 4x4]
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) format: Option<String>,
-    /// Without a model: patterns of depthwise 3x3 convolutions, 3:9
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) dwconv3x3: Option<zoo::DwConv3x3>,
-}
-
-/// What to compare with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Against {
-    /// tract without sparse kernels
-    Stock,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Compare {
-    #[command(flatten)]
-    pub(crate) input: Input,
-    /// T of the rule below
-    #[arg(long, value_name = "T", default_value_t = 1e-4, allow_negative_numbers = true)]
-    pub(crate) tolerance: f64,
-    /// Compare every node, not only the outputs
-    #[arg(long)]
-    pub(crate) cumulative: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Run {
-    #[command(flatten)]
-    pub(crate) input: Input,
-    /// .npz file for the outputs
-    #[arg(long, value_name = "FILE")]
-    pub(crate) save_outputs: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Dump {
-    /// Time every node
-    #[arg(long)]
-    pub(crate) profile: bool,
-    /// Count multiplications, nonzero ones for sparse layers
-    #[arg(long)]
-    pub(crate) cost: bool,
-    /// Show what the operators say about themselves
-    #[arg(long)]
-    pub(crate) info: bool,
-    /// Show constants too
-    #[arg(long = "const")]
-    pub(crate) konst: bool,
-    /// Show inputs, outputs and counts of operators only
-    #[arg(long)]
-    pub(crate) summary: bool,
-    /// Only nodes whose name begins so
-    #[arg(long, value_name = "NAME")]
-    pub(crate) node_name: Option<String>,
-    /// Only nodes whose operator begins so
-    #[arg(long, value_name = "OP")]
-    pub(crate) op_name: Option<String>,
-    #[command(flatten)]
-    pub(crate) limits: Limits,
-    #[command(flatten)]
-    pub(crate) input: Input,
 }
