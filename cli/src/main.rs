@@ -3,10 +3,12 @@
 mod args;
 mod bench;
 mod compare;
+mod convert;
 mod dump;
 mod input;
 mod inspect;
 mod load;
+mod load_nnef;
 mod out;
 #[path = "prune.rs"]
 mod prune_command;
@@ -87,6 +89,7 @@ fn run(cli: &Cli) -> Result<()> {
                 let path = model.as_ref().context("no MODEL before the command; see --help")?;
                 prune_command::run(path, args, options)
             }
+            Command::Convert(args) => convert::run(&source()?, args, options),
             Command::Inspect => inspect::run(&source()?, options),
             Command::Compare(args) => compare::run(&source()?, args, options),
             Command::Run(args) => run::run(&source()?, args, options),
