@@ -1,32 +1,60 @@
-//! `inspect`: the report, layer by layer.
+//! `inspect`: the report, layer by layer, and what would help.
 
-use crate::args::{Options, Pass};
+use crate::args::{Inspect, Options, Pass};
 use crate::load::{Flavour, Source};
 use crate::out;
 use crate::table::{Table, ms, wrap};
 use anyhow::Result;
-use tract_sparse::{LayerReport, Mode, Policy, Report};
+use rewriter::{Advice, advise};
+use tract_sparse::{LayerKind, LayerReport, Mode, Policy, Report};
+
+/// Layers that an advice names.
+const NAMED: usize = 5;
 
 /// Prints the report of a model.
-pub(crate) fn run(source: &Source, options: &Options) -> Result<()> {
+pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<()> {
     let model = source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?;
-    let report = Report::of(&model)?;
+    let policy = Policy::from_knobs()?;
+    let report = report(source, &model, args.measure)?;
+    let advice = advise(&model, &policy)?;
     if options.json {
         let mut value = serde_json::to_value(&report)?;
         value["model"] = source.to_string().into();
         value["layers_sparse"] = report.sparse_layers().into();
+        value["advice"] = serde_json::to_value(&advice)?;
         return out::json(&value);
     }
-    let times = match Policy::from_knobs()?.mode {
+    let times = match policy.mode {
         Mode::Measure => "measured ms",
         _ => "predicted ms",
     };
-    out::print(&text(source, &report, times))
+    let mut text = text(source, &report, times);
+    if args.measure {
+        text += &measured(&report);
+    }
+    text += &help(&advice, &report);
+    out::print(&text)
+}
+
+/// The report of a model, its layers timed one by one if asked.
+pub(crate) fn report(
+    source: &Source,
+    model: &tract_core::prelude::TypedModel,
+    measure: bool,
+) -> Result<Report> {
+    if !measure {
+        return Report::of(model);
+    }
+    let progress = out::Progress::new();
+    let mut said = |done: usize, all: usize| {
+        progress.part(&format!("{source}: timing layers"), done as f64 / all.max(1) as f64);
+    };
+    Report::measured(model, &Policy::from_knobs()?, &mut said)
 }
 
 fn text(source: &Source, report: &Report, times: &str) -> String {
     let mut table =
-        Table::new(&["layer", "<shape", "<output", "dens.", "<format", "fill", "stock", "sparse", "<runs"]);
+        Table::new(&["layer", "<shape", "dens", "<zeros", "fill", "even", "stock", "ours", "%", "<runs"]);
     for layer in &report.layers {
         table.row(row(layer));
     }
@@ -34,8 +62,9 @@ fn text(source: &Source, report: &Report, times: &str) -> String {
     text.push('\n');
     text += &wrap(
         &format!(
-            "{source}: {} of {} layers run sparse on {}. stock, sparse: {times}; dens.: share of nonzero \
-             weights; fill: the same among those that the format stores.",
+            "{source}: {} of {} layers run sparse on {}. dens: share of nonzero weights; fill: the same among \
+             those that are stored; even: stored share below which the layer runs sparse; stock, ours: {times}; \
+             %: share of the time of all layers.",
             report.sparse_layers(),
             report.layers.len(),
             report.target
@@ -45,29 +74,48 @@ fn text(source: &Source, report: &Report, times: &str) -> String {
     for (what, names) in grouped(&report.layers) {
         text += &wrap(&format!("{what}: {}", names.join(", ")), 4);
     }
+    let dead: Vec<String> = report.layers.iter().filter_map(dead).collect();
+    if !dead.is_empty() {
+        text += &wrap(&format!("channels without a weight: {}", dead.join(", ")), 4);
+    }
     text
+}
+
+/// The channels of a layer that have no weight, in words.
+fn dead(layer: &LayerReport) -> Option<String> {
+    let (oc, ic) = (layer.dead_oc.unwrap_or(0), layer.dead_ic.unwrap_or(0));
+    (oc + ic > 0).then(|| format!("{} {oc} out {ic} in", layer.name))
+}
+
+/// A shape in a few columns: square maps by one side, depthwise layers by one number.
+pub(crate) fn short(layer: &LayerReport) -> String {
+    let shape = layer.shape();
+    let (shape, map) = shape.split_once('@').unwrap_or((&shape, ""));
+    let mut shape = shape.to_string();
+    if layer.kind == Some(LayerKind::Depthwise) {
+        shape = shape.replacen(&format!("{}x{} ", layer.oc, layer.ic), &format!("{} dw", layer.oc), 1);
+    }
+    match map.split_once('x') {
+        Some((h, w)) if h == w => format!("{shape}@{h}"),
+        _ if map.is_empty() => shape,
+        _ => format!("{shape}@{map}"),
+    }
 }
 
 fn row(layer: &LayerReport) -> Vec<String> {
     let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.2}"));
     let time = |v: Option<f64>| v.map_or_else(String::new, ms);
-    let mut shape = format!("{}>{}", layer.ic, layer.oc);
-    if !layer.kernel.is_empty() {
-        shape = format!("{} {shape}", layer.kernel);
-    }
-    if layer.stride.split('x').any(|step| step != "1" && !step.is_empty()) {
-        shape += &format!(" /{}", layer.stride.split('x').next().unwrap_or_default());
-    }
     vec![
         layer.name.clone(),
-        shape,
-        layer.output.clone(),
+        short(layer),
         share(layer.density),
-        layer.format.as_deref().unwrap_or_default().replace("unstructured", "unstr."),
+        layer.structure.as_deref().unwrap_or("?").replace("unstructured", "unstr."),
         share(layer.fill),
+        share(layer.break_even),
         time(layer.stock_ms),
         time(layer.sparse_ms),
-        if layer.chosen.is_some() { "sparse" } else { "stock" }.into(),
+        layer.share.map_or_else(String::new, |share| format!("{:.0}", 100.0 * share)),
+        if layer.chosen.is_some() { "here" } else { "stock" }.into(),
     ]
 }
 
@@ -87,4 +135,54 @@ fn grouped(layers: &[LayerReport]) -> Vec<(String, Vec<&str>)> {
         }
     }
     groups
+}
+
+/// Measured times beside predicted ones.
+fn measured(report: &Report) -> String {
+    let mut table =
+        Table::new(&["layer", "stock: predicted", "measured", "ours: predicted", "measured", "gain"]);
+    for layer in &report.layers {
+        let (Some(stock), Some(ours)) = (layer.measured_stock_ms, layer.measured_sparse_ms) else { continue };
+        let time = |v: Option<f64>| v.map_or_else(String::new, ms);
+        table.row(vec![
+            layer.name.clone(),
+            time(layer.stock_ms),
+            ms(stock),
+            time(layer.sparse_ms),
+            ms(ours),
+            format!("{:.2}", stock / ours),
+        ]);
+    }
+    let (stock, ours) = report.total_ms();
+    format!(
+        "\n{}all layers: stock {} ms, as they run {} ms, {:.2} times as fast\n",
+        table.text(),
+        ms(stock),
+        ms(ours),
+        stock / ours
+    )
+}
+
+/// What would help most.
+fn help(advice: &[Advice], report: &Report) -> String {
+    if advice.is_empty() {
+        return String::new();
+    }
+    let (_, total) = report.total_ms();
+    let mut text = "\nWhat would help most, as predicted:\n".to_string();
+    for (at, advice) in advice.iter().enumerate() {
+        let saved = match advice.saved_ms {
+            Some(saved) if total > 0.0 => format!("{} ms of {}", ms(saved), ms(total)),
+            Some(saved) => format!("{} ms", ms(saved)),
+            None => "not known".into(),
+        };
+        let named: Vec<&str> = advice.layers.iter().take(NAMED).map(String::as_str).collect();
+        let more = advice.layers.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        text += &wrap(
+            &format!("{}. {}: saves {saved}; first {}{more}", at + 1, advice.text, named.join(", ")),
+            3,
+        );
+    }
+    text
 }

@@ -4,6 +4,7 @@ mod args;
 mod assertions;
 mod bench;
 mod compare;
+mod doctor;
 mod dump;
 mod input;
 mod inspect;
@@ -17,7 +18,9 @@ mod prune_command;
 mod prune_engine;
 mod run;
 mod shell;
+mod svg;
 mod table;
+mod whatif;
 mod zoo_command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -97,7 +100,17 @@ fn run(cli: &Cli) -> Result<()> {
                 let path = model.as_ref().context("no MODEL before the command; see --help")?;
                 prune_command::run(path, args, options)
             }
-            Command::Inspect => inspect::run(&source()?, options),
+            Command::Inspect(args) => inspect::run(&source()?, args, options),
+            Command::Whatif(args) => {
+                let path = model.as_ref().context("no MODEL before the command; see --help")?;
+                whatif::run(path, args, options)
+            }
+            Command::Doctor => {
+                if let Some(model) = model {
+                    bail!("doctor takes no model: {}", model.display());
+                }
+                doctor::run(options)
+            }
             Command::Compare(args) => compare::run(&source()?, args, options),
             Command::Run(args) => run::run(&source()?, args, options),
             Command::Dump(args) => dump::run(&source()?, args, options),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fail, fails_with, fits, folder, json, run};
+use common::{fail, fails_with, fits, folder, json, keys, run};
 use ndarray_npy::{NpzReader, write_npy};
 use serde_json::Value;
 use std::process::Stdio;
@@ -234,7 +234,19 @@ fn options_are_checked() {
 fn help_has_an_example_for_every_command() {
     let help = run("--help");
     assert!(help.contains("Exit codes") && help.contains("tract-sparse bench"), "{help}");
-    for command in ["zoo", "inspect", "bench", "compare", "run", "dump", "prune", "completions", "man"] {
+    for command in [
+        "zoo",
+        "inspect",
+        "whatif",
+        "doctor",
+        "bench",
+        "compare",
+        "run",
+        "dump",
+        "prune",
+        "completions",
+        "man",
+    ] {
         let help = run(&format!("{command} --help"));
         assert!(help.contains("Example") && help.contains(&format!(" {command}")), "{help}");
         fits(&help);
@@ -267,18 +279,6 @@ fn a_reader_that_goes_away_is_no_error() {
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && stderr.is_empty(), "{line}: {stderr}");
-    }
-}
-
-/// Every key of the objects in `value`.
-fn keys(value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| {
-            found.push(key.clone());
-            keys(value, found);
-        }),
-        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
-        _ => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, conv_obstacle, konst_of};
+use std::fmt;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_core::ops::einsum::EinSum;
@@ -106,6 +107,30 @@ impl LayerShape {
     }
 }
 
+/// Output by input channels, kernel and stride unless they are one, and output map: `512x512@14x14`,
+/// `64x64 3x3/2@56x56`.
+impl fmt::Display for LayerShape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}x{}", self.oc, self.ic)?;
+        if self.taps() > 1 {
+            write!(f, " {}", by(&self.kernel))?;
+        }
+        if let Some(step) = self.stride.iter().max().filter(|step| **step > 1) {
+            write!(f, "/{step}")?;
+        }
+        match &self.output {
+            Some(output) if !output.is_empty() => write!(f, "@{}", by(output)),
+            Some(_) => Ok(()),
+            None => f.write_str("@?"),
+        }
+    }
+}
+
+/// Sizes as in `3x3`.
+pub(crate) fn by(dims: &[usize]) -> String {
+    dims.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
 /// A convolution or a matrix product with constant weights.
 #[derive(Debug, Clone)]
 pub struct Layer {
@@ -128,13 +153,22 @@ pub enum Seen {
 
 impl Layer {
     /// Reads the weights; the reason why not if one of them is NaN or infinite.
-    fn new(shape: LayerShape, weights: Arc<Tensor>) -> TractResult<Result<Layer, &'static str>> {
+    pub(crate) fn new(shape: LayerShape, weights: Arc<Tensor>) -> TractResult<Result<Layer, &'static str>> {
         let cols = shape.weights() / shape.oc;
         let nonzeros = Nonzeros::of(shape.oc, cols, weights.try_as_plain_ram()?.as_slice::<f32>()?)?;
         if !nonzeros.all_finite() {
             return Ok(Err("a weight is NaN or infinite"));
         }
         Ok(Ok(Layer { shape, weights, nonzeros }))
+    }
+
+    /// The same layer with other weights, `[oc][ic / group][taps]`: what it would be if it were pruned so.
+    ///
+    /// # Errors
+    /// Another number of weights, or one that is NaN or infinite.
+    pub fn with_weights(&self, weights: &[f32]) -> TractResult<Layer> {
+        let weights = Tensor::from_shape(self.weights.shape(), weights)?.into_arc_tensor();
+        Layer::new(self.shape.clone(), weights)?.map_err(|reason| format_err!("{reason}"))
     }
 
     /// The weights.

@@ -1,18 +1,15 @@
 //! Stock or sparse, and which kernel: the one with the least predicted time.
 
-use crate::analyse::{Layer, LayerKind, Seen, see};
-use crate::costs::{Key, Table, Work};
+use crate::analyse::{Layer, LayerShape, Seen, see};
+use crate::estimate::{Stored, break_even, packings, sparse_ns, stock_ns};
 use crate::measure::measured;
 use crate::policy::{Mode, Policy};
-use sparse_kernels::format::{DepthwisePatterns, FormatKind};
-use sparse_kernels::prelude::table;
-use sparse_kernels::{depthwise, spatial};
-use sparse_ops::{Choice, Packing};
+use sparse_ops::Choice;
 use tract_core::internal::*;
 
 /// A layer is pruned if its kernel leaves out at least one weight in ten. Fewer zeros are found in networks that
 /// nobody pruned (rounded weights, dead channels): those are dense.
-const PRUNED_SHARE: f64 = 0.9;
+pub(crate) const PRUNED_SHARE: f64 = 0.9;
 
 /// What becomes of a layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +50,10 @@ pub enum Assessment {
         choice: Choice,
         /// Share of weights that are not zero.
         density: f64,
+        /// Share of weights that its format stores.
+        stored: f64,
+        /// Shape of the layer.
+        shape: Box<LayerShape>,
     },
 }
 
@@ -76,7 +77,12 @@ impl Assessment {
         }
         Ok(match candidates(layer, policy)? {
             Ok(candidates) => match candidates.into_iter().min_by_key(|choice| choice.sparse_ns) {
-                Some(choice) => Assessment::Best { choice, density: layer.density() },
+                Some(choice) => {
+                    let stored = Stored::of(layer, choice.packing)?.weights() as f64;
+                    let (density, shape) = (layer.density(), layer.shape.clone());
+                    let stored = stored / shape.weights() as f64;
+                    Assessment::Best { choice, density, stored, shape: Box::new(shape) }
+                }
                 None => Assessment::Stock("no kernel of ours computes this".into()),
             },
             Err(reason) => Assessment::Stock(reason.into()),
@@ -90,20 +96,34 @@ impl Assessment {
 
     /// The decision, now that the neighbours are known.
     pub fn decide(&self, policy: &Policy, neighbours: Neighbours) -> Decision {
-        let (best, density) = match self {
+        let (best, density, stored, shape) = match self {
             Assessment::Stock(reason) => return Decision::Stock(reason.clone(), None),
-            Assessment::Best { choice, density } => (*choice, density),
+            Assessment::Best { choice, density, stored, shape } => (*choice, *density, *stored, shape),
         };
-        if !best.sparse && neighbours == Neighbours::Dense {
+        let unpruned = !best.sparse && neighbours == Neighbours::Dense;
+        if unpruned && density > PRUNED_SHARE {
             let zeros = 100.0 * (1.0 - density);
             return Decision::Stock(format!("not pruned: {zeros:.1} % of the weights are zero"), Some(best));
         }
         let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
-        if gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always) {
+        if !unpruned && (gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always)) {
             return Decision::Sparse(best);
         }
         let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
-        Decision::Stock(format!("{how} gain {gain:.2} is below {:.2}", policy.min_gain), Some(best))
+        let how = match unpruned {
+            true => "the zeros are too scattered to leave a tenth of the weights out".into(),
+            false => format!("{how} gain {gain:.2} is below {:.2}", policy.min_gain),
+        };
+        let mut words = format!("density {density:.2}");
+        if stored > density + 0.005 {
+            words += &format!(", {stored:.2} stored as {}", best.packing);
+        }
+        let target = policy.target;
+        words += &match break_even(shape, best.packing, policy, neighbours) {
+            Some(even) => format!(": break-even for {shape} on {target} is {even:.2}; {how}"),
+            None => format!(": no density breaks even for {shape} on {target}; {how}"),
+        };
+        Decision::Stock(words, Some(best))
     }
 }
 
@@ -114,58 +134,22 @@ pub fn choose(layer: &Layer, policy: &Policy, neighbours: Neighbours) -> TractRe
 
 /// Every way to run the layer here, or the reason why there is none.
 fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>, &'static str>> {
-    let shape = &layer.shape;
-    let conv = shape.conv_shape();
-    let dense = shape.weights() as f64;
-    let costs = Table::of(policy.target.isa());
-    let stock_work = Work::stock(shape);
-    let stride = conv.stride[0].max(conv.stride[1]);
-    let choice = |packing: Packing, stored: usize, stock: Key, ours: Key, work: &Work| {
+    let (shape, target) = (&layer.shape, policy.target);
+    let packings = match packings(shape, target) {
+        Ok(packings) => packings,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let stock_ns = stock_ns(shape, target) as u64;
+    let candidate = |packing| {
+        let stored = Stored::of(layer, packing)?;
         let choice = Choice {
             packing,
-            target: policy.target,
-            stock_ns: costs.predict(stock, &stock_work) as u64,
-            sparse_ns: costs.predict(ours, work) as u64,
-            sparse: stored as f64 <= PRUNED_SHARE * dense,
+            target,
+            stock_ns,
+            sparse_ns: sparse_ns(shape, packing, target, &stored) as u64,
+            sparse: stored.weights() as f64 <= PRUNED_SHARE * shape.weights() as f64,
         };
-        if policy.mode == Mode::Measure { measured(layer, choice, stored) } else { Ok(choice) }
+        if policy.mode == Mode::Measure { measured(layer, choice, stored.weights()) } else { Ok(choice) }
     };
-    let mut found = vec![];
-    match shape.kind() {
-        LayerKind::Pointwise => {
-            for format in FormatKind::POINTWISE {
-                let (stats, kernel) = (layer.stats(format), table::pointwise(policy.target, format));
-                let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &stats);
-                let stock = Key::StockPointwise(shape.pixels == Some(1));
-                let ours = Key::pointwise(format, shape);
-                let stored = stats.blocks * format.r() * format.c();
-                found.push(choice(Packing::Pointwise(format), stored, stock, ours, &work)?);
-            }
-        }
-        LayerKind::Depthwise => {
-            if let Err(reason) = depthwise::supports(&conv) {
-                return Ok(Err(reason));
-            }
-            if let Some(kernel) = table::depthwise(policy.target, conv.kernel) {
-                let stored = DepthwisePatterns::from_dense(shape.oc, conv.kernel, layer.values()?)?.stored();
-                let work = Work::depthwise(kernel.vector(), shape, stored);
-                let (stock, ours) = (Key::StockDepthwise(stride.min(2)), Key::Depthwise(stride.min(2)));
-                found.push(choice(Packing::Depthwise(conv.kernel), stored, stock, ours, &work)?);
-            }
-        }
-        LayerKind::Spatial => {
-            if let Err(reason) = spatial::supports(&conv) {
-                return Ok(Err(reason));
-            }
-            for format in [FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4] {
-                let (stats, kernel) = (layer.stats(format), table::spatial(policy.target, format));
-                let work = Work::spatial(kernel.info(), kernel.vector(), shape, &stats);
-                let stored = stats.blocks * format.r();
-                let ours = Key::Spatial(format);
-                found.push(choice(Packing::Spatial(format), stored, Key::StockSpatial, ours, &work)?);
-            }
-        }
-        LayerKind::Grouped => return Ok(Err("channel groups that are not depthwise")),
-    }
-    Ok(Ok(found))
+    packings.into_iter().map(candidate).collect::<TractResult<_>>().map(Ok)
 }

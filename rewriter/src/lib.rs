@@ -3,22 +3,28 @@
 //! [`analyse`] reads a layer and its weights off a node; [`choose`] compares predicted times under a [`Policy`];
 //! [`rules`] puts the operators of `sparse-ops` in place of the stock ones. Three doors lead here: [`hook`] while an ONNX
 //! model is being read, [`transform`] for a model that is already typed, [`runtime`] for users who pick a
-//! runtime by name. The [`Report`] says what was decided for every layer.
+//! runtime by name. The [`Report`] says what was decided for every layer, [`advise`] what would help, [`estimate`] where
+//! sparsity begins to pay.
 
+pub mod advice;
 pub mod analyse;
 pub mod choose;
 pub mod costs;
+pub mod estimate;
 pub mod hook;
 pub mod measure;
 pub mod policy;
 pub mod report;
 pub mod rules;
 pub mod runtime;
+pub mod structure;
 pub mod transform;
 
+pub use advice::{Advice, advise};
 pub use analyse::{Layer, LayerKind};
 pub use choose::Decision;
 pub use hook::hook_onnx;
 pub use policy::{Mode, Policy};
 pub use report::{LayerReport, Report};
+pub use structure::Structure;
 pub use transform::{sparsify, unsparsify};

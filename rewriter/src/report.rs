@@ -1,8 +1,11 @@
 //! What was decided, layer by layer: a value, not a log.
 
-use crate::analyse::{Layer, LayerKind, LayerShape, Seen, see};
+use crate::analyse::{Layer, LayerKind, LayerShape, Seen, by, see};
 use crate::choose::{Decision, Neighbours, choose};
+use crate::estimate::{Stored, Way, break_even};
+use crate::measure::measured;
 use crate::policy::Policy;
+use crate::structure::Structure;
 use crate::transform::{made, neighbours};
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
 use sparse_ops::{Choice, OptSparseConv, Packing};
@@ -38,7 +41,9 @@ pub struct LayerReport {
     pub output: String,
     /// Share of weights that are not zero.
     pub density: Option<f64>,
-    /// Format found: the one with the least predicted time.
+    /// Structure of the zeros, as in `4x4`, `unstructured`, `3:9`, `5:9:0.50` (half of the kernels absent), `dense`.
+    pub structure: Option<String>,
+    /// Format with the least predicted time.
     pub format: Option<String>,
     /// Share of stored weights that are not zero, in that format.
     pub fill: Option<f64>,
@@ -46,6 +51,8 @@ pub struct LayerReport {
     pub dead_oc: Option<usize>,
     /// Input channels all of whose weights are zero.
     pub dead_ic: Option<usize>,
+    /// Share of stored weights, in that format, below which the layer runs sparse; null if no share is small enough.
+    pub break_even: Option<f64>,
     /// The kernel that runs it, if it runs here.
     pub chosen: Option<String>,
     /// Why it stays on the stock operator, if it does.
@@ -54,6 +61,41 @@ pub struct LayerReport {
     pub stock_ms: Option<f64>,
     /// Predicted milliseconds of the sparse operator.
     pub sparse_ms: Option<f64>,
+    /// Measured milliseconds of the stock operator.
+    pub measured_stock_ms: Option<f64>,
+    /// Measured milliseconds of the sparse operator.
+    pub measured_sparse_ms: Option<f64>,
+    /// Share of the time of all layers of the model, as it is: measured, else predicted.
+    pub share: Option<f64>,
+}
+
+impl LayerReport {
+    /// Milliseconds of the operator that runs the layer: measured, else predicted.
+    pub fn ms(&self) -> Option<f64> {
+        match self.chosen {
+            Some(_) => self.measured_sparse_ms.or(self.sparse_ms),
+            None => self.measured_stock_ms.or(self.stock_ms),
+        }
+    }
+
+    /// Milliseconds of the stock operator: measured, else predicted.
+    pub fn dense_ms(&self) -> Option<f64> {
+        self.measured_stock_ms.or(self.stock_ms)
+    }
+
+    /// Output by input channels, kernel and stride unless they are one, and output map: `512x512@14x14`.
+    pub fn shape(&self) -> String {
+        let mut shape = format!("{}x{}", self.oc, self.ic);
+        if self.kind.is_some_and(|kind| kind != LayerKind::Pointwise) {
+            shape += &format!(" {}", self.kernel);
+        }
+        if let Some(step) = self.stride.split('x').filter_map(|s| s.parse::<usize>().ok()).max()
+            && step > 1
+        {
+            shape += &format!("/{step}");
+        }
+        if self.output.is_empty() { shape } else { format!("{shape}@{}", self.output) }
+    }
 }
 
 impl Report {
@@ -69,16 +111,54 @@ impl Report {
     }
 
     /// As [`Report::of`], under a given policy.
+    ///
+    /// # Errors
+    /// Layers whose shapes contradict each other.
     pub fn with_policy(model: &TypedModel, policy: &Policy) -> TractResult<Report> {
+        Report::new(model, policy, None)
+    }
+
+    /// As [`Report::with_policy`], with every layer run for some milliseconds on either operator; `progress` is told the
+    /// number of layers that are done, and of all nodes.
+    ///
+    /// # Errors
+    /// As [`Report::with_policy`]; a layer that cannot be run alone.
+    pub fn measured(
+        model: &TypedModel,
+        policy: &Policy,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> TractResult<Report> {
+        Report::new(model, policy, Some(progress))
+    }
+
+    fn new(
+        model: &TypedModel,
+        policy: &Policy,
+        mut measure: Option<&mut dyn FnMut(usize, usize)>,
+    ) -> TractResult<Report> {
         let neighbours = neighbours(model, policy)?;
+        let order = model.eval_order()?;
         let mut layers = vec![];
-        for id in model.eval_order()? {
-            let node = model.node(id);
+        for (at, id) in order.iter().enumerate() {
+            let node = model.node(*id);
             if let Some(seen) = see(model, node)? {
-                layers.push(layer_report(node, &seen, policy, neighbours)?);
+                if let Some(progress) = &mut measure {
+                    progress(at, order.len());
+                }
+                layers.push(layer_report(node, &seen, policy, neighbours, measure.is_some())?);
             }
         }
+        let total: f64 = layers.iter().filter_map(LayerReport::ms).sum();
+        for layer in &mut layers {
+            layer.share = layer.ms().map(|ms| ms / total);
+        }
         Ok(Report { target: policy.target.to_string(), layers })
+    }
+
+    /// Milliseconds of all layers that have a time: on stock tract, and as they run.
+    pub fn total_ms(&self) -> (f64, f64) {
+        let sum = |ms: fn(&LayerReport) -> Option<f64>| self.layers.iter().filter_map(ms).sum();
+        (sum(LayerReport::dense_ms), sum(LayerReport::ms))
     }
 
     /// Layers that run on our kernels.
@@ -92,12 +172,9 @@ fn layer_report(
     seen: &Seen,
     policy: &Policy,
     neighbours: Neighbours,
+    measure: bool,
 ) -> TractResult<LayerReport> {
-    let decision = match (made(node).copied(), seen) {
-        (Some(choice), _) => Decision::Sparse(choice),
-        (None, Seen::Layer(layer)) => choose(layer, policy, neighbours)?,
-        (None, Seen::Opaque(_, reason)) => Decision::Stock(reason.to_string(), None),
-    };
+    let decision = decided(node, seen, policy, neighbours)?;
     let (choice, reason) = match decision {
         Decision::Sparse(choice) => (Some(choice), None),
         Decision::Stock(reason, best) => (best, Some(reason)),
@@ -119,17 +196,32 @@ fn layer_report(
             None => "?".into(),
         },
         density: None,
+        structure: None,
         format: choice.map(|c| c.packing.to_string()),
         fill: None,
         dead_oc: None,
         dead_ic: None,
+        break_even: None,
         chosen: choice.filter(|_| reason.is_none()).map(|c| c.kernel().name.to_string()),
         reason,
         stock_ms: choice.map(|c| c.stock_ns as f64 / 1e6),
         sparse_ms: choice.map(|c| c.sparse_ns as f64 / 1e6),
+        measured_stock_ms: None,
+        measured_sparse_ms: None,
+        share: None,
     };
     if let Seen::Layer(layer) = seen {
         weigh(&mut report, layer, choice)?;
+        report.break_even = even(layer, choice, policy, neighbours);
+        if let Some(choice) = choice.filter(|_| measure) {
+            let stored = Stored::of(layer, choice.packing)?.weights();
+            // without a shape there is nothing to run, and the times stay those of the table
+            if layer.shape.pixels.is_some() {
+                let times = measured(layer, choice, stored)?;
+                report.measured_stock_ms = Some(times.stock_ns as f64 / 1e6);
+                report.measured_sparse_ms = Some(times.sparse_ns as f64 / 1e6);
+            }
+        }
     } else if let Some(op) = node.op_as::<OptSparseConv>() {
         let packed = op.packed();
         report.density = Some(packed.nnz() as f64 / op.dense() as f64);
@@ -138,9 +230,37 @@ fn layer_report(
     Ok(report)
 }
 
+/// What has been decided for a node, or would be now.
+pub(crate) fn decided(
+    node: &TypedNode,
+    seen: &Seen,
+    policy: &Policy,
+    neighbours: Neighbours,
+) -> TractResult<Decision> {
+    match (made(node).copied(), seen) {
+        (Some(choice), _) => Ok(Decision::Sparse(choice)),
+        (None, Seen::Layer(layer)) => choose(layer, policy, neighbours),
+        (None, Seen::Opaque(_, reason)) => Ok(Decision::Stock(reason.to_string(), None)),
+    }
+}
+
+/// The break-even density in the packing of the best candidate; for dense weights, that of the packing that breaks even
+/// first.
+fn even(layer: &Layer, choice: Option<Choice>, policy: &Policy, neighbours: Neighbours) -> Option<f64> {
+    let of = |packing| break_even(&layer.shape, packing, policy, neighbours);
+    match choice {
+        Some(choice) if choice.sparse => of(choice.packing),
+        _ => {
+            let ways = Way::all(&layer.shape, policy.target).ok()?;
+            ways.iter().filter_map(|way| of(way.packing())).max_by(f64::total_cmp)
+        }
+    }
+}
+
 fn weigh(report: &mut LayerReport, layer: &Layer, choice: Option<Choice>) -> TractResult<()> {
     let single = layer.stats(FormatKind::ROWS_1);
     report.density = Some(single.density);
+    report.structure = Some(Structure::of(layer)?.to_string());
     report.dead_oc = Some(single.dead_rows);
     if layer.shape.kind() == LayerKind::Pointwise {
         report.dead_ic = Some(single.dead_cols);
@@ -154,8 +274,4 @@ fn weigh(report: &mut LayerReport, layer: &Layer, choice: Option<Choice>) -> Tra
         None => None,
     };
     Ok(())
-}
-
-fn by(dims: &[usize]) -> String {
-    dims.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }

@@ -32,12 +32,14 @@
 // Kernels number rows, taps and vectors: indices say more there than iterators.
 #![allow(clippy::needless_range_loop)]
 
+pub mod check;
 mod cores;
 pub mod depthwise;
 pub mod epilogue;
 pub mod error;
 pub mod format;
 pub mod geometry;
+pub mod machine;
 pub mod marks;
 #[cfg(target_arch = "aarch64")]
 mod neon_columns;

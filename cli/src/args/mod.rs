@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod dump;
+mod explain;
 mod input;
 mod run;
 mod shell;
@@ -11,6 +12,7 @@ mod zoo;
 pub(crate) use bench::{Against, Bench, Limits};
 pub(crate) use compare::Compare;
 pub(crate) use dump::{Assertions, Dump, Nnef, Nodes};
+pub(crate) use explain::{Inspect, Whatif};
 pub(crate) use input::Input;
 pub(crate) use run::{Approx, Run};
 pub(crate) use shell::{Completions, Man};
@@ -24,13 +26,14 @@ Exit codes:
   0  done
   1  something failed: a file, a model, a shape; one line on stderr says what
   2  the command line is wrong
-  3  compare, --assert-...: outputs or graph are not what they should be";
+  3  compare, --assert-..., doctor: something is not what it should be";
 
 const EXAMPLES: &str = "\
 Examples:
   tract-sparse bench                             how fast, with no model at hand
   tract-sparse zoo mobilenet-v1 --conv1x1 4x4:0.5 -o m.onnx
   tract-sparse m.onnx inspect                    what runs sparse, and why not
+  tract-sparse m.onnx whatif --conv1x1 4x4:0.5   how fast it would be, pruned so
   tract-sparse m.onnx bench --against stock
   tract-sparse m.onnx compare
   tract-sparse m.onnx -O dump --profile --cost
@@ -149,9 +152,26 @@ pub(crate) enum Command {
     Zoo(Zoo),
     /// Say what runs each layer, and why the others stay stock
     #[command(
-        after_help = "Examples:\n  tract-sparse m.onnx inspect\n  tract-sparse m.onnx --sparse measure inspect"
+        after_help = "Examples:\n  tract-sparse m.onnx inspect\n  tract-sparse m.onnx inspect --measure"
     )]
-    Inspect,
+    Inspect(Inspect),
+    /// Say how fast a model would be if it were pruned
+    #[command(after_help = "\
+Examples:
+  tract-sparse m.onnx whatif --conv1x1 4x4:0.5 --dwconv3x3 3:9
+  tract-sparse m.onnx whatif --conv1x1 4x1:0.8 --measure
+  tract-sparse m.onnx whatif --sweep --svg curve.svg
+
+A copy in memory is pruned by magnitude; the file stays as it is. Times are
+those of the layers: what else a network does is not counted.")]
+    Whatif(Whatif),
+    /// Check the kernels of this machine: right, and how fast
+    #[command(after_help = "\
+Example:
+  tract-sparse doctor
+
+Takes about two seconds. Exit code 3 if a kernel is wrong.")]
+    Doctor,
     /// Time a model; without one, the built-in network
     #[command(after_help = "\
 Examples:

@@ -1,4 +1,5 @@
 //! What every test of the command line needs: a folder with models, and ways to run the program.
+#![allow(dead_code)]
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -64,5 +65,17 @@ pub fn fails_with(line: &str, code: i32, words: &[&str]) {
 pub fn fits(text: &str) {
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+    }
+}
+
+/// Every key of the objects in `value`.
+pub fn keys(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| {
+            found.push(key.clone());
+            keys(value, found);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
     }
 }

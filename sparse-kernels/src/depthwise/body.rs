@@ -78,6 +78,10 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As [`Vector::splat`].
     unsafe fn settle(self) -> Self;
+
+    /// Asks for the line of `p`, which may be anywhere, where that helps this target.
+    #[inline(always)]
+    fn prefetch(_p: *const f32) {}
 }
 
 /// Lanes of a vector at `column` that are inside a row of `width` columns.
@@ -93,6 +97,10 @@ macro_rules! unroll {
         $({ const $name: usize = $value; $block })*
     };
 }
+
+/// Rows by which a tile that walks down asks for its input ahead of time. Planes follow each other, so that the last
+/// tiles of one ask for the first rows of the next. (What detects streams in hardware does not see one in a tile.)
+const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
 const SLOTS: usize = 5;
@@ -325,6 +333,7 @@ unsafe fn walk<
                                 }
                             });
                         }
+                        V::prefetch(row.wrapping_add(AHEAD * args.x_width));
                         iy += 1;
                         row = row.wrapping_add(args.x_width);
                     }
@@ -363,9 +372,13 @@ unsafe fn walk<
         });
         let mut left = args.rows.saturating_sub(slots - 1);
         while left > 0 {
-            // So many rows that every sum is back in its register, without a branch between them.
-            let together = V::SIDE_BY_SIDE > 1 && in_registers(KW) && left >= slots;
-            if together && iy >= 0 && iy as usize + slots * S <= args.x_height {
+            // So many rows that every sum is back in its register, without a branch between them. Only in the widest
+            // tiles, of which there are most, and not where both ends are near: the code is long enough.
+            if const { V::SIDE_BY_SIDE > 1 && N > 1 && in_registers(KW) && SIDE != BOTH }
+                && left >= slots
+                && iy >= 0
+                && iy as usize + slots * S <= args.x_height
+            {
                 unroll!(STEP in [0 1 2] {
                     if STEP < slots {
                         meet!(0, slots, true);

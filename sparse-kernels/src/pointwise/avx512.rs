@@ -2,12 +2,19 @@
 //!
 //! The loop of the AVX2 kernels with twice the registers: 4 channels by 96 pixels take 24 sums, 6 inputs and 1 weight. Per input
 //! channel that is 24 multiply-adds for 6 loads and 4 broadcasts, so a core with two multiply-adds a cycle is not
-//! short of loads, and one with a single one (Zen 4) gains the registers: fewer passes over the weights. Single rows take 8
-//! vectors, pairs 6.
+//! short of loads, and one with a single one (Zen 4) gains the registers: fewer passes over the weights. Pairs of rows take 6
+//! vectors.
+//!
+//! Single rows take 8 vectors and use every input once: each multiply-add is a load too, and on Zen 4, which loads one such
+//! vector a cycle, these loads are the limit: about 0.82 of the peak with a panel in the first-level cache, half from
+//! the second. So weights are loaded four at a time and broadcast from a register, every vector of the panel is aligned,
+//! and up to 8 pixels beyond the last whole vector take half a vector, which is half a load.
+//!
+//! Sums that wait for the next chunk do so in a buffer of their own with aligned rows.
 //!
 //! The helpers without `target_feature` are always inlined into functions with it, see avx2.rs.
 //!
-//! The last vector of a tile ends at its last pixel and may overlap the one before, so there are no masks. Few pixels
+//! The last vector of a tile of more rows ends at its last pixel and may overlap the one before, without masks. Few pixels
 //! beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels and one pixel.
 
 use super::TileArgs;
@@ -23,6 +30,26 @@ const LANES: usize = 16;
 pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
     unsafe {
+        if R * C == 1 {
+            return match args.pixels.div_ceil(LANES / 2) {
+                2 => row::<1, 0>(args),
+                3 => row::<1, 1>(args),
+                4 => row::<2, 0>(args),
+                5 => row::<2, 1>(args),
+                6 => row::<3, 0>(args),
+                7 => row::<3, 1>(args),
+                8 => row::<4, 0>(args),
+                9 => row::<4, 1>(args),
+                10 => row::<5, 0>(args),
+                11 => row::<5, 1>(args),
+                12 => row::<6, 0>(args),
+                13 => row::<6, 1>(args),
+                14 => row::<7, 0>(args),
+                15 => row::<7, 1>(args),
+                16 => row::<8, 0>(args),
+                halves => unreachable!("a tile of {halves} half vectors"),
+            };
+        }
         match args.pixels.div_ceil(LANES) {
             1 => rows::<R, C, 1>(args),
             2 => rows::<R, C, 2>(args),
@@ -71,6 +98,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
         let mut sums: [[__m512; V]; R] = unsafe { begin(args, row, &at) };
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
+        prefetch_next(args, row, R * C);
         for block in 0..blocks {
             // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
             // (TileArgs); every block has R * C values (PackedPointwise).
@@ -97,6 +125,114 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
     }
 }
 
+/// Single rows of `V` vectors and `H` half vectors, each read from an aligned place of the panel: the last one is masked where
+/// it is stored.
+///
+/// # Safety
+/// As [`tile`], for `R * C == 1`; `V` vectors and `H` halves are what `args.pixels` fill, the last perhaps in part.
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
+    let end = V + H - 1; // the vector that is masked
+    let mask: __mmask16 = !0 >> ((end + 1) * LANES - args.pixels);
+    for row in args.block_rows.clone() {
+        let y = args.y.wrapping_add(row * args.stride);
+        let waiting = args.sums.wrapping_add(row * args.sums_stride);
+        let mut sums = [_mm512_setzero_ps(); V];
+        let mut half = _mm256_setzero_ps();
+        // SAFETY: `row` is a block row and an output channel; panel rows and waiting sums are valid for whole vectors; every
+        // index is a channel of the chunks (TileArgs); every block has one value (PackedPointwise). A prefetch may go anywhere.
+        unsafe {
+            if args.first {
+                let bias = *args.weights.bias.get_unchecked(row);
+                (sums, half) = ([_mm512_set1_ps(bias); V], _mm256_set1_ps(bias));
+                // The output is often not in cache: ask for it now, store it many cycles later.
+                for line in 0..V + H {
+                    _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(line * LANES).cast());
+                }
+                _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.pixels - 1).cast());
+            } else {
+                for v in 0..V {
+                    sums[v] = _mm512_loadu_ps(waiting.add(v * LANES));
+                }
+                if H == 1 {
+                    half = _mm256_loadu_ps(waiting.add(V * LANES));
+                }
+            }
+            let (mut index, mut w, blocks) = args.blocks(row, 1);
+            prefetch_next(args, row, 1);
+            let mut add = |index: u32, w: __m512| {
+                let x = args.x.wrapping_add(index as usize * args.x_stride);
+                for v in 0..V {
+                    sums[v] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x.add(v * LANES)), sums[v]);
+                }
+                if H == 1 {
+                    half =
+                        _mm256_fmadd_ps(_mm512_castps512_ps256(w), _mm256_loadu_ps(x.add(V * LANES)), half);
+                }
+            };
+            for _ in 0..blocks / 4 {
+                let four = _mm_loadu_ps(w);
+                add(*index, _mm512_broadcastss_ps(four));
+                add(*index.add(1), _mm512_broadcastss_ps(_mm_permute_ps::<1>(four)));
+                add(*index.add(2), _mm512_broadcastss_ps(_mm_permute_ps::<2>(four)));
+                add(*index.add(3), _mm512_broadcastss_ps(_mm_permute_ps::<3>(four)));
+                (index, w) = (index.add(4), w.add(4));
+            }
+            for _ in 0..blocks % 4 {
+                add(*index, _mm512_set1_ps(*w));
+                (index, w) = (index.add(1), w.add(1));
+            }
+        }
+        // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, and whole vectors of waiting sums are valid
+        // (TileArgs); the mask leaves out what lies beyond.
+        unsafe {
+            if !args.last {
+                for v in 0..V {
+                    _mm512_storeu_ps(waiting.add(v * LANES), sums[v]);
+                }
+                if H == 1 {
+                    _mm256_storeu_ps(waiting.add(V * LANES), half);
+                }
+                continue;
+            }
+            let residual = args.residual.wrapping_add(row * args.stride);
+            let finish = |v: usize, sum: __m512, mask: __mmask16| {
+                let clamps = &args.clamps;
+                let (lo, hi) = (_mm512_set1_ps(clamps.before.0), _mm512_set1_ps(clamps.before.1));
+                let mut value = clamp(sum, lo, hi);
+                if clamps.residual {
+                    let (lo, hi) = (_mm512_set1_ps(clamps.after.0), _mm512_set1_ps(clamps.after.1));
+                    let residual = _mm512_maskz_loadu_ps(mask, residual.wrapping_add(v * LANES));
+                    value = clamp(_mm512_add_ps(value, residual), lo, hi);
+                }
+                _mm512_mask_storeu_ps(y.wrapping_add(v * LANES), mask, value);
+            };
+            for v in 0..V {
+                finish(v, sums[v], if v == end { mask } else { !0 });
+            }
+            if H == 1 {
+                finish(V, _mm512_castps256_ps512(half), mask);
+            }
+        }
+    }
+}
+
+/// Asks for the weights of the row after `row` where only some chunks are worked on: its part of them is elsewhere, and the
+/// prefetcher of the core cannot know where.
+#[inline(always)]
+fn prefetch_next(args: &TileArgs, row: usize, block: usize) {
+    if args.all_chunks > 1 {
+        // SAFETY: the row is a block row: the next one or the last. A prefetch may go anywhere.
+        unsafe {
+            let (index, w, _) = args.blocks((row + 1).min(args.block_rows.end - 1), block);
+            for line in 0..2 {
+                _mm_prefetch::<_MM_HINT_T0>(index.wrapping_add(line * LANES).cast());
+                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(line * LANES).cast());
+            }
+        }
+    }
+}
+
 /// What the sums of a block row begin with.
 ///
 /// # Safety
@@ -109,6 +245,7 @@ unsafe fn begin<const R: usize, const V: usize>(
 ) -> [[__m512; V]; R] {
     let channels = args.channels(row, R);
     let mut y = args.y.wrapping_add(row * R * args.stride);
+    let mut waiting = args.sums.wrapping_add(row * R * args.sums_stride);
     // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
     // `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
     unsafe {
@@ -118,7 +255,7 @@ unsafe fn begin<const R: usize, const V: usize>(
                 if args.first {
                     sums[r][v] = _mm512_set1_ps(*args.weights.bias.get_unchecked(row * R + r));
                 } else if r < channels {
-                    sums[r][v] = _mm512_loadu_ps(y.add(at[v]));
+                    sums[r][v] = _mm512_loadu_ps(waiting.add(at[v]));
                 }
             }
             if args.first {
@@ -129,6 +266,7 @@ unsafe fn begin<const R: usize, const V: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.pixels - 1).cast());
             }
             y = y.wrapping_add(args.stride);
+            waiting = waiting.wrapping_add(args.sums_stride);
         }
         sums
     }
@@ -151,13 +289,14 @@ unsafe fn store<const R: usize, const V: usize>(
     // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, are valid (TileArgs).
     unsafe {
         if !args.last {
+            let mut waiting = args.sums.wrapping_add(row * R * args.sums_stride);
             for r in 0..R {
                 for v in 0..V {
                     if r < channels {
-                        _mm512_storeu_ps(y.add(at[v]), sums[r][v]);
+                        _mm512_storeu_ps(waiting.add(at[v]), sums[r][v]);
                     }
                 }
-                y = y.wrapping_add(args.stride);
+                waiting = waiting.wrapping_add(args.sums_stride);
             }
             return;
         }

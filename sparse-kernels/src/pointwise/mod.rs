@@ -29,7 +29,7 @@ pub use packed::PackedPointwise;
 use crate::epilogue::Clamps;
 use crate::format::FormatKind;
 use crate::table::KernelInfo;
-use crate::target::Core;
+use crate::target::{Core, Isa};
 use std::ops::Range;
 
 /// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can run.
@@ -61,6 +61,11 @@ impl PointwiseKernel {
     /// Pixels of one vector register.
     pub fn vector(&self) -> usize {
         self.vector
+    }
+
+    /// Sums wait for the next chunk of channels in a buffer of their own, not in the output.
+    fn sums_apart(&self) -> bool {
+        self.info.isa == Isa::Avx512
     }
 
     /// A panel of more floats is worked off in chunks of channels.
@@ -182,7 +187,9 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
 
 /// One call of a kernel: `pixels` output pixels of the output channels in `block_rows`, over some chunks of channels.
 ///
-/// Invariants: `x` is valid for `pixels` floats at every multiple of `x_stride` over the channels of `chunks`;
+/// Invariants: `x` is valid for `pixels` floats, rounded up to whole vectors unless `pixels` is 1, at every multiple of
+/// `x_stride` over the channels of `chunks`, and so are `sums` at every multiple of `sums_stride` over the channels of
+/// `block_rows` if the kernel keeps them apart and `first` or `last` is not set;
 /// `y`, and `residual` if `clamps.residual`, are valid for `pixels` floats at every multiple of `stride` up to
 /// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `chunks` lies within
 /// the chunks of `weights`, which are `all_chunks`, and `block_rows` within its block rows; `pixels` is at least
@@ -209,6 +216,12 @@ pub(crate) struct TileArgs<'a> {
     residual: *const f32,
     /// Floats from one output channel to the next.
     stride: usize,
+    /// Where sums wait between chunks, as `y` and `stride` are for outputs: a small buffer that stays in cache and whose
+    /// rows begin on cache lines. Kernels of other than [`PointwiseKernel::sums_apart`] leave them in `y`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only AVX-512 kernels read them
+    sums: *mut f32,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    sums_stride: usize,
     clamps: Clamps,
 }
 

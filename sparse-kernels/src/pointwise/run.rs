@@ -185,10 +185,12 @@ impl Job<'_> {
         let channels = w.channels(&block_rows);
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
         let staged = if planar { 0 } else { channels.len() * together * tile };
+        let waiting = if w.chunks() > 1 && w.kernel.sums_apart() { channels.len() * tile } else { 0 };
         let mut segments = vec![];
-        // The panel, then a planar copy of the output and of the residual where the output is interleaved.
-        scratch::with(panel_len + 2 * staged, |buffer| {
-            let (panel, staging) = buffer.split_at_mut(panel_len);
+        // The panel, sums between chunks, then a planar copy of the output and of the residual where the output is interleaved.
+        scratch::with(panel_len + waiting + 2 * staged, |buffer| {
+            let (panel, rest) = buffer.split_at_mut(panel_len);
+            let (sums, staging) = rest.split_at_mut(waiting);
             let (y_copy, residual_copy) = staging.split_at_mut(staged);
             let mut next = tiles.start;
             while next < tiles.end {
@@ -200,7 +202,14 @@ impl Job<'_> {
                     panel::segments(self.geometry, pixels.clone(), &mut segments);
                 }
                 let call = |output: Output| {
-                    self.chunks(panel, &segments, n, first..last, block_rows.clone(), output);
+                    self.chunks(
+                        [&mut *panel, &mut *sums],
+                        &segments,
+                        n,
+                        first..last,
+                        block_rows.clone(),
+                        output,
+                    );
                 };
                 if planar {
                     self.run_planar(n, pixels.clone(), channels.clone(), call);
@@ -211,10 +220,10 @@ impl Job<'_> {
         });
     }
 
-    /// Neighbouring tiles of one image, chunk by chunk of the input channels.
+    /// Neighbouring tiles of one image, chunk by chunk of the input channels. The buffers are the panel and sums between chunks.
     fn chunks(
         &self,
-        panel: &mut [f32],
+        [panel, sums]: [&mut [f32]; 2],
         segments: &[panel::Segment],
         n: usize,
         tiles: Range<usize>,
@@ -265,6 +274,9 @@ impl Job<'_> {
                     y: output.y,
                     residual: output.residual,
                     stride: output.stride,
+                    // Kernels count from channel 0.
+                    sums: sums.as_mut_ptr().wrapping_sub(block_rows.start * kernel.format.r() * width),
+                    sums_stride: width,
                     clamps: self.clamps,
                 };
                 for len in &lengths[..tiles.len()] {
@@ -277,6 +289,7 @@ impl Job<'_> {
                     args.x = args.x.wrapping_add(*len);
                     args.y = args.y.wrapping_add(*len);
                     args.residual = args.residual.wrapping_add(*len);
+                    args.sums = args.sums.wrapping_add(*len);
                 }
             }
         }

@@ -54,8 +54,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     unsafe { gemv::<R, C, 1>(args, |w, x, sum| sum + w * x) };
 }
 
-/// A single pixel, with `U` independent sets of sums so that latency hides: block `b` adds to set `b % U`. The `R`
-/// values of a column are neighbours, which is what makes this loop a vector loop for `R` of 4 and 8.
+/// A single pixel, with `U` independent sets of sums for each column of a block so that latency hides: block `b` adds to
+/// set `b % U`. The `R` values of a column are neighbours, which is what makes this loop a vector loop for `R` of 4 and 8.
 ///
 /// # Safety
 /// As [`single`].
@@ -67,7 +67,7 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
     for row in args.block_rows.clone() {
         // SAFETY: `row` is a block row.
         let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
-        let mut sums = [[0f32; R]; U];
+        let mut sums = [[[0f32; R]; C]; U];
         let mut add = |block: usize, set: usize| {
             for c in 0..C {
                 // SAFETY: every index is a channel of the chunks with C - 1 behind it (TileArgs); a block has R * C
@@ -78,7 +78,7 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
                 };
                 for r in 0..R {
                     // SAFETY: as above.
-                    sums[set][r] = multiply_add(unsafe { *w.add(r) }, x, sums[set][r]);
+                    sums[set][c][r] = multiply_add(unsafe { *w.add(r) }, x, sums[set][c][r]);
                 }
             }
         };
@@ -92,7 +92,7 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
         }
         for r in 0..args.channels(row, R) {
             // SAFETY: `row * R + r` is an output channel with one pixel.
-            unsafe { finish(args, row * R + r, sums.iter().map(|sums| sums[r]).sum()) };
+            unsafe { finish(args, row * R + r, sums.iter().flatten().map(|sums| sums[r]).sum()) };
         }
     }
 }

@@ -1,0 +1,99 @@
+//! `doctor`: this machine, the kernels that it runs, and whether they are right and fast.
+
+use crate::args::Options;
+use crate::out::{self, Differs};
+use crate::table::{Table, wrap};
+use anyhow::Result;
+use serde_json::{Value, json};
+use sparse_kernels::check::{Check, check};
+use sparse_kernels::format::FormatKind;
+use sparse_kernels::machine::Machine;
+use sparse_kernels::table::{self, KernelInfo};
+use tract_sparse::{Policy, Target};
+
+/// The kernels that a target runs, one for each format.
+fn chosen(target: Target) -> Vec<&'static KernelInfo> {
+    let mut all: Vec<_> = FormatKind::POINTWISE.iter().map(|f| table::pointwise(target, *f).info()).collect();
+    let depthwise = [[3, 3], [5, 5], [7, 7]].iter().filter_map(|taps| table::depthwise(target, *taps));
+    all.extend(depthwise.map(|kernel| kernel.info()));
+    all.extend(FormatKind::SPATIAL.iter().map(|f| table::spatial(target, *f).info()));
+    all
+}
+
+fn value(check: &Check, chosen: &[&KernelInfo]) -> Value {
+    json!({
+        "name": check.kernel.name,
+        "chosen": chosen.iter().any(|kernel| kernel.name == check.kernel.name),
+        "quality": format!("{:?}", check.kernel.quality).to_lowercase(),
+        "right": check.is_right(),
+        // JSON has no infinity
+        "error": check.error.is_finite().then_some(check.error),
+        "gmacs": check.speed / 1e9,
+        "peak_share": check.speed / check.peak,
+    })
+}
+
+/// Checks every kernel and prints what was found; an error if one is wrong.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let machine = Machine::detect();
+    let target = Policy::from_knobs()?.target;
+    let chosen = chosen(target);
+    let progress = out::Progress::new();
+    let checks = check(&mut |check| progress.say(check.kernel.name))?;
+    drop(progress);
+    let wrong: Vec<&str> =
+        checks.iter().filter(|check| !check.is_right()).map(|check| check.kernel.name).collect();
+    let peak = checks.iter().map(|check| check.peak).fold(0.0, f64::max);
+    let available: Vec<&str> = Target::available().into_iter().map(Target::name).collect();
+    if options.json {
+        out::json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "tract": TRACT,
+            "cpu": machine.cpu,
+            "processors": machine.processors,
+            "features": machine.features,
+            "caches": machine.caches,
+            "target": target.name(),
+            "targets": available,
+            "peak_gmacs": peak / 1e9,
+            "kernels": checks.iter().map(|check| value(check, &chosen)).collect::<Vec<_>>(),
+            "healthy": wrong.is_empty(),
+        }))?;
+    } else {
+        let list = |items: &[String]| if items.is_empty() { "unknown".into() } else { items.join(", ") };
+        let features: Vec<String> = machine.features.iter().map(|f| f.to_string()).collect();
+        let mut text = wrap(&format!("tract-sparse {}, tract {TRACT}", env!("CARGO_PKG_VERSION")), 0);
+        text += &wrap(&format!("CPU       {}, {} processor(s)", machine.cpu, machine.processors), 10);
+        text += &wrap(&format!("features  {}", list(&features)), 10);
+        text += &wrap(&format!("caches    {}", list(&machine.caches)), 10);
+        text += &wrap(&format!("targets   {}; in use: {target}", available.join(", ")), 10);
+        text += &wrap(&format!("peak      {:.1} GMAC/s, one core, right now", peak / 1e9), 10);
+        text.push('\n');
+        let mut table = Table::new(&["kernel", "<", "right", "GMAC/s", "of peak"]);
+        for check in &checks {
+            let used = chosen.iter().any(|kernel| kernel.name == check.kernel.name);
+            table.row(vec![
+                check.kernel.name.into(),
+                if used { "in use" } else { "" }.into(),
+                if check.is_right() { "yes" } else { "NO" }.into(),
+                format!("{:.1}", check.speed / 1e9),
+                format!("{:.0} %", 100.0 * check.speed / check.peak),
+            ]);
+        }
+        text += &table.text();
+        text.push('\n');
+        text += &wrap(
+            "right: agrees with a plain convolution in double precision. GMAC/s: multiply-adds with stored \
+             weights, half of them zero, best run; bias, activation and copies included.",
+            0,
+        );
+        out::print(&text)?;
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Differs(format!("wrong on this machine: {}", wrong.join(", "))).into()),
+    }
+}
+
+/// The version of tract that is linked: the workspace pins it.
+const TRACT: &str = "0.23.9";

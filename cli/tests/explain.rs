@@ -1,0 +1,134 @@
+//! `inspect`, `whatif` and `doctor`, through the binary.
+
+mod common;
+
+use common::{fails_with, fits, folder, json, keys, run, run_in};
+use serde_json::Value;
+
+/// A dense network and one whose 1x1 layers have single zeros.
+fn models() {
+    static MADE: std::sync::Once = std::sync::Once::new();
+    MADE.call_once(|| {
+        for (spec, file) in [("", "v1.onnx"), ("--conv1x1 unstructured:0.3", "v1-30.onnx")] {
+            let line = format!("zoo mobilenet-v1 --width 0.25 --hw 64 {spec} -o {file}");
+            assert!(run_in(folder(), &line).status.success());
+        }
+    });
+}
+
+fn layers(report: &Value) -> &Vec<Value> {
+    report["layers"].as_array().unwrap()
+}
+
+#[test]
+fn inspect_finds_structures_break_even_and_advice() {
+    models();
+    let report = json("r.onnx --sparse always inspect --json");
+    let skips = layers(&report).iter().filter(|layer| layer["name"].as_str().unwrap().contains("skip"));
+    assert!(skips.clone().count() == 2 && skips.clone().all(|layer| layer["structure"] == "4x4"), "{report}");
+    let shares: f64 = layers(&report).iter().filter_map(|layer| layer["share"].as_f64()).sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{shares}");
+    let dense = json("v1.onnx inspect --json");
+    assert!(layers(&dense).iter().all(|layer| layer["structure"] == "dense"), "{dense}");
+    let even = layers(&dense).iter().filter_map(|layer| layer["break_even"].as_f64());
+    assert!(even.clone().count() > 20 && even.clone().all(|even| even > 0.0 && even <= 0.9), "{dense}");
+    let advice = dense["advice"].as_array().unwrap();
+    assert!(advice.iter().any(|a| a["action"] == "prune"), "{dense}");
+    let saved: Vec<f64> = advice.iter().map(|a| a["saved_ms"].as_f64().unwrap_or(0.0)).collect();
+    assert!(saved.is_sorted_by(|a, b| a >= b), "{saved:?}");
+    let text = run("v1.onnx inspect");
+    fits(&text);
+    assert!(text.contains("What would help most") && text.contains("dw"), "{text}");
+}
+
+#[test]
+fn a_layer_that_stays_dense_is_told_its_break_even() {
+    models();
+    let report = json("v1-30.onnx --min-gain 50 inspect --json");
+    let reasons = layers(&report).iter().filter_map(|layer| layer["reason"].as_str());
+    let target = report["target"].as_str().unwrap();
+    let told = reasons.filter(|r| r.starts_with("density 0.7") && r.contains(target)).count();
+    assert!(told > 5, "{report}");
+    fits(&run("v1-30.onnx --min-gain 50 inspect"));
+}
+
+#[test]
+fn inspect_measures() {
+    let report = json("r.onnx --sparse always inspect --measure --json");
+    assert!(
+        layers(&report).iter().all(|layer| layer["measured_sparse_ms"].as_f64().unwrap() > 0.0),
+        "{report}"
+    );
+    let text = run("r.onnx inspect --measure");
+    fits(&text);
+    assert!(text.contains("times as fast"), "{text}");
+}
+
+#[test]
+fn whatif_prunes_a_copy() {
+    models();
+    let before = std::fs::read(folder().join("v1.onnx")).unwrap();
+    let report = json("v1.onnx whatif --conv1x1 4x4:0.8 --dwconv3x3 3:9 --json");
+    assert!(before == std::fs::read(folder().join("v1.onnx")).unwrap(), "the file has changed");
+    let of = |structure: &str| layers(&report).iter().filter(|l| l["structure"] == structure).count();
+    assert_eq!((of("4x4"), of("3:9")), (13, 13), "{report}");
+    let time = |key: &str| report[key].as_f64().unwrap();
+    assert!(time("then_ms") < time("now_ms") && time("gain") > 1.0, "{report}");
+    fits(&run("v1.onnx whatif --conv1x1 4x4:0.8 --fc 4x4:0.5"));
+    assert_eq!(json("r.onnx whatif --conv3x3 5:9 --measure --json")["measured"], true);
+}
+
+#[test]
+fn whatif_sweeps_and_draws() {
+    models();
+    let report = json("v1.onnx whatif --sweep --svg curve.svg --json");
+    let curves = report["curves"].as_array().unwrap();
+    assert_eq!(curves.len(), 3);
+    for curve in curves {
+        let times: Vec<f64> =
+            curve["points"].as_array().unwrap().iter().map(|p| p["ms"].as_f64().unwrap()).collect();
+        assert!(times.len() == 12 && times.is_sorted_by(|a, b| *b <= a * 1.001), "{curve}");
+    }
+    let svg = std::fs::read_to_string(folder().join("curve.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("unstructured") && svg.ends_with("</svg>\n"));
+    let text = run("v1.onnx whatif --sweep");
+    fits(&text);
+    assert!(text.contains("break-even of the pruned layers, 4x4"), "{text}");
+}
+
+#[test]
+fn whatif_names_what_is_wrong() {
+    models();
+    fails_with("v1.onnx whatif", 1, &["nothing to prune", "--conv1x1"]);
+    fails_with("whatif --sweep", 1, &["MODEL"]);
+    fails_with("missing.onnx whatif --sweep", 1, &["missing.onnx"]);
+    fails_with("v1.onnx whatif --conv1x1 4x4", 2, &["--conv1x1", "4x4"]);
+    fails_with("v1.onnx whatif --sweep --conv1x1 4x4:0.5", 2, &["--sweep"]);
+    fails_with("v1.onnx whatif --conv1x1 4x4:0.5 --svg x.svg", 1, &["--sweep"]);
+    fails_with("v1.onnx whatif --sweep --svg missing/x.svg", 1, &["missing/x.svg"]);
+    fails_with("r.onnx whatif --dwconv3x3 3:9", 1, &["no layer can be pruned"]);
+}
+
+#[test]
+fn doctor_checks_every_kernel() {
+    let report = json("doctor --json");
+    assert_eq!(report["healthy"], true);
+    let kernels = report["kernels"].as_array().unwrap();
+    assert!(kernels.iter().all(|k| k["right"] == true && k["gmacs"].as_f64().unwrap() > 0.0), "{report}");
+    assert!(kernels.iter().any(|k| k["chosen"] == true), "{report}");
+    fits(&run("doctor"));
+    fails_with("r.onnx doctor", 1, &["r.onnx", "no model"]);
+}
+
+#[test]
+fn json_is_documented() {
+    models();
+    let documentation = include_str!("../../docs/cli.md");
+    for line in ["v1.onnx inspect", "v1.onnx whatif --conv1x1 4x4:0.5", "v1.onnx whatif --sweep", "doctor"] {
+        let mut found = vec![];
+        keys(&json(&format!("{line} --json")), &mut found);
+        for key in found {
+            assert!(documentation.contains(&format!("`{key}`")), "{line}: `{key}` is not in docs/cli.md");
+        }
+    }
+}

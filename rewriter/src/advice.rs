@@ -1,0 +1,159 @@
+//! What would make a model faster: every layer's other possibilities, priced by the cost table.
+
+use crate::analyse::{Layer, LayerKind, Seen, see};
+use crate::choose::{Decision, Neighbours};
+use crate::estimate::Way;
+use crate::policy::{Mode, Policy};
+use crate::report::decided;
+use crate::structure::Structure;
+use crate::transform::neighbours;
+use sparse_kernels::format::FormatKind;
+use sparse_ops::Packing;
+use std::collections::HashMap;
+use tract_core::internal::*;
+
+/// What could be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Prune a dense 1x1 or fully connected layer: half of its 4x4 blocks.
+    Prune,
+    /// Keep as many weights of an unstructured layer, but in 4x4 blocks.
+    Regroup,
+    /// Remove 80 % of the 4x4 blocks of a layer that has fewer zeros.
+    Deepen,
+    /// Prune a dense depthwise 3x3 layer to 3:9 patterns.
+    Patterns3Of9,
+    /// Prune a dense 3x3 layer to 5:9 patterns.
+    Patterns5Of9,
+    /// Nothing but having one pruned layer: these dense layers then run here, where they are faster.
+    Neighbours,
+    /// Make an operator readable that no kernel takes as it is.
+    Unread,
+}
+
+/// One thing that would help, over all layers for which it would.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Advice {
+    /// What to do.
+    pub action: Action,
+    /// The same in words.
+    pub text: String,
+    /// The layers, those that gain most first.
+    pub layers: Vec<String>,
+    /// Predicted milliseconds saved; none where nothing can be predicted.
+    pub saved_ms: Option<f64>,
+}
+
+impl Action {
+    fn text(self, policy: &Policy) -> String {
+        match self {
+            Action::Prune => "prune to 4x4 blocks, half of them zero (prune --ratio 0.5)".into(),
+            Action::Regroup => "prune in 4x4 blocks instead of single weights, as many zeros".into(),
+            Action::Deepen => "prune further, to 80 % zeros in 4x4 blocks (prune --ratio 0.8)".into(),
+            Action::Patterns3Of9 => "prune depthwise 3x3 kernels to 3:9 patterns".into(),
+            Action::Patterns5Of9 => "prune 3x3 kernels to 5:9 patterns".into(),
+            Action::Neighbours => {
+                format!("prune any layer: these dense ones then run on {} kernels too", policy.target)
+            }
+            Action::Unread => "not readable as they are".into(),
+        }
+    }
+}
+
+/// What one layer could save: milliseconds by action. Times are those of the table, whatever was measured.
+fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<Vec<(Action, f64)>> {
+    let Ok(ways) = Way::all(&layer.shape, policy.target) else { return Ok(vec![]) };
+    let Some(first) = ways.first() else { return Ok(vec![]) };
+    let now = match decision {
+        Decision::Sparse(choice) => choice.sparse_ns as f64,
+        Decision::Stock(..) => first.stock_ns(),
+    };
+    let at = |packing: Packing, stored: f64| {
+        let way = ways.iter().find(|way| way.packing() == packing)?;
+        let ns = way.ns(stored);
+        // a gain that the policy would not take is none
+        (way.stock_ns() / ns >= policy.min_gain).then_some((now - ns) / 1e6)
+    };
+    let blocks = Packing::Pointwise(FormatKind::BLOCKS_4X4);
+    let structure = Structure::of(layer)?;
+    let density = layer.density();
+    let wanted = match (layer.shape.kind(), structure) {
+        (LayerKind::Pointwise, Structure::Dense) => vec![(Action::Prune, at(blocks, 0.5))],
+        (LayerKind::Pointwise, Structure::Unstructured) => {
+            let deeper = at(blocks, 0.2).filter(|_| density > 0.25);
+            vec![(Action::Regroup, at(blocks, density)), (Action::Deepen, deeper)]
+        }
+        (LayerKind::Pointwise, _) => vec![(Action::Deepen, at(blocks, 0.2).filter(|_| density > 0.25))],
+        (LayerKind::Depthwise, Structure::Dense) if layer.shape.conv_shape().kernel == [3, 3] => {
+            vec![(Action::Patterns3Of9, at(Packing::Depthwise([3, 3]), 6.0 / 9.0))]
+        }
+        (LayerKind::Spatial, Structure::Dense)
+            if layer.shape.conv_shape().kernel == [3, 3] && layer.shape.ic >= 4 =>
+        {
+            vec![(Action::Patterns5Of9, at(Packing::Spatial(FormatKind::ROWS_4), 4.0 / 9.0))]
+        }
+        _ => vec![],
+    };
+    let mut found: Vec<_> = wanted.into_iter().filter_map(|(action, saved)| Some((action, saved?))).collect();
+    if let Decision::Stock(_, Some(best)) = decision
+        && !best.sparse
+        && best.stock_ns as f64 >= policy.min_gain * best.sparse_ns as f64
+    {
+        found.push((Action::Neighbours, (best.stock_ns - best.sparse_ns) as f64 / 1e6));
+    }
+    Ok(found)
+}
+
+/// What would help a model most, in the order of what it saves. A layer can be named by several: they are
+/// possibilities, not a sum.
+///
+/// # Errors
+/// Layers whose shapes contradict each other.
+pub fn advise(model: &TypedModel, policy: &Policy) -> TractResult<Vec<Advice>> {
+    let mut by_action: HashMap<Action, Vec<(String, f64)>> = HashMap::new();
+    let mut unread: HashMap<&str, Vec<String>> = HashMap::new();
+    if policy.mode == Mode::Never {
+        return Ok(vec![]);
+    }
+    let neighbours: Neighbours = neighbours(model, policy)?;
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        match see(model, node)? {
+            Some(Seen::Layer(layer)) => {
+                let decision = decided(node, &Seen::Layer(layer.clone()), policy, neighbours)?;
+                for (action, saved) in savings(&layer, &decision, policy)? {
+                    if saved > 0.0 {
+                        by_action.entry(action).or_default().push((node.name.clone(), saved));
+                    }
+                }
+            }
+            // packed layers have been decided on already
+            Some(Seen::Opaque(_, "packed")) | None => {}
+            Some(Seen::Opaque(_, reason)) => unread.entry(reason).or_default().push(node.name.clone()),
+        }
+    }
+    let mut all: Vec<Advice> = by_action
+        .into_iter()
+        .map(|(action, mut layers)| {
+            layers.sort_by(|a, b| b.1.total_cmp(&a.1));
+            Advice {
+                action,
+                text: action.text(policy),
+                saved_ms: Some(layers.iter().map(|(_, saved)| saved).sum()),
+                layers: layers.into_iter().map(|(name, _)| name).collect(),
+            }
+        })
+        .collect();
+    all.extend(unread.into_iter().map(|(reason, layers)| Advice {
+        action: Action::Unread,
+        text: format!("{}: {reason}", Action::Unread.text(policy)),
+        layers,
+        saved_ms: None,
+    }));
+    let key = |a: &Advice| (a.saved_ms.unwrap_or(0.0), a.action);
+    all.sort_by(|a, b| {
+        key(b).0.total_cmp(&key(a).0).then_with(|| (a.action, &a.text).cmp(&(b.action, &b.text)))
+    });
+    Ok(all)
+}

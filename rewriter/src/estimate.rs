@@ -1,0 +1,303 @@
+//! How the predicted time of a layer depends on how sparse it is: break-even points, and times of weights that nobody has
+//! pruned yet.
+
+use crate::analyse::{Layer, LayerKind, LayerShape};
+use crate::choose::{Decision, Neighbours, PRUNED_SHARE, choose};
+use crate::costs::{Key, Table, Work};
+use crate::policy::Policy;
+use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
+use sparse_kernels::prelude::{Target, table};
+use sparse_kernels::{depthwise, spatial};
+use sparse_ops::Packing;
+use tract_core::internal::*;
+
+/// Every packing in which our kernels can run a layer of this shape.
+///
+/// # Errors
+/// The reason why there is none.
+pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing>, &'static str> {
+    let conv = shape.conv_shape();
+    Ok(match shape.kind() {
+        LayerKind::Pointwise => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
+        LayerKind::Depthwise => {
+            depthwise::supports(&conv)?;
+            let kernel = table::depthwise(target, conv.kernel);
+            kernel.map(|_| Packing::Depthwise(conv.kernel)).into_iter().collect()
+        }
+        LayerKind::Spatial => {
+            spatial::supports(&conv)?;
+            FormatKind::SPATIAL.map(Packing::Spatial).to_vec()
+        }
+        LayerKind::Grouped => return Err("channel groups that are not depthwise"),
+    })
+}
+
+/// What a packing stores of a layer's weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stored {
+    /// Blocks of a matrix.
+    Blocks(Stats),
+    /// Taps over all channels of a depthwise layer.
+    Taps(usize),
+}
+
+impl Stored {
+    /// Of these weights.
+    pub(crate) fn of(layer: &Layer, packing: Packing) -> TractResult<Stored> {
+        Ok(match packing {
+            Packing::Pointwise(format) | Packing::Spatial(format) => Stored::Blocks(layer.stats(format)),
+            Packing::Depthwise(taps) => {
+                Stored::Taps(DepthwisePatterns::from_dense(layer.shape.oc, taps, layer.values()?)?.stored())
+            }
+        })
+    }
+
+    /// Of a layer of which a share of the groups is stored, spread evenly.
+    fn share(shape: &LayerShape, packing: Packing, share: f64) -> Stored {
+        match packing {
+            Packing::Pointwise(format) | Packing::Spatial(format) => {
+                let (block_rows, cols) = (shape.oc.div_ceil(format.r()), shape.weights() / shape.oc);
+                let blocks = (share * (block_rows * cols.div_ceil(format.c())) as f64).round() as usize;
+                Stored::Blocks(Stats {
+                    kind: format,
+                    density: share,
+                    blocks,
+                    block_density: share,
+                    fill: 1.0,
+                    bytes: 4 * (block_rows + 1 + blocks + blocks * format.r() * format.c()),
+                    dead_rows: 0,
+                    dead_cols: 0,
+                })
+            }
+            Packing::Depthwise(_) => Stored::Taps((share * shape.weights() as f64).round() as usize),
+        }
+    }
+
+    /// Stored weights.
+    pub(crate) fn weights(&self) -> usize {
+        match self {
+            Stored::Blocks(stats) => stats.blocks * stats.kind.r() * stats.kind.c(),
+            Stored::Taps(taps) => *taps,
+        }
+    }
+}
+
+/// Predicted nanoseconds of our kernel for weights stored in this way.
+pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, stored: &Stored) -> f64 {
+    let (key, work) = match (packing, stored) {
+        (Packing::Pointwise(format), Stored::Blocks(stats)) => {
+            let kernel = table::pointwise(target, format);
+            let work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
+            (Key::pointwise(format, shape), work)
+        }
+        (Packing::Spatial(format), Stored::Blocks(stats)) => {
+            let kernel = table::spatial(target, format);
+            (Key::Spatial(format), Work::spatial(kernel.info(), kernel.vector(), shape, stats))
+        }
+        (Packing::Depthwise(taps), Stored::Taps(stored)) => {
+            let vector = table::depthwise(target, taps).map_or(1, |kernel| kernel.vector());
+            (Key::Depthwise(stride_class(shape)), Work::depthwise(vector, shape, *stored))
+        }
+        _ => unreachable!("blocks and taps are stored by different packings"),
+    };
+    Table::of(target.isa()).predict(key, &work)
+}
+
+/// Predicted nanoseconds of stock tract.
+pub fn stock_ns(shape: &LayerShape, target: Target) -> f64 {
+    let key = match shape.kind() {
+        LayerKind::Pointwise => Key::StockPointwise(shape.pixels == Some(1)),
+        LayerKind::Depthwise => Key::StockDepthwise(stride_class(shape)),
+        LayerKind::Spatial | LayerKind::Grouped => Key::StockSpatial,
+    };
+    Table::of(target.isa()).predict(key, &Work::stock(shape))
+}
+
+/// Strides that cost tables tell apart: 1, and more.
+fn stride_class(shape: &LayerShape) -> usize {
+    shape.stride.iter().copied().max().unwrap_or(1).min(2)
+}
+
+/// One way to run a layer of a shape here, and its predicted time at every density.
+///
+/// Predictions are sums of parts of which some grow in proportion to the stored weights: the time is a straight line in
+/// the share of the weights that is stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Way {
+    packing: Packing,
+    stock_ns: f64,
+    empty_ns: f64,
+    dense_ns: f64,
+}
+
+impl Way {
+    /// Every way to run a layer of this shape on the kernels of `target`.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    pub fn all(shape: &LayerShape, target: Target) -> Result<Vec<Way>, &'static str> {
+        let stock_ns = stock_ns(shape, target);
+        let at = |packing, share| sparse_ns(shape, packing, target, &Stored::share(shape, packing, share));
+        let way = |packing| Way { packing, stock_ns, empty_ns: at(packing, 0.0), dense_ns: at(packing, 1.0) };
+        Ok(packings(shape, target)?.into_iter().map(way).collect())
+    }
+
+    /// How the weights are stored.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Predicted nanoseconds of stock tract on the same layer.
+    pub fn stock_ns(&self) -> f64 {
+        self.stock_ns
+    }
+
+    /// Predicted nanoseconds with this share of the weights stored, zeros inside of stored groups included.
+    pub fn ns(&self, stored: f64) -> f64 {
+        self.empty_ns + stored * (self.dense_ns - self.empty_ns)
+    }
+
+    /// The largest stored share at which the layer is `min_gain` times as fast as stock tract, at most 1; `None` if no
+    /// number of zeros is enough.
+    pub fn break_even(&self, min_gain: f64) -> Option<f64> {
+        let allowed = self.stock_ns / min_gain;
+        if self.ns(1.0) <= allowed {
+            return Some(1.0);
+        }
+        let share = (allowed - self.empty_ns) / (self.dense_ns - self.empty_ns);
+        (share > 0.0).then_some(share)
+    }
+}
+
+/// The density below which weights pruned in this packing run sparse under a policy; `None` if there is none. A layer
+/// among dense ones must leave out a tenth of its weights, whatever the gain.
+pub fn break_even(
+    shape: &LayerShape,
+    packing: Packing,
+    policy: &Policy,
+    neighbours: Neighbours,
+) -> Option<f64> {
+    let ways = Way::all(shape, policy.target).ok()?;
+    let share = ways.iter().find(|way| way.packing == packing)?.break_even(policy.min_gain)?;
+    Some(if neighbours == Neighbours::Dense { share.min(PRUNED_SHARE) } else { share })
+}
+
+/// Predicted nanoseconds of one layer of a network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// On stock tract.
+    pub stock_ns: f64,
+    /// Where the policy puts it.
+    pub ns: f64,
+    /// Whether that is one of our kernels.
+    pub here: bool,
+}
+
+/// Predicts the layers of one network under a policy; `None` for a layer that has no prediction.
+///
+/// # Errors
+/// Weights that are not plain f32.
+pub fn predict(layers: &[Layer], policy: &Policy) -> TractResult<Vec<Option<Prediction>>> {
+    let mut neighbours = Neighbours::Dense;
+    for layer in layers {
+        if choose(layer, policy, Neighbours::Dense)?.choice().is_some() {
+            neighbours = Neighbours::Sparse;
+            break;
+        }
+    }
+    layers
+        .iter()
+        .map(|layer| {
+            Ok(match choose(layer, policy, neighbours)? {
+                Decision::Sparse(choice) => Some(Prediction {
+                    stock_ns: choice.stock_ns as f64,
+                    ns: choice.sparse_ns as f64,
+                    here: true,
+                }),
+                Decision::Stock(_, best) => best.map(|choice| Prediction {
+                    stock_ns: choice.stock_ns as f64,
+                    ns: choice.stock_ns as f64,
+                    here: false,
+                }),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Mode;
+
+    fn pointwise(oc: usize, ic: usize, hw: usize) -> LayerShape {
+        LayerShape {
+            oc,
+            ic,
+            group: 1,
+            kernel: tvec!(1, 1),
+            stride: tvec!(1, 1),
+            dilation: tvec!(1, 1),
+            input: Some(tvec!(hw, hw)),
+            planar: true,
+            pixels: Some(hw * hw),
+            output: Some(tvec!(hw, hw)),
+        }
+    }
+
+    /// A matrix of whole 4x4 blocks of which a share is kept.
+    fn blocks(oc: usize, ic: usize, share: f64) -> Vec<f32> {
+        let columns = ic / 4;
+        let keep = |block: usize| ((block * 7919) % 1000) as f64 / 1000.0 < share;
+        (0..oc * ic).map(|i| f32::from(keep(i / ic / 4 * columns + i % ic / 4))).collect()
+    }
+
+    #[test]
+    fn the_line_is_what_the_chooser_predicts() {
+        let policy = Policy { mode: Mode::Always, min_gain: 1.0, ..Policy::default() };
+        let shape = pointwise(64, 128, 14);
+        for share in [0.1, 0.4, 0.7] {
+            let weights = Tensor::from_shape(&[64, 128], &blocks(64, 128, share)).unwrap();
+            let layer = Layer::new(shape.clone(), weights.into_arc_tensor()).unwrap().unwrap();
+            let Decision::Sparse(choice) = choose(&layer, &policy, Neighbours::Dense).unwrap() else {
+                panic!("not chosen")
+            };
+            let way = Way::all(&shape, policy.target).unwrap();
+            let way = way.iter().find(|way| way.packing() == choice.packing).unwrap();
+            let stored = layer.stats(choice.packing.format().unwrap()).block_density;
+            let predicted = way.ns(stored);
+            // the chooser rounds to nanoseconds
+            assert!((predicted - choice.sparse_ns as f64).abs() <= 2.0, "{predicted} {choice:?}");
+        }
+    }
+
+    #[test]
+    fn gains_end_at_the_break_even() {
+        for target in Target::available() {
+            for shape in [pointwise(512, 512, 14), pointwise(64, 384, 14), pointwise(1000, 1024, 1)] {
+                for way in Way::all(&shape, target).unwrap() {
+                    let Some(even) = way.break_even(1.1) else { continue };
+                    assert!((0.0..=1.0).contains(&even));
+                    assert!(way.stock_ns() / way.ns(0.99 * even) >= 1.1, "{target} {way:?}");
+                    if even < 1.0 {
+                        assert!(way.stock_ns() / way.ns(1.01 * even) < 1.1, "{target} {way:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_pruned_layer_brings_its_dense_neighbours_along() {
+        let policy = Policy::default();
+        let shape = LayerShape { group: 64, ..pointwise(64, 64, 56) };
+        let shape = LayerShape { kernel: tvec!(3, 3), ..shape };
+        let dense = Tensor::from_shape(&[64, 1, 9], &[1f32; 64 * 9]).unwrap().into_arc_tensor();
+        let depthwise = Layer::new(shape, dense).unwrap().unwrap();
+        let pruned = Tensor::from_shape(&[64, 64], &blocks(64, 64, 0.1)).unwrap().into_arc_tensor();
+        let pruned = Layer::new(pointwise(64, 64, 56), pruned).unwrap().unwrap();
+        let alone = predict(std::slice::from_ref(&depthwise), &policy).unwrap()[0].unwrap();
+        assert!(!alone.here && alone.ns == alone.stock_ns);
+        let both = predict(&[depthwise, pruned], &policy).unwrap();
+        assert!(both.iter().all(|p| p.unwrap().here), "{both:?}");
+    }
+}

@@ -1,0 +1,216 @@
+//! A quick check of every kernel that this machine can run: right against the oracle, and how fast against the core's
+//! multiply-add peak.
+
+use crate::depthwise::PackedDepthwise;
+use crate::epilogue::{Activation, Epilogue};
+use crate::error::KernelError;
+use crate::format::FormatKind;
+use crate::geometry::{ConvGeometry, ConvShape};
+use crate::parallel::Serial;
+use crate::peak::multiply_adds_per_second;
+use crate::pointwise::PackedPointwise;
+use crate::reference;
+use crate::spatial::PackedSpatial;
+use crate::table::{self, KernelInfo};
+use std::time::{Duration, Instant};
+
+/// How long one kernel is timed.
+const TIME: Duration = Duration::from_millis(25);
+
+/// What the check of one kernel found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Check {
+    /// The kernel.
+    pub kernel: &'static KernelInfo,
+    /// Largest deviation from the oracle, over the largest that rounding can explain: wrong above 1.
+    pub error: f64,
+    /// Multiply-adds with stored weights a second.
+    pub speed: f64,
+    /// Multiply-adds a second that the core reached right before and after.
+    pub peak: f64,
+}
+
+impl Check {
+    /// Whether the kernel computes what it should.
+    pub fn is_right(&self) -> bool {
+        self.error <= 1.0
+    }
+}
+
+/// Repeatable numbers between -1 and 1; good ones are not needed.
+struct Noise(u64);
+
+impl Noise {
+    fn vec(&mut self, len: usize) -> Vec<f32> {
+        (0..len)
+            .map(|_| {
+                self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// A matrix of which half of the blocks are kept.
+    fn blocks(&mut self, rows: usize, cols: usize, format: FormatKind) -> Vec<f32> {
+        let mut matrix = self.vec(rows * cols);
+        let columns = cols.div_ceil(format.c());
+        let coins = self.vec(rows.div_ceil(format.r()) * columns);
+        for (i, weight) in matrix.iter_mut().enumerate() {
+            if coins[i / cols / format.r() * columns + i % cols / format.c()] < 0.0 {
+                *weight = 0.0;
+            }
+        }
+        matrix
+    }
+}
+
+/// Checks every kernel, and calls `said` after each.
+///
+/// # Errors
+/// A kernel that refuses the layers of the check.
+pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
+    let mut all = vec![];
+    let mut add = |check: Check| {
+        said(&check);
+        all.push(check);
+    };
+    // the three families of packed weights have one form and no common type
+    macro_rules! check_one {
+        ($kernel:ident, $small:ident, $large:ident, $pack:ident) => {{
+            let (packed, weights, bias) = $pack(&$small)?;
+            let error = $small.error(&weights, &bias, &|x, y, epilogue| {
+                packed.run(&$small.geometry, x, y, None, epilogue, &Serial)
+            })?;
+            let (packed, ..) = $pack(&$large)?;
+            let (speed, peak) = $large.speed(packed.stored(), &|x, y, epilogue| {
+                packed.run(&$large.geometry, x, y, None, epilogue, &Serial)
+            })?;
+            add(Check { kernel: $kernel.info(), error, speed, peak });
+        }};
+    }
+    let mut noise = Noise(1);
+    for kernel in table::pointwise_available() {
+        let layer = |oc, ic, hw| Layer::new(ConvShape::square(ic, oc, hw, 1, 1, 0));
+        // uneven channels and pixels to be right on, a layer of MobileNet to be fast on
+        let (small, large) = (layer(13, 37, 11)?, layer(128, 128, 14)?);
+        let mut pack = |layer: &Layer| {
+            let s = layer.geometry.shape();
+            let weights = noise.blocks(s.oc, s.ic, kernel.format());
+            let bias = noise.vec(s.oc);
+            let packed = PackedPointwise::from_dense(s.oc, s.ic, &weights, Some(&bias), kernel)?;
+            Ok::<_, KernelError>((packed, weights, bias))
+        };
+        check_one!(kernel, small, large, pack);
+    }
+    for kernel in table::depthwise_available() {
+        let taps = kernel.kernel().unwrap_or([7, 7]);
+        let layer = |channels, hw| {
+            let s = ConvShape::square(channels, channels, hw, 1, 1, taps[0] / 2);
+            Layer::new(ConvShape { group: channels, kernel: taps, ..s })
+        };
+        let (small, large) = (layer(19, 13)?, layer(64, 28)?);
+        let mut pack = |layer: &Layer| {
+            let channels = layer.geometry.shape().oc;
+            let weights = noise.vec(channels * taps[0] * taps[1]);
+            let bias = noise.vec(channels);
+            let packed = PackedDepthwise::from_dense(channels, taps, &weights, Some(&bias), kernel)?;
+            Ok::<_, KernelError>((packed, weights, bias))
+        };
+        check_one!(kernel, small, large, pack);
+    }
+    for kernel in table::spatial_available() {
+        let layer = |oc, ic, hw| Layer::new(ConvShape::square(ic, oc, hw, 3, 1, 1));
+        let (small, large) = (layer(13, 9, 11)?, layer(64, 64, 14)?);
+        let mut pack = |layer: &Layer| {
+            let s = layer.geometry.shape();
+            let weights = noise.blocks(s.oc, s.ic * 9, kernel.format());
+            let bias = noise.vec(s.oc);
+            let packed = PackedSpatial::from_dense(s.oc, s.ic, [3, 3], &weights, Some(&bias), kernel)?;
+            Ok::<_, KernelError>((packed, weights, bias))
+        };
+        check_one!(kernel, small, large, pack);
+    }
+    Ok(all)
+}
+
+/// A geometry with activations.
+struct Layer {
+    geometry: ConvGeometry,
+    x: Vec<f32>,
+    epilogue: Epilogue,
+}
+
+/// Runs packed weights: input, output, epilogue.
+type Run<'a> = &'a dyn Fn(&[f32], &mut [f32], &Epilogue) -> Result<(), KernelError>;
+
+impl Layer {
+    fn new(shape: ConvShape) -> Result<Layer, KernelError> {
+        let geometry = ConvGeometry::new(shape)?;
+        let x = Noise(7).vec(geometry.x_len());
+        Ok(Layer { geometry, x, epilogue: Epilogue::activation(Activation::RELU6) })
+    }
+
+    /// Largest deviation from the oracle over what is allowed. The oracle rounds once; a sum of `n` products of at most 1
+    /// rounds `n` times by half a unit in the last place of at most `n`; four times the root-mean-square growth of that
+    /// is far above what is seen and far below a lost product.
+    fn error(&self, weights: &[f32], bias: &[f32], run: Run) -> Result<f64, KernelError> {
+        let expected =
+            reference::conv(&self.geometry, weights, None, Some(bias), &self.x, None, &self.epilogue);
+        let mut y = vec![f32::NAN; self.geometry.y_len()];
+        run(&self.x, &mut y, &self.epilogue)?;
+        let terms = weights.len() / self.geometry.shape().oc;
+        let allowed = f64::from(f32::EPSILON) * 2.0 * (terms as f64 + 8.0);
+        let worst = y.iter().zip(&expected).map(|(got, expected)| f64::from((got - expected).abs()));
+        // a NaN, which max() would pass over, is as wrong as can be
+        Ok(worst.fold(0f64, |worst, d| if d.is_nan() { f64::INFINITY } else { worst.max(d) }) / allowed)
+    }
+
+    /// Multiply-adds with `stored` weights a second in the best of many runs, and the best peak around them.
+    fn speed(&self, stored: usize, run: Run) -> Result<(f64, f64), KernelError> {
+        let mut y = vec![0f32; self.geometry.y_len()];
+        run(&self.x, &mut y, &self.epilogue)?;
+        let peak = || (0..10).map(|_| multiply_adds_per_second()).fold(0f64, f64::max);
+        let before = peak();
+        let (begin, mut best) = (Instant::now(), f64::INFINITY);
+        while begin.elapsed() < TIME {
+            let start = Instant::now();
+            run(&self.x, &mut y, &self.epilogue)?;
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        Ok(((stored * self.geometry.output_pixels()) as f64 / best, before.max(peak())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "times kernels, which an interpreter does not do")]
+    fn every_kernel_is_checked_and_right() {
+        let mut said = 0;
+        let all = check(&mut |_| said += 1).unwrap();
+        assert_eq!(all.len(), said);
+        let available = table::pointwise_available().count()
+            + table::depthwise_available().count()
+            + table::spatial_available().count();
+        assert_eq!(all.len(), available);
+        for check in all {
+            assert!(check.is_right(), "{check:?}");
+            assert!(check.speed > 0.0 && check.peak > 0.0, "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_kernel_is_found() {
+        let layer = Layer::new(ConvShape::square(4, 4, 3, 1, 1, 0)).unwrap();
+        let (weights, bias) = ([0.5; 16], [0.25; 4]);
+        let lazy: Run = &|_, y, _| {
+            y.fill(0.0);
+            Ok(())
+        };
+        assert!(layer.error(&weights, &bias, lazy).unwrap() > 1.0);
+        let silent: Run = &|_, _, _| Ok(());
+        assert_eq!(layer.error(&weights, &bias, silent).unwrap(), f64::INFINITY);
+    }
+}
