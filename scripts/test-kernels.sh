@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs the tests of sparse-kernels on every kind of machine that has kernels: this one, aarch64 (two emulated cores),
-# WebAssembly with and without SIMD, and AVX-512 in an interpreter. Installs what is missing where it can, says what it
+# WebAssembly with and without SIMD, and AVX-512 in an interpreter; and checks that they compile for Apple's aarch64. Installs what is missing where it can, says what it
 # cannot run, and fails if any test fails.
 #
 #   scripts/test-kernels.sh            everything
-#   scripts/test-kernels.sh host wasm  only these: host, aarch64, wasm, avx512
+#   scripts/test-kernels.sh host wasm  only these: host, aarch64, apple (compiles), wasm, avx512
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -56,6 +56,13 @@ aarch64() {
   done
 }
 
+# There is nothing to run it on: the check is that it compiles.
+apple() {
+  local triple=aarch64-apple-darwin
+  if ! rust_target $triple; then skip "aarch64 macOS" "rustup target add $triple failed"; return; fi
+  run "aarch64 macOS, compiles" cargo check --release -q -p sparse-kernels --target $triple
+}
+
 wasm() {
   if ! rust_target wasm32-wasip1; then skip wasm "rustup target add wasm32-wasip1 failed"; return; fi
   if ! packages node nodejs; then skip wasm "no node: apt-get install nodejs"; return; fi
@@ -84,11 +91,11 @@ for file in sparse-kernels/tests/*.rs; do
   case $name in formats | spatial) ;; *) miri_tests+=(--test "$name") ;; esac
 done
 
-[ $# -gt 0 ] || set -- host aarch64 wasm avx512
+[ $# -gt 0 ] || set -- host aarch64 apple wasm avx512
 for part in "$@"; do
   case $part in
-    host | aarch64 | wasm | avx512) $part ;;
-    *) echo "unknown part '$part', expected host, aarch64, wasm or avx512" >&2; exit 2 ;;
+    host | aarch64 | apple | wasm | avx512) $part ;;
+    *) echo "unknown part '$part', expected host, aarch64, apple, wasm or avx512" >&2; exit 2 ;;
   esac
 done
 

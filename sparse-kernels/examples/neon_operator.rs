@@ -58,8 +58,8 @@ fn keeps(which: usize, tap: usize, kept: usize) -> bool {
     let six = column == 1 || (column == 0) != right;
     match kept {
         6 => six,
-        // The centre, and three of the others in turn.
-        4 => tap == 4 || (tap + which) % 8 < 3 || tap == 8 && which % 8 < 3,
+        // The centre, and three of the eight others in turn.
+        4 => tap == 4 || (tap - usize::from(tap > 4) + which) % 8 < 3,
         _ => true,
     }
 }

@@ -13,6 +13,13 @@
 //! So the A53 kernel serves any set of small cores that has one. With a large core in the set the A76 kernel is chosen: a
 //! single thread is put on a large core by the scheduler, and of shared work those do most. Threads that are
 //! kept on small cores (a process in the background) are seen by what the process may run on.
+//!
+//! **Not per thread.** Kernels of the three classes read the same packed weights and cut the same tiles, so that each thread
+//! could ask for its core before a tile. The answer would be old when it is used: schedulers move threads at any time, and asking
+//! is a system call, which costs as much as a tile. It would gain what the table says, and only on those small cores that take part in
+//! the work of a large one, which is the smaller part of it; and two kernels round alike only because all of them add in the order of
+//! the weights, a promise that nothing else needs. Whoever keeps threads on small cores names the target:
+//! `TRACT_SPARSE_TARGET=neon-a55`.
 
 use crate::target::{Core, Isa};
 
@@ -73,7 +80,8 @@ fn class(implementer: u32, part: u32) -> Core {
     const ARM: u32 = 0x41;
     const QUALCOMM: u32 = 0x51;
     match (implementer, part) {
-        (ARM, 0xd03) => Core::A53,
+        // Cortex-A34 and A35 are smaller still, in order and with the same vector unit.
+        (ARM, 0xd02..=0xd04) => Core::A53,
         (ARM, 0xd05) => Core::A55,
         // Kryo Silver: 2xx is a Cortex-A53, 3xx and 4xx are Cortex-A55.
         (QUALCOMM, 0x801) => Core::A53,

@@ -110,9 +110,13 @@ const fn in_registers(kernel_width: usize) -> bool {
     kernel_width <= 3
 }
 
-/// Registers of neighbouring pixels of a tile: 1 or 2.
-const fn side_by_side<V: Vector>(kernel_width: usize) -> usize {
-    if in_registers(kernel_width) { V::SIDE_BY_SIDE } else { 2 }
+/// Registers of neighbouring pixels of a tile: 1, 2 or 4. Four leave room for the inputs only beside few taps.
+const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize, mask: u32) -> usize {
+    if !in_registers(kernel_width) || V::SIDE_BY_SIDE == 4 && (stride > 1 || mask.count_ones() > 6) {
+        2
+    } else {
+        V::SIDE_BY_SIDE
+    }
 }
 
 /// One tile after the other along `args.rows` output rows.
@@ -134,7 +138,11 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
             // SAFETY: the vectors from column `ox` on are inside the output row, or there is one and the row is narrower.
             ox = unsafe {
                 let left = args.y_width - ox;
-                if const { side_by_side::<V>(KW) == 2 } && left > V::LANES && args.y_width >= 2 * V::LANES {
+                let wide = const { side_by_side::<V>(KW, S, MASK) };
+                if wide == 4 && left >= 4 * V::LANES {
+                    tile::<V, KH, KW, S, MASK, 4>(args, plane, &taps, ox);
+                    ox + 4 * V::LANES
+                } else if wide >= 2 && left > V::LANES && args.y_width >= 2 * V::LANES {
                     tile::<V, KH, KW, S, MASK, 2>(args, plane, &taps, ox.min(args.y_width - 2 * V::LANES));
                     ox + 2 * V::LANES
                 } else {

@@ -23,7 +23,7 @@ pub(super) struct Edge {
 
 impl Vector for F32x4 {
     const LANES: usize = 4;
-    const SIDE_BY_SIDE: usize = 2;
+    const SIDE_BY_SIDE: usize = 4;
     type Edge = Edge;
 
     #[inline(always)]
