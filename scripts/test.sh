@@ -36,12 +36,27 @@ shells() {
   fi
 }
 
+# Pruned models are run in onnxruntime, too.
+onnxruntime() {
+  if [ -n "${TRACT_SPARSE_ORT_PYTHON:-}" ]; then return; fi
+  local venv=target/onnx-venv
+  if ! "$venv/bin/python" -c "import onnxruntime, numpy" >/dev/null 2>&1; then
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q onnxruntime numpy || {
+      echo "NOT RUN: pruned models in onnxruntime: pip install onnxruntime failed" >&2
+      return
+    }
+  fi
+  TRACT_SPARSE_ORT_PYTHON=$PWD/$venv/bin/python
+  export TRACT_SPARSE_ORT_PYTHON
+}
+
 have() { rustup component list --installed 2>/dev/null | grep -q "^$1" || rustup component add "$1" >/dev/null 2>&1; }
 
 if have rustfmt; then step "Format" cargo fmt --all --check; else echo "NOT RUN: cargo fmt is missing" >&2; fi
 mkdir -p target
 onnx_cases
 shells
+onnxruntime
 step "Whole models and command line" cargo test --release --workspace --exclude sparse-kernels
 if [ -x target/tract-cli/bin/tract ]; then
   step "tract's command line beside ours" scripts/tract-transcript.py --check

@@ -6,6 +6,7 @@
 //! ```
 //! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle first.
 
+use benches::{Noise, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sparse_kernels::peak::multiply_adds;
 use sparse_kernels::prelude::*;
@@ -24,21 +25,16 @@ fn peak(c: &mut Criterion) {
 
 fn pointwise(c: &mut Criterion) {
     let target = Target::detect();
-    let shapes = include_str!("../shapes/mobilenet-v1.txt");
-    let layers = shapes.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let numbers: Vec<usize> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
-        (numbers[0], numbers[1], numbers[2])
-    });
-    for (ic, oc, hw) in layers {
+    for [ic, oc, hw, _] in shapes(include_str!("../shapes/mobilenet-v1.txt")) {
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, 1, 1, 0)).unwrap();
-        let mut noise = Noise(1);
-        let x: Vec<f32> = (0..geometry.x_len()).map(|_| noise.next()).collect();
+        let mut noise = Noise::new(1);
+        let x = noise.vec(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU6);
         for format in [FormatKind::BLOCKS_4X4, FormatKind::ROWS_1] {
             let kernel = table::pointwise(target, format);
             for kept in KEPT {
-                let weights = noise.weights(oc, ic, format, kept);
+                let weights = noise.blocks(oc, ic, format, kept as f64 / 100.0);
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
                 packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();
                 check(&geometry, &weights, &x, &y, &epilogue);
@@ -65,30 +61,6 @@ fn check(geometry: &ConvGeometry, weights: &[f32], x: &[f32], y: &[f32], epilogu
             let got = y[channel * pixels + pixel];
             assert!((got - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{got} is not {expected}");
         }
-    }
-}
-
-/// Repeatable numbers in -1..1; good ones are not needed.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    fn weights(&mut self, oc: usize, ic: usize, format: FormatKind, kept: usize) -> Vec<f32> {
-        let mut weights: Vec<f32> = (0..oc * ic).map(|_| self.next()).collect();
-        for row in (0..oc).step_by(format.r()) {
-            for col in (0..ic).step_by(format.c()) {
-                if (self.next() + 1.0) * 50.0 >= kept as f32 {
-                    for r in row..row + format.r() {
-                        weights[r * ic..][col..col + format.c()].fill(0.0);
-                    }
-                }
-            }
-        }
-        weights
     }
 }
 

@@ -1,6 +1,7 @@
 //! A model from a file or from the zoo, stock or sparse, taken to a stage.
 
 use crate::args::{Options, Pass};
+use crate::load_nnef;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -85,6 +86,11 @@ impl Source {
     }
 
     fn typed(&self, flavour: Flavour, options: &Options) -> Result<TypedModel> {
+        if let Source::File(path) = self
+            && load_nnef::is_nnef(path)
+        {
+            return load_nnef::load(path, flavour, options);
+        }
         let model = self.untyped(flavour, options)?.into_typed()?;
         for outlet in model.input_outlets()? {
             let fact = model.outlet_fact(*outlet)?;
@@ -103,8 +109,13 @@ impl Source {
                 let meta = std::fs::metadata(path)?;
                 ensure!(!meta.is_dir(), "is a folder, not an ONNX file");
                 ensure!(meta.len() > 0, "the file is empty");
-                let proto = onnx.proto_model_for_path(path).context("not an ONNX file, or cut short")?;
+                let mut proto = onnx.proto_model_for_path(path).context("not an ONNX file, or cut short")?;
                 ensure!(proto.graph.is_some(), "not an ONNX file: it has no graph");
+                if tract_sparse::densify(&mut proto).is_err() {
+                    // sparse values may be in other files
+                    proto = prune::Document::open(path)?.model;
+                    tract_sparse::densify(&mut proto)?;
+                }
                 let parsed = onnx.parse(&proto, path.parent().and_then(|dir| dir.to_str()))?;
                 ensure!(
                     parsed.unresolved_inputs.is_empty(),
@@ -124,13 +135,8 @@ impl Source {
         for (position, spec) in options.facts.iter().enumerate() {
             set_fact(&mut model, position, spec).with_context(|| format!("-i {spec}"))?;
         }
-        let mut symbols = HashMap::new();
-        for spec in &options.set {
-            let (symbol, value) = symbol(&model, spec).with_context(|| format!("--set {spec}"))?;
-            symbols.insert(symbol, value);
-        }
+        let symbols = symbols(&model.symbols, options)?;
         if !symbols.is_empty() {
-            let symbols = symbols.into_iter().collect();
             InferenceModelExt::set_symbols(&mut model, &symbols)?;
         }
         Ok(model)
@@ -190,10 +196,16 @@ fn set_fact(model: &mut InferenceModel, position: usize, spec: &str) -> Result<(
     Ok(())
 }
 
-fn symbol(model: &InferenceModel, spec: &str) -> Result<(Symbol, TDim)> {
+/// The symbols that `--set` gives a value.
+pub(crate) fn symbols(scope: &SymbolScope, options: &Options) -> Result<HashMap<Symbol, TDim>> {
+    let value = |spec: &String| symbol(scope, spec).with_context(|| format!("--set {spec}"));
+    options.set.iter().map(value).collect()
+}
+
+fn symbol(scope: &SymbolScope, spec: &str) -> Result<(Symbol, TDim)> {
     let (name, value) = spec.split_once('=').context("expected SYMBOL=VALUE, such as N=1")?;
-    let symbol = model.symbols.get(name).with_context(|| {
-        let known = model.symbols.all_symbols();
+    let symbol = scope.get(name).with_context(|| {
+        let known = scope.all_symbols();
         if known.is_empty() {
             "the model has no symbols".to_string()
         } else {

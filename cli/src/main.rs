@@ -4,11 +4,13 @@ mod args;
 mod assertions;
 mod bench;
 mod compare;
+mod convert;
 mod doctor;
 mod dump;
 mod input;
 mod inspect;
 mod load;
+mod load_nnef;
 mod logger;
 mod nnef;
 mod npz;
@@ -100,6 +102,7 @@ fn run(cli: &Cli) -> Result<()> {
                 let path = model.as_ref().context("no MODEL before the command; see --help")?;
                 prune_command::run(path, args, options)
             }
+            Command::Convert(args) => convert::run(&source()?, args, options),
             Command::Inspect(args) => inspect::run(&source()?, args, options),
             Command::Whatif(args) => {
                 let path = model.as_ref().context("no MODEL before the command; see --help")?;

@@ -14,27 +14,24 @@
 //! ```
 //!
 //! [`groups`] has the plain functions over slices, which set weights of a slice to zero, group by group, lowest
-//! l1 norm first. [`mod@file`] writes results whole or not at all;
-//! [`mod@rearrange`] permutes channels first, [`calibrate`] looks at activations, [`budget`] meets a time.
+//! l1 norm first. [`mod@rearrange`] permutes channels first, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
 pub mod budget;
 pub mod calibrate;
 mod channels;
-pub mod file;
 pub mod groups;
 mod labels;
 pub mod layer;
 mod linear;
 pub mod mask;
-pub mod onnx;
 pub mod rearrange;
 mod recipe;
 mod runtime;
 
 pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
 pub use layer::{Layer, Role, Skip};
-pub use onnx::{Document, densify};
+pub use onnx_file::{self as onnx, Document, densify, file};
 pub use rearrange::{Kept, Progress, Rearranged, Search, prove, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
 pub use runtime::{Array, Runtime, distance};

@@ -88,6 +88,8 @@ const ROUNDS: usize = 4;
 const PASSES: usize = 6;
 const ESCAPES: usize = 2;
 const RESTARTS: usize = 16;
+/// Share of its norm that every layer is to gain, if it can, before the sum of all counts.
+const RISE: f64 = 1e-4;
 /// Partners that are tried for a channel; more are sampled.
 const PARTNERS: usize = 256;
 
@@ -115,7 +117,7 @@ pub fn rearrange(
     let proof = prove(model, &moved, runtime, inputs)?;
     *model = moved;
     let after = plan.kept_l1(model)?;
-    let movable = layers.iter().map(|l| l.axes.iter().any(|axis| axis.iter().any(Option::is_some)));
+    let movable = layers.iter().map(Matrix::movable);
     let layers = before.into_iter().zip(after).zip(movable);
     Ok(Rearranged {
         layers: layers
@@ -337,6 +339,16 @@ impl Matrix {
         self.norm != Norm::Sum || (self.kept > 0 && self.kept < groups)
     }
 
+    /// Whether any of its channels may move.
+    fn movable(&self) -> bool {
+        self.axes.iter().flatten().any(Option::is_some)
+    }
+
+    /// Whether it could keep more than without rearrangement, and does not.
+    fn lags(&self) -> bool {
+        self.movable() && self.matters() && self.share() < self.base + RISE
+    }
+
     /// Puts line `from[p]` at place `p` of an axis.
     fn reorder(&mut self, axis: usize, from: &[usize]) {
         let (rows, cols, taps) = (self.axes[0].len(), self.columns(), self.taps);
@@ -511,7 +523,8 @@ fn arrange(
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(search.seed);
     let mut to: HashMap<u32, u32> = channels.classes.iter().flatten().map(|c| (*c, *c)).collect();
     rounds(layers, channels, &mut to, &mut rng, end, progress);
-    let mut best = (mean(layers), to.clone());
+    let lag = |layers: &[Matrix]| layers.iter().filter(|l| l.lags()).count();
+    let mut best = (lag(layers), mean(layers), to.clone());
     for _ in 0..RESTARTS {
         if Instant::now() >= end {
             break;
@@ -528,15 +541,15 @@ fn arrange(
         }
         rounds(&mut tried, channels, &mut to, &mut rng, end, progress);
         let kept = mean(&tried);
-        let fell = |layers: &[Matrix]| layers.iter().filter(|l| l.share() < l.base - 1e-9).count();
-        if kept > best.0 + 1e-9 && fell(&tried) <= fell(layers) {
-            best = (kept, to.clone());
+        let lagging = lag(&tried);
+        if lagging < best.0 || (lagging == best.0 && kept > best.1 + 1e-9) {
+            best = (lagging, kept, to.clone());
             layers.clone_from_slice(&tried);
         } else {
-            to = best.1.clone();
+            to = best.2.clone();
         }
     }
-    best.1
+    best.2
 }
 
 /// Goes over all classes until a round gains nothing.
@@ -564,15 +577,13 @@ fn rounds(
             progress(Progress { round, class: at, classes: channels.classes.len(), kept: mean(layers) });
         }
         let kept = mean(layers);
-        let mut fallen = false;
-        for layer in layers.iter_mut() {
+        let mut lagging = false;
+        for layer in layers.iter_mut().filter(|l| l.lags()) {
             // a layer that pays for the others counts more from now on
-            if layer.share() < layer.base {
-                layer.weight *= 4.0;
-                fallen = true;
-            }
+            layer.weight *= 4.0;
+            lagging = true;
         }
-        if kept - last < 1e-4 && !fallen {
+        if kept - last < 1e-4 && !lagging {
             break;
         }
         last = kept;

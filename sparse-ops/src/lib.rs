@@ -8,15 +8,19 @@
 //! 2. At code generation the weights are packed for one kernel and the node becomes an [`OptSparseConv`].
 //! 3. `OptSparseConv::fuse` takes in activations and residual additions.
 //!
+//! In files, weights are kept as [`compact`], by an extension of [`nnef`].
+//!
 //! Which layers become sparse is decided elsewhere: the operators obey a [`Choice`].
 
 mod choice;
+pub mod compact;
 mod epilogue;
 mod executor;
 mod fold;
 mod form;
 mod gate;
 mod konst;
+pub mod nnef;
 mod opt_sparse_conv;
 mod sparse_conv;
 mod sparse_matmul;

@@ -8,44 +8,17 @@ use anyhow::Result;
 use prost::Message;
 use prune::calibrate::{Calibration, Obc, Wanda, compare, output_error, sequential};
 use prune::onnx::tensor;
-use prune::{Array, Document, L1, Method, Plan, Recipe, Runtime, Search, rearrange};
+use prune::{Array, L1, Method, Plan, Recipe, Runtime, Search, rearrange};
 use prune_engine::Tract;
+use rewriter::Report;
+use rewriter::analyse::{Layer, LayerKind, Seen, see};
+use sparse_kernels::format::{DepthwisePatterns, FormatKind, pattern_stats};
 use std::time::Duration;
-use tests::{TOLERANCE, distance, models_dir, npy, skipped, sparse_nodes};
+use tests::models::{real_models, zoo_models};
+use tests::{TOLERANCE, distance, sparse_nodes, with_knobs};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
 use tract_sparse::prelude::*;
 use zoo::{Network, Spec};
-
-/// A model under test: name, model, shape of its input.
-fn real_models() -> Result<Vec<(String, ModelProto, Vec<usize>)>> {
-    let Some(dir) = models_dir() else {
-        skipped("prune", "the folder of real models is not there");
-        return Ok(vec![]);
-    };
-    let mut models = vec![];
-    for entry in std::fs::read_dir(&dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "onnx") {
-            let name = path.file_stem().unwrap().to_string_lossy().to_string();
-            let input = npy(&dir.join("golden").join(format!("{name}.input.npy")))?;
-            models.push((name, Document::open(&path)?.model, input.shape().to_vec()));
-        }
-    }
-    models.sort_by(|a, b| a.0.cmp(&b.0));
-    assert!(models.len() >= 8, "{} models in {}", models.len(), dir.display());
-    Ok(models)
-}
-
-fn zoo_models() -> Result<Vec<(String, ModelProto, Vec<usize>)>> {
-    Network::ALL
-        .into_iter()
-        .map(|network| {
-            let hw = 32;
-            let spec = Spec { hw: Some(hw), width: 0.5, ..Spec::default() };
-            Ok((network.to_string(), zoo::build(network, &spec)?, vec![1, 3, hw, hw]))
-        })
-        .collect()
-}
 
 fn recipe(ratio: f64) -> Recipe {
     Recipe { ratio, connectivity: ratio, ..Recipe::default() }
@@ -274,5 +247,70 @@ fn sparse_initializers_round_trip() -> Result<()> {
     assert!(moved > 5 && model.encoded_len() < dense);
     prune::densify(&mut model)?;
     assert_eq!(Tract.run(&model, &x, &[output])?, expected);
+    Ok(())
+}
+
+/// What `inspect` finds is what `prune` made: in every layer the same weights are zero, and as many groups of the
+/// structure are there as the ratio leaves, to within one.
+#[test]
+fn every_layer_has_the_structure_that_was_asked_for() -> Result<()> {
+    for (name, mut model, shape) in real_models()?.into_iter().chain(zoo_models()?) {
+        let ratio = 0.4;
+        let made = prune::prune(&mut model, &recipe(ratio))?;
+        let typed = tract_onnx::onnx()
+            .model_for_proto_model(&model)?
+            .with_input_fact(0, f32::fact(&shape).into())?
+            .into_typed()?;
+        let found = with_knobs(&[("TRACT_SPARSE", "always")], || Report::of(&typed))?;
+        let (mut checked, mut formats) = (0, 0);
+        for layer in made.pruned() {
+            // a Gemm or MatMul is several nodes, the first of which has its name or begins with it
+            let own = |node: &str| node == layer.name || node.starts_with(&format!("{}.", layer.name));
+            let context = format!("{name} {}", layer.name);
+            let seen = found.layers.iter().find(|l| own(&l.name)).unwrap_or_else(|| panic!("{context}"));
+            let (want, got) = (layer.density.unwrap(), seen.density.unwrap());
+            assert!((want - got).abs() < 1e-9, "{context}: density {got}, made {want}");
+            let node = typed.nodes().iter().find(|n| n.name == seen.name).unwrap();
+            let Some(Seen::Layer(weights)) = see(&typed, node)? else { panic!("{context} is opaque") };
+            has_structure(&weights, ratio, &context)?;
+            checked += 1;
+            let format = seen.format.as_deref();
+            formats += usize::from(match weights.shape.kind() {
+                LayerKind::Pointwise => format == Some("4x4"),
+                LayerKind::Depthwise => format == Some("patterns"),
+                _ => format == Some("4x1"),
+            });
+        }
+        println!("{name}: {checked} layers, {formats} in the format of their structure");
+        assert_eq!(checked, made.pruned().count(), "{name}");
+        // where another format is predicted to be faster (few pixels, few channels, zeros of before) that one is named
+        assert!(2 * formats >= checked, "{name}: {formats} of {checked}");
+    }
+    Ok(())
+}
+
+/// Fails unless at least the `ratio` fraction of the groups that the recipe means for this layer is gone, to within one.
+/// (Groups that were zero before make it more.)
+fn has_structure(layer: &Layer, ratio: f64, context: &str) -> Result<()> {
+    let (oc, ic) = (layer.shape.oc, layer.shape.ic);
+    let groups = oc.div_ceil(4) * ic.div_ceil(4);
+    let most = groups - (ratio * groups as f64).round() as usize;
+    match layer.shape.kind() {
+        LayerKind::Pointwise => {
+            let stored = layer.stats(FormatKind::BLOCKS_4X4).blocks;
+            assert!(stored <= most + 1, "{context}: {stored} blocks, expected {most}");
+        }
+        LayerKind::Depthwise => {
+            let patterns = DepthwisePatterns::from_dense(oc, [3, 3], layer.values()?)?;
+            assert!(patterns.stored() <= 6 * oc, "{context}: {} taps are stored", patterns.stored());
+        }
+        _ => {
+            let stats = pattern_stats(oc, ic, [3, 3], layer.values()?)?;
+            // a kernel of many groups is absent with all its group
+            let absent = (stats.absent * (oc * ic) as f64) as usize;
+            assert!(absent + 16 >= 16 * (ratio * groups as f64) as usize || ic % 4 + oc % 4 > 0, "{context}");
+            assert!(stats.shared.is_some() || stats.density <= 4.0 / 9.0, "{context}: not 5:9");
+        }
+    }
     Ok(())
 }

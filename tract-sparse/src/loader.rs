@@ -1,15 +1,50 @@
 //! The one changed line.
 
-use tract_onnx::Onnx;
+use onnx_file::Document;
+use std::path::Path;
+use tract_hir::prelude::*;
+use tract_nnef::internal::Nnef;
+use tract_onnx::{Onnx, WithOnnx};
 
 /// tract's ONNX loader, which makes pruned layers sparse as it reads them. Drop-in for `tract_onnx::onnx()`.
 pub fn onnx() -> Onnx {
     tract_onnx::onnx().with_tract_sparse()
 }
 
+/// tract's NNEF reader and writer, with ONNX's operators and compact weights: zeros of pruned layers take no room in what
+/// it writes. Models come back as stock ones; the transform `sparsify` makes their layers sparse for this machine:
+///
+/// ```no_run
+/// use tract_sparse::prelude::*;
+///
+/// # fn main() -> TractResult<()> {
+/// let mut model = tract_sparse::nnef().model_for_path("pruned.nnef.tgz")?.into_decluttered()?;
+/// tract_sparse::sparsify(&mut model, &tract_sparse::Policy::from_knobs()?)?;
+/// let model = model.into_optimized()?.into_runnable()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Models that are written must hold stock layers: those of `tract_onnx::onnx()`, or after the transform `unsparsify`.
+pub fn nnef() -> Nnef {
+    tract_nnef::nnef().with_onnx().with_tract_sparse()
+}
+
+/// Reads an ONNX model as [`onnx`] does, and also one with `sparse_initializer` or `Constant.sparse_value`, which tract's
+/// own methods refuse: those become dense first, see [`densify`](onnx_file::densify).
+///
+/// # Errors
+/// A file that cannot be read or is no ONNX model, values of other files that are not there, sparse tensors that
+/// contradict themselves.
+pub fn model_for_path(path: impl AsRef<Path>) -> TractResult<InferenceModel> {
+    let mut model = Document::open(path.as_ref())?.model;
+    onnx_file::densify(&mut model)?;
+    onnx().model_for_proto_model(&model)
+}
+
 /// Adds sparse layers to a loader that already exists, with operators of its own perhaps.
 pub trait WithTractSparse: Sized {
-    /// Makes this loader read pruned layers as sparse ones.
+    /// Makes this loader read pruned layers as sparse ones, or compact weights.
     fn enable_tract_sparse(&mut self);
 
     /// As [`WithTractSparse::enable_tract_sparse`], for call chains.
@@ -22,5 +57,11 @@ pub trait WithTractSparse: Sized {
 impl WithTractSparse for Onnx {
     fn enable_tract_sparse(&mut self) {
         rewriter::hook_onnx(self);
+    }
+}
+
+impl WithTractSparse for Nnef {
+    fn enable_tract_sparse(&mut self) {
+        sparse_ops::nnef::enable(self);
     }
 }

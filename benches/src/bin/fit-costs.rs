@@ -4,6 +4,7 @@
 //! Pin it to one idle core: `taskset -c 1 cargo run --release --bin fit-costs -- --output rewriter/src/costs/avx2.txt`
 
 use anyhow::{Context, Result};
+use benches::Noise;
 use clap::Parser;
 use rewriter::analyse::LayerShape;
 use rewriter::costs::{Cost, Key, Work};
@@ -188,7 +189,7 @@ impl Layer {
             pixels: Some(geometry.output_pixels()),
             output: Some(geometry.output().as_slice().into()),
         };
-        let mut noise = Noise(1);
+        let mut noise = Noise::new(1);
         let x = noise.vec(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU6);
@@ -287,33 +288,4 @@ fn fit(samples: &[Sample]) -> [f64; 4] {
         }
     }
     cost
-}
-
-/// Repeatable numbers; good ones are not needed.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    fn vec(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| self.next()).collect()
-    }
-
-    /// A matrix of which a share of blocks is kept.
-    fn blocks(&mut self, rows: usize, cols: usize, format: FormatKind, density: f64) -> Vec<f32> {
-        let mut matrix = self.vec(rows * cols);
-        for row in (0..rows).step_by(format.r()) {
-            for col in (0..cols).step_by(format.c()) {
-                if (self.next() as f64 + 1.0) / 2.0 >= density {
-                    for r in row..rows.min(row + format.r()) {
-                        matrix[r * cols..][col..cols.min(col + format.c())].fill(0.0);
-                    }
-                }
-            }
-        }
-        matrix
-    }
 }

@@ -47,7 +47,7 @@ A file called like a command is given as ./bench.
 #[command(name = "tract-sparse", version, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
 #[command(disable_help_subcommand = true, next_line_help = true)]
 pub(crate) struct Cli {
-    /// ONNX file
+    /// ONNX file, or NNEF archive (.nnef.tgz, .nnef.tar)
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
@@ -211,6 +211,16 @@ Examples:
 Depthwise 3x3 layers get 3:9 patterns, 3x3 layers 5:9 ones; see --dwconv3x3 and
 --conv3x3. The recipe is kept in the metadata of the file.")]
     Prune(Box<crate::prune_command::Prune>),
+    /// Write a model as NNEF, without the zeros of its weights
+    #[command(after_help = "\
+Examples:
+  tract-sparse pruned.onnx convert -o pruned.nnef.tgz
+  tract-sparse pruned.onnx convert --plain -o pruned.nnef.tar
+
+Every command reads such a file. A tract without the extension tract_sparse
+refuses it by that name; --plain writes what any tract reads. Where compact
+weights would save nothing, that is written anyway.")]
+    Convert(crate::convert::Convert),
     /// Print the nodes of the sparse model as tract's own dump does
     #[command(after_help = "\
 Examples:

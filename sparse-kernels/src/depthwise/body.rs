@@ -364,9 +364,13 @@ unsafe fn walk<
         });
         let mut left = args.rows.saturating_sub(slots - 1);
         while left > 0 {
-            // So many rows that every sum is back in its register, without a branch between them.
-            let together = V::SIDE_BY_SIDE > 1 && in_registers(KW) && left >= slots;
-            if together && iy >= 0 && iy as usize + slots * S <= args.x_height {
+            // So many rows that every sum is back in its register, without a branch between them. Only in the widest
+            // tiles, of which there are most, and not where both ends are near: the code is long enough.
+            if const { V::SIDE_BY_SIDE > 1 && N > 1 && in_registers(KW) && SIDE != BOTH }
+                && left >= slots
+                && iy >= 0
+                && iy as usize + slots * S <= args.x_height
+            {
                 unroll!(STEP in [0 1 2] {
                     if STEP < slots {
                         meet!(0, slots, true);

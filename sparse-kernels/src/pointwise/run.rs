@@ -202,7 +202,14 @@ impl Job<'_> {
                     panel::segments(self.geometry, pixels.clone(), &mut segments);
                 }
                 let call = |output: Output| {
-                    self.chunks(panel, sums, &segments, n, first..last, block_rows.clone(), output);
+                    self.chunks(
+                        [&mut *panel, &mut *sums],
+                        &segments,
+                        n,
+                        first..last,
+                        block_rows.clone(),
+                        output,
+                    );
                 };
                 if planar {
                     self.run_planar(n, pixels.clone(), channels.clone(), call);
@@ -213,11 +220,10 @@ impl Job<'_> {
         });
     }
 
-    /// Neighbouring tiles of one image, chunk by chunk of the input channels.
+    /// Neighbouring tiles of one image, chunk by chunk of the input channels. The buffers are the panel and sums between chunks.
     fn chunks(
         &self,
-        panel: &mut [f32],
-        sums: &mut [f32],
+        [panel, sums]: [&mut [f32]; 2],
         segments: &[panel::Segment],
         n: usize,
         tiles: Range<usize>,

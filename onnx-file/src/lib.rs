@@ -1,5 +1,7 @@
-//! ONNX files, edited in place: what a program does not change comes out as it went in.
+//! ONNX files, edited in place: what a program does not change comes out as it went in. Knows the messages of the format
+//! and where their values are; knows neither layers nor runtimes.
 
+pub mod file;
 mod sparse;
 pub mod tensor;
 pub mod walk;
@@ -7,7 +9,6 @@ mod wire;
 
 pub use sparse::{densify, sparsify_initializers};
 
-use crate::file;
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 use std::collections::BTreeSet;

@@ -130,8 +130,8 @@ pub fn set_floats(tensor: &mut TensorProto, values: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// Puts other raw values in.
-pub(crate) fn set_bytes(tensor: &mut TensorProto, bytes: Vec<u8>) {
+/// Puts other raw values in: little-endian, as many as the shape says.
+pub fn set_bytes(tensor: &mut TensorProto, bytes: Vec<u8>) {
     tensor.raw_data = bytes;
     tensor.float_data.clear();
     tensor.int32_data.clear();

@@ -1,7 +1,7 @@
 //! Files in and out: what is not edited comes out as it went in; sparse tensors become dense, or a clear error.
 
+use onnx_file::{Document, densify, sparsify_initializers, tensor};
 use prost::Message;
-use prune::onnx::{Document, densify, sparsify_initializers, tensor};
 use std::path::PathBuf;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};

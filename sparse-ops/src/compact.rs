@@ -1,0 +1,335 @@
+//! Weights in files: a bitmap or pattern ids, then the values that are not zero.
+//!
+//! What kernels read is made for speed and for one target; this is made for size and for every target. A tensor is seen as
+//! rows by columns of kernels: of ONNX weights `[oc][ic][kh][kw]`, output by input channels by taps. Groups of
+//! kernels follow each other row by row, the kernels of a group likewise.
+//!
+//! * **Blocks**: one bit per group (lowest bit first) says whether it is stored, then all weights of those that are. For
+//!   4x4 groups of a 1x1 convolution that is one bit per 16 weights.
+//! * **Patterns**: the number of different masks of taps, each mask (16 bits), one byte per group with the number of
+//!   the mask that its kernels share, then the weights that the masks keep. A mask of no taps is an absent group. That covers 3:9
+//!   of depthwise kernels and 5:9 with connectivity, and whatever else shares masks.
+//!
+//! All numbers are little-endian. A negative zero comes back as zero.
+
+use tract_core::internal::*;
+
+/// Groups that are tried, output by input channels; the smallest result wins.
+const BLOCKS: [(usize, usize); 8] = [(1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (1, 4), (1, 8), (4, 4)];
+const PATTERNS: [(usize, usize); 7] = [(16, 1), (8, 1), (4, 1), (1, 1), (4, 4), (2, 4), (1, 4)];
+/// Taps that fit into a mask.
+const MASK: usize = 16;
+/// Weights of a group: what a damaged file can make of one bit.
+const LARGEST_GROUP: usize = 1 << 16;
+
+/// Which weights are left out together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// Groups are there or not.
+    Blocks,
+    /// Groups share a mask of taps.
+    Patterns,
+}
+
+/// How the weights of a tensor are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheme {
+    /// Which weights are left out together.
+    pub grouping: Grouping,
+    /// Rows and columns of a group.
+    pub group: [usize; 2],
+    /// Weights of one kernel.
+    pub taps: usize,
+}
+
+/// A tensor as rows by columns of kernels.
+struct View {
+    rows: usize,
+    cols: usize,
+    taps: usize,
+    group: [usize; 2],
+}
+
+impl View {
+    fn new(shape: &[usize], scheme: &Scheme) -> TractResult<View> {
+        let Scheme { group: [r, c], taps, .. } = *scheme;
+        let len = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        let len = len.filter(|n| *n > 0).with_context(|| format!("a tensor of shape {shape:?}"))?;
+        let rows = rows_of(shape);
+        let size = r.checked_mul(c).and_then(|n| n.checked_mul(taps));
+        ensure!(size.is_some_and(|n| (1..=LARGEST_GROUP).contains(&n)), "a group of {r}x{c} by {taps} taps");
+        ensure!(len % (rows * taps) == 0, "shape {shape:?} has no kernels of {taps} taps");
+        Ok(View { rows, cols: len / rows / taps, taps, group: [r, c] })
+    }
+
+    fn groups(&self) -> usize {
+        self.rows.div_ceil(self.group[0]) * self.cols.div_ceil(self.group[1])
+    }
+
+    /// The first weight of every kernel of a group.
+    fn kernels(&self, group: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+        let [r, c] = self.group;
+        let across = self.cols.div_ceil(c);
+        let (row, col) = (group / across * r, group % across * c);
+        (row..self.rows.min(row + r))
+            .flat_map(move |row| (col..self.cols.min(col + c)).map(move |col| row * self.cols + col))
+            .map(|kernel| kernel * self.taps)
+    }
+
+    /// The taps that any kernel of the group has; a single bit if there are more than a mask holds.
+    fn mask(&self, group: usize, nonzero: &[bool]) -> u16 {
+        self.kernels(group).fold(0, |mask, first| {
+            let taps = nonzero[first..first + self.taps].iter().enumerate();
+            taps.fold(mask, |mask, (tap, set)| mask | u16::from(*set) << (tap % MASK))
+        })
+    }
+}
+
+/// Leading axes of extent one say nothing about output channels.
+fn rows_of(shape: &[usize]) -> usize {
+    shape.iter().copied().find(|d| *d != 1).unwrap_or(1)
+}
+
+/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is not f32, has fewer than two
+/// axes, or takes no less room so.
+///
+/// # Errors
+/// A tensor whose values are not in memory.
+pub fn encode(tensor: &Tensor) -> TractResult<Option<(Scheme, Vec<u8>)>> {
+    rule_if!(tensor.datum_type() == f32::datum_type() && tensor.is_plain_ram());
+    let shape = tensor.shape();
+    rule_if!(shape.iter().filter(|d| **d != 1).count() >= 2);
+    let values = tensor.try_as_plain_ram()?.as_slice::<f32>()?;
+    let nonzero: Vec<bool> = values.iter().map(|v| *v != 0.0).collect();
+    rule_if!(nonzero.contains(&false));
+    let axis = shape.iter().position(|d| *d == rows_of(shape)).unwrap_or(0);
+    let taps: usize = shape[axis + 1..].iter().skip(1).product();
+    let blocks = |taps| BLOCKS.map(|(r, c)| Scheme { grouping: Grouping::Blocks, group: [r, c], taps });
+    let mut schemes = blocks(taps).to_vec();
+    if taps > 1 {
+        schemes.extend(blocks(1));
+    }
+    if (2..=MASK).contains(&taps) {
+        schemes.extend(PATTERNS.map(|(r, c)| Scheme { grouping: Grouping::Patterns, group: [r, c], taps }));
+    }
+    let mut best: Option<(usize, Scheme)> = None;
+    for scheme in schemes {
+        let Ok(view) = View::new(shape, &scheme) else { continue };
+        let Some(size) = size(&view, scheme.grouping, &nonzero) else { continue };
+        if best.is_none_or(|(least, _)| size < least) {
+            best = Some((size, scheme));
+        }
+    }
+    rule_if_some!((size, scheme) = best);
+    rule_if!(size < 4 * values.len());
+    Ok(Some((scheme, write(&View::new(shape, &scheme)?, scheme.grouping, values, &nonzero))))
+}
+
+/// Different masks, none of more than 256 wanted.
+fn palette(view: &View, nonzero: &[bool]) -> Option<Vec<u16>> {
+    let mut masks: Vec<u16> = (0..view.groups()).map(|group| view.mask(group, nonzero)).collect();
+    masks.sort_unstable();
+    masks.dedup();
+    (masks.len() <= 256).then_some(masks)
+}
+
+fn size(view: &View, grouping: Grouping, nonzero: &[bool]) -> Option<usize> {
+    let kernels = |group| view.kernels(group).count();
+    let stored = |bits: &dyn Fn(u16) -> usize| -> usize {
+        (0..view.groups()).map(|group| bits(view.mask(group, nonzero)) * kernels(group)).sum()
+    };
+    match grouping {
+        Grouping::Blocks => {
+            let values = stored(&|mask| if mask == 0 { 0 } else { view.taps });
+            Some(view.groups().div_ceil(8) + 4 * values)
+        }
+        Grouping::Patterns => {
+            let masks = palette(view, nonzero)?;
+            Some(2 + 2 * masks.len() + view.groups() + 4 * stored(&|mask| mask.count_ones() as usize))
+        }
+    }
+}
+
+fn write(view: &View, grouping: Grouping, values: &[f32], nonzero: &[bool]) -> Vec<u8> {
+    let masks: Vec<u16> = (0..view.groups()).map(|group| view.mask(group, nonzero)).collect();
+    let mut out = vec![];
+    match grouping {
+        Grouping::Blocks => {
+            out.resize(masks.len().div_ceil(8), 0);
+            for (group, _) in masks.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+                out[group / 8] |= 1 << (group % 8);
+            }
+        }
+        Grouping::Patterns => {
+            let palette = palette(view, nonzero).unwrap_or_default();
+            out.extend((palette.len() as u16).to_le_bytes());
+            palette.iter().for_each(|mask| out.extend(mask.to_le_bytes()));
+            // the palette is sorted and holds every mask
+            out.extend(masks.iter().map(|mask| palette.partition_point(|other| other < mask) as u8));
+        }
+    }
+    for (group, mask) in masks.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+        for first in view.kernels(group) {
+            for (tap, value) in values[first..first + view.taps].iter().enumerate() {
+                if grouping == Grouping::Blocks || mask >> tap & 1 == 1 {
+                    // a negative zero among weights that stay is zero, too
+                    out.extend((value + 0.0).to_le_bytes());
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The tensor of this shape that `bytes` hold.
+///
+/// # Errors
+/// Bytes that are not what [`encode`] makes of a tensor of this shape by this scheme.
+pub fn decode(shape: &[usize], scheme: &Scheme, bytes: &[u8]) -> TractResult<Tensor> {
+    let view = View::new(shape, scheme)?;
+    let groups = view.groups();
+    let all = if view.taps >= MASK { u16::MAX } else { (1 << view.taps) - 1 };
+    let (masks, values): (Vec<u16>, &[u8]) = match scheme.grouping {
+        Grouping::Blocks => {
+            let (bitmap, values) = split(bytes, groups.div_ceil(8))?;
+            let spare = bitmap.last().is_some_and(|last| groups % 8 != 0 && last >> (groups % 8) != 0);
+            ensure!(!spare, "bits beyond the {groups} groups are set");
+            ((0..groups).map(|g| if bitmap[g / 8] >> (g % 8) & 1 == 1 { all } else { 0 }).collect(), values)
+        }
+        Grouping::Patterns => {
+            ensure!(view.taps <= MASK, "{} taps do not fit a mask", view.taps);
+            let (count, rest) = split(bytes, 2)?;
+            let count = usize::from(u16::from_le_bytes([count[0], count[1]]));
+            let (palette, rest) = split(rest, 2 * count)?;
+            let palette: Vec<u16> =
+                palette.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+            let wrong = palette.iter().find(|mask| **mask & !all != 0);
+            ensure!(wrong.is_none(), "mask {:#x} is of more than {} taps", wrong.unwrap_or(&0), view.taps);
+            let (ids, values) = split(rest, groups)?;
+            let mask = |id: &u8| palette.get(usize::from(*id)).copied();
+            let masks = ids.iter().map(|id| mask(id).with_context(|| format!("no mask has number {id}")));
+            (masks.collect::<TractResult<_>>()?, values)
+        }
+    };
+    let per_kernel = |mask: u16| match scheme.grouping {
+        Grouping::Blocks => usize::from(mask != 0) * view.taps,
+        Grouping::Patterns => mask.count_ones() as usize,
+    };
+    let stored: usize = masks.iter().enumerate().map(|(g, m)| per_kernel(*m) * view.kernels(g).count()).sum();
+    ensure!(values.len() == 4 * stored, "{} bytes of values for {stored} weights", values.len());
+    let mut values = values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let mut dense = vec![0f32; view.rows * view.cols * view.taps];
+    for (group, mask) in masks.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+        for first in view.kernels(group) {
+            let kernel = dense[first..first + view.taps].iter_mut().enumerate();
+            let kept = kernel.filter(|(tap, _)| scheme.grouping == Grouping::Blocks || mask >> tap & 1 == 1);
+            kept.zip(&mut values).for_each(|((_, weight), value)| *weight = value);
+        }
+    }
+    Tensor::from_shape(shape, &dense)
+}
+
+fn split(bytes: &[u8], at: usize) -> TractResult<(&[u8], &[u8])> {
+    bytes.split_at_checked(at).with_context(|| format!("{} bytes, {at} are needed", bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(shape: &[usize], keep: impl Fn(usize) -> bool) -> Tensor {
+        let len = shape.iter().product();
+        let values: Vec<f32> =
+            (0..len).map(|i| if keep(i) { (i * 7919 % 1009) as f32 - 504.5 } else { 0.0 }).collect();
+        Tensor::from_shape(shape, &values).unwrap()
+    }
+
+    fn round_trip(tensor: &Tensor) -> (Scheme, usize) {
+        let (scheme, bytes) = encode(tensor).unwrap().unwrap();
+        assert_eq!(&decode(tensor.shape(), &scheme, &bytes).unwrap(), tensor);
+        // a byte too few, a byte too many
+        assert!(decode(tensor.shape(), &scheme, &bytes[..bytes.len() - 1]).is_err());
+        assert!(decode(tensor.shape(), &scheme, &[&bytes[..], &[0]].concat()).is_err());
+        (scheme, bytes.len())
+    }
+
+    #[test]
+    fn blocks_take_a_bit_for_sixteen_weights() {
+        // every third 4x4 block of 64 x 32
+        let kept = |i: usize| (i / 32 / 4 * 8 + i % 32 / 4) % 3 == 0;
+        let (scheme, bytes) = round_trip(&ramp(&[64, 32, 1, 1], kept));
+        assert_eq!(scheme, Scheme { grouping: Grouping::Blocks, group: [4, 4], taps: 1 });
+        let blocks = (0..128).filter(|b| b % 3 == 0).count();
+        assert_eq!(bytes, 128 / 8 + blocks * 64);
+        // as a matrix with an axis in front, and transposed
+        assert_eq!(round_trip(&ramp(&[1, 64, 32], kept)).0.group, [4, 4]);
+        assert_eq!(round_trip(&ramp(&[64, 32], |i| i / 128 % 3 == 0)).0.group[0], 4);
+    }
+
+    #[test]
+    fn patterns_are_stored_by_number() {
+        let masks = [0b011_110_011u16, 0b110_011_110];
+        let kept = |i: usize| masks[i / 9 / 16 % 2] >> (i % 9) & 1 == 1;
+        let (scheme, bytes) = round_trip(&ramp(&[48, 1, 3, 3], kept));
+        assert_eq!(scheme, Scheme { grouping: Grouping::Patterns, group: [16, 1], taps: 9 });
+        assert_eq!(bytes, 2 + 2 * 2 + 3 + 48 * 6 * 4);
+        // 5:9 shared by 4x4 kernels, some groups absent, ragged edges
+        let masks = [0b000_011_011u16, 0, 0b110_011_000];
+        let kept = |i: usize| {
+            let (row, col) = (i / 9 / 10, i / 9 % 10);
+            masks[(row / 4 + col / 4) % 3] >> (i % 9) & 1 == 1
+        };
+        let (scheme, _) = round_trip(&ramp(&[18, 10, 3, 3], kept));
+        assert_eq!(scheme, Scheme { grouping: Grouping::Patterns, group: [4, 4], taps: 9 });
+    }
+
+    #[test]
+    fn single_weights_and_odd_shapes_round_trip() {
+        round_trip(&ramp(&[7, 5], |i| i % 5 == 0));
+        round_trip(&ramp(&[7, 5, 3, 5], |i| i % 4 == 1));
+        round_trip(&ramp(&[3, 2, 5, 5], |i| i / 50 != 1));
+        let nothing = ramp(&[8, 8], |_| false);
+        assert_eq!(round_trip(&nothing).1, 1);
+    }
+
+    #[test]
+    fn what_gains_nothing_is_left_alone() {
+        assert_eq!(encode(&ramp(&[8, 8], |_| true)).unwrap(), None);
+        assert_eq!(encode(&ramp(&[64], |i| i == 0)).unwrap(), None);
+        assert_eq!(encode(&tensor2(&[[0i32, 0], [0, 1]])).unwrap(), None);
+        // one zero of a thousand: a bitmap costs more
+        assert_eq!(encode(&ramp(&[10, 100], |i| i != 3)).unwrap(), None);
+    }
+
+    #[test]
+    fn negative_zeros_are_zeros() {
+        let mut values = vec![-0.0f32; 64];
+        values[0] = 1.0;
+        let (scheme, bytes) = encode(&Tensor::from_shape(&[8, 8], &values).unwrap()).unwrap().unwrap();
+        let back = decode(&[8, 8], &scheme, &bytes).unwrap();
+        let back = back.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap();
+        assert!(back[1..].iter().all(|v| v.to_bits() == 0));
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        let blocks = Scheme { grouping: Grouping::Blocks, group: [4, 4], taps: 1 };
+        let patterns = Scheme { grouping: Grouping::Patterns, group: [4, 1], taps: 9 };
+        let huge = [1 << 40, 1 << 40];
+        for (shape, scheme, bytes, what) in [
+            (&[4, 8][..], blocks, &[0b100][..], "beyond the 2 groups"),
+            (&[4, 8], blocks, &[], "are needed"),
+            (&[4, 8], blocks, &[1], "0 bytes of values for 16"),
+            (&huge, blocks, &[], "shape"),
+            (&[4, 8], Scheme { group: [0, 4], ..blocks }, &[0], "group of 0x4"),
+            (&[4, 8], Scheme { taps: 5, ..blocks }, &[0], "5 taps"),
+            (&[4, 1 << 20], Scheme { group: [1 << 20, 1], ..blocks }, &[0], "group of"),
+            (&[4, 1, 3, 3], patterns, &[1, 0, 255, 255, 0], "more than 9 taps"),
+            (&[4, 1, 3, 3], patterns, &[1, 0, 1, 0, 7], "number 7"),
+            (&[4, 1, 17], Scheme { taps: 17, ..patterns }, &[0, 0], "17 taps"),
+        ] {
+            let error = format!("{:#}", decode(shape, &scheme, bytes).unwrap_err());
+            assert!(error.contains(what), "{error}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! NNEF with the extension `tract_sparse`: the graph is the stock one, weights with enough zeros are stored as [`compact`].
+//!
+//! ```text
+//! extension tract_registry tract_sparse;
+//! ...
+//! w_compact = variable<scalar>(label = "w.compact", shape = [18052]);
+//! w = tract_sparse_blocks(w_compact, shape = [128, 64, 1, 1], group = [4, 4], taps = 1);
+//! y = conv(x, w, bias, ...);
+//! ```
+//!
+//! A reader without the extension refuses the file by that name. When it is read the weights become dense again: layers are
+//! made sparse afterwards, for the machine that reads.
+
+use crate::compact::{Grouping, Scheme, decode, encode};
+use crate::{OptSparseConv, SparseConv, SparseMatMul};
+use tract_core::ops::konst::Const;
+use tract_nnef::internal::*;
+use tract_nnef::ser::ints;
+
+/// Name of the extension.
+pub const REGISTRY: &str = "tract_sparse";
+
+/// What a file must save by one tensor to make up for the longer text of the graph.
+const LEAST_GAIN: usize = 512;
+
+/// The extension. It must come before tract's own registries to see constants first: see [`enable`].
+fn registry() -> Registry {
+    let mut registry = Registry::new(REGISTRY)
+        .with_doc("Weights without their zeros: a bitmap of blocks or the numbers of patterns, and values.");
+    for grouping in [Grouping::Blocks, Grouping::Patterns] {
+        let load: ToTract = match grouping {
+            Grouping::Blocks => |builder, invocation| load(builder, invocation, Grouping::Blocks),
+            Grouping::Patterns => |builder, invocation| load(builder, invocation, Grouping::Patterns),
+        };
+        registry.register_primitive(
+            primitive(grouping),
+            &[
+                TypeName::Scalar.tensor().named("data"),
+                TypeName::Integer.array().named("shape"),
+                TypeName::Integer.array().named("group"),
+                TypeName::Integer.named("taps"),
+            ],
+            &[("output", TypeName::Scalar.tensor())],
+            load,
+        );
+    }
+    registry.register_dumper(dump_const);
+    registry.register_dumper::<SparseConv>(|_, node, _| refuse(node));
+    registry.register_dumper::<SparseMatMul>(|_, node, _| refuse(node));
+    registry.register_dumper::<OptSparseConv>(|_, node, _| refuse(node));
+    registry
+}
+
+/// Teaches a reader and writer the extension. Calling it twice is harmless.
+pub fn enable(nnef: &mut Nnef) {
+    if nnef.registries.iter().all(|registry| registry.id.0 != REGISTRY) {
+        nnef.registries.insert(0, registry());
+    }
+}
+
+fn primitive(grouping: Grouping) -> &'static str {
+    match grouping {
+        Grouping::Blocks => "tract_sparse_blocks",
+        Grouping::Patterns => "tract_sparse_patterns",
+    }
+}
+
+fn dump_const(ast: &mut IntoAst, node: &TypedNode, op: &Const) -> TractResult<Option<Arc<RValue>>> {
+    rule_if_some!((scheme, bytes) = encode(op.val())?);
+    rule_if!(bytes.len() + LEAST_GAIN < op.val().len() * size_of::<f32>());
+    let data = ast.konst_variable(format!("{}.compact", node.name), &tensor1(&bytes).into_arc_tensor())?;
+    Ok(Some(invocation(
+        primitive(scheme.grouping),
+        &[data],
+        &[("shape", ints(op.val().shape())), ("group", ints(&scheme.group)), ("taps", numeric(scheme.taps))],
+    )))
+}
+
+fn refuse(node: &TypedNode) -> TractResult<Option<Arc<RValue>>> {
+    bail!("{node} is a sparse layer: files hold stock ones, see the transform unsparsify")
+}
+
+fn load(
+    builder: &mut ModelBuilder,
+    invocation: &ResolvedInvocation,
+    grouping: Grouping,
+) -> TractResult<Value> {
+    let data: Arc<Tensor> = invocation.named_arg_as(builder, "data")?;
+    let shape: TVec<usize> = invocation.named_arg_as(builder, "shape")?;
+    let group: TVec<usize> = invocation.named_arg_as(builder, "group")?;
+    let [r, c] = *group else { bail!("a group of {group:?}") };
+    let scheme = Scheme { grouping, group: [r, c], taps: invocation.named_arg_as(builder, "taps")? };
+    let bytes = data.try_as_plain_ram()?;
+    let tensor = decode(&shape, &scheme, bytes.as_slice::<u8>()?)
+        .with_context(|| format!("compact weights of shape {shape:?}"))?;
+    builder.wire(Const::new(tensor.into_arc_tensor())?, &[])
+}

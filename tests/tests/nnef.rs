@@ -1,0 +1,132 @@
+//! Models in NNEF files: compact weights come back as they were, in every network, and the same kernels run them.
+
+use anyhow::Result;
+use prune::Recipe;
+use tests::models::{real_models, zoo_models};
+use tests::{TOLERANCE, distance, noise, run};
+use tract_nnef::internal::Nnef;
+use tract_onnx::WithOnnx;
+use tract_onnx::pb::ModelProto;
+use tract_sparse::prelude::*;
+use tract_sparse::{Policy, Report, sparsify, unsparsify};
+use zoo::{Network, Spec};
+
+fn plain() -> Nnef {
+    tract_nnef::nnef().with_onnx()
+}
+
+/// The model as stock tract simplifies it.
+fn decluttered(model: &ModelProto, shape: &[usize]) -> Result<TypedModel> {
+    let model = tract_onnx::onnx().model_for_proto_model(model)?;
+    model.with_input_fact(0, f32::fact(shape).into())?.into_typed()?.into_decluttered()
+}
+
+fn tar(nnef: &Nnef, model: &TypedModel) -> Result<Vec<u8>> {
+    nnef.write_to_tar_with_config(model, vec![], false, true)
+}
+
+fn read(nnef: &Nnef, bytes: &[u8]) -> Result<TypedModel> {
+    nnef.model_for_read(&mut &*bytes)?.into_decluttered()
+}
+
+/// Shape, zeros and kernel of every layer.
+fn layers(model: &TypedModel) -> Result<Vec<(usize, usize, String, Option<String>, Option<u64>)>> {
+    let layers = Report::of(model)?.layers.into_iter();
+    let weights = |l: &tract_sparse::LayerReport| l.density.map(|d| (d * 1e9) as u64);
+    Ok(layers.map(|l| (l.oc, l.ic, l.kernel.clone(), l.chosen.clone(), weights(&l))).collect())
+}
+
+#[test]
+fn every_network_comes_back_as_it_was() -> Result<()> {
+    for (name, dense, shape) in real_models()?.into_iter().chain(zoo_models()?) {
+        let mut pruned = dense.clone();
+        prune::prune(&mut pruned, &Recipe { ratio: 0.3, connectivity: 0.3, ..Recipe::default() })?;
+        let before = tar(&plain(), &decluttered(&dense, &shape)?)?.len();
+        for (what, model) in [("dense", &dense), ("pruned", &pruned)] {
+            let stock = decluttered(model, &shape)?;
+            let (small, large) = (tar(&tract_sparse::nnef(), &stock)?, tar(&plain(), &stock)?);
+            assert!(small.len() <= large.len(), "{name}, {what}: {} of {}", small.len(), large.len());
+            if what == "pruned" {
+                let share = small.len() as f64 / before as f64;
+                println!("{name}: {before} bytes dense, {:.3} of it compact", share);
+                assert!(share <= 0.75, "{name}: {share} of the dense file");
+            }
+            // stock tract gives the same, bit for bit, whether the weights were compact or not
+            let x = noise(&shape, 3);
+            let (ours, theirs) = (read(&tract_sparse::nnef(), &small)?, read(&plain(), &large)?);
+            let run_stock = |model: TypedModel| run(model.into_optimized()?, std::slice::from_ref(&x));
+            assert_eq!(run_stock(ours.clone())?, run_stock(theirs)?, "{name}, {what}");
+            // and the sparse model is the one that comes out of the ONNX file
+            let direct = onnx().model_for_proto_model(model)?;
+            let direct =
+                direct.with_input_fact(0, f32::fact(&shape).into())?.into_typed()?.into_decluttered()?;
+            let mut back = ours;
+            sparsify(&mut back, &Policy::from_knobs()?)?;
+            let back = back.into_decluttered()?;
+            assert_eq!(layers(&back)?, layers(&direct)?, "{name}, {what}");
+            for (got, expected) in run_stock(back)?.iter().zip(&run_stock(direct)?) {
+                let far = distance(got, expected)?;
+                // activations may be fused in another order: rounding, and networks pruned without training amplify it
+                assert!(far <= 10.0 * TOLERANCE, "{name}, {what}: {far}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stock_reader_says_what_it_misses() -> Result<()> {
+    let spec = Spec { conv1x1: Some("4x4:0.5".parse()?), hw: Some(32), ..Spec::default() };
+    let model = decluttered(&zoo::build(Network::MobilenetV1, &spec)?, &[1, 3, 32, 32])?;
+    let compact = tar(&tract_sparse::nnef(), &model)?;
+    let error = format!("{:#}", read(&plain(), &compact).unwrap_err());
+    assert!(error.contains("Registry not found") && error.contains("tract_sparse"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn sparse_layers_are_written_as_stock_ones() -> Result<()> {
+    let spec = Spec { conv1x1: Some("4x4:0.5".parse()?), hw: Some(32), ..Spec::default() };
+    let model = zoo::build(Network::MobilenetV2, &spec)?;
+    let mut model = onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
+    let error = format!("{:#}", tar(&tract_sparse::nnef(), &model).unwrap_err());
+    assert!(error.contains("unsparsify"), "{error}");
+    let expected = run(model.clone().into_optimized()?, &[noise(&[1, 3, 32, 32], 1)])?;
+    assert!(unsparsify(&mut model)? > 0);
+    let mut back = read(&tract_sparse::nnef(), &tar(&tract_sparse::nnef(), &model)?)?;
+    assert!(sparsify(&mut back, &Policy::from_knobs()?)? > 0);
+    let got = run(back.into_optimized()?, &[noise(&[1, 3, 32, 32], 1)])?;
+    tests::assert_same(&got, &expected)
+}
+
+/// Batch size and picture size stay symbols.
+#[test]
+fn symbols_survive() -> Result<()> {
+    let spec = Spec {
+        conv1x1: Some("4x4:0.5".parse()?),
+        batch: zoo::Batch::Symbol("N".into()),
+        hw: Some(32),
+        ..Spec::default()
+    };
+    let model = zoo::build(Network::MobilenetV1, &spec)?;
+    let model = tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
+    let mut back = read(&tract_sparse::nnef(), &tar(&tract_sparse::nnef(), &model)?)?;
+    sparsify(&mut back, &Policy::from_knobs()?)?;
+    let x = [noise(&[2, 3, 32, 32], 1)];
+    tests::assert_same(&run(back.into_optimized()?, &x)?, &run(model.into_optimized()?, &x)?)
+}
+
+/// Every byte of the archive in turn is damaged: an error or the same graph with other numbers, never a panic.
+#[test]
+fn damaged_archives_do_not_panic() -> Result<()> {
+    let spec = Spec { conv1x1: Some("4x4:0.9".parse()?), hw: Some(32), width: 0.25, ..Spec::default() };
+    let model = decluttered(&zoo::build(Network::MobilenetV1, &spec)?, &[1, 3, 32, 32])?;
+    let bytes = tar(&tract_sparse::nnef(), &model)?;
+    let graph = bytes.windows(20).position(|w| w == b"tract_sparse_blocks(").unwrap();
+    for at in (graph..graph + 160).chain((0..bytes.len()).step_by(bytes.len() / 60)) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x15;
+        let _ = read(&tract_sparse::nnef(), &damaged);
+    }
+    Ok(())
+}
