@@ -162,18 +162,14 @@ struct Point {
 struct Curve {
     structure: String,
     points: Vec<Point>,
-    /// Share of zeros from which the pruned layers are faster than on stock tract; null if none of the curve is.
+    /// Share of zeros of the first point at which the pruned layers are faster than on stock tract; null if none of the curve is.
     break_even: Option<f64>,
 }
 
-/// Where the pruned layers cross the time of stock tract, between two points.
-fn crossing(points: &[Point], stock_ms: f64) -> Option<f64> {
-    let first = points.iter().position(|p| p.pruned_ms < stock_ms)?;
-    let Some(before) = first.checked_sub(1).map(|at| points[at]) else { return Some(points[0].zeros) };
-    let after = points[first];
-    let drop = before.pruned_ms - after.pruned_ms;
-    let part = if drop > 0.0 { (before.pruned_ms - stock_ms) / drop } else { 1.0 };
-    Some(before.zeros + part * (after.zeros - before.zeros))
+/// The first point at which the pruned layers are faster than on stock tract. Nothing lies between points: a layer changes
+/// over to our kernels at once, and its dense neighbours with it.
+fn break_even(points: &[Point], stock_ms: f64) -> Option<f64> {
+    points.iter().find(|point| point.pruned_ms < stock_ms).map(|point| point.zeros)
 }
 
 fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> Result<()> {
@@ -230,7 +226,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
             let ms = sum(&|p| p.ns, &|_| true);
             points.push(Point { zeros, pruned_ms: sum(&|p| p.ns, &is_planned), ms, gain: stock_ms / ms });
         }
-        let break_even = crossing(&points, stock_pruned_ms);
+        let break_even = break_even(&points, stock_pruned_ms);
         curves.push(Curve { structure, points, break_even });
     }
     drop(progress);
@@ -299,11 +295,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crossings_lie_between_points() {
+    fn the_first_faster_point_breaks_even() {
         let point = |zeros, pruned_ms| Point { zeros, pruned_ms, ms: 0.0, gain: 0.0 };
         let points = [point(0.0, 10.0), point(0.5, 8.0), point(1.0, 4.0)];
-        assert_eq!(crossing(&points, 6.0), Some(0.75));
-        assert_eq!(crossing(&points, 11.0), Some(0.0));
-        assert_eq!(crossing(&points, 4.0), None);
+        assert_eq!(break_even(&points, 10.0), Some(0.5));
+        assert_eq!(break_even(&points, 11.0), Some(0.0));
+        assert_eq!(break_even(&points, 4.0), None);
     }
 }
