@@ -36,6 +36,12 @@ shells() {
   fi
 }
 
+# A browser, which the page of inspect --html is opened in; its test says NOT RUN without one.
+browser() {
+  command -v chromium >/dev/null ||
+    { apt-get install -y chromium || sudo -n apt-get install -y chromium; } >/dev/null 2>&1
+}
+
 # Pruned models are run in onnxruntime, too.
 onnxruntime() {
   if [ -n "${TRACT_SPARSE_ORT_PYTHON:-}" ]; then return; fi
@@ -56,6 +62,7 @@ if have rustfmt; then step "Format" cargo fmt --all --check; else echo "NOT RUN:
 mkdir -p target
 onnx_cases
 shells
+browser
 onnxruntime
 step "Whole models and command line" cargo test --release --workspace --exclude sparse-kernels
 if [ -x target/tract-cli/bin/tract ]; then

@@ -1,11 +1,12 @@
 //! `inspect`: the report, layer by layer, and what would help.
 
 use crate::args::{Inspect, Options, Pass};
+use crate::html;
 use crate::load::{Flavour, Source};
 use crate::out;
 use crate::table::{Table, ms, wrap};
 use anyhow::Result;
-use rewriter::{Advice, advise};
+use rewriter::{Advice, advise, maps};
 use tract_sparse::{LayerKind, LayerReport, Mode, Policy, Report};
 
 /// Layers that an advice names.
@@ -17,11 +18,15 @@ pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<
     let policy = Policy::from_knobs()?;
     let report = report(source, &model, args.measure)?;
     let advice = advise(&model, &policy)?;
+    let mut value = serde_json::to_value(&report)?;
+    value["model"] = source.to_string().into();
+    value["layers_sparse"] = report.sparse_layers().into();
+    value["advice"] = serde_json::to_value(&advice)?;
+    if let Some(file) = &args.html {
+        let page = html::page(&value, &report, policy.mode == Mode::Measure, &maps(&model)?)?;
+        prune::file::write(file, page.as_bytes())?;
+    }
     if options.json {
-        let mut value = serde_json::to_value(&report)?;
-        value["model"] = source.to_string().into();
-        value["layers_sparse"] = report.sparse_layers().into();
-        value["advice"] = serde_json::to_value(&advice)?;
         return out::json(&value);
     }
     let times = match policy.mode {

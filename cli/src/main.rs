@@ -7,6 +7,7 @@ mod compare;
 mod convert;
 mod doctor;
 mod dump;
+mod html;
 mod input;
 mod inspect;
 mod load;

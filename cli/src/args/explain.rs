@@ -8,6 +8,9 @@ pub(crate) struct Inspect {
     /// Time every layer on either operator
     #[arg(long)]
     pub(crate) measure: bool,
+    /// Write a page to look at: times, table, and where the zeros are
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -152,7 +152,7 @@ pub(crate) enum Command {
     Zoo(Zoo),
     /// Say what runs each layer, and why the others stay stock
     #[command(
-        after_help = "Examples:\n  tract-sparse m.onnx inspect\n  tract-sparse m.onnx inspect --measure"
+        after_help = "Examples:\n  tract-sparse m.onnx inspect\n  tract-sparse m.onnx inspect --measure\n  tract-sparse m.onnx inspect --html report.html"
     )]
     Inspect(Inspect),
     /// Say how fast a model would be if it were pruned

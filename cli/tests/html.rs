@@ -1,0 +1,97 @@
+//! The page of `inspect --html`, read as text and opened in a browser.
+
+mod common;
+
+use common::{fails_with, folder, json, run, run_in};
+use serde_json::Value;
+use std::process::Command;
+
+/// A network with pointwise, depthwise and spatial layers.
+fn model() {
+    static MADE: std::sync::Once = std::sync::Once::new();
+    MADE.call_once(|| {
+        let spec = "zoo mobilenet-v1 --width 0.25 --hw 64 --conv1x1 4x4:0.75 --dwconv3x3 3:9 -o page.onnx";
+        assert!(run_in(folder(), spec).status.success());
+    });
+}
+
+/// The data in a page.
+fn data(file: &str) -> Value {
+    let page = std::fs::read_to_string(folder().join(file)).unwrap();
+    for outside in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside} in {file}");
+    }
+    let data = page.split_once("type=\"application/json\">").unwrap().1.split_once("</script>").unwrap().0;
+    serde_json::from_str(data).unwrap()
+}
+
+#[test]
+fn the_page_holds_the_report_and_its_maps() {
+    model();
+    let report = json("page.onnx inspect --html page.html --json");
+    let data = data("page.html");
+    assert_eq!(data["report"], report);
+    let (layers, maps) = (report["layers"].as_array().unwrap(), data["maps"].as_array().unwrap());
+    assert_eq!(layers.len(), maps.len());
+    for (layer, map) in layers.iter().zip(maps) {
+        let size = |at: usize| map["size"][at].as_u64().unwrap();
+        assert_eq!(map["cells"].as_str().unwrap().len() as u64, size(0) * size(1), "{layer}");
+        assert_eq!(map["matrix"][0], layer["oc"], "{layer}");
+        // cells of equal size that are single weights or whole blocks are all or nothing: their share is the density
+        if layer["structure"] == "4x4" || layer["structure"] == "3:9" {
+            let cells = map["cells"].as_str().unwrap();
+            assert!(cells.chars().all(|digit| digit == 'A' || digit == '/'), "{layer}: {cells}");
+            let share = cells.matches('/').count() as f64 / cells.len() as f64;
+            let density = layer["density"].as_f64().unwrap();
+            assert!((share - density).abs() < 1e-9, "{layer}: {share}");
+        }
+    }
+    assert!(layers.iter().filter(|layer| layer["structure"] == "3:9").count() == 13, "{report}");
+    assert!(run("page.onnx inspect --html text.html").contains("layers run sparse"));
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_named() {
+    model();
+    fails_with("page.onnx inspect --html missing/page.html", 1, &["missing/page.html"]);
+    fails_with("page.onnx inspect --html . --json", 1, &["cannot write", "folder"]);
+}
+
+#[test]
+fn a_browser_shows_every_layer() {
+    model();
+    run("r.onnx --sparse always inspect --measure --html measured.html");
+    run("page.onnx inspect --html shown.html");
+    for file in ["measured.html", "shown.html"] {
+        let profile = folder().join(format!("browser-{file}"));
+        let command = Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(format!("file://{}", folder().join(file).display()))
+            .output();
+        let output = match command {
+            Ok(output) => output,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                println!("NOT RUN: pages in a browser: apt-get install chromium");
+                return;
+            }
+            Err(e) => panic!("chromium: {e}"),
+        };
+        // it leaves a profile behind, and nothing depends on whether that goes
+        let _ = std::fs::remove_dir_all(profile);
+        let dom = String::from_utf8(output.stdout).unwrap();
+        let data = data(file);
+        let layers = data["report"]["layers"].as_array().unwrap();
+        assert_eq!(dom.matches("<tr data-layer=").count(), layers.len(), "{file}");
+        assert_eq!(dom.matches("<figure class=\"map\"").count(), layers.len(), "{file}");
+        assert_eq!(dom.matches("class=\"bar\"").count(), layers.len(), "{file}");
+        // set when a map is drawn: the number of cells with a nonzero weight
+        for map in data["maps"].as_array().unwrap() {
+            let nonzero = map["cells"].as_str().unwrap().chars().filter(|digit| *digit != 'A').count();
+            assert!(dom.contains(&format!("data-nonzero=\"{nonzero}\"")), "{file}: {map}");
+        }
+        let measured = file == "measured.html";
+        assert_eq!(dom.contains("on stock tract, measured"), measured, "{file}");
+        assert_eq!(dom.contains("on stock tract, predicted"), !measured, "{file}");
+    }
+}
