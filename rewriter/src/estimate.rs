@@ -265,8 +265,11 @@ mod tests {
             let way = way.iter().find(|way| way.packing() == choice.packing).unwrap();
             let stored = layer.stats(choice.packing.format().unwrap()).block_density;
             let predicted = way.ns(stored);
-            // the chooser rounds to nanoseconds
-            assert!((predicted - choice.sparse_ns as f64).abs() <= 2.0, "{predicted} {choice:?}");
+            // The chooser rounds to nanoseconds. It also knows the input channels that no weight is left of, which the line
+            // takes for used: of few blocks, some columns have none.
+            let unused = if share < 0.4 { 0.02 * predicted } else { 0.0 };
+            let below = predicted - choice.sparse_ns as f64;
+            assert!((-2.0..=2.0 + unused).contains(&below), "{predicted} {choice:?}");
         }
     }
 

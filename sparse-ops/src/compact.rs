@@ -270,9 +270,9 @@ mod tests {
     fn patterns_are_stored_by_number() {
         let masks = [0b011_110_011u16, 0b110_011_110];
         let kept = |i: usize| masks[i / 9 / 16 % 2] >> (i % 9) & 1 == 1;
-        let (scheme, bytes) = round_trip(&ramp(&[48, 1, 3, 3], kept));
+        let (scheme, bytes) = round_trip(&ramp(&[480, 1, 3, 3], kept));
         assert_eq!(scheme, Scheme { grouping: Grouping::Patterns, group: [16, 1], taps: 9 });
-        assert_eq!(bytes, 2 + 2 * 2 + 3 + 48 * 6 * 4);
+        assert_eq!(bytes, 2 + 2 * 2 + 30 + 480 * 6 * 4);
         // 5:9 shared by 4x4 kernels, some groups absent, ragged edges
         let masks = [0b000_011_011u16, 0, 0b110_011_000];
         let kept = |i: usize| {

@@ -251,18 +251,21 @@ fn sparse_initializers_round_trip() -> Result<()> {
 }
 
 /// What `inspect` finds is what `prune` made: in every layer the same weights are zero, and as many groups of the
-/// structure are there as the ratio leaves, to within one.
+/// structure are there as the ratio leaves, to within one. The structure is called by its name where no zeros of before
+/// disguise it and no block is cut by the edge.
 #[test]
 fn every_layer_has_the_structure_that_was_asked_for() -> Result<()> {
     for (name, mut model, shape) in real_models()?.into_iter().chain(zoo_models()?) {
         let ratio = 0.4;
+        let typed = |model: &ModelProto| {
+            let model = tract_onnx::onnx().model_for_proto_model(model)?;
+            model.with_input_fact(0, f32::fact(&shape).into())?.into_typed()
+        };
+        let found_before = Report::of(&typed(&model)?)?;
         let made = prune::prune(&mut model, &recipe(ratio))?;
-        let typed = tract_onnx::onnx()
-            .model_for_proto_model(&model)?
-            .with_input_fact(0, f32::fact(&shape).into())?
-            .into_typed()?;
+        let typed = typed(&model)?;
         let found = with_knobs(&[("TRACT_SPARSE", "always")], || Report::of(&typed))?;
-        let (mut checked, mut formats) = (0, 0);
+        let (mut checked, mut others) = (0, vec![]);
         for layer in made.pruned() {
             // a Gemm or MatMul is several nodes, the first of which has its name or begins with it
             let own = |node: &str| node == layer.name || node.starts_with(&format!("{}.", layer.name));
@@ -274,17 +277,20 @@ fn every_layer_has_the_structure_that_was_asked_for() -> Result<()> {
             let Some(Seen::Layer(weights)) = see(&typed, node)? else { panic!("{context} is opaque") };
             has_structure(&weights, ratio, &context)?;
             checked += 1;
-            let format = seen.format.as_deref();
-            formats += usize::from(match weights.shape.kind() {
-                LayerKind::Pointwise => format == Some("4x4"),
-                LayerKind::Depthwise => format == Some("patterns"),
-                _ => format == Some("4x1"),
-            });
+            let structure = seen.structure.as_deref().unwrap_or_default();
+            let named = match weights.shape.kind() {
+                LayerKind::Pointwise => structure == "4x4",
+                LayerKind::Depthwise => structure.starts_with("3:9"),
+                _ => structure.starts_with("5:9"),
+            };
+            let before = found_before.layers.iter().find(|l| l.name == seen.name).and_then(|l| l.density);
+            if !named && before == Some(1.0) && weights.shape.oc % 4 == 0 {
+                others.push((context, weights.shape.oc, weights.shape.ic, structure.to_string()));
+            }
         }
-        println!("{name}: {checked} layers, {formats} in the format of their structure");
+        println!("{name}: {checked} layers");
         assert_eq!(checked, made.pruned().count(), "{name}");
-        // where another format is predicted to be faster (few pixels, few channels, zeros of before) that one is named
-        assert!(2 * formats >= checked, "{name}: {formats} of {checked}");
+        assert!(others.is_empty(), "{name}: {others:?}");
     }
     Ok(())
 }

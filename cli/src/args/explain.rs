@@ -27,7 +27,7 @@ pub(crate) struct Whatif {
     /// Prune fully connected layers, as --conv1x1
     #[arg(long, value_name = "SPEC")]
     pub(crate) fc: Option<::zoo::Pointwise>,
-    /// Draw speed against sparsity of 1x1 convolutions: 4x4, 4x1, unstructured
+    /// Draw speed against sparsity: 1x1 layers as 4x4, 4x1, unstructured
     #[arg(long, conflicts_with = "conv1x1")]
     pub(crate) sweep: bool,
     /// With --sweep: write the curves as SVG
