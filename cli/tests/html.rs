@@ -57,34 +57,47 @@ fn a_page_that_cannot_be_written_is_named() {
     fails_with("page.onnx inspect --html . --json", 1, &["cannot write", "folder"]);
 }
 
+/// The document of a page once its scripts have run; none without a browser.
+fn dom(file: &str) -> Option<String> {
+    let profile = folder().join(format!("browser-{file}"));
+    let command = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", folder().join(file).display()))
+        .output();
+    let output = match command {
+        Ok(output) => output,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            println!("NOT RUN: {file} in a browser: apt-get install chromium");
+            return None;
+        }
+        Err(e) => panic!("chromium: {e}"),
+    };
+    // it leaves a profile behind, and nothing depends on whether that goes
+    let _ = std::fs::remove_dir_all(profile);
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+/// The layers of the rows of the table, from top to bottom.
+fn rows(dom: &str) -> Vec<usize> {
+    dom.split("<tr data-layer=\"")
+        .skip(1)
+        .map(|row| row.split('"').next().unwrap().parse().unwrap())
+        .collect()
+}
+
 #[test]
 fn a_browser_shows_every_layer() {
     model();
     run("r.onnx --sparse always inspect --measure --html measured.html");
     run("page.onnx inspect --html shown.html");
     for file in ["measured.html", "shown.html"] {
-        let profile = folder().join(format!("browser-{file}"));
-        let command = Command::new("chromium")
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-            .arg(format!("--user-data-dir={}", profile.display()))
-            .arg(format!("file://{}", folder().join(file).display()))
-            .output();
-        let output = match command {
-            Ok(output) => output,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                println!("NOT RUN: pages in a browser: apt-get install chromium");
-                return;
-            }
-            Err(e) => panic!("chromium: {e}"),
-        };
-        // it leaves a profile behind, and nothing depends on whether that goes
-        let _ = std::fs::remove_dir_all(profile);
-        let dom = String::from_utf8(output.stdout).unwrap();
+        let Some(dom) = dom(file) else { return };
         let data = data(file);
-        let layers = data["report"]["layers"].as_array().unwrap();
-        assert_eq!(dom.matches("<tr data-layer=").count(), layers.len(), "{file}");
-        assert_eq!(dom.matches("<figure class=\"map\"").count(), layers.len(), "{file}");
-        assert_eq!(dom.matches("class=\"bar\"").count(), layers.len(), "{file}");
+        let layers = data["report"]["layers"].as_array().unwrap().len();
+        assert_eq!(rows(&dom), (0..layers).collect::<Vec<_>>(), "{file}");
+        assert_eq!(dom.matches("<figure class=\"map\"").count(), layers, "{file}");
+        assert_eq!(dom.matches("<div class=\"bar\"").count(), layers, "{file}");
         // set when a map is drawn: the number of cells with a nonzero weight
         for map in data["maps"].as_array().unwrap() {
             let nonzero = map["cells"].as_str().unwrap().chars().filter(|digit| *digit != 'A').count();
@@ -94,4 +107,20 @@ fn a_browser_shows_every_layer() {
         assert_eq!(dom.contains("on stock tract, measured"), measured, "{file}");
         assert_eq!(dom.contains("on stock tract, predicted"), !measured, "{file}");
     }
+}
+
+#[test]
+fn a_column_head_sorts() {
+    model();
+    run("page.onnx inspect --html sorted.html");
+    let file = folder().join("sorted.html");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let click = "<script>document.querySelectorAll('th button')[6].click()</script></body>";
+    std::fs::write(&file, page.replace("</body>", click)).unwrap();
+    let Some(dom) = dom("sorted.html") else { return };
+    let data = data("sorted.html");
+    let times = rows(&dom).into_iter().map(|row| data["report"]["layers"][row]["stock_ms"].as_f64().unwrap());
+    let times: Vec<f64> = times.collect();
+    assert!(times.len() == 28 && times.is_sorted() && times[0] < times[27], "{times:?}");
+    assert!(dom.contains("aria-sort=\"ascending\""));
 }
