@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn blocks_take_a_bit_for_sixteen_weights() {
         // every third 4x4 block of 64 x 32
-        let kept = |i: usize| (i / 32 / 4 * 8 + i % 32 / 4) % 3 == 0;
+        let kept = |i: usize| (i / 32 / 4 * 8 + i % 32 / 4).is_multiple_of(3);
         let (scheme, bytes) = round_trip(&ramp(&[64, 32, 1, 1], kept));
         assert_eq!(scheme, Scheme { grouping: Grouping::Blocks, group: [4, 4], taps: 1 });
         let blocks = (0..128).filter(|b| b % 3 == 0).count();

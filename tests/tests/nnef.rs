@@ -42,10 +42,9 @@ fn zeros(model: &TypedModel) -> Result<usize> {
 }
 
 /// Shape, zeros and kernel of every layer.
-fn layers(model: &TypedModel) -> Result<Vec<(usize, usize, String, Option<String>, Option<u64>)>> {
+fn layers(model: &TypedModel) -> Result<Vec<String>> {
     let layers = Report::of(model)?.layers.into_iter();
-    let weights = |l: &tract_sparse::LayerReport| l.density.map(|d| (d * 1e9) as u64);
-    Ok(layers.map(|l| (l.oc, l.ic, l.kernel.clone(), l.chosen.clone(), weights(&l))).collect())
+    Ok(layers.map(|l| format!("{}>{} {} {:?} {:?}", l.ic, l.oc, l.kernel, l.density, l.chosen)).collect())
 }
 
 #[test]

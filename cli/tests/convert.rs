@@ -1,0 +1,41 @@
+//! `convert` and the NNEF files it writes, through the binary.
+
+mod common;
+
+use common::{fails_with, fits, folder, json, run, run_in};
+
+#[test]
+fn a_compact_file_is_smaller_and_runs_as_the_onnx_file_does() {
+    let made = json("r.onnx convert -o compact.nnef.tar --json");
+    assert!(made["compact"] == true && made["bytes"].as_u64() < made["plain_bytes"].as_u64(), "{made}");
+    let bytes = std::fs::metadata(folder().join("compact.nnef.tar")).unwrap().len();
+    assert_eq!(made["bytes"], bytes, "{made}");
+    let kernels = |file: &str| {
+        let report = json(&format!("{file} --sparse always inspect --json"));
+        let chosen = report["layers"].as_array().unwrap().iter().map(|layer| layer["chosen"].to_string());
+        chosen.collect::<Vec<_>>()
+    };
+    assert_eq!(kernels("compact.nnef.tar"), kernels("r.onnx"));
+    let compared = json("compact.nnef.tar compare --json");
+    assert_eq!(compared["agrees"], true, "{compared}");
+    let text = run("r.onnx convert -o compact.nnef.tgz");
+    fits(&text);
+}
+
+#[test]
+fn a_plain_file_keeps_its_zeros() {
+    let made = json("r.onnx convert --plain -o plain.nnef.tgz --json");
+    assert!(made["compact"] == false && made["bytes"] == made["plain_bytes"], "{made}");
+    assert_eq!(json("plain.nnef.tgz compare --json")["agrees"], true);
+}
+
+#[test]
+fn wrong_names_and_files_are_refused() {
+    fails_with("r.onnx convert -o m.onnx", 1, &["m.onnx", ".nnef.tgz"]);
+    fails_with("r.onnx -O convert -o m.nnef.tar", 1, &["-O"]);
+    fails_with("r.onnx convert -o /nowhere/m.nnef.tar", 1, &["/nowhere/m.nnef.tar"]);
+    std::fs::write(folder().join("cut.nnef.tar"), [1u8; 700]).unwrap();
+    fails_with("cut.nnef.tar inspect", 1, &["cut.nnef.tar"]);
+    assert!(run_in(folder(), "r.onnx convert -o kept.nnef.tar").status.success());
+    fails_with("kept.nnef.tar -i 1,3,64,64,f32 inspect", 1, &["-i 1,3,64,64,f32", "NNEF"]);
+}
