@@ -129,11 +129,11 @@ mod tests {
         for (at, share) in blocks.shares().iter().enumerate() {
             assert_eq!(*share, f32::from((at / 128 + at % 128).is_multiple_of(3)));
         }
-        // 130 rows: the last cells have as many as are left, and are shares of these
-        let ragged = map(130, 510, 1, 1, |row, col| row == 129 && col % 2 == 0);
-        assert_eq!((ragged.cell(), ragged.size()), ([2, 4], [65, 128]));
-        assert_eq!(ragged.shares()[64 * 128..], [0.25; 127].into_iter().chain([0.5]).collect::<Vec<_>>());
-        assert!(ragged.shares()[..64 * 128].iter().all(|share| *share == 0.0));
+        // 131 rows, 510 columns: the last cells have as many as are left, and are shares of these
+        let ragged = map(131, 510, 1, 1, |row, col| row == 130 && col % 4 == 0);
+        assert_eq!((ragged.cell(), ragged.size()), ([2, 4], [66, 128]));
+        assert_eq!(ragged.shares()[65 * 128..], [0.25; 127].into_iter().chain([0.5]).collect::<Vec<_>>());
+        assert!(ragged.shares()[..65 * 128].iter().all(|share| *share == 0.0));
     }
 
     #[test]
