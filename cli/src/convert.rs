@@ -3,6 +3,7 @@
 use crate::args::{Options, Pass};
 use crate::load::{Flavour, Source};
 use crate::out;
+use crate::table::wrap;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use flate2::Compression;
@@ -64,7 +65,7 @@ pub(crate) fn run(source: &Source, args: &Convert, options: &Options) -> Result<
         (false, true) => "for any tract".into(),
         (false, false) => "compact weights would save nothing: for any tract".into(),
     };
-    out::print(&format!("{}: {} bytes, {how}\n", args.output.display(), bytes.len()))
+    out::print(&wrap(&format!("{}: {} bytes, {how}", args.output.display(), bytes.len()), 4))
 }
 
 /// How the files of a model are put into one.
