@@ -1,4 +1,4 @@
-//! NNEF with the extension `tract_sparse`: the graph is the stock one, weights with enough zeros are stored as [`compact`].
+//! NNEF with the extension `tract_sparse`: the graph is the stock one, weights with enough zeros are stored compactly.
 //!
 //! ```text
 //! extension tract_registry tract_sparse;

@@ -11,7 +11,7 @@ use std::ops::Range;
 /// The input channels that have any weight are cut into chunks; a run takes one or several neighbouring ones at a time.
 ///
 /// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, and
-/// those of one chunk belong to its columns; behind those of all blocks are [`LOOK_AHEAD`] zeros; `starts` has one entry for every chunk of every block row and one more,
+/// those of one chunk belong to its columns; behind those of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row and one more,
 /// which grow and are positions of `indices` or its length; `values` has `r * c` floats per block; `bias` has `r`
 /// floats per block row.
 #[derive(Debug, Clone)]
