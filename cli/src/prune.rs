@@ -415,10 +415,8 @@ fn fit(
     };
     let mut time = |layer: &prune::Layer, weights: &[f32]| -> Result<f64> {
         let Some(seen) = find(&layer.name).and_then(|name| layers.get(&name)) else { return Ok(0.0) };
-        let mut own = seen.clone();
-        ensure!(own.weights.len() == weights.len(), "layer {} has another size in tract", layer.name);
-        own.weights = Tensor::from_shape(seen.weights.shape(), weights)?.into_arc_tensor();
-        best_ms(&own).map(|(_, ours)| ours)
+        ensure!(seen.weights.len() == weights.len(), "layer {} has another size in tract", layer.name);
+        best_ms(&seen.with_weights(weights)?).map(|(_, ours)| ours)
     };
     budget::fit(plan, &document.model, &L1, &mut time, fixed_ms, budget_ms)
 }
