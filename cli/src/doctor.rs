@@ -4,6 +4,7 @@ use crate::args::Options;
 use crate::out::{self, Differs};
 use crate::table::{Table, wrap};
 use anyhow::Result;
+use figures::Progress;
 use serde_json::{Value, json};
 use sparse_kernels::check::{Check, check};
 use sparse_kernels::format::FormatKind;
@@ -38,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let machine = Machine::detect();
     let target = Policy::from_knobs()?.target;
     let chosen = chosen(target);
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let checks = check(&mut |check| progress.say(check.kernel.name))?;
     drop(progress);
     let wrong: Vec<&str> =

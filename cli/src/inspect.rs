@@ -4,8 +4,9 @@ use crate::args::{Inspect, Options, Pass};
 use crate::html;
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::table::{Table, ms, wrap};
+use crate::table::{Table, wrap};
 use anyhow::Result;
+use figures::{Progress, ms};
 use rewriter::{Advice, advise, maps};
 use tract_sparse::{LayerKind, LayerReport, Mode, Policy, Report};
 
@@ -50,7 +51,7 @@ pub(crate) fn report(
     if !measure {
         return Report::of(model);
     }
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let mut said = |done: usize, all: usize| {
         progress.part(&format!("{source}: timing layers"), done as f64 / all.max(1) as f64);
     };

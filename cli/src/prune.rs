@@ -6,6 +6,7 @@ use crate::out;
 use crate::prune_engine::Tract;
 use crate::table::{Table, wrap};
 use anyhow::{Context, Result, bail, ensure};
+use figures::Progress;
 use clap::{Args, ValueEnum};
 use ndarray_npy::{NpzReader, ReadNpyExt};
 use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
@@ -143,7 +144,7 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         "--search-seconds {}: not a time",
         args.search_seconds
     );
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let mut document = Document::open(path)?;
     prune::densify(&mut document.model)?;
     let mut plan = Plan::new(&document.model, &recipe)?;

@@ -4,9 +4,10 @@ use crate::args::{Options, Pass, Whatif};
 use crate::inspect::{report, short};
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::svg::{Chart, Line};
-use crate::table::{Table, ms, wrap};
+use crate::table::{Table, wrap};
 use anyhow::{Context, Result, ensure};
+use figures::svg::{Chart, Line};
+use figures::{Progress, ms};
 use prune::mask::Structure;
 use prune::{Document, L1, Plan, Recipe, Role, Setting};
 use rewriter::analyse::{Seen, see};
@@ -189,7 +190,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
         let prefix = format!("{name}.");
         names.iter().position(|n| n == name).or_else(|| names.iter().position(|n| n.starts_with(&prefix)))
     };
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let (mut curves, mut stock_ms, mut stock_pruned_ms, mut pruned) = (vec![], 0.0, 0.0, 0);
     for (r, c) in SWEEP {
         let mut points = vec![];

@@ -4,6 +4,7 @@ use crate::args::{Options, Zoo};
 use crate::out;
 use crate::table::wrap;
 use anyhow::Result;
+use figures::Progress;
 
 /// Builds and writes the network, and says what it wrote.
 pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
@@ -17,7 +18,7 @@ pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
         hw: args.hw,
         width: args.width,
     };
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     progress.say(&format!("building {}", args.network));
     let model = zoo::build(args.network, &spec)?;
     zoo::write(&model, &args.output)?;
