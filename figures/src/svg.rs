@@ -158,7 +158,7 @@ impl Bars {
         let drawn = || self.groups.iter().flat_map(|group| group.bars.iter().flatten());
         let largest = drawn().fold(self.mark, |m, bar| m.max(bar.spread.map_or(bar.value, |s| s.1)));
         let (step, end) = ticks(largest);
-        let top = 82.0 + 18.0 * self.notes.len() as f64;
+        let top = 92.0 + 18.0 * self.notes.len() as f64;
         let rows: usize = self.groups.iter().map(|group| group.bars.iter().flatten().count()).sum();
         let bottom = top + rows as f64 * BAR + self.groups.len() as f64 * GAP;
         let at_x = |value: f64| NAMES + (WIDTH - NAMES - NUMBER) * value / end;
