@@ -13,6 +13,9 @@ use tract_sparse::{LayerKind, LayerReport, Mode, Policy, Report};
 /// Layers that an advice names.
 const NAMED: usize = 5;
 
+/// How much slower a layer has to be measured before its prediction is called wrong: times of single runs scatter.
+const DOUBT: f64 = 1.1;
+
 /// Prints the report of a model.
 pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<()> {
     let model = source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?;
@@ -160,13 +163,39 @@ fn measured(report: &Report) -> String {
         ]);
     }
     let (stock, ours) = report.total_ms();
-    format!(
+    let text = format!(
         "\n{}all layers: stock {} ms, as they run {} ms, {:.2} times as fast\n",
         table.text(),
         ms(stock),
         ms(ours),
         stock / ours
-    )
+    );
+    text + &mispredicted(&report.layers)
+}
+
+/// Layers that are on the slower of their operators by more than [`DOUBT`], as measured.
+fn mispredicted(layers: &[LayerReport]) -> String {
+    let mut text = String::new();
+    for (sparse, what) in [
+        (true, "run sparse, but were measured slower so than on stock tract"),
+        (false, "run on stock tract, but were measured faster on our kernel"),
+    ] {
+        let of = |layer: &&LayerReport| {
+            layer.chosen.is_some() == sparse
+                && layer.dense_ms().zip(layer.measured_sparse_ms).is_some_and(|(stock, ours)| {
+                    let (runs, other) = if sparse { (ours, stock) } else { (stock, ours) };
+                    layer.measured_stock_ms.is_some() && runs > DOUBT * other
+                })
+        };
+        let names: Vec<&str> = layers.iter().filter(of).map(|layer| layer.name.as_str()).collect();
+        if !names.is_empty() {
+            text += &wrap(&format!("{what}: {}", names.join(", ")), 4);
+        }
+    }
+    if !text.is_empty() {
+        text += "The table of costs misjudges these here; --sparse measure decides by the clock.\n";
+    }
+    text
 }
 
 /// What would help most.

@@ -9,10 +9,10 @@ use figures::Progress;
 /// Builds and writes the network, and says what it wrote.
 pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
     let spec = zoo::Spec {
-        conv1x1: args.conv1x1,
-        dwconv3x3: args.dwconv3x3,
-        conv3x3: args.conv3x3,
-        fc: args.fc,
+        conv1x1: args.zeros.conv1x1,
+        dwconv3x3: args.zeros.dwconv3x3,
+        conv3x3: args.zeros.conv3x3,
+        fc: args.zeros.fc,
         seed: args.seed,
         batch: args.batch.clone(),
         hw: args.hw,

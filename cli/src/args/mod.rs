@@ -7,6 +7,7 @@ mod explain;
 mod input;
 mod run;
 mod shell;
+mod zeros;
 mod zoo;
 
 pub(crate) use bench::{Against, Bench, Limits};
@@ -16,6 +17,7 @@ pub(crate) use explain::{Inspect, Whatif};
 pub(crate) use input::Input;
 pub(crate) use run::{Approx, Run};
 pub(crate) use shell::{Completions, Man};
+pub(crate) use zeros::Zeros;
 pub(crate) use zoo::Zoo;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
