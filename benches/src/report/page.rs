@@ -66,7 +66,8 @@ impl Report {
             "{}. One thread each on the same core, f32 (OpenVINO's hint; MNN's\n\
              precision high), default settings otherwise; MNN sparse: converted with `--detectSparseSpeedUp`, which is told how many \
              output channels\nshare their zeros. All engines are alive together; every round asks each in turn, and the first run \
-             of each is dropped.\nMedian milliseconds, in brackets stock tract's over them; the largest difference is that of \
+             of each is dropped.\nHere an engine finds in the cache what its run before has left there; in the table \
+             above stock tract has taken the cache in between.\nMedian milliseconds, in brackets stock tract's over them; the largest difference is that of \
              any engine from stock tract.\n\n| network | stock | ours |",
             versions.join(", ")
         );
