@@ -47,13 +47,13 @@ pub struct Outcome {
     pub layers: usize,
     /// Those that run on our kernels.
     pub layers_sparse: usize,
-    /// Pairs of runs.
+    /// Runs of each that count.
     pub runs: usize,
     /// Stock tract, run in turn with ours.
     pub stock: Timing,
     /// Ours.
     pub sparse: Timing,
-    /// Of neighbouring runs.
+    /// Of runs of neighbouring turns.
     pub ratio: Ratio,
     /// Largest difference between an output of stock tract and of ours.
     pub max_abs_diff: f64,

@@ -19,8 +19,8 @@ impl Report {
              CPU: {} ({}). Date: {}. Commit: {}. tract-sparse {}, tract {}. Command:\n`{}`.\n\n\
              ![Speed over stock tract]({picture})\n\n\
              ## Stock tract and ours\n\n\
-             The same file in one process, in turn, on one thread. Medians in milliseconds; the ratio is the median of the \
-             ratios of\nneighbouring runs, with its quartiles.\n\n\
+             The same file in one process, on one thread, in turns of four runs after one that does not count. Medians in \
+             milliseconds; the\nratio is the median of the ratios of runs of neighbouring turns, with its quartiles.\n\n\
              | network | stock ms | sparse ms | ratio | quartiles | layers here | largest difference |\n\
              |---|---|---|---|---|---|---|\n",
             self.cpu, self.target, self.date, self.commit, self.version, self.tract, self.command
@@ -66,8 +66,7 @@ impl Report {
             "{}. One thread each on the same core, f32 (OpenVINO's hint; MNN's\n\
              precision high), default settings otherwise; MNN sparse: converted with `--detectSparseSpeedUp`, which is told how many \
              output channels\nshare their zeros. All engines are alive together; every round asks each in turn, and the first run \
-             of each is dropped.\nHere an engine finds in the cache what its run before has left there; in the table \
-             above stock tract has taken the cache in between.\nMedian milliseconds, in brackets stock tract's over them; the largest difference is that of \
+             of each is dropped.\nMedian milliseconds, in brackets stock tract's over them; the largest difference is that of \
              any engine from stock tract.\n\n| network | stock | ours |",
             versions.join(", ")
         );

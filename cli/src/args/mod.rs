@@ -182,8 +182,8 @@ Examples:
   tract-sparse m.onnx --threads 2 bench --max-time 10000
 
 Stock and sparse run in turn in one process. Times are medians with the
-quartiles beside them; the ratio is the median of the ratios of neighbouring
-runs, which drifting clocks disturb least.")]
+quartiles beside them; the ratio is the median of the ratios of runs of
+neighbouring turns, which drifting clocks disturb least.")]
     Bench(Bench),
     /// Run a model stock and sparse, and fail if they differ
     #[command(after_help = "\
