@@ -148,3 +148,30 @@ fn help_has_an_example_and_the_list_has_the_networks() {
     let list = String::from_utf8(report(&["--list", "--only", "resnet-20"]).stdout).unwrap();
     assert_eq!(list, "resnet-20 dense\nresnet-20 5:9\nresnet-20 5:9 + 50 % connectivity\n");
 }
+
+#[test]
+fn the_readme_says_what_was_measured() {
+    let (readme, results) = (include_str!("../../README.md"), include_str!("../results/epyc-zen4-avx512.md"));
+    let measured = |name: &str, column: usize| -> f64 {
+        let row = results.lines().find(|line| line.starts_with(&format!("| {name} |"))).unwrap();
+        row.split('|').nth(column).unwrap().trim().parse().unwrap()
+    };
+    let each = |format: &str, all: &[u32]| all.iter().map(|n| format.replace('#', &n.to_string())).collect();
+    let rows: [(&str, Vec<String>); 6] = [
+        ("MobileNet-v1, 30 / 50", each("mobilenet-v1 4x4 # % + 3:9", &[30, 50, 80, 90])),
+        ("MobileNet-v1, 80 / 90 % of single", each("mobilenet-v1 unstructured # %", &[80, 90])),
+        ("MobileNet-v2, 30 / 50", each("mobilenet-v2 4x4 # % + 3:9", &[30, 50, 80])),
+        ("ResNet-18", vec!["resnet-18 5:9".into(), "resnet-18 5:9 + 50 % connectivity".into()]),
+        ("hand landmarks", vec!["hand_landmark_sparse".into()]),
+        ("face detection", vec!["face_detection_full_range_sparse".into()]),
+    ];
+    for (label, names) in rows {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| {label}"))).unwrap();
+        let cell = |column| {
+            let numbers = names.iter().map(|name| format!("{:.1}", measured(name, column)));
+            numbers.collect::<Vec<_>>().join(" / ")
+        };
+        let numbers = format!("| {} | {} | {} |", cell(2), cell(3), cell(4));
+        assert!(row.ends_with(&numbers), "{row} does not end in {numbers}");
+    }
+}
