@@ -116,6 +116,49 @@ fn other_engines_are_asked_in_turn() {
 }
 
 #[test]
+fn models_that_are_none_and_no_models_are_named_in_the_report() {
+    let models = file("models");
+    std::fs::create_dir_all(&models).unwrap();
+    std::fs::write(models.join("resnet-20 broken.onnx"), "no model").unwrap();
+    let python = bare_python();
+    let run = |models: &Path, knob: &str| {
+        let mut command = Command::cargo_bin("report").unwrap();
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).env("TRACT_SPARSE_MODELS", models);
+        command
+            .env("TRACT_SPARSE", knob)
+            .args(["none", "--quick", "-o", "broken.md", "--rivals"])
+            .arg(&python);
+        command.args(["--only", "resnet-20 broken", "--only", "resnet-20 dense"]).output().unwrap()
+    };
+    let output = run(&models, "never");
+    let (stderr, page) =
+        (String::from_utf8(output.stderr).unwrap(), std::fs::read_to_string(file("broken.md")).unwrap());
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("NOT RUN: resnet-20 broken: "), "{stderr}");
+    assert!(page.contains("NOT RUN: resnet-20 broken: ") && page.contains("| resnet-20 dense |"), "{page}");
+    assert!(page.contains("`TRACT_SPARSE=never cargo run"), "{page}");
+    let output = run(Path::new("nowhere"), "auto");
+    assert!(output.status.success());
+    assert!(std::fs::read_to_string(file("broken.md")).unwrap().contains("NOT RUN: real models: "));
+    let output = run(Path::new("nowhere"), "sometimes");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: ") && stderr.contains("sometimes"), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("report"))
+        .arg("--list")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+}
+
+#[test]
 fn mistakes_are_named_before_anything_runs() {
     for (args, words) in [
         (&["--only", "resnet-19"][..], &["--only resnet-19", "--list"][..]),

@@ -6,9 +6,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// only when it is told something, by the thread that tells: nothing runs beside what is being timed.
 pub struct Progress(ProgressBar);
 
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress::new()
+    }
+}
+
 impl Progress {
     /// Nothing is shown until something is said.
-    #[allow(clippy::new_without_default)]
     pub fn new() -> Progress {
         Progress(ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr()))
     }

@@ -8,6 +8,7 @@ use benches::report::run::{Settings, measure};
 use benches::report::{Outcome, Report};
 use clap::Parser;
 use figures::{Progress, ms};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -17,6 +18,9 @@ const MAX_TIME: u64 = 2000;
 /// Rounds of all engines, and runs of each in a round.
 const ROUNDS: u16 = 5;
 const RUNS: u16 = 10;
+
+/// What else decides how layers run, read from the environment.
+const KNOBS: [&str; 3] = ["TRACT_SPARSE", "TRACT_SPARSE_TARGET", "TRACT_SPARSE_MIN_GAIN"];
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -94,7 +98,7 @@ fn run(args: &Args) -> Result<bool> {
         bail!("--only {}: no network is called so; --list prints the names", args.only.join(" --only "));
     }
     if args.list {
-        cases.iter().for_each(|case| println!("{}", case.name()));
+        cases.iter().for_each(|case| say(case.name()));
         return Ok(true);
     }
     let picture = args.output.with_extension("svg");
@@ -131,7 +135,7 @@ fn run(args: &Args) -> Result<bool> {
         drop(progress);
         match measured {
             Ok(outcome) => {
-                println!("{:>2}/{} {}", at + 1, cases.len(), line(&outcome));
+                say(&format!("{:>2}/{} {}", at + 1, cases.len(), line(&outcome)));
                 report.networks.push(outcome);
             }
             Err(error) => {
@@ -148,8 +152,13 @@ fn run(args: &Args) -> Result<bool> {
     if let Some(file) = &args.json {
         onnx_file::file::write(file, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     }
-    println!("{} and {}", args.output.display(), picture.display());
+    say(&format!("{} and {}", args.output.display(), picture.display()));
     Ok(whole)
+}
+
+/// A line on stdout; the report is made even if nobody reads it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// One line of at most 80 columns about a network.
@@ -170,7 +179,9 @@ fn line(outcome: &Outcome) -> String {
 
 /// What makes these numbers again; where they are written to does not matter.
 fn command(args: &Args) -> String {
-    let mut words = vec!["cargo run --release --workspace --bin report --".to_string()];
+    let knobs = std::env::vars().filter(|(name, _)| KNOBS.contains(&name.as_str()));
+    let mut words: Vec<String> = knobs.map(|(name, value)| format!("{name}={value}")).collect();
+    words.push("cargo run --release --workspace --bin report --".into());
     words.push(args.core.clone());
     words.extend(args.only.iter().map(|text| format!("--only '{text}'")));
     words.extend(args.quick.then(|| "--quick".into()));

@@ -22,7 +22,7 @@ pub struct Report {
     pub target: String,
     /// Day, in UTC.
     pub date: String,
-    /// Short name of the commit, with a `+` if files differ from it.
+    /// Short name of the commit, and whether files differ from it.
     pub commit: String,
     /// Version of this project.
     pub version: &'static str,
@@ -120,7 +120,7 @@ fn commit() -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).to_str()?;
     let name = said("git", &["-C", folder, "rev-parse", "--short=10", "HEAD"])?;
     let changed = said("git", &["-C", folder, "status", "--porcelain", "--untracked-files=no"])?;
-    Some(if changed.is_empty() { name } else { name + "+" })
+    Some(if changed.is_empty() { name } else { name + " with changes" })
 }
 
 /// What a program prints on one line, if it runs.
