@@ -221,3 +221,47 @@ fn help(advice: &[Advice], report: &Report) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layer with predicted times of 1 and 0.5 ms and these measured ones, on our kernel or on the stock operator.
+    fn layer(name: &str, sparse: bool, stock_ms: f64, sparse_ms: f64) -> LayerReport {
+        LayerReport {
+            name: name.into(),
+            op: "Conv".into(),
+            kind: Some(LayerKind::Pointwise),
+            oc: 8,
+            ic: 8,
+            kernel: "1x1".into(),
+            stride: "1x1".into(),
+            output: "3x3".into(),
+            density: Some(0.5),
+            structure: None,
+            format: None,
+            fill: None,
+            dead_oc: None,
+            dead_ic: None,
+            break_even: None,
+            chosen: sparse.then(|| "pointwise".into()),
+            reason: (!sparse).then(|| "dense".into()),
+            stock_ms: Some(1.0),
+            sparse_ms: Some(0.5),
+            measured_stock_ms: Some(stock_ms),
+            measured_sparse_ms: Some(sparse_ms),
+            share: None,
+        }
+    }
+
+    #[test]
+    fn layers_on_the_slower_operator_are_named() {
+        let right = [layer("a", true, 1.0, 0.5), layer("b", false, 0.5, 1.0), layer("c", true, 1.0, 1.05)];
+        assert_eq!(mispredicted(&right), "");
+        let wrong = [layer("slow", true, 0.054, 0.087), layer("fast", false, 1.0, 0.5)];
+        let text = mispredicted(&[&right[..], &wrong[..]].concat());
+        assert!(text.contains("slower so than on stock tract: slow\n"), "{text}");
+        assert!(text.contains("faster on our kernel: fast\n") && text.contains("--sparse measure"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    }
+}
