@@ -7,6 +7,7 @@ use crate::load::{Flavour, Source};
 use crate::nnef;
 use crate::out::{self, Differs, Told};
 use anyhow::{Context, Result, ensure};
+use figures::Progress;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::{Command, Stdio};
@@ -34,7 +35,7 @@ pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()>
     if stage < Pass::Type {
         return untyped(source, args, options, stage);
     }
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     progress.say(&format!("{source}: loading"));
     let model = Arc::new(source.load(Flavour::Sparse, options, stage)?);
     let view: &dyn Model = &*model;
@@ -50,6 +51,7 @@ pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()>
         let inputs = RunTensors { sources, streaming_input_len: None };
         let limits = args.limits.bench(crate::bench::MAX_TIME);
         ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
+        keep_freed_memory();
         profile(&runnable, &limits, &mut annotations, &inputs, None, args.nodes.folded)?;
     }
     if args.nodes.axes {
@@ -69,6 +71,14 @@ pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()>
         check_cost(source, &annotations, spec)?;
     }
     assertions::check(source, &model, &args.assertions)
+}
+
+/// Makes glibc keep what is freed, so that a run finds the memory of the run before. It gives large blocks back to the system
+/// at once, and the profile would tell the time of getting each page anew, until it has seen a block freed: those of up to
+/// that size are kept from then on, if it is not larger than 32 MiB (mallopt(3), M_MMAP_THRESHOLD). Other allocators do not mind.
+fn keep_freed_memory() {
+    const LARGEST: usize = (32 << 20) - (64 << 10);
+    drop(std::hint::black_box(vec![0u8; LARGEST]));
 }
 
 /// A model at a stage where not every type is known.

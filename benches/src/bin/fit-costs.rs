@@ -26,6 +26,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Instant;
 use tract_core::internal::*;
+use tract_sparse::TRACT_VERSION;
 
 /// Measure kernels and stock operators, fit the cost table of one target.
 #[derive(Parser)]
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
     }
     let mut text = format!(
         "# Cost table of {target}, fitted by `cargo run --release --bin fit-costs`.\n\
-         # Machine: {}. Stock: tract 0.23.9.\n\
+         # Machine: {}. Stock: tract {TRACT_VERSION}.\n\
          # key, then nanoseconds: per 1000 multiply-adds, per row, per 1000 inputs, per call.\n\
          # behind #: layers measured, median and largest deviation of the fit.\n",
         args.machine.unwrap_or_else(|| Machine::detect().cpu)
