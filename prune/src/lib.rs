@@ -17,6 +17,7 @@
 //! l1 norm first. [`mod@rearrange`] permutes channels first, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
+mod arrangement;
 pub mod budget;
 pub mod calibrate;
 mod channels;
