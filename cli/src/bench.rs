@@ -76,7 +76,7 @@ struct Outcome {
 }
 
 /// Runs plans in turn until the limits are reached, and returns the milliseconds of each run of each.
-fn interleave(
+pub(crate) fn interleave(
     plans: &[&Arc<TypedRunnableModel>],
     inputs: &TVec<TValue>,
     limits: &BenchLimits,

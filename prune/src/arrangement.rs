@@ -6,6 +6,7 @@ use crate::groups::channel_groups;
 use crate::labels::Label;
 use crate::mask::Structure;
 use anyhow::{Context, Result};
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Sum;
 use std::ops::Add;
@@ -88,6 +89,8 @@ pub(crate) struct Matrix {
     total: f64,
     /// Share kept before anything has moved.
     base: f64,
+    /// Share kept now, once it has been asked for.
+    share: Cell<Option<f64>>,
 }
 
 impl Matrix {
@@ -127,6 +130,7 @@ impl Matrix {
             axes: [axis(0, shape.oc), cols],
             kept,
             base: 0.0,
+            share: Cell::new(None),
         };
         if norm == Norm::TwoOfFour {
             // each row chooses for itself
@@ -193,7 +197,13 @@ impl Matrix {
 
     /// Share of the norm that is kept: what pruning by magnitude would keep, exactly.
     pub(crate) fn share(&self) -> f64 {
-        let kept = match self.norm {
+        let share = self.share.get().unwrap_or_else(|| self.kept_norm() / self.total);
+        self.share.set(Some(share));
+        share
+    }
+
+    fn kept_norm(&self) -> f64 {
+        match self.norm {
             Norm::TwoOfFour => self.two_of_four(),
             Norm::SixOfNine { full_ones } => {
                 let groups = self.norms();
@@ -215,8 +225,7 @@ impl Matrix {
                 }
                 norms.iter().map(|n| n.0).sum()
             }
-        };
-        kept / self.total
+        }
     }
 
     fn two_of_four(&self) -> f64 {
@@ -285,6 +294,7 @@ impl Matrix {
             }
         }
         self.magnitude = moved;
+        self.share.set(None);
     }
 }
 
@@ -302,10 +312,11 @@ pub(crate) struct View {
     part: usize,
     sums: Vec<f32>,
     width: usize,
-    /// What each group is worth `[group][other group]`.
+    /// What the groups of each line of groups are worth.
     worth: Vec<f32>,
+    /// Threshold of a group as wide as one line `[other group]`.
+    floor: Vec<f32>,
     norm: Norm,
-    threshold: f32,
     scale: f64,
     /// What the layer has gained since before anything moved, as exchanges of this view change it.
     gained: f64,
@@ -356,18 +367,21 @@ impl View {
             width,
             worth: vec![],
             norm: matrix.norm,
-            threshold: matrix.threshold(),
+            floor: vec![],
             scale: 1.0 / matrix.total,
             gained: matrix.gained(),
         };
-        view.worth = (0..view.size.len() * m)
-            .map(|g| view.value(&view.sums[g * width..][..width], view.size[g / m] * view.other[g % m]))
-            .collect();
+        let threshold = matrix.threshold();
+        view.floor = view.other.iter().map(|n| threshold * *n as f32).collect();
+        view.worth = (0..view.size.len()).map(|group| view.worth(group)).collect();
         Some(view)
     }
 
-    fn value(&self, sums: &[f32], kernels: usize) -> f32 {
-        (self.norm.of(sums) - self.threshold * kernels as f32).max(0.0)
+    /// What the groups of a line of groups are worth.
+    fn worth(&self, group: usize) -> f32 {
+        let (m, width, size) = (self.other.len(), self.width, self.size[group] as f32);
+        let sums = self.sums[group * m * width..][..m * width].chunks_exact(width);
+        sums.zip(&self.floor).map(|(sums, floor)| (self.norm.of(sums) - size * floor).max(0.0)).sum()
     }
 
     /// What the layer has gained since before anything moved.
@@ -388,19 +402,12 @@ impl View {
         let of_group = |group: usize| group * m * width..(group + 1) * m * width;
         let (part_p, part_q) = (&self.lines[of_line(p)], &self.lines[of_line(q)]);
         let (sum_a, sum_b) = (&self.sums[of_group(a)], &self.sums[of_group(b)]);
-        let old = |group: usize| self.worth[group * m..][..m].iter().sum::<f32>();
-        let mut gain = 0f32;
+        let (size_a, size_b) = (self.size[a] as f32, self.size[b] as f32);
         if self.norm == Norm::Sum {
-            let (size_a, size_b) =
-                (self.size[a] as f32 * self.threshold, self.size[b] as f32 * self.threshold);
-            for o in 0..m {
-                let change = part_q[o] - part_p[o];
-                let width = self.other[o] as f32;
-                gain += (sum_a[o] + change - size_a * width).max(0.0)
-                    + (sum_b[o] - change - size_b * width).max(0.0);
-            }
-            return f64::from(gain - old(a) - old(b)) * self.scale;
+            let new = exchanged([sum_a, sum_b], [part_p, part_q], [size_a, size_b], &self.floor);
+            return f64::from(new - self.worth[a] - self.worth[b]) * self.scale;
         }
+        let mut gain = 0f32;
         let (mut new_a, mut new_b) = ([0f32; MOST], [0f32; MOST]);
         for o in 0..m {
             let (new_a, new_b) = (&mut new_a[..width], &mut new_b[..width]);
@@ -415,12 +422,12 @@ impl View {
                     new_b[at_q + i] -= change;
                 }
             }
-            gain += self.value(new_a, self.size[a] * self.other[o]);
+            gain += (self.norm.of(new_a) - size_a * self.floor[o]).max(0.0);
             if a != b {
-                gain += self.value(new_b, self.size[b] * self.other[o]);
+                gain += (self.norm.of(new_b) - size_b * self.floor[o]).max(0.0);
             }
         }
-        let old = if a == b { old(a) } else { old(a) + old(b) };
+        let old = if a == b { self.worth[a] } else { self.worth[a] + self.worth[b] };
         f64::from(gain - old) * self.scale
     }
 
@@ -438,11 +445,8 @@ impl View {
                 self.lines.swap(at_p, at_q);
             }
         }
-        for g in [a, b] {
-            for o in 0..m {
-                let at = g * m + o;
-                self.worth[at] = self.value(&self.sums[at * width..][..width], self.size[g] * self.other[o]);
-            }
+        for group in [a, b] {
+            self.worth[group] = self.worth(group);
         }
     }
 
@@ -457,3 +461,25 @@ impl View {
 
 /// Sums of a group: nine taps for each of up to four rows.
 const MOST: usize = 36;
+
+/// Vector lanes that the inner loop of the search is written for.
+const LANES: usize = 8;
+
+/// What two lines of groups are worth with `part[1]` in place of `part[0]` in the first and the other way round in the
+/// second. The loop that all time goes into: sums are kept in lanes, since rounding forbids the compiler to do so.
+fn exchanged(sum: [&[f32]; 2], part: [&[f32]; 2], size: [f32; 2], floor: &[f32]) -> f32 {
+    let one = |a: f32, b: f32, p: f32, q: f32, floor: f32| {
+        (a + (q - p) - size[0] * floor).max(0.0) + (b - (q - p) - size[1] * floor).max(0.0)
+    };
+    let whole = floor.len() - floor.len() % LANES;
+    let mut lanes = [0f32; LANES];
+    let parts = part[0][..whole].chunks_exact(LANES).zip(part[1][..whole].chunks_exact(LANES));
+    let sums = sum[0][..whole].chunks_exact(LANES).zip(sum[1][..whole].chunks_exact(LANES));
+    for (((p, q), (a, b)), floor) in parts.zip(sums).zip(floor[..whole].chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            lanes[lane] += one(a[lane], b[lane], p[lane], q[lane], floor[lane]);
+        }
+    }
+    let rest = (whole..floor.len()).map(|o| one(sum[0][o], sum[1][o], part[0][o], part[1][o], floor[o]));
+    lanes.iter().sum::<f32>() + rest.sum::<f32>()
+}
