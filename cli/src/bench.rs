@@ -48,7 +48,7 @@ impl Timing {
 }
 
 /// The `q` quantile of values that need not be sorted, interpolated between neighbours.
-fn quantile(values: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = q * (sorted.len() - 1) as f64;

@@ -88,10 +88,10 @@ pub(crate) struct Prune {
     #[arg(long, value_name = "METHOD", hide_possible_values = true)]
     method: Option<Judge>,
     /// Choose the ratios for this gain over the unpruned model on stock tract
-    #[arg(long, value_name = "X", conflicts_with_all = ["latency_ms", "global"])]
+    #[arg(long, value_name = "X", allow_hyphen_values = true, conflicts_with_all = ["latency_ms", "global"])]
     speedup: Option<f64>,
     /// Choose the ratios for this time of the whole model on this machine
-    #[arg(long, value_name = "MS", conflicts_with = "global")]
+    #[arg(long, value_name = "MS", allow_hyphen_values = true, conflicts_with = "global")]
     latency_ms: Option<f64>,
     /// Write weights as sparse_initializer where that is smaller
     #[arg(long)]

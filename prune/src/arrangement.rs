@@ -483,3 +483,87 @@ fn exchanged(sum: [&[f32]; 2], part: [&[f32]; 2], size: [f32; 2], floor: &[f32])
     let rest = (whole..floor.len()).map(|o| one(sum[0][o], sum[1][o], part[0][o], part[1][o], floor[o]));
     lanes.iter().sum::<f32>() + rest.sum::<f32>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(norm: Norm, oc: usize, ic: usize, group: (usize, usize), kept: usize) -> Matrix {
+        let taps = if norm == Norm::Sum { 1 } else { 9 };
+        let magnitude: Vec<f32> =
+            (0..oc * ic * taps).map(|i| ((i * i * 7919 + i * 31) % 1009) as f32 / 1009.0).collect();
+        let starts = |n: usize, size: usize| (0..n).step_by(size).chain([n]).collect::<Vec<_>>();
+        let labels = |n: usize, first: usize| -> Vec<Option<Label>> {
+            (0..n).map(|i| Some(Label { atom: (first + i) as u32, tag: 0 })).collect()
+        };
+        let mut matrix = Matrix {
+            norm,
+            taps,
+            total: magnitude.iter().map(|v| f64::from(*v)).sum(),
+            magnitude,
+            groups: [starts(oc, group.0), starts(ic, group.1)],
+            axes: [labels(oc, 0), labels(ic, oc)],
+            kept,
+            base: 0.0,
+            share: Cell::new(None),
+        };
+        matrix.base = matrix.share();
+        matrix
+    }
+
+    /// What a view says an exchange gains is what the layer then has, where no group is removed (else the threshold moves);
+    /// and what it says after many exchanges is what it would say if it were made anew.
+    #[test]
+    fn views_predict_what_exchanges_gain() {
+        let structures = [
+            (Norm::FourOfNine { share: 4 }, (4, 4)),
+            (Norm::FourOfNine { share: 2 }, (4, 4)),
+            (Norm::FourOfNine { share: 1 }, (4, 4)),
+            (Norm::SixOfNine { full_ones: 0.0 }, (8, 1)),
+            (Norm::Sum, (4, 4)),
+        ];
+        for (norm, group) in structures {
+            let ic: usize = if matches!(norm, Norm::SixOfNine { .. }) { 1 } else { 22 };
+            let groups = 42usize.div_ceil(group.0) * ic.div_ceil(group.1);
+            for (kept, exact) in [(groups, true), (groups / 2, false)] {
+                for axis in 0..2 {
+                    let mut matrix = matrix(norm, 42, ic, group, kept);
+                    let class: Vec<u32> = matrix.axes[axis].iter().flatten().map(|l| l.atom).collect();
+                    let lines = matrix.lines(axis, &class).unwrap();
+                    let mut view = View::new(&matrix, axis, &lines).unwrap();
+                    let n = class.len();
+                    for i in 0..40 {
+                        let (p, q) = (i * 7 % n, (i * 11 + 3) % n);
+                        if p == q {
+                            continue;
+                        }
+                        let gain = view.gain(p, q);
+                        view.exchange(p, q);
+                        let before = matrix.share();
+                        let mut order: Vec<usize> = (0..n).collect();
+                        order.swap(p, q);
+                        matrix.reorder(axis, &lines, &order);
+                        if exact {
+                            let got = matrix.share() - before;
+                            assert!((got - gain).abs() < 1e-6, "{norm:?} axis {axis}: {gain} of {got}");
+                        }
+                    }
+                    let anew = View::new(&matrix, axis, &lines).unwrap();
+                    let off = anew.sums.iter().zip(&view.sums).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+                    assert!(off < 1e-3 && anew.lines == view.lines, "{norm:?} axis {axis}: {off}");
+                }
+            }
+        }
+    }
+
+    /// Two of every four columns stay, and columns beyond the last four all.
+    #[test]
+    fn two_of_four_is_counted_exactly() {
+        let mut matrix = matrix(Norm::TwoOfFour, 1, 6, (1, 4), 0);
+        matrix.taps = 1;
+        matrix.magnitude = vec![1.0, 4.0, 2.0, 3.0, 5.0, 6.0];
+        assert_eq!(matrix.kept_norm(), 4.0 + 3.0 + 5.0 + 6.0);
+        let lines: Vec<Vec<usize>> = (0..6).map(|i| vec![i]).collect();
+        assert!(View::new(&matrix, 1, &lines).is_none());
+    }
+}
