@@ -14,8 +14,8 @@
 //!
 //! No layer pays for another. The first rounds look at the sum over layers alone; those that follow are guarded: what
 //! layers lack of what they kept unarranged comes first, what they lack of a small rise second, the sum third, and
-//! no exchange takes a layer below what it kept unarranged. If some layer is still short when they end, the guarded search
-//! begins again where nothing is short: from the arrangement that the network came with.
+//! no exchange takes a layer below what it kept unarranged. Where a layer is still short when the time for that is over,
+//! classes of channels that stand in it go back to where they came from.
 
 use crate::apply::Plan;
 use crate::arrangement::{Matrix, View};
@@ -250,28 +250,24 @@ fn arrange(
     let start = Instant::now();
     let at = |share: f64| start + search.budget.mul_f64(share);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(search.seed);
-    let origin = layers.clone();
-    let identity: Held = channels.classes.iter().flatten().map(|c| (*c, *c)).collect();
-    let mut to = identity.clone();
+    let mut to: Held = channels.classes.iter().flatten().map(|c| (*c, *c)).collect();
     let all: Vec<usize> = (0..channels.classes.len()).collect();
     let mut round = Rounds { channels, rng: &mut rng, end: at(0.4), guarded: false, progress };
     round.run(layers, &mut to, &all);
-    (round.end, round.guarded) = (at(0.6), true);
-    for _ in 0..ROUNDS {
-        // few layers lag, and few classes stand in them
-        let lagging: Vec<usize> =
-            all.iter().copied().filter(|c| lags(layers, &channels.classes[*c])).collect();
-        if lagging.is_empty() {
-            break;
+    (round.end, round.guarded) = (at(0.7), true);
+    // few layers have fallen or lag, and few classes stand in them
+    for least in [-ROUNDING, RISE] {
+        for _ in 0..ROUNDS {
+            let classes: Vec<usize> =
+                all.iter().copied().filter(|c| stands_below(layers, &channels.classes[*c], least)).collect();
+            if classes.is_empty() {
+                break;
+            }
+            round.run(layers, &mut to, &classes);
         }
-        round.run(layers, &mut to, &lagging);
     }
-    let fallen = Worth::of(concerned(layers)).fallen > 0.0;
-    if fallen {
-        layers.clone_from(&origin);
-        to = identity;
-    }
-    round.end = at(if fallen { 1.0 } else { 0.8 });
+    put_back(layers, channels, &mut to);
+    round.end = at(0.9);
     round.run(layers, &mut to, &all);
     round.end = at(1.0);
     let mut best = (Worth::of(concerned(layers)), to.clone());
@@ -315,9 +311,29 @@ fn views(layers: &[Matrix], places: &Places) -> Vec<View> {
     places.iter().filter_map(|(layer, axis, lines)| View::new(&layers[*layer], *axis, lines)).collect()
 }
 
-/// Whether a class stands in a layer that has not gained what every layer is to gain.
-fn lags(layers: &[Matrix], class: &[u32]) -> bool {
-    places(layers, class).iter().any(|(layer, ..)| layers[*layer].gained() < RISE)
+/// Whether a class stands in a layer that has gained less than `least`.
+fn stands_below(layers: &[Matrix], class: &[u32], least: f64) -> bool {
+    places(layers, class).iter().any(|(layer, ..)| layers[*layer].gained() < least)
+}
+
+/// Puts classes back to where they came from, one by one and the best choice first, until no layer keeps less than it did:
+/// at the latest when all are back.
+fn put_back(layers: &mut Vec<Matrix>, channels: &Channels, to: &mut Held) {
+    loop {
+        let moved = channels.classes.iter().filter(|class| class.iter().any(|c| to[c] != *c));
+        let hurting = moved.filter(|class| stands_below(layers, class, -ROUNDING));
+        let tried = hurting.map(|class| {
+            let at: HashMap<u32, usize> = class.iter().enumerate().map(|(p, c)| (to[c], p)).collect();
+            let order: Vec<usize> = class.iter().map(|c| at[c]).collect();
+            let mut without = layers.clone();
+            reorder(&mut without, &places(layers, class), &order);
+            (Worth::of(concerned(&without)), without, class, order)
+        });
+        let best = tried.reduce(|best, tried| if tried.0.beats(&best.0, true) { tried } else { best });
+        let Some((_, without, class, order)) = best else { return };
+        *layers = without;
+        hold(to, class, &order);
+    }
 }
 
 /// Goes over classes of channels, time and again.
