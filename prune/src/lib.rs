@@ -35,4 +35,4 @@ pub use layer::{Layer, Role, Skip};
 pub use onnx_file::{self as onnx, Document, densify, file};
 pub use rearrange::{Kept, Progress, Rearranged, Search, prove, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
-pub use runtime::{Array, Runtime, distance};
+pub use runtime::{Array, Runtime, Session, distance};

@@ -154,14 +154,15 @@ pub fn prove(
 ) -> Result<f64> {
     let names = outputs(original);
     let mut worst = 0f64;
+    let (mut original, mut changed) = (runtime.open(original, &names)?, runtime.open(changed, &names)?);
     for inputs in inputs {
-        let expected = runtime.run(original, inputs, &names).context("running the original")?;
+        let expected = original.run(inputs).context("running the original")?;
         ensure!(expected.iter().any(Option::is_some), "no output is f32: nothing can be proven");
-        let got = runtime.run(changed, inputs, &names).context("running the rearranged model")?;
+        let got = changed.run(inputs).context("running the rearranged model")?;
         let difference = distance(&got, &expected)?;
         if difference > PROOF {
             let nudged: Vec<Array> = inputs.iter().map(nudge).collect();
-            let moved = distance(&runtime.run(original, &nudged, &names)?, &expected)?;
+            let moved = distance(&original.run(&nudged)?, &expected)?;
             let allowed = (4.0 * moved).clamp(PROOF, 10.0 * PROOF);
             ensure!(
                 difference <= allowed,
