@@ -60,7 +60,7 @@ pub(crate) fn run(source: &Source, args: &Convert, options: &Options) -> Result<
     }
     let how = match (compact, args.plain) {
         (true, _) => format!(
-            "{:.1} % less than with the zeros of its weights ({plain_bytes}); needs tract-sparse to be read",
+            "{:.1} % less than with the zeros of its weights written out ({plain_bytes}); needs tract-sparse to be read",
             100.0 * (1.0 - bytes.len() as f64 / plain_bytes as f64)
         ),
         (false, true) => "for any tract".into(),

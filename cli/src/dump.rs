@@ -7,7 +7,7 @@ use crate::load::{Flavour, Source};
 use crate::nnef;
 use crate::out::{self, Differs, Told};
 use anyhow::{Context, Result, ensure};
-use figures::Progress;
+use figures::{Progress, keep_freed_memory};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::{Command, Stdio};
@@ -71,14 +71,6 @@ pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()>
         check_cost(source, &annotations, spec)?;
     }
     assertions::check(source, &model, &args.assertions)
-}
-
-/// Makes glibc keep what is freed, so that a run finds the memory of the run before. It gives large blocks back to the system
-/// at once, and the profile would tell the time of getting each page anew, until it has seen a block freed: those of up to
-/// that size are kept from then on, if it is not larger than 32 MiB (mallopt(3), M_MMAP_THRESHOLD). Other allocators do not mind.
-fn keep_freed_memory() {
-    const LARGEST: usize = (32 << 20) - (64 << 10);
-    drop(std::hint::black_box(vec![0u8; LARGEST]));
 }
 
 /// A model at a stage where not every type is known.

@@ -16,6 +16,7 @@ mod logger;
 mod nnef;
 mod npz;
 mod out;
+mod prune_budget;
 #[path = "prune.rs"]
 mod prune_command;
 mod prune_engine;

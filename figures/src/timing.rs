@@ -92,6 +92,7 @@ pub fn in_turn(
     progress: &dyn Fn(f64),
 ) -> Result<Vec<Vec<f64>>> {
     ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
+    keep_freed_memory();
     let mut states = plans.iter().map(|plan| plan.spawn()).collect::<Result<Vec<TypedSimpleState>>>()?;
     // with no number of loops, the time alone ends the warm-up
     let timed_only = limits.warmup_loops == 0 && !limits.warmup_time.is_zero();
@@ -125,6 +126,14 @@ pub fn in_turn(
         }
     }
     Ok(times)
+}
+
+/// Makes glibc keep what is freed, so that a run finds the memory of the run before. It gives large blocks back to the system
+/// at once, and a profile would tell the time of getting each page anew, until it has seen a block freed: those of up to
+/// that size are kept from then on, if it is not larger than 32 MiB (mallopt(3), M_MMAP_THRESHOLD). Other allocators do not mind.
+pub fn keep_freed_memory() {
+    const LARGEST: usize = (32 << 20) - (64 << 10);
+    drop(std::hint::black_box(vec![0u8; LARGEST]));
 }
 
 /// Milliseconds in four digits or less.
