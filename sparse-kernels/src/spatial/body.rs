@@ -93,7 +93,7 @@ macro_rules! tiles {
         /// Adds `columns` columns to the sums.
         ///
         /// # Safety
-        /// The target's features are there; there are so many offsets, with a whole vector of the image at each
+        /// The target's features are there; there are so many offsets, in bytes, with a whole vector of the image at each
         /// offset of each base (`TileArgs`), and `R` values for each (`PackedSpatial`).
         #[inline]
         #[target_feature(enable = $feature)]
@@ -109,7 +109,7 @@ macro_rules! tiles {
                 unsafe {
                     let offset = *offsets.add(column) as usize;
                     let w = values.add(column * R);
-                    let x: [Floats; V] = std::array::from_fn(|v| load(bases[v].add(offset)));
+                    let x: [Floats; V] = std::array::from_fn(|v| load(bases[v].byte_add(offset)));
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let w = splat(*w.add(r));
                         sums.iter_mut().zip(x).for_each(|(sum, x)| *sum = multiply_add(w, x, *sum));
