@@ -144,7 +144,7 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     );
     let progress = Progress::new();
     let mut document = Document::open(path)?;
-    prune::densify(&mut document.model)?;
+    prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
     let mut plan = Plan::new(&document.model, &recipe)?;
     let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
 

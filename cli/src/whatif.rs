@@ -28,7 +28,7 @@ const ZEROS: [u32; 12] = [0, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95];
 pub(crate) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
     ensure!(args.sweep || args.svg.is_none(), "--svg is for --sweep");
     let mut document = Document::open(path)?;
-    prune::densify(&mut document.model)?;
+    prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
     if args.sweep { sweep(path, document, args, options) } else { once(path, document, args, options) }
 }
 

@@ -136,11 +136,11 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_1, "unstructured", 1, 32, Neon, "neon", 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
@@ -234,7 +234,7 @@ type Order = [u32; MAX_LANES];
 
 /// One call of a kernel: a tile of output pixels, the output channels of `groups`.
 ///
-/// Invariants: for every vector and every offset, `image` has a whole vector of floats at `base + offset`; there are
+/// Invariants: for every vector and every offset, which is in bytes, `image` has a whole vector of floats so far behind `base`; there are
 /// at least one and at most `tile / lanes` vectors, in rising order of their pixels, whose `order` is in `orders`;
 /// every lane of an order is one of a vector; `offsets` has one entry per column
 /// of `weights`, and then as many zeros as a kernel may look ahead; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below
