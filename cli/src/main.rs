@@ -16,12 +16,12 @@ mod logger;
 mod nnef;
 mod npz;
 mod out;
+mod prune_budget;
 #[path = "prune.rs"]
 mod prune_command;
 mod prune_engine;
 mod run;
 mod shell;
-mod svg;
 mod table;
 mod whatif;
 mod zoo_command;

@@ -3,16 +3,15 @@
 use crate::args::{Options, Pass};
 use crate::load::{Flavour, Source};
 use crate::out;
+use crate::prune_budget::{Goal, fit};
 use crate::prune_engine::Tract;
 use crate::table::{Table, wrap};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use figures::Progress;
 use ndarray_npy::{NpzReader, ReadNpyExt};
 use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
-use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, budget, rearrange};
-use rewriter::analyse::{Seen, see};
-use rewriter::choose::{Neighbours, choose};
-use rewriter::{Decision, Policy};
+use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, rearrange};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -89,11 +88,11 @@ pub(crate) struct Prune {
     /// l1, wanda or obc [default: obc with --calibrate, else l1]
     #[arg(long, value_name = "METHOD", hide_possible_values = true)]
     method: Option<Judge>,
-    /// Choose the ratios for this gain over the stock layers, as predicted
-    #[arg(long, value_name = "X", conflicts_with_all = ["latency_ms", "global"])]
+    /// Choose the ratios for this gain over the unpruned model on stock tract
+    #[arg(long, value_name = "X", allow_hyphen_values = true, conflicts_with_all = ["latency_ms", "global"])]
     speedup: Option<f64>,
-    /// Choose the ratios for this predicted time of all layers
-    #[arg(long, value_name = "MS", conflicts_with = "global")]
+    /// Choose the ratios for this time of the whole model on this machine
+    #[arg(long, value_name = "MS", allow_hyphen_values = true, conflicts_with = "global")]
     latency_ms: Option<f64>,
     /// Write weights as sparse_initializer where that is smaller
     #[arg(long)]
@@ -143,9 +142,9 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         "--search-seconds {}: not a time",
         args.search_seconds
     );
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let mut document = Document::open(path)?;
-    prune::densify(&mut document.model)?;
+    prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
     let mut plan = Plan::new(&document.model, &recipe)?;
     let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
 
@@ -170,11 +169,15 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     }
     let mut spent = None;
     if args.speedup.is_some() || args.latency_ms.is_some() {
-        progress.say("predicting times");
-        spent = Some(fit(&mut plan, &source, &document, args, options)?);
+        progress.say("measuring and predicting times");
+        let goal = match (args.speedup, args.latency_ms) {
+            (Some(speedup), _) => Goal::Speedup(speedup),
+            (None, ms) => Goal::Milliseconds(ms.context("no budget")?),
+        };
+        spent = Some(fit(&mut plan, &source, &document.model, goal, options)?);
     }
     let mut rearranged = None;
-    if args.rearrange {
+    if args.rearrange && plan.planned().next().is_some() {
         let inputs: Vec<Vec<Array>> = (0..2)
             .map(|run| Ok(shapes()?.iter().map(|s| Array::noise(s, args.seed + run)).collect()))
             .collect::<Result<_>>()?;
@@ -281,7 +284,7 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         );
     }
     if let Some(s) = &spent {
-        text += &format!("predicted {:.2} ms of {:.2}\n", s.predicted_ms, s.budget_ms);
+        text += &wrap(&s.to_string(), 4);
     }
     for error in errors.iter().flatten() {
         text += &format!(
@@ -363,60 +366,4 @@ fn split(inputs: Vec<Vec<Array>>) -> (Vec<Vec<Array>>, Vec<Vec<Array>>) {
         inputs.into_iter().enumerate().partition(|(i, _)| n > 1 && i % step == step - 1);
     let strip = |v: Vec<(usize, Vec<Array>)>| v.into_iter().map(|(_, x)| x).collect();
     (strip(seen), strip(held))
-}
-
-/// Chooses ratios for the time asked for, after the cost table of this machine's kernels. The table knows convolutions and
-/// matrix products; what else a model does is not counted, neither in the stock model nor in the pruned one.
-fn fit(
-    plan: &mut Plan,
-    source: &Source,
-    document: &Document,
-    args: &Prune,
-    options: &Options,
-) -> Result<budget::Spent> {
-    let policy = Policy::from_knobs()?;
-    let stock = source.load(Flavour::Stock, options, Pass::Type)?;
-    let mut layers = HashMap::new();
-    for node in stock.nodes() {
-        if let Some(Seen::Layer(layer)) = see(&stock, node)? {
-            layers.insert(node.name.clone(), layer);
-        }
-    }
-    let best_ms = |layer: &rewriter::Layer| -> Result<(f64, f64)> {
-        Ok(match choose(layer, &policy, Neighbours::Sparse)? {
-            Decision::Sparse(c) => (c.stock_ns as f64 / 1e6, c.sparse_ns as f64 / 1e6),
-            Decision::Stock(_, Some(c)) => (c.stock_ns as f64 / 1e6, c.stock_ns as f64 / 1e6),
-            Decision::Stock(reason, None) => bail!("no prediction: {reason}"),
-        })
-    };
-    // a layer's node has its name, or the name with what tract made of it behind a dot
-    let find = |name: &str| -> Option<String> {
-        let prefix = format!("{name}.");
-        layers.keys().filter(|n| *n == name || n.starts_with(&prefix)).min().cloned()
-    };
-    let planned: HashMap<String, String> =
-        plan.planned().filter_map(|p| Some((find(&p.layer.name)?, p.layer.name.clone()))).collect();
-    let (mut stock_ms, mut fixed_ms) = (0.0, 0.0);
-    for (name, layer) in &layers {
-        // a layer that cannot be predicted is part of the rest
-        let Ok((stock, ours)) = best_ms(layer) else { continue };
-        stock_ms += stock;
-        if !planned.contains_key(name) {
-            fixed_ms += ours;
-        }
-    }
-    let budget_ms = match (args.speedup, args.latency_ms) {
-        (Some(speedup), _) => {
-            ensure!(speedup > 0.0 && speedup.is_finite(), "--speedup {speedup}: not a gain");
-            stock_ms / speedup
-        }
-        (None, Some(ms)) => ms,
-        (None, None) => bail!("no budget"),
-    };
-    let mut time = |layer: &prune::Layer, weights: &[f32]| -> Result<f64> {
-        let Some(seen) = find(&layer.name).and_then(|name| layers.get(&name)) else { return Ok(0.0) };
-        ensure!(seen.weights.len() == weights.len(), "layer {} has another size in tract", layer.name);
-        best_ms(&seen.with_weights(weights)?).map(|(_, ours)| ours)
-    };
-    budget::fit(plan, &document.model, &L1, &mut time, fixed_ms, budget_ms)
 }

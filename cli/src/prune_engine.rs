@@ -1,29 +1,54 @@
 //! Stock tract as the engine that pruning asks for values.
 
 use anyhow::{Context, Result, ensure};
-use prune::{Array, Runtime};
+use prune::{Array, Runtime, Session};
+use std::sync::Arc;
 use tract_onnx::pb::{ModelProto, ValueInfoProto};
 use tract_onnx::prelude::*;
 
-/// Stock tract, one model at a time.
+/// Stock tract.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tract;
 
 impl Runtime for Tract {
-    fn run(&self, model: &ModelProto, inputs: &[Array], names: &[String]) -> Result<Vec<Option<Array>>> {
+    fn open(&self, model: &ModelProto, names: &[String]) -> Result<Box<dyn Session>> {
         let mut model = model.clone();
         let graph = model.graph.as_mut().context("the model has no graph")?;
         graph.output =
             names.iter().map(|name| ValueInfoProto { name: name.clone(), ..Default::default() }).collect();
-        let mut model = onnx().model_for_proto_model(&model)?;
-        let outlets = model.input_outlets()?.len();
-        ensure!(outlets == inputs.len(), "the model has {outlets} inputs, {} are given", inputs.len());
-        let mut values = tvec!();
-        for (position, input) in inputs.iter().enumerate() {
-            model.set_input_fact(position, f32::fact(&input.shape).into())?;
-            values.push(Tensor::from_shape(&input.shape, &input.data)?.into_tvalue());
-        }
-        let outputs = model.into_optimized()?.into_runnable()?.run(values)?;
+        Ok(Box::new(Loaded { model: onnx().model_for_proto_model(&model)?, optimised: None }))
+    }
+}
+
+/// A model, optimised for the shapes that it ran with last.
+struct Loaded {
+    model: InferenceModel,
+    optimised: Option<(Vec<Vec<usize>>, Arc<TypedRunnableModel>)>,
+}
+
+impl Session for Loaded {
+    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Option<Array>>> {
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape.clone()).collect();
+        let ready = self.optimised.take().filter(|(of, _)| *of == shapes);
+        let ready = match ready {
+            Some(ready) => ready,
+            None => {
+                let mut model = self.model.clone();
+                let outlets = model.input_outlets()?.len();
+                ensure!(
+                    outlets == inputs.len(),
+                    "the model has {outlets} inputs, {} are given",
+                    inputs.len()
+                );
+                for (position, shape) in shapes.iter().enumerate() {
+                    model.set_input_fact(position, f32::fact(shape).into())?;
+                }
+                (shapes, model.into_optimized()?.into_runnable()?)
+            }
+        };
+        let values = inputs.iter().map(|i| Ok(Tensor::from_shape(&i.shape, &i.data)?.into_tvalue()));
+        let outputs = ready.1.run(values.collect::<TractResult<_>>()?)?;
+        self.optimised = Some(ready);
         Ok(outputs.iter().map(|value| array(value)).collect())
     }
 }

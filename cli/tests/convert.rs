@@ -22,6 +22,24 @@ fn a_compact_file_is_smaller_and_runs_as_the_onnx_file_does() {
     fits(&text);
 }
 
+/// The file of a network pruned to 30 % is at least a quarter smaller than that of the same network before it was pruned,
+/// compressed or not, and never larger than with its zeros.
+#[test]
+fn pruned_networks_take_a_quarter_less_than_dense_ones() {
+    run("zoo mobilenet-v1 --width 0.5 --hw 64 -o dense.onnx");
+    run("dense.onnx prune --ratio 0.3 -o thirty.onnx");
+    for end in ["nnef.tar", "nnef.tgz"] {
+        let before = json(&format!("dense.onnx convert --plain -o dense.{end} --json"));
+        let made = json(&format!("thirty.onnx convert -o thirty.{end} --json"));
+        let (before, bytes) = (before["bytes"].as_u64().unwrap(), made["bytes"].as_u64().unwrap());
+        assert!(bytes <= made["plain_bytes"].as_u64().unwrap(), "{made}");
+        assert!(4 * bytes <= 3 * before, "{end}: {bytes} of {before}");
+        // nothing to leave out: never larger
+        let dense = json(&format!("dense.onnx convert -o same.{end} --json"));
+        assert!(dense["bytes"].as_u64().unwrap() <= before, "{dense}");
+    }
+}
+
 #[test]
 fn a_plain_file_keeps_its_zeros() {
     let made = json("r.onnx convert --plain -o plain.nnef.tgz --json");

@@ -81,17 +81,21 @@ impl Document {
     }
 
     /// Writes the model whole or not at all. If values of the original were in other files, initializers among them go
-    /// to `<path>.data`.
+    /// to `<path>.data`, or to `<path>.<n>.data` if there is such a file.
+    ///
+    /// The two files change together: values are written under a name that nothing has, and only the renaming of the
+    /// model, last, makes anything read them. Whatever goes wrong before leaves the old model with its old values;
+    /// afterwards the old values are removed if they are in a file of such a name.
     ///
     /// # Errors
     /// As [`file::write`] and [`Document::encode`].
     pub fn save(&self, path: &Path) -> Result<()> {
         if self.external.is_empty() {
-            return file::write(path, &self.encode()?);
+            return self.replace(path, &self.encode()?);
         }
-        let mut location = path.file_name().context("the path has no file name")?.to_os_string();
-        location.push(".data");
-        let location = location.to_str().context("the file name is not UTF-8")?.to_string();
+        let location =
+            data_names(path)?.find(|name| std::fs::symlink_metadata(path.with_file_name(name)).is_err());
+        let location = location.context("no name is free")?;
         let (mut model, mut data) = (self.model.clone(), vec![]);
         let initializers = model.graph.iter_mut().flat_map(|g| &mut g.initializer);
         for tensor in initializers.filter(|t| self.external.contains(&t.name) && !t.raw_data.is_empty()) {
@@ -107,9 +111,26 @@ impl Document {
             tensor.data_location = Some(DataLocation::External as i32);
         }
         let bytes = self.encode_as(&model)?;
-        // the values first: a model never names a file that is not there
-        file::write(&path.with_file_name(location), &data)?;
-        file::write(path, &bytes)
+        let values = path.with_file_name(location);
+        file::write(&values, &data)?;
+        let replaced = self.replace(path, &bytes);
+        if replaced.is_err() {
+            // the model could not be written, and that is the better reason
+            let _ = std::fs::remove_file(values);
+        }
+        replaced
+    }
+
+    /// Writes the model and removes the values that the one before it had written for itself.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let before = own_data(path);
+        file::write(path, bytes)?;
+        let now = locations(bytes);
+        for name in before.into_iter().filter(|name| !now.contains(name)) {
+            // a file too many does no harm
+            let _ = std::fs::remove_file(path.with_file_name(name));
+        }
+        Ok(())
     }
 
     /// Sets an entry of `metadata_props`.
@@ -125,6 +146,33 @@ impl Document {
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.model.metadata_props.iter().find(|p| p.key == key).map(|p| &*p.value)
     }
+}
+
+/// Names of files for the values of the model at `path`, in the order of preference.
+fn data_names(path: &Path) -> Result<impl Iterator<Item = String>> {
+    let name = path.file_name().context("the path has no file name")?;
+    let name = name.to_str().context("the file name is not UTF-8")?.to_string();
+    let second = name.clone();
+    Ok(std::iter::once(format!("{name}.data")).chain((1..1000).map(move |n| format!("{second}.{n}.data"))))
+}
+
+/// Files that the model at `path` reads and that have a name of [`data_names`].
+fn own_data(path: &Path) -> BTreeSet<String> {
+    let Ok(names) = data_names(path) else { return BTreeSet::new() };
+    let read = std::fs::read(path).map(|bytes| locations(&bytes)).unwrap_or_default();
+    names.filter(|name| read.contains(name)).collect()
+}
+
+/// Files that a model reads; none if it is no model.
+fn locations(bytes: &[u8]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Ok(mut model) = ModelProto::decode(bytes) else { return found };
+    let seen = walk::tensors(&mut model, &mut |tensor| {
+        let entries = tensor.external_data.iter().filter(|e| e.key == "location");
+        found.extend(entries.map(|e| e.value.clone()));
+        Ok(())
+    });
+    if seen.is_ok() { found } else { BTreeSet::new() }
 }
 
 fn load_external(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<()> {

@@ -269,6 +269,68 @@ fn external_data_is_read_and_written_again() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+/// A model and its values change together: where the model cannot be written, the old pair stays readable; where it
+/// can, the old values go.
+#[test]
+fn a_failed_write_leaves_the_old_model_and_its_values() {
+    let dir = folder("pair");
+    let path = dir.join("m.onnx");
+    let names = || {
+        let entries = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    };
+    let values = |path: &std::path::Path| {
+        tensor::floats(&Document::open(path).unwrap().model.graph.unwrap().initializer[0]).unwrap()
+    };
+    let mut t = tensor::of_floats("w", &[2], &[]);
+    let entry = StringStringEntryProto { key: "location".into(), value: "weights.bin".into() };
+    t.external_data = vec![entry];
+    t.data_location = Some(DataLocation::External as i32);
+    let bytes = [1.5f32.to_le_bytes(), 2.5f32.to_le_bytes()].concat();
+    std::fs::write(dir.join("weights.bin"), bytes).unwrap();
+    let source = model(GraphProto { initializer: vec![t], ..Default::default() });
+    std::fs::write(dir.join("source.onnx"), source.encode_to_vec()).unwrap();
+    let mut document = Document::open(&dir.join("source.onnx")).unwrap();
+    let mut set = |v: [f32; 2]| {
+        tensor::set_floats(&mut document.model.graph.as_mut().unwrap().initializer[0], &v).unwrap();
+        document.clone()
+    };
+    set([3.0, 4.0]).save(&path).unwrap();
+    assert_eq!(names(), ["m.onnx", "m.onnx.data", "source.onnx", "weights.bin"]);
+
+    let read_only = |yes: bool| {
+        let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+        permissions.set_readonly(yes);
+        std::fs::set_permissions(&path, permissions).unwrap();
+    };
+    read_only(true);
+    let error = format!("{:#}", set([5.0, 6.0]).save(&path).unwrap_err());
+    assert!(error.contains("m.onnx") && error.contains("read-only"), "{error}");
+    assert_eq!(values(&path), [3.0, 4.0]);
+    assert_eq!(names(), ["m.onnx", "m.onnx.data", "source.onnx", "weights.bin"]);
+    read_only(false);
+
+    // values that cannot be written: the model is not touched
+    std::fs::create_dir(dir.join(format!(".m.onnx.1.data.{}.part", std::process::id()))).unwrap();
+    assert!(set([5.0, 6.0]).save(&path).is_err());
+    assert_eq!(values(&path), [3.0, 4.0]);
+    std::fs::remove_dir(dir.join(format!(".m.onnx.1.data.{}.part", std::process::id()))).unwrap();
+
+    // between the two writes, as a crash would leave it: nothing reads the new values yet
+    std::fs::write(dir.join("m.onnx.1.data"), [0; 8]).unwrap();
+    assert_eq!(values(&path), [3.0, 4.0]);
+    set([7.0, 8.0]).save(&path).unwrap();
+    assert_eq!(values(&path), [7.0, 8.0]);
+    assert_eq!(names(), ["m.onnx", "m.onnx.1.data", "m.onnx.2.data", "source.onnx", "weights.bin"]);
+    // over the model that it came from: values of others are not removed
+    set([9.0, 9.5]).save(&dir.join("source.onnx")).unwrap();
+    assert_eq!(values(&dir.join("source.onnx")), [9.0, 9.5]);
+    assert!(names().contains(&"weights.bin".into()) && names().contains(&"source.onnx.data".into()));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 #[test]
 fn damaged_files_are_refused() {
     let graph =

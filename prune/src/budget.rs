@@ -1,5 +1,8 @@
 //! Ratios that meet a time at the least loss of saliency.
 //!
+//! A network whose layers are all dense runs on the stock engine: so one layer at least must be pruned so far that it is
+//! worth running sparse ([`Time::wakes`]), unless the network has such a layer before.
+//!
 //! Every layer offers a few ratios, each with a predicted time and a loss. For a price `p` of time, the best choice of each
 //! layer is the one of least `loss + p * time`, on its own; the least price at which the sum of times meets the budget is
 //! found by bisection (a Lagrangian relaxation: exact up to one step of one layer). Time left over is then given back
@@ -20,6 +23,17 @@ pub struct Offer {
     pub time: f64,
     /// Loss of saliency.
     pub loss: f64,
+    /// As [`Time::wakes`].
+    pub wakes: bool,
+}
+
+/// What is known of a layer's speed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Time {
+    /// Predicted milliseconds in a network that runs sparse.
+    pub ms: f64,
+    /// Whether this layer is reason enough for the network to do so.
+    pub wakes: bool,
 }
 
 /// Chooses one offer per layer so that the times sum to at most `budget`.
@@ -80,7 +94,7 @@ pub fn choose(layers: &[Vec<Offer>], budget: f64) -> Result<Vec<usize>> {
 /// What a budget has come to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Spent {
-    /// Predicted milliseconds of all layers, those that stay as they are included.
+    /// Predicted milliseconds of the pruned network.
     pub predicted_ms: f64,
     /// The budget.
     pub budget_ms: f64,
@@ -88,23 +102,35 @@ pub struct Spent {
     pub fixed_ms: f64,
 }
 
+/// A time to meet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// Milliseconds of the whole network.
+    pub ms: f64,
+    /// Milliseconds that pruning does not touch.
+    pub fixed_ms: f64,
+    /// Whether the network runs sparse as it is.
+    pub awake: bool,
+}
+
 /// Ratios that are tried.
 const RATIOS: [f64; 12] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95];
 
-/// Sets the ratios of the layers of `plan` so that their times, as `time_ms` predicts them for a layer's weights
-/// `[oc][ic][taps]`, and `fixed_ms` together take at most `budget_ms`. Layers that bring no time stay dense. Layers with a
-/// ratio of their own keep it.
+/// Sets the ratios of the layers of `plan` so that their times, as `time` predicts them for a layer's weights
+/// `[oc][ic][taps]`, and `budget.fixed_ms` together take at most `budget.ms`. Layers that bring no time stay dense. Layers
+/// with a ratio of their own keep it.
 ///
 /// # Errors
-/// The budget cannot be met; the message says by what, and what could be.
+/// The budget cannot be met; the message says by what, and what could be. No layer can be pruned so far that the network
+/// runs sparse.
 pub fn fit(
     plan: &mut Plan,
     model: &ModelProto,
     method: &dyn Method,
-    time_ms: &mut dyn FnMut(&Layer, &[f32]) -> Result<f64>,
-    fixed_ms: f64,
-    budget_ms: f64,
+    time: &mut dyn FnMut(&Layer, &[f32]) -> Result<Time>,
+    budget: Budget,
 ) -> Result<Spent> {
+    let Budget { ms: budget_ms, fixed_ms, awake } = budget;
     ensure!(budget_ms > 0.0 && budget_ms.is_finite(), "a budget of {budget_ms} ms makes no sense");
     let graph = model.graph.as_ref().context("the model has no graph")?;
     let mut offers = vec![];
@@ -113,8 +139,13 @@ pub fn fit(
         let masker = method.masker(&p.layer, p.wish.structure, &weights)?;
         let total: f64 = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>().max(1e-30);
         let mut of = vec![];
+        let mut offer = |ratio, weights: &[f32], loss| {
+            let Time { ms, wakes } = time(&p.layer, weights)?;
+            of.push(Offer { ratio, time: ms, loss, wakes });
+            anyhow::Ok(())
+        };
         if !p.wish.fixed {
-            of.push(Offer { ratio: None, time: time_ms(&p.layer, &weights)?, loss: 0.0 });
+            offer(None, &weights, 0.0)?;
         }
         let ratios = if p.wish.fixed || !p.wish.structure.removes_groups() {
             vec![p.wish.ratio]
@@ -127,7 +158,7 @@ pub fn fit(
             crate::apply::zero(&mut pruned, &keep);
             let lost =
                 weights.iter().zip(&keep).filter(|(_, k)| !**k).map(|(w, _)| f64::from(w.abs())).sum::<f64>();
-            of.push(Offer { ratio: Some(ratio), time: time_ms(&p.layer, &pruned)?, loss: lost / total });
+            offer(Some(ratio), &pruned, lost / total)?;
         }
         offers.push(of);
     }
@@ -140,7 +171,10 @@ pub fn fit(
         offers.len(),
         fixed_ms + fastest
     );
-    let picks = choose(&offers, budget_ms - fixed_ms)?;
+    let mut picks = choose(&offers, budget_ms - fixed_ms)?;
+    if !awake && !offers.iter().zip(&picks).any(|(o, i)| o[*i].wakes) {
+        wake(&offers, &mut picks)?;
+    }
     let spent: f64 = offers.iter().zip(&picks).map(|(o, i)| o[*i].time).sum();
     let mut picked = offers.iter().zip(picks).map(|(o, i)| o[i].ratio);
     for entry in &mut plan.layers {
@@ -160,6 +194,17 @@ pub fn fit(
     Ok(Spent { predicted_ms: fixed_ms + spent, budget_ms, fixed_ms })
 }
 
+/// Prunes the layer further that loses least by it, so that the network runs sparse.
+fn wake(offers: &[Vec<Offer>], picks: &mut [usize]) -> Result<()> {
+    let all =
+        offers.iter().enumerate().flat_map(|(l, offers)| offers.iter().enumerate().map(move |o| (l, o)));
+    let waking = all.filter(|(_, (_, offer))| offer.wakes);
+    let least = waking.min_by(|a, b| a.1.1.loss.total_cmp(&b.1.1.loss));
+    let (layer, (offer, _)) = least.context("no layer is faster sparse, however far it is pruned")?;
+    picks[layer] = offer;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +221,12 @@ mod tests {
                 (0..5)
                     .map(|i| {
                         let r = f64::from(i) / 5.0;
-                        Offer { ratio: Some(r), time: time * (1.0 - 0.9 * r), loss: loss * r * r }
+                        Offer {
+                            ratio: Some(r),
+                            time: time * (1.0 - 0.9 * r),
+                            loss: loss * r * r,
+                            wakes: i > 2,
+                        }
                     })
                     .collect()
             })
@@ -209,5 +259,20 @@ mod tests {
             let least: f64 = layers.iter().map(|o| o[4].time).sum();
             assert!(choose(&layers, least * 0.99).is_err());
         }
+    }
+
+    /// A network of dense layers that is fast enough already must still be made to run sparse, at the least loss.
+    #[test]
+    fn one_layer_wakes_the_network() {
+        let layers = offers(3);
+        let mut picks = vec![0; layers.len()];
+        wake(&layers, &mut picks).unwrap();
+        let woken: Vec<usize> = (0..layers.len()).filter(|l| picks[*l] != 0).collect();
+        let least = layers.iter().flatten().filter(|o| o.wakes).map(|o| o.loss).fold(f64::INFINITY, f64::min);
+        assert_eq!(woken.len(), 1);
+        assert_eq!(layers[woken[0]][picks[woken[0]]].loss, least);
+        let asleep: Vec<Vec<Offer>> =
+            layers.iter().map(|o| o.iter().map(|o| Offer { wakes: false, ..*o }).collect()).collect();
+        assert!(wake(&asleep, &mut picks).is_err());
     }
 }

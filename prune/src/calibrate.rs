@@ -189,9 +189,11 @@ impl Calibration {
         names.retain(|name| !fed.contains(&&**name));
         let mut moments: HashMap<usize, Moments> =
             layers.iter().map(|l| (l.node, Moments::new(l, dense.is_some()))).collect();
+        let mut session = runtime.open(model, &names)?;
+        let mut dense = dense.map(|dense| runtime.open(dense, &names)).transpose()?;
         for run in inputs {
-            let values = runtime.run(model, run, &names).context("running the model for calibration")?;
-            let dense = dense.map(|dense| runtime.run(dense, run, &names)).transpose()?;
+            let values = session.run(run).context("running the model for calibration")?;
+            let dense = dense.as_mut().map(|dense| dense.run(run)).transpose()?;
             for layer in &layers {
                 let of = |values: &[Option<Array>]| match names.iter().position(|n| *n == layer.input) {
                     Some(at) => values[at].clone(),
@@ -676,9 +678,9 @@ pub fn output_error(
     ensure!(!inputs.is_empty(), "there are no inputs to compare on");
     let names = outputs(dense);
     let (mut difference, mut norm, mut agreed) = (0.0, 0.0, 0usize);
+    let (mut dense, mut pruned) = (runtime.open(dense, &names)?, runtime.open(pruned, &names)?);
     for run in inputs {
-        let expected = runtime.run(dense, run, &names)?;
-        let got = runtime.run(pruned, run, &names)?;
+        let (expected, got) = (dense.run(run)?, pruned.run(run)?);
         for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
             for (g, e) in got.data.iter().zip(&expected.data) {
                 difference += f64::from(g - e).powi(2);

@@ -17,6 +17,7 @@
 //! l1 norm first. [`mod@rearrange`] permutes channels first, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
+mod arrangement;
 pub mod budget;
 pub mod calibrate;
 mod channels;
@@ -34,4 +35,4 @@ pub use layer::{Layer, Role, Skip};
 pub use onnx_file::{self as onnx, Document, densify, file};
 pub use rearrange::{Kept, Progress, Rearranged, Search, prove, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
-pub use runtime::{Array, Runtime, distance};
+pub use runtime::{Array, Runtime, Session, distance};

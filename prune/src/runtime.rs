@@ -29,12 +29,29 @@ impl Array {
 
 /// Runs ONNX models.
 pub trait Runtime {
-    /// The values of the tensors `names` of the graph for the given graph inputs (in the order of those that have no
-    /// initializer). `None` for a tensor that is not f32.
+    /// Prepares a model to compute the tensors `names` of the graph.
+    ///
+    /// # Errors
+    /// The engine cannot load the model.
+    fn open(&self, model: &ModelProto, names: &[String]) -> Result<Box<dyn Session>>;
+
+    /// The values of the tensors `names`, as [`Session::run`].
     ///
     /// # Errors
     /// The engine cannot load or run the model.
-    fn run(&self, model: &ModelProto, inputs: &[Array], names: &[String]) -> Result<Vec<Option<Array>>>;
+    fn run(&self, model: &ModelProto, inputs: &[Array], names: &[String]) -> Result<Vec<Option<Array>>> {
+        self.open(model, names)?.run(inputs)
+    }
+}
+
+/// A model that is ready to run.
+pub trait Session {
+    /// The values asked for, for the given graph inputs (in the order of those that have no initializer). `None` for a
+    /// tensor that is not f32.
+    ///
+    /// # Errors
+    /// The engine cannot run the model.
+    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Option<Array>>>;
 }
 
 /// Names of the graph outputs.

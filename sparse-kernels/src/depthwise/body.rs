@@ -511,9 +511,9 @@ unsafe fn walk<
         });
         let mut left = args.rows.saturating_sub(slots - 1);
         while left > 0 {
-            // So many rows that every sum is back in its register, without a branch between them. Only in the widest
-            // tiles, of which there are most, and not where both ends are near: the code is long enough.
-            if const { V::SIDE_BY_SIDE > 1 && N > 1 && KW <= 3 && (SIDE < ENDS || !one_sided::<V>(S, N)) }
+            // So many rows that every sum is back in its register, without a branch between them. Of tiles of several
+            // widths only in the wider ones, of which there are most, and not where both ends are near: the code is long enough.
+            if const { KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }
                 && left >= slots
                 && iy >= 0
                 && iy as usize + slots * S <= args.x_height

@@ -44,7 +44,7 @@ mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
-use crate::format::{Blocks, FormatKind, check_finite};
+use crate::format::{FormatKind, Rows, check_finite};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{Parallel, share};
 use crate::scratch;
@@ -136,11 +136,11 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_1, "unstructured", 1, 32, Neon, "neon", 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
@@ -289,9 +289,9 @@ impl PackedSpatial {
         let cols = taps.into_iter().try_fold(ic, usize::checked_mul);
         let cols = cols.ok_or(FormatError::TooLarge("matrix"))?;
         let (starts, mut columns, values) = match kernel.format {
-            FormatKind::ROWS_1 => parts::<1>(oc, cols, weights)?,
-            FormatKind::ROWS_2 => parts::<2>(oc, cols, weights)?,
-            _ => parts::<4>(oc, cols, weights)?,
+            FormatKind::ROWS_1 => Rows::<1>::from_dense(oc, cols, weights)?.into_parts(),
+            FormatKind::ROWS_2 => Rows::<2>::from_dense(oc, cols, weights)?.into_parts(),
+            _ => Rows::<4>::from_dense(oc, cols, weights)?.into_parts(),
         };
         let mut padded = vec![0f32; (starts.len() - 1) * kernel.format.r()];
         if let Some(bias) = bias {
@@ -419,13 +419,6 @@ impl PackedSpatial {
         *latest = Some(plan.clone());
         Ok(plan)
     }
-}
-
-type Parts = (Vec<u32>, Vec<u32>, Vec<f32>);
-
-fn parts<const R: usize>(oc: usize, cols: usize, weights: &[f32]) -> Result<Parts, FormatError> {
-    let rows = Blocks::<R, 1>::from_dense(oc, cols, weights)?;
-    Ok((rows.starts().to_vec(), rows.columns().to_vec(), rows.values().to_vec()))
 }
 
 struct Job<'a> {
