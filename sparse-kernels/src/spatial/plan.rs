@@ -361,8 +361,11 @@ impl Plan {
     }
 }
 
+/// To, from.
+type CopyRows = fn(&mut [f32], &[f32]);
+
 /// Copies whole rows of so many floats, with a zero behind each: for the usual sizes of maps.
-fn whole_rows(width: usize) -> Option<fn(&mut [f32], &[f32])> {
+fn whole_rows(width: usize) -> Option<CopyRows> {
     /// Rows of `W` floats to rows of `P`, one more. Two at a time: cores that work in order wait for a load that is stored at
     /// once.
     fn copy<const W: usize, const P: usize>(to: &mut [f32], from: &[f32]) {
