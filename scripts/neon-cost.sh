@@ -3,7 +3,8 @@
 # their cycles. Nothing here is timed on an Arm core.
 #
 #   scripts/neon-cost.sh                       every operator and core; written to benches/results/neon-modelled.{md,json}
-#   scripts/neon-cost.sh check                 the same, compared with what is committed there: fails if anything is worse
+#   scripts/neon-cost.sh check [OPERATOR...]   compared with what is committed there: fails if anything is worse; all, or
+#                                              pointwise, depthwise, spatial
 #   scripts/neon-cost.sh network               MobileNet-v1, stock and sparse; written to benches/results/neon-network.md
 #   scripts/neon-cost.sh 256x28 [SPARSITY...]  4x4 blocks of one pointwise layer, printed
 #
@@ -28,13 +29,13 @@ rustc --print target-libdir --target $triple 2>/dev/null | xargs -r test -d || r
   missing "no Rust standard library for $triple: rustup target add $triple"
 
 case ${1:-} in
-  -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit ;;
+  -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit ;;
   network)
     cargo build --release -q --workspace --target $triple --bin neon-network
     set -- network neon-network ;;
   "" | check)
     cargo build --release -q -p sparse-kernels --target $triple --example neon_operator
-    set -- "${1:-all}" examples/neon_operator ;;
+    set -- "${1:-all}" examples/neon_operator "${@:2}" ;;
   *)
     cargo build --release -q -p sparse-kernels --target $triple --example neon_operator
     set -- layer examples/neon_operator "$@" ;;

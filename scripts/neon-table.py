@@ -115,7 +115,8 @@ def goal(text, got, wanted, up=True):
     return row
 
 
-def everything():
+def everything(operators):
+    """Counts of every operator and core, or only of these operators."""
     jobs = {}
     for core in CORES:
         target = "neon-" + core
@@ -127,6 +128,10 @@ def everything():
                         jobs[core, "pointwise", layer, "%s:%g" % (form, 1 - sparsity / 100)] = target
         for operator, layer, weights in OTHERS:
             jobs[core, operator, layer, weights] = target
+    unknown = set(operators) - {job[1] for job in jobs}
+    if unknown:
+        sys.exit("no operator is called %s: pointwise, depthwise or spatial" % ", ".join(sorted(unknown)))
+    jobs = {job: target for job, target in jobs.items() if not operators or job[1] in operators}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         def one(job):
             loop = job[1:] == ("pointwise", "256x28", "4x4:0.5")
@@ -294,6 +299,11 @@ dense kernels. The figures here are against stock tract, whose depthwise kernels
 
 if mode == "network":
     network()
+elif mode == "check":
+    worse = compare(everything(only))
+    if worse:
+        sys.exit("worse than %s:\n%s" % (COUNTS, "\n".join(worse)))
+    print("no operator is worse than in " + COUNTS)
 elif only:
     layer, *sparsities = only
     rows = []
@@ -304,17 +314,11 @@ elif only:
             rows.append([core, layer, "%d %%" % sparsity, cells(core, r), ratio(dense and dense[0], total(r, core))])
     print("\n".join(table("Pointwise, 4x4 blocks", ["core", "layer", "sparsity", HEAD, "over tract dense"], rows)))
 else:
-    results = everything()
+    results = everything([])
     lines = tables(results)
     print("\n".join(lines))
-    if mode == "check":
-        worse = compare(results)
-        if worse:
-            sys.exit("worse than %s:\n%s" % (COUNTS, "\n".join(worse)))
-        print("no operator is worse than in " + COUNTS)
-    else:
-        counts = {" ".join(job): {"instructions": round(r["insns"]), "fmla": round(r["fmla_4s"]), "l1_lines": round(r["l1_misses"]),
-                                  "cycles": round(total(r, job[0]))} for job, r in results.items()}
-        write(RESULT, PREFACE + WRITTEN % "scripts/neon-cost.sh" + "\n".join(lines))
-        write(COUNTS, json.dumps(counts, indent=1, sort_keys=True) + "\n")
-        print("written to %s and %s" % (RESULT, COUNTS))
+    counts = {" ".join(job): {"instructions": round(r["insns"]), "fmla": round(r["fmla_4s"]), "l1_lines": round(r["l1_misses"]),
+                              "cycles": round(total(r, job[0]))} for job, r in results.items()}
+    write(RESULT, PREFACE + WRITTEN % "scripts/neon-cost.sh" + "\n".join(lines))
+    write(COUNTS, json.dumps(counts, indent=1, sort_keys=True) + "\n")
+    print("written to %s and %s" % (RESULT, COUNTS))

@@ -14,6 +14,8 @@
 //! straight line of loads and multiply-adds for every pattern.
 
 use super::{Plane, RowsArgs};
+use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// One register of neighbouring pixels. Implementations are inlined into functions that enable their instruction set.
@@ -163,6 +165,10 @@ const NARROWEST: usize = 4;
 /// Most vectors of a row that are loaded for a tile.
 const VECTORS: usize = 5;
 
+/// Bytes of a cache line.
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "never written or read")] [u8; 64]);
+
 /// Most registers that hold taps.
 pub(super) const HELD: usize = 9;
 
@@ -185,6 +191,12 @@ const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize) -> usize {
 pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
     args: &RowsArgs,
 ) {
+    // Where there are not registers enough taps are spilled, to a frame that the compiler aligns to 16 bytes, and every other of
+    // longer vectors would lie across two lines. A variable that is aligned to a line aligns the frame.
+    let mut frame = MaybeUninit::<Line>::uninit();
+    if const { align_of::<V>() > 16 } {
+        black_box(frame.as_mut_ptr());
+    }
     let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let plane = args.plane(plane);
