@@ -1,5 +1,6 @@
 """Runs neon-cost over operators and cores, prints the tables and compares them with the committed counts; called by neon-cost.sh."""
 import concurrent.futures
+import datetime
 import json
 import os
 import subprocess
@@ -213,6 +214,7 @@ def tables(results):
     return lines
 
 
+WRITTEN = "Run on %s with `%%s`.\n\n" % datetime.date.today()
 PREFACE = """# NEON operators on Arm cores: modelled, not measured
 
 Written by `scripts/neon-cost.sh`; nothing was timed on an Arm core. Instructions and multiply-adds (`fmla`, four lanes) are exact
@@ -222,7 +224,8 @@ for each line missed in a first-level cache of 32 KiB (least recently used, no p
 A layer CxHW has C input and C output channels on a map of HW x HW pixels, in f32, with bias and ReLU6, /2 is a stride; sparsity is
 the share of weight groups left out. Each core runs the kernel made for it. Utilisation is the share of cycles of the core alone
 that its multiply-add pipes are busy. Stock tract's dense layers (its kernels for that core, without activation) and XNNPACK's
-sparse kernels are modelled by the same tool; where tract's first-level misses are not known, the core alone is compared.
+sparse kernels are modelled by the same tool. Pointwise layers are compared with first-level misses on both sides; depthwise and
+spatial ones by the core alone, as the figures that they are held against.
 XNNPACK's "best" is the best of its kernels for 1, 2 and 4 neighbouring output channels, each on weights pruned for it.
 
 **Lines per fmla at 80 %.** A tile is 20 pixels: 80 bytes of a plane are two lines. With a share d of the blocks kept, a tile of C
@@ -283,7 +286,7 @@ takes follows from its provisional cost table for NEON.
 For comparison: the paper (arXiv 2310.19509) reports 1.27 times for this network at 30 %, measured on a Snapdragon 855 against its own
 dense kernels. The figures here are against stock tract, whose depthwise kernels are slow, so the two are no like for like.
 
-""" + "\n".join(lines)
+""" + WRITTEN % "scripts/neon-cost.sh network" + "\n".join(lines)
     print("\n".join(lines))
     write(NETWORK, text)
     print("written to " + NETWORK)
@@ -312,6 +315,6 @@ else:
     else:
         counts = {" ".join(job): {"instructions": round(r["insns"]), "fmla": round(r["fmla_4s"]), "l1_lines": round(r["l1_misses"]),
                                   "cycles": round(total(r, job[0]))} for job, r in results.items()}
-        write(RESULT, PREFACE + "\n".join(lines))
+        write(RESULT, PREFACE + WRITTEN % "scripts/neon-cost.sh" + "\n".join(lines))
         write(COUNTS, json.dumps(counts, indent=1, sort_keys=True) + "\n")
         print("written to %s and %s" % (RESULT, COUNTS))

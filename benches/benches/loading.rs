@@ -3,6 +3,7 @@
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --workspace --bench loading
+//! taskset -c 1 cargo bench --workspace --bench loading -- resnet-18   # the networks whose name has this in it
 //! ```
 //! Built-in networks come with pruned and with dense weights; real ones from `TRACT_SPARSE_MODELS`, or from `shared/models`
 //! beside the checkout.
@@ -16,6 +17,7 @@ use zoo::{ModelProto, Network, Spec};
 const ROUNDS: usize = 9;
 
 fn main() -> Result<()> {
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     println!("| network | stock ms | sparse ms | ratio | quartiles |\n|---|---|---|---|---|");
     for network in Network::ALL {
         let pruned = Spec {
@@ -25,8 +27,10 @@ fn main() -> Result<()> {
             ..Spec::default()
         };
         for (weights, spec) in [("pruned", pruned), ("dense", Spec::default())] {
-            let model = zoo::build(network, &spec)?;
-            row(&format!("{}, {weights}", network.name()), &model)?;
+            let name = format!("{}, {weights}", network.name());
+            if name.contains(&wanted) {
+                row(&name, &zoo::build(network, &spec)?)?;
+            }
         }
     }
     let Some(dir) = tests::models_dir() else {
@@ -38,8 +42,10 @@ fn main() -> Result<()> {
     files.sort();
     for path in files {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().to_string();
-        let model = onnx().proto_model_for_path(&path).with_context(|| name.clone())?;
-        row(&name, &model).context(name)?;
+        if name.contains(&wanted) {
+            let model = onnx().proto_model_for_path(&path).with_context(|| name.clone())?;
+            row(&name, &model).context(name)?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,6 @@
-//! Kernels and whole models, timed: what the benches of the kernels share.
+//! Kernels and whole models, timed: what the benches of the kernels share, and the report of whole networks.
+
+pub mod report;
 
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;

@@ -1,17 +1,16 @@
 //! `bench`: stock and sparse in turn, in one process.
 
 use crate::args::{Against, Bench, Options, Pass};
-use crate::compare::max_abs_diff;
 use crate::input::inputs;
 use crate::load::{Flavour, Source};
-use crate::out::{self, Progress};
-use crate::table::{Table, ms};
+use crate::out;
+use crate::table::Table;
 use crate::threads;
 use anyhow::{Context, Result, ensure};
+use figures::{Agreement, Progress, Ratio, Timing, in_turn, ms};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tract_core::internal::*;
-use tract_libcli::profile::BenchLimits;
 use tract_libcli::profile_autobatch::Pacing;
 use tract_libcli::tensor::RunTensors;
 use tract_sparse::{Policy, Report};
@@ -22,39 +21,6 @@ pub(crate) const MAX_TIME: u64 = 5000;
 
 /// Zeros of the built-in network.
 const SPARSITIES: [u32; 5] = [0, 30, 50, 80, 90];
-
-/// The times of one model.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
-struct Timing {
-    mean_ms: f64,
-    median_ms: f64,
-    q1_ms: f64,
-    q3_ms: f64,
-    min_ms: f64,
-    max_ms: f64,
-}
-
-impl Timing {
-    fn of(ms: &[f64]) -> Timing {
-        Timing {
-            mean_ms: ms.iter().sum::<f64>() / ms.len().max(1) as f64,
-            median_ms: quantile(ms, 0.5),
-            q1_ms: quantile(ms, 0.25),
-            q3_ms: quantile(ms, 0.75),
-            min_ms: quantile(ms, 0.0),
-            max_ms: quantile(ms, 1.0),
-        }
-    }
-}
-
-/// The `q` quantile of values that need not be sorted, interpolated between neighbours.
-pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = q * (sorted.len() - 1) as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    low + (high - low) * at.fract()
-}
 
 /// What `bench --against stock` found.
 #[derive(Debug, serde::Serialize)]
@@ -75,43 +41,6 @@ struct Outcome {
     sparse: Timing,
 }
 
-/// Runs plans in turn until the limits are reached, and returns the milliseconds of each run of each.
-pub(crate) fn interleave(
-    plans: &[&Arc<TypedRunnableModel>],
-    inputs: &TVec<TValue>,
-    limits: &BenchLimits,
-    progress: &dyn Fn(f64),
-) -> Result<Vec<Vec<f64>>> {
-    ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
-    let mut states = plans.iter().map(|plan| plan.spawn()).collect::<Result<Vec<TypedSimpleState>>>()?;
-    // with no number of loops, the time alone ends the warm-up
-    let timed_only = limits.warmup_loops == 0 && !limits.warmup_time.is_zero();
-    let warmup_loops = if timed_only { usize::MAX } else { limits.warmup_loops };
-    let warmup_time = if limits.warmup_time.is_zero() { Duration::MAX } else { limits.warmup_time };
-    let started = Instant::now();
-    let mut loops = 0;
-    while loops < warmup_loops && started.elapsed() < warmup_time {
-        for state in &mut states {
-            state.run(inputs.clone())?;
-        }
-        loops += 1;
-    }
-    let (time, started) = (limits.max_time, Instant::now());
-    let mut times = vec![vec![]; plans.len()];
-    // once at least, so that there is something to tell
-    while times[0].is_empty() || (times[0].len() < limits.max_loops && started.elapsed() < time) {
-        progress(started.elapsed().as_secs_f64() / time.as_secs_f64().max(1e-9));
-        for (state, times) in states.iter_mut().zip(&mut times) {
-            let inputs = inputs.clone();
-            let start = Instant::now();
-            let outputs = state.run(inputs)?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-            drop(outputs);
-        }
-    }
-    Ok(times)
-}
-
 fn against_stock(
     source: &Source,
     args: &Bench,
@@ -130,13 +59,10 @@ fn against_stock(
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let inputs = inputs(sparse.model(), &args.input)?;
     let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
-    let mut difference = 0f64;
-    for (expected, got) in expected.iter().zip(&got) {
-        difference = difference.max(max_abs_diff(expected, got)?);
-    }
+    let difference = Agreement::of_all(&expected, &got, 0.0)?.max_abs_diff;
     let said = |done: f64| progress.part(&name, done);
-    let times = interleave(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;
-    let ratios: Vec<f64> = times[0].iter().zip(&times[1]).map(|(stock, sparse)| stock / sparse).collect();
+    let times = in_turn(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;
+    let ratio = Ratio::of_pairs(&times[0], &times[1]);
     let (stock, sparse) = (Timing::of(&times[0]), Timing::of(&times[1]));
     Ok(Outcome {
         model: name.clone(),
@@ -144,12 +70,12 @@ fn against_stock(
         threads: threads(options),
         layers: report.layers.len(),
         layers_sparse: report.sparse_layers(),
-        runs: ratios.len(),
+        runs: times[0].len(),
         stock_ms: stock.median_ms,
         sparse_ms: sparse.median_ms,
-        ratio: quantile(&ratios, 0.5),
-        ratio_q1: quantile(&ratios, 0.25),
-        ratio_q3: quantile(&ratios, 0.75),
+        ratio: ratio.median,
+        ratio_q1: ratio.q1,
+        ratio_q3: ratio.q3,
         max_abs_diff: difference,
         stock,
         sparse,
@@ -195,7 +121,7 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
         return streams(&name, sparse, inputs, args, options, progress);
     }
     let said = |done: f64| progress.part(&name, done);
-    let times = interleave(&[&sparse], &inputs, &args.limits.bench(MAX_TIME), &said)?.remove(0);
+    let times = in_turn(&[&sparse], &inputs, &args.limits.bench(MAX_TIME), &said)?.remove(0);
     drop(progress);
     let timing = Timing::of(&times);
     let target = Policy::from_knobs()?.target.to_string();
@@ -364,18 +290,4 @@ pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
         outcomes.first().map_or("", |(_, o)| &o.target),
         table.text()
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_interpolate() {
-        let values = [4.0, 1.0, 3.0, 2.0];
-        assert_eq!(quantile(&values, 0.0), 1.0);
-        assert_eq!(quantile(&values, 0.5), 2.5);
-        assert_eq!(quantile(&values, 1.0), 4.0);
-        assert_eq!(quantile(&[7.0], 0.25), 7.0);
-    }
 }

@@ -6,6 +6,7 @@ use crate::out;
 use crate::table::wrap;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use figures::Progress;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
@@ -30,7 +31,7 @@ pub(crate) fn run(source: &Source, args: &Convert, options: &Options) -> Result<
         "convert writes the simplified model: no --pass or -O"
     );
     let archive = Archive::of(&args.output)?;
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     progress.say("reading");
     let model = source.load(Flavour::Stock, options, Pass::Declutter)?;
     let write = |nnef: tract_nnef::internal::Nnef| -> Result<Vec<u8>> {

@@ -4,12 +4,13 @@ use crate::args::Options;
 use crate::out::{self, Differs};
 use crate::table::{Table, wrap};
 use anyhow::Result;
+use figures::Progress;
 use serde_json::{Value, json};
 use sparse_kernels::check::{Check, check};
 use sparse_kernels::format::FormatKind;
 use sparse_kernels::machine::Machine;
 use sparse_kernels::table::{self, KernelInfo};
-use tract_sparse::{Policy, Target};
+use tract_sparse::{Policy, TRACT_VERSION, Target};
 
 /// The kernels that a target runs, one for each format.
 fn chosen(target: Target) -> Vec<&'static KernelInfo> {
@@ -38,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let machine = Machine::detect();
     let target = Policy::from_knobs()?.target;
     let chosen = chosen(target);
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let checks = check(&mut |check| progress.say(check.kernel.name))?;
     drop(progress);
     let wrong: Vec<&str> =
@@ -48,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.json {
         out::json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "tract": TRACT,
+            "tract": TRACT_VERSION,
             "cpu": machine.cpu,
             "processors": machine.processors,
             "features": machine.features,
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         let list = |items: &[String]| if items.is_empty() { "unknown".into() } else { items.join(", ") };
         let features: Vec<String> = machine.features.iter().map(|f| f.to_string()).collect();
-        let mut text = wrap(&format!("tract-sparse {}, tract {TRACT}", env!("CARGO_PKG_VERSION")), 0);
+        let mut text = wrap(&format!("tract-sparse {}, tract {TRACT_VERSION}", env!("CARGO_PKG_VERSION")), 0);
         text += &wrap(&format!("CPU       {}, {} processor(s)", machine.cpu, machine.processors), 10);
         text += &wrap(&format!("features  {}", list(&features)), 10);
         text += &wrap(&format!("caches    {}", list(&machine.caches)), 10);
@@ -94,6 +95,3 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         false => Err(Differs(format!("wrong on this machine: {}", wrong.join(", "))).into()),
     }
 }
-
-/// The version of tract that is linked: the workspace pins it.
-const TRACT: &str = "0.23.9";

@@ -7,6 +7,7 @@ use crate::load::{Flavour, Source};
 use crate::nnef;
 use crate::out::{self, Differs, Told};
 use anyhow::{Context, Result, ensure};
+use figures::{Progress, keep_freed_memory};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::{Command, Stdio};
@@ -34,7 +35,7 @@ pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()>
     if stage < Pass::Type {
         return untyped(source, args, options, stage);
     }
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     progress.say(&format!("{source}: loading"));
     let model = Arc::new(source.load(Flavour::Sparse, options, stage)?);
     let view: &dyn Model = &*model;
@@ -50,6 +51,7 @@ pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()>
         let inputs = RunTensors { sources, streaming_input_len: None };
         let limits = args.limits.bench(crate::bench::MAX_TIME);
         ensure!(limits.max_loops > 0, "--max-loops 0 measures nothing");
+        keep_freed_memory();
         profile(&runnable, &limits, &mut annotations, &inputs, None, args.nodes.folded)?;
     }
     if args.nodes.axes {

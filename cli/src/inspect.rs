@@ -4,13 +4,17 @@ use crate::args::{Inspect, Options, Pass};
 use crate::html;
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::table::{Table, ms, wrap};
+use crate::table::{Table, wrap};
 use anyhow::Result;
+use figures::{Progress, ms};
 use rewriter::{Advice, advise, maps};
 use tract_sparse::{LayerKind, LayerReport, Mode, Policy, Report};
 
 /// Layers that an advice names.
 const NAMED: usize = 5;
+
+/// How much slower a layer has to be measured before its prediction is called wrong: times of single runs scatter.
+const DOUBT: f64 = 1.1;
 
 /// Prints the report of a model.
 pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<()> {
@@ -50,7 +54,7 @@ pub(crate) fn report(
     if !measure {
         return Report::of(model);
     }
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let mut said = |done: usize, all: usize| {
         progress.part(&format!("{source}: timing layers"), done as f64 / all.max(1) as f64);
     };
@@ -159,13 +163,39 @@ fn measured(report: &Report) -> String {
         ]);
     }
     let (stock, ours) = report.total_ms();
-    format!(
+    let text = format!(
         "\n{}all layers: stock {} ms, as they run {} ms, {:.2} times as fast\n",
         table.text(),
         ms(stock),
         ms(ours),
         stock / ours
-    )
+    );
+    text + &mispredicted(&report.layers)
+}
+
+/// Layers that are on the slower of their operators by more than [`DOUBT`], as measured.
+fn mispredicted(layers: &[LayerReport]) -> String {
+    let mut text = String::new();
+    for (sparse, what) in [
+        (true, "run sparse, but were measured slower so than on stock tract"),
+        (false, "run on stock tract, but were measured faster on our kernel"),
+    ] {
+        let of = |layer: &&LayerReport| {
+            layer.chosen.is_some() == sparse
+                && layer.dense_ms().zip(layer.measured_sparse_ms).is_some_and(|(stock, ours)| {
+                    let (runs, other) = if sparse { (ours, stock) } else { (stock, ours) };
+                    layer.measured_stock_ms.is_some() && runs > DOUBT * other
+                })
+        };
+        let names: Vec<&str> = layers.iter().filter(of).map(|layer| layer.name.as_str()).collect();
+        if !names.is_empty() {
+            text += &wrap(&format!("{what}: {}", names.join(", ")), 4);
+        }
+    }
+    if !text.is_empty() {
+        text += "The table of costs misjudges these here; --sparse measure decides by the clock.\n";
+    }
+    text
 }
 
 /// What would help most.
@@ -190,4 +220,48 @@ fn help(advice: &[Advice], report: &Report) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layer with predicted times of 1 and 0.5 ms and these measured ones, on our kernel or on the stock operator.
+    fn layer(name: &str, sparse: bool, stock_ms: f64, sparse_ms: f64) -> LayerReport {
+        LayerReport {
+            name: name.into(),
+            op: "Conv".into(),
+            kind: Some(LayerKind::Pointwise),
+            oc: 8,
+            ic: 8,
+            kernel: "1x1".into(),
+            stride: "1x1".into(),
+            output: "3x3".into(),
+            density: Some(0.5),
+            structure: None,
+            format: None,
+            fill: None,
+            dead_oc: None,
+            dead_ic: None,
+            break_even: None,
+            chosen: sparse.then(|| "pointwise".into()),
+            reason: (!sparse).then(|| "dense".into()),
+            stock_ms: Some(1.0),
+            sparse_ms: Some(0.5),
+            measured_stock_ms: Some(stock_ms),
+            measured_sparse_ms: Some(sparse_ms),
+            share: None,
+        }
+    }
+
+    #[test]
+    fn layers_on_the_slower_operator_are_named() {
+        let right = [layer("a", true, 1.0, 0.5), layer("b", false, 0.5, 1.0), layer("c", true, 1.0, 1.05)];
+        assert_eq!(mispredicted(&right), "");
+        let wrong = [layer("slow", true, 0.054, 0.087), layer("fast", false, 1.0, 0.5)];
+        let text = mispredicted(&[&right[..], &wrong[..]].concat());
+        assert!(text.contains("slower so than on stock tract: slow\n"), "{text}");
+        assert!(text.contains("faster on our kernel: fast\n") && text.contains("--sparse measure"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    }
 }

@@ -22,7 +22,6 @@ mod prune_command;
 mod prune_engine;
 mod run;
 mod shell;
-mod svg;
 mod table;
 mod whatif;
 mod zoo_command;

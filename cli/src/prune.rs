@@ -8,6 +8,7 @@ use crate::prune_engine::Tract;
 use crate::table::{Table, wrap};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use figures::Progress;
 use ndarray_npy::{NpzReader, ReadNpyExt};
 use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
 use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, rearrange};
@@ -141,7 +142,7 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         "--search-seconds {}: not a time",
         args.search_seconds
     );
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let mut document = Document::open(path)?;
     prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
     let mut plan = Plan::new(&document.model, &recipe)?;

@@ -5,10 +5,10 @@
 //! prediction is added to it, and the ratios are chosen again.
 
 use crate::args::{Options, Pass};
-use crate::bench::{interleave, quantile};
 use crate::input::inputs;
 use crate::load::{Flavour, Source};
 use anyhow::{Result, bail, ensure};
+use figures::{in_turn, quantile};
 use prune::budget::{self, Budget, Time};
 use prune::{L1, Plan};
 use rewriter::analyse::{Seen, see};
@@ -122,7 +122,7 @@ fn measure(stock: &Source, ours: &Source, options: &Options) -> Result<(f64, f64
         max_time: Duration::from_millis(800),
     };
     let inputs = inputs(stock.model(), &Default::default())?;
-    let times = interleave(&[&stock, &ours], &inputs, &limits, &|_| ())?;
+    let times = in_turn(&[&stock, &ours], &inputs, &limits, &|_| ())?;
     Ok((quantile(&times[0], 0.0), quantile(&times[1], 0.0), report.sparse_layers() > 0))
 }
 

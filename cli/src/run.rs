@@ -8,6 +8,7 @@ use crate::npz::{self, Npz};
 use crate::out::{self, Differs};
 use crate::table::{Table, by};
 use anyhow::Result;
+use figures::Progress;
 use std::path::Path;
 use std::sync::Arc;
 use tract_core::internal::*;
@@ -43,7 +44,7 @@ pub(crate) fn entry<'a>(model: &'a TypedModel, outlet: OutletId, names: &[String
 
 /// Runs the model and prints a line for each output, or saves them.
 pub(crate) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> {
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     progress.say(&format!("{source}: loading"));
     let plan = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let model = plan.model();

@@ -4,9 +4,10 @@ use crate::args::{Options, Pass, Whatif};
 use crate::inspect::{report, short};
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::svg::{Chart, Line};
-use crate::table::{Table, ms, wrap};
+use crate::table::{Table, wrap};
 use anyhow::{Context, Result, ensure};
+use figures::svg::{Chart, Line};
+use figures::{Progress, ms};
 use prune::mask::Structure;
 use prune::{Document, L1, Plan, Recipe, Role, Setting};
 use rewriter::analyse::{Seen, see};
@@ -36,20 +37,20 @@ fn plan(document: &Document, args: &Whatif, conv1x1: Option<zoo::Pointwise>) -> 
     let blocks = |spec: Option<zoo::Pointwise>| {
         Setting(spec.map(|spec| Structure::Blocks { r: spec.r(), c: spec.c() }))
     };
-    let conv1x1 = conv1x1.or(args.conv1x1);
+    let conv1x1 = conv1x1.or(args.zeros.conv1x1);
     let recipe = Recipe {
         conv1x1: blocks(conv1x1),
-        fc: blocks(args.fc),
-        dwconv3x3: Setting(args.dwconv3x3.map(|_| Structure::ThreeOfNine { full_ones: 0.0 })),
-        conv3x3: Setting(args.conv3x3.map(|_| Structure::FiveOfNine { share: 4 })),
-        connectivity: args.conv3x3.map_or(0.0, |spec| spec.connectivity()),
+        fc: blocks(args.zeros.fc),
+        dwconv3x3: Setting(args.zeros.dwconv3x3.map(|_| Structure::ThreeOfNine { full_ones: 0.0 })),
+        conv3x3: Setting(args.zeros.conv3x3.map(|_| Structure::FiveOfNine { share: 4 })),
+        connectivity: args.zeros.conv3x3.map_or(0.0, |spec| spec.connectivity()),
         ..Recipe::default()
     };
     let mut plan = Plan::new(&document.model, &recipe)?;
     for planned in plan.layers.iter_mut().flatten() {
         match planned.layer.role {
             Role::Pointwise => planned.wish.ratio = conv1x1.map_or(0.0, |spec| spec.ratio()),
-            Role::FullyConnected => planned.wish.ratio = args.fc.map_or(0.0, |spec| spec.ratio()),
+            Role::FullyConnected => planned.wish.ratio = args.zeros.fc.map_or(0.0, |spec| spec.ratio()),
             _ => {}
         }
     }
@@ -63,8 +64,10 @@ fn look(name: &str, document: &Document, options: &Options, measure: bool) -> Re
 }
 
 fn once(path: &Path, document: Document, args: &Whatif, options: &Options) -> Result<()> {
-    let any =
-        args.conv1x1.is_some() || args.fc.is_some() || args.dwconv3x3.is_some() || args.conv3x3.is_some();
+    let any = args.zeros.conv1x1.is_some()
+        || args.zeros.fc.is_some()
+        || args.zeros.dwconv3x3.is_some()
+        || args.zeros.conv3x3.is_some();
     ensure!(any, "whatif: nothing to prune; give --conv1x1, --dwconv3x3, --conv3x3, --fc or --sweep");
     let name = path.display().to_string();
     let plan = plan(&document, args, None)?;
@@ -189,7 +192,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
         let prefix = format!("{name}.");
         names.iter().position(|n| n == name).or_else(|| names.iter().position(|n| n.starts_with(&prefix)))
     };
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     let (mut curves, mut stock_ms, mut stock_pruned_ms, mut pruned) = (vec![], 0.0, 0.0, 0);
     for (r, c) in SWEEP {
         let mut points = vec![];

@@ -4,20 +4,21 @@ use crate::args::{Options, Zoo};
 use crate::out;
 use crate::table::wrap;
 use anyhow::Result;
+use figures::Progress;
 
 /// Builds and writes the network, and says what it wrote.
 pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
     let spec = zoo::Spec {
-        conv1x1: args.conv1x1,
-        dwconv3x3: args.dwconv3x3,
-        conv3x3: args.conv3x3,
-        fc: args.fc,
+        conv1x1: args.zeros.conv1x1,
+        dwconv3x3: args.zeros.dwconv3x3,
+        conv3x3: args.zeros.conv3x3,
+        fc: args.zeros.fc,
         seed: args.seed,
         batch: args.batch.clone(),
         hw: args.hw,
         width: args.width,
     };
-    let progress = out::Progress::new();
+    let progress = Progress::new();
     progress.say(&format!("building {}", args.network));
     let model = zoo::build(args.network, &spec)?;
     zoo::write(&model, &args.output)?;

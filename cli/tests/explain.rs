@@ -90,7 +90,17 @@ fn whatif_sweeps_and_draws() {
         assert!(times.len() == 12 && times.is_sorted_by(|a, b| *b <= a * 1.001), "{curve}");
     }
     let svg = std::fs::read_to_string(folder().join("curve.svg")).unwrap();
-    assert!(svg.starts_with("<svg") && svg.contains("unstructured") && svg.ends_with("</svg>\n"));
+    let document = roxmltree::Document::parse(&svg).unwrap();
+    let titles: Vec<&str> =
+        document.descendants().filter(|n| n.has_tag_name("title")).filter_map(|n| n.text()).collect();
+    for curve in curves {
+        for point in curve["points"].as_array().unwrap() {
+            let number = |key: &str| point[key].as_f64().unwrap();
+            let (zeros, gain) = (100.0 * number("zeros"), number("gain"));
+            let point = format!("{}: {zeros} {gain:.2}", curve["structure"].as_str().unwrap());
+            assert!(titles.contains(&&*point), "no {point} in {titles:?}");
+        }
+    }
     let text = run("v1.onnx whatif --sweep");
     fits(&text);
     assert!(text.contains("break-even of the pruned layers, 4x4"), "{text}");

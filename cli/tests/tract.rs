@@ -309,6 +309,8 @@ fn a_full_disk_leaves_nothing_behind() {
             "r.onnx run --save-outputs /dev/full",
             "r.onnx dump -q --nnef-tar /dev/full",
             "zoo resnet-20 --width 0.25 -o /dev/full",
+            "r.onnx inspect --html /dev/full",
+            "r.onnx whatif --sweep --svg /dev/full",
         ] {
             fails_with(line, 1, &["/dev/full", "No space left"]);
         }
@@ -340,6 +342,8 @@ fn a_full_disk_leaves_nothing_behind() {
             "../r.onnx dump -q --nnef new.nnef.tgz",
             "../r.onnx dump -q --nnef-dir new",
             "../r.onnx prune --ratio 0.5 -o new.onnx",
+            "../r.onnx convert -o new.nnef.tar",
+            "../r.onnx inspect --html new.html",
         ] {
             let script = format!("trap '' XFSZ; ulimit -f 16; exec \"$0\" {line}");
             let output =
@@ -356,6 +360,9 @@ fn a_full_disk_leaves_nothing_behind() {
 
 #[test]
 fn completions_know_commands_and_options() {
+    for shell in ["elvish", "powershell"] {
+        assert!(run(&format!("completions {shell}")).contains("audit-json"), "{shell}");
+    }
     for shell in ["bash", "zsh", "fish"] {
         let script = run(&format!("completions {shell}"));
         for word in ["inspect", "audit-json", "assert-output-bundle", "input-node"] {
@@ -397,7 +404,20 @@ fn the_manual_page_has_commands_options_and_exit_codes() {
     for word in ["inspect", "Exit codes", "input\\-node"] {
         assert!(page.contains(word), "no {word}");
     }
-    for command in ["bench", "compare", "completions", "dump", "inspect", "man", "prune", "run", "zoo"] {
+    for command in [
+        "bench",
+        "compare",
+        "completions",
+        "convert",
+        "doctor",
+        "dump",
+        "inspect",
+        "man",
+        "prune",
+        "run",
+        "whatif",
+        "zoo",
+    ] {
         let page = run(&format!("man {command}"));
         assert!(page.contains(&format!("tract\\-sparse {command}")), "{command}: {page}");
         assert!(page.contains("Example"), "{command}: {page}");

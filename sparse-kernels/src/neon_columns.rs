@@ -6,6 +6,7 @@
 //! **Registers.** As in `neon_cores`, two sets of inputs and weights: the multiply-adds of one column read one set
 //! while the other is loaded for the next column; the loop has two columns. Besides, the address of the column after the next
 //! is computed from its index, and the index of the one after that is loaded: so long does it take until an address is known.
+//! ([`gather`] has offsets in bytes instead of indices, and nothing to compute.)
 //! What is left are the sums:
 //!
 //! | rows | vectors of pixels | sums | inputs and weights | registers |
@@ -69,7 +70,8 @@ pub(crate) const fn most_vectors(rows: usize) -> usize {
 /// first input, for four rows the weights, the other inputs. `load` says whether there is a next column.
 ///
 /// x9 to x11 and x14 to x16 hold high halves, for the first and the second set; x12 and x13 point to the column whose inputs
-/// that set is to get; w17 is an index.
+/// that set is to get, and are renewed by `pr_address` at the end of a column or, where a load is all it takes, by
+/// `pr_early_address` in its middle; w17 is an index.
 macro_rules! walk {
     ($r:expr, $core:expr, $v:expr, $sums:ident, ($addressing:literal, $pairs:literal, $($place:tt)*), ($($more:tt)*),
      $(($vector:literal $($row:literal $register:tt)*))*) => {
@@ -166,6 +168,8 @@ macro_rules! walk {
                         pr_next
                         .if .Lk == 0 && \load
                             pr_count
+                        .elseif .Lk == 1 && \load
+                            pr_early_address %(12 + .Ls)
                         .endif
                         pr_next
                     .endif
@@ -207,6 +211,7 @@ macro_rules! walk {
                     .endif
                     pr_last_piece \load
                     .if .Lk == ({loads} - 1)/2 && \load
+                        pr_early_address %(12 + .Ls)
                         pr_weights %(.Lt)
                         pr_count
                     .endif
@@ -224,6 +229,7 @@ macro_rules! walk {
             .macro pr_column_a76 load
                 .if \load
                     pr_address %(12 + .Ls)
+                    pr_early_address %(12 + .Ls)
                     pr_count
                     pr_weights %(.Lt)
                 .endif
@@ -289,7 +295,7 @@ macro_rules! walk {
             .irp name, multiply_add, next, begin, piece, pair, four_weights, two_weights, one_weight, load, weights, last_piece
                 .purgem pr_\name
             .endr
-            .irp name, early_piece, count, piece_at, offset, address, column_a53, column_a55, column_a76, column
+            .irp name, early_piece, count, piece_at, offset, early_address, address, column_a53, column_a55, column_a76, column
                 .purgem pr_\name
             .endr
             ",
@@ -416,6 +422,8 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
                 madd x\base, x17, {stride}, {x}
                 ldr w17, [{indices}], 4
             .endm
+            .macro pr_early_address base
+            .endm
             .macro pr_address base
                 pr_offset \base, 0
             .endm
@@ -441,7 +449,7 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
 /// `CORE`.
 ///
 /// # Safety
-/// NEON is there; `columns` is not zero; so many offsets, in floats, are valid at `offsets`, and [`LOOK_AHEAD`] more that need not
+/// NEON is there; `columns` is not zero; so many offsets, in bytes, are valid at `offsets`, and [`LOOK_AHEAD`] more that need not
 /// mean anything, and four times as many floats at `values`; at each offset from each of `bases` is a whole vector.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -453,48 +461,50 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
     columns: usize,
 ) {
     let base = |v: usize| bases[v.min(V - 1)];
+    let high = |v: usize| base(v).wrapping_add(2);
     // SAFETY: reads what the caller has vouched for.
     unsafe {
         walk_rows!(@four CORE, V, sums, (
             r"
-            .macro pr_piece piece, vector, base, v, half
+            .macro pr_piece piece, vector, offset, v, half
                 .if \v == 0
-                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b0}, \half
+                    pr_piece_at \piece, \vector, \offset, {b0}, {h0}, \half
                 .elseif \v == 1
-                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b1}, \half
+                    pr_piece_at \piece, \vector, \offset, {b1}, {h1}, \half
                 .elseif \v == 2
-                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b2}, \half
+                    pr_piece_at \piece, \vector, \offset, {b2}, {h2}, \half
                 .elseif \v == 3
-                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b3}, \half
+                    pr_piece_at \piece, \vector, \offset, {b3}, {h3}, \half
                 .else
-                    pr_piece_at \piece, \vector, \base, %(\base - 6), {b4}, \half
+                    pr_piece_at \piece, \vector, \offset, {b4}, {h4}, \half
                 .endif
             .endm
-            .macro pr_piece_at piece, vector, low, high, base, half
+            .macro pr_piece_at piece, vector, offset, base, high, half
                 .if \piece == 0
-                    ldr q\vector, [\base, x\low]
+                    ldr q\vector, [\base, x\offset]
                 .elseif \piece == 1
-                    ldr d\vector, [\base, x\low]
+                    ldr d\vector, [\base, x\offset]
                 .elseif \piece == 2
-                    ldr x\half, [\base, x\high]
+                    ldr x\half, [\high, x\offset]
                 .else
                     mov v\vector\().d[1], x\half
                 .endif
             .endm
             .macro pr_pair
             .endm
-            .macro pr_offset low, high
-                lsl x\low, x17, 2
-                add x\high, x\low, 8
-                ldr w17, [{indices}], 4
+            .macro pr_offset offset
+                ldr w\offset, [{indices}], 4
             .endm
-            .macro pr_address base
-                pr_offset \base, %(\base - 6)
+            .macro pr_early_address offset
+                .if {core} == {a55}
+                    pr_next
+                .endif
+                pr_offset \offset
+            .endm
+            .macro pr_address offset
             .endm
             .macro pr_begin
-                ldr w17, [{indices}], 4
-                pr_offset 12, 6
-                pr_offset 13, 7
+                ldp w12, w13, [{indices}], 8
             .endm
             ",
             false,
@@ -503,10 +513,15 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
             b2 = in(reg) base(2),
             b3 = in(reg) base(3),
             b4 = in(reg) base(4),
+            h0 = in(reg) high(0),
+            h1 = in(reg) high(1),
+            h2 = in(reg) high(2),
+            h3 = in(reg) high(3),
+            h4 = in(reg) high(4),
             indices = inout(reg) offsets => _,
             columns = inout(reg) columns => _,
             values = inout(reg) values => _,
-            out("x6") _, out("x7") _, out("x12") _,
+            out("x12") _,
         ))
     }
 }

@@ -77,11 +77,19 @@ pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
     pointwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
-/// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for this size, else one that
-/// takes any. `None` for an empty size.
+/// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for its core and this size, else
+/// for its instruction set and this size, else one that takes any. `None` for an empty size.
 pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
-    let find = |isa| depthwise::KERNELS.iter().find(|k| k.info().isa == isa && k.accepts(kernel));
-    find(target.isa()).or_else(|| find(Isa::Scalar)).filter(|_| !kernel.contains(&0))
+    let find = |isa, core| {
+        depthwise::KERNELS
+            .iter()
+            .filter(move |k| (k.info().isa, k.info().core) == (isa, core))
+            .find(|k| k.accepts(kernel))
+    };
+    find(target.isa(), target.core())
+        .or_else(|| find(target.isa(), Core::Any))
+        .or_else(|| find(Isa::Scalar, Core::Any))
+        .filter(|_| !kernel.contains(&0))
 }
 
 /// Every depthwise kernel that this machine can run.

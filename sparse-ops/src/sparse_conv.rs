@@ -228,7 +228,7 @@ impl TypedOp for SparseConv {
         let (Some(weights), Some(bias), None) = (weights, bias, conv_obstacle(&self.conv)) else {
             return Ok(Some(self.unwrap(model, node)?));
         };
-        let weights = oihw(&weights, self.conv.kernel_fmt)?;
+        let weights = oihw(weights, self.conv.kernel_fmt)?;
         let bias = bias_vector(&bias, self.conv.output_channels())?;
         let kernel = match *self.conv.pool_spec.kernel_shape {
             [w] => [1, w],
@@ -266,12 +266,12 @@ pub(crate) fn bias_vector(bias: &Tensor, oc: usize) -> TractResult<Vec<f32>> {
 }
 
 /// Weights with output channels first and taps last.
-fn oihw(weights: &Tensor, format: KernelFormat) -> TractResult<Tensor> {
+fn oihw(weights: Arc<Tensor>, format: KernelFormat) -> TractResult<Arc<Tensor>> {
     let rank = weights.rank();
     let order: TVec<usize> = match format {
-        KernelFormat::OIHW => return Ok(weights.clone()),
+        KernelFormat::OIHW => return Ok(weights),
         KernelFormat::HWIO => [rank - 1, rank - 2].into_iter().chain(0..rank - 2).collect(),
         KernelFormat::OHWI => [0, rank - 1].into_iter().chain(1..rank - 1).collect(),
     };
-    weights.clone().permute_axes(&order)
+    Ok(weights.into_tensor().permute_axes(&order)?.into_arc_tensor())
 }

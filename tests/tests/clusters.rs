@@ -30,6 +30,33 @@ fn mobilenets_are_one_planar_cluster() -> Result<()> {
     Ok(())
 }
 
+/// Fails if an operator moves, pads, packs or convolves between the layers on our kernels.
+fn assert_nothing_between(name: &str, found: &BTreeSet<String>) {
+    let foreign: Vec<&String> = found
+        .iter()
+        .filter(|op| {
+            let moves = ["MoveAxis", "Pad", "Im2col", "LazyIm2col", "DepthWiseConv", "OptAddUnicast"];
+            moves.contains(&op.as_str())
+        })
+        .collect();
+    assert!(foreign.is_empty(), "{name}: {foreign:?} of {found:?}");
+}
+
+#[test]
+fn squeeze_and_excite_does_not_break_the_cluster() -> Result<()> {
+    for name in ["mobilenet-v3-large", "efficientnet-lite0", "resnet-18", "resnet-20"] {
+        let spec = zoo::Spec {
+            conv1x1: Some("4x4:0.5".parse()?),
+            dwconv3x3: Some("3:9".parse()?),
+            conv3x3: Some("5:9".parse()?),
+            ..zoo::Spec::default()
+        };
+        let model = zoo::build(zoo::Network::by_name(name)?, &spec)?;
+        assert_nothing_between(name, &ops(onnx().model_for_proto_model(&model)?)?);
+    }
+    Ok(())
+}
+
 #[test]
 fn the_hand_model_is_one_planar_cluster() -> Result<()> {
     let Some(dir) = models_dir() else {
@@ -37,13 +64,8 @@ fn the_hand_model_is_one_planar_cluster() -> Result<()> {
         return Ok(());
     };
     let found = ops(onnx().model_for_path(dir.join("hand_landmark_sparse.onnx"))?)?;
-    let foreign: Vec<&String> = found
-        .iter()
-        .filter(|op| {
-            let moves = ["MoveAxis", "Pad", "Im2col", "LazyIm2col", "DepthWiseConv", "OptAddUnicast"];
-            moves.contains(&op.as_str()) || op.starts_with("OptBinChain")
-        })
-        .collect();
-    assert!(foreign.is_empty(), "{foreign:?} of {found:?}");
+    assert_nothing_between("hand_landmark_sparse", &found);
+    let chains: Vec<&String> = found.iter().filter(|op| op.starts_with("OptBinChain")).collect();
+    assert!(chains.is_empty(), "{chains:?} of {found:?}");
     Ok(())
 }

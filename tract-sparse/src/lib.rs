@@ -45,3 +45,18 @@ pub use sparse_ops::{OptSparseConv, SparseConv, SparseMatMul};
 
 // What code written for tract_onnx spells through that crate.
 pub use tract_onnx::{Onnx, WithOnnx, data_resolver, model, pb, pb_helpers, tensor, tract_core, tract_hir};
+
+/// The version of tract that this crate extends.
+pub const TRACT_VERSION: &str = "0.23.9";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_of_tract_is_that_of_the_lock_file() {
+        let lock = include_str!("../../Cargo.lock");
+        for name in ["tract-core", "tract-onnx", "tract-linalg", "tract-nnef"] {
+            let package = format!("name = \"{name}\"\nversion = \"{}\"\n", super::TRACT_VERSION);
+            assert!(lock.contains(&package), "{name} is not {}", super::TRACT_VERSION);
+        }
+    }
+}

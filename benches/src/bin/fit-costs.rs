@@ -2,6 +2,13 @@
 //! predicts times (`rewriter/src/costs`).
 //!
 //! Pin it to one idle core: `taskset -c 1 cargo run --release --bin fit-costs -- --output rewriter/src/costs/avx2.txt`
+//!
+//! WebAssembly is measured in Node, which names no machine and opens no file:
+//!
+//! ```sh
+//! RUSTFLAGS="-C target-feature=+simd128" taskset -c 1 cargo run --release --target wasm32-wasip1 --workspace \
+//!     --bin fit-costs -- --machine "AMD EPYC (Zen 4), Node 20" > rewriter/src/costs/wasm.txt
+//! ```
 
 use anyhow::{Context, Result};
 use benches::Noise;
@@ -19,6 +26,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Instant;
 use tract_core::internal::*;
+use tract_sparse::TRACT_VERSION;
 
 /// Measure kernels and stock operators, fit the cost table of one target.
 #[derive(Parser)]
@@ -29,6 +37,9 @@ struct Args {
     /// Where to write the table; standard output if not given.
     #[arg(long)]
     output: Option<std::path::PathBuf>,
+    /// What the machine is, if the system does not say.
+    #[arg(long)]
+    machine: Option<String>,
 }
 
 /// One measured layer.
@@ -49,10 +60,10 @@ fn main() -> Result<()> {
     }
     let mut text = format!(
         "# Cost table of {target}, fitted by `cargo run --release --bin fit-costs`.\n\
-         # Machine: {}. Stock: tract 0.23.9.\n\
+         # Machine: {}. Stock: tract {TRACT_VERSION}.\n\
          # key, then nanoseconds: per 1000 multiply-adds, per row, per 1000 inputs, per call.\n\
          # behind #: layers measured, median and largest deviation of the fit.\n",
-        Machine::detect().cpu
+        args.machine.unwrap_or_else(|| Machine::detect().cpu)
     );
     for (key, samples) in &samples {
         let cost = fit(samples);

@@ -1,5 +1,6 @@
 //! Arguments of `inspect`, `whatif` and `doctor`.
 
+use super::Zeros;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -15,18 +16,8 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Args)]
 pub(crate) struct Whatif {
-    /// Prune 1x1 convolutions: 4x4:R, 4x1:R (any RxC), unstructured:R
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) conv1x1: Option<::zoo::Pointwise>,
-    /// Prune depthwise 3x3 convolutions: 3:9
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) dwconv3x3: Option<::zoo::DwConv3x3>,
-    /// Prune 3x3 convolutions: 5:9 or 5:9:CONNECTIVITY
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) conv3x3: Option<::zoo::Conv3x3>,
-    /// Prune fully connected layers, as --conv1x1
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) fc: Option<::zoo::Pointwise>,
+    #[command(flatten)]
+    pub(crate) zeros: Zeros,
     /// Draw speed against sparsity: 1x1 layers as 4x4, 4x1, unstructured
     #[arg(long, conflicts_with = "conv1x1")]
     pub(crate) sweep: bool,

@@ -7,6 +7,7 @@ mod explain;
 mod input;
 mod run;
 mod shell;
+mod zeros;
 mod zoo;
 
 pub(crate) use bench::{Against, Bench, Limits};
@@ -16,6 +17,7 @@ pub(crate) use explain::{Inspect, Whatif};
 pub(crate) use input::Input;
 pub(crate) use run::{Approx, Run};
 pub(crate) use shell::{Completions, Man};
+pub(crate) use zeros::Zeros;
 pub(crate) use zoo::Zoo;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -180,8 +182,8 @@ Examples:
   tract-sparse m.onnx --threads 2 bench --max-time 10000
 
 Stock and sparse run in turn in one process. Times are medians with the
-quartiles beside them; the ratio is the median of the ratios of neighbouring
-runs, which drifting clocks disturb least.")]
+quartiles beside them; the ratio is the median of the ratios of runs of
+neighbouring turns, which drifting clocks disturb least.")]
     Bench(Bench),
     /// Run a model stock and sparse, and fail if they differ
     #[command(after_help = "\

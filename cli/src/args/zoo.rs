@@ -1,5 +1,6 @@
 //! Arguments of `zoo`.
 
+use super::Zeros;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -7,18 +8,8 @@ use std::path::PathBuf;
 pub(crate) struct Zoo {
     /// mobilenet-v1, -v2, -v3-large, efficientnet-lite0, resnet-18 or -20
     pub(crate) network: ::zoo::Network,
-    /// Zeros of 1x1 convolutions: 4x4:R, 4x1:R (or 2, 8), unstructured:R
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) conv1x1: Option<::zoo::Pointwise>,
-    /// Patterns of depthwise 3x3 convolutions: 3:9
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) dwconv3x3: Option<::zoo::DwConv3x3>,
-    /// Patterns of 3x3 convolutions: 5:9 or 5:9:CONNECTIVITY
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) conv3x3: Option<::zoo::Conv3x3>,
-    /// Zeros of the fully connected layers, as --conv1x1
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) fc: Option<::zoo::Pointwise>,
+    #[command(flatten)]
+    pub(crate) zeros: Zeros,
     /// Seed of the weights
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

@@ -3,11 +3,11 @@
 //! A tile is one or two vectors of neighbouring pixels wide and walks down the input rows, which it reads where they
 //! are: once per tile. An input row meets `KH / S` output rows: as many sums are under way, each one row of taps ahead of
 //! the next; the last is complete, is stored, and the others move up. A 3x3 kernel of stride 1 has 3 sums, 9 taps and
-//! an input in registers, and 3 loads for 9 multiply-adds. 5x5 has more taps than registers hold: there a tap is
+//! an input in registers, and 3 loads for 9 multiply-adds. 5x5 has more taps than most registers hold: there a tap is
 //! loaded for two vectors of pixels at once.
 //!
-//! Rows outside of the map are skipped. Only the first and the last tiles of a row reach over its ends: they have
-//! versions of the loop of their own, in which the loads that may reach over mask the lanes outside of the row. With stride 2 two loads are taken apart
+//! Rows outside of the map are skipped. Only the first and the last tiles of a row reach over its ends: they have a
+//! version of the loop of their own, in which the loads that may reach over mask the lanes outside of the row. With stride 2 two loads are taken apart
 //! into even and odd columns on the way; sums are put in order when they are complete.
 //!
 //! Which taps exist and the stride are constants, and the loops over taps are unrolled by a macro: what remains is a
@@ -23,6 +23,16 @@ pub(super) trait Vector: Copy {
 
     /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1 or 2.
     const SIDE_BY_SIDE: usize = 1;
+
+    /// Taps that a register holds: more than one if a multiply-add can pick one of its lanes.
+    const TAPS: usize = 1;
+
+    /// Whether the columns between two vectors are shifted together from these and not loaded, with stride 1 and with stride 2.
+    const SHIFTS: [bool; 2] = [false; 2];
+
+    /// Whether masks cost a load nothing. If they do, only loads that usually reach over the ends of a row are masked in the
+    /// loops for tiles; what else a layer may ask for goes the way of [`any`].
+    const FREE_MASKS: bool = true;
 
     /// Which lanes of a load are inside a row.
     type Edge: Copy;
@@ -44,7 +54,8 @@ pub(super) trait Vector: Copy {
     /// The floats of the lanes of `edge`, zeros in the others.
     ///
     /// # Safety
-    /// `p`, less the `column` of `edge`, is readable for the `width` of `edge`. `p` itself may be outside of the row.
+    /// `p`, less the `column` of `edge`, is readable for the `width` of `edge`, which is at least `LANES` unless masks are
+    /// free. `p` itself may be outside of the row.
     unsafe fn load_edge(p: *const f32, edge: Self::Edge) -> Self;
 
     /// # Safety
@@ -60,6 +71,33 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As [`Vector::splat`].
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// `n` taps, one or [`Vector::TAPS`] to a register.
+    ///
+    /// # Safety
+    /// The taps are readable at `p`, and fit; they are 0 or at least [`Vector::TAPS`].
+    #[inline(always)]
+    unsafe fn taps(p: *const f32, n: usize) -> [Self; HELD] {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let mut taps = [Self::splat(0.0); HELD];
+            for (i, tap) in taps.iter_mut().enumerate().take(n) {
+                *tap = Self::splat(*p.add(i));
+            }
+            taps
+        }
+    }
+
+    /// `self * taps[tap] + c`, of `n` taps.
+    ///
+    /// # Safety
+    /// As [`Vector::splat`].
+    #[inline(always)]
+    unsafe fn mul_add_tap(self, taps: &[Self; HELD], n: usize, tap: usize, c: Self) -> Self {
+        debug_assert!(tap < n);
+        // SAFETY: passed on from the caller.
+        unsafe { taps[tap].mul_add(self, c) }
+    }
 
     /// `min(max(self, lo), hi)`; NaN stays NaN.
     ///
@@ -78,6 +116,20 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As [`Vector::splat`].
     unsafe fn settle(self) -> Self;
+
+    /// The lanes of `self` from `lanes` on, and behind them as many of `next` as fill a vector; only if [`Vector::SHIFTS`].
+    ///
+    /// # Safety
+    /// As [`Vector::splat`]; `lanes` is less than `LANES`.
+    unsafe fn shift(self, _next: Self, _lanes: usize) -> Self {
+        unreachable!("for vectors that shift")
+    }
+
+    /// A copy, by a load where that is cheaper than a move.
+    #[inline(always)]
+    fn again(v: &Self) -> Self {
+        *v
+    }
 
     /// Asks for the line of `p`, which may be anywhere, where that helps this target.
     #[inline(always)]
@@ -105,18 +157,23 @@ const AHEAD: usize = 16;
 /// Most sums under way: rows of the largest kernel.
 const SLOTS: usize = 5;
 
+/// Lanes of a vector whose masks are not free.
+const NARROWEST: usize = 4;
+
+/// Most vectors of a row that are loaded for a tile.
+const VECTORS: usize = 5;
+
+/// Most registers that hold taps.
+pub(super) const HELD: usize = 9;
+
 /// Whether the taps are held in registers. If not, they are loaded for two vectors side by side.
-const fn in_registers(kernel_width: usize) -> bool {
-    kernel_width <= 3
+const fn in_registers<V: Vector>(kernel_width: usize) -> bool {
+    (kernel_width * kernel_width).div_ceil(V::TAPS) <= HELD
 }
 
-/// Registers of neighbouring pixels of a tile: 1, 2 or 4. Four leave room for the inputs only beside few taps.
-const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize, mask: u32) -> usize {
-    if !in_registers(kernel_width) || V::SIDE_BY_SIDE == 4 && (stride > 1 || mask.count_ones() > 6) {
-        2
-    } else {
-        V::SIDE_BY_SIDE
-    }
+/// Registers of neighbouring pixels of a tile: 1, 2 or 4. More sums and inputs leave room for no more than two.
+const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize) -> usize {
+    if kernel_width > 3 || V::SIDE_BY_SIDE == 4 && stride > 1 { 2 } else { V::SIDE_BY_SIDE }
 }
 
 /// One tile after the other along `args.rows` output rows.
@@ -131,14 +188,15 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
     let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let plane = args.plane(plane);
+        let held = if in_registers::<V>(KW) { MASK.count_ones() as usize } else { 0 };
         // SAFETY: a plane has a value per stored tap.
-        let taps = unsafe { taps::<V, KH, KW, MASK>(plane.taps) };
+        let taps = unsafe { V::taps(plane.taps, held) };
         let mut ox = 0;
         while ox < args.y_width {
             // SAFETY: the vectors from column `ox` on are inside the output row, or there is one and the row is narrower.
             ox = unsafe {
                 let left = args.y_width - ox;
-                let wide = const { side_by_side::<V>(KW, S, MASK) };
+                let wide = const { side_by_side::<V>(KW, S) };
                 if wide == 4 && left >= 4 * V::LANES {
                     tile::<V, KH, KW, S, MASK, 4>(args, plane, &taps, ox);
                     ox + 4 * V::LANES
@@ -152,27 +210,6 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
                 }
             };
         }
-    }
-}
-
-/// A register for every stored tap.
-///
-/// # Safety
-/// The instruction set of `V` is there; `p` is readable for as many floats as `MASK` has bits.
-#[inline(always)]
-unsafe fn taps<V: Vector, const KH: usize, const KW: usize, const MASK: u32>(p: *const f32) -> [[V; KW]; KH] {
-    // SAFETY: the bits below a bit of MASK are fewer than its bits.
-    unsafe {
-        let mut taps = [[V::splat(0.0); KW]; KH];
-        for (ky, row) in taps.iter_mut().enumerate() {
-            for (kx, tap) in row.iter_mut().enumerate() {
-                let bit = ky * KW + kx;
-                if MASK >> bit & 1 == 1 {
-                    *tap = V::splat(*p.add((MASK & ((1 << bit) - 1)).count_ones() as usize));
-                }
-            }
-        }
-        taps
     }
 }
 
@@ -191,51 +228,74 @@ unsafe fn tile<
 >(
     args: &RowsArgs,
     plane: Plane,
-    taps: &[[V; KW]; KH],
+    taps: &[V; HELD],
     ox: usize,
 ) {
     let column = (ox * S) as isize - args.left as isize;
     let outside = |side: u8| {
-        (0..N * loads(KW, S)).any(|i| {
-            let (load, n) = (i / N, i % N);
+        (0..loads::<V>(KW, S) * vectors::<V>(S, N)).any(|i| {
+            let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
             let at = column + place::<V>(S, load, n) as isize;
-            !leaves(KW, S, N, side, load, n) && (at < 0 || at + V::LANES as isize > args.x_width as isize)
+            !masks::<V>(KW, S, N, side, load, n) && (at < 0 || at + V::LANES as isize > args.x_width as isize)
         })
     };
-    // SAFETY: passed on from the caller; other versions than that for BOTH where what they do not mask is inside.
+    // SAFETY: passed on from the caller; other versions than that for ALL where what they do not mask is inside. Where masks
+    // are not free, all narrower tiles than the widest, which are at the ends most of the time, are taken for tiles there.
     unsafe {
-        if !outside(NONE) {
+        if const { !V::FREE_MASKS } && (args.x_width < V::LANES || outside(ENDS)) {
+            let (places, stored) = const { places::<KH, KW>(MASK) };
+            rarely::<V, S>(args, plane, &places[..stored], ox, N);
+        } else if const { V::FREE_MASKS || N == side_by_side::<V>(KW, S) } && !outside(NONE) {
             walk::<V, KH, KW, S, MASK, N, NONE>(args, plane, taps, ox, column);
-        } else if !outside(LEFT) {
+        } else if const { one_sided::<V>(S, N) } && !outside(LEFT) {
             walk::<V, KH, KW, S, MASK, N, LEFT>(args, plane, taps, ox, column);
-        } else if !outside(RIGHT) {
+        } else if const { one_sided::<V>(S, N) } && !outside(RIGHT) {
             walk::<V, KH, KW, S, MASK, N, RIGHT>(args, plane, taps, ox, column);
+        } else if const { V::FREE_MASKS } {
+            walk::<V, KH, KW, S, MASK, N, ALL>(args, plane, taps, ox, column);
         } else {
-            walk::<V, KH, KW, S, MASK, N, BOTH>(args, plane, taps, ox, column);
+            walk::<V, KH, KW, S, MASK, N, ENDS>(args, plane, taps, ox, column);
         }
     }
 }
 
-/// Ends of the rows that a tile reaches over.
+/// Which loads of a tile mask lanes: none, those that reach over one or both ends of a row with the usual padding, all.
 const NONE: u8 = 0;
 const LEFT: u8 = 1;
 const RIGHT: u8 = 2;
-const BOTH: u8 = 3;
+const ENDS: u8 = 3;
+const ALL: u8 = 4;
 
-/// Loads of a row for one vector of sums: one for every column of taps, with stride 2 two for every pair of columns.
-const fn loads(kernel_width: usize, stride: usize) -> usize {
-    kernel_width.next_multiple_of(stride)
+/// Whether tiles at one end of a row have versions of their own. If columns are shifted, masks for both are one more.
+const fn one_sided<V: Vector>(stride: usize, side_by_side: usize) -> bool {
+    !shifts::<V>(stride) && (V::FREE_MASKS || side_by_side > 1)
 }
 
-/// Column of a load from that of the first one; `n` counts vectors of sums.
+/// Whether columns are shifted and not loaded.
+const fn shifts<V: Vector>(stride: usize) -> bool {
+    V::SHIFTS[stride - 1]
+}
+
+/// Loads of a row for one vector of sums: one for every column of taps, with stride 2 two for every pair of columns; only those
+/// of the first column if the others are shifted.
+const fn loads<V: Vector>(kernel_width: usize, stride: usize) -> usize {
+    if shifts::<V>(stride) { stride } else { kernel_width.next_multiple_of(stride) }
+}
+
+/// Vectors of a row that are loaded for so many vectors of sums.
+const fn vectors<V: Vector>(stride: usize, side_by_side: usize) -> usize {
+    side_by_side + shifts::<V>(stride) as usize
+}
+
+/// Column of a load from that of the first one; `n` counts vectors.
 #[inline(always)]
 fn place<V: Vector>(stride: usize, load: usize, n: usize) -> usize {
     (load % stride + n * stride) * V::LANES + load / stride * stride
 }
 
-/// Whether a tile at the end `side` masks a load. At the left end these are the loads for taps left of the middle; at the
-/// right end those right of it; with stride 2 the first and the last load.
-const fn leaves(
+/// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load; of stride 1, where
+/// every column of taps has a load, those for taps left of the middle in the first vector and right of it in the last.
+const fn masks<V: Vector>(
     kernel_width: usize,
     stride: usize,
     side_by_side: usize,
@@ -243,13 +303,50 @@ const fn leaves(
     load: usize,
     n: usize,
 ) -> bool {
-    match side {
-        NONE => false,
-        LEFT if stride == 1 => n == 0 && load < kernel_width / 2,
-        LEFT => n == 0 && load == 0,
-        RIGHT if stride == 1 => n + 1 == side_by_side && load > kernel_width / 2,
-        RIGHT => n + 1 == side_by_side && load + 1 == loads(kernel_width, stride),
-        _ => true,
+    let (first, last) = (n == 0, n + 1 == vectors::<V>(stride, side_by_side));
+    let (left, right) = if shifts::<V>(stride) {
+        (load == 0, true)
+    } else if stride == 1 {
+        (load < kernel_width / 2, load > kernel_width / 2)
+    } else {
+        (load == 0, load + 1 == loads::<V>(kernel_width, stride))
+    };
+    side == ALL || side & LEFT != 0 && first && left || side & RIGHT != 0 && last && right
+}
+
+/// The `[ky, kx]` of the taps of `mask`, and how many there are.
+const fn places<const KH: usize, const KW: usize>(mask: u32) -> ([[usize; 2]; SLOTS * SLOTS], usize) {
+    let (mut places, mut stored, mut tap) = ([[0; 2]; SLOTS * SLOTS], 0, 0);
+    while tap < KH * KW {
+        if mask >> tap & 1 == 1 {
+            places[stored] = [tap / KW, tap % KW];
+            stored += 1;
+        }
+        tap += 1;
+    }
+    (places, stored)
+}
+
+/// A tile of a map that is very narrow or has a very wide padding: its vectors and rows one by one. One piece of code for all kernels.
+///
+/// # Safety
+/// As [`tile`], for a kernel whose stored taps are at `places`.
+#[inline(never)]
+unsafe fn rarely<V: Vector, const S: usize>(
+    args: &RowsArgs,
+    plane: Plane,
+    places: &[[usize; 2]],
+    ox: usize,
+    n: usize,
+) {
+    for row in 0..args.rows {
+        let plane = Plane { y: plane.y.wrapping_add(row * args.y_width), ..plane };
+        for n in 0..n {
+            // SAFETY: passed on from the caller.
+            unsafe {
+                span::<V, S, 1>(args, plane, places, args.first + (row * S) as isize, ox + n * V::LANES)
+            };
+        }
     }
 }
 
@@ -271,65 +368,87 @@ unsafe fn walk<
 >(
     args: &RowsArgs,
     plane: Plane,
-    taps: &[[V; KW]; KH],
+    taps: &[V; HELD],
     ox: usize,
     column: isize,
 ) {
     // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by the
     // lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
     unsafe {
-        let mut edges = [[V::edge(0, 0); N]; SLOTS + 1];
-        for (load, edges) in edges.iter_mut().enumerate().take(loads(KW, S)) {
-            for (n, edge) in edges.iter_mut().enumerate() {
-                if leaves(KW, S, N, SIDE, load, n) {
-                    *edge = V::edge(column + place::<V>(S, load, n) as isize, args.x_width);
-                }
+        let mut edges = [[V::edge(0, 0); VECTORS]; SLOTS + 1];
+        let mut i = 0;
+        while SIDE != NONE && i < loads::<V>(KW, S) * vectors::<V>(S, N) {
+            let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
+            if masks::<V>(KW, S, N, SIDE, load, n) {
+                edges[load][n] = V::edge(column + place::<V>(S, load, n) as isize, args.x_width);
             }
+            i += 1;
         }
         let load = |row: *const f32, load: usize, n: usize| {
             let at = row.wrapping_add(place::<V>(S, load, n));
-            if leaves(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
+            if masks::<V>(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
         };
-        let tap = |ky: usize, kx: usize| {
-            let bit = ky * KW + kx;
-            let tap = (MASK & ((1 << bit) - 1)).count_ones() as usize;
-            if in_registers(KW) { taps[ky][kx] } else { V::splat(*plane.taps.add(tap)) }
+        let multiply = |ky: usize, kx: usize, v: V, sum: V| {
+            let tap = (MASK & ((1 << (ky * KW + kx)) - 1)).count_ones() as usize;
+            if in_registers::<V>(KW) {
+                v.mul_add_tap(taps, MASK.count_ones() as usize, tap, sum)
+            } else {
+                V::splat(*plane.taps.add(tap)).mul_add(v, sum)
+            }
         };
         let bias = V::splat(*plane.bias);
         let mut sums = [[bias; N]; SLOTS];
-        let slots = KH.div_ceil(S);
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
         let mut iy = args.first;
         let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
         let mut y = plane.y.add(ox);
         let last = plane.y.add(args.rows * args.y_width).wrapping_sub(V::LANES);
+        // Sums under way. What is chosen by constants is chosen in blocks of constants: the other versions are then never
+        // handed to the optimiser, which takes its time.
+        let slots = const { under_way(KH, S) };
         // The sums `$from..$to` take S input rows, which are `$inside` of the map or may not be: tap row `slot * S + D` meets input row D.
         macro_rules! meet {
             ($from:expr, $to:expr, $inside:literal) => {
                 unroll!(D in [0 1] {
-                    if D < S {
-                        let inside = $inside || (iy as usize) < args.x_height;
-                        if reached(KH, KW, S, MASK, D, $from, $to) && inside {
+                    if const { D < S } {
+                        if const { reached(KH, KW, S, MASK, D, $from, $to) } && ($inside || (iy as usize) < args.x_height) {
+                            let taken = |column: usize, n: usize| {
+                                let a = load(row, column, n);
+                                let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1, n)) };
+                                [a, b]
+                            };
+                            let mut first = [[bias; 2]; VECTORS];
+                            let mut n = 0;
+                            while shifts::<V>(S) && n < vectors::<V>(S, N) {
+                                first[n] = taken(0, n);
+                                n += 1;
+                            }
                             unroll!(KX in [0 1 2 3 4] {
-                                if KX < KW && KX.is_multiple_of(S) {
+                                if const { KX < KW && KX.is_multiple_of(S) } {
                                     let mut v = [[bias; 2]; N];
-                                    for (n, v) in v.iter_mut().enumerate() {
-                                        let a = load(row, KX, n);
-                                        let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, KX + 1, n)) };
-                                        *v = [a, b];
+                                    let mut n = 0;
+                                    while n < N {
+                                        v[n] = if !shifts::<V>(S) {
+                                            taken(KX, n)
+                                        } else if KX == 0 {
+                                            first[n]
+                                        } else {
+                                            let ([a, b], [c, d]) = (first[n], first[n + 1]);
+                                            [a.shift(c, KX / S), b.shift(d, KX / S)]
+                                        };
+                                        n += 1;
                                     }
-                                    for slot in $from..$to {
-                                        let ky = slot * S + D;
-                                        for odd in 0..S {
-                                            let kx = KX + odd;
-                                            if ky < KH && kx < KW && MASK >> (ky * KW + kx) & 1 == 1 {
-                                                let tap = tap(ky, kx);
-                                                for n in 0..N {
-                                                    sums[slot][n] = tap.mul_add(v[n][odd], sums[slot][n]);
+                                    unroll!(SLOT in [0 1 2 3 4] {
+                                        unroll!(ODD in [0 1] {
+                                            if const { ODD < S && in_range(SLOT, $from, $to) && stored(KH, KW, MASK, SLOT * S + D, KX + ODD) } {
+                                                let mut n = 0;
+                                                while n < N {
+                                                    sums[SLOT][n] = multiply(SLOT * S + D, KX + ODD, v[n][ODD], sums[SLOT][n]);
+                                                    n += 1;
                                                 }
                                             }
-                                        }
-                                    }
+                                        });
+                                    });
                                 }
                             });
                         }
@@ -342,16 +461,23 @@ unsafe fn walk<
         }
         macro_rules! advance {
             () => {
-                for slot in (1..slots).rev() {
-                    sums[slot] = sums[slot - 1];
+                unroll!(SLOT in [4 3 2 1] {
+                    if const { SLOT < under_way(KH, S) } {
+                        sums[SLOT] = sums[SLOT - 1];
+                    }
+                });
+                let mut n = 0;
+                while n < N {
+                    sums[0][n] = V::again(&bias);
+                    n += 1;
                 }
-                sums[0] = [bias; N];
             };
         }
         macro_rules! store {
             () => {
-                for (n, sum) in sums[slots - 1].into_iter().enumerate() {
-                    let sum = sum.clamp(lo, hi);
+                let mut n = 0;
+                while n < N {
+                    let sum = sums[slots - 1][n].clamp(lo, hi);
                     let sum = if S == 1 { sum } else { sum.settle() };
                     // What a vector writes behind a narrow row is overwritten by the next one.
                     if N > 1 || y <= last {
@@ -359,36 +485,37 @@ unsafe fn walk<
                     } else {
                         sum.store_part(y, args.y_width);
                     }
+                    n += 1;
                 }
                 y = y.wrapping_add(args.y_width);
             };
         }
         // Until the first sum has met all rows of taps but the last ones.
         unroll!(BEGUN in [1 2 3 4] {
-            if BEGUN < slots {
+            if const { BEGUN < under_way(KH, S) } {
                 meet!(0, BEGUN, false);
                 advance!();
             }
         });
         let mut left = args.rows.saturating_sub(slots - 1);
         while left > 0 {
-            // So many rows that every sum is back in its register, without a branch between them. Only in the widest
-            // tiles, of which there are most, and not where both ends are near: the code is long enough.
-            if const { V::SIDE_BY_SIDE > 1 && N > 1 && in_registers(KW) && SIDE != BOTH }
+            // So many rows that every sum is back in its register, without a branch between them. Of tiles of several
+            // widths only in the wider ones, of which there are most, and not where both ends are near: the code is long enough.
+            if const { KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }
                 && left >= slots
                 && iy >= 0
                 && iy as usize + slots * S <= args.x_height
             {
                 unroll!(STEP in [0 1 2] {
-                    if STEP < slots {
-                        meet!(0, slots, true);
+                    if const { STEP < under_way(KH, S) } {
+                        meet!(0, under_way(KH, S), true);
                         store!();
                         advance!();
                     }
                 });
                 left -= slots;
             } else {
-                meet!(0, slots, false);
+                meet!(0, under_way(KH, S), false);
                 store!();
                 advance!();
                 left -= 1;
@@ -396,13 +523,27 @@ unsafe fn walk<
         }
         // No sum is begun any more.
         unroll!(FROM in [1 2 3 4] {
-            if FROM < slots && args.rows + FROM >= slots {
-                meet!(FROM, slots, false);
+            if const { FROM < under_way(KH, S) } && args.rows + FROM >= slots {
+                meet!(FROM, under_way(KH, S), false);
                 store!();
                 advance!();
             }
         });
     }
+}
+
+/// Sums under way of one column of output.
+const fn under_way(kernel_height: usize, stride: usize) -> usize {
+    kernel_height.div_ceil(stride)
+}
+
+const fn in_range(n: usize, from: usize, to: usize) -> bool {
+    from <= n && n < to
+}
+
+/// Whether there is such a tap and `mask` has it.
+const fn stored(kh: usize, kw: usize, mask: u32, ky: usize, kx: usize) -> bool {
+    ky < kh && kx < kw && mask >> (ky * kw + kx) & 1 == 1
 }
 
 /// Whether any sum of `from..to` has a stored tap on row `d` of the `stride` input rows it meets.
@@ -434,10 +575,10 @@ pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
                 // SAFETY: the vectors from column `ox` on are inside the row, or there is one and the row is narrower.
                 ox = unsafe {
                     if ox + 4 * V::LANES <= args.y_width {
-                        span::<V, S, 4>(args, plane, iy, ox);
+                        span::<V, S, 4>(args, plane, args.places, iy, ox);
                         ox + 4 * V::LANES
                     } else {
-                        span::<V, S, 1>(args, plane, iy, ox.min(last));
+                        span::<V, S, 1>(args, plane, args.places, iy, ox.min(last));
                         ox + V::LANES
                     }
                 };
@@ -456,6 +597,7 @@ pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
 unsafe fn span<V: Vector, const S: usize, const N: usize>(
     args: &RowsArgs,
     plane: Plane,
+    places: &[[usize; 2]],
     iy: isize,
     ox: usize,
 ) {
@@ -465,12 +607,18 @@ unsafe fn span<V: Vector, const S: usize, const N: usize>(
             let at = row.wrapping_offset(column);
             if column >= 0 && column + V::LANES as isize <= args.x_width as isize {
                 V::load(at)
+            } else if !V::FREE_MASKS && args.x_width < V::LANES {
+                let mut lanes = [0f32; NARROWEST];
+                for lane in inside(column, args.x_width, V::LANES) {
+                    lanes[lane] = *at.wrapping_add(lane);
+                }
+                V::load(lanes.as_ptr())
             } else {
                 V::load_edge(at, V::edge(column, args.x_width))
             }
         };
         let mut sums = [V::splat(*plane.bias); N];
-        for (i, [ky, kx]) in args.places.iter().enumerate() {
+        for (i, [ky, kx]) in places.iter().enumerate() {
             let iy = iy + *ky as isize;
             if iy as usize >= args.x_height {
                 continue;

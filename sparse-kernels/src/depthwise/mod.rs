@@ -21,6 +21,8 @@ use crate::format::{DepthwisePattern, DepthwisePatterns, check_finite};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{Parallel, share};
 use crate::table::KernelInfo;
+#[cfg(target_arch = "aarch64")]
+use neon::in_order;
 use std::ops::Range;
 
 /// Floats of input rows that a strip should not exceed: they and as many output rows fit a first-level cache of 32 KiB.
@@ -69,21 +71,21 @@ impl DepthwiseKernel {
 
 /// The rows of [`KERNELS`] of one target's module: 3x3 with every pattern, 5x5, and any size.
 macro_rules! kernel {
-    (@info $text:literal, $pixels:literal, $isa:ident, $suffix:literal, $quality:ident) => {
+    (@info $text:literal, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $quality:ident) => {
         KernelInfo {
             name: concat!("depthwise_", $text, "_1x", $pixels, "_", $suffix),
             operation: crate::table::Operation::Depthwise,
             format: $text,
             isa: crate::target::Isa::$isa,
-            core: crate::target::Core::Any,
+            core: crate::target::Core::$core,
             channels: 1,
             pixels: $pixels,
             quality: crate::table::Quality::$quality,
         }
     };
-    (3x3, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
+    (3x3, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
         DepthwiseKernel {
-            info: kernel!(@info "3x3", $pixels, $isa, $suffix, $quality),
+            info: kernel!(@info "3x3", $pixels, $isa $core, $suffix, $quality),
             kernel: Some([3, 3]),
             vector: $vector,
             rows: [
@@ -106,9 +108,9 @@ macro_rules! kernel {
             Some($module::rows::<3, 3, 2, { DepthwisePattern::MASKS[$id] }> as RowsFn),
         ]
     };
-    (5x5, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
+    (5x5, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
         DepthwiseKernel {
-            info: kernel!(@info "5x5", $pixels, $isa, $suffix, $quality),
+            info: kernel!(@info "5x5", $pixels, $isa $core, $suffix, $quality),
             kernel: Some([5, 5]),
             vector: $vector,
             rows: {
@@ -122,14 +124,17 @@ macro_rules! kernel {
             any: [$module::any::<1>, $module::any::<2>],
         }
     };
-    (any, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
+    (any, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
         DepthwiseKernel {
-            info: kernel!(@info "any", $pixels, $isa, $suffix, $quality),
+            info: kernel!(@info "any", $pixels, $isa $core, $suffix, $quality),
             kernel: None,
             vector: $vector,
             rows: [[None; 2]; DepthwisePattern::COUNT],
             any: [$module::any::<1>, $module::any::<2>],
         }
+    };
+    ($size:tt, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
+        kernel!($size, $pixels, $isa Any, $suffix, $vector, $quality, $module)
     };
 }
 
@@ -151,7 +156,15 @@ pub(crate) static KERNELS: &[DepthwiseKernel] = &[
     #[cfg(target_arch = "aarch64")]
     kernel!(3x3, 32, Neon, "neon", 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
+    kernel!(3x3, 32, Neon A53, "neon-a53", 4, Intrinsics, in_order),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(3x3, 32, Neon A55, "neon-a55", 4, Intrinsics, in_order),
+    #[cfg(target_arch = "aarch64")]
     kernel!(5x5, 32, Neon, "neon", 4, Intrinsics, neon),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(5x5, 32, Neon A53, "neon-a53", 4, Intrinsics, in_order),
+    #[cfg(target_arch = "aarch64")]
+    kernel!(5x5, 32, Neon A55, "neon-a55", 4, Intrinsics, in_order),
     #[cfg(target_arch = "aarch64")]
     kernel!(any, 16, Neon, "neon", 4, Intrinsics, neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

@@ -1,14 +1,51 @@
 //! aarch64 Advanced SIMD: 32 registers of 4 floats.
+//!
+//! A load at every column of taps is what wide cores want, which start as many loads as multiply-adds. On cores that work in
+//! order a load of 128 bits keeps multiply-adds waiting for two or three cycles; moving the columns together from two vectors
+//! takes one: [`in_order`] loads every vector of a row once. With stride 2 that is less work on any core.
+//!
+//! Four taps share a register, of which a multiply-add picks one: three hold those of 3x3, seven those of 5x5. What is left
+//! is room for 12 sums, four vectors wide, and their inputs.
 
 use super::RowsArgs;
-use super::body::{self, Vector, entries, inside};
+use super::body::{self, HELD, Vector, entries, inside};
 use std::arch::aarch64::*;
 
-entries!(F32x4, "neon");
+entries!(F32x4<false>, "neon");
 
-/// Four floats.
+/// The loops for cores that work in order, where these are others.
+pub(super) mod in_order {
+    use super::{F32x4, RowsArgs, body};
+
+    pub(in crate::depthwise) use super::any;
+
+    /// Rows of a kernel whose size, stride and taps are constants.
+    ///
+    /// # Safety
+    /// As [`super::rows`].
+    #[target_feature(enable = "neon")]
+    pub(in crate::depthwise) unsafe fn rows<
+        const KH: usize,
+        const KW: usize,
+        const S: usize,
+        const MASK: u32,
+    >(
+        args: &RowsArgs,
+    ) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            if S == 1 {
+                body::rows::<F32x4<true>, KH, KW, S, MASK>(args);
+            } else {
+                super::rows::<KH, KW, S, MASK>(args);
+            }
+        }
+    }
+}
+
+/// Four floats; for cores that work in order or not.
 #[derive(Clone, Copy)]
-pub(super) struct F32x4(float32x4_t);
+pub(super) struct F32x4<const IN_ORDER: bool>(float32x4_t);
 
 /// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
 #[derive(Clone, Copy)]
@@ -17,13 +54,14 @@ pub(super) struct Edge {
     shift: isize,
     /// Numbers above 15 give zeros.
     index: uint8x16_t,
-    /// Of a row narrower than a vector: the lanes inside of it.
-    narrow: Option<(usize, usize)>,
 }
 
-impl Vector for F32x4 {
+impl<const IN_ORDER: bool> Vector for F32x4<IN_ORDER> {
     const LANES: usize = 4;
     const SIDE_BY_SIDE: usize = 4;
+    const TAPS: usize = 4;
+    const SHIFTS: [bool; 2] = [IN_ORDER, true];
+    const FREE_MASKS: bool = false;
     type Edge = Edge;
 
     #[inline(always)]
@@ -40,30 +78,21 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn edge(column: isize, width: usize) -> Edge {
-        let lanes = inside(column, width, 4);
         let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
         let mut index = [u8::MAX; 16];
-        for lane in lanes.clone() {
+        for lane in inside(column, width, 4) {
             for byte in 0..4 {
                 index[4 * lane + byte] = (4 * (lane as isize - shift)) as u8 + byte as u8;
             }
         }
-        let narrow = (width < 4).then_some((lanes.start, lanes.end));
         // SAFETY: contract of `Vector`; the array has 16 bytes.
-        Edge { shift, index: unsafe { vld1q_u8(index.as_ptr()) }, narrow }
+        Edge { shift, index: unsafe { vld1q_u8(index.as_ptr()) } }
     }
 
     #[inline(always)]
     unsafe fn load_edge(p: *const f32, edge: Edge) -> Self {
-        // SAFETY: contract of `Vector`: all of the vector at `shift`, or the lanes of `narrow`, are inside the row.
+        // SAFETY: contract of `Vector`: all of the vector at `shift` is inside the row.
         unsafe {
-            if let Some((from, to)) = edge.narrow {
-                let mut lanes = [0f32; 4];
-                for (lane, v) in lanes.iter_mut().enumerate().take(to).skip(from) {
-                    *v = *p.wrapping_add(lane);
-                }
-                return F32x4(vld1q_f32(lanes.as_ptr()));
-            }
             let v = vreinterpretq_u8_f32(vld1q_f32(p.wrapping_offset(edge.shift)));
             F32x4(vreinterpretq_f32_u8(vqtbl1q_u8(v, edge.index)))
         }
@@ -96,6 +125,36 @@ impl Vector for F32x4 {
         F32x4(unsafe { vfmaq_f32(c.0, self.0, b.0) })
     }
 
+    /// Loads of whole registers, the last of which ends with the taps: from single ones the compiler would make a register each.
+    #[inline(always)]
+    unsafe fn taps(p: *const f32, n: usize) -> [Self; HELD] {
+        // SAFETY: contract of `Vector`: there are at least four, or none.
+        unsafe {
+            let mut taps = [Self::splat(0.0); HELD];
+            let mut i = 0;
+            while 4 * i < n {
+                taps[i] = Self::load(p.add(if 4 * i + 4 > n { n - 4 } else { 4 * i }));
+                i += 1;
+            }
+            taps
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add_tap(self, taps: &[Self; HELD], n: usize, tap: usize, c: Self) -> Self {
+        let (sum, v, taps) = (c.0, self.0, taps[tap / 4].0);
+        let lane = if tap / 4 * 4 + 4 > n { tap + 4 - n } else { tap % 4 };
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe {
+            match lane {
+                0 => vfmaq_laneq_f32::<0>(sum, v, taps),
+                1 => vfmaq_laneq_f32::<1>(sum, v, taps),
+                2 => vfmaq_laneq_f32::<2>(sum, v, taps),
+                _ => vfmaq_laneq_f32::<3>(sum, v, taps),
+            }
+        })
+    }
+
     /// vmax and vmin give NaN if either operand is NaN.
     #[inline(always)]
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self {
@@ -107,6 +166,27 @@ impl Vector for F32x4 {
     unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
         // SAFETY: contract of `Vector`.
         unsafe { (F32x4(vuzp1q_f32(self.0, b.0)), F32x4(vuzp2q_f32(self.0, b.0))) }
+    }
+
+    #[inline(always)]
+    unsafe fn shift(self, next: Self, lanes: usize) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe {
+            match lanes {
+                0 => self.0,
+                1 => vextq_f32::<1>(self.0, next.0),
+                2 => vextq_f32::<2>(self.0, next.0),
+                3 => vextq_f32::<3>(self.0, next.0),
+                _ => next.0,
+            }
+        })
+    }
+
+    /// Wide cores start moves where they start multiply-adds, and have loads to spare.
+    #[inline(always)]
+    fn again(v: &Self) -> Self {
+        // SAFETY: a reference is valid for reads.
+        if IN_ORDER { *v } else { unsafe { std::ptr::read_volatile(v) } }
     }
 
     #[inline(always)]

@@ -17,12 +17,11 @@ pub(super) struct Edge {
     shift: isize,
     /// Numbers above 15 give zeros.
     index: v128,
-    /// Of a row narrower than a vector: the lanes inside of it.
-    narrow: Option<(usize, usize)>,
 }
 
 impl Vector for F32x4 {
     const LANES: usize = 4;
+    const FREE_MASKS: bool = false;
     type Edge = Edge;
 
     #[inline(always)]
@@ -38,32 +37,21 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn edge(column: isize, width: usize) -> Edge {
-        let lanes = inside(column, width, 4);
         let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
         let mut index = [u8::MAX; 16];
-        for lane in lanes.clone() {
+        for lane in inside(column, width, 4) {
             for byte in 0..4 {
                 index[4 * lane + byte] = (4 * (lane as isize - shift)) as u8 + byte as u8;
             }
         }
-        let narrow = (width < 4).then_some((lanes.start, lanes.end));
         // SAFETY: contract of `Vector`; the array has 16 bytes.
-        Edge { shift, index: unsafe { v128_load(index.as_ptr().cast()) }, narrow }
+        Edge { shift, index: unsafe { v128_load(index.as_ptr().cast()) } }
     }
 
     #[inline(always)]
     unsafe fn load_edge(p: *const f32, edge: Edge) -> Self {
-        // SAFETY: contract of `Vector`: all of the vector at `shift`, or the lanes of `narrow`, are inside the row.
-        unsafe {
-            if let Some((from, to)) = edge.narrow {
-                let mut lanes = [0f32; 4];
-                for (lane, v) in lanes.iter_mut().enumerate().take(to).skip(from) {
-                    *v = *p.wrapping_add(lane);
-                }
-                return F32x4(v128_load(lanes.as_ptr().cast()));
-            }
-            F32x4(u8x16_swizzle(v128_load(p.wrapping_offset(edge.shift).cast()), edge.index))
-        }
+        // SAFETY: contract of `Vector`: all of the vector at `shift` is inside the row.
+        unsafe { F32x4(u8x16_swizzle(v128_load(p.wrapping_offset(edge.shift).cast()), edge.index)) }
     }
 
     #[inline(always)]

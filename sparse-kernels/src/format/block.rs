@@ -47,14 +47,15 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
         let mut columns = Vec::with_capacity(blocks);
         let mut values = Vec::with_capacity(blocks * R * C);
         for row0 in (0..rows).step_by(R) {
+            let lines: [&[f32]; R] = std::array::from_fn(|r| {
+                dense.get((row0 + r) * cols..).and_then(|d| d.get(..cols)).unwrap_or(&[])
+            });
             nonzeros.for_each_block(row0..rows.min(row0 + R), C, |column| {
                 columns.push(column as u32);
-                for col in column * C..(column + 1) * C {
-                    for row in row0..row0 + R {
-                        let inside = row < rows && col < cols;
-                        values.push(if inside { dense[row * cols + col] } else { 0.0 });
-                    }
-                }
+                let block: [[f32; R]; C] = std::array::from_fn(|c| {
+                    lines.map(|line| line.get(column * C + c).copied().unwrap_or(0.0))
+                });
+                values.extend_from_slice(block.as_flattened());
             });
             starts.push(columns.len() as u32);
         }
@@ -112,6 +113,11 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
             }
         }
         Ok(matrix)
+    }
+
+    /// Starts, columns and values, to be packed without a copy.
+    pub(crate) fn into_parts(self) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
+        (self.starts, self.columns, self.values)
     }
 
     /// The dense row-major matrix.

@@ -47,15 +47,17 @@ impl Nonzeros {
         check_matrix(rows, cols, dense.len())?;
         let words = cols.div_ceil(64);
         let mut bits = Vec::with_capacity(rows * words);
+        let mut zeros = [0f32; 16];
         for row in dense.chunks_exact(cols) {
-            for weights in row.chunks(64) {
-                let eights = weights.chunks(8).enumerate();
-                bits.push(eights.fold(0, |word, (i, eight)| word | nonzero_bits(eight) << (8 * i)));
+            let (whole, rest) = row.as_chunks::<64>();
+            bits.extend(whole.iter().map(|weights| nonzero_bits(weights, &mut zeros)));
+            if !rest.is_empty() {
+                let mut last = [0f32; 64];
+                last[..rest.len()].copy_from_slice(rest);
+                bits.push(nonzero_bits(&last, &mut zeros));
             }
         }
-        // The exponent of infinities and NaN is all ones. Compared as integers, the loop vectorises.
-        let largest = dense.iter().fold(0, |largest, w| largest.max(w.to_bits() & 0x7FFF_FFFF));
-        let finite = largest < f32::INFINITY.to_bits();
+        let finite = zeros.iter().all(|zero| *zero == 0.0);
         let nnz = bits.iter().map(|word| word.count_ones() as usize).sum();
         Ok(Nonzeros { rows, cols, words, bits, nnz, finite })
     }
@@ -119,16 +121,34 @@ impl Nonzeros {
     }
 }
 
-/// A bit for each of up to eight weights. Large models are read twice while they load: eight comparisons
-/// give eight bytes at once, and one multiplication gathers their lowest bits.
-fn nonzero_bits(weights: &[f32]) -> u64 {
-    let mut bytes = [0u8; 8];
-    if let Ok(eight) = <&[f32; 8]>::try_from(weights) {
-        bytes = eight.map(|w| u8::from(w != 0.0));
-    } else {
-        bytes.iter_mut().zip(weights).for_each(|(byte, w)| *byte = u8::from(*w != 0.0));
+/// A bit for each of 64 weights; what is not finite makes one of `zeros` NaN.
+///
+/// Large models are read twice while they load: every step is the same for eight neighbours, so that it vectorises
+/// (a comparison, the place of the weight as a mask, a disjunction), and 0.0 times a weight is 0.0 only if it is finite.
+fn nonzero_bits(weights: &[f32; 64], zeros: &mut [f32; 16]) -> u64 {
+    const PLACES: [u32; 32] = {
+        let mut places = [1; 32];
+        let mut i = 1;
+        while i < 32 {
+            places[i] = places[i - 1] << 1;
+            i += 1;
+        }
+        places
+    };
+    let mut word = 0;
+    for (half, weights) in weights.as_chunks::<32>().0.iter().enumerate() {
+        let mut bits = [0u32; 8];
+        for (weights, places) in weights.as_chunks::<8>().0.iter().zip(PLACES.as_chunks::<8>().0) {
+            for ((bits, w), place) in bits.iter_mut().zip(weights).zip(places) {
+                *bits |= if *w != 0.0 { *place } else { 0 };
+            }
+        }
+        word |= u64::from(bits.iter().fold(0, |all, bits| all | bits)) << (32 * half);
     }
-    u64::from_le_bytes(bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    for weights in weights.as_chunks::<16>().0 {
+        zeros.iter_mut().zip(weights).for_each(|(zero, w)| *zero += w * 0.0);
+    }
+    word
 }
 
 /// Blocks of `c` columns that have a bit set.

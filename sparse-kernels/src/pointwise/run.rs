@@ -105,7 +105,8 @@ impl PackedPointwise {
 /// single vector would have too few independent sums to hide the latency of multiply-add; then a few single pixels.
 ///
 /// A tile that is no multiple of the vector ends with a vector that overlaps the one before: no tile needs masks,
-/// and none reads or writes outside its pixels.
+/// and none reads or writes outside its pixels. A map of fewer pixels than a vector has nothing to overlap with: it is computed
+/// as a whole vector, whose other lanes are thrown away. (Pixel by pixel, every pixel would read all weights.)
 #[derive(Debug, Clone, Copy)]
 struct Tiles {
     vector: usize,
@@ -123,8 +124,8 @@ impl Tiles {
     fn new(pixels: usize, vector: usize, singles: usize, tile: usize) -> Tiles {
         let rest = pixels % vector;
         // With tiles of one vector there is nothing to overlap with.
-        let alone = pixels < vector || tile == vector;
-        let singles = if alone || rest <= singles { rest } else { 0 };
+        let alone = pixels == 1 || (pixels > vector && tile == vector);
+        let singles = if alone || (pixels > vector && rest <= singles) { rest } else { 0 };
         let tiled = pixels - singles;
         let vectors = tiled.div_ceil(vector);
         Tiles { vector, tiles: vectors.div_ceil(tile / vector), vectors, tiled, singles }
@@ -134,7 +135,12 @@ impl Tiles {
         self.tiles + self.singles
     }
 
-    /// The pixels of a tile; at least a vector, or exactly one.
+    /// Whether the only tile has fewer pixels than a vector.
+    fn padded(&self) -> bool {
+        (1..self.vector).contains(&self.tiled)
+    }
+
+    /// The pixels of a tile; at least a vector unless [`Tiles::padded`], or exactly one.
     fn range(&self, tile: usize) -> Range<usize> {
         if tile >= self.tiles {
             let pixel = self.tiled + tile - self.tiles;
@@ -184,14 +190,20 @@ impl Job<'_> {
         let panel_len = if self.in_place { 0 } else { panel_len };
         let channels = w.channels(&block_rows);
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
+        let planar = planar && !self.tiles.padded();
         let staged = if planar { 0 } else { channels.len() * together * tile };
         let waiting = if w.chunks() > 1 && w.kernel.sums_apart() { channels.len() * tile } else { 0 };
         let mut segments = vec![];
-        // The panel, sums between chunks, then a planar copy of the output and of the residual where the output is interleaved.
+        // The panel, sums between chunks, then a planar copy of the output and of the residual where kernels cannot write to
+        // the output itself.
         scratch::with(panel_len + waiting + 2 * staged, |buffer| {
             let (panel, rest) = buffer.split_at_mut(panel_len);
             let (sums, staging) = rest.split_at_mut(waiting);
             let (y_copy, residual_copy) = staging.split_at_mut(staged);
+            if self.tiles.padded() {
+                // whatever was there before may be slow to multiply (denormals)
+                panel.fill(0.0);
+            }
             let mut next = tiles.start;
             while next < tiles.end {
                 let (n, first) = (next / self.tiles.count(), next % self.tiles.count());
@@ -214,7 +226,7 @@ impl Job<'_> {
                 if planar {
                     self.run_planar(n, pixels.clone(), channels.clone(), call);
                 } else {
-                    self.run_interleaved(n, pixels.clone(), channels.clone(), y_copy, residual_copy, call);
+                    self.run_staged(n, pixels.clone(), channels.clone(), y_copy, residual_copy, call);
                 }
             }
         });
@@ -239,6 +251,9 @@ impl Job<'_> {
         let mut lengths = [0; MOST_TOGETHER];
         for (length, tile) in lengths.iter_mut().zip(tiles.clone()) {
             *length = self.tiles.range(tile).len();
+            if self.tiles.padded() {
+                *length = kernel.vector;
+            }
         }
         let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
         // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache.
@@ -315,8 +330,9 @@ impl Job<'_> {
         }
     }
 
-    /// Runs the kernel into a planar tile and scatters that to `[pixel][channel]`.
-    fn run_interleaved(
+    /// Runs the kernel into a planar tile and scatters that: to `[pixel][channel]`, or to planes of fewer pixels than a
+    /// vector.
+    fn run_staged(
         &self,
         n: usize,
         pixels: Range<usize>,
@@ -327,12 +343,17 @@ impl Job<'_> {
     ) {
         let (oc, plane) = (self.weights.oc, self.geometry.output_pixels());
         let stride = y_copy.len() / channels.len();
-        let first = n * plane + pixels.start;
+        // Floats from a pixel to the next, and from a channel to the next.
+        let (pixel_step, channel_step) = match self.geometry.shape().y_layout {
+            Layout::Planar => (1, plane),
+            Layout::Interleaved => (oc, 1),
+        };
+        let first = n * oc * plane + pixels.start * pixel_step;
+        let place = |lane: usize, channel: usize| first + lane * pixel_step + channel * channel_step;
         if let Some(residual) = self.residual {
             for lane in 0..pixels.len() {
-                let row = &residual[(first + lane) * oc..][channels.clone()];
-                for (to, from) in residual_copy[lane..].iter_mut().step_by(stride).zip(row) {
-                    *to = *from;
+                for (to, channel) in residual_copy[lane..].iter_mut().step_by(stride).zip(channels.clone()) {
+                    *to = residual[place(lane, channel)];
                 }
             }
         }
@@ -351,7 +372,7 @@ impl Job<'_> {
             let from = y_copy[lane..].iter().step_by(stride);
             for (channel, v) in channels.clone().zip(from) {
                 // SAFETY: inside the tensor by `ConvGeometry::check`; this pixel and channel belong to this task alone.
-                unsafe { *self.y.get().add((first + lane) * oc + channel) = *v };
+                unsafe { *self.y.get().add(place(lane, channel)) = *v };
             }
         }
     }
@@ -381,8 +402,10 @@ mod tests {
                 let tiles = Tiles::new(pixels, vector, singles, tile);
                 let all: Vec<usize> = (0..tiles.count()).flat_map(|t| tiles.range(t)).collect();
                 assert_eq!(all, (0..pixels).collect::<Vec<_>>());
+                assert_eq!(tiles.padded(), (2..vector).contains(&pixels), "{pixels} {vector}");
                 for len in (0..tiles.count()).map(|t| tiles.range(t).len()) {
-                    assert!(len == 1 || (vector..=tile).contains(&len), "{pixels} {vector} {len}");
+                    let whole = len == 1 || (vector..=tile).contains(&len);
+                    assert!(whole || (tiles.padded() && len == pixels), "{pixels} {vector} {len}");
                 }
             }
         }

@@ -109,9 +109,9 @@ macro_rules! column {
         concat!(
             concat!("mov {offset:e}, dword ptr [{offsets} + 4*", $i, "]\n"),
             concat!("vbroadcastss {w}, dword ptr [{values} + 16*", $i, "]\n"),
-            "vmovups {x0}, ymmword ptr [{b0} + 4*{offset}]\n",
-            "vmovups {x1}, ymmword ptr [{b1} + 4*{offset}]\n",
-            "vmovups {x2}, ymmword ptr [{b2} + 4*{offset}]\n",
+            "vmovups {x0}, ymmword ptr [{b0} + {offset}]\n",
+            "vmovups {x1}, ymmword ptr [{b1} + {offset}]\n",
+            "vmovups {x2}, ymmword ptr [{b2} + {offset}]\n",
             "vfmadd231ps {s00}, {w}, {x0}\n",
             "vfmadd231ps {s01}, {w}, {x1}\n",
             "vfmadd231ps {s02}, {w}, {x2}\n",

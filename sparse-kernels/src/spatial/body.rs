@@ -72,20 +72,24 @@ macro_rules! tiles {
                         sums.iter_mut().for_each(|sums| sums[v] = permute(sums[v], order));
                     }
                 }
-                for (r, sums) in sums.iter().enumerate() {
+                // As if the stride were another for every group: the compiler would work out the addresses of all vectors once,
+                // and has no registers to keep them.
+                let stride = std::hint::black_box(args.stride);
+                let (mut y, mut residual) = (y, args.residual.wrapping_add(group * R * stride));
+                for sums in &sums {
                     for (sum, pixel) in sums.iter().zip(pixels) {
-                        let at = r * args.stride + pixel;
                         // SAFETY: there is room for a whole vector in each of the R output channels of the group
                         // (TileArgs).
                         unsafe {
                             let mut value = clamp(*sum, args.clamps.before);
                             if args.clamps.residual {
-                                let residual = load(args.residual.add(group * R * args.stride + at));
-                                value = clamp(add(value, residual), args.clamps.after);
+                                value = clamp(add(value, load(residual.add(pixel))), args.clamps.after);
                             }
-                            store(y.add(at), value);
+                            store(y.add(pixel), value);
                         }
                     }
+                    y = y.wrapping_add(stride);
+                    residual = residual.wrapping_add(stride);
                 }
             }
         }
@@ -93,7 +97,7 @@ macro_rules! tiles {
         /// Adds `columns` columns to the sums.
         ///
         /// # Safety
-        /// The target's features are there; there are so many offsets, with a whole vector of the image at each
+        /// The target's features are there; there are so many offsets, in bytes, with a whole vector of the image at each
         /// offset of each base (`TileArgs`), and `R` values for each (`PackedSpatial`).
         #[inline]
         #[target_feature(enable = $feature)]
@@ -109,7 +113,7 @@ macro_rules! tiles {
                 unsafe {
                     let offset = *offsets.add(column) as usize;
                     let w = values.add(column * R);
-                    let x: [Floats; V] = std::array::from_fn(|v| load(bases[v].add(offset)));
+                    let x: [Floats; V] = std::array::from_fn(|v| load(bases[v].byte_add(offset)));
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let w = splat(*w.add(r));
                         sums.iter_mut().zip(x).for_each(|(sum, x)| *sum = multiply_add(w, x, *sum));

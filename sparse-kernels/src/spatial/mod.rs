@@ -44,7 +44,7 @@ mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
-use crate::format::{Blocks, FormatKind, check_finite};
+use crate::format::{FormatKind, Rows, check_finite};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{Parallel, share};
 use crate::scratch;
@@ -234,7 +234,7 @@ type Order = [u32; MAX_LANES];
 
 /// One call of a kernel: a tile of output pixels, the output channels of `groups`.
 ///
-/// Invariants: for every vector and every offset, `image` has a whole vector of floats at `base + offset`; there are
+/// Invariants: for every vector and every offset, which is in bytes, `image` has a whole vector of floats so far behind `base`; there are
 /// at least one and at most `tile / lanes` vectors, in rising order of their pixels, whose `order` is in `orders`;
 /// every lane of an order is one of a vector; `offsets` has one entry per column
 /// of `weights`, and then as many zeros as a kernel may look ahead; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below
@@ -289,9 +289,9 @@ impl PackedSpatial {
         let cols = taps.into_iter().try_fold(ic, usize::checked_mul);
         let cols = cols.ok_or(FormatError::TooLarge("matrix"))?;
         let (starts, mut columns, values) = match kernel.format {
-            FormatKind::ROWS_1 => parts::<1>(oc, cols, weights)?,
-            FormatKind::ROWS_2 => parts::<2>(oc, cols, weights)?,
-            _ => parts::<4>(oc, cols, weights)?,
+            FormatKind::ROWS_1 => Rows::<1>::from_dense(oc, cols, weights)?.into_parts(),
+            FormatKind::ROWS_2 => Rows::<2>::from_dense(oc, cols, weights)?.into_parts(),
+            _ => Rows::<4>::from_dense(oc, cols, weights)?.into_parts(),
         };
         let mut padded = vec![0f32; (starts.len() - 1) * kernel.format.r()];
         if let Some(bias) = bias {
@@ -419,13 +419,6 @@ impl PackedSpatial {
         *latest = Some(plan.clone());
         Ok(plan)
     }
-}
-
-type Parts = (Vec<u32>, Vec<u32>, Vec<f32>);
-
-fn parts<const R: usize>(oc: usize, cols: usize, weights: &[f32]) -> Result<Parts, FormatError> {
-    let rows = Blocks::<R, 1>::from_dense(oc, cols, weights)?;
-    Ok((rows.starts().to_vec(), rows.columns().to_vec(), rows.values().to_vec()))
 }
 
 struct Job<'a> {

@@ -98,7 +98,7 @@ unsafe fn accumulate<const R: usize, const V: usize>(
             let offset = *offsets.add(column) as usize;
             let w = load(values.add(column * R));
             for v in 0..V {
-                let x = load(bases[v].add(offset));
+                let x = load(bases[v].byte_add(offset));
                 sums[0][v] = vfmaq_laneq_f32::<0>(sums[0][v], x, w);
                 sums[1][v] = vfmaq_laneq_f32::<1>(sums[1][v], x, w);
                 sums[2][v] = vfmaq_laneq_f32::<2>(sums[2][v], x, w);

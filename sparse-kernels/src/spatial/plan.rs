@@ -168,7 +168,7 @@ pub(super) struct Work<'a> {
 
 /// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
 ///
-/// Invariants: for every vector of the bands, `base + offset + lanes` is at most `len`, for each of `offsets`; the
+/// Invariants: for every vector of the bands, `base + offset / 4 + lanes` is at most `len`, for each of `offsets`; the
 /// pixels of a vector are inside the output rows of its band.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -190,7 +190,7 @@ pub(super) struct Plan {
     pub bands: usize,
     /// Floats of the buffer.
     pub len: usize,
-    /// Position in the buffer, for output pixel 0, of every column of the weights; then [`LOOK_AHEAD`] zeros.
+    /// Position in the buffer, in bytes and for output pixel 0, of every column of the weights; then [`LOOK_AHEAD`] zeros.
     pub offsets: Vec<u32>,
 }
 
@@ -198,7 +198,7 @@ impl Plan {
     /// Lays out the buffer for the input channels `used`.
     ///
     /// # Errors
-    /// A band of a single row that has more than `u32::MAX` floats.
+    /// A band of a single row that has more than `u32::MAX` bytes.
     pub fn new(
         geometry: &ConvGeometry,
         used: &[u32],
@@ -248,7 +248,7 @@ impl Plan {
             }
         }
         let rows_per_band = oh.div_ceil(bands);
-        let small = |floats: &usize| *floats < u32::MAX as usize;
+        let small = |floats: &usize| *floats < u32::MAX as usize / size_of::<f32>();
         let (len, plane) = (len(rows_per_band).filter(small), plane(rows_per_band).filter(small));
         let (Some(len), Some(plane)) = (len, plane) else {
             return Err(KernelError::Geometry(format!(
@@ -268,7 +268,7 @@ impl Plan {
             .collect();
         let offset = |column: &u32| {
             let column = *column as usize;
-            (column / window * plane + taps[column % window]) as u32
+            (size_of::<f32>() * (column / window * plane + taps[column % window])) as u32
         };
         let offsets = work.columns.iter().map(offset).chain([0; LOOK_AHEAD]).collect();
         let band = |rows| Band::new(rows, ow, pitch, work.lanes, work.tile);
@@ -312,27 +312,144 @@ impl Plan {
         };
         let rows: Vec<(Range<usize>, usize)> = self.rows.phases.iter().map(rows).collect();
         let cols: Vec<(Range<usize>, usize)> = self.cols.phases.iter().map(cols).collect();
+        if let ([(rows, iy)], [(cols, _)], Some(copy)) = (&rows[..], &cols[..], whole_rows(iw))
+            && ([sy, sx], cols.len(), self.pitch) == ([1, 1], iw, iw + 1)
+        {
+            let first = rows.start * self.pitch + cols.start;
+            let end = first + rows.len() * self.pitch;
+            let rest = end..(self.subplane + self.cols.reach).min(self.plane);
+            let source = iy * iw..(iy + rows.len()) * iw;
+            for (position, channel) in used.iter().enumerate() {
+                let plane = &mut buffer[position * self.plane..];
+                zero(plane, 0..first);
+                copy(&mut plane[first..end], &image[*channel as usize * ih * iw..][source.clone()]);
+                zero(plane, rest.clone());
+            }
+            buffer[self.plane * used.len()..].fill(0.0);
+            return;
+        }
         for (position, channel) in used.iter().enumerate() {
             let plane = &mut buffer[position * self.plane..];
-            let source = &image[*channel as usize * ih * iw..];
+            let source = &image[*channel as usize * ih * iw..][..ih * iw];
             let (mut start, mut done) = (0, 0);
             for (rows, iy) in &rows {
                 for (cols, ix) in &cols {
-                    if !cols.is_empty() {
-                        for (i, row) in rows.clone().enumerate() {
-                            let range =
-                                start + row * self.pitch + cols.start..start + row * self.pitch + cols.end;
-                            zero(plane, done..range.start);
-                            done = range.end;
-                            copy(&mut plane[range], &source[(iy + i * sy) * iw + ix..], sx, evens);
+                    if !rows.is_empty() && !cols.is_empty() {
+                        let first = start + rows.start * self.pitch + cols.start;
+                        zero(plane, done..first);
+                        let (height, width, pitch) = (rows.len(), cols.len(), self.pitch);
+                        done = first + (height - 1) * pitch + width;
+                        let (to, from) = (&mut plane[first..], &source[iy * iw + ix..]);
+                        let copy = Copy { height, width, pitch, down: sy * iw, right: sx };
+                        match width {
+                            4 if sx == 1 => copy.rows::<4, 0>(to, from),
+                            5..8 if sx == 1 => copy.rows::<4, 1>(to, from),
+                            8 if sx == 1 => copy.rows::<8, 0>(to, from),
+                            9..=16 if sx == 1 => copy.rows::<8, 1>(to, from),
+                            17..=32 if sx == 1 => copy.rows::<16, 1>(to, from),
+                            33..=64 if sx == 1 => copy.rows::<32, 1>(to, from),
+                            _ => copy.others(to, from, evens),
                         }
                     }
                     start += self.subplane;
                 }
             }
-            zero(plane, done..self.plane);
+            // What follows the last row stands for the padding right of it.
+            zero(plane, done..(start + self.cols.reach).min(self.plane));
         }
         buffer[self.plane * used.len()..].fill(0.0);
+    }
+}
+
+/// Copies whole rows of so many floats, with a zero behind each: for the usual sizes of maps.
+fn whole_rows(width: usize) -> Option<fn(&mut [f32], &[f32])> {
+    /// Rows of `W` floats to rows of `P`, one more. Two at a time: cores that work in order wait for a load that is stored at
+    /// once.
+    fn copy<const W: usize, const P: usize>(to: &mut [f32], from: &[f32]) {
+        let (to, from) = (to.as_chunks_mut::<P>().0, from.as_chunks::<W>().0);
+        let ((pairs, to), (from_pairs, from)) = (to.as_chunks_mut::<2>(), from.as_chunks::<2>());
+        let row = |to: &mut [f32; P], from: &[f32; W]| {
+            to[..W].copy_from_slice(from);
+            to[W] = 0.0;
+        };
+        for ([a, b], [from_a, from_b]) in pairs.iter_mut().zip(from_pairs) {
+            let (from_a, from_b) = (*from_a, *from_b);
+            row(a, &from_a);
+            row(b, &from_b);
+        }
+        if let ([to], [from]) = (to, from) {
+            row(to, from);
+        }
+    }
+    Some(match width {
+        7 => copy::<7, 8>,
+        8 => copy::<8, 9>,
+        14 => copy::<14, 15>,
+        16 => copy::<16, 17>,
+        28 => copy::<28, 29>,
+        32 => copy::<32, 33>,
+        56 => copy::<56, 57>,
+        _ => return None,
+    })
+}
+
+/// Rows of one phase of a channel to copy, with zeros between them.
+#[derive(Debug, Clone, Copy)]
+struct Copy {
+    height: usize,
+    width: usize,
+    /// Floats from one row to the next in the buffer.
+    pitch: usize,
+    /// Floats from one row to the next and from one column to the next in the image.
+    down: usize,
+    right: usize,
+}
+
+impl Copy {
+    /// Neighbouring columns, more than `K * C` and at most `(K + 1) * C`: `K` chunks of `C` floats and one that ends with the
+    /// row. Without a call per row, which takes longer than the copy.
+    #[inline(never)]
+    fn rows<const C: usize, const K: usize>(self, mut to: &mut [f32], mut from: &[f32]) {
+        let Copy { height, width, pitch, down, .. } = self;
+        for _ in 0..height {
+            let (row, rest) = to.split_at_mut(pitch);
+            let (row, gap) = row.split_at_mut(width);
+            let source = &from[..width];
+            let (chunks, _) = row.as_chunks_mut::<C>();
+            for (to, from) in chunks.iter_mut().zip(source.as_chunks::<C>().0).take(K) {
+                *to = *from;
+            }
+            if let (Some(to), Some(from)) = (row.last_chunk_mut::<C>(), source.last_chunk::<C>()) {
+                *to = *from;
+            }
+            // Padding that two rows share is one float for kernels of three columns.
+            match gap {
+                [one] => *one = 0.0,
+                gap => gap.fill(0.0),
+            }
+            to = rest;
+            from = &from[down.min(from.len())..];
+        }
+    }
+
+    /// Few columns or very many, or columns apart.
+    fn others(self, to: &mut [f32], from: &[f32], evens: Evens) {
+        let Copy { height, width, pitch, down, right } = self;
+        for row in 0..height {
+            let (row_to, row_from) = (&mut to[row * pitch..][..width], &from[row * down..]);
+            if right == 2 && width >= CHUNK && row_from.len() >= 2 * width {
+                // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose target was
+                // detected.
+                unsafe { evens(row_to.as_mut_ptr(), row_from.as_ptr(), width) };
+            } else if right == 1 {
+                row_to.copy_from_slice(&row_from[..width]);
+            } else {
+                row_to.iter_mut().zip(row_from.iter().step_by(right)).for_each(|(v, x)| *v = *x);
+            }
+            if row + 1 < height {
+                zero(to, row * pitch + width..(row + 1) * pitch);
+            }
+        }
     }
 }
 
@@ -341,26 +458,6 @@ impl Plan {
 fn zero(plane: &mut [f32], range: Range<usize>) {
     for at in range.step_by(CHUNK) {
         plane[at..at + CHUNK].fill(0.0);
-    }
-}
-
-/// Every `stride`-th float of `source`, as many as `row` has.
-#[inline(always)]
-fn copy(row: &mut [f32], source: &[f32], stride: usize, evens: Evens) {
-    let len = row.len();
-    if stride == 1 && len >= CHUNK {
-        // The last chunk is moved back to end with the row.
-        let source = &source[..len];
-        for (to, from) in row.chunks_exact_mut(CHUNK).zip(source.chunks_exact(CHUNK)) {
-            to.copy_from_slice(from);
-        }
-        row[len - CHUNK..].copy_from_slice(&source[len - CHUNK..]);
-    } else if stride == 2 && len >= CHUNK && source.len() >= 2 * len {
-        // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose target was
-        // detected.
-        unsafe { evens(row.as_mut_ptr(), source.as_ptr(), len) };
-    } else {
-        row.iter_mut().zip(source.iter().step_by(stride)).for_each(|(v, x)| *v = *x);
     }
 }
 
@@ -406,7 +503,7 @@ mod tests {
             for lanes in [4, 8, 16] {
                 let plan = plan(ConvShape::square(2, 2, hw, kernel, stride, pad), lanes);
                 let [oh, ow] = plan.geometry.output();
-                let last = *plan.offsets.iter().max().unwrap() as usize;
+                let last = *plan.offsets.iter().max().unwrap() as usize / size_of::<f32>();
                 let mut seen = vec![false; oh * ow];
                 for rows in (0..plan.bands).map(|band| plan.rows(band)) {
                     let band = plan.band(rows.len());

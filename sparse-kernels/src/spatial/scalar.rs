@@ -18,7 +18,8 @@ pub(super) unsafe fn tile<const R: usize, const TILE: usize>(args: &TileArgs) {
                 sums.fill(*bias);
             }
             for column in columns.clone() {
-                let x = &args.image[(vector.base + args.offsets[column]) as usize..][..LANES];
+                let offset = args.offsets[column] as usize / size_of::<f32>();
+                let x = &args.image[vector.base as usize + offset..][..LANES];
                 for (sums, w) in sums.iter_mut().zip(&w.values[column * R..]) {
                     for (sum, x) in sums.iter_mut().zip(x) {
                         *sum += w * x;

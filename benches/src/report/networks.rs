@@ -1,0 +1,135 @@
+//! Which networks a report is about.
+
+use crate::report::networks::Source::{BuiltIn, File};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use zoo::{Network, Spec};
+
+/// A network of the report.
+#[derive(Debug, Clone)]
+pub struct Case {
+    name: String,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    BuiltIn(Network, Box<Spec>),
+    File(PathBuf),
+}
+
+impl Case {
+    /// The built-in networks of `shapes/networks.txt`.
+    ///
+    /// # Errors
+    /// A line of that file that says something else.
+    pub fn built_in() -> Result<Vec<Case>> {
+        let lines = include_str!("../../shapes/networks.txt").lines();
+        let lines = lines.filter(|line| !line.starts_with('#'));
+        lines.map(|line| Case::parse(line).with_context(|| format!("networks.txt: {line:?}"))).collect()
+    }
+
+    /// The `.onnx` files of a folder, by name.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn in_folder(folder: &Path) -> Result<Vec<Case>> {
+        let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        files.retain(|file| file.extension().is_some_and(|e| e == "onnx"));
+        files.sort();
+        let name = |file: &Path| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(files.into_iter().map(|file| Case { name: name(&file), source: File(file) }).collect())
+    }
+
+    fn parse(line: &str) -> Result<Case> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [network, conv1x1, dwconv3x3, conv3x3] = words[..] else {
+            anyhow::bail!("expected a network and three kinds of zeros");
+        };
+        let spec = Spec {
+            conv1x1: zeros(conv1x1)?,
+            dwconv3x3: zeros(dwconv3x3)?,
+            conv3x3: zeros(conv3x3)?,
+            ..Spec::default()
+        };
+        let network = Network::by_name(network)?;
+        Ok(Case { name: format!("{network} {}", words_of(&spec)), source: BuiltIn(network, Box::new(spec)) })
+    }
+
+    /// As it is called in tables.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many neighbouring output channels share their zeros: what MNN's converter wants to be told.
+    pub fn shared_rows(&self) -> usize {
+        match &self.source {
+            BuiltIn(_, spec) if spec.conv3x3.is_some() => 4,
+            BuiltIn(_, spec) => spec.conv1x1.map_or(1, |zeros| zeros.r()),
+            File(_) => 1,
+        }
+    }
+
+    /// The network as a file; a built-in one is built, and written to `folder`.
+    ///
+    /// # Errors
+    /// A network that cannot be built or written.
+    pub fn file(&self, folder: &Path) -> Result<PathBuf> {
+        match &self.source {
+            File(file) => Ok(file.clone()),
+            BuiltIn(network, spec) => {
+                let file = folder.join("network.onnx");
+                zoo::write(&zoo::build(*network, spec)?, &file)?;
+                Ok(file)
+            }
+        }
+    }
+}
+
+fn zeros<T: FromStr<Err = anyhow::Error>>(text: &str) -> Result<Option<T>> {
+    if text == "-" { Ok(None) } else { text.parse().map(Some) }
+}
+
+/// The zeros of a network as a table has room for them.
+fn words_of(spec: &Spec) -> String {
+    let mut words = vec![];
+    if let Some(zeros) = spec.conv1x1 {
+        let percent = 100.0 * zeros.ratio();
+        words.push(match (zeros.r(), zeros.c()) {
+            (1, 1) => format!("unstructured {percent:.0} %"),
+            (r, c) => format!("{r}x{c} {percent:.0} %"),
+        });
+    }
+    if let Some(zeros) = spec.dwconv3x3 {
+        words.push(zeros.to_string());
+    }
+    if let Some(zeros) = spec.conv3x3 {
+        words.push("5:9".into());
+        if zeros.connectivity() > 0.0 {
+            words.push(format!("{:.0} % connectivity", 100.0 * zeros.connectivity()));
+        }
+    }
+    if words.is_empty() { "dense".into() } else { words.join(" + ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_every_network_dense_and_sparse() {
+        let cases = Case::built_in().unwrap();
+        for network in Network::ALL {
+            let of = |case: &&Case| case.name.starts_with(&format!("{network} "));
+            assert!(cases.iter().any(|case| case.name == format!("{network} dense")), "{network}");
+            assert!(cases.iter().filter(of).count() >= 2, "{network}");
+        }
+        let named = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
+        assert_eq!(named("mobilenet-v1 4x4 30 % + 3:9").shared_rows(), 4);
+        assert_eq!(named("mobilenet-v1 unstructured 90 %").shared_rows(), 1);
+        assert_eq!(named("resnet-18 5:9 + 50 % connectivity").shared_rows(), 4);
+        assert!(Case::parse("resnet-18 - 5:9").is_err() && Case::parse("resnet-18 - - 5:8").is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! Other engines on the same files: each is a Python process of its own, run by `scripts/rivals.py`, which loads the
+//! network, writes its answer beside it and waits to be asked for so many runs.
+
+use anyhow::{Context, Result, bail, ensure};
+use figures::Agreement;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use tract_core::internal::*;
+
+/// Name in `rivals.py`, title, package of pip.
+const ENGINES: [[&str; 3]; 4] = [
+    ["onnxruntime", "onnxruntime", "onnxruntime"],
+    ["openvino", "OpenVINO", "openvino"],
+    ["mnn", "MNN", "MNN"],
+    ["mnn-sparse", "MNN sparse", "MNN"],
+];
+
+/// Engines add up the same products in other orders, and MNN's fast convolutions round more than that: what they may differ
+/// by, relative to the largest value of an output. A wrong weight shows at 1e-2 and more.
+const TOLERANCE: f64 = 1e-3;
+
+/// An engine that is compared with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Engine {
+    /// As tables call it.
+    pub title: &'static str,
+    /// Its version; none if it is not installed.
+    pub version: Option<String>,
+    /// What installs it.
+    pub install: String,
+    #[serde(skip)]
+    name: &'static str,
+}
+
+/// The engines of a Python.
+#[derive(Debug)]
+pub struct Rivals {
+    python: PathBuf,
+    engines: Vec<Engine>,
+}
+
+/// Where the engines are looked for if nothing else is said.
+pub fn default_python() -> PathBuf {
+    root().join("target/rivals-venv/bin/python")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn script() -> PathBuf {
+    root().join("scripts/rivals.py")
+}
+
+impl Rivals {
+    /// Asks a Python which engines it has; `target/rivals-venv` is asked if none is named, and then need not be there.
+    ///
+    /// # Errors
+    /// A Python that is named and does not run.
+    pub fn look(named: Option<&Path>) -> Result<Rivals> {
+        let python = named.map_or_else(default_python, Path::to_path_buf);
+        let versions = if named.is_some() || python.exists() { versions(&python)? } else { Value::Null };
+        let pip = match named {
+            Some(python) => format!("{} -m pip install", python.display()),
+            None => {
+                "python3 -m venv target/rivals-venv && target/rivals-venv/bin/python -m pip install".into()
+            }
+        };
+        let engine = |[name, title, package]: [&'static str; 3]| Engine {
+            title,
+            version: versions[name].as_str().map(String::from),
+            install: format!("{pip} numpy {package}"),
+            name,
+        };
+        Ok(Rivals { python, engines: ENGINES.map(engine).to_vec() })
+    }
+
+    /// Every engine, installed or not.
+    pub fn engines(&self) -> &[Engine] {
+        &self.engines
+    }
+
+    /// Starts an engine on a network; the answer of one that does not take it is an error.
+    ///
+    /// # Errors
+    /// The engine refuses the network; its outputs are not `expected`.
+    pub fn start(&self, engine: &Engine, network: &Network) -> Result<Worker> {
+        let case = network.folder.join(format!("{}.json", engine.name));
+        let output = |at: usize| network.folder.join(format!("{}.y{at}.f32", engine.name));
+        let named = |at: usize, name: &String| json!({ "name": name, "file": output(at) });
+        let outputs: Vec<Value> = network.outputs.iter().enumerate().map(|(at, n)| named(at, n)).collect();
+        let value = json!({
+            "model": network.file,
+            "shared_rows": network.shared_rows,
+            "inputs": network.inputs,
+            "outputs": outputs,
+        });
+        std::fs::write(&case, value.to_string()).with_context(|| case.display().to_string())?;
+        let mut child = Command::new(&self.python)
+            .arg(script())
+            .args(["serve", engine.name])
+            .arg(&case)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| self.python.display().to_string())?;
+        let orders = child.stdin.take().context("no pipe to the engine")?;
+        let answers = BufReader::new(child.stdout.take().context("no pipe from the engine")?);
+        let mut worker = Worker { child, orders: Some(orders), answers, agreement: None };
+        let said = worker.answer()?;
+        if let Some(error) = said["error"].as_str() {
+            bail!("{error}");
+        }
+        let got = network.expected.iter().enumerate().map(|(at, expected)| read(&output(at), expected));
+        let got = got.collect::<Result<Vec<_>>>()?;
+        let agreement = Agreement::of_all(&network.expected, &got, TOLERANCE)?;
+        ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
+        worker.agreement = Some(agreement);
+        Ok(worker)
+    }
+}
+
+fn versions(python: &Path) -> Result<Value> {
+    let run = || -> Result<Value> {
+        let output = Command::new(python).arg(script()).arg("versions").output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}", stderr.lines().last().unwrap_or("it fails"));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    run().with_context(|| format!("asking {} for engines", python.display()))
+}
+
+/// Values from a file, in the shape of `like`.
+fn read(path: &Path, like: &Tensor) -> Result<Tensor> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let values: Vec<f32> =
+        bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
+    ensure!(values.len() == like.len(), "an output has {} values and not {}", values.len(), like.len());
+    Tensor::from_shape(like.shape(), &values)
+}
+
+/// What engines are told of a network.
+#[derive(Debug)]
+pub struct Network {
+    folder: PathBuf,
+    file: PathBuf,
+    shared_rows: usize,
+    inputs: Vec<Value>,
+    outputs: Vec<String>,
+    expected: Vec<TValue>,
+}
+
+impl Network {
+    /// Writes the f32 inputs, named, into `folder`; `outputs` are named as in the file, in the order of `expected`.
+    ///
+    /// # Errors
+    /// A file that cannot be written; inputs that are not f32.
+    pub fn new(
+        folder: &Path,
+        file: &Path,
+        shared_rows: usize,
+        inputs: &[(String, TValue)],
+        outputs: Vec<String>,
+        expected: Vec<TValue>,
+    ) -> Result<Network> {
+        let folder = folder.canonicalize()?;
+        let mut files = vec![];
+        for (at, (name, value)) in inputs.iter().enumerate() {
+            let path = folder.join(format!("x{at}.f32"));
+            let values = value.to_plain_array_view::<f32>()?;
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+            std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+            files.push(json!({ "name": name, "shape": value.shape(), "file": path }));
+        }
+        let file = file.canonicalize()?;
+        Ok(Network { folder, file, shared_rows, inputs: files, outputs, expected })
+    }
+}
+
+/// A running engine; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    agreement: Option<Agreement>,
+}
+
+impl Worker {
+    /// The milliseconds of so many runs.
+    ///
+    /// # Errors
+    /// The engine has died.
+    pub fn run(&mut self, runs: usize) -> Result<Vec<f64>> {
+        let orders = self.orders.as_mut().context("the engine has been stopped")?;
+        writeln!(orders, "{runs}").and_then(|()| orders.flush()).context("the engine has died")?;
+        Ok(serde_json::from_value(self.answer()?)?)
+    }
+
+    /// Largest difference of its outputs from stock tract's.
+    pub fn max_abs_diff(&self) -> f64 {
+        self.agreement.map_or(f64::INFINITY, |agreement| agreement.max_abs_diff)
+    }
+
+    fn answer(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        ensure!(self.answers.read_line(&mut line)? > 0, "the engine has died");
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // its input ends, and then so does the process; one that hangs is not waited for
+        drop(self.orders.take());
+        for _ in 0..50 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,191 @@
+//! The measurement of one network.
+
+use crate::Noise;
+use crate::report::networks::Case;
+use crate::report::rivals::{Network, Rivals, Worker};
+use crate::report::{Answer, Outcome, Rounds};
+use anyhow::{Context, Result, ensure};
+use figures::{Agreement, Progress, Ratio, Timing, in_turn, quantile};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tests::TOLERANCE;
+use tract_core::internal::*;
+use tract_libcli::profile::BenchLimits;
+use tract_onnx::prelude::*;
+
+/// How long, and against whom.
+#[derive(Debug)]
+pub struct Settings {
+    /// Time of the pairs of stock tract and ours.
+    pub max_time: Duration,
+    /// Rounds in which all engines are asked in turn.
+    pub rounds: usize,
+    /// Runs of an engine in a round that count; one more comes before them.
+    pub runs: usize,
+    /// The engines.
+    pub rivals: Rivals,
+    /// A file that is locked from network to network: what loads and converts disturbs others, too.
+    pub lock: Option<PathBuf>,
+}
+
+type Plan = Arc<TypedRunnableModel>;
+
+/// A network on stock tract and on ours.
+struct Pair {
+    stock: Plan,
+    sparse: Plan,
+    layers: usize,
+    layers_sparse: usize,
+    inputs: Vec<(String, TValue)>,
+    outputs: Vec<String>,
+}
+
+/// Loads a network, compares the answers and takes the times; `folder` is for files in between.
+///
+/// # Errors
+/// A network that does not load; other answers than stock tract's.
+pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progress) -> Result<Outcome> {
+    let say = |what: &str| progress.say(&format!("{}: {what}", case.name()));
+    let lock = settings.lock.as_ref().map(|path| {
+        say("waiting for the lock");
+        lock(path).with_context(|| format!("--lock {}", path.display()))
+    });
+    let lock = lock.transpose()?;
+    say("building");
+    let file = case.file(folder)?;
+    say("loading");
+    let pair = load(&file)?;
+    let inputs: TVec<TValue> = pair.inputs.iter().map(|(_, value)| value.clone()).collect();
+    let (expected, got) = (pair.stock.run(inputs.clone())?, pair.sparse.run(inputs.clone())?);
+    let agreement = Agreement::of_all(&expected, &got, f64::from(TOLERANCE))?;
+    ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
+    let network = Network::new(
+        folder,
+        &file,
+        case.shared_rows(),
+        &pair.inputs,
+        pair.outputs.clone(),
+        expected.into_iter().collect(),
+    )?;
+    let mut workers = vec![];
+    for engine in settings.rivals.engines() {
+        say(&format!("loading in {}", engine.title));
+        workers.push(match engine.version {
+            None => Err(Answer::NotInstalled),
+            Some(_) => {
+                let started = settings.rivals.start(engine, &network);
+                started.map_err(|error| Answer::Refused(format!("{error:#}")))
+            }
+        });
+    }
+    let limits = BenchLimits {
+        warmup_loops: 2,
+        warmup_time: Duration::ZERO,
+        max_loops: usize::MAX,
+        max_time: settings.max_time,
+    };
+    let share = if workers.iter().any(Result::is_ok) { 0.4 } else { 1.0 };
+    let part = |done: f64| progress.part(case.name(), share * done);
+    let times = in_turn(&[&pair.stock, &pair.sparse], &inputs, &limits, &part)?;
+    let rounds = match workers.iter().any(Result::is_ok) {
+        true => {
+            let part = |done: f64| progress.part(case.name(), share + (1.0 - share) * done);
+            Some(rounds(&pair, &inputs, workers, settings, &part)?)
+        }
+        false => None,
+    };
+    drop(lock);
+    Ok(Outcome {
+        name: case.name().into(),
+        layers: pair.layers,
+        layers_sparse: pair.layers_sparse,
+        runs: times[0].len(),
+        stock: Timing::of(&times[0]),
+        sparse: Timing::of(&times[1]),
+        ratio: Ratio::of_pairs(&times[0], &times[1]),
+        max_abs_diff: agreement.max_abs_diff,
+        rounds,
+    })
+}
+
+/// The lock of a file, which is made if need be; given back when the file is dropped.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::options().append(true).create(true).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn load(file: &Path) -> Result<Pair> {
+    let proto = onnx().proto_model_for_path(file).with_context(|| file.display().to_string())?;
+    let graph = proto.graph.as_ref().context("no graph in the file")?;
+    let outputs = graph.output.iter().map(|output| output.name.clone()).collect();
+    let typed = |onnx: tract_onnx::Onnx| onnx.model_for_path(file)?.into_typed()?.into_decluttered();
+    let plan = |model: TypedModel| model.into_optimized()?.into_runnable();
+    let stock = typed(onnx()).context("stock tract")?;
+    let mut noise = Noise::new(1);
+    let mut inputs = vec![];
+    for outlet in stock.input_outlets()? {
+        let (name, fact) = (&stock.node(outlet.node).name, stock.outlet_fact(*outlet)?);
+        let shape = fact.shape.as_concrete().filter(|_| fact.datum_type == f32::datum_type());
+        let shape =
+            shape.with_context(|| format!("input {name} is {fact:?}: a fixed shape of f32 is needed"))?;
+        let values = noise.vec(shape.iter().product());
+        inputs.push((name.clone(), Tensor::from_shape(shape, &values)?.into_tvalue()));
+    }
+    let sparse = typed(tract_sparse::onnx())?;
+    let report = tract_sparse::Report::of(&sparse)?;
+    Ok(Pair {
+        stock: plan(stock).context("stock tract")?,
+        sparse: plan(sparse)?,
+        layers: report.layers.len(),
+        layers_sparse: report.sparse_layers(),
+        inputs,
+        outputs,
+    })
+}
+
+/// All engines are alive together; every round asks each in turn, and drops the first run of each, which finds its caches
+/// taken by another engine.
+fn rounds(
+    pair: &Pair,
+    inputs: &TVec<TValue>,
+    mut workers: Vec<Result<Worker, Answer>>,
+    settings: &Settings,
+    progress: &dyn Fn(f64),
+) -> Result<Rounds> {
+    let mut states = [pair.stock.spawn()?, pair.sparse.spawn()?];
+    let mut own = [vec![], vec![]];
+    let mut theirs: Vec<Vec<f64>> = vec![vec![]; workers.len()];
+    for round in 0..settings.rounds {
+        progress(round as f64 / settings.rounds as f64);
+        for (state, times) in states.iter_mut().zip(&mut own) {
+            for run in 0..=settings.runs {
+                let inputs = inputs.clone();
+                let start = Instant::now();
+                let outputs = state.run(inputs)?;
+                let took = start.elapsed().as_secs_f64() * 1e3;
+                drop(outputs);
+                times.extend((run > 0).then_some(took));
+            }
+        }
+        for (worker, times) in workers.iter_mut().zip(&mut theirs) {
+            let Ok(running) = worker else { continue };
+            match running.run(settings.runs + 1) {
+                Ok(took) => times.extend_from_slice(took.get(1..).unwrap_or_default()),
+                Err(error) => *worker = Err(Answer::Refused(format!("{error:#}"))),
+            }
+        }
+    }
+    let answer = |(worker, times): (Result<Worker, Answer>, &Vec<f64>)| match worker {
+        Ok(worker) => Answer::Took { ms: quantile(times, 0.5), max_abs_diff: worker.max_abs_diff() },
+        Err(answer) => answer,
+    };
+    Ok(Rounds {
+        runs: own[0].len(),
+        stock_ms: quantile(&own[0], 0.5),
+        sparse_ms: quantile(&own[1], 0.5),
+        engines: workers.into_iter().zip(&theirs).map(answer).collect(),
+    })
+}

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Other inference engines, each driven over standard input; benches/src/report/rivals.rs is the driver.
+
+    rivals.py versions                 which engines this Python has, as JSON
+    rivals.py serve ENGINE CASE.json   one engine, one thread: load, answer, wait for orders
+
+CASE.json says {"model": FILE, "shared_rows": N, "inputs": [{"name", "shape", "file"}], "outputs": [{"name", "file"}]}; the
+files hold f32 in the machine's byte order. `serve` runs the model once, writes the outputs and prints {"ready": true} or
+{"error": "..."}. Then it answers every line N with the milliseconds of N runs, as a JSON list, until its input ends.
+
+Example:
+
+    python3 -m venv target/rivals-venv
+    target/rivals-venv/bin/pip install numpy onnxruntime openvino MNN
+    cargo run --release --workspace --bin report
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class Onnxruntime:
+    PACKAGE = "onnxruntime"
+
+    def __init__(self, case, inputs):
+        import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(case["model"], options, providers=["CPUExecutionProvider"])
+        self.names = [output["name"] for output in case["outputs"]]
+        self.inputs = inputs
+
+    def run(self):
+        return self.session.run(self.names, self.inputs)
+
+
+class OpenVino:
+    PACKAGE = "openvino"
+
+    def __init__(self, case, inputs):
+        import openvino
+        core = openvino.Core()
+        settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32",
+                    "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+        compiled = core.compile_model(core.read_model(case["model"]), "CPU", settings)
+        self.request = compiled.create_infer_request()
+        for name, values in inputs.items():
+            self.request.set_tensor(name, openvino.Tensor(values))
+        self.outputs = [compiled.output(output["name"]) for output in case["outputs"]]
+
+    def run(self):
+        self.request.infer()
+        return [self.request.get_tensor(output).data for output in self.outputs]
+
+
+class Mnn:
+    PACKAGE = "MNN"
+    SPARSE = False
+
+    def __init__(self, case, inputs):
+        import MNN
+        import numpy
+        # the network is read when it is created: the file need not outlive that
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.mnn")
+            mnn_convert(case["model"], path, case["shared_rows"] if self.SPARSE else 0, folder)
+            self.net = MNN.Interpreter(path)
+        self.session = self.net.createSession({"backend": "CPU", "numThread": 1, "precision": "high"})
+
+        def host(shape, values):
+            return MNN.Tensor(tuple(shape), MNN.Halide_Type_Float, values, MNN.Tensor_DimensionType_Caffe)
+
+        self.inputs = []
+        for name, values in inputs.items():
+            tensor = self.net.getSessionInput(self.session, name)
+            self.net.resizeTensor(tensor, values.shape)
+            self.inputs.append((tensor, host(values.shape, values)))
+        self.net.resizeSession(self.session)
+        self.outputs = []
+        for output in case["outputs"]:
+            tensor = self.net.getSessionOutput(self.session, output["name"])
+            shape = tensor.getShape()
+            self.outputs.append((tensor, host(shape, numpy.zeros(shape, numpy.float32))))
+
+    def run(self):
+        for tensor, values in self.inputs:
+            tensor.copyFrom(values)
+        self.net.runSession(self.session)
+        for tensor, values in self.outputs:
+            tensor.copyToHostTensor(values)
+        return [values.getNumpyData() for _, values in self.outputs]
+
+
+class MnnSparse(Mnn):
+    SPARSE = True
+
+
+ENGINES = {"onnxruntime": Onnxruntime, "openvino": OpenVino, "mnn": Mnn, "mnn-sparse": MnnSparse}
+
+
+def mnn_convert(model, path, shared_rows, folder):
+    """The converter inside MNN's wheel. (Its command `mnnconvert` is a wrapper that installs and calls telemetry.)
+
+    With `shared_rows` above zero it looks for sparse layers; above one it is told by a compression pipeline, a protobuf
+    message, that so many output channels share their zeros.
+    """
+    import _tools
+    args = ["mnnconvert", "-f", "ONNX", "--modelFile", model, "--MNNModel", path, "--bizCode", "report"]
+    if shared_rows:
+        args.append("--detectSparseSpeedUp")
+    if shared_rows > 1:
+        # Pipeline { version = 1, algo = 2 }, CompressionAlgo { type = 1: PRUNE, prune_params = 3 },
+        # PruneParams { type = 1: SIMD_OC, simd_oc_prune_params = 3 }, SIMDOCPrunerParams { oc_blocks = 4 }
+        blocks = message({4: shared_rows})
+        prune = message({1: 1, 3: blocks})
+        pipeline = message({1: b"0.0.0", 2: message({1: 1, 3: prune})})
+        params = os.path.join(folder, "pipeline.bin")
+        with open(params, "wb") as file:
+            file.write(pipeline)
+        args += ["--compressionParamsFile", params]
+    _tools.mnnconvert(args)
+    if not os.path.exists(path):
+        raise RuntimeError("MNN's converter wrote nothing")
+
+
+def message(fields):
+    """A protobuf message of small numbers and of byte strings."""
+    def small(number):
+        if not 0 <= number < 128:
+            raise ValueError(f"{number} takes more than one byte")
+        return bytes([number])
+
+    data = b""
+    for field, value in fields.items():
+        if isinstance(value, int):
+            data += small(field << 3) + small(value)
+        else:
+            data += small(field << 3 | 2) + small(len(value)) + value
+    return data
+
+
+def versions():
+    found = {}
+    for name, engine in ENGINES.items():
+        try:
+            found[name] = importlib.metadata.version(engine.PACKAGE)
+            importlib.metadata.version("numpy")
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def serve(name, case_file):
+    # what libraries print goes to stderr; the driver reads answers alone
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(value):
+        print(json.dumps(value), file=answers, flush=True)
+
+    try:
+        import numpy
+        with open(case_file, encoding="utf-8") as file:
+            case = json.load(file)
+        inputs = {each["name"]: numpy.fromfile(each["file"], numpy.float32).reshape(each["shape"])
+                  for each in case["inputs"]}
+        engine = ENGINES[name](case, inputs)
+        for output, values in zip(case["outputs"], engine.run()):
+            numpy.asarray(values, numpy.float32).tofile(output["file"])
+    except Exception as error:  # whatever an engine raises is its answer
+        say({"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]})
+        return
+    say({"ready": True})
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            engine.run()
+            times.append(1e3 * (time.perf_counter() - start))
+        say(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("versions", help="print which engines there are")
+    server = commands.add_parser("serve", help="run one engine")
+    server.add_argument("engine", choices=ENGINES)
+    server.add_argument("case", metavar="CASE.json")
+    args = parser.parse_args()
+    if args.command == "versions":
+        print(json.dumps(versions()))
+    else:
+        serve(args.engine, args.case)
+
+
+if __name__ == "__main__":
+    main()
