@@ -80,7 +80,7 @@ const TURN: usize = 4;
 
 /// Runs plans in turn until the limits are reached, and returns the milliseconds of each run of each.
 ///
-/// A turn is [`TURN`] runs that count, after one that does not: it finds the caches full of what another plan left there,
+/// A turn is four runs that count, after one that does not: it finds the caches full of what another plan left there,
 /// which a plan that runs alone never does.
 ///
 /// # Errors

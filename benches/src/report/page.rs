@@ -20,7 +20,8 @@ impl Report {
              ![Speed over stock tract]({picture})\n\n\
              ## Stock tract and ours\n\n\
              The same file in one process, on one thread, in turns of four runs after one that does not count. Medians in \
-             milliseconds; the\nratio is the median of the ratios of runs of neighbouring turns, with its quartiles.\n\n\
+             milliseconds; the\nratio is the median of the ratios of runs of neighbouring turns, with its quartiles. Memory that \
+             a run frees stays with\nthe process.\n\n\
              | network | stock ms | sparse ms | ratio | quartiles | layers here | largest difference |\n\
              |---|---|---|---|---|---|---|\n",
             self.cpu, self.target, self.date, self.commit, self.version, self.tract, self.command

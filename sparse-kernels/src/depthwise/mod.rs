@@ -148,9 +148,9 @@ pub(crate) static KERNELS: &[DepthwiseKernel] = &[
     #[cfg(target_arch = "x86_64")]
     kernel!(any, 32, Avx2, "avx2", 8, Intrinsics, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(3x3, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(3x3, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(5x5, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(5x5, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
     kernel!(any, 64, Avx512, "avx512", 16, Intrinsics, avx512),
     #[cfg(target_arch = "aarch64")]

@@ -130,15 +130,15 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     #[cfg(target_arch = "x86_64")]
     kernel!(BLOCKS_4X4 "4x4", 4 x 24, 4, singles 2, Avx2 "avx2" 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1 "unstructured", 1 x 128, 1, singles 0, Avx512 "avx512" 16, Intrinsics, avx512),
+    kernel!(ROWS_1 "unstructured", 1 x 128, 1, singles 0, Avx512 "avx512" 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2 "2x1", 2 x 96, 1, singles 0, Avx512 "avx512" 16, Intrinsics, avx512),
+    kernel!(ROWS_2 "2x1", 2 x 96, 1, singles 0, Avx512 "avx512" 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4 "4x1", 4 x 96, 1, singles 2, Avx512 "avx512" 16, Intrinsics, avx512),
+    kernel!(ROWS_4 "4x1", 4 x 96, 1, singles 2, Avx512 "avx512" 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_8 "8x1", 8 x 48, 1, singles 4, Avx512 "avx512" 16, Intrinsics, avx512),
+    kernel!(ROWS_8 "8x1", 8 x 48, 1, singles 4, Avx512 "avx512" 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(BLOCKS_4X4 "4x4", 4 x 96, 4, singles 4, Avx512 "avx512" 16, Intrinsics, avx512),
+    kernel!(BLOCKS_4X4 "4x4", 4 x 96, 4, singles 4, Avx512 "avx512" 16, Tuned, avx512),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Neon "neon" 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]

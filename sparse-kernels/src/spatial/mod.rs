@@ -136,11 +136,11 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     #[cfg(target_arch = "x86_64")]
     kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Tuned, avx2),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Intrinsics, avx512),
+    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Tuned, avx512),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_1, "unstructured", 1, 32, Neon, "neon", 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
