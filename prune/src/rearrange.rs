@@ -367,7 +367,7 @@ impl Rounds<'_> {
             }
             let now = Worth::of(concerned(layers));
             let enough = now.sum - last.sum >= 1e-4 * layers.len() as f64;
-            if !enough && !(self.guarded && last.lag - now.lag > ROUNDING) {
+            if !(enough || self.guarded && last.lag - now.lag > ROUNDING) {
                 break;
             }
             last = now;

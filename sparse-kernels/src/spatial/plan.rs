@@ -361,7 +361,7 @@ impl Plan {
     }
 }
 
-/// To, from.
+/// Copies rows of some width from the second slice to the first.
 type CopyRows = fn(&mut [f32], &[f32]);
 
 /// Copies whole rows of so many floats, with a zero behind each: for the usual sizes of maps.
