@@ -156,7 +156,9 @@ pub(crate) fn fit(
         let all: f64 = layers.layers.values().filter_map(|l| layers.time(l).ok()).map(|time| time.ms).sum();
         rest_ms = unpruned_ms - all;
     }
-    for round in 1.. {
+    let mut round = 0;
+    loop {
+        round += 1;
         let ms = match goal {
             Goal::Speedup(x) => stock_ms / x,
             Goal::Milliseconds(ms) => ms,
@@ -176,5 +178,4 @@ pub(crate) fn fit(
         }
         rest_ms += measured_ms - fit.predicted_ms;
     }
-    bail!("no round")
 }

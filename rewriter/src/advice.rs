@@ -80,7 +80,7 @@ fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<V
     let density = layer.density();
     let wanted = match (layer.shape.kind(), structure) {
         (LayerKind::Pointwise, Structure::Dense) => vec![(Action::Prune, at(blocks, 0.5))],
-        (LayerKind::Pointwise, Structure::Unstructured) => {
+        (LayerKind::Pointwise, Structure::Unstructured | Structure::TwoOfFour) => {
             let deeper = at(blocks, 0.2).filter(|_| density > 0.25);
             vec![(Action::Regroup, at(blocks, density)), (Action::Deepen, deeper)]
         }

@@ -9,6 +9,9 @@ use tract_core::internal::*;
 /// A few weights of a kept block may happen to be zero: a block structure is one whose kept blocks are this full.
 const FULL: f64 = 0.95;
 
+/// Of every four neighbouring weights two are left: about half of all. Of many more zeros any arrangement looks like that.
+const HALF: f64 = 0.4;
+
 /// How zeros are arranged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Structure {
@@ -16,6 +19,8 @@ pub enum Structure {
     Dense,
     /// Single weights.
     Unstructured,
+    /// At most two of every four neighbouring input channels.
+    TwoOfFour,
     /// Whole groups of output by input channels (or columns of the matrix `[oc][ic * taps]`).
     Blocks(FormatKind),
     /// Depthwise 3x3: six of nine weights, in patterns shared by groups of channels; `dense` is the share of channels that
@@ -69,8 +74,18 @@ impl Structure {
             LayerKind::Depthwise | LayerKind::Grouped => &[],
         };
         let found = formats.iter().find(|format| layer.stats(**format).fill >= FULL);
-        Ok(found.map_or(Structure::Unstructured, |format| Structure::Blocks(*format)))
+        Ok(match found {
+            Some(format) => Structure::Blocks(*format),
+            None if shape.kind() == LayerKind::Pointwise && two_of_four(layer)? => Structure::TwoOfFour,
+            None => Structure::Unstructured,
+        })
     }
+}
+
+fn two_of_four(layer: &Layer) -> TractResult<bool> {
+    let at_most_two = |four: &[f32]| four.iter().filter(|w| **w != 0.0).count() <= 2;
+    let mut rows = layer.values()?.chunks(layer.shape.ic);
+    Ok(layer.density() >= HALF && rows.all(|row| row.chunks(4).all(at_most_two)))
 }
 
 impl fmt::Display for Structure {
@@ -78,6 +93,7 @@ impl fmt::Display for Structure {
         match self {
             Structure::Dense => f.write_str("dense"),
             Structure::Unstructured => f.write_str("unstructured"),
+            Structure::TwoOfFour => f.write_str("2:4"),
             Structure::Blocks(format) => format.fmt(f),
             Structure::ThreeOfNine { dense } if *dense == 0.0 => f.write_str("3:9"),
             Structure::ThreeOfNine { dense } => write!(f, "3:9+{dense:.2}"),
@@ -127,6 +143,8 @@ mod tests {
         assert_eq!(of(|r, c| (r / 4 + c) % 3 == 0), "4x1");
         assert_eq!(of(|r, c| (r / 2 + c) % 3 == 0), "2x1");
         assert_eq!(of(|r, c| (r * 5 + c * 3) % 4 == 0), "unstructured");
+        assert_eq!(of(|r, c| (r + c) % 4 < 2), "2:4");
+        assert_eq!(of(|r, c| (r + c) % 6 < 3), "unstructured");
     }
 
     #[test]
