@@ -12,7 +12,7 @@ Example:
 
     python3 -m venv target/rivals-venv
     target/rivals-venv/bin/pip install numpy onnxruntime openvino MNN
-    cargo run --release --workspace --bin report
+    cargo run --release --bin report
 """
 
 import argparse

@@ -1,7 +1,7 @@
 //! What pruning does to the outputs of real networks on real pictures and sounds: l1 against calibrated, with and without
 //! rearrangement. Prints a Markdown table.
 //!
-//! `cargo run --release --workspace --example prune_accuracy -- SECONDS [MODEL ...]`, where SECONDS is the search time of
+//! `cargo run --release --example prune_accuracy -- SECONDS [MODEL ...]`, where SECONDS is the search time of
 //! each rearrangement.
 //!
 //! Sixteen crops of two pictures calibrate, eight of the third are what errors are measured on; of the one recording, sixteen

@@ -6,7 +6,7 @@
 //! WebAssembly is measured in Node, which names no machine and opens no file:
 //!
 //! ```sh
-//! RUSTFLAGS="-C target-feature=+simd128" taskset -c 1 cargo run --release --target wasm32-wasip1 --workspace \
+//! RUSTFLAGS="-C target-feature=+simd128" taskset -c 1 cargo run --release --target wasm32-wasip1 \
 //!     --bin fit-costs -- --machine "AMD EPYC (Zen 4), Node 20" > rewriter/src/costs/wasm.txt
 //! ```
 

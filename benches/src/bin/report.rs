@@ -24,9 +24,9 @@ const KNOBS: [&str; 3] = ["TRACT_SPARSE", "TRACT_SPARSE_TARGET", "TRACT_SPARSE_M
 
 const AFTER_HELP: &str = "\
 Examples:
-  cargo run --release --workspace --bin report
-  cargo run --release --workspace --bin report -- 3 -o benches/results/MACHINE.md
-  cargo run --release --workspace --bin report -- --only resnet --quick
+  cargo run --release --bin report
+  cargo run --release --bin report -- 3 -o benches/results/MACHINE.md
+  cargo run --release --bin report -- --only resnet --quick
 
 Built-in networks are made on the spot. Real ones are the .onnx files of the
 folder TRACT_SPARSE_MODELS, or of shared/models beside the checkout. Other
@@ -181,7 +181,7 @@ fn line(outcome: &Outcome) -> String {
 fn command(args: &Args) -> String {
     let knobs = std::env::vars().filter(|(name, _)| KNOBS.contains(&name.as_str()));
     let mut words: Vec<String> = knobs.map(|(name, value)| format!("{name}={value}")).collect();
-    words.push("cargo run --release --workspace --bin report --".into());
+    words.push("cargo run --release --bin report --".into());
     words.push(args.core.clone());
     words.extend(args.only.iter().map(|text| format!("--only '{text}'")));
     words.extend(args.quick.then(|| "--quick".into()));
