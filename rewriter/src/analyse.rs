@@ -192,6 +192,27 @@ impl Layer {
     }
 }
 
+#[cfg(test)]
+impl Layer {
+    /// A layer of square kernels with these weights, on maps of any size.
+    pub(crate) fn sample(oc: usize, ic: usize, group: usize, k: usize, weights: &[f32]) -> Layer {
+        let shape = LayerShape {
+            oc,
+            ic,
+            group,
+            kernel: tvec!(k, k),
+            stride: tvec!(1, 1),
+            dilation: tvec!(1, 1),
+            input: None,
+            planar: true,
+            pixels: None,
+            output: None,
+        };
+        let weights = Tensor::from_shape(&[oc, ic / group, k * k], weights).unwrap().into_arc_tensor();
+        Layer::new(shape, weights).unwrap().unwrap()
+    }
+}
+
 /// What `node` is, if it is a layer at all: a stock or sparse convolution or a matrix product with one constant operand.
 pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     if let Some(conv) = node.op_as::<Conv>() {

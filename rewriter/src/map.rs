@@ -94,25 +94,11 @@ pub fn maps(model: &TypedModel) -> TractResult<Vec<Option<Map>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyse::LayerShape;
 
     fn map(oc: usize, ic: usize, group: usize, k: usize, keep: impl Fn(usize, usize) -> bool) -> Map {
-        let shape = LayerShape {
-            oc,
-            ic,
-            group,
-            kernel: tvec!(k, k),
-            stride: tvec!(1, 1),
-            dilation: tvec!(1, 1),
-            input: None,
-            planar: true,
-            pixels: None,
-            output: None,
-        };
         let cols = ic / group * k * k;
         let weights: Vec<f32> = (0..oc * cols).map(|i| f32::from(keep(i / cols, i % cols))).collect();
-        let weights = Tensor::from_shape(&[oc, ic / group, k * k], &weights).unwrap().into_arc_tensor();
-        Map::of(&Layer::new(shape, weights).unwrap().unwrap()).unwrap()
+        Map::of(&Layer::sample(oc, ic, group, k, &weights)).unwrap()
     }
 
     #[test]

@@ -111,23 +111,9 @@ impl fmt::Display for Structure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyse::LayerShape;
 
     fn structure(oc: usize, ic: usize, group: usize, k: usize, weights: &[f32]) -> String {
-        let shape = LayerShape {
-            oc,
-            ic,
-            group,
-            kernel: tvec!(k, k),
-            stride: tvec!(1, 1),
-            dilation: tvec!(1, 1),
-            input: None,
-            planar: true,
-            pixels: None,
-            output: None,
-        };
-        let weights = Tensor::from_shape(&[oc, ic / group, k * k], weights).unwrap().into_arc_tensor();
-        Structure::of(&Layer::new(shape, weights).unwrap().unwrap()).unwrap().to_string()
+        Structure::of(&Layer::sample(oc, ic, group, k, weights)).unwrap().to_string()
     }
 
     fn matrix(oc: usize, ic: usize, keep: impl Fn(usize, usize) -> bool) -> Vec<f32> {
