@@ -1,8 +1,9 @@
-"""Runs neon-cost over operators and cores, prints the tables and compares them with the committed counts; called by neon-cost.sh."""
+"""Runs neon-cost over operators and cores: tables, their comparison with committed counts, cost tables; called by neon-cost.sh."""
 import concurrent.futures
 import datetime
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ OTHERS += [("spatial", layer, weights) for layer in ("64x8", "16x32") for weight
 OTHERS += [("spatial", "3x32x224/2", "dense")]
 RESULT, COUNTS = "benches/results/neon-modelled.md", "benches/results/neon-modelled.json"
 NETWORK = "benches/results/neon-network.md"
+# Cases for a cost table: of a key, and the largest. In-order models take a second for five million multiply-adds.
+CASES_OF_A_KEY, MOST_KILOMACS = 14, 12_000
+GIGAHERTZ = 2  # of all cores, for want of a better: choices depend on ratios of times alone
 # Counts are exact for one compiler; another one may schedule the code around the loops a little differently.
 SLACK_INSTRUCTIONS, SLACK_CYCLES = 1.01, 1.03
 
@@ -33,14 +37,15 @@ baselines = json.load(open(baselines_file))["results"] if os.path.exists(baselin
 
 
 def count(core, *arguments, blocks=False, environment=None):
-    """What neon-cost says of one run of `program`, as a dictionary; the text of its hottest block besides."""
+    """What neon-cost says of one run of `program`, as a dictionary; what was printed and the text of its hottest block besides."""
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        command = [sys.executable, tool, "--quiet", "--cpu", core, "--cache", "32,512", "--json", out.name, "--blocks",
+        command = [sys.executable, tool, "--cpu", core, "--cache", "32,512", "--json", out.name, "--blocks",
                    "1" if blocks else "0", "--", program, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, **(environment or {})))
         if done.returncode != 0:
             sys.exit("%s\nfailed: %s" % (done.stderr, " ".join(command)))
         result = json.load(open(out.name))
+        result["printed"] = done.stderr.split("\n")
         result["block"] = [line.strip() for line in done.stdout.split("\nblock ")[-1].split("\n")[1:] if line.strip()]
         return result
 
@@ -73,7 +78,8 @@ def ratio(other, own):
 
 
 def inner_loop(core, block):
-    """Cycles that one round of a loop takes after many: text of its instructions to cycles."""
+    """Cycles that 80 multiply-adds of a loop take after many rounds, those of 4 x 4 weights on 20 pixels: text of its instructions
+    to cycles."""
     import inorder
     import neon_cost
     if core in inorder.CORES:
@@ -82,7 +88,7 @@ def inner_loop(core, block):
     else:
         texts = [neon_cost.mca_text(text) for text in block]
         rounds = [neon_cost.run_mca(neon_cost.MODELS[core][1], [texts], n)[0][0] for n in (50, 150)]
-    return (rounds[1] - rounds[0]) / 100
+    return (rounds[1] - rounds[0]) / 100 * 80 / sum("fmla" in text for text in block)
 
 
 def cells(core, result):
@@ -132,16 +138,10 @@ def everything(operators):
     if unknown:
         sys.exit("no operator is called %s: pointwise, depthwise or spatial" % ", ".join(sorted(unknown)))
     jobs = {job: target for job, target in jobs.items() if not operators or job[1] in operators}
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        def one(job):
-            loop = job[1:] == ("pointwise", "256x28", "4x4:0.5")
-            return job, count(job[0], *job[1:], jobs[job], blocks=loop)
-        results = {}
-        for i, (job, result) in enumerate(pool.map(one, jobs)):
-            results[job] = result
-            print("\r%d of %d" % (i + 1, len(jobs)), end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return results
+    def one(job):
+        loop = job[1:] == ("pointwise", "256x28", "4x4:0.5")
+        return job, count(job[0], *job[1:], jobs[job], blocks=loop)
+    return dict(in_parallel(jobs, one))
 
 
 def tables(results):
@@ -149,7 +149,7 @@ def tables(results):
         return results[(core, *job)]
     figures = []
     loops = {core: inner_loop(core, get(core, "pointwise", "256x28", "4x4:0.5")["block"]) for core in CORES}
-    figures.append(goal("cycles of one 4x4 block x 20 pixels, at most", loops, dict(a53=106, a55=84, a76=41), up=False))
+    figures.append(goal("cycles of one 4x4 block x 20 pixels (80 multiply-adds), at most", loops, dict(a53=106, a55=84, a76=41), up=False))
     for text, weights, wanted in [("at most 50 % sparse", ["4x4:1", "4x4:0.7", "4x4:0.5"], dict(a53=71, a55=89, a76=90)),
                                   ("80 % sparse", ["4x4:0.2"], dict(a53=65, a55=79, a76=79))]:
         lowest = {core: min(100 * get(core, "pointwise", layer, w)["models"][core]["fmla_util"]
@@ -233,11 +233,16 @@ sparse kernels are modelled by the same tool. Pointwise layers are compared with
 spatial ones by the core alone, as the figures that they are held against.
 XNNPACK's "best" is the best of its kernels for 1, 2 and 4 neighbouring output channels, each on weights pruned for it.
 
-**Lines per fmla at 80 %.** A tile is 20 pixels: 80 bytes of a plane are two lines. With a share d of the blocks kept, a tile of C
-channels has 5 C C d multiply-adds and asks for 2 C lines of input, 2 C of output and C C d / 16 of weights: per multiply-add
-4 / (5 C d) + 1 / 80. That is 0.028 for C = 256 and 0.044 for C = 128, at d = 0.2, before any line of the 20 KiB panel is pushed
-out by the weights that stream by (0.013 more in this model of a cache). So 0.03 is reached where the layer is at most half sparse,
-and cannot be at 80 % with tiles of this size; larger ones have no room in the registers.
+**Lines per fmla at 80 %.** 0.03 is reached where a layer is at most half sparse, and at 80 % it is not: few multiply-adds are left
+for every line of input and output. A tile of 20 pixels, 80 bytes of a plane, touches two lines of it. With a share d of the blocks
+kept, a tile of C channels has 5 C C d multiply-adds and asks for 2 C lines of input, 2 C of output and C C d / 16 of weights: per
+multiply-add 4 / (5 C d) + 1 / 80, which at d = 0.2 is 0.044 for C = 128 and 0.028 for C = 256, before any line of the panel is
+pushed out by what streams by. Two tiles at once share lines, but their panel does not stay in 32 KiB beside the inputs, weights and
+outputs. What is more, the kernels read planes without a panel where they visit a channel few times (`PointwiseKernel::planes`):
+that takes more lines and fewer cycles, those lines included.
+
+**3x3 convolutions** include the copy of their input with its padding, which is 3 to 4 % of these layers; the stock layer of the same
+tool includes its own.
 
 """
 
@@ -255,6 +260,17 @@ def compare(results):
             worse.append("%s: %.0f instructions, committed %.0f; %.0f modelled cycles, committed %.0f" % (
                 name, r["insns"], old["instructions"], total(r, job[0]), old["cycles"]))
     return worse
+
+
+def in_parallel(jobs, one):
+    """one(job) of every job, in order, as many at a time as there are processors; says how far it is."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = []
+        for result in pool.map(one, jobs):
+            results.append(result)
+            print("\r%d of %d" % (len(results), len(jobs)), end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return results
 
 
 def write(path, text):
@@ -286,7 +302,7 @@ under emulation and marks the second run: every instruction of an inference is c
 stock too. Cycles are modelled over evenly spaced stretches of that run, with a flat cost for lines missed in a
 first-level cache of 32 KiB, as in `neon-modelled.md`; without that cost in brackets. Stock tract runs its kernels for that core
 (`TRACT_CPU_AARCH64_KIND`; on a Cortex-A76 these are the generic ones), the extension those of `TRACT_SPARSE_TARGET`. Which layers it
-takes follows from its provisional cost table for NEON.
+takes follows from the cost table of that core, which is fitted to modelled cycles as well (`scripts/neon-cost.sh costs`).
 
 For comparison: the paper (arXiv 2310.19509) reports 1.27 times for this network at 30 %, measured on a Snapdragon 855 against its own
 dense kernels. The figures here are against stock tract, whose depthwise kernels are slow, so the two are no like for like.
@@ -297,8 +313,39 @@ dense kernels. The figures here are against stock tract, whose depthwise kernels
     print("written to " + NETWORK)
 
 
+def costs(fit):
+    """Cost tables of the cores, from modelled cycles of some of the cases that `fit` measures on other machines."""
+    listed = subprocess.run([fit, "--cases"], capture_output=True, text=True, check=True).stdout.split("\n")
+    by_key = {}
+    for number, key, kilomacs in (line.split() for line in listed if line):
+        if int(kilomacs) <= MOST_KILOMACS:
+            by_key.setdefault(key, []).append(number)
+    # At random, for layers and densities take turns in the list; the same ones every time.
+    chosen = [number for key, numbers in by_key.items()
+              for number in random.Random(key).sample(numbers, min(len(numbers), CASES_OF_A_KEY))]
+    for core in CORES:
+        kind = {"TRACT_CPU_AARCH64_KIND": TRACT[core]}
+
+        def one(number):
+            r = count(core, "--case", number, "--target", "neon-" + core, environment=kind)
+            work = next(line for line in r["printed"] if line.split(" ")[0] in by_key)
+            return "%s %.0f" % (work, total(r, core) / GIGAHERTZ)
+
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as samples:
+            samples.write("\n".join(in_parallel(chosen, one)))
+            samples.flush()
+            path = "rewriter/src/costs/neon-%s.txt" % core
+            machine = "Cortex-%s, modelled by neon-cost from counted instructions and not measured, at %g GHz" % (
+                core.upper(), GIGAHERTZ)
+            subprocess.run([fit, "--samples", samples.name, "--target", "neon-" + core, "--machine", machine,
+                            "--command", "scripts/neon-cost.sh costs", "--output", path], check=True)
+        print("written to " + path)
+
+
 if mode == "network":
     network()
+elif mode == "costs":
+    costs(*only)
 elif mode == "check":
     worse = compare(everything(only))
     if worse:

@@ -100,7 +100,7 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, st
         }
         _ => unreachable!("blocks and taps are stored by different packings"),
     };
-    Table::of(target.isa()).predict(key, &work)
+    Table::of(target.isa(), target.core()).predict(key, &work)
 }
 
 /// Predicted nanoseconds of stock tract.
@@ -110,7 +110,7 @@ pub fn stock_ns(shape: &LayerShape, target: Target) -> f64 {
         LayerKind::Depthwise => Key::StockDepthwise(stride_class(shape)),
         LayerKind::Spatial | LayerKind::Grouped => Key::StockSpatial,
     };
-    Table::of(target.isa()).predict(key, &Work::stock(shape))
+    Table::of(target.isa(), target.core()).predict(key, &Work::stock(shape))
 }
 
 /// Strides that cost tables tell apart: 1, and more.

@@ -135,6 +135,9 @@ mod tests {
         assert_eq!(serving(&phone, "Cpus_allowed_list:\t0-1\n"), Core::A55);
         assert_eq!(serving(&phone, "Cpus_allowed_list:\t0,3\n"), Core::A76);
         assert_eq!(serving(&phone, "Cpus_allowed_list:\t9\n"), Core::A76, "none of the listed");
+        let both = cpuinfo(&[(0x41, 0xd03), (0x41, 0xd03), (0x41, 0xd0b), (0x41, 0xd0b)]);
+        assert_eq!(serving(&both, ""), Core::A76);
+        assert_eq!(serving(&both, "Cpus_allowed_list:\t0-1\n"), Core::A53);
         let small = cpuinfo(&[(0x41, 0xd03), (0x41, 0xd05)]);
         assert_eq!(serving(&small, ""), Core::A53);
         assert_eq!(serving(&small, "Cpus_allowed_list:\t1\n"), Core::A55);

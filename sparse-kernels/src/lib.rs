@@ -43,6 +43,8 @@ pub mod machine;
 pub mod marks;
 #[cfg(target_arch = "aarch64")]
 mod neon_columns;
+#[cfg(target_arch = "aarch64")]
+mod neon_wide;
 pub mod parallel;
 pub mod peak;
 pub mod pointwise;
@@ -53,7 +55,7 @@ pub mod table;
 pub mod target;
 
 /// So many indices behind those of its own columns a kernel may read, because it reads them before it needs them.
-const LOOK_AHEAD: usize = 2;
+const LOOK_AHEAD: usize = 4;
 
 /// What most callers need.
 pub mod prelude {

@@ -1,4 +1,4 @@
-//! aarch64, groups of 1, 2 and 4 rows, one loop for each class of cores.
+//! aarch64, groups of 1, 2 and 4 rows, one loop for each class of cores that work in order; `neon_wide` has the others.
 //!
 //! Every stored column has an input channel of its own, and `R` weights for it. That is fewer multiply-adds per load than
 //! in a 4x4 block, so that on cores that work in order loads and not multiply-adds decide: what counts is that none of them waits.
@@ -28,8 +28,6 @@
 //!   that no vector load starts four cycles after a multiply-add. One row needs nothing else: 2 V and two more. For two rows
 //!   multiply-adds are left at the end of a column, and two cycles without any between them let the next column begin
 //!   its loads: 3 V + 3. For four rows the rhythm is that of `neon_cores`, three multiply-adds and a load: 5 V + 2.
-//! * Cortex-A76 and wider: as many loads as multiply-adds start in a cycle, in any order, but only four instructions:
-//!   vectors are loaded in pairs. One row is bound by its loads, V/2 and one more; others by multiply-adds.
 //!
 //! Cycles are modelled, not measured.
 
@@ -73,7 +71,7 @@ pub(crate) const fn most_vectors(rows: usize) -> usize {
 /// that set is to get, and are renewed by `pr_address` at the end of a column or, where a load is all it takes, by
 /// `pr_early_address` in its middle; w17 is an index.
 macro_rules! walk {
-    ($r:expr, $core:expr, $v:expr, $sums:ident, ($addressing:literal, $pairs:literal, $($place:tt)*), ($($more:tt)*),
+    (($r:expr, $core:expr, $v:expr, $sums:ident, ($addressing:literal, $($place:tt)*), ($($more:tt)*)),
      $(($vector:literal $($row:literal $register:tt)*))*) => {
         asm!(
             ".altmacro",
@@ -226,31 +224,6 @@ macro_rules! walk {
                 .endr
             .endm
 
-            .macro pr_column_a76 load
-                .if \load
-                    pr_address %(12 + .Ls)
-                    pr_early_address %(12 + .Ls)
-                    pr_count
-                    pr_weights %(.Lt)
-                .endif
-                .if {r} == 4 && \load
-                    pr_load 0, 1, %(.Lt)
-                .endif
-                .rept {v}
-                    .rept {r}
-                        pr_next
-                    .endr
-                    .if \load
-                        .if {pairs} && .Lk % 2 == 0 && .Lk + 1 < {v} - 1
-                            pr_pair %({set}*.Lt + .Lk), %({set}*.Lt + .Lk + 1), %(12 + .Lt), %(16*.Lk)
-                        .elseif {pairs} == 0 || .Lk % 2 == 0 || .Lk == {v} - 1
-                            pr_piece 0, %({set}*.Lt + .Lk), %(12 + .Lt), %(.Lk), 0
-                        .endif
-                    .endif
-                    .set .Lk, .Lk + 1
-                .endr
-            .endm
-
             .macro pr_column s, load
                 .set .Ls, \s
                 .set .Lt, 1 - \s
@@ -258,10 +231,8 @@ macro_rules! walk {
                 .set .Lk, 0
                 .if {core} == {a53}
                     pr_column_a53 \load
-                .elseif {core} == {a55}
-                    pr_column_a55 \load
                 .else
-                    pr_column_a76 \load
+                    pr_column_a55 \load
                 .endif
             .endm
 
@@ -292,10 +263,10 @@ macro_rules! walk {
                 pr_column 0, 0
             5:
 
-            .irp name, multiply_add, next, begin, piece, pair, four_weights, two_weights, one_weight, load, weights, last_piece
+            .irp name, multiply_add, next, begin, piece, four_weights, two_weights, one_weight, load, weights, last_piece
                 .purgem pr_\name
             .endr
-            .irp name, early_piece, count, piece_at, offset, early_address, address, column_a53, column_a55, column_a76, column
+            .irp name, early_piece, count, piece_at, offset, early_address, address, column_a53, column_a55, column
                 .purgem pr_\name
             .endr
             ",
@@ -315,8 +286,6 @@ macro_rules! walk {
             high_weights = const if $core == Core::A53 as u8 { 8 } else { -8 },
             core = const $core,
             a53 = const Core::A53 as u8,
-            a55 = const Core::A55 as u8,
-            pairs = const $pairs as u8,
             $($place)*
             out("x9") _, out("x10") _, out("x11") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
@@ -328,24 +297,25 @@ macro_rules! walk {
     };
 }
 
-/// [`walk`] for the first `$v` of the listed vectors; `$more` are registers of inputs beyond v11.
+/// `$walk!($head, vectors)` for the first `$v` of the listed vectors.
 macro_rules! walk_first {
     (@count $($vector:tt)*) => { 0 $(+ { let _ = stringify!($vector); 1 })* };
-    ($r:expr, $core:expr, $v:expr, $sums:ident, $place:tt, $more:tt, $done:tt) => {
+    ($walk:ident, $v:expr, $head:tt, $done:tt) => {
         unreachable!("a tile of {} vectors", $v)
     };
-    ($r:expr, $core:expr, $v:expr, $sums:ident, $place:tt, $more:tt, ($($done:tt)*) $next:tt $($rest:tt)*) => {
+    ($walk:ident, $v:expr, $head:tt, ($($done:tt)*) $next:tt $($rest:tt)*) => {
         if $v == walk_first!(@count $($done)*) + 1 {
-            walk!($r, $core, $v, $sums, $place, $more, $($done)* $next)
+            $walk!($head, $($done)* $next)
         } else {
-            walk_first!($r, $core, $v, $sums, $place, $more, ($($done)* $next) $($rest)*)
+            walk_first!($walk, $v, $head, ($($done)* $next) $($rest)*)
         }
     };
 }
+pub(crate) use walk_first;
 
 /// How many vectors the last piece of a vector is behind the others, and how many of these are left to the next column.
 const fn behind(rows: usize, core: u8, vectors: usize) -> (usize, usize) {
-    if core == Core::A76 as u8 || vectors < 3 {
+    if vectors < 3 {
         (0, 0)
     } else if core == Core::A55 as u8 || rows == 1 {
         (2, 2)
@@ -361,11 +331,11 @@ macro_rules! walk_rows {
     ($r:ident, $core:expr, $v:expr, $sums:ident, $place:tt) => {
         match $r {
             1 => walk_first!(
-                1, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15" "v16" "v17"), ()
+                walk, $v, (1, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15" "v16" "v17")), ()
                 (0 0 "v18") (1 0 "v19") (2 0 "v20") (3 0 "v21") (4 0 "v22") (5 0 "v23") (6 0 "v24") (7 0 "v25")
             ),
             2 => walk_first!(
-                2, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15"), ()
+                walk, $v, (2, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15")), ()
                 (0 0 "v16" 1 "v17") (1 0 "v18" 1 "v19") (2 0 "v20" 1 "v21") (3 0 "v22" 1 "v23") (4 0 "v24" 1 "v25")
                 (5 0 "v26" 1 "v27") (6 0 "v28" 1 "v29")
             ),
@@ -374,7 +344,7 @@ macro_rules! walk_rows {
     };
     (@four $core:expr, $v:expr, $sums:ident, $place:tt) => {
         walk_first!(
-            4, $core, $v, $sums, $place, (), ()
+            walk, $v, (4, $core, $v, $sums, $place, ()), ()
             (0 0 "v12" 1 "v13" 2 "v14" 3 "v15") (1 0 "v16" 1 "v17" 2 "v18" 3 "v19")
             (2 0 "v20" 1 "v21" 2 "v22" 3 "v23") (3 0 "v24" 1 "v25" 2 "v26" 3 "v27")
             (4 0 "v28" 1 "v29" 2 "v30" 3 "v31")
@@ -415,9 +385,6 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
                     mov v\vector\().d[1], x\half
                 .endif
             .endm
-            .macro pr_pair first, second, base, at
-                ldp q\first, q\second, [x\base, \at]
-            .endm
             .macro pr_offset base, high
                 madd x\base, x17, {stride}, {x}
                 ldr w17, [{indices}], 4
@@ -432,8 +399,7 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
                 madd x13, x16, {stride}, {x}
             .endm
             ",
-            true,
-            indices = inout(reg) walk.indices => _,
+            indices = inout(reg) walk.indices.wrapping_add(1) => _,
             columns = inout(reg) walk.blocks => _,
             values = inout(reg) walk.values => _,
             x = in(reg) walk.x,
@@ -490,13 +456,11 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
                     mov v\vector\().d[1], x\half
                 .endif
             .endm
-            .macro pr_pair
-            .endm
             .macro pr_offset offset
                 ldr w\offset, [{indices}], 4
             .endm
             .macro pr_early_address offset
-                .if {core} == {a55}
+                .if {core} != {a53}
                     pr_next
                 .endif
                 pr_offset \offset
@@ -507,7 +471,6 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
                 ldp w12, w13, [{indices}], 8
             .endm
             ",
-            false,
             b0 = in(reg) base(0),
             b1 = in(reg) base(1),
             b2 = in(reg) base(2),

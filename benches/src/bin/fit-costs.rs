@@ -9,6 +9,10 @@
 //! RUSTFLAGS="-C target-feature=+simd128" taskset -c 1 cargo run --release --target wasm32-wasip1 \
 //!     --bin fit-costs -- --machine "AMD EPYC (Zen 4), Node 20" > rewriter/src/costs/wasm.txt
 //! ```
+//!
+//! Times can come from elsewhere: `--cases` lists what would be measured, `--case N` runs one of these between two marks, for tools
+//! that count its instructions, `--samples FILE` fits times that are given. `scripts/neon-cost.sh costs` does this
+//! for cores that are not at hand.
 
 use anyhow::{Context, Result};
 use benches::Noise;
@@ -19,6 +23,7 @@ use rewriter::measure::stock_plan;
 use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
 use sparse_kernels::machine::Machine;
+use sparse_kernels::marks;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
 use std::collections::BTreeMap;
@@ -40,6 +45,18 @@ struct Args {
     /// What the machine is, if the system does not say.
     #[arg(long)]
     machine: Option<String>,
+    /// What made the table, for its header.
+    #[arg(long, default_value = "cargo run --release --bin fit-costs")]
+    command: String,
+    /// Print what would be measured: number, key, multiply-adds of the stored weights in thousands.
+    #[arg(long)]
+    cases: bool,
+    /// Run one case, and once more between the marks that counting tools look for; print it as `--samples` wants it.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "cases")]
+    case: Option<usize>,
+    /// Fit this instead of measuring: lines of a key, the three counts of the work, and nanoseconds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cases", "case"])]
+    samples: Option<std::path::PathBuf>,
 }
 
 /// One measured layer.
@@ -52,17 +69,41 @@ type Samples = BTreeMap<String, Vec<Sample>>;
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let target = Target::named(&args.target)?;
-    let mut samples = Samples::new();
-    for layer in layers() {
-        eprintln!("{layer:?}");
-        layer.measure(target, &mut samples)?;
+    let all = cases();
+    if args.cases {
+        let target = Target::named(&args.target)?;
+        for (number, case) in all.iter().enumerate() {
+            if let Some(Ready { key, work, .. }) = case.prepare(target)? {
+                println!("{number} {} {:.0}", key.name(), work.macs / 1e3);
+            }
+        }
+        return Ok(());
     }
+    if let Some(number) = args.case {
+        let case = all.get(number).with_context(|| format!("there are {} cases", all.len()))?;
+        let ready = case.prepare(Target::named(&args.target)?)?;
+        let Ready { key, work, mut run } = ready.with_context(|| format!("no kernel for case {number}"))?;
+        run()?;
+        marks::begin();
+        run()?;
+        marks::end();
+        println!("{} {} {} {}", key.name(), work.macs, work.rows, work.inputs);
+        return Ok(());
+    }
+    let samples = match &args.samples {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            given(&text).with_context(|| format!("reading {}", path.display()))?
+        }
+        None => measured(&all, Target::named(&args.target)?)?,
+    };
     let mut text = format!(
-        "# Cost table of {target}, fitted by `cargo run --release --bin fit-costs`.\n\
+        "# Cost table of {}, fitted by `{}`.\n\
          # Machine: {}. Stock: tract {TRACT_VERSION}.\n\
          # key, then nanoseconds: per 1000 multiply-adds, per row, per 1000 inputs, per call.\n\
          # behind #: layers measured, median and largest deviation of the fit.\n",
+        if args.samples.is_some() { args.target.clone() } else { Target::named(&args.target)?.to_string() },
+        args.command,
         args.machine.unwrap_or_else(|| Machine::detect().cpu)
     );
     for (key, samples) in &samples {
@@ -90,7 +131,35 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A layer to be measured in several formats and densities.
+/// Times every case.
+fn measured(cases: &[Case], target: Target) -> Result<Samples> {
+    let mut samples = Samples::new();
+    for case in cases {
+        eprintln!("{case:?}");
+        if let Some(Ready { key, work, run }) = case.prepare(target)? {
+            samples.entry(key.name()).or_default().push(Sample { work, ns: time(run)? });
+        }
+    }
+    Ok(samples)
+}
+
+/// Times from a file, whose lines are as [`Args::samples`] says.
+fn given(text: &str) -> Result<Samples> {
+    let mut samples = Samples::new();
+    for line in text.lines() {
+        let sample = || -> Option<(&str, Sample)> {
+            let (key, numbers) = line.split_once(' ')?;
+            let numbers: Vec<f64> = numbers.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+            let [macs, rows, inputs, ns] = numbers[..] else { return None };
+            Some((key, Sample { work: Work { macs, rows, inputs }, ns })).filter(|_| ns > 0.0)
+        };
+        let (key, sample) = sample().with_context(|| format!("line {line:?}"))?;
+        samples.entry(key.into()).or_default().push(sample);
+    }
+    Ok(samples)
+}
+
+/// A layer to be measured.
 #[derive(Debug, Clone, Copy)]
 struct Layer {
     oc: usize,
@@ -181,90 +250,130 @@ fn layers() -> Vec<Layer> {
     all
 }
 
-impl Layer {
-    fn measure(&self, target: Target, samples: &mut Samples) -> Result<()> {
-        let pad = self.kernel / 2;
+/// How a layer is run.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Stock,
+    /// Our matrix kernels, for a format, on weights of which a share is kept.
+    Blocks(FormatKind, f64),
+    /// Our depthwise kernels, all taps or six of nine.
+    Taps {
+        three_of_nine: bool,
+    },
+}
+
+/// A layer run in one way.
+#[derive(Debug)]
+struct Case {
+    layer: Layer,
+    way: Way,
+}
+
+/// A case with its input, ready to run.
+struct Ready {
+    key: Key,
+    work: Work,
+    run: Box<dyn FnMut() -> Result<()>>,
+}
+
+fn cases() -> Vec<Case> {
+    let mut all = vec![];
+    for layer in layers() {
+        let mut add = |way| all.push(Case { layer, way });
+        if layer.depthwise {
+            add(Way::Taps { three_of_nine: false });
+            if layer.kernel == 3 {
+                add(Way::Taps { three_of_nine: true });
+            }
+        } else {
+            let formats: &[FormatKind] = match layer.kernel {
+                1 => &FormatKind::POINTWISE,
+                _ => &[FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4],
+            };
+            for density in [1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] {
+                formats.iter().for_each(|format| add(Way::Blocks(*format, density)));
+            }
+        }
+        add(Way::Stock);
+    }
+    all
+}
+
+impl Case {
+    /// None if there is no kernel for it.
+    fn prepare(&self, target: Target) -> Result<Option<Ready>> {
+        let Layer { oc, ic, hw, kernel, stride, depthwise } = self.layer;
         let geometry = ConvGeometry::new(ConvShape {
-            group: if self.depthwise { self.ic } else { 1 },
-            ..ConvShape::square(self.ic, self.oc, self.hw, self.kernel, self.stride, pad)
+            group: if depthwise { ic } else { 1 },
+            ..ConvShape::square(ic, oc, hw, kernel, stride, kernel / 2)
         })?;
         let shape = LayerShape {
-            oc: self.oc,
-            ic: self.ic,
+            oc,
+            ic,
             group: geometry.shape().group,
-            kernel: tvec!(self.kernel; 2),
-            stride: tvec!(self.stride; 2),
+            kernel: tvec!(kernel; 2),
+            stride: tvec!(stride; 2),
             dilation: tvec!(1; 2),
-            input: Some(tvec!(self.hw; 2)),
+            input: Some(tvec!(hw; 2)),
             planar: true,
             pixels: Some(geometry.output_pixels()),
             output: Some(geometry.output().as_slice().into()),
         };
+        let (taps, cols) = ([kernel; 2], ic * kernel * kernel);
         let mut noise = Noise::new(1);
         let x = noise.vec(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU6);
-        let densities: &[f64] = if self.depthwise { &[1.0] } else { &[1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] };
-        for density in densities {
-            if self.depthwise {
-                for three_of_nine in [false, true] {
-                    if three_of_nine && self.kernel != 3 {
-                        continue;
-                    }
-                    let mut weights = noise.vec(shape.weights());
-                    if three_of_nine {
-                        for taps in weights.chunks_exact_mut(9) {
-                            [0, 5, 6].into_iter().for_each(|t| taps[t] = 0.0);
-                        }
-                    }
-                    let Some(kernel) = table::depthwise(target, [self.kernel; 2]) else { continue };
-                    let packed =
-                        PackedDepthwise::from_dense(self.oc, [self.kernel; 2], &weights, None, kernel)?;
-                    let stored = DepthwisePatterns::from_dense(self.oc, [self.kernel; 2], &weights)?.stored();
-                    let ns = time(|| packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial))?;
-                    let work = Work::depthwise(kernel.vector(), &shape, stored);
-                    add(samples, Key::Depthwise(self.stride), work, ns);
-                }
-            } else if self.kernel == 1 {
-                for format in FormatKind::POINTWISE {
-                    let weights = noise.blocks(self.oc, self.ic, format, *density);
-                    let kernel = table::pointwise(target, format);
-                    let packed = PackedPointwise::from_dense(self.oc, self.ic, &weights, None, kernel)?;
-                    let ns = time(|| packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial))?;
-                    let stats = stats(format, self.oc, self.ic, &weights)?;
-                    let work = Work::pointwise(kernel.info(), kernel.vector(), &shape, &stats);
-                    add(samples, Key::pointwise(format, &shape), work, ns);
-                }
-            } else {
-                for format in [FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4] {
-                    let cols = self.ic * self.kernel * self.kernel;
-                    let weights = noise.blocks(self.oc, cols, format, *density);
-                    let kernel = table::spatial(target, format);
-                    let taps = [self.kernel; 2];
-                    let packed = PackedSpatial::from_dense(self.oc, self.ic, taps, &weights, None, kernel)?;
-                    let ns = time(|| packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial))?;
-                    let stats = stats(format, self.oc, cols, &weights)?;
-                    let work = Work::spatial(kernel.info(), kernel.vector(), &shape, &stats);
-                    add(samples, Key::Spatial(format), work, ns);
-                }
+        let (key, work, run): (Key, Work, Box<dyn FnMut() -> Result<()>>) = match self.way {
+            Way::Stock => {
+                let key = match (depthwise, kernel) {
+                    (true, _) => Key::StockDepthwise(stride),
+                    (false, 1) => Key::StockPointwise(hw == 1),
+                    (false, _) => Key::StockSpatial,
+                };
+                let x = Tensor::from_shape(&[1, ic, hw, hw], &x)?.into_tvalue();
+                let mut state = stock_plan(&shape, &geometry, &noise.vec(shape.weights()))?.spawn()?;
+                let run = move || {
+                    black_box(state.run(tvec!(x.clone()))?);
+                    Ok(())
+                };
+                (key, Work::stock(&shape), Box::new(run))
             }
-        }
-        let key = match (self.depthwise, self.kernel) {
-            (true, _) => Key::StockDepthwise(self.stride),
-            (false, 1) => Key::StockPointwise(self.hw == 1),
-            (false, _) => Key::StockSpatial,
+            Way::Taps { three_of_nine } => {
+                let mut weights = noise.vec(shape.weights());
+                if three_of_nine {
+                    for taps in weights.chunks_exact_mut(9) {
+                        [0, 5, 6].into_iter().for_each(|t| taps[t] = 0.0);
+                    }
+                }
+                let Some(kernel) = table::depthwise(target, taps) else { return Ok(None) };
+                let packed = PackedDepthwise::from_dense(oc, taps, &weights, None, kernel)?;
+                let stored = DepthwisePatterns::from_dense(oc, taps, &weights)?.stored();
+                let work = Work::depthwise(kernel.vector(), &shape, stored);
+                let run = move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
+                (Key::Depthwise(stride), work, Box::new(run))
+            }
+            Way::Blocks(format, density) if kernel == 1 => {
+                let weights = noise.blocks(oc, ic, format, density);
+                let kernel = table::pointwise(target, format);
+                let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel)?;
+                let stats = stats(format, oc, ic, &weights)?;
+                let work = Work::pointwise(kernel.info(), kernel.vector(), &shape, &stats);
+                let run = move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
+                (Key::pointwise(format, &shape), work, Box::new(run))
+            }
+            Way::Blocks(format, density) => {
+                let weights = noise.blocks(oc, cols, format, density);
+                let kernel = table::spatial(target, format);
+                let packed = PackedSpatial::from_dense(oc, ic, taps, &weights, None, kernel)?;
+                let stats = stats(format, oc, cols, &weights)?;
+                let work = Work::spatial(kernel.info(), kernel.vector(), &shape, &stats);
+                let run = move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
+                (Key::Spatial(format), work, Box::new(run))
+            }
         };
-        let stock = stock_plan(&shape, &geometry, &noise.vec(shape.weights()))?;
-        let x = Tensor::from_shape(&[1, self.ic, self.hw, self.hw], &x)?.into_tvalue();
-        let mut state = stock.spawn()?;
-        let ns = time(|| state.run(tvec!(x.clone())))?;
-        add(samples, key, Work::stock(&shape), ns);
-        Ok(())
+        Ok(Some(Ready { key, work, run }))
     }
-}
-
-fn add(samples: &mut Samples, key: Key, work: Work, ns: f64) {
-    samples.entry(key.name()).or_default().push(Sample { work, ns });
 }
 
 /// Nanoseconds of one call: the lower quartile of at least nine, a few milliseconds in all. (What disturbs a run only ever

@@ -1,14 +1,15 @@
-//! Predicted times: a small fitted table per instruction set.
+//! Predicted times: a small fitted table per instruction set and class of cores.
 //!
 //! A layer's time is a sum of parts, each proportional to something that can be counted from its shape and weights.
 //! The constants are fitted to measurements by the tool `fit-costs` of the `benches` crate, which writes the
 //! files beside this one. Absolute times belong to the machine in the file's header; decisions use only the ratio
-//! of stock to sparse, which carries over to other machines of a kind.
+//! of stock to sparse, which carries over to other machines of a kind. Those of Arm cores are fitted to modelled
+//! cycles: their headers say so.
 
 use crate::analyse::LayerShape;
 use sparse_kernels::format::{FormatKind, Stats};
 use sparse_kernels::table::KernelInfo;
-use sparse_kernels::target::Isa;
+use sparse_kernels::target::{Core, Isa};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -147,20 +148,22 @@ impl Key {
     }
 }
 
-/// The constants of one instruction set.
+/// The constants of one instruction set, or of one class of its cores.
 #[derive(Debug)]
 pub struct Table(HashMap<String, Cost>);
 
 impl Table {
-    /// The table of an instruction set.
-    pub fn of(isa: Isa) -> &'static Table {
-        static TABLES: OnceLock<HashMap<Isa, Table>> = OnceLock::new();
+    /// The table of an instruction set's cores of a class.
+    pub fn of(isa: Isa, core: Core) -> &'static Table {
+        static TABLES: OnceLock<HashMap<(Isa, Core), Table>> = OnceLock::new();
         let tables = TABLES.get_or_init(|| {
-            let parse =
-                |isa| (isa, Table::parse(text(isa)).unwrap_or_else(|e| panic!("costs of {isa}: {e}")));
-            Isa::ALL.map(parse).into_iter().collect()
+            let parse = |(isa, core)| {
+                let table = Table::parse(text(isa, core));
+                ((isa, core), table.unwrap_or_else(|e| panic!("costs of {isa}, {core:?}: {e}")))
+            };
+            all().map(parse).collect()
         });
-        &tables[&isa]
+        &tables[&(isa, core)]
     }
 
     /// Reads lines of a key and four constants; `#` begins a comment.
@@ -185,13 +188,21 @@ impl Table {
     }
 }
 
-fn text(isa: Isa) -> &'static str {
-    match isa {
-        Isa::Scalar => include_str!("scalar.txt"),
-        Isa::Avx2 => include_str!("avx2.txt"),
-        Isa::Avx512 => include_str!("avx512.txt"),
-        Isa::Neon => include_str!("neon.txt"),
-        Isa::Wasm => include_str!("wasm.txt"),
+/// Every instruction set with every class of its cores.
+fn all() -> impl Iterator<Item = (Isa, Core)> {
+    Isa::ALL.into_iter().flat_map(|isa| Core::of(isa).iter().map(move |core| (isa, *core)))
+}
+
+fn text(isa: Isa, core: Core) -> &'static str {
+    match (isa, core) {
+        (Isa::Scalar, _) => include_str!("scalar.txt"),
+        (Isa::Avx2, _) => include_str!("avx2.txt"),
+        (Isa::Avx512, _) => include_str!("avx512.txt"),
+        (Isa::Neon, Core::A53) => include_str!("neon-a53.txt"),
+        (Isa::Neon, Core::A55) => include_str!("neon-a55.txt"),
+        // Kernels for no class of cores are only run where they are asked for by name.
+        (Isa::Neon, Core::Any | Core::A76) => include_str!("neon-a76.txt"),
+        (Isa::Wasm, _) => include_str!("wasm.txt"),
     }
 }
 
@@ -201,11 +212,11 @@ mod tests {
 
     #[test]
     fn every_table_is_complete_and_positive() {
-        for isa in Isa::ALL {
-            let table = Table::of(isa);
+        for (isa, core) in all() {
+            let table = Table::of(isa, core);
             let work = Work { macs: 1e6, rows: 1e3, inputs: 1e5 };
             for key in Key::all() {
-                assert!(table.predict(key, &work) > 0.0, "{isa} {}", key.name());
+                assert!(table.predict(key, &work) > 0.0, "{isa}, {core:?}: {}", key.name());
             }
         }
     }

@@ -80,6 +80,32 @@ impl PointwiseKernel {
             Core::A53 | Core::A55 | Core::A76 => 256 * 20,
         }
     }
+
+    /// Pixels of a tile whose panel holds `channels`: all that there are registers for, or some fewer where that spares chunks.
+    fn tile_for(&self, channels: usize) -> usize {
+        let most = self.info.pixels;
+        let least = match self.info.core {
+            Core::Any | Core::A53 | Core::A55 => most,
+            Core::A76 => most * 5 / 7 / self.vector * self.vector,
+        };
+        let chunks = |tile: &usize| (channels * tile).div_ceil(self.panel());
+        (least..=most).rev().step_by(self.vector).min_by_key(chunks).unwrap_or(most)
+    }
+
+    /// Up to how many times a kernel may visit an input channel for one tile where it does better without a panel, and the
+    /// floats of one way of the first-level cache; none if it never does.
+    ///
+    /// The visits are those where modelled cycles, lines included, are equal. Other kernels than those made for a class of Arm
+    /// cores have wide tiles, for which a panel is cheap.
+    fn planes(&self) -> Option<(usize, usize)> {
+        const KB: usize = 1024 / size_of::<f32>();
+        match self.info.core {
+            Core::Any => None,
+            Core::A53 => Some((15, 8 * KB)),
+            Core::A55 => Some((12, 8 * KB)),
+            Core::A76 => Some((15, 16 * KB)),
+        }
+    }
 }
 
 /// Builds a row of [`KERNELS`]: format, tile, singles, target, vector, quality, the target's module; or, for a class of cores,
@@ -154,25 +180,25 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
     #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
+    kernel!(ROWS_1 "unstructured", 1 x 40, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_2 "2x1", 2 x 28, 1, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_2 "2x1", 2 x 28, 1, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
     #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_2 "2x1", 2 x 28, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
+    kernel!(ROWS_2 "2x1", 2 x 40, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_4 "4x1", 4 x 20, 1, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_4 "4x1", 4 x 20, 1, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
     #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_4 "4x1", 4 x 20, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
+    kernel!(ROWS_4 "4x1", 4 x 28, 1, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 0, Neon A53 "neon-a53" 4, Tuned, neon_cores::tile_a53, neon),
     #[cfg(target_arch = "aarch64")]
     kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 0, Neon A55 "neon-a55" 4, Tuned, neon_cores::tile_a55, neon),
     #[cfg(target_arch = "aarch64")]
-    kernel!(BLOCKS_4X4 "4x4", 4 x 20, 4, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
+    kernel!(BLOCKS_4X4 "4x4", 4 x 28, 4, singles 0, Neon A76 "neon-a76" 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Wasm "wasm" 4, Intrinsics, wasm),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

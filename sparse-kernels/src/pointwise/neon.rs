@@ -178,9 +178,15 @@ pub(super) unsafe fn store<const R: usize, const V: usize>(
         let (lo, hi) = (vdupq_n_f32(clamps.before.0), vdupq_n_f32(clamps.before.1));
         if !clamps.residual && channels == R {
             // The usual case, without a branch between the rows.
-            for r in 0..R {
-                for v in 0..V {
-                    vst1q_f32(y.add(at[v]), vminq_f32(hi, vmaxq_f32(lo, sums[r][v])));
+            let clamp = |sum| vminq_f32(hi, vmaxq_f32(lo, sum));
+            // Two vectors are stored in the time of one; the last may overlap the one before.
+            let pairs = (V - 1) / 2;
+            for sums in sums {
+                for v in (0..2 * pairs).step_by(2) {
+                    vst1q_f32_x2(y.add(at[v]), float32x4x2_t(clamp(sums[v]), clamp(sums[v + 1])));
+                }
+                for v in 2 * pairs..V {
+                    vst1q_f32(y.add(at[v]), clamp(sums[v]));
                 }
                 y = y.wrapping_add(args.stride);
             }
@@ -213,11 +219,11 @@ pub(super) unsafe fn store<const R: usize, const V: usize>(
     }
 }
 
-/// Copies `V` vectors of every channel of `columns`, of `c` channels each, to rows at distances of `stride`; the first
-/// channel begins at `from`, the others at distances of `plane`. Four neighbouring channels at a time: stops where there are none
-/// within `from` or no rows for them, and says how many columns it has copied.
+/// Copies `V` vectors, or `len / LANES` if `V` is 0, of every channel of `columns`, of `c` channels each, to rows at distances of
+/// `stride`; the first channel begins at `from`, the others at distances of `plane`. Four neighbouring channels at a time: stops
+/// where there are none within `from` or no rows for them, and says how many columns it has copied.
 ///
-/// Four loads come before their four stores: an in-order core waits for each load that is stored at once.
+/// The loads for four channels come before their stores: an in-order core waits for each load that is stored at once.
 #[inline]
 pub(super) fn copy_fours<const V: usize>(
     to: &mut [f32],
@@ -226,10 +232,13 @@ pub(super) fn copy_fours<const V: usize>(
     plane: usize,
     columns: &[u32],
     c: usize,
+    len: usize,
 ) -> usize {
     let group = 4 / c;
     let room = (to.len() / stride.max(1) / 4).min(columns.len() / group);
-    let (Some(last), true) = (from.len().checked_sub(3 * plane + V * LANES), stride >= V * LANES) else {
+    let vectors = if V == 0 { len / LANES } else { V };
+    let (Some(last), true) = (from.len().checked_sub(3 * plane + vectors * LANES), stride >= vectors * LANES)
+    else {
         return 0;
     };
     for (i, columns) in columns.chunks_exact(group).take(room).enumerate() {
@@ -237,15 +246,22 @@ pub(super) fn copy_fours<const V: usize>(
         if at > last || (columns[group - 1] - columns[0]) as usize != group - 1 {
             return i * group;
         }
-        // SAFETY: the last vector read ends at most at `last + 3 * plane + V * LANES`, which is the end of `from`; the last
-        // one written is in the row `4 * i + 3` of more than that many rows of at least `V * LANES` floats in `to`. The
-        // standard library for aarch64 needs NEON.
+        // SAFETY: the last vector read ends at most at `last + 3 * plane + vectors * LANES`, which is the end of `from`; the
+        // last one written is in the row `4 * i + 3` of more than that many rows of at least `vectors * LANES` floats in `to`.
+        // The standard library for aarch64 needs NEON.
         unsafe {
             let (to, from) = (to.as_mut_ptr().add(4 * i * stride), from.as_ptr().add(at));
-            for v in 0..V {
-                let x: [float32x4_t; 4] = std::array::from_fn(|i| vld1q_f32(from.add(i * plane + v * LANES)));
+            for v in (0..vectors / 2).map(|pair| 2 * pair * LANES) {
+                let x: [float32x4x2_t; 4] = std::array::from_fn(|i| vld1q_f32_x2(from.add(i * plane + v)));
                 for (i, x) in x.into_iter().enumerate() {
-                    vst1q_f32(to.add(i * stride + v * LANES), x);
+                    vst1q_f32_x2(to.add(i * stride + v), x);
+                }
+            }
+            if vectors % 2 == 1 {
+                let v = (vectors - 1) * LANES;
+                let x: [float32x4_t; 4] = std::array::from_fn(|i| vld1q_f32(from.add(i * plane + v)));
+                for (i, x) in x.into_iter().enumerate() {
+                    vst1q_f32(to.add(i * stride + v), x);
                 }
             }
         }

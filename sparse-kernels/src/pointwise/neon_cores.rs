@@ -1,4 +1,5 @@
-//! aarch64, 4x4 blocks, one loop for each class of cores: the same registers, another schedule.
+//! aarch64, 4x4 blocks, one loop for each class of cores that work in order: the same registers, another schedule. And the
+//! tiles of all classes: the loops over rows are those of `neon_columns`, all loops for cores out of order those of `neon_wide`.
 //!
 //! **Registers.** 4 channels by 20 pixels are 20 sums (v12 to v31: vector `v`, channel `r` in v12 + 4v + r). What remains
 //! is two sets of 5 inputs and 1 register of four weights (v0 to v5, v6 to v11): while the multiply-adds of one input
@@ -9,8 +10,6 @@
 //! **Schedule.** A block of 20 pixels is 80 multiply-adds, 24 loads of 128 bits and 8 instructions for pointers,
 //! count and branch. How loads hide behind multiply-adds is what cores disagree on:
 //!
-//! * Cortex-A76 and wider start two multiply-adds and two loads a cycle, in any order: whole 128-bit loads, one after
-//!   every third multiply-add. 112 instructions, 40 cycles at best.
 //! * Cortex-A55 starts one multiply-add a cycle and beside it one of: a 64-bit vector load, a 64-bit integer
 //!   load, a move of an integer register to half a vector. A 128-bit load would stop multiply-adds for 2 to 3 cycles. So a
 //!   vector is loaded in three pieces, low half, high half to an integer register, and from there to its place,
@@ -29,6 +28,7 @@
 use super::TileArgs;
 use super::neon::{LANES, begin, store};
 use crate::neon_columns::{self, Walk};
+use crate::neon_wide;
 use crate::target::Core;
 use std::arch::{aarch64::float32x4_t, asm};
 
@@ -59,7 +59,7 @@ pub(super) unsafe fn tile_a76<const R: usize, const C: usize>(args: &TileArgs) {
     unsafe { tile_for::<R, C, { Core::A76 as u8 }>(args) }
 }
 
-/// `R` output channels by `LANES` pixels to as many as [`neon_columns::most_vectors`] says, with the schedule for `CORE`.
+/// `R` output channels by `LANES` pixels to as many as [`most_vectors`] says, with the schedule for `CORE`.
 ///
 /// # Safety
 /// NEON is there; `args` keeps the invariants of [`TileArgs`].
@@ -76,9 +76,16 @@ unsafe fn tile_for<const R: usize, const C: usize, const CORE: u8>(args: &TileAr
             6 => rows::<R, C, CORE, 6>(args),
             7 => rows::<R, C, CORE, 7>(args),
             8 => rows::<R, C, CORE, 8>(args),
+            9 => rows::<R, C, CORE, 9>(args),
+            10 => rows::<R, C, CORE, 10>(args),
             vectors => unreachable!("a tile of {vectors} vectors"),
         }
     }
+}
+
+/// Vectors of pixels of a tile of `rows` rows, at most.
+const fn most_vectors(rows: usize, core: u8) -> usize {
+    if core == Core::A76 as u8 { neon_wide::most_vectors(rows) } else { neon_columns::most_vectors(rows) }
 }
 
 /// Block rows one after the other, for a fixed number of vectors.
@@ -87,7 +94,7 @@ unsafe fn tile_for<const R: usize, const C: usize, const CORE: u8>(args: &TileAr
 /// As [`tile_for`]; `V` is the number of vectors of `args.pixels`.
 #[target_feature(enable = "neon")]
 unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(args: &TileArgs) {
-    if V > neon_columns::most_vectors(R) {
+    if V > most_vectors(R, CORE) {
         return; // never a tile in the kernel table: keeps the compiler from making code for it
     }
     let mut at = [0; V];
@@ -103,7 +110,7 @@ unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(a
             let (indices, values, blocks) = args.blocks(row, R * C);
             let first = if blocks > 0 { *indices as usize } else { 0 };
             let walk = Walk {
-                indices: indices.wrapping_add(1),
+                indices,
                 values,
                 blocks,
                 first: args.x.wrapping_add(first * args.x_stride),
@@ -113,7 +120,9 @@ unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(a
             };
             let mut sums: [[float32x4_t; V]; R] = begin(args, row, &at);
             if blocks > 0 {
-                if C == 1 {
+                if CORE == Core::A76 as u8 {
+                    neon_wide::multiply_add::<R, C, V>(&mut sums, &walk);
+                } else if C == 1 {
                     neon_columns::multiply_add::<R, CORE, V>(&mut sums, &walk);
                 } else {
                     multiply_add::<R, CORE, V>(&mut sums, &walk);
@@ -264,33 +273,12 @@ macro_rules! walk {
                 .endr
             .endm
 
-            .macro pw_block_a76 end
-                .set .Ls, 0
-                .rept 4
-                    .set .Lr, 1
-                    .rept 4*{v}
-                        pw_next
-                        .if .Lr == 1
-                            pw_point %(.Ls), \end
-                        .endif
-                        .if .Lr % 3 == 1 && .Lr/3 <= {v} && (.Ls < 3 || \end == 0)
-                            pw_load 0, %(.Lr/3), %(.Ls + 1)
-                        .endif
-                        .set .Lr, .Lr + 1
-                    .endr
-                    pw_look_ahead %(.Ls), \end
-                    .set .Ls, .Ls + 1
-                .endr
-            .endm
-
             .macro pw_block end
                 .set .Ln, 0
                 .if {core} == {a53}
                     pw_block_a53 \end
-                .elseif {core} == {a55}
-                    pw_block_a55 \end
                 .else
-                    pw_block_a76 \end
+                    pw_block_a55 \end
                 .endif
             .endm
 
@@ -307,7 +295,7 @@ macro_rules! walk {
             3:
                 pw_block 1
 
-            .irp name, multiply_add, next, piece, load, point, look_ahead, block_a53, block_a55, block_a76, block
+            .irp name, multiply_add, next, piece, load, point, look_ahead, block_a53, block_a55, block
                 .purgem pw_\name
             .endr
             ",
@@ -317,8 +305,7 @@ macro_rules! walk {
             period = const if $v > 2 { 3 * ($v + 1) } else { 4 * $v },
             core = const $core,
             a53 = const Core::A53 as u8,
-            a55 = const Core::A55 as u8,
-            indices = inout(reg) $walk.indices => _,
+            indices = inout(reg) $walk.indices.wrapping_add(1) => _,
             blocks = inout(reg) $walk.blocks => _,
             x = in(reg) $walk.x,
             stride = in(reg) $walk.stride,

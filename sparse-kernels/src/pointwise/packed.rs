@@ -29,6 +29,8 @@ pub struct PackedPointwise {
     used: Vec<u32>,
     /// Block columns of a chunk.
     chunk: usize,
+    /// Pixels of a tile with a panel, at most.
+    pub(super) tile: usize,
 }
 
 impl PackedPointwise {
@@ -62,7 +64,8 @@ impl PackedPointwise {
         for (i, column) in used.iter().enumerate() {
             position[*column as usize] = i as u32;
         }
-        let most = (kernel.panel() / kernel.info.pixels / C).max(1);
+        let tile = kernel.tile_for(used.len() * C);
+        let most = (kernel.panel() / tile / C).max(1);
         let chunk_columns = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
         let mut starts = vec![];
         for row in 0..weights.block_rows() {
@@ -90,6 +93,7 @@ impl PackedPointwise {
             bias: padded,
             used,
             chunk: chunk_columns,
+            tile,
         })
     }
 

@@ -117,11 +117,14 @@ fn copy_planes(
 ) {
     #[cfg(target_arch = "aarch64")]
     match len {
-        32 => return copy_blocks::<8>(panel, stride, from, plane, columns, c, len),
-        28 => return copy_blocks::<7>(panel, stride, from, plane, columns, c, len),
-        24 => return copy_blocks::<6>(panel, stride, from, plane, columns, c, len),
-        20 => return copy_blocks::<5>(panel, stride, from, plane, columns, c, len),
         16 => return copy_blocks::<4>(panel, stride, from, plane, columns, c, len),
+        20 => return copy_blocks::<5>(panel, stride, from, plane, columns, c, len),
+        24 => return copy_blocks::<6>(panel, stride, from, plane, columns, c, len),
+        28 => return copy_blocks::<7>(panel, stride, from, plane, columns, c, len),
+        32 => return copy_blocks::<8>(panel, stride, from, plane, columns, c, len),
+        _ if len > 32 && len.is_multiple_of(4) => {
+            return copy_blocks::<0>(panel, stride, from, plane, columns, c, len);
+        }
         _ => {}
     }
     // So many runs are worth the call of a general copy, which has wider vectors.
@@ -165,7 +168,7 @@ fn copy_rows(
     }
 }
 
-/// [`copy_planes`] for tiles of `V` vectors of four pixels: four neighbouring channels together where that is possible, so
+/// [`copy_planes`] for tiles of `V` vectors of four pixels, or any number if `V` is 0: four neighbouring channels together where that is possible, so
 /// that a core that works in order has other rows to load while it waits for one.
 #[cfg(target_arch = "aarch64")]
 fn copy_blocks<const V: usize>(
@@ -180,7 +183,7 @@ fn copy_blocks<const V: usize>(
     let group = 4 / c;
     let (mut rows, mut columns) = (panel, columns);
     while !columns.is_empty() {
-        let done = super::neon::copy_fours::<V>(rows, stride, from, plane, columns, c);
+        let done = super::neon::copy_fours::<V>(rows, stride, from, plane, columns, c, len);
         (rows, columns) = (&mut rows[done * c * stride..], &columns[done..]);
         // What is not four neighbours: a channel that is missing, the last ones.
         let some = columns.len().min(group);
@@ -268,11 +271,11 @@ mod tests {
 
     #[test]
     fn whole_runs_are_copied_from_planes_that_exist() {
-        let (ic, side) = (7, 6);
+        let (ic, side) = (7, 8);
         let geometry = ConvGeometry::new(ConvShape::square(ic, 1, side, 1, 1, 0)).unwrap();
         let image: Vec<f32> = (0..ic * side * side).map(|i| i as f32).collect();
         let mut found = vec![];
-        for pixels in [16, 20, 13] {
+        for pixels in [16, 20, 13, 36] {
             for source in [0, 3, side * side - pixels] {
                 segments(&geometry, source..source + pixels, &mut found);
                 for stride in [pixels, pixels + 4] {

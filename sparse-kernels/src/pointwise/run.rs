@@ -70,10 +70,9 @@ impl PackedPointwise {
         }
         let (clamps, finish) = epilogue.split(residual.is_some());
         let kernel = self.kernel();
-        let tiles = Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, kernel.info.pixels);
-        // An image of a single pixel needs no panel: its channels are neighbours already, if all of them are used.
-        let in_place =
-            geometry.output_pixels() == 1 && geometry.is_identity_map() && self.uses_all_channels();
+        let in_place = geometry.is_identity_map() && self.uses_all_channels() && self.reads_planes(geometry);
+        let tile = if in_place { kernel.info.pixels } else { self.tile };
+        let tiles = Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, tile);
         let job = Job {
             weights: self,
             geometry,
@@ -82,6 +81,7 @@ impl PackedPointwise {
             residual,
             clamps,
             finish,
+            tile,
             tiles,
             in_place,
         };
@@ -98,6 +98,29 @@ impl PackedPointwise {
             parallel.for_each(parts, &|part| job.run_part(0..tiles, share(block_rows, parts, part)));
         }
         Ok(())
+    }
+}
+
+impl PackedPointwise {
+    /// Whether kernels should read an input, all of it in order, without a copy.
+    ///
+    /// An image of a single pixel needs none: its channels are neighbours already. Otherwise a panel pays by how often the
+    /// kernel comes back to its lines, and few visits are cheaper without it; unless planes are at such distances that
+    /// their lines want the same few places in a cache.
+    fn reads_planes(&self, geometry: &ConvGeometry) -> bool {
+        /// Lines of one set of a first-level cache: all cores that this is for have four.
+        const WAYS: usize = 4;
+        if geometry.output_pixels() == 1 {
+            return true;
+        }
+        let Some((visits, way)) = self.kernel().planes() else {
+            return false;
+        };
+        let apart = way >> geometry.input_pixels().trailing_zeros().min(way.ilog2());
+        geometry.shape().x_layout == Layout::Planar
+            && geometry.output_pixels() >= self.kernel().vector
+            && self.stored() <= visits * self.ic() * self.kernel().format.r()
+            && self.ic() <= apart * WAYS
     }
 }
 
@@ -161,6 +184,8 @@ struct Job<'a> {
     residual: Option<&'a [f32]>,
     clamps: Clamps,
     finish: Option<Finish>,
+    /// Pixels of a tile, at most.
+    tile: usize,
     tiles: Tiles,
     /// Kernels read `x` itself.
     in_place: bool,
@@ -182,7 +207,7 @@ impl Job<'_> {
     /// copied and written, which is what makes large maps with few channels stream.
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
         let (w, c) = (self.weights, self.weights.kernel.format.c());
-        let (tile, limit) = (w.kernel.info.pixels, w.kernel.panel());
+        let (tile, limit) = (self.tile, w.kernel.panel());
         let all = w.columns(0..w.chunks()).len() * c * tile;
         let together = (limit / all.max(1)).clamp(1, MOST_TOGETHER.min(tiles.len().max(1)));
         // One chunk alone may be larger than the limit: a column of it is not cut.
@@ -390,6 +415,19 @@ mod tests {
         assert_eq!(rows(48), [8, 8, 4]);
         for hw in [1, 7, 14, 28, 56, 112] {
             assert_eq!(rows(hw), [8, 8, if hw == 112 { 4 } else { 8 }], "{hw}");
+        }
+    }
+
+    #[test]
+    fn tiles_are_smaller_only_where_that_spares_chunks() {
+        for kernel in super::super::KERNELS {
+            let most = kernel.info.pixels;
+            for channels in (4..2000).step_by(4) {
+                let tile = kernel.tile_for(channels);
+                let chunks = |tile: usize| (channels * tile).div_ceil(kernel.panel());
+                assert!(tile.is_multiple_of(kernel.vector) && (most / 2..=most).contains(&tile), "{tile}");
+                assert!(tile == most || chunks(tile) < chunks(most), "{}: {channels}", kernel.info.name);
+            }
         }
     }
 

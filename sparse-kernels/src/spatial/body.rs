@@ -5,11 +5,12 @@
 //! why, and bring the vector: `LANES`, `Floats`, `splat`, `load`, `store`, `add`, `multiply_add`, `clamp`, `permute`,
 //! `prefetch`; and `accumulate`, which is [`tiles`]' `plain` unless there is something better.
 
-/// Writes `tile` for the vectors of the module where it stands, compiled with `$feature`.
+/// Writes `tile` for the vectors of the module where it stands, compiled with `$feature`. `$store_run`, if there is one, clamps and
+/// stores sums whose pixels follow each other.
 ///
 /// A macro and not a generic function, because generic code would be compiled without the feature.
 macro_rules! tiles {
-    ($feature:literal) => {
+    ($feature:literal $(, $store_run:ident)?) => {
         /// `R` output channels by up to `TILE` pixels.
         ///
         /// # Safety
@@ -44,6 +45,10 @@ macro_rules! tiles {
             let bases = std::array::from_fn(|v| image.wrapping_add(args.vectors[v].base as usize));
             let pixels: [usize; V] = std::array::from_fn(|v| args.vectors[v].pixel as usize);
             let (room, plain) = args.room(LANES);
+            $(
+                let _ = stringify!($store_run);
+                let run = !args.clamps.residual && (0..V).all(|v| pixels[v] == pixels[0] + v * LANES);
+            )?
             for group in args.groups.clone() {
                 // SAFETY: `group` is one of the tile's; `bias` has R floats for each.
                 let (offsets, values, columns, bias) = unsafe {
@@ -72,6 +77,13 @@ macro_rules! tiles {
                         sums.iter_mut().for_each(|sums| sums[v] = permute(sums[v], order));
                     }
                 }
+                $(
+                    if run {
+                        // SAFETY: there is room for whole vectors, which follow each other (TileArgs).
+                        unsafe { $store_run(y.wrapping_add(pixels[0]), args.stride, args.clamps.before, &sums) };
+                        continue;
+                    }
+                )?
                 // As if the stride were another for every group: the compiler would work out the addresses of all vectors once,
                 // and has no registers to keep them.
                 let stride = std::hint::black_box(args.stride);

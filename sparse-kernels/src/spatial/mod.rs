@@ -152,7 +152,7 @@ pub(crate) static KERNELS: &[SpatialKernel] = &[
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_4, "4x1", 4, 20, Neon A55, "neon-a55", 4, Tuned, neon_cores::tile_a55, neon),
     #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_4, "4x1", 4, 20, Neon A76, "neon-a76", 4, Tuned, neon_cores::tile_a76, neon),
+    kernel!(ROWS_4, "4x1", 4, 28, Neon A76, "neon-a76", 4, Tuned, neon_cores::tile_a76, neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     kernel!(ROWS_1, "unstructured", 1, 32, Wasm, "wasm", 4, Intrinsics, wasm),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

@@ -11,7 +11,7 @@ use std::arch::aarch64::*;
 pub(super) const LANES: usize = 4;
 pub(super) type Floats = float32x4_t;
 
-tiles!("neon");
+tiles!("neon", store_run);
 
 #[inline]
 #[target_feature(enable = "neon")]
@@ -39,6 +39,33 @@ pub(super) unsafe fn load(from: *const f32) -> Floats {
 pub(super) unsafe fn store(to: *mut f32, v: Floats) {
     // SAFETY: passed on from the caller.
     unsafe { vst1q_f32(to, v) }
+}
+
+/// Clamps the sums of neighbouring pixels and stores them, two vectors at a time: that takes as long as one.
+///
+/// # Safety
+/// There is room for `V` vectors at `y` and every `stride` floats from there.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn store_run<const R: usize, const V: usize>(
+    mut y: *mut f32,
+    stride: usize,
+    bounds: (f32, f32),
+    sums: &[[Floats; V]; R],
+) {
+    for sums in sums {
+        for v in (0..V).step_by(2) {
+            // SAFETY: vectors `v`, and `v + 1` if there is one, are in a row.
+            unsafe {
+                let to = y.add(v * LANES);
+                match sums.get(v + 1) {
+                    Some(next) => vst1q_f32_x2(to, float32x4x2_t(clamp(sums[v], bounds), clamp(*next, bounds))),
+                    None => store(to, clamp(sums[v], bounds)),
+                }
+            }
+        }
+        y = y.wrapping_add(stride);
+    }
 }
 
 #[inline]

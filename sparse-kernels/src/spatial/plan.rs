@@ -317,14 +317,14 @@ impl Plan {
         {
             let first = rows.start * self.pitch + cols.start;
             let end = first + rows.len() * self.pitch;
-            let rest = end..(self.subplane + self.cols.reach).min(self.plane);
-            let source = iy * iw..(iy + rows.len()) * iw;
-            for (position, channel) in used.iter().enumerate() {
-                let plane = &mut buffer[position * self.plane..];
-                zero(plane, 0..first);
-                copy(&mut plane[first..end], &image[*channel as usize * ih * iw..][source.clone()]);
-                zero(plane, rest.clone());
-            }
+            let planes = Planes {
+                plane: self.plane,
+                rows: first..end,
+                zeros_to: (self.subplane + self.cols.reach).min(self.plane),
+                image_plane: ih * iw,
+                image_rows: iy * iw..(iy + rows.len()) * iw,
+            };
+            copy(&planes, buffer, image, used);
             buffer[self.plane * used.len()..].fill(0.0);
             return;
         }
@@ -361,27 +361,48 @@ impl Plan {
     }
 }
 
-/// Copies rows of some width from the second slice to the first.
-type CopyRows = fn(&mut [f32], &[f32]);
+/// Where the rows of a channel are in the buffer and in the image.
+struct Planes {
+    /// Floats from one channel to the next in the buffer.
+    plane: usize,
+    /// Rows, of one float more than in the image; zeros before them, and behind them up to `zeros_to`.
+    rows: Range<usize>,
+    zeros_to: usize,
+    image_plane: usize,
+    image_rows: Range<usize>,
+}
+
+/// Copies the channels that are used from the image (second) to the buffer (first).
+type CopyPlanes = fn(&Planes, &mut [f32], &[f32], &[u32]);
 
 /// Copies whole rows of so many floats, with a zero behind each: for the usual sizes of maps.
-fn whole_rows(width: usize) -> Option<CopyRows> {
-    /// Rows of `W` floats to rows of `P`, one more. Two at a time: cores that work in order wait for a load that is stored at
-    /// once.
-    fn copy<const W: usize, const P: usize>(to: &mut [f32], from: &[f32]) {
-        let (to, from) = (to.as_chunks_mut::<P>().0, from.as_chunks::<W>().0);
-        let ((pairs, to), (from_pairs, from)) = (to.as_chunks_mut::<2>(), from.as_chunks::<2>());
+fn whole_rows(width: usize) -> Option<CopyPlanes> {
+    fn copy<const W: usize, const P: usize>(
+        planes: &Planes,
+        buffer: &mut [f32],
+        image: &[f32],
+        used: &[u32],
+    ) {
         let row = |to: &mut [f32; P], from: &[f32; W]| {
             to[..W].copy_from_slice(from);
             to[W] = 0.0;
         };
-        for ([a, b], [from_a, from_b]) in pairs.iter_mut().zip(from_pairs) {
-            let (from_a, from_b) = (*from_a, *from_b);
-            row(a, &from_a);
-            row(b, &from_b);
-        }
-        if let ([to], [from]) = (to, from) {
-            row(to, from);
+        for (position, channel) in used.iter().enumerate() {
+            let plane = &mut buffer[position * planes.plane..];
+            zero(plane, 0..planes.rows.start);
+            let from = &image[*channel as usize * planes.image_plane..][planes.image_rows.clone()];
+            let (to, from) = (plane[planes.rows.clone()].as_chunks_mut::<P>().0, from.as_chunks::<W>().0);
+            // Two at a time: cores that work in order wait for a load that is stored at once.
+            let ((pairs, to), (from_pairs, from)) = (to.as_chunks_mut::<2>(), from.as_chunks::<2>());
+            for ([a, b], [from_a, from_b]) in pairs.iter_mut().zip(from_pairs) {
+                let (from_a, from_b) = (*from_a, *from_b);
+                row(a, &from_a);
+                row(b, &from_b);
+            }
+            if let ([to], [from]) = (to, from) {
+                row(to, from);
+            }
+            zero(plane, planes.rows.end..planes.zeros_to);
         }
     }
     Some(match width {
