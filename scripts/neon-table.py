@@ -313,12 +313,13 @@ dense kernels. The figures here are against stock tract, whose depthwise kernels
     print("written to " + NETWORK)
 
 
-def costs(fit):
-    """Cost tables of the cores, from modelled cycles of some of the cases that `fit` measures on other machines."""
+def costs(fit, *keys):
+    """Cost tables of the cores, from modelled cycles of some of the cases that `fit` measures on other machines; or only the lines
+    of these keys in them."""
     listed = subprocess.run([fit, "--cases"], capture_output=True, text=True, check=True).stdout.split("\n")
     by_key = {}
     for number, key, kilomacs in (line.split() for line in listed if line):
-        if int(kilomacs) <= MOST_KILOMACS:
+        if int(kilomacs) <= MOST_KILOMACS and (not keys or key in keys):
             by_key.setdefault(key, []).append(number)
     # At random, for layers and densities take turns in the list; the same ones every time.
     chosen = [number for key, numbers in by_key.items()
@@ -331,14 +332,19 @@ def costs(fit):
             work = next(line for line in r["printed"] if line.split(" ")[0] in by_key)
             return "%s %.0f" % (work, total(r, core) / GIGAHERTZ)
 
+        path = "rewriter/src/costs/neon-%s.txt" % core
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as samples:
             samples.write("\n".join(in_parallel(chosen, one)))
             samples.flush()
-            path = "rewriter/src/costs/neon-%s.txt" % core
             machine = "Cortex-%s, modelled by neon-cost from counted instructions and not measured, at %g GHz" % (
                 core.upper(), GIGAHERTZ)
-            subprocess.run([fit, "--samples", samples.name, "--target", "neon-" + core, "--machine", machine,
-                            "--command", "scripts/neon-cost.sh costs", "--output", path], check=True)
+            fitted = subprocess.run([fit, "--samples", samples.name, "--target", "neon-" + core, "--machine", machine,
+                                     "--command", "scripts/neon-cost.sh costs"], capture_output=True, text=True, check=True).stdout
+        if keys:
+            lines = {line.split(" ")[0]: line for line in fitted.split("\n")}
+            fitted = "\n".join(lines.get(line.split(" ")[0], line) if line[:1] != "#" else line
+                               for line in open(path).read().split("\n"))
+        write(path, fitted)
         print("written to " + path)
 
 

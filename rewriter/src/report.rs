@@ -14,7 +14,7 @@ use tract_core::internal::*;
 /// The layers of a model in the order in which they run.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Report {
-    /// Instruction set of the sparse kernels.
+    /// Instruction set of the sparse kernels, and the class of cores that they are for, if there is one.
     pub target: String,
     /// One entry for every convolution and every product with constant weights.
     pub layers: Vec<LayerReport>,

@@ -6,16 +6,16 @@
 //!
 //! | core | kernel for A53 | for A55 | for A76 |
 //! |---|---|---|---|
-//! | A53 | 1 | 1.5 times | 2.1 times |
-//! | A55 | 1.03 times | 1 | 1.8 times |
+//! | A53 | 1 | 1.5 times | 1.6 times |
+//! | A55 | 1.03 times | 1 | 1.7 times |
 //! | A76 | 1.3 times | 1.3 times | 1 |
 //!
 //! So the A53 kernel serves any set of small cores that has one. With a large core in the set the A76 kernel is chosen: a
 //! single thread is put on a large core by the scheduler, and of shared work those do most. Threads that are
 //! kept on small cores (a process in the background) are seen by what the process may run on.
 //!
-//! **Not per thread.** Kernels of the three classes read the same packed weights and cut the same tiles, so that each thread
-//! could ask for its core before a tile. The answer would be old when it is used: schedulers move threads at any time, and asking
+//! **Not per thread.** Kernels of the three classes read the same formats, and each thread could ask for its core before a
+//! tile that suits them all. The answer would be old when it is used: schedulers move threads at any time, and asking
 //! is a system call, which costs as much as a tile. It would gain what the table says, and only on those small cores that take part in
 //! the work of a large one, which is the smaller part of it; and two kernels round alike only because all of them add in the order of
 //! the weights, a promise that nothing else needs. Whoever keeps threads on small cores names the target:

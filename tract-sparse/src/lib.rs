@@ -26,8 +26,8 @@
 //! For the last three the binary must link this crate: any use of it will do, or `extern crate tract_sparse;`.
 //!
 //! What was decided, and why: [`Report::of`]. Options are tract knobs (environment variable, `KnobScope` or
-//! deployment file): `TRACT_SPARSE=auto|measure|always|never`, `TRACT_SPARSE_TARGET=auto|scalar|avx2|avx512|neon|wasm`,
-//! `TRACT_SPARSE_MIN_GAIN=1.1`.
+//! deployment file): `TRACT_SPARSE=auto|measure|always|never`, `TRACT_SPARSE_TARGET=auto|scalar|avx2|avx512|neon|wasm` (for a
+//! class of Arm cores `neon-a53|neon-a55|neon-a76`), `TRACT_SPARSE_MIN_GAIN=1.1`.
 //!
 //! One documented difference: a weight that is zero and left out does not multiply its activation. Where stock tract
 //! computes `0 * inf = NaN`, a sparse layer does not see the infinity.

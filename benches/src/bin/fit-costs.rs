@@ -92,7 +92,8 @@ fn main() -> Result<()> {
     }
     let samples = match &args.samples {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
             given(&text).with_context(|| format!("reading {}", path.display()))?
         }
         None => measured(&all, Target::named(&args.target)?)?,
@@ -149,7 +150,8 @@ fn given(text: &str) -> Result<Samples> {
     for line in text.lines() {
         let sample = || -> Option<(&str, Sample)> {
             let (key, numbers) = line.split_once(' ')?;
-            let numbers: Vec<f64> = numbers.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+            let numbers: Vec<f64> =
+                numbers.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
             let [macs, rows, inputs, ns] = numbers[..] else { return None };
             Some((key, Sample { work: Work { macs, rows, inputs }, ns })).filter(|_| ns > 0.0)
         };
@@ -350,7 +352,8 @@ impl Case {
                 let packed = PackedDepthwise::from_dense(oc, taps, &weights, None, kernel)?;
                 let stored = DepthwisePatterns::from_dense(oc, taps, &weights)?.stored();
                 let work = Work::depthwise(kernel.vector(), &shape, stored);
-                let run = move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
+                let run =
+                    move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
                 (Key::Depthwise(stride), work, Box::new(run))
             }
             Way::Blocks(format, density) if kernel == 1 => {
@@ -359,7 +362,8 @@ impl Case {
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel)?;
                 let stats = stats(format, oc, ic, &weights)?;
                 let work = Work::pointwise(kernel.info(), kernel.vector(), &shape, &stats);
-                let run = move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
+                let run =
+                    move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
                 (Key::pointwise(format, &shape), work, Box::new(run))
             }
             Way::Blocks(format, density) => {
@@ -368,7 +372,8 @@ impl Case {
                 let packed = PackedSpatial::from_dense(oc, ic, taps, &weights, None, kernel)?;
                 let stats = stats(format, oc, cols, &weights)?;
                 let work = Work::spatial(kernel.info(), kernel.vector(), &shape, &stats);
-                let run = move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
+                let run =
+                    move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
                 (Key::Spatial(format), work, Box::new(run))
             }
         };

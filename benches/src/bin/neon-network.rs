@@ -37,8 +37,17 @@ fn main() -> Result<()> {
     let shape = [1, 3, zoo::Network::MobilenetV1.hw(), zoo::Network::MobilenetV1.hw()];
     let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
     let input = Tensor::from_shape(&shape, &values)?.into_tvalue();
-    let model = onnx.model_for_proto_model(&model)?.into_optimized()?.into_runnable()?;
-    let mut state = model.spawn()?;
+    let model = onnx.model_for_proto_model(&model)?.into_optimized()?;
+    if args.engine == Engine::Sparse {
+        let report = tract_sparse::Report::of(&model)?;
+        println!(
+            "{} of {} layers run on kernels for {}",
+            report.sparse_layers(),
+            report.layers.len(),
+            report.target
+        );
+    }
+    let mut state = model.into_runnable()?.spawn()?;
     state.run(tvec!(input.clone()))?;
     marks::begin();
     let output = state.run(tvec!(input))?;

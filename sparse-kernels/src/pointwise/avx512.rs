@@ -73,8 +73,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
         match R * C {
-            16 => gemv::<R, C, 2>(args, f32::mul_add),
-            _ => gemv::<R, C, 8>(args, f32::mul_add),
+            16 => gemv::<R, C, 2>(args, args.x_stride, f32::mul_add),
+            _ => gemv::<R, C, 8>(args, args.x_stride, f32::mul_add),
         }
     }
 }

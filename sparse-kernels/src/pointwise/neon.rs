@@ -7,7 +7,7 @@
 //! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the same values.
 
 use super::TileArgs;
-use super::scalar::gemv;
+use super::scalar::{finish, gemv};
 use std::arch::aarch64::*;
 
 pub(super) const LANES: usize = 4;
@@ -41,10 +41,108 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
 pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
-        match R * C {
-            16 => gemv::<R, C, 2>(args, f32::mul_add),
-            _ => gemv::<R, C, 4>(args, f32::mul_add),
+        match (args.x_stride, R * C) {
+            // An image of a single pixel: channels are neighbours.
+            (1, 16) => fours(args),
+            (1, 4 | 8) => columns::<R>(args),
+            (1, _) => gemv::<R, C, 4>(args, 1, f32::mul_add),
+            (stride, 16) => gemv::<R, C, 2>(args, stride, f32::mul_add),
+            (stride, _) => gemv::<R, C, 4>(args, stride, f32::mul_add),
         }
+    }
+}
+
+/// 4x4 blocks and a single pixel whose channels are neighbours: the four inputs of a block are one vector, and each of its columns
+/// has sums of its own. Two blocks are loaded before they are multiplied: in-order cores wait between one and the other.
+///
+/// # Safety
+/// As [`single`] for 4x4 blocks; `x_stride` is 1.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn fours(args: &TileArgs) {
+    // SAFETY: every index is a channel of the chunks with three behind it (TileArgs); a block has 16 values (PackedPointwise).
+    let load = |index: *const u32, w: *const f32| unsafe {
+        let x = vld1q_f32(args.x.wrapping_add(*index as usize));
+        (x, [vld1q_f32(w), vld1q_f32(w.add(4)), vld1q_f32(w.add(8)), vld1q_f32(w.add(12))])
+    };
+    for row in args.block_rows.clone() {
+        // SAFETY: `row` is a block row.
+        let (indices, values, blocks) = unsafe { args.blocks(row, 16) };
+        let mut sums = [vdupq_n_f32(0.0); 4];
+        let mut add = |(x, w): (float32x4_t, [float32x4_t; 4])| {
+            sums[0] = vfmaq_laneq_f32::<0>(sums[0], w[0], x);
+            sums[1] = vfmaq_laneq_f32::<1>(sums[1], w[1], x);
+            sums[2] = vfmaq_laneq_f32::<2>(sums[2], w[2], x);
+            sums[3] = vfmaq_laneq_f32::<3>(sums[3], w[3], x);
+        };
+        let block = |block: usize| load(indices.wrapping_add(block), values.wrapping_add(16 * block));
+        for first in (0..blocks / 2 * 2).step_by(2) {
+            let two = [block(first), block(first + 1)];
+            two.into_iter().for_each(&mut add);
+        }
+        if blocks % 2 == 1 {
+            add(block(blocks - 1));
+        }
+        let [a, b, c, d] = sums;
+        // SAFETY: `row` is a block row of four rows.
+        unsafe { finish_four(args, row * 4, vaddq_f32(vaddq_f32(a, b), vaddq_f32(c, d))) };
+    }
+}
+
+/// 4 or 8 rows and a single pixel whose channels are neighbours, four columns at a time, loaded before they are multiplied.
+///
+/// # Safety
+/// As [`single`] for blocks of one column; `x_stride` is 1.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn columns<const R: usize>(args: &TileArgs) {
+    const TOGETHER: usize = 4;
+    let zero = vdupq_n_f32(0.0);
+    for row in args.block_rows.clone() {
+        // SAFETY: `row` is a block row.
+        let (indices, values, blocks) = unsafe { args.blocks(row, R) };
+        // SAFETY: every index is a channel of the chunks (TileArgs); a block has R values (PackedPointwise).
+        let load = |block: usize| unsafe {
+            let w = values.add(R * block);
+            let w = [vld1q_f32(w), if R == 8 { vld1q_f32(w.add(4)) } else { zero }];
+            (vld1q_dup_f32(args.x.wrapping_add(*indices.add(block) as usize)), w)
+        };
+        let mut sums = [[zero; 2]; TOGETHER];
+        for first in (0..blocks / TOGETHER * TOGETHER).step_by(TOGETHER) {
+            let loaded: [_; TOGETHER] = std::array::from_fn(|i| load(first + i));
+            for (sums, (x, w)) in sums.iter_mut().zip(loaded) {
+                for q in 0..R / 4 {
+                    sums[q] = vfmaq_f32(sums[q], w[q], x);
+                }
+            }
+        }
+        for block in blocks / TOGETHER * TOGETHER..blocks {
+            let (x, w) = load(block);
+            for q in 0..R / 4 {
+                sums[0][q] = vfmaq_f32(sums[0][q], w[q], x);
+            }
+        }
+        for q in 0..R / 4 {
+            let [a, b, c, d] = sums.map(|sums| sums[q]);
+            // SAFETY: `row` is a block row of R rows.
+            unsafe { finish_four(args, row * R + 4 * q, vaddq_f32(vaddq_f32(a, b), vaddq_f32(c, d))) };
+        }
+    }
+}
+
+/// [`finish`] for four output channels from `channel` on, as far as there are any.
+///
+/// # Safety
+/// `channel` is of a block row of `args`, and `args.pixels` is 1.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn finish_four(args: &TileArgs, channel: usize, sums: float32x4_t) {
+    let mut lanes = [0f32; LANES];
+    // SAFETY: there is room for four.
+    unsafe { vst1q_f32(lanes.as_mut_ptr(), sums) };
+    for (channel, sum) in (channel..args.weights.oc).zip(lanes) {
+        // SAFETY: an output channel with one pixel.
+        unsafe { finish(args, channel, sum) };
     }
 }
 
@@ -179,14 +277,16 @@ pub(super) unsafe fn store<const R: usize, const V: usize>(
         if !clamps.residual && channels == R {
             // The usual case, without a branch between the rows.
             let clamp = |sum| vminq_f32(hi, vmaxq_f32(lo, sum));
-            // Two vectors are stored in the time of one; the last may overlap the one before.
-            let pairs = (V - 1) / 2;
+            // Two vectors are stored in the time of one, but the last may overlap the one before.
+            let pairs = if args.pixels == V * LANES { V / 2 } else { (V - 1) / 2 };
             for sums in sums {
-                for v in (0..2 * pairs).step_by(2) {
-                    vst1q_f32_x2(y.add(at[v]), float32x4x2_t(clamp(sums[v]), clamp(sums[v + 1])));
-                }
-                for v in 2 * pairs..V {
-                    vst1q_f32(y.add(at[v]), clamp(sums[v]));
+                for v in 0..V {
+                    if v % 2 == 1 && v < 2 * pairs {
+                        let pair = float32x4x2_t(clamp(sums[v - 1]), clamp(sums[v]));
+                        vst1q_f32_x2(y.add(at[v - 1]), pair);
+                    } else if v >= 2 * pairs {
+                        vst1q_f32(y.add(at[v]), clamp(sums[v]));
+                    }
                 }
                 y = y.wrapping_add(args.stride);
             }

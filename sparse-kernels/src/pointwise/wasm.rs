@@ -39,7 +39,7 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
 #[target_feature(enable = "simd128")]
 pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
-    unsafe { gemv::<R, C, 2>(args, |w, x, sum| sum + w * x) };
+    unsafe { gemv::<R, C, 2>(args, args.x_stride, |w, x, sum| sum + w * x) };
 }
 
 /// The loop over blocks for a fixed number of vectors.

@@ -59,7 +59,9 @@ pub(super) unsafe fn store_run<const R: usize, const V: usize>(
             unsafe {
                 let to = y.add(v * LANES);
                 match sums.get(v + 1) {
-                    Some(next) => vst1q_f32_x2(to, float32x4x2_t(clamp(sums[v], bounds), clamp(*next, bounds))),
+                    Some(next) => {
+                        vst1q_f32_x2(to, float32x4x2_t(clamp(sums[v], bounds), clamp(*next, bounds)))
+                    }
                     None => store(to, clamp(sums[v], bounds)),
                 }
             }

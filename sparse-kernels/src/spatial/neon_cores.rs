@@ -42,9 +42,7 @@ macro_rules! tiles_for {
                 };
                 if columns > 0 {
                     // SAFETY: passed on from the caller; offsets go on behind the last (`Plan`).
-                    unsafe {
-                        gather::<{ Core::$core as u8 }, V>(four, bases, offsets, values, columns)
-                    }
+                    unsafe { gather::<{ Core::$core as u8 }, V>(four, bases, offsets, values, columns) }
                 }
             }
         }
