@@ -41,28 +41,34 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
 pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
-        match (args.x_stride, R * C) {
-            // An image of a single pixel: channels are neighbours.
-            (1, 16) => fours(args),
-            (1, 4 | 8) => columns::<R>(args),
-            (1, _) => gemv::<R, C, 4>(args, 1, f32::mul_add),
-            (stride, 16) => gemv::<R, C, 2>(args, stride, f32::mul_add),
-            (stride, _) => gemv::<R, C, 4>(args, stride, f32::mul_add),
+        // In an image of a single pixel channels are neighbours, and the distance a constant.
+        match (R * C, args.x_stride) {
+            (16, 1) => fours::<1>(args),
+            (16, _) => fours::<0>(args),
+            (4 | 8, 1) => columns::<R, 1>(args),
+            (4 | 8, _) => columns::<R, 0>(args),
+            (_, 1) => gemv::<R, C, 4>(args, 1, f32::mul_add),
+            (_, stride) => gemv::<R, C, 4>(args, stride, f32::mul_add),
         }
     }
 }
 
-/// 4x4 blocks and a single pixel whose channels are neighbours: the four inputs of a block are one vector, and each of its columns
-/// has sums of its own. Two blocks are loaded before they are multiplied: in-order cores wait between one and the other.
+/// 4x4 blocks and a single pixel: the four inputs of a block are one vector, and each of its columns has sums of its own. Two
+/// blocks are loaded before they are multiplied: in-order cores wait between one and the other.
 ///
 /// # Safety
-/// As [`single`] for 4x4 blocks; `x_stride` is 1.
+/// As [`single`] for 4x4 blocks; `STRIDE` is the `x_stride` of `args`, or 0 for any.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn fours(args: &TileArgs) {
+unsafe fn fours<const STRIDE: usize>(args: &TileArgs) {
+    let x_stride = if STRIDE == 0 { args.x_stride } else { STRIDE };
     // SAFETY: every index is a channel of the chunks with three behind it (TileArgs); a block has 16 values (PackedPointwise).
     let load = |index: *const u32, w: *const f32| unsafe {
-        let x = vld1q_f32(args.x.wrapping_add(*index as usize));
+        let x = args.x.wrapping_add(*index as usize * x_stride);
+        let x = match x_stride {
+            1 => vld1q_f32(x),
+            stride => vld1q_f32([*x, *x.add(stride), *x.add(2 * stride), *x.add(3 * stride)].as_ptr()),
+        };
         (x, [vld1q_f32(w), vld1q_f32(w.add(4)), vld1q_f32(w.add(8)), vld1q_f32(w.add(12))])
     };
     for row in args.block_rows.clone() {
@@ -89,13 +95,14 @@ unsafe fn fours(args: &TileArgs) {
     }
 }
 
-/// 4 or 8 rows and a single pixel whose channels are neighbours, four columns at a time, loaded before they are multiplied.
+/// 4 or 8 rows and a single pixel, four columns at a time, loaded before they are multiplied.
 ///
 /// # Safety
-/// As [`single`] for blocks of one column; `x_stride` is 1.
+/// As [`single`] for blocks of one column; `STRIDE` is the `x_stride` of `args`, or 0 for any.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn columns<const R: usize>(args: &TileArgs) {
+unsafe fn columns<const R: usize, const STRIDE: usize>(args: &TileArgs) {
+    let x_stride = if STRIDE == 0 { args.x_stride } else { STRIDE };
     const TOGETHER: usize = 4;
     let zero = vdupq_n_f32(0.0);
     for row in args.block_rows.clone() {
@@ -105,7 +112,7 @@ unsafe fn columns<const R: usize>(args: &TileArgs) {
         let load = |block: usize| unsafe {
             let w = values.add(R * block);
             let w = [vld1q_f32(w), if R == 8 { vld1q_f32(w.add(4)) } else { zero }];
-            (vld1q_dup_f32(args.x.wrapping_add(*indices.add(block) as usize)), w)
+            (vld1q_dup_f32(args.x.wrapping_add(*indices.add(block) as usize * x_stride)), w)
         };
         let mut sums = [[zero; 2]; TOGETHER];
         for first in (0..blocks / TOGETHER * TOGETHER).step_by(TOGETHER) {
