@@ -213,9 +213,9 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
 
 /// One call of a kernel: `pixels` output pixels of the output channels in `block_rows`, over some chunks of channels.
 ///
-/// Invariants: `x` is valid for `pixels` floats, rounded up to whole vectors unless `pixels` is 1, at every multiple of
-/// `x_stride` over the channels of `chunks`, and so are `sums` at every multiple of `sums_stride` over the channels of
-/// `block_rows` if the kernel keeps them apart and `first` or `last` is not set;
+/// Invariants: `x` is valid for `pixels` floats, and for a kernel without [`PointwiseKernel::planes`] rounded up to whole vectors
+/// unless `pixels` is 1, at every multiple of `x_stride` over the channels of `chunks`, and so are `sums` at every multiple of
+/// `sums_stride` over the channels of `block_rows` if the kernel keeps them apart and `first` or `last` is not set;
 /// `y`, and `residual` if `clamps.residual`, are valid for `pixels` floats at every multiple of `stride` up to
 /// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `chunks` lies within
 /// the chunks of `weights`, which are `all_chunks`, and `block_rows` within its block rows; `pixels` is at least

@@ -168,8 +168,8 @@ fn copy_rows(
     }
 }
 
-/// [`copy_planes`] for tiles of `V` vectors of four pixels, or any number if `V` is 0: four neighbouring channels together where that is possible, so
-/// that a core that works in order has other rows to load while it waits for one.
+/// [`copy_planes`] for tiles of `V` vectors of four pixels, or any number if `V` is 0: four neighbouring channels together where
+/// that is possible, so that a core that works in order has other rows to load while it waits for one.
 #[cfg(target_arch = "aarch64")]
 fn copy_blocks<const V: usize>(
     panel: &mut [f32],

@@ -99,9 +99,7 @@ impl PackedPointwise {
         }
         Ok(())
     }
-}
 
-impl PackedPointwise {
     /// Whether kernels should read an input, all of it in order, without a copy.
     ///
     /// An image of a single pixel needs none: its channels are neighbours already. Otherwise a panel pays by how often the
