@@ -321,6 +321,8 @@ def costs(fit, *keys):
     for number, key, kilomacs in (line.split() for line in listed if line):
         if int(kilomacs) <= MOST_KILOMACS and (not keys or key in keys):
             by_key.setdefault(key, []).append(number)
+    if set(keys) - set(by_key):
+        sys.exit("no case has the key %s" % ", ".join(sorted(set(keys) - set(by_key))))
     # At random, for layers and densities take turns in the list; the same ones every time.
     chosen = [number for key, numbers in by_key.items()
               for number in random.Random(key).sample(numbers, min(len(numbers), CASES_OF_A_KEY))]
