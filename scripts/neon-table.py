@@ -323,9 +323,10 @@ def costs(fit, *keys):
             by_key.setdefault(key, []).append(number)
     if set(keys) - set(by_key):
         sys.exit("no case has the key %s" % ", ".join(sorted(set(keys) - set(by_key))))
-    # At random, for layers and densities take turns in the list; the same ones every time.
-    chosen = [number for key, numbers in by_key.items()
-              for number in random.Random(key).sample(numbers, min(len(numbers), CASES_OF_A_KEY))]
+    # At random, for layers and densities take turns in the list; the same ones every time, and of all formats, whose constants are
+    # compared with each other: keys that have as many cases have the same ones in the same order.
+    chosen = [number for numbers in by_key.values()
+              for number in random.Random(len(numbers)).sample(numbers, min(len(numbers), CASES_OF_A_KEY))]
     for core in CORES:
         kind = {"TRACT_CPU_AARCH64_KIND": TRACT[core]}
 
