@@ -93,7 +93,7 @@ pub(crate) struct Options {
     /// Run layers sparse: auto, measure, always, never [TRACT_SPARSE]
     #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) sparse: Option<String>,
-    /// auto, scalar, avx2, avx512, neon, neon-{a53,a55,a76}, wasm [TRACT_SPARSE_TARGET]
+    /// auto, scalar, avx2, avx512, neon, wasm [TRACT_SPARSE_TARGET]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) target: Option<String>,
     /// Predicted gain below which a layer stays stock [TRACT_SPARSE_MIN_GAIN]
