@@ -92,20 +92,52 @@ impl PointwiseKernel {
         (least..=most).rev().step_by(self.vector).min_by_key(chunks).unwrap_or(most)
     }
 
-    /// Up to how many times a kernel may visit an input channel for one tile where it does better without a panel, and the
-    /// floats of one way of the first-level cache; none if it never does.
+    /// When a kernel does better without a panel; none if it never does.
     ///
-    /// Up to these visits modelled cycles, lines included, are fewer; at 16, half of 128 channels in blocks, A76 loses and A53 gains
-    /// little for many more lines. Other kernels than those made for a class of Arm
-    /// cores have wide tiles, for which a panel is cheap.
-    fn planes(&self) -> Option<(usize, usize)> {
+    /// The limits are where modelled cycles, lines included, are fewer. (Translations of addresses are not modelled: another reason
+    /// to come back seldom.) Other kernels than those made for a class of Arm cores have wide tiles, for which a panel is cheap.
+    fn planes(&self) -> Option<Planes> {
         const KB: usize = 1024 / size_of::<f32>();
-        match self.info.core {
-            Core::Any => None,
-            Core::A53 => Some((15, 8 * KB)),
-            Core::A55 => Some((12, 8 * KB)),
-            Core::A76 => Some((15, 16 * KB)),
-        }
+        let (visits, way) = match self.info.core {
+            Core::Any => return None,
+            Core::A53 => (15, 8 * KB),
+            Core::A55 => (12, 8 * KB),
+            Core::A76 => (15, 16 * KB),
+        };
+        Some(Planes { visits, weights: 60, way })
+    }
+
+    /// Pixels of a tile that reads `channels` planes in place, if planes are whole lines: whole lines, too, where the lines of
+    /// rows that begin anywhere would not leave half of the cache to others, and if that leaves sums enough to be worth the
+    /// loads and the loop around them.
+    fn line_tile(&self, channels: usize) -> usize {
+        /// Lines of the smallest first-level cache of these cores.
+        const LINES: usize = (32 << 10) / 64;
+        let most = self.info.pixels;
+        let whole = most / LINE * LINE;
+        let crowded = 2 * channels * (most.div_ceil(LINE) + 1) > LINES;
+        let enough = 5 * whole >= 4 * most || self.info.channels * whole >= 16 * self.vector;
+        if crowded && enough { whole } else { most }
+    }
+}
+
+/// Floats of a cache line.
+const LINE: usize = 64 / size_of::<f32>();
+
+/// When kernels read planes where they are.
+struct Planes {
+    /// Up to so many visits to an input channel for one tile.
+    visits: usize,
+    /// Up to so many weights of an input channel, if tiles are whole lines.
+    weights: usize,
+    /// Floats of one way of the first-level cache.
+    way: usize,
+}
+
+impl Planes {
+    /// Whether `stored` weights of `ic` input channels, in blocks of `r` rows, are few enough, whatever the tiles.
+    fn few(&self, stored: usize, ic: usize, r: usize) -> bool {
+        stored <= self.weights.max(self.visits * r) * ic
     }
 }
 
@@ -215,15 +247,21 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
 /// One call of a kernel: `pixels` output pixels of the output channels in `block_rows`, over some chunks of channels.
 ///
 /// Invariants: `x` is valid for `pixels` floats, and for a kernel without [`PointwiseKernel::planes`] rounded up to whole vectors
-/// unless `pixels` is 1, at every multiple of `x_stride` over the channels of `chunks`, and so are `sums` at every multiple of
+/// unless `pixels` is 1, at every multiple of `x_stride` over the channels of the chunks, as `indices` count them, and so are `sums` at every multiple of
 /// `sums_stride` over the channels of `block_rows` if the kernel keeps them apart and `first` or `last` is not set;
 /// `y`, and `residual` if `clamps.residual`, are valid for `pixels` floats at every multiple of `stride` up to
-/// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `chunks` lies within
-/// the chunks of `weights`, which are `all_chunks`, and `block_rows` within its block rows; `pixels` is at least
+/// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `indices` are those of
+/// `weights`, of which `starts` and the `chunks` numbers behind it are numbers of the first block row, each of which has
+/// `all_chunks`; `block_rows` lies within its block rows; `pixels` is at least
 /// the vector of the kernel and at most its tile, or 1 for `single`.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedPointwise,
-    chunks: Range<usize>,
+    /// The first channel of every block of `weights`: counted in used channels, or in all.
+    indices: *const u32,
+    /// Where the first block of block row 0 in these chunks is.
+    starts: *const u32,
+    /// How many chunks.
+    chunks: usize,
     all_chunks: usize,
     /// The first chunk is among them: sums start from the bias, otherwise from what the chunk before has left in `y`.
     first: bool,
@@ -234,7 +272,7 @@ pub(crate) struct TileArgs<'a> {
     /// Floats from the pixels of this call to those whose output lines a kernel may prefetch: the tile that comes next, or
     /// 0 if this is the only one. A hint: it may point beyond the tensor.
     ahead: usize,
-    /// First pixel of the first used channel; only channels of `chunks` may be there.
+    /// First pixel of the channel that `indices` count from; only channels of these chunks may be there.
     x: *const f32,
     /// Floats from one input channel to the next.
     x_stride: usize,
@@ -261,11 +299,12 @@ impl TileArgs<'_> {
     #[inline(always)]
     unsafe fn blocks(&self, row: usize, block: usize) -> (*const u32, *const f32, usize) {
         let w = self.weights;
-        // SAFETY: `starts` has an entry for every chunk of every row and one more; they are valid positions of `indices`.
+        // SAFETY: behind `starts` is a number for every chunk of every row and one more (TileArgs); all are valid positions of
+        // `indices` (PackedPointwise).
         unsafe {
-            let start = *w.starts.get_unchecked(row * self.all_chunks + self.chunks.start) as usize;
-            let end = *w.starts.get_unchecked(row * self.all_chunks + self.chunks.end) as usize;
-            (w.indices.as_ptr().add(start), w.values.as_ptr().add(start * block), end - start)
+            let starts = self.starts.add(row * self.all_chunks);
+            let (start, end) = (*starts as usize, *starts.add(self.chunks) as usize);
+            (self.indices.add(start), w.values.as_ptr().add(start * block), end - start)
         }
     }
 

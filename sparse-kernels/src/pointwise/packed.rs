@@ -10,9 +10,9 @@ use std::ops::Range;
 ///
 /// The input channels that have any weight are cut into chunks; a run takes one or several neighbouring ones at a time.
 ///
-/// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, and
-/// those of one chunk belong to its columns; behind those of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row and one more,
-/// which grow and are positions of `indices` or its length; `values` has `r * c` floats per block; `bias` has `r`
+/// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, or below `ic` if it
+/// is of `channels`, and those of one chunk belong to its columns; behind those of all blocks are `LOOK_AHEAD` zeros;
+/// `starts` has one entry for every chunk of every block row and one more, which grow and are positions of `indices` or its length; `values` has `r * c` floats per block; `bias` has `r`
 /// floats per block row.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
@@ -23,6 +23,8 @@ pub struct PackedPointwise {
     pub(super) starts: Vec<u32>,
     /// First channel of every block, counted in used channels.
     pub(super) indices: Vec<u32>,
+    /// The same, counted in all channels, for kernels that read planes where they are; empty if these never do, or have `indices`.
+    channels: Vec<u32>,
     pub(super) values: Vec<f32>,
     pub(super) bias: Vec<f32>,
     /// Block columns that have any weight, in order.
@@ -78,17 +80,20 @@ impl PackedPointwise {
             }
         }
         starts.push(weights.blocks() as u32);
+        let first_channels = |position: &dyn Fn(u32) -> u32| {
+            let columns = weights.columns().iter();
+            columns.map(|c| position(*c) * C as u32).chain([0; LOOK_AHEAD]).collect()
+        };
+        let some = used.len() * C < weights.cols() && weights.cols().is_multiple_of(C);
+        let planes = kernel.planes().filter(|p| some && p.few(weights.values().len(), weights.cols(), R));
+        let channels = planes.map_or(vec![], |_| first_channels(&|column| column));
         Ok(PackedPointwise {
             kernel,
             oc: weights.rows(),
             ic: weights.cols(),
             starts,
-            indices: weights
-                .columns()
-                .iter()
-                .map(|c| position[*c as usize] * C as u32)
-                .chain([0; LOOK_AHEAD])
-                .collect(),
+            indices: first_channels(&|column| position[column as usize]),
+            channels,
             values: weights.values().to_vec(),
             bias: padded,
             used,
@@ -153,7 +158,8 @@ impl PackedPointwise {
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        4 * (self.starts.len() + self.indices.len() + self.values.len() + self.bias.len() + self.used.len())
+        let numbers = [&self.starts, &self.indices, &self.channels, &self.used].map(Vec::len);
+        4 * (numbers.iter().sum::<usize>() + self.values.len() + self.bias.len())
     }
 
     /// Rows of blocks.
@@ -177,9 +183,12 @@ impl PackedPointwise {
         chunk * self.chunk * self.kernel.format.c()
     }
 
-    /// Whether used channels are all input channels, so that kernels can read the input without a copy.
-    pub(super) fn uses_all_channels(&self) -> bool {
-        self.used.len() * self.kernel.format.c() == self.ic
+    /// The first channel of every block counted in all channels, where the kernel can read the input without a copy.
+    pub(super) fn all_channels(&self) -> Option<&[u32]> {
+        if self.used.len() * self.kernel.format.c() == self.ic {
+            return Some(&self.indices);
+        }
+        (!self.channels.is_empty()).then_some(&self.channels)
     }
 
     /// Output channels of some block rows.

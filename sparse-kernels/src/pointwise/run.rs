@@ -1,6 +1,6 @@
 //! Tiles, threads and layouts: what happens around the kernels.
 
-use super::{PackedPointwise, TileArgs, panel};
+use super::{LINE, PackedPointwise, TileArgs, panel};
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, Layout};
@@ -70,9 +70,14 @@ impl PackedPointwise {
         }
         let (clamps, finish) = epilogue.split(residual.is_some());
         let kernel = self.kernel();
-        let in_place = geometry.is_identity_map() && self.uses_all_channels() && self.reads_planes(geometry);
-        let tile = if in_place { kernel.info.pixels } else { self.tile };
-        let tiles = Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, tile);
+        let planes = self.planes(geometry);
+        let in_place = planes.map(|(indices, _)| indices);
+        let tile = planes.map_or(self.tile, |(_, tile)| tile);
+        let start = if in_place.is_some() { x.as_ptr() } else { y.as_ptr() };
+        let tiles = match self.pixels_before(geometry, tile, start) {
+            Some(before) => Tiles::lines(geometry.output_pixels(), before, tile),
+            None => Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, tile),
+        };
         let job = Job {
             weights: self,
             geometry,
@@ -100,26 +105,51 @@ impl PackedPointwise {
         Ok(())
     }
 
-    /// Whether kernels should read an input, all of it in order, without a copy.
+    /// The first channels of blocks and the pixels of a tile, at most, if kernels should read an input, all of it in order,
+    /// without a copy.
     ///
     /// An image of a single pixel needs none: its channels are neighbours already. Otherwise a panel pays by how often the
     /// kernel comes back to its lines, and few visits are cheaper without it; unless planes are at such distances that
     /// their lines want the same few places in a cache.
-    fn reads_planes(&self, geometry: &ConvGeometry) -> bool {
+    fn planes(&self, geometry: &ConvGeometry) -> Option<(&[u32], usize)> {
         /// Lines of one set of a first-level cache: all cores that this is for have four.
         const WAYS: usize = 4;
-        if geometry.output_pixels() == 1 {
-            return true;
+        let (kernel, ic, pixels) = (self.kernel(), self.ic(), geometry.output_pixels());
+        let indices = self.all_channels().filter(|_| geometry.is_identity_map())?;
+        if pixels == 1 {
+            return Some((indices, kernel.info.pixels));
         }
-        let Some((visits, way)) = self.kernel().planes() else {
-            return false;
-        };
-        let apart = way >> geometry.input_pixels().trailing_zeros().min(way.ilog2());
-        geometry.shape().x_layout == Layout::Planar
-            && geometry.output_pixels() >= self.kernel().vector
-            && self.stored() <= visits * self.ic() * self.kernel().format.r()
-            && self.ic() <= apart * WAYS
+        let planes = kernel.planes()?;
+        let apart = planes.way >> pixels.trailing_zeros().min(planes.way.ilog2());
+        if geometry.shape().x_layout != Layout::Planar || pixels < kernel.vector || ic > apart * WAYS {
+            return None;
+        }
+        let lines = kernel.line_tile(ic);
+        if in_lines(geometry, lines) && self.stored() <= planes.weights * ic {
+            return Some((indices, lines));
+        }
+        (self.stored() <= planes.visits * ic * kernel.format.r()).then_some((indices, kernel.info.pixels))
     }
+
+    /// How many pixels before the first one the first tile of an image would begin, if tiles of `tile` pixels shall begin where
+    /// lines do; none if they need not, or do not fit whole vectors. `start` is where the planes begin that matter.
+    fn pixels_before(&self, geometry: &ConvGeometry, tile: usize, start: *const f32) -> Option<usize> {
+        let kernel = self.kernel();
+        let past = start.addr() / size_of::<f32>() % LINE;
+        let before = if past == 0 { 0 } else { tile - LINE + past };
+        (kernel.planes().is_some() && in_lines(geometry, tile) && past.is_multiple_of(kernel.vector))
+            .then_some(before)
+    }
+}
+
+/// Whether tiles of `tile` pixels can begin with lines of input and output, and are so many that one more, for the pixels
+/// before the first line, does not matter.
+fn in_lines(geometry: &ConvGeometry, tile: usize) -> bool {
+    const MANY: usize = 24;
+    let (shape, pixels) = (geometry.shape(), geometry.output_pixels());
+    [shape.x_layout, shape.y_layout] == [Layout::Planar; 2]
+        && [tile, geometry.input_pixels(), pixels].iter().all(|pixels| pixels.is_multiple_of(LINE))
+        && pixels >= MANY * tile
 }
 
 /// How the pixels of an image are cut: tiles of one or more vectors, as equal as possible, because a last tile of a
@@ -128,9 +158,13 @@ impl PackedPointwise {
 /// A tile that is no multiple of the vector ends with a vector that overlaps the one before: no tile needs masks,
 /// and none reads or writes outside its pixels. A map of fewer pixels than a vector has nothing to overlap with: it is computed
 /// as a whole vector, whose other lanes are thrown away. (Pixel by pixel, every pixel would read all weights.)
+///
+/// Where lines are what counts, tiles are whole lines, and only the first and the last one may have fewer pixels.
 #[derive(Debug, Clone, Copy)]
 struct Tiles {
     vector: usize,
+    /// Pixels of a tile, and so many before the first one that the first tile has fewer, if tiles are whole lines.
+    lines: Option<(usize, usize)>,
     /// Tiles of whole vectors, the last perhaps overlapping.
     tiles: usize,
     /// Vectors of all tiles.
@@ -149,7 +183,13 @@ impl Tiles {
         let singles = if alone || (pixels > vector && rest <= singles) { rest } else { 0 };
         let tiled = pixels - singles;
         let vectors = tiled.div_ceil(vector);
-        Tiles { vector, tiles: vectors.div_ceil(tile / vector), vectors, tiled, singles }
+        Tiles { vector, lines: None, tiles: vectors.div_ceil(tile / vector), vectors, tiled, singles }
+    }
+
+    /// Tiles of `tile` pixels, the first of which begins `before` pixels ahead.
+    fn lines(pixels: usize, before: usize, tile: usize) -> Tiles {
+        let tiles = (before + pixels).div_ceil(tile);
+        Tiles { vector: 1, lines: Some((tile, before)), tiles, vectors: pixels, tiled: pixels, singles: 0 }
     }
 
     fn count(&self) -> usize {
@@ -166,6 +206,10 @@ impl Tiles {
         if tile >= self.tiles {
             let pixel = self.tiled + tile - self.tiles;
             return pixel..pixel + 1;
+        }
+        if let Some((length, before)) = self.lines {
+            let end = (tile + 1) * length - before;
+            return (tile * length).saturating_sub(before)..end.min(self.tiled);
         }
         // The larger tiles come last: one of two vectors or more can end with a part of a vector.
         let mirrored = share(self.vectors, self.tiles, self.tiles - 1 - tile);
@@ -185,8 +229,8 @@ struct Job<'a> {
     /// Pixels of a tile, at most.
     tile: usize,
     tiles: Tiles,
-    /// Kernels read `x` itself.
-    in_place: bool,
+    /// Kernels read `x` itself, where blocks begin with these channels.
+    in_place: Option<&'a [u32]>,
 }
 
 /// Where tiles of output go: the tensor, or a planar copy of interleaved pixels.
@@ -199,6 +243,12 @@ struct Output {
 }
 
 impl Job<'_> {
+    /// Whether a tile shares no lines with its neighbours: then it goes through all rows before the next one begins, because
+    /// together they would only have more lines in use.
+    fn alone(&self) -> bool {
+        self.in_place.is_some() && self.tiles.lines.is_some()
+    }
+
     /// Computes `block_rows` of the tiles in `tiles`, which count through all images.
     ///
     /// Neighbouring tiles are taken together as long as their common panel is small: longer runs of pixels are
@@ -207,10 +257,11 @@ impl Job<'_> {
         let (w, c) = (self.weights, self.weights.kernel.format.c());
         let (tile, limit) = (self.tile, w.kernel.panel());
         let all = w.columns(0..w.chunks()).len() * c * tile;
-        let together = (limit / all.max(1)).clamp(1, MOST_TOGETHER.min(tiles.len().max(1)));
+        let most = MOST_TOGETHER.min(tiles.len().max(1));
+        let together = if self.alone() { most } else { (limit / all.max(1)).clamp(1, most) };
         // One chunk alone may be larger than the limit: a column of it is not cut.
         let panel_len = (all * together).min(limit.max(w.columns(0..1).len() * c * tile));
-        let panel_len = if self.in_place { 0 } else { panel_len };
+        let panel_len = if self.in_place.is_some() { 0 } else { panel_len };
         let channels = w.channels(&block_rows);
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
         let planar = planar && !self.tiles.padded();
@@ -233,7 +284,7 @@ impl Job<'_> {
                 let last = (first + together).min(self.tiles.count()).min(first + tiles.end - next);
                 next += last - first;
                 let pixels = self.tiles.range(first).start..self.tiles.range(last - 1).end;
-                if !self.in_place {
+                if self.in_place.is_none() {
                     panel::segments(self.geometry, pixels.clone(), &mut segments);
                 }
                 let call = |output: Output| {
@@ -280,16 +331,19 @@ impl Job<'_> {
         }
         let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
         // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache.
-        let rows_together =
-            if tiles.len() == 1 { block_rows.len() } else { rows_together(output.stride, kernel.format.r()) };
+        let rows_together = if tiles.len() == 1 || self.alone() {
+            block_rows.len()
+        } else {
+            rows_together(output.stride, kernel.format.r())
+        };
         let all_chunks = w.chunks();
         let chunks_together = match kernel.panel() / (w.columns(0..1).len() * c * width).max(1) {
-            _ if self.in_place => all_chunks,
+            _ if self.in_place.is_some() => all_chunks,
             fit => fit.clamp(1, all_chunks),
         };
         for chunk in (0..all_chunks).step_by(chunks_together) {
             let chunks = chunk..all_chunks.min(chunk + chunks_together);
-            let (x, x_stride) = if self.in_place {
+            let (x, x_stride) = if self.in_place.is_some() {
                 (image[origin..].as_ptr(), plane)
             } else {
                 let columns = w.columns(chunks.clone());
@@ -300,9 +354,11 @@ impl Job<'_> {
             for rows in block_rows.clone().step_by(rows_together.max(1)) {
                 let mut args = TileArgs {
                     weights: w,
+                    indices: self.in_place.unwrap_or(&w.indices).as_ptr(),
                     first: chunks.start == 0,
                     last: chunks.end == all_chunks,
-                    chunks: chunks.clone(),
+                    starts: w.starts[chunks.start..].as_ptr(),
+                    chunks: chunks.len(),
                     all_chunks,
                     block_rows: rows..block_rows.end.min(rows + rows_together),
                     pixels: 0,
@@ -404,6 +460,7 @@ impl Job<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::ConvShape;
 
     #[test]
     fn planes_of_whole_pages_are_taken_in_few_rows() {
@@ -429,6 +486,35 @@ mod tests {
         }
     }
 
+    /// Where lines begin decides where tiles begin, but not what comes out.
+    #[test]
+    fn an_image_may_begin_anywhere_in_a_line() {
+        let (ic, oc, side) = if cfg!(miri) { (4, 4, 20) } else { (96, 8, 28) };
+        let geometry = ConvGeometry::new(ConvShape::square(ic, oc, side, 1, 1, 0)).unwrap();
+        let noise = |i: usize| (i * 7919 % 1013) as f32 / 500.0 - 1.0;
+        let weights: Vec<f32> = (0..oc * ic).map(noise).collect();
+        let x: Vec<f32> = (0..geometry.x_len() + 2 * LINE).map(noise).collect();
+        for kernel in crate::table::pointwise_available() {
+            let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
+            let outputs = [0, 4, 8, 12, 13].map(|at| {
+                let mut moved = vec![0f32; geometry.x_len() + 2 * LINE];
+                let past = |data: &[f32]| LINE - data.as_ptr().addr() / size_of::<f32>() % LINE + at;
+                let from = past(&moved);
+                let moved = &mut moved[from..][..geometry.x_len()];
+                moved.copy_from_slice(&x[..geometry.x_len()]);
+                let mut y = vec![0f32; geometry.y_len() + 2 * LINE];
+                let from = past(&y);
+                let y = &mut y[from..][..geometry.y_len()];
+                packed
+                    .run(&geometry, moved, y, None, &Epilogue::default(), &crate::parallel::Serial)
+                    .unwrap();
+                y.to_vec()
+            });
+            assert!(outputs[0].iter().any(|v| *v != 0.0));
+            assert!(outputs.iter().all(|y| y == &outputs[0]), "{}", kernel.info.name);
+        }
+    }
+
     #[test]
     fn tiles_are_even_and_complete() {
         for (vector, singles, tile) in
@@ -444,6 +530,17 @@ mod tests {
                     assert!(whole || (tiles.padded() && len == pixels), "{pixels} {vector} {len}");
                 }
             }
+        }
+        for (pixels, before, tile) in
+            [(784, 4, 16), (784, 0, 16), (400, 12, 16), (784, 28, 32), (3136, 20, 32)]
+        {
+            let tiles = Tiles::lines(pixels, before, tile);
+            let all: Vec<usize> = (0..tiles.count()).flat_map(|t| tiles.range(t)).collect();
+            assert_eq!(all, (0..pixels).collect::<Vec<_>>());
+            assert!(
+                !tiles.padded()
+                    && (1..tiles.count()).all(|t| (tiles.range(t).start + before).is_multiple_of(tile))
+            );
         }
         let vectors = |p| {
             let t = Tiles::new(p, 8, 1, 24);
