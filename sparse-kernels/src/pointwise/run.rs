@@ -243,28 +243,23 @@ struct Output {
 }
 
 impl Job<'_> {
-    /// Whether a tile shares no lines with its neighbours: then it goes through all rows before the next one begins, because
-    /// together they would only have more lines in use.
-    fn alone(&self) -> bool {
-        self.in_place.is_some() && self.tiles.lines.is_some()
-    }
-
     /// Computes `block_rows` of the tiles in `tiles`, which count through all images.
     ///
-    /// Neighbouring tiles are taken together as long as their common panel is small: longer runs of pixels are
-    /// copied and written, which is what makes large maps with few channels stream.
+    /// Neighbouring tiles are taken together as long as their common panel is small, or if there is none: longer runs of
+    /// pixels are copied and written, which is what makes large maps with few channels stream.
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
         let (w, c) = (self.weights, self.weights.kernel.format.c());
         let (tile, limit) = (self.tile, w.kernel.panel());
         let all = w.columns(0..w.chunks()).len() * c * tile;
+        let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
+        let planar = planar && !self.tiles.padded();
         let most = MOST_TOGETHER.min(tiles.len().max(1));
-        let together = if self.alone() { most } else { (limit / all.max(1)).clamp(1, most) };
+        let together =
+            if self.in_place.is_some() && planar { most } else { (limit / all.max(1)).clamp(1, most) };
         // One chunk alone may be larger than the limit: a column of it is not cut.
         let panel_len = (all * together).min(limit.max(w.columns(0..1).len() * c * tile));
         let panel_len = if self.in_place.is_some() { 0 } else { panel_len };
         let channels = w.channels(&block_rows);
-        let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
-        let planar = planar && !self.tiles.padded();
         let staged = if planar { 0 } else { channels.len() * together * tile };
         let waiting = if w.chunks() > 1 && w.kernel.sums_apart() { channels.len() * tile } else { 0 };
         let mut segments = vec![];
@@ -330,8 +325,9 @@ impl Job<'_> {
             }
         }
         let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
-        // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache.
-        let rows_together = if tiles.len() == 1 || self.alone() {
+        // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache. In place
+        // the inputs of several tiles would be more lines than these are: there one tile after the other.
+        let rows_together = if tiles.len() == 1 || self.in_place.is_some() {
             block_rows.len()
         } else {
             rows_together(output.stride, kernel.format.r())
