@@ -39,6 +39,7 @@ fn cpu() -> Option<String> {
 fn features() -> Vec<&'static str> {
     #[allow(unused_mut)]
     let mut found = vec![];
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     macro_rules! look {
         ($detect:ident: $($name:tt),*) => { $(if std::arch::$detect!($name) { found.push($name); })* };
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 /// Cache line size in floats: buffers start on such a boundary.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 thread_local! {
     static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };

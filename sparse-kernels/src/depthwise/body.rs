@@ -145,6 +145,21 @@ pub(super) fn inside(column: isize, width: usize, lanes: usize) -> Range<usize> 
     from.min(lanes)..to.min(lanes)
 }
 
+/// The numbers of the bytes of a vector of four.
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+pub(super) const BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// Floats from `column` to the nearest vector of four that is all inside a row of `width` columns, and the bytes of them.
+///
+/// Byte `b` of the vector at `column` is byte `b - bytes` of that one; where the row does not have it, that number is less
+/// than 0 or above 15, and does not wrap around: vectors without a common lane count as neighbours.
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+#[inline(always)]
+pub(super) fn into_row(column: isize, width: usize) -> (isize, u8) {
+    let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
+    (shift, (4 * shift.clamp(-4, 4)) as u8)
+}
+
 /// Repeats a block for literal values of a constant.
 macro_rules! unroll {
     ($name:ident in [$($value:literal)*] $block:block) => {

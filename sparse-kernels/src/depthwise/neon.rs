@@ -8,7 +8,7 @@
 //! is room for 12 sums, four vectors wide, and their inputs.
 
 use super::RowsArgs;
-use super::body::{self, HELD, Vector, entries};
+use super::body::{self, BYTES, HELD, Vector, entries, into_row};
 use std::arch::aarch64::*;
 
 entries!(F32x4<false>, "neon");
@@ -76,15 +76,11 @@ impl<const IN_ORDER: bool> Vector for F32x4<IN_ORDER> {
         F32x4(unsafe { vld1q_f32(p) })
     }
 
-    /// Byte `b` of the vector at `column` is byte `b - 4 * shift` of the one that is loaded; where the row does not have it that
-    /// is less than 0 or above 15, as long as it does not wrap around.
     #[inline(always)]
     unsafe fn edge(column: isize, width: usize) -> Edge {
-        const BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-        let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
-        let bytes = 4 * shift.clamp(-4, 4);
+        let (shift, bytes) = into_row(column, width);
         // SAFETY: contract of `Vector`; the array has 16 bytes.
-        Edge { shift, index: unsafe { vsubq_u8(vld1q_u8(BYTES.as_ptr()), vdupq_n_u8(bytes as u8)) } }
+        Edge { shift, index: unsafe { vsubq_u8(vld1q_u8(BYTES.as_ptr()), vdupq_n_u8(bytes)) } }
     }
 
     #[inline(always)]

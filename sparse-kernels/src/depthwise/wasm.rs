@@ -1,7 +1,7 @@
 //! WebAssembly simd128: vectors of 4 floats, no fused multiply-add.
 
 use super::RowsArgs;
-use super::body::{self, Vector, entries, inside};
+use super::body::{self, BYTES, Vector, entries, into_row};
 use std::arch::wasm32::*;
 
 entries!(F32x4, "simd128");
@@ -37,15 +37,9 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn edge(column: isize, width: usize) -> Edge {
-        let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
-        let mut index = [u8::MAX; 16];
-        for lane in inside(column, width, 4) {
-            for byte in 0..4 {
-                index[4 * lane + byte] = (4 * (lane as isize - shift)) as u8 + byte as u8;
-            }
-        }
+        let (shift, bytes) = into_row(column, width);
         // SAFETY: contract of `Vector`; the array has 16 bytes.
-        Edge { shift, index: unsafe { v128_load(index.as_ptr().cast()) } }
+        Edge { shift, index: u8x16_sub(unsafe { v128_load(BYTES.as_ptr().cast()) }, u8x16_splat(bytes)) }
     }
 
     #[inline(always)]

@@ -28,6 +28,7 @@ pub use packed::PackedPointwise;
 
 use crate::epilogue::Clamps;
 use crate::format::FormatKind;
+use crate::scratch::LINE;
 use crate::table::KernelInfo;
 use crate::target::{Core, Isa};
 use std::ops::Range;
@@ -104,7 +105,7 @@ impl PointwiseKernel {
             Core::A55 => (12, 8 * KB),
             Core::A76 => (15, 16 * KB),
         };
-        Some(Planes { visits, weights: 60, way })
+        Some(Planes { weights: 60, visits, way })
     }
 
     /// Pixels of a tile that reads `channels` planes in place, if planes are whole lines: whole lines, too, where the lines of
@@ -112,7 +113,7 @@ impl PointwiseKernel {
     /// loads and the loop around them.
     fn line_tile(&self, channels: usize) -> usize {
         /// Lines of the smallest first-level cache of these cores.
-        const LINES: usize = (32 << 10) / 64;
+        const LINES: usize = (32 << 10) / size_of::<f32>() / LINE;
         let most = self.info.pixels;
         let whole = most / LINE * LINE;
         let crowded = 2 * channels * (most.div_ceil(LINE) + 1) > LINES;
@@ -121,24 +122,14 @@ impl PointwiseKernel {
     }
 }
 
-/// Floats of a cache line.
-const LINE: usize = 64 / size_of::<f32>();
-
 /// When kernels read planes where they are.
 struct Planes {
-    /// Up to so many visits to an input channel for one tile.
-    visits: usize,
-    /// Up to so many weights of an input channel, if tiles are whole lines.
+    /// Up to so many weights of an input channel.
     weights: usize,
+    /// And up to so many visits to it for one tile, unless tiles are whole lines.
+    visits: usize,
     /// Floats of one way of the first-level cache.
     way: usize,
-}
-
-impl Planes {
-    /// Whether `stored` weights of `ic` input channels, in blocks of `r` rows, are few enough, whatever the tiles.
-    fn few(&self, stored: usize, ic: usize, r: usize) -> bool {
-        stored <= self.weights.max(self.visits * r) * ic
-    }
 }
 
 /// Builds a row of [`KERNELS`]: format, tile, singles, target, vector, quality, the target's module; or, for a class of cores,
@@ -247,8 +238,8 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
 /// One call of a kernel: `pixels` output pixels of the output channels in `block_rows`, over some chunks of channels.
 ///
 /// Invariants: `x` is valid for `pixels` floats, and for a kernel without [`PointwiseKernel::planes`] rounded up to whole vectors
-/// unless `pixels` is 1, at every multiple of `x_stride` over the channels of the chunks, as `indices` count them, and so are `sums` at every multiple of
-/// `sums_stride` over the channels of `block_rows` if the kernel keeps them apart and `first` or `last` is not set;
+/// unless `pixels` is 1, at every multiple of `x_stride` over the channels of the chunks, as `indices` count them, and so are
+/// `sums` at every multiple of `sums_stride` over the channels of `block_rows` if the kernel keeps them apart and `first` or `last` is not set;
 /// `y`, and `residual` if `clamps.residual`, are valid for `pixels` floats at every multiple of `stride` up to
 /// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `indices` are those of
 /// `weights`, of which `starts` and the `chunks` numbers behind it are numbers of the first block row, each of which has

@@ -1,6 +1,6 @@
 //! Weights, rearranged for one kernel.
 
-use super::PointwiseKernel;
+use super::{Planes, PointwiseKernel};
 use crate::LOOK_AHEAD;
 use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind, check_finite};
@@ -12,8 +12,8 @@ use std::ops::Range;
 ///
 /// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, or below `ic` if it
 /// is of `channels`, and those of one chunk belong to its columns; behind those of all blocks are `LOOK_AHEAD` zeros;
-/// `starts` has one entry for every chunk of every block row and one more, which grow and are positions of `indices` or its length; `values` has `r * c` floats per block; `bias` has `r`
-/// floats per block row.
+/// `starts` has one entry for every chunk of every block row and one more, which grow and are positions of `indices` or its
+/// length; `values` has `r * c` floats per block; `bias` has `r` floats per block row.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,
@@ -85,7 +85,8 @@ impl PackedPointwise {
             columns.map(|c| position(*c) * C as u32).chain([0; LOOK_AHEAD]).collect()
         };
         let some = used.len() * C < weights.cols() && weights.cols().is_multiple_of(C);
-        let planes = kernel.planes().filter(|p| some && p.few(weights.values().len(), weights.cols(), R));
+        let few = |p: &Planes| weights.values().len() <= p.weights * weights.cols();
+        let planes = kernel.planes().filter(|planes| some && few(planes));
         let channels = planes.map_or(vec![], |_| first_channels(&|column| column));
         Ok(PackedPointwise {
             kernel,

@@ -1,11 +1,11 @@
 //! Tiles, threads and layouts: what happens around the kernels.
 
-use super::{LINE, PackedPointwise, TileArgs, panel};
+use super::{PackedPointwise, TileArgs, panel};
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, Layout};
 use crate::parallel::{Parallel, share};
-use crate::scratch;
+use crate::scratch::{self, LINE};
 use std::ops::Range;
 
 /// Most neighbouring tiles that share a panel.
@@ -70,10 +70,10 @@ impl PackedPointwise {
         }
         let (clamps, finish) = epilogue.split(residual.is_some());
         let kernel = self.kernel();
-        let planes = self.planes(geometry);
-        let in_place = planes.map(|(indices, _)| indices);
-        let tile = planes.map_or(self.tile, |(_, tile)| tile);
-        let start = if in_place.is_some() { x.as_ptr() } else { y.as_ptr() };
+        let (in_place, tile, start) = match self.planes(geometry) {
+            Some((indices, tile)) => (Some(indices), tile, x.as_ptr()),
+            None => (None, self.tile, y.as_ptr()),
+        };
         let tiles = match self.pixels_before(geometry, tile, start) {
             Some(before) => Tiles::lines(geometry.output_pixels(), before, tile),
             None => Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, tile),
@@ -121,11 +121,15 @@ impl PackedPointwise {
         }
         let planes = kernel.planes()?;
         let apart = planes.way >> pixels.trailing_zeros().min(planes.way.ilog2());
-        if geometry.shape().x_layout != Layout::Planar || pixels < kernel.vector || ic > apart * WAYS {
+        if geometry.shape().x_layout != Layout::Planar
+            || pixels < kernel.vector
+            || ic > apart * WAYS
+            || self.stored() > planes.weights * ic
+        {
             return None;
         }
         let lines = kernel.line_tile(ic);
-        if in_lines(geometry, lines) && self.stored() <= planes.weights * ic {
+        if in_lines(geometry, lines) {
             return Some((indices, lines));
         }
         (self.stored() <= planes.visits * ic * kernel.format.r()).then_some((indices, kernel.info.pixels))
@@ -457,6 +461,7 @@ impl Job<'_> {
 mod tests {
     use super::*;
     use crate::geometry::ConvShape;
+    use crate::parallel::Serial;
 
     #[test]
     fn planes_of_whole_pages_are_taken_in_few_rows() {
@@ -489,22 +494,19 @@ mod tests {
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, side, 1, 1, 0)).unwrap();
         let noise = |i: usize| (i * 7919 % 1013) as f32 / 500.0 - 1.0;
         let weights: Vec<f32> = (0..oc * ic).map(noise).collect();
-        let x: Vec<f32> = (0..geometry.x_len() + 2 * LINE).map(noise).collect();
+        let x: Vec<f32> = (0..geometry.x_len()).map(noise).collect();
         for kernel in crate::table::pointwise_available() {
             let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
             let outputs = [0, 4, 8, 12, 13].map(|at| {
-                let mut moved = vec![0f32; geometry.x_len() + 2 * LINE];
-                let past = |data: &[f32]| LINE - data.as_ptr().addr() / size_of::<f32>() % LINE + at;
-                let from = past(&moved);
-                let moved = &mut moved[from..][..geometry.x_len()];
-                moved.copy_from_slice(&x[..geometry.x_len()]);
-                let mut y = vec![0f32; geometry.y_len() + 2 * LINE];
-                let from = past(&y);
-                let y = &mut y[from..][..geometry.y_len()];
-                packed
-                    .run(&geometry, moved, y, None, &Epilogue::default(), &crate::parallel::Serial)
-                    .unwrap();
-                y.to_vec()
+                scratch::with(LINE + x.len(), |aligned| {
+                    let moved = &mut aligned[at..][..x.len()];
+                    moved.copy_from_slice(&x);
+                    scratch::with(LINE + geometry.y_len(), |aligned| {
+                        let y = &mut aligned[at..][..geometry.y_len()];
+                        packed.run(&geometry, moved, y, None, &Epilogue::default(), &Serial).unwrap();
+                        y.to_vec()
+                    })
+                })
             });
             assert!(outputs[0].iter().any(|v| *v != 0.0));
             assert!(outputs.iter().all(|y| y == &outputs[0]), "{}", kernel.info.name);

@@ -5,6 +5,7 @@ use crate::LOOK_AHEAD;
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
+use crate::scratch::LINE;
 use std::ops::Range;
 
 /// Floats of a quarter of a second-level cache of 512 KiB. Kernels run by a few per cent slower for every such quarter
@@ -14,8 +15,6 @@ const BAND_FLOATS: usize = 32 << 10;
 const MIN_ROWS: usize = 8;
 /// Floats that are copied at once.
 pub(super) const CHUNK: usize = 8;
-/// Floats of a cache line.
-const LINE: usize = 16;
 
 /// One axis of the padded input, dealt into phases: position `q` of phase `p` is padded coordinate `q * stride + p`.
 #[derive(Debug, Clone)]
