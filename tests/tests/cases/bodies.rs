@@ -1,0 +1,1 @@
+//! Layers in the bodies of If, Loop and Scan, recurrent layers among them.

@@ -1,0 +1,1 @@
+//! Empty tensors, odd biases, clashing names, replaced builders, transforms and pulses.

@@ -1,0 +1,1 @@
+//! The same layers run sparse through every entry, and reports say what runs.

@@ -1,0 +1,1 @@
+//! Nothing lost: files that are replaced, files that others name.

@@ -1,0 +1,1 @@
+//! Kinds of layers: grouped, transposed, of any kernel, weights behind constant operators.

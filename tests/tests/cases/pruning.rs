@@ -1,0 +1,1 @@
+//! What prune finds, cuts and proves.
