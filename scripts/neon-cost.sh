@@ -14,6 +14,7 @@
 # project.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/cross.sh
 
 missing() { printf 'NOT RUN: %s\n' "$*" >&2; exit 3; }
 tool=${NEON_COST:-../shared/tools/neon-cost/neon_cost.py}

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs the tests of sparse-kernels on every kind of machine that has kernels: this one, aarch64 (two emulated cores),
-# WebAssembly with and without SIMD, and AVX-512 in an interpreter; and checks that they compile for Apple's aarch64. Installs what is missing where it can, says what it
-# cannot run, and fails if any test fails.
+# WebAssembly with and without SIMD, and AVX-512 in an interpreter; and checks that they compile for Apple's aarch64. Says
+# what it cannot run, and what to install for it (`scripts/test.sh --install` does); fails if any test fails.
 #
 #   scripts/test-kernels.sh            everything
 #   scripts/test-kernels.sh host wasm  only these: host, aarch64, apple (compiles), wasm, avx512
 set -uo pipefail
 cd "$(dirname "$0")/.."
+. scripts/cross.sh
 
 failed=() skipped=() passed=()
 heading() { printf '\n=== %s ===\n' "$*"; }
@@ -19,22 +20,8 @@ run() {
 }
 have() { command -v "$1" >/dev/null; }
 
-# rust_target TRIPLE: its standard library is installed, or can be.
-rust_target() {
-  rustc --print target-libdir --target "$1" 2>/dev/null | xargs -r test -d && return
-  have rustup && rustup target add "$1"
-}
-
-# packages COMMAND PACKAGE...: the command is there, or its packages can be installed.
-packages() {
-  have "$1" && return
-  shift
-  if have apt-get && [ "$(id -u)" = 0 ]; then
-    apt-get install -y -q "$@" || { apt-get update -q && apt-get install -y -q "$@"; }
-  else
-    return 1
-  fi
-}
+# rust_target TRIPLE: its standard library is installed.
+rust_target() { rustc --print target-libdir --target "$1" 2>/dev/null | xargs -r test -d; }
 
 kernels_test() { cargo test --release -q -p sparse-kernels "$@"; }
 
@@ -42,30 +29,32 @@ host() { run "host ($(uname -m))" kernels_test; }
 
 aarch64() {
   local triple=aarch64-unknown-linux-gnu
-  if ! rust_target $triple; then skip aarch64 "rustup target add $triple failed"; return; fi
-  if ! packages aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross; then
+  if [ "$(uname -sm)" = "Linux aarch64" ]; then heading "aarch64: this machine is one, tested above"; return; fi
+  if ! rust_target $triple; then skip aarch64 "rustup target add $triple"; return; fi
+  if ! have aarch64-linux-gnu-gcc; then
     skip aarch64 "no aarch64-linux-gnu-gcc: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross"; return
   fi
-  if ! packages qemu-aarch64 qemu-user; then
+  if ! have qemu-aarch64; then
     skip aarch64 "no qemu-aarch64: apt-get install qemu-user"; return
   fi
   local cpu
   for cpu in max cortex-a53; do
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $cpu" \
-      run "aarch64, emulated $cpu" kernels_test --target $triple
+    CROSS_CPU=$cpu
+    . scripts/cross.sh
+    run "aarch64, emulated $cpu" kernels_test --target $triple
   done
 }
 
 # There is nothing to run it on: the check is that it compiles.
 apple() {
   local triple=aarch64-apple-darwin
-  if ! rust_target $triple; then skip "aarch64 macOS" "rustup target add $triple failed"; return; fi
+  if ! rust_target $triple; then skip "aarch64 macOS" "rustup target add $triple"; return; fi
   run "aarch64 macOS, compiles" cargo check --release -q -p sparse-kernels --target $triple
 }
 
 wasm() {
-  if ! rust_target wasm32-wasip1; then skip wasm "rustup target add wasm32-wasip1 failed"; return; fi
-  if ! packages node nodejs; then skip wasm "no node: apt-get install nodejs"; return; fi
+  if ! rust_target wasm32-wasip1; then skip wasm "rustup target add wasm32-wasip1"; return; fi
+  if ! have node; then skip wasm "no node: apt-get install nodejs"; return; fi
   RUSTFLAGS="-C target-feature=+simd128" run "WebAssembly with simd128" kernels_test --target wasm32-wasip1
   RUSTFLAGS="-C target-feature=-simd128" run "WebAssembly without SIMD" kernels_test --target wasm32-wasip1
 }

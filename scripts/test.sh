@@ -1,8 +1,25 @@
 #!/usr/bin/env bash
 # Everything that must hold: format, lints, documentation, the kernels on every target, whole models on this machine.
-# Installs what it needs where it can; says what it cannot run; fails if anything fails.
+#
+#   scripts/test.sh            runs what it has the tools for; says NOT RUN, with the reason, of the rest; on a terminal it
+#                              first lists what is missing and asks whether to install it
+#   scripts/test.sh --install  installs what is missing without asking: Debian's packages as root or by sudo, Rust's
+#                              components by rustup, Python's packages into target/onnx-venv
+#
+# Fails if anything fails. From nothing it takes about half an hour on two cores.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+install=ask
+for argument in "$@"; do
+  case $argument in
+    --install) install=yes ;;
+    -h | --help) usage; exit ;;
+    *) printf "unknown argument '%s'\n" "$argument" >&2; usage >&2; exit 2 ;;
+  esac
+done
+[ -t 0 ] || [ $install = yes ] || install=no
 
 status=0
 step() {
@@ -11,69 +28,90 @@ step() {
   shift
   if "$@"; then printf -- '--- ok, %s s\n' "$((SECONDS - start))"; else status=1; printf -- '--- FAILED: %s\n' "$*"; fi
 }
+not_run() { printf 'NOT RUN: %s\n' "$*" >&2; }
 
-# The operator tests of the `onnx` Python package: single layers exported by PyTorch.
-onnx_cases() {
-  if [ -n "${TRACT_SPARSE_ONNX_CASES:-}" ]; then return; fi
-  local venv=target/onnx-venv find='import onnx, os; print(os.path.join(os.path.dirname(onnx.__file__), "backend/test/data"))'
-  if ! "$venv/bin/python" -c "$find" >/dev/null 2>&1; then
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q onnx || {
-      echo "NOT RUN: operator tests of the onnx package: pip install onnx failed" >&2
-      return
-    }
-  fi
-  TRACT_SPARSE_ONNX_CASES=$("$venv/bin/python" -c "$find")
-  export TRACT_SPARSE_ONNX_CASES
-}
+have() { command -v "$1" >/dev/null; }
+component() { rustup component list --installed 2>/dev/null | grep -q "^$1"; }
+target() { rustc --print target-libdir --target "$1" 2>/dev/null | xargs -r test -d; }
+venv=target/onnx-venv
+python_has() { "$venv/bin/python" -c "import $1" >/dev/null 2>&1; }
 
-# Shells and man, which the command line's completions and manual pages are checked with; tests say NOT RUN without them.
-shells() {
-  for tool in zsh fish man; do
-    command -v "$tool" >/dev/null || missing+=" $tool"
+# What is missing, by the client that installs it.
+debian=() components=() targets=() python=()
+if have apt-get; then
+  for pair in zsh:zsh fish:fish man:man-db chromium:chromium node:nodejs qemu-aarch64:qemu-user \
+    aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu; do
+    have "${pair%%:*}" || debian+=("${pair##*:}")
   done
-  if [ -n "${missing:-}" ]; then
-    { apt-get install -y ${missing/ man/ man-db} || sudo -n apt-get install -y ${missing/ man/ man-db}; } >/dev/null 2>&1
+  [ -d /usr/aarch64-linux-gnu/include ] || debian+=(libc6-dev-arm64-cross)
+  if have python3 && ! python3 -c 'import ensurepip' 2>/dev/null; then debian+=(python3-venv); fi
+fi
+if have rustup; then
+  for name in rustfmt clippy; do component $name || components+=("$name"); done
+  for name in aarch64-unknown-linux-gnu aarch64-apple-darwin wasm32-wasip1; do target $name || targets+=("$name"); done
+fi
+for name in onnx onnxruntime numpy; do python_has $name || python+=("$name"); done
+have python3 || python=()
+
+missing=("${debian[@]}" "${components[@]}" "${targets[@]}" "${python[@]}")
+if [ ${#missing[@]} -gt 0 ] && [ $install != no ]; then
+  [ ${#debian[@]} = 0 ] || printf "Debian's packages:        %s\n" "${debian[*]}"
+  [ ${#components[@]} = 0 ] || printf "Rust's components:        %s\n" "${components[*]}"
+  [ ${#targets[@]} = 0 ] || printf "Rust's standard library:  %s\n" "${targets[*]}"
+  [ ${#python[@]} = 0 ] || printf "Python's packages:        %s (into %s)\n" "${python[*]}" "$venv"
+  if [ $install = ask ]; then
+    read -r -p "Install these? Without them, some tests are not run. [y/N] " answer
+    case $answer in [yY]*) install=yes ;; *) install=no ;; esac
   fi
-}
+fi
 
-# A browser, which the page of inspect --html is opened in; its test says NOT RUN without one.
-browser() {
-  command -v chromium >/dev/null ||
-    { apt-get install -y chromium || sudo -n apt-get install -y chromium; } >/dev/null 2>&1
-}
-
-# Pruned models are run in onnxruntime, too.
-onnxruntime() {
-  if [ -n "${TRACT_SPARSE_ORT_PYTHON:-}" ]; then return; fi
-  local venv=target/onnx-venv
-  if ! "$venv/bin/python" -c "import onnxruntime, numpy" >/dev/null 2>&1; then
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q onnxruntime numpy || {
-      echo "NOT RUN: pruned models in onnxruntime: pip install onnxruntime failed" >&2
-      return
-    }
-  fi
-  TRACT_SPARSE_ORT_PYTHON=$PWD/$venv/bin/python
-  export TRACT_SPARSE_ORT_PYTHON
-}
-
-have() { rustup component list --installed 2>/dev/null | grep -q "^$1" || rustup component add "$1" >/dev/null 2>&1; }
-
-if have rustfmt; then step "Format" cargo fmt --all --check; else echo "NOT RUN: cargo fmt is missing" >&2; fi
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 mkdir -p target
-onnx_cases
-shells
-browser
-onnxruntime
+if [ $install = yes ]; then
+  log=target/install.log
+  : >$log
+  if [ ${#debian[@]} -gt 0 ]; then
+    { as_root apt-get install -y "${debian[@]}" ||
+      { as_root apt-get update && as_root apt-get install -y "${debian[@]}"; }; } >>$log 2>&1 ||
+      not_run "what needs ${debian[*]}: apt-get failed, see $log"
+  fi
+  [ ${#components[@]} = 0 ] || rustup component add "${components[@]}" >>$log 2>&1 ||
+    not_run "what needs ${components[*]}: rustup failed, see $log"
+  [ ${#targets[@]} = 0 ] || rustup target add "${targets[@]}" >>$log 2>&1 ||
+    not_run "what needs the targets ${targets[*]}: rustup failed, see $log"
+  [ ${#python[@]} = 0 ] || { python3 -m venv $venv && $venv/bin/pip install -q "${python[@]}"; } >>$log 2>&1 ||
+    not_run "what needs Python's ${python[*]}: pip failed, see $log"
+fi
+
+# The operator tests of the `onnx` package are single layers exported by PyTorch; pruned models run in onnxruntime, too.
+if [ -z "${TRACT_SPARSE_ONNX_CASES:-}" ]; then
+  if python_has onnx; then
+    TRACT_SPARSE_ONNX_CASES=$("$venv/bin/python" -c \
+      'import onnx, os; print(os.path.join(os.path.dirname(onnx.__file__), "backend/test/data"))')
+    export TRACT_SPARSE_ONNX_CASES
+  else
+    not_run "operator tests of the onnx package: it is not in $venv"
+  fi
+fi
+if [ -z "${TRACT_SPARSE_ORT_PYTHON:-}" ]; then
+  if python_has onnxruntime; then
+    export TRACT_SPARSE_ORT_PYTHON=$PWD/$venv/bin/python
+  else
+    not_run "pruned models in onnxruntime: it is not in $venv"
+  fi
+fi
+
+if component rustfmt || have rustfmt; then step "Format" cargo fmt --all --check; else not_run "cargo fmt: no rustfmt"; fi
 step "Whole models and command line" cargo test --release --workspace --exclude sparse-kernels
 if [ -x target/tract-cli/bin/tract ]; then
   step "tract's command line beside ours" scripts/tract-transcript.py --check
 else
-  echo "NOT RUN: scripts/tract-transcript.py --check, which builds tract's command line first (ten minutes)" >&2
+  not_run "scripts/tract-transcript.py --check, which builds tract's command line first (ten minutes)"
 fi
-if have clippy; then
+if component clippy || have cargo-clippy; then
   step "Lints" cargo clippy --release --workspace --all-targets -- -D warnings
 else
-  echo "NOT RUN: cargo clippy is missing" >&2
+  not_run "cargo clippy: it is not installed"
 fi
 step "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
 step "Kernels on every target" scripts/test-kernels.sh

@@ -75,7 +75,13 @@ fn dom(file: &str) -> Option<String> {
     };
     // it leaves a profile behind, and nothing depends on whether that goes
     let _ = std::fs::remove_dir_all(profile);
-    Some(String::from_utf8(output.stdout).unwrap())
+    let dom = String::from_utf8(output.stdout).unwrap();
+    if !output.status.success() || dom.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        println!("NOT RUN: {file} in a browser, which does not start: {}: {said}", output.status);
+        return None;
+    }
+    Some(dom)
 }
 
 /// The layers of the rows of the table, from top to bottom.

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --no-warnings
-// Runs one WebAssembly (WASI) test program in Node: the `runner` of wasm32-wasip1 in .cargo/config.toml.
+// Runs one WebAssembly (WASI) test program in Node: the runner of wasm32-wasip1 that scripts/cross.sh sets.
 import { readFile } from "node:fs/promises";
 import { argv, env, exit } from "node:process";
 import { WASI } from "node:wasi";
