@@ -26,7 +26,7 @@ pub enum Action {
     Patterns3Of9,
     /// Prune a dense 3x3 layer to 5:9 patterns.
     Patterns5Of9,
-    /// Nothing but having one pruned layer: these dense layers then run here, where they are faster.
+    /// Nothing but the mode [`Mode::Dense`], or one pruned layer: these dense layers then run here, where they are faster.
     Neighbours,
     /// Make an operator readable that no kernel takes as it is.
     Unread,
@@ -54,7 +54,7 @@ impl Action {
             Action::Patterns3Of9 => "prune depthwise 3x3 kernels to 3:9 patterns".into(),
             Action::Patterns5Of9 => "prune 3x3 kernels to 5:9 patterns".into(),
             Action::Neighbours => {
-                format!("prune any layer: these dense ones then run on {} kernels too", policy.target)
+                format!("run these dense layers on {} kernels too (--sparse dense)", policy.target)
             }
             Action::Unread => "not readable as they are".into(),
         }

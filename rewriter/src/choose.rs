@@ -100,7 +100,7 @@ impl Assessment {
             Assessment::Stock(reason) => return Decision::Stock(reason.clone(), None),
             Assessment::Best { choice, density, stored, shape } => (*choice, *density, *stored, shape),
         };
-        let unpruned = !best.sparse && neighbours == Neighbours::Dense;
+        let unpruned = !best.sparse && !policy.takes_dense(neighbours);
         if unpruned && density > PRUNED_SHARE {
             let zeros = 100.0 * (1.0 - density);
             return Decision::Stock(format!("not pruned: {zeros:.1} % of the weights are zero"), Some(best));

@@ -179,7 +179,7 @@ pub fn break_even(
 ) -> Option<f64> {
     let ways = Way::all(shape, policy.target).ok()?;
     let share = ways.iter().find(|way| way.packing == packing)?.break_even(policy.min_gain)?;
-    Some(if neighbours == Neighbours::Dense { share.min(PRUNED_SHARE) } else { share })
+    Some(if policy.takes_dense(neighbours) { share } else { share.min(PRUNED_SHARE) })
 }
 
 /// Predicted nanoseconds of one layer of a network.

@@ -1,5 +1,6 @@
 //! What the user may ask for.
 
+use crate::choose::Neighbours;
 use sparse_kernels::target::Target;
 use tract_core::internal::*;
 use tract_core::knobs::Knob;
@@ -8,7 +9,7 @@ tract_core::declare_knob!(
     scopable TRACT_SPARSE,
     String,
     "auto".to_string(),
-    "Run pruned layers on sparse kernels: `auto` where a gain is predicted, `measure` where one is measured at load, `always` where there is any zero, `never`."
+    "Run pruned layers on sparse kernels: `auto` where a gain is predicted, `measure` where one is measured at load, `always` where there is any zero, `dense` layers without zeros too where a gain is predicted, `never`."
 );
 tract_core::declare_knob!(
     scopable TRACT_SPARSE_TARGET,
@@ -33,6 +34,8 @@ pub enum Mode {
     Measure,
     /// Wherever a weight is zero and a kernel exists.
     Always,
+    /// Where a gain is predicted, layers without zeros included, even if no layer of the model is pruned.
+    Dense,
     /// Nowhere.
     Never,
 }
@@ -44,7 +47,7 @@ pub struct Policy {
     pub mode: Mode,
     /// Where the kernels run.
     pub target: Target,
-    /// Predicted stock time over predicted sparse time that [`Mode::Auto`] and [`Mode::Measure`] ask for. At least 1.
+    /// Predicted stock time over predicted sparse time that every mode but [`Mode::Always`] asks for. At least 1.
     pub min_gain: f64,
 }
 
@@ -55,6 +58,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Whether layers without zeros may run here, beside these neighbours.
+    pub(crate) fn takes_dense(&self, neighbours: Neighbours) -> bool {
+        self.mode == Mode::Dense || neighbours == Neighbours::Sparse
+    }
+
     /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET` and `TRACT_SPARSE_MIN_GAIN`: programmatic override, scope,
     /// environment, in tract's order.
     ///
@@ -65,8 +73,9 @@ impl Policy {
             "auto" => Mode::Auto,
             "measure" => Mode::Measure,
             "always" => Mode::Always,
+            "dense" => Mode::Dense,
             "never" => Mode::Never,
-            other => bail!("TRACT_SPARSE={other:?}: expected auto, measure, always or never"),
+            other => bail!("TRACT_SPARSE={other:?}: expected auto, measure, always, dense or never"),
         };
         let target = Target::named(&read(&TRACT_SPARSE_TARGET))
             .map_err(|error| format_err!("TRACT_SPARSE_TARGET: {error}"))?;

@@ -1,16 +1,20 @@
-//! `cpu-sparse`: tract's own CPU runtime, behind the `sparsify` transform.
+//! tract's own CPU runtime behind our transforms: `cpu-sparse` behind `sparsify`, `cpu-planar` behind `planar`.
 
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::transform::sparsify;
 use tract_core::internal::*;
 use tract_core::runtime::{DefaultRuntime, Runnable, Runtime};
 
+/// A runtime; its mode is that of the knob unless it has one of its own.
 #[derive(Debug)]
-struct CpuSparse;
+struct CpuSparse {
+    name: &'static str,
+    mode: Option<Mode>,
+}
 
 impl Runtime for CpuSparse {
     fn name(&self) -> StaticName {
-        "cpu-sparse".into()
+        self.name.into()
     }
 
     fn prepare_with_options(
@@ -18,8 +22,10 @@ impl Runtime for CpuSparse {
         model: TypedModel,
         options: &RunOptions,
     ) -> TractResult<Box<dyn Runnable>> {
+        let mut policy = Policy::from_knobs()?;
+        policy.mode = self.mode.unwrap_or(policy.mode);
         let mut model = model.into_decluttered()?;
-        sparsify(&mut model, &Policy::from_knobs()?)?;
+        sparsify(&mut model, &policy)?;
         DefaultRuntime.prepare_with_options(model, options)
     }
 
@@ -28,4 +34,11 @@ impl Runtime for CpuSparse {
     }
 }
 
-tract_core::register_runtime!(CpuSparse = CpuSparse);
+tract_core::register_runtime!(CpuSparse = CpuSparse { name: "cpu-sparse", mode: None });
+
+/// The macro makes a constant of a fixed name: one module for each runtime.
+mod planar {
+    use super::*;
+
+    tract_core::register_runtime!(CpuSparse = CpuSparse { name: "cpu-planar", mode: Some(Mode::Dense) });
+}

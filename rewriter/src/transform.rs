@@ -1,7 +1,7 @@
 //! The late door: models that are already typed (NNEF, TFLite, the `tract` facade, deployment files).
 
 use crate::choose::{Assessment, Neighbours};
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::rules;
 use sparse_ops::{Choice, OptSparseConv, SparseConv, SparseMatMul};
 use tract_core::internal::*;
@@ -92,6 +92,20 @@ impl ModelTransform for Sparsify {
     }
 }
 
+/// `sparsify` under [`Mode::Dense`], whatever the knob says.
+#[derive(Debug)]
+struct Planar;
+
+impl ModelTransform for Planar {
+    fn name(&self) -> StaticName {
+        "planar".into()
+    }
+
+    fn transform(&self, model: &mut TypedModel) -> TractResult<()> {
+        sparsify(model, &Policy { mode: Mode::Dense, ..Policy::from_knobs()? }).map(|_| ())
+    }
+}
+
 #[derive(Debug)]
 struct Unsparsify;
 
@@ -106,4 +120,5 @@ impl ModelTransform for Unsparsify {
 }
 
 tract_core::register_simple_model_transform!("sparsify", Sparsify);
+tract_core::register_simple_model_transform!("planar", Planar);
 tract_core::register_simple_model_transform!("unsparsify", Unsparsify);

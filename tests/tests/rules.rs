@@ -476,16 +476,17 @@ fn every_stage_of_the_graph_computes_the_same() -> Result<()> {
     Ok(())
 }
 
+/// Applies one of tract's transforms by name.
+fn transform(name: &str, model: &mut TypedModel) -> Result<()> {
+    tract_sparse::tract_core::transform::get_transform(name)?.unwrap().transform(model)
+}
+
 #[test]
 fn the_transforms_swap_and_unswap() -> Result<()> {
     let model = zoo_model("mobilenet-v2")?;
     let x = [noise(&[1, 3, 32, 32], 1)];
     let mut typed = tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
     let expected = run(typed.clone().into_optimized()?, &x)?;
-    let transform = |name: &str, model: &mut TypedModel| -> Result<()> {
-        let transform = tract_sparse::tract_core::transform::get_transform(name)?.unwrap();
-        transform.transform(model)
-    };
     transform("sparsify", &mut typed)?;
     let swapped = sparse_nodes(&typed);
     assert!(swapped > 10, "{swapped}");
@@ -509,6 +510,36 @@ fn the_runtime_is_found_by_name() -> Result<()> {
     assert!(sparse_nodes(runnable.typed_model().unwrap()) > 10);
     let y = runnable.run(x.iter().map(|t| t.clone().into_tvalue()).collect())?;
     assert_same(&y, &expected)
+}
+
+/// Networks without a zero run on our kernels where somebody asks for it, and only there.
+#[test]
+fn dense_networks_run_here_on_request() -> Result<()> {
+    let spec = zoo::Spec { hw: Some(64), width: 0.5, ..zoo::Spec::default() };
+    let model = zoo::build(zoo::Network::by_name("mobilenet-v1")?, &spec)?;
+    let x = [noise(&[1, 3, 64, 64], 1)];
+    let stock = tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
+    let expected = run(stock.clone().into_optimized()?, &x)?;
+    let here = |model: &TypedModel| count(model, "OptSparseConv");
+
+    let load = || onnx().model_for_proto_model(&model)?.into_optimized();
+    assert_eq!(here(&load()?), 0);
+    let dense = with_knobs(&[("TRACT_SPARSE", "dense")], load)?;
+    // depthwise layers at least are faster on every target
+    assert!(here(&dense) >= 13, "{}", here(&dense));
+    assert_same(&run(dense.clone(), &x)?, &expected)?;
+
+    let mut planar = stock.clone();
+    transform("planar", &mut planar)?;
+    let planar = planar.into_optimized()?;
+    assert_eq!(here(&planar), here(&dense));
+    assert_same(&run(planar, &x)?, &expected)?;
+
+    let runnable = runtime_for_name("cpu-planar")?.unwrap().prepare(stock.clone())?;
+    assert_eq!(here(runnable.typed_model().unwrap()), here(&dense));
+    let runnable = runtime_for_name("cpu-sparse")?.unwrap().prepare(stock)?;
+    assert_eq!(here(runnable.typed_model().unwrap()), 0);
+    Ok(())
 }
 
 fn zoo_model(name: &str) -> Result<ModelProto> {

@@ -18,15 +18,15 @@
 //!
 //! Other doors to the same machinery:
 //!
-//! * the transforms `sparsify` and `unsparsify`, for any typed model: `model.transform("sparsify")`, or
+//! * the transforms `sparsify`, `planar` (layers without zeros too) and `unsparsify`, for any typed model: `model.transform("sparsify")`, or
 //!   [`sparsify`](fn@sparsify);
-//! * the runtime `cpu-sparse`: `runtime_for_name("cpu-sparse")`;
+//! * the runtimes `cpu-sparse` and `cpu-planar` (layers without zeros too): `runtime_for_name("cpu-sparse")`;
 //! * [`facade`] (feature `facade`), for users of the `tract` crate.
 //!
 //! For the last three the binary must link this crate: any use of it will do, or `extern crate tract_sparse;`.
 //!
 //! What was decided, and why: [`Report::of`]. Options are tract knobs (environment variable, `KnobScope` or
-//! deployment file): `TRACT_SPARSE=auto|measure|always|never`, `TRACT_SPARSE_TARGET=auto|scalar|avx2|avx512|neon|wasm` (for a
+//! deployment file): `TRACT_SPARSE=auto|measure|always|dense|never`, `TRACT_SPARSE_TARGET=auto|scalar|avx2|avx512|neon|wasm` (for a
 //! class of Arm cores `neon-a53|neon-a55|neon-a76`), `TRACT_SPARSE_MIN_GAIN=1.1`.
 //!
 //! One documented difference: a weight that is zero and left out does not multiply its activation. Where stock tract

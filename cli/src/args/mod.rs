@@ -90,7 +90,7 @@ pub(crate) struct Options {
     /// Value of a symbol, as in N=1
     #[arg(long, global = true, value_name = "SYMBOL=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Run layers sparse: auto, measure, always, never [TRACT_SPARSE]
+    /// Run layers sparse: auto, measure, always, dense, never [TRACT_SPARSE]
     #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) sparse: Option<String>,
     /// auto, scalar, avx2, avx512, neon, wasm [TRACT_SPARSE_TARGET]
