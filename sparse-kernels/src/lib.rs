@@ -47,6 +47,7 @@ mod neon_columns;
 mod neon_wide;
 pub mod parallel;
 pub mod peak;
+pub mod planar;
 pub mod pointwise;
 pub mod reference;
 mod scratch;

@@ -6,7 +6,8 @@
 //!    that every tool and every other transform can see them; they delegate facts, axes and evaluation to the stock
 //!    operator that they hold, and fold the arithmetic that follows into weights and bias.
 //! 2. At code generation the weights are packed for one kernel and the node becomes an [`OptSparseConv`].
-//! 3. `OptSparseConv::fuse` takes in activations and residual additions.
+//! 3. `OptSparseConv::fuse` takes in activations and residual additions, and puts [`Planar`] in place of stock tract's slow
+//!    operators beside it.
 //!
 //! In files, weights are kept as [`compact`], by an extension of [`nnef`].
 //!
@@ -22,6 +23,7 @@ mod gate;
 mod konst;
 pub mod nnef;
 mod opt_sparse_conv;
+mod planar;
 mod sparse_conv;
 mod sparse_matmul;
 
@@ -29,5 +31,6 @@ pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle};
 pub use konst::konst_of;
 pub use opt_sparse_conv::OptSparseConv;
+pub use planar::Planar;
 pub use sparse_conv::SparseConv;
 pub use sparse_matmul::SparseMatMul;

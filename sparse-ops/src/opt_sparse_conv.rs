@@ -5,6 +5,7 @@ use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::with_threads;
 use crate::form::Form;
 use crate::konst::{dense_fma, f32s};
+use crate::planar::swap_next;
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
 
@@ -76,6 +77,30 @@ impl OptSparseConv {
         };
         Ok(y * weights / oc)
     }
+
+    /// Takes in what follows the layer.
+    fn fuse_next(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        rule_if!(!model.output_outlets()?.contains(&node.id.into()));
+        rule_if_some!(succ = model.single_succ(node.id)?);
+        rule_if_some!(follow = recognise(model, node, succ)?);
+        let mut op = self.clone();
+        let mut patch = TypedModelPatch::new(format!("fuse {succ}"));
+        let mut inputs = patch.taps(model, &node.inputs)?;
+        match follow {
+            Follow::Activation(activation) => {
+                rule_if_some!(epilogue = push_activation(self.epilogue, self.residual, activation));
+                op.epilogue = epilogue;
+            }
+            Follow::Residual(other) => {
+                rule_if!(!self.residual && self.epilogue.after == Activation::Identity);
+                op.residual = true;
+                inputs.push(patch.tap_model(model, other)?);
+            }
+        }
+        let y = patch.wire_node(&succ.name, op, &inputs)?;
+        patch.shunt_outside(model, succ.id.into(), y[0])?;
+        Ok(Some(patch))
+    }
 }
 
 impl Op for OptSparseConv {
@@ -142,26 +167,10 @@ impl TypedOp for OptSparseConv {
     }
 
     fn fuse(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        rule_if!(!model.output_outlets()?.contains(&node.id.into()));
-        rule_if_some!(succ = model.single_succ(node.id)?);
-        rule_if_some!(follow = recognise(model, node, succ)?);
-        let mut op = self.clone();
-        let mut patch = TypedModelPatch::new(format!("fuse {succ}"));
-        let mut inputs = patch.taps(model, &node.inputs)?;
-        match follow {
-            Follow::Activation(activation) => {
-                rule_if_some!(epilogue = push_activation(self.epilogue, self.residual, activation));
-                op.epilogue = epilogue;
-            }
-            Follow::Residual(other) => {
-                rule_if!(!self.residual && self.epilogue.after == Activation::Identity);
-                op.residual = true;
-                inputs.push(patch.tap_model(model, other)?);
-            }
+        if let Some(patch) = self.fuse_next(model, node)? {
+            return Ok(Some(patch));
         }
-        let y = patch.wire_node(&succ.name, op, &inputs)?;
-        patch.shunt_outside(model, succ.id.into(), y[0])?;
-        Ok(Some(patch))
+        swap_next(model, self.choice.target)
     }
 
     as_op!();

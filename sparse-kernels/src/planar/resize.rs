@@ -1,0 +1,240 @@
+//! Planes of another size: every output pixel is a weighted sum of some input pixels, down the columns, then along the rows.
+//!
+//! The sums are those of a resize axis by axis, in the same order. A row of the plane between the two halves is made when it is
+//! needed and stays in cache.
+//!
+//! Down the columns, whole rows are added up. Along the rows, neighbouring outputs read neighbouring inputs at distances that differ from
+//! place to place: a gather, pixel by pixel. Only an enlargement to twice the size, by far the most frequent, has a loop of
+//! its own: there two neighbouring outputs read the same two inputs with weights that are everywhere the same.
+
+use super::{Work, on, planes};
+use crate::error::KernelError;
+use crate::scratch;
+use crate::target::Target;
+use std::ops::Range;
+
+/// Which pixels of an axis every output is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taps {
+    input: usize,
+    /// First tap of every output, and the number of taps.
+    starts: Vec<u32>,
+    /// Input pixels, each less than `input`.
+    indices: Vec<u32>,
+    weights: Vec<f32>,
+    doubled: Option<Doubled>,
+}
+
+/// Outputs `first + 2 i` and the one behind, for `i < pairs`, are sums of inputs `from + i` and the one behind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Doubled {
+    first: usize,
+    from: usize,
+    pairs: usize,
+    weights: [[f32; 2]; 2],
+}
+
+impl Taps {
+    /// An axis of `input` pixels: `window` taps of every output, `indices` with `weights`. Taps of weight 0 are left out, so
+    /// that they do not make a NaN of an infinite pixel.
+    ///
+    /// # Errors
+    /// Slices that are not of one length or no multiple of `window`; an index outside of the input.
+    pub fn new(input: usize, window: usize, indices: &[usize], weights: &[f32]) -> Result<Taps, KernelError> {
+        if indices.len() != weights.len() || window == 0 || !indices.len().is_multiple_of(window) {
+            let expected = weights.len().next_multiple_of(window.max(1));
+            return Err(KernelError::Length { what: "taps", expected, got: indices.len() });
+        }
+        if input > u32::MAX as usize || indices.len() > u32::MAX as usize {
+            return Err(KernelError::Geometry("an axis is too long to resize".into()));
+        }
+        if let Some(index) = indices.iter().find(|index| **index >= input) {
+            return Err(KernelError::Geometry(format!("pixel {index} of an axis of {input}")));
+        }
+        let mut taps = Taps { input, starts: vec![0], indices: vec![], weights: vec![], doubled: None };
+        for (indices, weights) in indices.chunks_exact(window).zip(weights.chunks_exact(window)) {
+            for (index, weight) in indices.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
+                taps.indices.push(*index as u32);
+                taps.weights.push(*weight);
+            }
+            taps.starts.push(taps.indices.len() as u32);
+        }
+        taps.doubled = taps.find_doubled();
+        Ok(taps)
+    }
+
+    /// Output pixels.
+    pub fn output(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The taps of an output.
+    #[inline(always)]
+    fn of(&self, output: usize) -> Range<usize> {
+        self.starts[output] as usize..self.starts[output + 1] as usize
+    }
+
+    /// The longest run of pairs of outputs, from the first or the second output on, that [`Doubled`] describes.
+    fn find_doubled(&self) -> Option<Doubled> {
+        let pair = |output: usize| {
+            let taps = self.of(output);
+            let (i, w) = (self.indices.get(taps.clone())?, self.weights.get(taps)?);
+            match (i, w) {
+                ([a, b], [v, w]) if *b == a + 1 => Some((*a as usize, [*v, *w])),
+                _ => None,
+            }
+        };
+        let run = |first: usize| {
+            let (from, even) = (first + 1 < self.output()).then(|| pair(first)).flatten()?;
+            let odd = pair(first + 1)?.1;
+            let fits = |i: &usize| {
+                let at = first + 2 * i;
+                at + 1 < self.output()
+                    && pair(at) == Some((from + i, even))
+                    && pair(at + 1) == Some((from + i, odd))
+            };
+            let pairs = (0..).take_while(fits).count();
+            Some(Doubled { first, from, pairs, weights: [even, odd] })
+        };
+        (0..4).filter_map(run).max_by_key(|run| run.pairs).filter(|run| run.pairs >= 4)
+    }
+}
+
+/// A resize of planes; an axis without taps keeps its pixels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resize {
+    input: [usize; 2],
+    output: [usize; 2],
+    down: Option<Taps>,
+    along: Option<Taps>,
+}
+
+impl Resize {
+    /// From planes of `input` rows and columns; axes without taps stay as they are.
+    ///
+    /// # Errors
+    /// Taps of an axis of another length.
+    pub fn new(input: [usize; 2], down: Option<Taps>, along: Option<Taps>) -> Result<Resize, KernelError> {
+        for (what, taps, expected) in [("rows", &down, input[0]), ("columns", &along, input[1])] {
+            if let Some(taps) = taps
+                && taps.input != expected
+            {
+                return Err(KernelError::Length { what, expected, got: taps.input });
+            }
+        }
+        if input[0].checked_mul(input[1]).is_none() {
+            return Err(KernelError::Geometry("a plane is too large to resize".into()));
+        }
+        let length = |taps: &Option<Taps>, input| taps.as_ref().map_or(input, Taps::output);
+        let output = [length(&down, input[0]), length(&along, input[1])];
+        if output[0].checked_mul(output[1]).is_none() {
+            return Err(KernelError::Geometry("a plane is too large to resize to".into()));
+        }
+        Ok(Resize { input, output, down, along })
+    }
+
+    /// Pixels of an input plane.
+    pub fn x_plane(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    /// Pixels of an output plane.
+    pub fn y_plane(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Resizes `x`, any number of planes, into `y`, as many.
+    ///
+    /// # Errors
+    /// Slices of another length.
+    pub fn run(&self, target: Target, x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
+        planes(x, self.x_plane(), y, self.y_plane())?;
+        if !y.is_empty() {
+            let job = |row: &mut [f32]| on(target, Job { resize: self, x, y, row });
+            scratch::with(self.input[1], job);
+        }
+        Ok(())
+    }
+}
+
+struct Job<'a> {
+    resize: &'a Resize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    /// A row of the input.
+    row: &'a mut [f32],
+}
+
+impl Work for Job<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Job {
+            resize: Resize { input: [height, width], output: [rows, columns], down, along },
+            x,
+            y,
+            row,
+        } = self;
+        let mut lines = y.chunks_exact_mut(*columns);
+        for plane in x.chunks_exact((height * width).max(1)) {
+            for output in 0..*rows {
+                let Some(out) = lines.next() else { return };
+                match (down, along) {
+                    (Some(down), Some(along)) => {
+                        add_rows(plane, *width, down, output, row);
+                        gather(row, along, out);
+                    }
+                    (Some(down), None) => add_rows(plane, *width, down, output, out),
+                    (None, Some(along)) => gather(&plane[output * width..][..*width], along, out),
+                    (None, None) => out.copy_from_slice(&plane[output * width..][..*width]),
+                }
+            }
+        }
+    }
+}
+
+/// One row between the rows of a plane.
+#[inline(always)]
+fn add_rows(plane: &[f32], width: usize, down: &Taps, output: usize, out: &mut [f32]) {
+    let line = |tap: usize| &plane[down.indices[tap] as usize * width..][..width];
+    let taps = down.of(output);
+    // two taps at a time would be enough for most: all others are added one by one
+    if taps.len() == 2 {
+        let [a, b] = [taps.start, taps.start + 1].map(|tap| (down.weights[tap], line(tap)));
+        for ((out, x), y) in out.iter_mut().zip(a.1).zip(b.1) {
+            *out = 0.0 + a.0 * x + b.0 * y;
+        }
+        return;
+    }
+    out.fill(0.0);
+    for tap in taps {
+        let weight = down.weights[tap];
+        for (out, x) in out.iter_mut().zip(line(tap)) {
+            *out += weight * x;
+        }
+    }
+}
+
+/// All outputs of a row.
+#[inline(always)]
+fn gather(row: &[f32], along: &Taps, out: &mut [f32]) {
+    let single = |out: &mut [f32], outputs: Range<usize>| {
+        for output in outputs {
+            let mut sum = 0.0;
+            for tap in along.of(output) {
+                sum += along.weights[tap] * row[along.indices[tap] as usize];
+            }
+            out[output] = sum;
+        }
+    };
+    let Some(Doubled { first, from, pairs, weights: [even, odd] }) = along.doubled else {
+        return single(out, 0..along.output());
+    };
+    let end = first + 2 * pairs;
+    single(out, 0..first);
+    let (left, right) = (&row[from..][..pairs], &row[from + 1..][..pairs]);
+    for ((out, a), b) in out[first..end].chunks_exact_mut(2).zip(left).zip(right) {
+        out[0] = 0.0 + even[0] * a + even[1] * b;
+        out[1] = 0.0 + odd[0] * a + odd[1] * b;
+    }
+    single(out, end..along.output());
+}

@@ -1,0 +1,242 @@
+//! Resizing, pooling and softmax of planes against plain loops in double precision, on every target of this machine.
+
+mod common;
+
+use common::Noise;
+use proptest::prelude::*;
+use sparse_kernels::planar::{Pool, PoolAxis, Pooling, Resize, Taps, softmax};
+use sparse_kernels::prelude::*;
+
+/// A pooled axis as numbers: input, output, kernel, stride, dilation, padding before.
+type Axis = [usize; 6];
+
+fn pool_axis([input, output, kernel, stride, dilation, pad]: Axis) -> PoolAxis {
+    PoolAxis::new(input, output, kernel, stride, dilation, pad).unwrap()
+}
+
+/// Input pixels under a window.
+fn under([input, _, kernel, stride, dilation, pad]: Axis, window: usize) -> Vec<usize> {
+    let place = |tap: usize| (window * stride + tap * dilation).checked_sub(pad).filter(|at| *at < input);
+    (0..kernel).filter_map(place).collect()
+}
+
+/// Taps of a window among the first `padded` pixels, padding included.
+fn counted([_, _, kernel, stride, dilation, _]: Axis, window: usize, padded: usize) -> usize {
+    (0..kernel).filter(|tap| window * stride + tap * dilation < padded).count()
+}
+
+fn plain_pool(pooling: Pooling, axes: [Axis; 2], padded: Option<[usize; 2]>, x: &[f32]) -> Vec<f64> {
+    let [h, w] = [axes[0][0], axes[1][0]];
+    let mut y = vec![];
+    for plane in x.chunks_exact(h * w) {
+        for oy in 0..axes[0][1] {
+            for ox in 0..axes[1][1] {
+                let (rows, columns) = (under(axes[0], oy), under(axes[1], ox));
+                let values = rows.iter().flat_map(|r| columns.iter().map(move |c| plane[r * w + c]));
+                let count = match padded {
+                    Some([h, w]) => counted(axes[0], oy, h) * counted(axes[1], ox, w),
+                    None => rows.len() * columns.len(),
+                };
+                let sum = || values.clone().map(f64::from).sum::<f64>();
+                y.push(match pooling {
+                    Pooling::Max => values.clone().fold(f32::MIN, f32::max) as f64,
+                    Pooling::Sum => sum(),
+                    Pooling::Mean => sum() / count as f64,
+                });
+            }
+        }
+    }
+    y
+}
+
+/// Differences of at most some roundings of sums of so many values below 1.
+fn assert_close(what: &str, got: &[f32], expected: &[f64], terms: usize) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let bound = terms as f64 * f64::from(f32::EPSILON) * expected.abs().max(1.0);
+        let same = f64::from(*got) == *expected || got.is_nan() && expected.is_nan();
+        assert!(
+            same || (f64::from(*got) - expected).abs() <= bound,
+            "{what}: {got} at {i}, expected {expected}"
+        );
+    }
+}
+
+fn axis() -> impl Strategy<Value = Axis> {
+    let sizes = (1..40usize, 1..6usize, 1..4usize, 1..3usize, 0..4usize, 0..4usize);
+    sizes.prop_map(|(input, kernel, stride, dilation, before, after)| {
+        let padded = input + before + after;
+        let output = (padded + 1).saturating_sub((kernel - 1) * dilation + 1).div_ceil(stride);
+        [input, output, kernel, stride, dilation, before]
+    })
+}
+
+proptest! {
+    #[test]
+    fn pools_agree_with_plain_loops(
+        down in axis(),
+        along in axis(),
+        pooling in prop::sample::select(vec![Pooling::Max, Pooling::Sum, Pooling::Mean]),
+        padded in prop::option::of([1..50usize, 1..50]),
+        planes in 0..4usize,
+        seed in any::<u64>(),
+    ) {
+        let (a, b) = (pool_axis(down), pool_axis(along));
+        let (a, b) = match padded {
+            Some([h, w]) => (a.counting(h), b.counting(w)),
+            None => (a, b),
+        };
+        let pool = Pool::new(pooling, a, b);
+        let x = Noise::new(seed).vec(planes * pool.x_plane());
+        let expected = plain_pool(pooling, [down, along], padded, &x);
+        for target in Target::available() {
+            let mut y = vec![f32::NAN; expected.len()];
+            pool.run(target, &x, &mut y).unwrap();
+            assert_close(&format!("{target} {pool:?}"), &y, &expected, down[2] * along[2] + 2);
+        }
+    }
+
+    #[test]
+    fn resizes_agree_with_plain_loops(
+        [height, width] in [1..20usize, 1..50],
+        [rows, columns] in [0..30usize, 0..90],
+        kept in any::<[bool; 2]>(),
+        window in 1..5usize,
+        planes in 0..4usize,
+        seed in any::<u64>(),
+    ) {
+        let mut noise = Noise::new(seed);
+        let mut axis = |input: usize, output: usize, kept: bool| {
+            let indices: Vec<usize> =
+                (0..output * window).map(|_| (noise.vec(1)[0].abs() * input as f32) as usize % input).collect();
+            let weights: Vec<f32> =
+                noise.vec(output * window).into_iter().map(|w| if w < -0.5 { 0.0 } else { w }).collect();
+            (!kept).then_some((indices, weights))
+        };
+        let axes = [axis(height, rows, kept[0]), axis(width, columns, kept[1])];
+        check_resize([height, width], &axes, window, planes, seed);
+    }
+
+    /// Enlargements by two, with other edges, as half-pixel coordinates give them.
+    #[test]
+    fn doubled_planes_agree_with_plain_loops(
+        [height, width] in [1..20usize, 1..50],
+        first in 0..2usize,
+        w in [[0.1f32..1.0, 0.1f32..1.0], [0.1f32..1.0, 0.1f32..1.0]],
+        planes in 0..3usize,
+        seed in any::<u64>(),
+    ) {
+        let axis = |input: usize| {
+            let place = |output: usize| (output + 2 - first) / 2;
+            let indices = (0..2 * input).flat_map(|o| [place(o).saturating_sub(1), place(o)]);
+            let weights = (0..2 * input).flat_map(|o| w[(o + first) % 2]).collect();
+            Some((indices.map(|i| i.min(input - 1)).collect(), weights))
+        };
+        check_resize([height, width], &[axis(height), axis(width)], 2, planes, seed);
+    }
+
+    #[test]
+    fn softmaxes_agree_with_plain_loops(
+        outer in 0..9usize,
+        len in 1..90usize,
+        inner in prop_oneof![Just(1usize), 1..40usize],
+        scale in prop::sample::select(vec![0.1f32, 10.0, 300.0]),
+        infinite in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let mut x: Vec<f32> = Noise::new(seed).vec(outer * len * inner).iter().map(|x| x * scale).collect();
+        if infinite && len > 1 && !x.is_empty() {
+            let at = seed as usize % x.len();
+            x[at] = f32::NEG_INFINITY;
+        }
+        let at = |o: usize, l: usize, i: usize| (o * len + l) * inner + i;
+        let mut expected = vec![0f64; x.len()];
+        for o in 0..outer {
+            for i in 0..inner {
+                let most = (0..len).map(|l| x[at(o, l, i)]).fold(f32::NEG_INFINITY, f32::max) as f64;
+                let exp = |l: usize| (f64::from(x[at(o, l, i)]) - most).exp();
+                let sum: f64 = (0..len).map(exp).sum();
+                for l in 0..len {
+                    expected[at(o, l, i)] = exp(l) / sum;
+                }
+            }
+        }
+        for target in Target::available() {
+            let mut y = x.clone();
+            softmax(target, len, inner, &mut y).unwrap();
+            // the difference to the largest value is rounded, too, and that error grows with the value
+            let terms = len + 4 + 2 * scale as usize;
+            assert_close(&format!("{target} {outer}x{len}x{inner}"), &y, &expected, terms);
+        }
+    }
+}
+
+/// Indices and weights of an axis, or none if it stays.
+type Plan = Option<(Vec<usize>, Vec<f32>)>;
+
+fn check_resize([height, width]: [usize; 2], axes: &[Plan; 2], window: usize, planes: usize, seed: u64) {
+    let sum = |plan: &Plan, output: usize, value: &dyn Fn(usize) -> f64| match plan {
+        None => value(output),
+        Some((indices, weights)) => (output * window..(output + 1) * window)
+            .map(|tap| f64::from(weights[tap]) * value(indices[tap]))
+            .sum(),
+    };
+    let length = |plan: &Plan, input| plan.as_ref().map_or(input, |(indices, _)| indices.len() / window);
+    let (rows, columns) = (length(&axes[0], height), length(&axes[1], width));
+    let taps = |plan: &Plan, input| plan.as_ref().map(|(i, w)| Taps::new(input, window, i, w).unwrap());
+    let resize = Resize::new([height, width], taps(&axes[0], height), taps(&axes[1], width)).unwrap();
+    let x = Noise::new(seed).vec(if rows * columns == 0 { 0 } else { planes * height * width });
+    let mut expected = vec![];
+    for plane in x.chunks_exact(height * width) {
+        for oy in 0..rows {
+            for ox in 0..columns {
+                let at = |iy: usize, ix: usize| f64::from(plane[iy * width + ix]);
+                expected.push(sum(&axes[1], ox, &|ix| sum(&axes[0], oy, &|iy| at(iy, ix))));
+            }
+        }
+    }
+    for target in Target::available() {
+        let mut y = vec![f32::NAN; expected.len()];
+        resize.run(target, &x, &mut y).unwrap();
+        assert_close(&format!("{target} {resize:?}"), &y, &expected, 16);
+    }
+}
+
+#[test]
+fn a_pixel_without_weight_is_not_read() {
+    let taps = || Taps::new(2, 2, &[0, 1, 0, 1], &[0.0, 1.0, 0.5, 0.5]).unwrap();
+    let resize = Resize::new([1, 2], None, Some(taps())).unwrap();
+    for target in Target::available() {
+        let mut y = [0.0; 2];
+        resize.run(target, &[f32::INFINITY, 3.0], &mut y).unwrap();
+        assert_eq!(y, [3.0, f32::INFINITY]);
+    }
+}
+
+#[test]
+fn a_maximum_ignores_nan_and_has_a_floor() {
+    let axis = || PoolAxis::new(2, 2, 2, 1, 1, 0).unwrap();
+    let pool = Pool::new(Pooling::Max, axis(), axis());
+    for target in Target::available() {
+        let mut y = [0.0; 4];
+        pool.run(target, &[f32::NAN, 1.0, f32::NEG_INFINITY, f32::NAN], &mut y).unwrap();
+        assert_eq!(y, [1.0, 1.0, f32::MIN, f32::MIN]);
+    }
+}
+
+#[test]
+fn nonsense_is_refused() {
+    assert!(PoolAxis::new(4, 2, 0, 1, 1, 0).is_err());
+    assert!(PoolAxis::new(4, 2, 1, 0, 1, 0).is_err());
+    assert!(PoolAxis::new(4, usize::MAX, 3, 2, 1, 0).is_err());
+    assert!(Taps::new(2, 2, &[0, 2], &[1.0, 1.0]).is_err());
+    assert!(Taps::new(2, 2, &[0, 1, 1], &[1.0; 3]).is_err());
+    assert!(Taps::new(2, 0, &[], &[]).is_err());
+    let taps = || Taps::new(2, 1, &[0, 1], &[1.0; 2]).unwrap();
+    assert!(Resize::new([3, 3], Some(taps()), None).is_err());
+    let resize = Resize::new([2, 3], Some(taps()), None).unwrap();
+    assert!(resize.run(Target::SCALAR, &[0.0; 7], &mut [0.0; 6]).is_err());
+    assert!(resize.run(Target::SCALAR, &[0.0; 6], &mut [0.0; 12]).is_err());
+    assert!(softmax(Target::SCALAR, 3, 2, &mut [0.0; 7]).is_err());
+    assert!(softmax(Target::SCALAR, usize::MAX, 2, &mut [0.0; 7]).is_err());
+}
