@@ -4,6 +4,20 @@ use anyhow::{Result, ensure};
 use std::borrow::Borrow;
 use tract_core::internal::*;
 
+/// A slice of fewer finite values does not tell how large its values are: the largest of eight that are spread like rounding errors
+/// or activations is below a quarter of their standard deviation once in 400,000 times.
+const FEWEST: usize = 8;
+/// Scales below this share of the tensor's largest value: a difference of 1e-4 of it is one unit in the last place of
+/// that value in f32, which a sum over the whole tensor leaves anywhere.
+const SMALLEST: f64 = 1e-3;
+/// Added to every scale, but never more than the tensor's largest value: the feet of sigmoids and of softmax, whose relative
+/// error is the absolute one of what they were computed from.
+const FEET: f64 = 1e-2;
+/// Times that a value may differ by what it moves when the inputs do by a millionth.
+const MOVEMENTS: f64 = 4.0;
+/// Tolerances of its scale, beyond which no movement excuses a difference.
+const MOST: f64 = 100.0;
+
 /// How one tensor compares with another.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Agreement {
@@ -11,35 +25,109 @@ pub struct Agreement {
     pub max_abs_diff: f64,
     /// Largest finite magnitude of what was expected.
     pub max_abs_expected: f64,
+    /// Largest difference relative to its value and scale, as the tolerance is; infinite where what must be equal is not.
+    pub relative: f64,
     /// Whether all values are within the tolerance.
     pub agrees: bool,
 }
 
 impl Agreement {
-    /// Compares two tensors of the same shape. Rounding errors of a sum follow the size of its terms, not that of the result:
-    /// values agree if they differ by at most `tolerance` times the largest finite value of the expected tensor, plus a
-    /// hundredth, for tensors of tiny values such as the feet of sigmoids.
+    const SAME: Agreement =
+        Agreement { max_abs_diff: 0.0, max_abs_expected: 0.0, relative: 0.0, agrees: true };
+
+    /// Compares two tensors of the same shape.
+    ///
+    /// Integers, booleans and everything else that is not a float must be equal. Floats (and numbers of two types) agree if
+    /// `|got - expected| <= tolerance * (|expected| + scale + foot)`. Rounding errors of a sum follow the size of its terms, not
+    /// that of the result; results that are computed alike, such as those of one channel, have terms of one size. Which axis
+    /// holds channels is not known: the `scale` of an element is the smallest, over all axes, of the largest finite values
+    /// of the slices that it is in, among slices of at least eight values and the whole tensor; at least a
+    /// thousandth of the tensor's largest value. So scores beside coordinates of 1000 are measured as
+    /// scores, if they fill rows, columns or channels. `foot` is a hundredth, or the tensor's largest value if that is less.
+    /// Half floats may differ by their own rounding besides. NaN agrees with NaN.
     ///
     /// # Errors
-    /// Different shapes, or values that are no numbers.
+    /// Different shapes, or different types of which one is no number.
     pub fn of(expected: &Tensor, got: &Tensor, tolerance: f64) -> Result<Agreement> {
-        ensure!(expected.shape() == got.shape(), "shape {:?}, expected {:?}", got.shape(), expected.shape());
-        let (a, b) = (expected.cast_to::<f64>()?, got.cast_to::<f64>()?);
-        let (a, b) = (a.to_plain_array_view::<f64>()?, b.to_plain_array_view::<f64>()?);
-        let (mut worst, mut agrees) = (0f64, true);
-        let largest = a.iter().filter(|a| a.is_finite()).fold(0f64, |m, a| m.max(a.abs()));
-        let allowed = tolerance * (largest + 1e-2);
-        for (a, b) in a.iter().zip(&b) {
-            let same = a == b || (a.is_nan() && b.is_nan());
-            let diff = match (a - b).abs() {
-                _ if same => 0.0,
-                diff if diff.is_nan() => f64::INFINITY,
-                diff => diff,
-            };
-            agrees &= diff <= allowed;
-            worst = worst.max(diff);
+        Agreement::compare(expected, got, None, tolerance)
+    }
+
+    /// As [`Agreement::of`], for an `expected` tensor that became `moved` when every other input of its network grew by a
+    /// millionth ([`nudged`]). A value that is beyond the tolerance also agrees if it differs by at most four times the largest
+    /// movement in its slice, and by at most a hundred tolerances of its scale: where a network amplifies rounding errors
+    /// it amplifies such a nudge as much.
+    ///
+    /// # Errors
+    /// As [`Agreement::of`].
+    pub fn of_moving(
+        expected: &Tensor,
+        got: &Tensor,
+        moved: &Tensor,
+        tolerance: f64,
+    ) -> Result<Agreement> {
+        Agreement::compare(expected, got, Some(moved), tolerance)
+    }
+
+    fn compare(
+        expected: &Tensor,
+        got: &Tensor,
+        moved: Option<&Tensor>,
+        tolerance: f64,
+    ) -> Result<Agreement> {
+        for other in [Some(got), moved].into_iter().flatten() {
+            let shape = other.shape();
+            ensure!(expected.shape() == shape, "shape {shape:?}, expected {:?}", expected.shape());
         }
-        Ok(Agreement { max_abs_diff: worst, max_abs_expected: largest, agrees })
+        let types = [expected.datum_type(), got.datum_type()];
+        if types[0] == types[1] && !types[0].is_float() {
+            return Agreement::exact(expected, got);
+        }
+        let unit = if types.contains(&DatumType::F16) { f64::from(f16::EPSILON) } else { 0.0 };
+        let (a, b) = (values(expected)?, values(got)?);
+        let scales = Slices::new(expected.shape(), &a);
+        let movements = match moved {
+            Some(moved) => {
+                let movements = values(moved)?.iter().zip(&a).map(|(m, a)| (m - a).abs()).collect::<Vec<_>>();
+                Some(Slices::new(expected.shape(), &movements))
+            }
+            None => None,
+        };
+        let foot = FEET.min(scales.all);
+        let mut all = Agreement { max_abs_expected: scales.all, ..Agreement::SAME };
+        for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+            if a == b || (a.is_nan() && b.is_nan()) {
+                continue;
+            }
+            let diff = (a - b).abs();
+            let diff = if diff.is_nan() { f64::INFINITY } else { diff };
+            let (axis, least) = scales.smallest(i);
+            let scale = least.max(SMALLEST * scales.all) + foot;
+            let relative = if diff == f64::INFINITY {
+                diff
+            } else {
+                (diff - unit * a.abs()).max(0.0) / (a.abs() + scale)
+            };
+            let excused = || {
+                let Some(movements) = &movements else { return false };
+                diff <= (MOVEMENTS * movements.along(axis, i)).min(MOST * tolerance * scale)
+            };
+            all.agrees &= relative <= tolerance || excused();
+            all.max_abs_diff = all.max_abs_diff.max(diff);
+            all.relative = all.relative.max(relative);
+        }
+        Ok(all)
+    }
+
+    fn exact(expected: &Tensor, got: &Tensor) -> Result<Agreement> {
+        let mut all = Agreement::SAME;
+        if let (Ok(a), Ok(b)) = (values(expected), values(got)) {
+            all.max_abs_expected = a.iter().fold(0.0, |m, a| m.max(a.abs()));
+            all.max_abs_diff = a.iter().zip(&b).fold(0.0, |m, (a, b)| m.max((a - b).abs()));
+        }
+        if expected != got {
+            (all.relative, all.agrees) = (f64::INFINITY, false);
+        }
+        Ok(all)
     }
 
     /// Of several pairs of tensors as if they were one: the largest difference, and whether all agree.
@@ -52,14 +140,75 @@ impl Agreement {
         tolerance: f64,
     ) -> Result<Agreement> {
         ensure!(expected.len() == got.len(), "{} outputs, expected {}", got.len(), expected.len());
-        let mut all = Agreement { max_abs_diff: 0.0, max_abs_expected: 0.0, agrees: true };
+        let mut all = Agreement::SAME;
         for (expected, got) in expected.iter().zip(got) {
             let one = Agreement::of(expected.borrow(), got.borrow(), tolerance)?;
             all.max_abs_diff = all.max_abs_diff.max(one.max_abs_diff);
             all.max_abs_expected = all.max_abs_expected.max(one.max_abs_expected);
+            all.relative = all.relative.max(one.relative);
             all.agrees &= one.agrees;
         }
         Ok(all)
+    }
+}
+
+/// The same values, every other one a millionth larger; what is not f32 stays. See [`Agreement::of_moving`].
+///
+/// # Errors
+/// The tensor cannot be read.
+pub fn nudged(input: &Tensor) -> Result<Tensor> {
+    let mut nudged = input.clone();
+    if input.datum_type() == DatumType::F32 {
+        let mut view = nudged.to_plain_array_view_mut::<f32>()?;
+        view.iter_mut().step_by(2).for_each(|v| *v *= 1.0 + 1e-6);
+    }
+    Ok(nudged)
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f64>> {
+    let cast = tensor.cast_to::<f64>()?;
+    Ok(cast.to_plain_array_view::<f64>()?.iter().copied().collect())
+}
+
+/// The largest finite magnitude in every slice of a tensor along every axis.
+struct Slices {
+    /// Of the whole tensor.
+    all: f64,
+    /// Elements between neighbours, number of slices, and their largest values; of axes whose slices are not too small.
+    axes: Vec<(usize, usize, Vec<f64>)>,
+}
+
+impl Slices {
+    fn new(shape: &[usize], values: &[f64]) -> Slices {
+        let finite = |v: &f64| if v.is_finite() { v.abs() } else { 0.0 };
+        let all = values.iter().map(finite).fold(0.0, f64::max);
+        let mut axes = vec![];
+        let mut step = 1;
+        for dim in shape.iter().rev() {
+            if *dim > 1 && values.len() / dim >= FEWEST {
+                let (mut largest, mut known) = (vec![0f64; *dim], vec![0usize; *dim]);
+                for (i, v) in values.iter().enumerate().filter(|(_, v)| v.is_finite()) {
+                    let slice = i / step % dim;
+                    largest[slice] = largest[slice].max(v.abs());
+                    known[slice] += 1;
+                }
+                let enough = largest.iter().zip(known).map(|(l, n)| if n < FEWEST { all } else { *l });
+                axes.push((step, *dim, enough.collect()));
+            }
+            step *= dim;
+        }
+        Slices { all, axes }
+    }
+
+    /// The largest value of the slice of an element along one of `axes`, or of all.
+    fn along(&self, axis: Option<usize>, i: usize) -> f64 {
+        axis.and_then(|axis| self.axes.get(axis)).map_or(self.all, |(step, dim, l)| l[i / step % dim])
+    }
+
+    /// The smallest of the largest values of the slices of an element, and along which axis.
+    fn smallest(&self, i: usize) -> (Option<usize>, f64) {
+        let slices = (0..self.axes.len()).map(|axis| (Some(axis), self.along(Some(axis), i)));
+        slices.fold((None, self.all), |least, slice| if slice.1 < least.1 { slice } else { least })
     }
 }
 
@@ -67,10 +216,12 @@ impl Agreement {
 mod tests {
     use super::*;
 
+    fn compare(a: &[f32], b: &[f32], tolerance: f64) -> Agreement {
+        Agreement::of(&tensor1(a), &tensor1(b), tolerance).unwrap()
+    }
+
     #[test]
     fn differences_follow_the_rule() {
-        let compare =
-            |a: &[f32], b: &[f32], tolerance| Agreement::of(&tensor1(a), &tensor1(b), tolerance).unwrap();
         assert!(compare(&[100.0, 0.0], &[100.0, 0.0099], 1e-4).agrees);
         assert!(!compare(&[100.0, 0.0], &[100.0, 0.02], 1e-4).agrees);
         assert!(compare(&[1.0], &[1.0], 0.0).agrees && !compare(&[1.0], &[1.0 + 1e-6], 0.0).agrees);
@@ -83,6 +234,63 @@ mod tests {
         }
         assert_eq!(compare(&[1.0, -2.0], &[1.5, -2.0], 0.0).max_abs_diff, 0.5);
         assert!(Agreement::of(&tensor1(&[1f32]), &tensor1(&[1f32, 2.0]), 0.0).is_err());
+        assert!(Agreement::of(&tensor1(&[1f32]), &tensor1(&["one".to_string()]), 0.0).is_err());
+        assert!(Agreement::of(&tensor1(&[1f32]), &tensor1(&[1i64]), 0.0).unwrap().agrees);
+    }
+
+    /// Rows of four coordinates of up to 1000 and two scores, and the same with the axes exchanged.
+    #[test]
+    fn scores_beside_coordinates_are_measured_as_scores() {
+        let cell = |row: usize, col: usize| match (col, (row * 37 + col * 11) % 29) {
+            (0..4, noise) => noise as f32 * 35.0,
+            (_, noise) => noise as f32 / 29.0,
+        };
+        let rows: Vec<f32> = (0..50 * 6).map(|i| cell(i / 6, i % 6)).collect();
+        let columns: Vec<f32> = (0..50 * 6).map(|i| cell(i % 50, i / 50)).collect();
+        for (values, shape, at) in [(rows, [1, 50, 6], 3 * 6 + 4), (columns, [1, 6, 50], 4 * 50 + 3)] {
+            let by = |at: usize, change: f32| {
+                let mut changed = values.clone();
+                changed[at] += change;
+                let tensor = |v: &[f32]| Tensor::from_shape(&shape, v).unwrap();
+                Agreement::of(&tensor(&values), &tensor(&changed), 1e-4).unwrap().agrees
+            };
+            assert!(by(at, 1e-4) && !by(at, 1e-3), "a score");
+            let coordinate = if shape[2] == 6 { 3 * 6 } else { 3 };
+            assert!(by(coordinate, 0.05) && !by(coordinate, 0.5), "a coordinate");
+        }
+    }
+
+    #[test]
+    fn tiny_tensors_are_not_all_alike() {
+        assert!(!compare(&[1e-7, 2e-7], &[1.1e-7, 2e-7], 1e-4).agrees);
+        assert!(compare(&[1e-7, 2e-7], &[1.0001e-7, 2e-7], 1e-4).agrees);
+        assert!(compare(&[0.0], &[0.0], 0.0).agrees && !compare(&[0.0], &[1e-9], 1e-4).agrees);
+    }
+
+    #[test]
+    fn what_is_no_float_is_equal_or_not() {
+        let of = |a: Tensor, b: Tensor| Agreement::of(&a, &b, 1e-4).unwrap();
+        // i64 beyond what f64 tells apart
+        let large = 1i64 << 60;
+        assert!(of(tensor1(&[large]), tensor1(&[large])).agrees);
+        assert!(!of(tensor1(&[large]), tensor1(&[large + 1])).agrees);
+        let off = of(tensor1(&[5i64, 1_000_000]), tensor1(&[6i64, 1_000_000]));
+        assert!(!off.agrees && off.max_abs_diff == 1.0);
+        assert!(!of(tensor1(&[true, false]), tensor1(&[true, true])).agrees);
+        let half = |v: f32| tensor1(&[f16::from_f32(v)]);
+        assert!(of(half(1.0), half(1.0 + 1.0 / 1024.0)).agrees && !of(half(1.0), half(1.01)).agrees);
+    }
+
+    #[test]
+    fn a_value_that_moves_with_the_input_may_differ_as_much() {
+        let (a, b) = (tensor1(&[1.0f32, 2.0]), tensor1(&[1.0f32, 2.004]));
+        let of = |moved: f32| Agreement::of_moving(&a, &b, &tensor1(&[1.0, 2.0 + moved]), 1e-4).unwrap();
+        assert!(of(0.0015).agrees && !of(0.0005).agrees);
+        let far = Agreement::of_moving(&a, &tensor1(&[1.0f32, 2.1]), &tensor1(&[9.0f32, 9.0]), 1e-4).unwrap();
+        assert!(!far.agrees, "no movement excuses a wrong value");
+        let input = nudged(&tensor1(&[1.0f32, 1.0])).unwrap();
+        assert!(input.to_plain_array_view::<f32>().unwrap()[0] > 1.0);
+        assert_eq!(nudged(&tensor1(&[3i64])).unwrap(), tensor1(&[3i64]));
     }
 
     #[test]

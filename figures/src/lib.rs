@@ -6,6 +6,6 @@ mod progress;
 pub mod svg;
 mod timing;
 
-pub use agreement::Agreement;
+pub use agreement::{Agreement, nudged};
 pub use progress::Progress;
 pub use timing::{Ratio, Timing, in_turn, keep_freed_memory, ms, quantile};
