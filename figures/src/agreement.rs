@@ -59,21 +59,11 @@ impl Agreement {
     ///
     /// # Errors
     /// As [`Agreement::of`].
-    pub fn of_moving(
-        expected: &Tensor,
-        got: &Tensor,
-        moved: &Tensor,
-        tolerance: f64,
-    ) -> Result<Agreement> {
+    pub fn of_moving(expected: &Tensor, got: &Tensor, moved: &Tensor, tolerance: f64) -> Result<Agreement> {
         Agreement::compare(expected, got, Some(moved), tolerance)
     }
 
-    fn compare(
-        expected: &Tensor,
-        got: &Tensor,
-        moved: Option<&Tensor>,
-        tolerance: f64,
-    ) -> Result<Agreement> {
+    fn compare(expected: &Tensor, got: &Tensor, moved: Option<&Tensor>, tolerance: f64) -> Result<Agreement> {
         for other in [Some(got), moved].into_iter().flatten() {
             let shape = other.shape();
             ensure!(expected.shape() == shape, "shape {shape:?}, expected {:?}", expected.shape());
