@@ -2,7 +2,7 @@
 
 use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
-use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, conv_obstacle, konst_of};
+use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, conv_obstacle_for, konst_of};
 use std::fmt;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat};
@@ -67,12 +67,14 @@ impl LayerShape {
     }
 
     /// The shape as the kernels see it, apart from the sizes of the maps: those that are unknown are taken for
-    /// large enough. 1-D convolutions are one row high.
+    /// large enough. 1-D convolutions are one row high, products with a matrix of any rank a pixel large.
     pub fn conv_shape(&self) -> ConvShape {
         let pair = |of: &TVec<usize>| match **of {
             [] => [1, 1],
             [w] => [1, w],
-            _ => [of[0], of[1]],
+            [h, w] => [h, w],
+            // of a rank without kernels, a layer is a product with a matrix
+            _ => [1, 1],
         };
         let kernel = pair(&self.kernel);
         let dilation = pair(&self.dilation);
@@ -187,8 +189,11 @@ impl Layer {
     }
 
     /// Block statistics of the weights as an `oc` x `ic / group * taps` matrix.
+    ///
+    /// Channel groups are stored as the ungrouped layer that they are a part of; density, fill and dead channels are those of
+    /// the weights that there are.
     pub fn stats(&self, kind: FormatKind) -> Stats {
-        self.nonzeros.stats(kind)
+        self.nonzeros.group_stats(kind, self.shape.group)
     }
 }
 
@@ -305,7 +310,7 @@ fn plain_weights(
 fn see_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult<Seen> {
     let x = model.outlet_fact(node.inputs[0])?;
     let shape = conv_shape(conv, x)?;
-    if let Some(reason) = conv_obstacle(conv) {
+    if let Some(reason) = conv_obstacle_for(conv, &x.shape)? {
         return Ok(Seen::Opaque(Some(shape), reason));
     }
     if conv.kernel_fmt != KernelFormat::OIHW {

@@ -6,7 +6,7 @@ use crate::choose::{Decision, Neighbours, PRUNED_SHARE, choose};
 use crate::costs::{Key, Table, Work};
 use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
-use sparse_kernels::prelude::{Target, table};
+use sparse_kernels::prelude::{ConvShape, Target, table};
 use sparse_kernels::{depthwise, spatial};
 use sparse_ops::Packing;
 use tract_core::internal::*;
@@ -17,19 +17,29 @@ use tract_core::internal::*;
 /// The reason why there is none.
 pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing>, &'static str> {
     let conv = shape.conv_shape();
-    Ok(match shape.kind() {
-        LayerKind::Pointwise => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
+    let ungrouped = ConvShape { group: 1, ..conv };
+    if u32::try_from(shape.oc * shape.ic * shape.taps()).is_err() {
+        return Err("too many channels for their weights to be numbered");
+    }
+    let pointwise = || Ok(FormatKind::POINTWISE.map(Packing::Pointwise).to_vec());
+    match shape.kind() {
+        LayerKind::Pointwise => pointwise(),
+        LayerKind::Grouped if shape.taps() == 1 => pointwise(),
+        // Depthwise kernels that are made for no size add tap after tap to rows of outputs, which is slower than single weights
+        // of the ungrouped layer.
         LayerKind::Depthwise => {
-            depthwise::supports(&conv)?;
-            let kernel = table::depthwise(target, conv.kernel);
-            kernel.map(|_| Packing::Depthwise(conv.kernel)).into_iter().collect()
+            let made_for = table::depthwise(target, conv.kernel).is_some_and(|k| k.kernel().is_some());
+            if made_for && depthwise::supports(&conv).is_ok() {
+                return Ok(vec![Packing::Depthwise(conv.kernel)]);
+            }
+            spatial::supports(&ungrouped)?;
+            Ok(vec![Packing::Spatial(FormatKind::ROWS_1)])
         }
-        LayerKind::Spatial => {
-            spatial::supports(&conv)?;
-            FormatKind::SPATIAL.map(Packing::Spatial).to_vec()
+        LayerKind::Spatial | LayerKind::Grouped => {
+            spatial::supports(&ungrouped)?;
+            Ok(FormatKind::SPATIAL.map(Packing::Spatial).to_vec())
         }
-        LayerKind::Grouped => return Err("channel groups that are not depthwise"),
-    })
+    }
 }
 
 /// What a packing stores of a layer's weights.
@@ -87,7 +97,11 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, st
     let (key, work) = match (packing, stored) {
         (Packing::Pointwise(format), Stored::Blocks(stats)) => {
             let kernel = table::pointwise(target, format);
-            let work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
+            let mut work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
+            if shape.group > 1 {
+                // A row has weights in one chunk of channels, but is gone through for each.
+                work.rows *= kernel.chunks(shape.ic - stats.dead_cols) as f64;
+            }
             (Key::pointwise(format, shape), work)
         }
         (Packing::Spatial(format), Stored::Blocks(stats)) => {
@@ -107,6 +121,9 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, st
 pub fn stock_ns(shape: &LayerShape, target: Target) -> f64 {
     let key = match shape.kind() {
         LayerKind::Pointwise => Key::StockPointwise(shape.pixels == Some(1)),
+        // Stock tract multiplies the groups one after the other. That of as many multiplications without groups is less than
+        // their time by a tenth at least, and by much more if groups are small.
+        LayerKind::Grouped if shape.taps() == 1 => Key::StockPointwise(shape.pixels == Some(1)),
         LayerKind::Depthwise => Key::StockDepthwise(stride_class(shape)),
         LayerKind::Spatial | LayerKind::Grouped => Key::StockSpatial,
     };

@@ -6,7 +6,7 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use sparse_kernels::prelude::*;
-use sparse_ops::{Choice, Dense};
+use sparse_ops::{Choice, Dense, Packing};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{LazyLock, Mutex};
@@ -22,7 +22,7 @@ static MEASURED: LazyLock<Mutex<HashMap<Key, u64>>> = LazyLock::new(Mutex::defau
 
 /// The choice with measured times in place of predicted ones; as it was where the shape is not known.
 pub(crate) fn measured(layer: &Layer, choice: Choice, stored: usize) -> TractResult<Choice> {
-    let Some(geometry) = geometry(&layer.shape) else { return Ok(choice) };
+    let Some(geometry) = geometry(&layer.shape, choice.packing) else { return Ok(choice) };
     let ours = (layer.shape.clone(), Some((choice.kernel().name, stored)));
     let sparse_ns = remember(ours, || time_ours(layer, &geometry, &choice))?;
     let stock_ns = remember((layer.shape.clone(), None), || {
@@ -46,10 +46,11 @@ fn remember(key: Key, measure: impl FnOnce() -> TractResult<u64>) -> TractResult
     Ok(ns)
 }
 
-/// A geometry of the layer's size, one image, planar; padding is whatever makes the output come out right.
-fn geometry(shape: &LayerShape) -> Option<ConvGeometry> {
+/// A geometry of the layer's size for the kernels of a packing, one image, planar; padding is whatever makes the output come out right.
+fn geometry(shape: &LayerShape, packing: Packing) -> Option<ConvGeometry> {
     let pixels = shape.pixels?;
     let mut conv = shape.conv_shape();
+    conv.group = packing.kernel_groups(shape.group);
     conv.x_layout = Layout::Planar;
     conv.y_layout = Layout::Planar;
     if shape.kind() == LayerKind::Pointwise && shape.kernel.is_empty() {
@@ -57,8 +58,12 @@ fn geometry(shape: &LayerShape) -> Option<ConvGeometry> {
         return ConvGeometry::new(conv).ok();
     }
     let (input, output) = (shape.input.as_ref()?, shape.output.as_ref()?);
-    // 1-D layers are one row high.
-    let pair = |dims: &TVec<usize>| if let [w] = **dims { [1, w] } else { [dims[0], dims[1]] };
+    // 1-D layers are one row high; of more than two axes, only products with a matrix have kernels.
+    let pair = |dims: &TVec<usize>| match **dims {
+        [w] => [1, w],
+        [h, w] => [h, w],
+        _ => [1, dims.iter().product()],
+    };
     let (input, output) = (pair(input), pair(output));
     for axis in 0..2 {
         let reach = (conv.kernel[axis] - 1) * conv.dilation[axis] + 1;
@@ -78,6 +83,7 @@ fn time_ours(layer: &Layer, geometry: &ConvGeometry, choice: &Choice) -> TractRe
     let dense = Dense {
         oc: layer.shape.oc,
         ic: layer.shape.ic,
+        group: layer.shape.group,
         kernel: geometry.shape().kernel,
         weights: layer.values()?,
         bias: &vec![0.0; layer.shape.oc],
@@ -101,7 +107,7 @@ pub fn stock_plan(
     let conv = geometry.shape();
     let mut model = TypedModel::default();
     let x = model.add_source("x", f32::fact([1, conv.ic, conv.input[0], conv.input[1]]))?;
-    let kernel = [conv.oc, conv.ic / conv.group, conv.kernel[0], conv.kernel[1]];
+    let kernel = [conv.oc, conv.ic / shape.group, conv.kernel[0], conv.kernel[1]];
     let w = model.add_const("w", Tensor::from_shape(&kernel, weights)?)?;
     let b = model.add_const("b", Tensor::zero::<f32>(&[shape.oc])?)?;
     let pool_spec = PoolSpec {
@@ -113,7 +119,7 @@ pub fn stock_plan(
         input_channels: conv.ic,
         output_channels: conv.oc,
     };
-    let op = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: conv.group, q_params: None };
+    let op = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: shape.group, q_params: None };
     let mut wire = model.wire_node("conv", op, &[x, w, b])?[0];
     let bounds = [("lo", tract_core::ops::math::max(), 0f32), ("hi", tract_core::ops::math::min(), 6f32)];
     for (name, op, bound) in bounds {

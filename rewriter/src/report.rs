@@ -262,7 +262,7 @@ fn weigh(report: &mut LayerReport, layer: &Layer, choice: Option<Choice>) -> Tra
     report.density = Some(single.density);
     report.structure = Some(Structure::of(layer)?.to_string());
     report.dead_oc = Some(single.dead_rows);
-    if layer.shape.kind() == LayerKind::Pointwise {
+    if layer.shape.taps() == 1 && layer.shape.kind() != LayerKind::Depthwise {
         report.dead_ic = Some(single.dead_cols);
     }
     report.fill = match choice.map(|c| c.packing) {

@@ -55,8 +55,8 @@ impl Structure {
                     return Ok(Structure::ThreeOfNine { dense });
                 }
             }
-            LayerKind::Spatial if taps == [3, 3] => {
-                let stats = pattern_stats(shape.oc, shape.ic, taps, layer.values()?)?;
+            LayerKind::Spatial | LayerKind::Grouped if taps == [3, 3] => {
+                let stats = pattern_stats(shape.oc, shape.ic / shape.group, taps, layer.values()?)?;
                 if let Some(shared) = stats.shared {
                     return Ok(Structure::FiveOfNine { shared, absent: stats.absent });
                 }
@@ -67,11 +67,11 @@ impl Structure {
             return Ok(Structure::Dense);
         }
         let formats: &[FormatKind] = match shape.kind() {
-            LayerKind::Pointwise => {
+            LayerKind::Depthwise => &[],
+            _ if shape.taps() == 1 => {
                 &[FormatKind::BLOCKS_4X4, FormatKind::ROWS_8, FormatKind::ROWS_4, FormatKind::ROWS_2]
             }
-            LayerKind::Spatial => &[FormatKind::ROWS_4, FormatKind::ROWS_2],
-            LayerKind::Depthwise | LayerKind::Grouped => &[],
+            _ => &[FormatKind::ROWS_4, FormatKind::ROWS_2],
         };
         let found = formats.iter().find(|format| layer.stats(**format).fill >= FULL);
         Ok(match found {

@@ -1,7 +1,7 @@
 //! Round trips, refused inputs and statistics of the formats.
 
 use proptest::prelude::*;
-use sparse_kernels::format::stats;
+use sparse_kernels::format::{Nonzeros, stats};
 use sparse_kernels::prelude::*;
 
 fn matrix() -> impl Strategy<Value = (usize, usize, Vec<f32>)> {
@@ -33,6 +33,26 @@ fn check<const R: usize, const C: usize>(rows: usize, cols: usize, dense: &[f32]
     assert_eq!(stats.dead_rows, dead);
 }
 
+/// Groups of `rows` x `cols` weights are compressed as the `whole` matrix is, without making it.
+fn check_groups<const R: usize, const C: usize>(
+    groups: usize,
+    [rows, cols]: [usize; 2],
+    blocks: &[f32],
+    whole: &[f32],
+) {
+    let (all_rows, all_cols) = (groups * rows, groups * cols);
+    let expected = Blocks::<R, C>::from_dense(all_rows, all_cols, whole).unwrap();
+    assert_eq!(Blocks::<R, C>::from_groups(all_rows, all_cols, groups, blocks).as_ref(), Ok(&expected));
+    let nonzeros = Nonzeros::of(all_rows, cols, blocks).unwrap();
+    let got = nonzeros.group_stats(Blocks::<R, C>::KIND, groups);
+    let of_whole = stats(Blocks::<R, C>::KIND, all_rows, all_cols, whole).unwrap();
+    assert_eq!(
+        (got.blocks, got.bytes, got.dead_rows, got.dead_cols, got.fill),
+        (of_whole.blocks, of_whole.bytes, of_whole.dead_rows, of_whole.dead_cols, of_whole.fill)
+    );
+    assert!((got.density - of_whole.density * groups as f64).abs() < 1e-12);
+}
+
 proptest! {
     #[test]
     fn dense_round_trip((rows, cols, dense) in matrix()) {
@@ -41,6 +61,21 @@ proptest! {
         check::<4, 1>(rows, cols, &dense);
         check::<8, 1>(rows, cols, &dense);
         check::<4, 4>(rows, cols, &dense);
+    }
+
+    #[test]
+    fn groups_are_a_block_diagonal_matrix((rows, cols, dense) in matrix(), groups in 1usize..6) {
+        let blocks: Vec<f32> = (0..groups).flat_map(|g| dense.iter().map(move |v| v * (g + 1) as f32)).collect();
+        let all = groups * cols;
+        let mut whole = vec![0f32; groups * rows * all];
+        for (row, block) in blocks.chunks(cols).enumerate() {
+            whole[row * all + row / rows * cols..][..cols].copy_from_slice(block);
+        }
+        check_groups::<1, 1>(groups, [rows, cols], &blocks, &whole);
+        check_groups::<2, 1>(groups, [rows, cols], &blocks, &whole);
+        check_groups::<4, 1>(groups, [rows, cols], &blocks, &whole);
+        check_groups::<8, 1>(groups, [rows, cols], &blocks, &whole);
+        check_groups::<4, 4>(groups, [rows, cols], &blocks, &whole);
     }
 
     #[test]
@@ -73,6 +108,9 @@ fn bad_parts_are_named() {
     assert_eq!(new(&[0, 1, 2], &[2, 0], &[1.0, f32::NAN]), Err(FormatError::NotFinite { index: 1 }));
     assert!(matches!(new(&[0, 2], &[2, 0], &[1.0, 1.0]), Err(FormatError::Length { .. })));
     assert!(matches!(new(&[0, 1, 2], &[2, 0], &[1.0]), Err(FormatError::Length { .. })));
+    assert!(Rows::<1>::from_groups(4, 6, 3, &[1.0; 8]).is_err());
+    assert!(Rows::<1>::from_groups(4, 6, 0, &[1.0; 8]).is_err());
+    assert!(Rows::<1>::from_groups(4, 6, 2, &[1.0; 11]).is_err());
     assert_eq!(Rows::<1>::from_dense(0, 3, &[]), Err(FormatError::ZeroDim("rows")));
     assert_eq!(Rows::<4>::from_dense(1, 1, &[f32::INFINITY]), Err(FormatError::NotFinite { index: 0 }));
     assert!(matches!(Rows::<4>::from_dense(usize::MAX, 2, &[0.0]), Err(FormatError::TooLarge(_))));

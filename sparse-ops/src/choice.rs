@@ -25,6 +25,8 @@ pub struct Dense<'a> {
     pub oc: usize,
     /// Input channels, of all groups.
     pub ic: usize,
+    /// Channel groups.
+    pub group: usize,
     /// Kernel height and width.
     pub kernel: [usize; 2],
     /// The weights.
@@ -56,11 +58,12 @@ impl Packing {
     /// # Errors
     /// Weights or bias that are not finite or do not fit the shape.
     pub fn pack(self, target: Target, dense: &Dense) -> TractResult<Packed> {
-        let Dense { oc, ic, kernel: taps, weights, bias } = *dense;
+        let Dense { oc, ic, group, kernel: taps, weights, bias } = *dense;
         Ok(match self {
             Packing::Pointwise(format) => {
                 let kernel = table::pointwise(target, format);
-                Packed::Pointwise(PackedPointwise::from_dense(oc, ic, weights, Some(bias), kernel)?)
+                let bias = Some(bias);
+                Packed::Pointwise(PackedPointwise::from_groups(oc, ic, group, weights, bias, kernel)?)
             }
             Packing::Depthwise(_) => {
                 let kernel = depthwise(target, taps);
@@ -68,9 +71,19 @@ impl Packing {
             }
             Packing::Spatial(format) => {
                 let kernel = table::spatial(target, format);
-                Packed::Spatial(PackedSpatial::from_dense(oc, ic, taps, weights, Some(bias), kernel)?)
+                let channels = [oc, ic, group];
+                Packed::Spatial(PackedSpatial::from_groups(channels, taps, weights, Some(bias), kernel)?)
             }
         })
+    }
+
+    /// The channel groups of a layer of `group` of them as the kernels of this packing see it: one, but for depthwise kernels.
+    /// Weights of channel groups are packed as those of an ungrouped layer, of which most are zeros that nobody stores.
+    pub fn kernel_groups(self, group: usize) -> usize {
+        match self {
+            Packing::Depthwise(_) => group,
+            Packing::Pointwise(_) | Packing::Spatial(_) => 1,
+        }
     }
 
     /// Whether the kernels of this packing take channels-last activations.

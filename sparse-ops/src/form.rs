@@ -1,5 +1,6 @@
 //! How a tract operator maps onto a convolution geometry: axes, layouts, paddings.
 
+use crate::choice::Packing;
 use sparse_kernels::prelude::*;
 use std::collections::HashMap;
 use tract_core::internal::*;
@@ -16,13 +17,13 @@ pub enum Form {
 }
 
 impl Form {
-    /// The geometry for a concrete input, and the shape of the output tensor.
+    /// The geometry for a concrete input, as the kernels of a packing see it, and the shape of the output tensor.
     ///
     /// # Errors
     /// A shape that the layer cannot take.
-    pub fn resolve(&self, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
+    pub fn resolve(&self, packing: Packing, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
         match self {
-            Form::Conv(conv) => resolve_conv(conv, x),
+            Form::Conv(conv) => resolve_conv(conv, packing.kernel_groups(conv.group), x),
             Form::Linear(linear) => linear.resolve(x),
         }
     }
@@ -39,12 +40,41 @@ impl Form {
     }
 }
 
+/// Whether a convolution is a product of every pixel's channels with one matrix, whatever the size and the number of the other
+/// axes.
+pub(crate) fn is_matmul(conv: &Conv, shape: &[TDim]) -> TractResult<bool> {
+    let spec = &conv.pool_spec;
+    let shape = spec.data_format.shape(shape)?;
+    let zero = |pad: &TDim| *pad == 0.to_dim();
+    Ok(conv.group == 1
+        && spec.kernel_shape.iter().product::<usize>() == 1
+        && spec.strides().iter().all(|s| *s == 1)
+        && spec.dilations().iter().all(|d| *d == 1)
+        && spec
+            .computed_padding(shape.hw_dims())
+            .iter()
+            .all(|pad| zero(&pad.pad_after) && zero(&pad.pad_before)))
+}
+
+/// Why a convolution of an input of this shape cannot become sparse, or `None` if it can. A product with a matrix can have any
+/// rank: it becomes one before it is packed.
+///
+/// # Errors
+/// A shape that the convolution cannot take.
+pub fn conv_obstacle_for(conv: &Conv, shape: &[TDim]) -> TractResult<Option<&'static str>> {
+    let obstacle = conv_obstacle(conv);
+    rule_if!(obstacle != Some(RANK) || !is_matmul(conv, shape)?);
+    Ok(obstacle)
+}
+
+const RANK: &str = "neither 1-D nor 2-D";
+
 /// Why a convolution has no geometry here, or `None` if it has.
-pub fn conv_obstacle(conv: &Conv) -> Option<&'static str> {
+pub(crate) fn conv_obstacle(conv: &Conv) -> Option<&'static str> {
     if conv.q_params.is_some() {
         Some("quantised")
     } else if !matches!(conv.pool_spec.rank(), 1 | 2) {
-        Some("neither 1-D nor 2-D")
+        Some(RANK)
     } else if matches!(conv.pool_spec.padding, PaddingSpec::ExplicitOnnxPool(_, _, true)) {
         Some("output size rounded up")
     } else {
@@ -52,7 +82,7 @@ pub fn conv_obstacle(conv: &Conv) -> Option<&'static str> {
     }
 }
 
-fn resolve_conv(conv: &Conv, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
+fn resolve_conv(conv: &Conv, group: usize, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
     let spec = &conv.pool_spec;
     let rank = spec.rank();
     ensure!(x.len() == rank + 1 + spec.data_format.has_n() as usize, "input has rank {}", x.len());
@@ -68,7 +98,7 @@ fn resolve_conv(conv: &Conv, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usi
         batch: shape.n().copied().unwrap_or(1),
         ic: conv.input_channels(),
         oc: conv.output_channels(),
-        group: conv.group,
+        group,
         input: pair(1, &|a| shape.hw_dims()[a]),
         kernel: pair(1, &|a| spec.kernel_shape[a]),
         stride: pair(1, &|a| spec.stride(a)),

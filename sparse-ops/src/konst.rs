@@ -1,25 +1,73 @@
 //! Values of constant wires.
 
+use std::fmt::{Debug, Display};
 use tract_core::internal::*;
+
+/// Operators between a constant and its consumer that are followed at most.
+const DETOUR: usize = 24;
+
+/// Elements that an operator on the way may make of fewer: as much as tract folds by itself, in f32.
+const SMALL: usize = 1 << 20;
 
 /// The value of a wire that depends on constants alone, computed if the graph does not carry it.
 ///
-/// Between translation and the first optimisation, small detours (`Reshape`, `AddAxis`, ...) still stand between a
-/// weight and its consumer. At most `DEPTH` of them are followed.
+/// Between translation and the first optimisation, small detours (`Reshape`, `Transpose`, `Cast`, `DequantizeLinear`, ...) still
+/// stand between a weight and its consumer; tract never folds those of more than a few megabytes.
+///
+/// # Errors
+/// A wire that is not in the graph.
 pub fn konst_of(model: &TypedModel, outlet: OutletId) -> TractResult<Option<Arc<Tensor>>> {
-    const DEPTH: usize = 4;
-    fn walk(model: &TypedModel, outlet: OutletId, depth: usize) -> TractResult<Option<Arc<Tensor>>> {
-        if let Some(konst) = &model.outlet_fact(outlet)?.konst {
-            return Ok(Some(konst.clone()));
-        }
-        let node = model.node(outlet.node);
-        rule_if!(depth > 0 && node.inputs.len() == 1 && node.outputs.len() == 1);
-        rule_if_some!(input = walk(model, node.inputs[0], depth - 1)?);
-        rule_if!(input.is_plain_ram());
-        rule_if_some!(outputs = node.op.eval_out_of_plan(tvec!(input.into_tvalue()))?);
-        Ok(outputs.into_iter().next().map(|value| value.into_arc_tensor()))
+    constant(model, outlet, &|fact| fact.konst.clone(), &|op, inputs| op.eval_out_of_plan(inputs))
+}
+
+/// As [`konst_of`], in a graph of any kind: `known` is the value that a fact carries, `eval` runs an operator that needs nothing
+/// but its inputs.
+///
+/// # Errors
+/// A wire that is not in the graph.
+pub fn constant<F, O>(
+    graph: &Graph<F, O>,
+    outlet: OutletId,
+    known: &dyn Fn(&F) -> Option<Arc<Tensor>>,
+    eval: &dyn Fn(&O, TVec<TValue>) -> TractResult<Option<TVec<TValue>>>,
+) -> TractResult<Option<Arc<Tensor>>>
+where
+    F: Fact + Clone + 'static,
+    O: Debug + Display + AsRef<dyn Op> + AsMut<dyn Op> + Clone + 'static,
+{
+    if let Some(konst) = known(graph.outlet_fact(outlet)?) {
+        return Ok(Some(konst));
     }
-    walk(model, outlet, DEPTH)
+    // nothing is computed for a wire that turns out to depend on an input
+    let (mut open, mut left) = (vec![outlet], DETOUR);
+    while let Some(outlet) = open.pop() {
+        let node = graph.node(outlet.node);
+        if known(graph.outlet_fact(outlet)?).is_none() {
+            rule_if!(left > 0 && !node.inputs.is_empty());
+            left -= 1;
+            open.extend(&node.inputs);
+        }
+    }
+    let node = graph.node(outlet.node);
+    let mut inputs = tvec!();
+    let mut elements = SMALL;
+    for input in &node.inputs {
+        rule_if_some!(value = constant(graph, *input, known, eval)?);
+        rule_if!(value.is_plain_ram());
+        elements = elements.max(value.len());
+        inputs.push(value.into_tvalue());
+    }
+    let fits = |shape: &[usize]| {
+        shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).is_some_and(|n| n <= elements)
+    };
+    if let Ok(fact) = graph.outlet_fact(outlet)?.to_typed_fact() {
+        rule_if!(fact.shape.as_concrete().is_none_or(fits));
+    }
+    // what cannot be computed is no constant: stock tract says what is wrong with it when it runs
+    let Ok(Some(outputs)) = eval(&node.op, inputs) else { return Ok(None) };
+    rule_if_some!(value = outputs.into_iter().nth(outlet.slot));
+    rule_if!(fits(value.shape()));
+    Ok(Some(value.into_arc_tensor()))
 }
 
 /// The values of a plain f32 constant.

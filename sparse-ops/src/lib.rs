@@ -28,8 +28,8 @@ mod sparse_conv;
 mod sparse_matmul;
 
 pub use choice::{Choice, Dense, Packed, Packing};
-pub use form::{Form, Linear, conv_obstacle};
-pub use konst::konst_of;
+pub use form::{Form, Linear, conv_obstacle_for};
+pub use konst::{constant, konst_of};
 pub use opt_sparse_conv::OptSparseConv;
 pub use planar::Planar;
 pub use sparse_conv::SparseConv;

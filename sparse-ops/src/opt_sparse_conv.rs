@@ -136,7 +136,7 @@ impl EvalOp for OptSparseConv {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let (geometry, shape) = self.form.resolve(inputs[0].shape())?;
+        let (geometry, shape) = self.form.resolve(self.choice.packing, inputs[0].shape())?;
         // SAFETY: `Packed::run` writes every element of the output or fails, and an output of a failed
         // run is dropped; an f32 has no invalid bit pattern.
         let mut y = unsafe { Tensor::uninitialized::<f32>(&shape)? };

@@ -2,7 +2,7 @@
 
 use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
-use crate::form::{Form, conv_obstacle};
+use crate::form::{Form, conv_obstacle, is_matmul};
 use crate::gate::declutter_gate;
 use crate::konst::{f32s, konst_of, sparse_cost};
 use crate::opt_sparse_conv::OptSparseConv;
@@ -50,21 +50,6 @@ impl SparseConv {
         }
     }
 
-    /// True if stock tract writes this convolution as a matrix product.
-    fn is_matmul(&self, x: &TypedFact) -> TractResult<bool> {
-        let conv = &self.conv;
-        let shape = conv.pool_spec.data_format.shape(&x.shape)?;
-        Ok(conv.group == 1
-            && conv.pool_spec.kernel_shape.iter().product::<usize>() == 1
-            && conv.pool_spec.strides().iter().all(|s| *s == 1)
-            && conv.pool_spec.dilations().iter().all(|d| *d == 1)
-            && conv
-                .pool_spec
-                .computed_padding(shape.hw_dims())
-                .iter()
-                .all(|pad| pad.pad_after == 0.to_dim() && pad.pad_before == 0.to_dim()))
-    }
-
     /// A 1x1 convolution becomes a matrix product, as in stock tract, so that its neighbours can choose
     /// their layout without it.
     fn declutter_as_matmul(
@@ -75,7 +60,7 @@ impl SparseConv {
         bias: &[f32],
     ) -> TractResult<Option<TypedModelPatch>> {
         let facts = model.node_input_facts(node.id)?;
-        rule_if!(self.is_matmul(facts[0])?);
+        rule_if!(is_matmul(&self.conv, &facts[0].shape)?);
         let (oc, ic) = (self.conv.output_channels(), self.conv.input_channels());
         let matrix = match self.conv.kernel_fmt {
             KernelFormat::OIHW | KernelFormat::OHWI => weights.clone().into_shape(&[oc, ic])?,
@@ -132,7 +117,7 @@ impl SparseConv {
             spec.stride(axis) > 1
                 && (spec.kernel_shape[axis] == 1 || spec.dilation(axis).is_multiple_of(spec.stride(axis)))
         });
-        rule_if!(!strided_tap && !self.is_matmul(model.outlet_fact(node.inputs[0])?)?);
+        rule_if!(!strided_tap && !is_matmul(&self.conv, &model.outlet_fact(node.inputs[0])?.shape)?);
         rule_if_some!(mut patch = self.conv.declutter(model, node)?);
         for node in &mut patch.model.nodes {
             if let Some(conv) = node.op_as::<Conv>() {
@@ -238,6 +223,7 @@ impl TypedOp for SparseConv {
         let dense = Dense {
             oc: self.conv.output_channels(),
             ic: self.conv.input_channels(),
+            group: self.conv.group,
             kernel,
             weights: f32s(&weights)?,
             bias: &bias,

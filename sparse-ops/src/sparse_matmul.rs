@@ -216,7 +216,8 @@ impl TypedOp for SparseMatMul {
         };
         let matrix = linear.matrix(&weights)?;
         let (oc, ic) = (linear.oc(), linear.ic());
-        let dense = Dense { oc, ic, kernel: [1, 1], weights: f32s(&matrix)?, bias: f32s(&bias)? };
+        let (weights, bias) = (f32s(&matrix)?, f32s(&bias)?);
+        let dense = Dense { oc, ic, group: 1, kernel: [1, 1], weights, bias };
         let packed = self
             .choice
             .packing

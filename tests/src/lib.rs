@@ -1,6 +1,7 @@
 //! Whole models: sparse answer = stock tract answer = golden answer. This file finds the models and compares.
 
 pub mod graph;
+pub mod layer;
 pub mod models;
 
 use anyhow::{Context, Result, ensure};

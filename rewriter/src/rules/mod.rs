@@ -5,11 +5,12 @@ pub mod einsum;
 
 use crate::choose::{Assessment, Neighbours};
 use crate::policy::Policy;
+use sparse_ops::konst_of;
 use tract_core::internal::*;
 
 /// Swaps node `id` in place if what was found out about it says that it is to run sparse. Returns whether it was swapped.
 ///
-/// The node keeps its name, its inputs and its consumers.
+/// The node keeps its name, its inputs and its consumers; an input that depends on constants alone becomes one.
 ///
 /// # Errors
 /// Weights that cannot be read.
@@ -23,7 +24,25 @@ pub fn swap(
     let Some(choice) = assessment.decide(policy, neighbours).choice() else { return Ok(false) };
     let swapped = conv::swap(model, id, choice) || einsum::swap(model, id, choice)?;
     if swapped {
+        settle(model, id)?;
         log::debug!("{}: {choice}", model.node(id));
     }
     Ok(swapped)
+}
+
+/// Constants in place of what constants make on the way to a node: tract does not fold large ones, and every look at the weights
+/// would compute them again.
+fn settle(model: &mut TypedModel, id: usize) -> TractResult<()> {
+    for slot in 0..model.node(id).inputs.len() {
+        let outlet = model.node(id).inputs[slot];
+        if model.outlet_fact(outlet)?.konst.is_none()
+            && let Some(value) = konst_of(model, outlet)?
+        {
+            let name = format!("{}.{}", model.node(id).name, model.node(outlet.node).name);
+            let name = model.unique_name(name).into_owned();
+            let constant = model.add_const(name, value)?;
+            model.add_edge(constant, InletId::new(id, slot))?;
+        }
+    }
+    Ok(())
 }

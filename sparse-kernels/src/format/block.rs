@@ -1,6 +1,6 @@
 //! A sparse matrix of `R` x `C` blocks; `C == 1` is the row format of unstructured and Nx1 sparsity.
 
-use super::{FormatKind, Nonzeros, check_finite, check_matrix};
+use super::{FormatKind, Nonzeros, check_finite, check_groups, check_matrix};
 use crate::error::FormatError;
 
 /// A sparse `oc` x `ic` matrix in blocks of `R` rows (output channels) by `C` columns (input channels).
@@ -36,24 +36,44 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
     /// # Errors
     /// An empty shape, a slice of another length, a weight that is not finite, or more than `u32::MAX` blocks.
     pub fn from_dense(rows: usize, cols: usize, dense: &[f32]) -> Result<Self, FormatError> {
-        let nonzeros = Nonzeros::of(rows, cols, dense)?;
+        Self::from_groups(rows, cols, 1, dense)
+    }
+
+    /// Compresses a block-diagonal `rows` x `cols` matrix of `groups` equal blocks, of which `dense` holds the blocks alone,
+    /// row-major: `[rows][cols / groups]`. What lies outside of the blocks is never there, but where a stored group of weights
+    /// reaches across their borders.
+    ///
+    /// # Errors
+    /// As [`Blocks::from_dense`] of the whole matrix; groups that do not divide rows and columns.
+    pub fn from_groups(rows: usize, cols: usize, groups: usize, dense: &[f32]) -> Result<Self, FormatError> {
+        let elements = rows.checked_mul(cols).ok_or(FormatError::TooLarge("matrix"))?;
+        check_matrix(rows, cols, elements)?;
+        u32::try_from(elements).map_err(|_| FormatError::TooLarge("matrix"))?;
+        check_groups(rows, groups)?;
+        check_groups(cols, groups)?;
+        let (height, width) = (rows / groups, cols / groups);
+        let nonzeros = Nonzeros::of(rows, width, dense)?;
         if !nonzeros.all_finite() {
             check_finite(dense)?;
         }
-        u32::try_from(dense.len()).map_err(|_| FormatError::TooLarge("matrix"))?;
-        let blocks = nonzeros.stats(Self::KIND).blocks;
+        let blocks = nonzeros.group_stats(Self::KIND, groups).blocks;
         let mut starts = Vec::with_capacity(rows.div_ceil(R) + 1);
         starts.push(0);
         let mut columns = Vec::with_capacity(blocks);
         let mut values = Vec::with_capacity(blocks * R * C);
         for row0 in (0..rows).step_by(R) {
-            let lines: [&[f32]; R] = std::array::from_fn(|r| {
-                dense.get((row0 + r) * cols..).and_then(|d| d.get(..cols)).unwrap_or(&[])
+            // a row and the column that it begins at
+            let lines: [(&[f32], usize); R] = std::array::from_fn(|r| {
+                let line = dense.get((row0 + r) * width..).and_then(|d| d.get(..width)).unwrap_or(&[]);
+                (line, (row0 + r) / height * width)
             });
-            nonzeros.for_each_block(row0..rows.min(row0 + R), C, |column| {
+            nonzeros.for_each_block_of(row0..rows.min(row0 + R), C, groups, |column| {
                 columns.push(column as u32);
                 let block: [[f32; R]; C] = std::array::from_fn(|c| {
-                    lines.map(|line| line.get(column * C + c).copied().unwrap_or(0.0))
+                    lines.map(|(line, first)| {
+                        let at = (column * C + c).checked_sub(first);
+                        at.and_then(|at| line.get(at)).copied().unwrap_or(0.0)
+                    })
                 });
                 values.extend_from_slice(block.as_flattened());
             });

@@ -90,3 +90,15 @@ pub(crate) fn check_matrix(rows: usize, cols: usize, len: usize) -> Result<(), F
     }
     Ok(())
 }
+
+/// Refuses groups that do not divide the rows or columns of a block-diagonal matrix.
+pub(crate) fn check_groups(len: usize, groups: usize) -> Result<(), FormatError> {
+    if groups == 0 {
+        return Err(FormatError::ZeroDim("groups"));
+    }
+    if !len.is_multiple_of(groups) {
+        let expected = len.next_multiple_of(groups);
+        return Err(FormatError::Length { what: "rows or columns of whole groups", expected, got: len });
+    }
+    Ok(())
+}

@@ -87,6 +87,60 @@ impl Nonzeros {
         }
     }
 
+    /// Calls `f` with every block column, in order, that has a nonzero weight in one of `rows`, of the block-diagonal matrix of
+    /// `groups` blocks whose rows these are.
+    pub(crate) fn for_each_block_of(
+        &self,
+        rows: Range<usize>,
+        c: usize,
+        groups: usize,
+        mut f: impl FnMut(usize),
+    ) {
+        if groups == 1 {
+            return self.for_each_block(rows, c, f);
+        }
+        let (height, mut last) = (self.rows / groups, None);
+        let mut row = rows.start;
+        while row < rows.end {
+            let group = row / height;
+            let end = rows.end.min((group + 1) * height);
+            self.for_each_block(row..end, 1, |column| {
+                let column = (group * self.cols + column) / c;
+                if last.replace(column) != Some(column) {
+                    f(column);
+                }
+            });
+            row = end;
+        }
+    }
+
+    /// Statistics of the block-diagonal matrix of `groups` blocks whose rows these are: density, fill and dead rows and columns
+    /// are shares and numbers of weights inside of the blocks, stored blocks may reach beyond. `groups` divides the rows.
+    pub fn group_stats(&self, kind: FormatKind, groups: usize) -> Stats {
+        if groups == 1 {
+            return self.stats(kind);
+        }
+        let (r, c) = (kind.r(), kind.c());
+        let mut blocks = 0;
+        for row in (0..self.rows).step_by(r) {
+            self.for_each_block_of(row..self.rows.min(row + r), c, groups, |_| blocks += 1);
+        }
+        let height = self.rows / groups;
+        let mut live = 0;
+        for group in 0..groups {
+            self.for_each_block(group * height..(group + 1) * height, 1, |_| live += 1);
+        }
+        let block_rows = self.rows.div_ceil(r);
+        Stats {
+            blocks,
+            block_density: blocks as f64 / (block_rows * self.cols.div_ceil(c)) as f64,
+            fill: fill_of(self.nnz, blocks * r * c),
+            bytes: 4 * (block_rows + 1 + blocks + blocks * r * c),
+            dead_cols: groups * self.cols - live,
+            ..self.stats(kind)
+        }
+    }
+
     /// Statistics of the matrix in one format.
     pub fn stats(&self, kind: FormatKind) -> Stats {
         let (r, c) = (kind.r(), kind.c());

@@ -82,6 +82,19 @@ impl PointwiseKernel {
         }
     }
 
+    /// Passes over the rows of weights that one tile takes whose panel holds `channels`: chunks of channels, at least one.
+    pub fn chunks(&self, channels: usize) -> usize {
+        let columns = channels.div_ceil(self.format.c());
+        let tile = self.tile_for(columns * self.format.c());
+        columns.div_ceil(self.chunk(columns, tile)).max(1)
+    }
+
+    /// Block columns of a chunk, of `columns` in all with tiles of `tile` pixels.
+    fn chunk(&self, columns: usize, tile: usize) -> usize {
+        let most = (self.panel() / tile / self.format.c()).max(1);
+        columns.div_ceil(columns.div_ceil(most).max(1)).max(1)
+    }
+
     /// Pixels of a tile whose panel holds `channels`: all that there are registers for, or some fewer where that spares chunks.
     fn tile_for(&self, channels: usize) -> usize {
         let most = self.info.pixels;

@@ -67,8 +67,7 @@ impl PackedPointwise {
             position[*column as usize] = i as u32;
         }
         let tile = kernel.tile_for(used.len() * C);
-        let most = (kernel.panel() / tile / C).max(1);
-        let chunk_columns = used.len().div_ceil(used.len().div_ceil(most).max(1)).max(1);
+        let chunk_columns = kernel.chunk(used.len(), tile);
         let mut starts = vec![];
         for row in 0..weights.block_rows() {
             let range = weights.range(row);
@@ -114,21 +113,37 @@ impl PackedPointwise {
         bias: Option<&[f32]>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
+        PackedPointwise::from_groups(oc, ic, 1, dense, bias, kernel)
+    }
+
+    /// Compresses the weights `[oc][ic / groups]` of a layer in which every output channel sees the input channels of its group
+    /// alone. The packed layer is one without groups: what the others would weigh is not stored.
+    ///
+    /// # Errors
+    /// As [`Blocks::from_groups`] and [`PackedPointwise::pack`].
+    pub fn from_groups(
+        oc: usize,
+        ic: usize,
+        groups: usize,
+        dense: &[f32],
+        bias: Option<&[f32]>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
         fn pack<const R: usize, const C: usize>(
-            oc: usize,
-            ic: usize,
+            [oc, ic, groups]: [usize; 3],
             dense: &[f32],
             bias: Option<&[f32]>,
             kernel: &'static PointwiseKernel,
         ) -> Result<PackedPointwise, KernelError> {
-            PackedPointwise::pack(&Blocks::<R, C>::from_dense(oc, ic, dense)?, bias, kernel)
+            PackedPointwise::pack(&Blocks::<R, C>::from_groups(oc, ic, groups, dense)?, bias, kernel)
         }
+        let shape = [oc, ic, groups];
         match kernel.format {
-            FormatKind::ROWS_1 => pack::<1, 1>(oc, ic, dense, bias, kernel),
-            FormatKind::ROWS_2 => pack::<2, 1>(oc, ic, dense, bias, kernel),
-            FormatKind::ROWS_4 => pack::<4, 1>(oc, ic, dense, bias, kernel),
-            FormatKind::ROWS_8 => pack::<8, 1>(oc, ic, dense, bias, kernel),
-            _ => pack::<4, 4>(oc, ic, dense, bias, kernel),
+            FormatKind::ROWS_1 => pack::<1, 1>(shape, dense, bias, kernel),
+            FormatKind::ROWS_2 => pack::<2, 1>(shape, dense, bias, kernel),
+            FormatKind::ROWS_4 => pack::<4, 1>(shape, dense, bias, kernel),
+            FormatKind::ROWS_8 => pack::<8, 1>(shape, dense, bias, kernel),
+            _ => pack::<4, 4>(shape, dense, bias, kernel),
         }
     }
 

@@ -44,7 +44,7 @@ mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
-use crate::format::{FormatKind, Rows, check_finite};
+use crate::format::{FormatKind, Rows, check_finite, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{Parallel, share};
 use crate::scratch;
@@ -286,12 +286,29 @@ impl PackedSpatial {
         bias: Option<&[f32]>,
         kernel: &'static SpatialKernel,
     ) -> Result<PackedSpatial, KernelError> {
+        PackedSpatial::from_groups([oc, ic, 1], taps, weights, bias, kernel)
+    }
+
+    /// Compresses the weights `[oc][ic / groups][kh][kw]` of a layer in which every output channel sees the input channels of
+    /// its group alone; the first argument is `[oc, ic, groups]`. The packed layer is one without groups: what the others would
+    /// weigh is not stored.
+    ///
+    /// # Errors
+    /// As [`PackedSpatial::from_dense`]; groups that do not divide the channels.
+    pub fn from_groups(
+        [oc, ic, groups]: [usize; 3],
+        taps: [usize; 2],
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        kernel: &'static SpatialKernel,
+    ) -> Result<PackedSpatial, KernelError> {
         let cols = taps.into_iter().try_fold(ic, usize::checked_mul);
         let cols = cols.ok_or(FormatError::TooLarge("matrix"))?;
+        check_groups(ic, groups)?;
         let (starts, mut columns, values) = match kernel.format {
-            FormatKind::ROWS_1 => Rows::<1>::from_dense(oc, cols, weights)?.into_parts(),
-            FormatKind::ROWS_2 => Rows::<2>::from_dense(oc, cols, weights)?.into_parts(),
-            _ => Rows::<4>::from_dense(oc, cols, weights)?.into_parts(),
+            FormatKind::ROWS_1 => Rows::<1>::from_groups(oc, cols, groups, weights)?.into_parts(),
+            FormatKind::ROWS_2 => Rows::<2>::from_groups(oc, cols, groups, weights)?.into_parts(),
+            _ => Rows::<4>::from_groups(oc, cols, groups, weights)?.into_parts(),
         };
         let mut padded = vec![0f32; (starts.len() - 1) * kernel.format.r()];
         if let Some(bias) = bias {
