@@ -69,7 +69,7 @@ fn depthwise_kernels_of_every_size_run_sparse() -> Result<()> {
         depthwise(&[15, 18], &[7, 7]),
         depthwise(&[15, 18], &[1, 5]),
         ConvLayer { stride: vec![2, 1], ..depthwise(&[15, 18], &[5, 1]) },
-        ConvLayer { dilation: vec![2, 2], ..depthwise(&[15, 18], &[3, 3]) },
+        ConvLayer { dilation: vec![2, 2], ..depthwise(&[15, 18], &[3, 2]) },
         ConvLayer { stride: vec![3, 3], ..depthwise(&[45, 48], &[5, 5]) },
         depthwise(&[300], &[5]),
         ConvLayer { dilation: vec![4], ..depthwise(&[300], &[9]) },
