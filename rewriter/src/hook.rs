@@ -100,9 +100,10 @@ impl SparseHook {
         for (ix, outlet) in node.inputs.iter().enumerate() {
             let fact = model.outlet_fact(*outlet)?;
             let name = format!("input.{ix}");
-            let value = constant(model, *outlet, &|fact: &InferenceFact| fact.value.concretize(), &|op, inputs| {
-                op.eval_out_of_plan(inputs)
-            })?;
+            let value =
+                constant(model, *outlet, &|fact: &InferenceFact| fact.value.concretize(), &|op, inputs| {
+                    op.eval_out_of_plan(inputs)
+                })?;
             let wire = match value {
                 Some(value) => alone.add_const(name, value)?,
                 None => alone.add_source(name, TypedFact::try_from(fact)?)?,

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use std::cell::Cell;
 use tests::graph::{Graph, pruned};
 use tests::layer::{ConvLayer, Pads};
-use tests::{agree, assert_same, count, noise, op_names, run, run_optimized, sparse_nodes, values, with_knobs};
+use tests::{
+    agree, assert_same, count, noise, op_names, run, run_optimized, sparse_nodes, values, with_knobs,
+};
 use tract_sparse::Report;
 use tract_sparse::prelude::*;
 use zoo::proto::{int, ints};
@@ -293,7 +295,8 @@ fn any_layer() -> impl Strategy<Value = ConvLayer> {
                 1 => Pads::SameLower,
                 _ => Pads::Explicit([all(|a| a.3), all(|a| a.4)].concat()),
             };
-            let (group, oc, ic) = if depthwise { (oc * ic, oc * ic, oc * ic) } else { (group, oc * group, ic * group) };
+            let (group, oc, ic) =
+                if depthwise { (oc * ic, oc * ic, oc * ic) } else { (group, oc * group, ic * group) };
             ConvLayer {
                 oc,
                 ic,
