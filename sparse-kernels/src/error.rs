@@ -89,6 +89,16 @@ pub enum KernelError {
     /// A geometry that makes no sense (zero dimension, padding larger than the kernel reach, overflow).
     #[error("geometry: {0}")]
     Geometry(String),
+    /// The caller's threads did not run every task once: the output is incomplete.
+    #[error("the threads ran {done} of {tasks} tasks, and {wrong} others or twice")]
+    Parallel {
+        /// Tasks that were to be run.
+        tasks: usize,
+        /// Tasks that were.
+        done: usize,
+        /// Calls of tasks that do not exist, or had been called before.
+        wrong: usize,
+    },
     /// Bias, weights or format are invalid.
     #[error(transparent)]
     Format(#[from] FormatError),

@@ -19,7 +19,7 @@ use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
 use crate::format::{DepthwisePattern, DepthwisePatterns, check_finite};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::parallel::{Parallel, share};
+use crate::parallel::{self, Parallel, share};
 use crate::table::KernelInfo;
 #[cfg(target_arch = "aarch64")]
 use neon::in_order;
@@ -385,14 +385,14 @@ impl PackedDepthwise {
             strip,
             strips: oh.div_ceil(strip),
         };
-        let (items, threads) = (s.batch * s.ic * job.strips, parallel.threads());
+        let (items, threads) = (s.batch * s.ic * job.strips, parallel::threads(parallel));
         if threads <= 1 {
             job.run_part(0..items);
+            Ok(())
         } else {
             let parts = items.min(4 * threads);
-            parallel.for_each(parts, &|part| job.run_part(share(items, parts, part)));
+            parallel::for_each(parallel, parts, |part| job.run_part(share(items, parts, part)))
         }
-        Ok(())
     }
 
     /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no loop is made for.

@@ -57,6 +57,8 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
             check_finite(dense)?;
         }
         let blocks = nonzeros.group_stats(Self::KIND, groups).blocks;
+        let bytes = blocks.checked_mul(R * C * size_of::<f32>());
+        bytes.filter(|n| *n <= isize::MAX as usize).ok_or(FormatError::TooLarge("matrix"))?;
         let mut starts = Vec::with_capacity(rows.div_ceil(R) + 1);
         starts.push(0);
         let mut columns = Vec::with_capacity(blocks);
@@ -93,6 +95,7 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
         columns: Vec<u32>,
         values: Vec<f32>,
     ) -> Result<Self, FormatError> {
+        let _: FormatKind = Self::KIND; // a block is not empty
         let elements = rows.checked_mul(cols).ok_or(FormatError::TooLarge("matrix"))?;
         check_matrix(rows, cols, elements)?;
         u32::try_from(elements).map_err(|_| FormatError::TooLarge("matrix"))?;

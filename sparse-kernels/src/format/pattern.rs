@@ -63,7 +63,7 @@ impl DepthwisePattern {
 
     /// Whether tap `tap = ky * kw + kx` of a kernel is stored.
     pub fn keeps(self, tap: usize) -> bool {
-        self == Self::ALL_ONES || self.mask() >> tap & 1 == 1
+        self == Self::ALL_ONES || (tap < 9 && self.mask() >> tap & 1 == 1)
     }
 
     /// Stored taps of a kernel of `taps` taps.

@@ -4,7 +4,7 @@ use super::{PackedPointwise, TileArgs, panel};
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, Layout};
-use crate::parallel::{Parallel, share};
+use crate::parallel::{self, Parallel, share};
 use crate::scratch::{self, LINE};
 use std::ops::Range;
 
@@ -90,19 +90,22 @@ impl PackedPointwise {
             tiles,
             in_place,
         };
-        let (tiles, threads) = (s.batch * tiles.count(), parallel.threads());
+        let (tiles, threads) = (s.batch * tiles.count(), parallel::threads(parallel));
         let block_rows = self.block_rows();
+        if job.buffers(tiles, self.oc).is_none() {
+            return Err(KernelError::Geometry(format!("the buffers of a tile cannot be addressed in {s:?}")));
+        }
         if threads <= 1 {
             job.run_part(0..tiles, 0..block_rows);
+            Ok(())
         } else if tiles >= 2 * threads {
             let parts = tiles.min(4 * threads);
-            parallel.for_each(parts, &|part| job.run_part(share(tiles, parts, part), 0..block_rows));
+            parallel::for_each(parallel, parts, |part| job.run_part(share(tiles, parts, part), 0..block_rows))
         } else {
             // Few pixels: every thread packs all of them and takes some of the output channels.
             let parts = block_rows.min(threads);
-            parallel.for_each(parts, &|part| job.run_part(0..tiles, share(block_rows, parts, part)));
+            parallel::for_each(parallel, parts, |part| job.run_part(0..tiles, share(block_rows, parts, part)))
         }
-        Ok(())
     }
 
     /// The first channels of blocks and the pixels of a tile, at most, if kernels should read an input, all of it in order,
@@ -237,6 +240,18 @@ struct Job<'a> {
     in_place: Option<&'a [u32]>,
 }
 
+/// What a part of the work needs, in floats.
+struct Buffers {
+    /// Neighbouring tiles that are taken together, at most.
+    together: usize,
+    /// Their panel; none if kernels read the input itself.
+    panel: usize,
+    /// Sums between chunks.
+    waiting: usize,
+    /// A planar copy of their outputs; none if kernels write to the output itself.
+    staged: usize,
+}
+
 /// Where tiles of output go: the tensor, or a planar copy of interleaved pixels.
 #[derive(Clone, Copy)]
 struct Output {
@@ -247,30 +262,47 @@ struct Output {
 }
 
 impl Job<'_> {
+    /// The buffers for so many tiles and output channels, which fewer of them do not exceed; none if they cannot be addressed.
+    fn buffers(&self, tiles: usize, channels: usize) -> Option<Buffers> {
+        const MOST: usize = isize::MAX as usize / size_of::<f32>();
+        let (w, c) = (self.weights, self.weights.kernel.format.c());
+        let (tile, limit) = (self.tile, w.kernel.panel());
+        let panel = |columns: &[u32]| columns.len().checked_mul(c)?.checked_mul(tile);
+        let all = panel(w.columns(0..w.chunks()))?;
+        let out = channels.checked_mul(tile)?;
+        let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
+        let planar = planar && !self.tiles.padded();
+        let most = MOST_TOGETHER.min(tiles.max(1));
+        let together = if self.in_place.is_some() && planar { most } else { limit / all.max(1) };
+        let together = if planar { together } else { together.min(MOST / 4 / out.max(1)) }.clamp(1, most);
+        // One chunk alone may be larger than the limit: a column of it is not cut.
+        let panel = match self.in_place {
+            Some(_) => 0,
+            None => all.saturating_mul(together).min(limit.max(panel(w.columns(0..1))?)),
+        };
+        let staged = if planar { 0 } else { out.checked_mul(together)? };
+        let waiting = if w.chunks() > 1 && w.kernel.sums_apart() { out } else { 0 };
+        let floats = panel.checked_add(waiting)?.checked_add(staged.checked_mul(2)?)?.checked_add(LINE)?;
+        (floats <= MOST).then_some(Buffers { together, panel, waiting, staged })
+    }
+
     /// Computes `block_rows` of the tiles in `tiles`, which count through all images.
     ///
     /// Neighbouring tiles are taken together as long as their common panel is small, or if there is none: longer runs of
     /// pixels are copied and written, which is what makes large maps with few channels stream.
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
-        let (w, c) = (self.weights, self.weights.kernel.format.c());
-        let (tile, limit) = (self.tile, w.kernel.panel());
-        let all = w.columns(0..w.chunks()).len() * c * tile;
-        let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
-        let planar = planar && !self.tiles.padded();
-        let most = MOST_TOGETHER.min(tiles.len().max(1));
-        let together =
-            if self.in_place.is_some() && planar { most } else { (limit / all.max(1)).clamp(1, most) };
-        // One chunk alone may be larger than the limit: a column of it is not cut.
-        let panel_len = (all * together).min(limit.max(w.columns(0..1).len() * c * tile));
-        let panel_len = if self.in_place.is_some() { 0 } else { panel_len };
+        let w = self.weights;
         let channels = w.channels(&block_rows);
-        let staged = if planar { 0 } else { channels.len() * together * tile };
-        let waiting = if w.chunks() > 1 && w.kernel.sums_apart() { channels.len() * tile } else { 0 };
+        let Some(Buffers { together, panel, waiting, staged }) = self.buffers(tiles.len(), channels.len())
+        else {
+            unreachable!("`run` has asked for the buffers of all tiles and channels");
+        };
+        let planar = staged == 0;
         let mut segments = vec![];
         // The panel, sums between chunks, then a planar copy of the output and of the residual where kernels cannot write to
         // the output itself.
-        scratch::with(panel_len + waiting + 2 * staged, |buffer| {
-            let (panel, rest) = buffer.split_at_mut(panel_len);
+        scratch::with(panel + waiting + 2 * staged, |buffer| {
+            let (panel, rest) = buffer.split_at_mut(panel);
             let (sums, staging) = rest.split_at_mut(waiting);
             let (y_copy, residual_copy) = staging.split_at_mut(staged);
             if self.tiles.padded() {

@@ -39,7 +39,8 @@ macro_rules! tiles {
         unsafe fn rows<const R: usize, const TILE: usize, const V: usize>(args: &TileArgs) {
             const { assert!(TILE <= 8 * LANES && LANES <= super::MAX_LANES) }
             if V * LANES > TILE || args.vectors.len() != V {
-                return; // not a tile of this kernel: keeps the compiler from making code for it
+                // Not a tile of this kernel: keeps the compiler from making code for it.
+                unreachable!("a tile of {} vectors", args.vectors.len());
             }
             let image = args.image.as_ptr();
             let bases = std::array::from_fn(|v| image.wrapping_add(args.vectors[v].base as usize));

@@ -46,7 +46,7 @@ use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
 use crate::format::{FormatKind, Rows, check_finite, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::parallel::{Parallel, share};
+use crate::parallel::{self, Parallel, share};
 use crate::scratch;
 use crate::table::KernelInfo;
 use plan::{Plan, Work};
@@ -400,7 +400,7 @@ impl PackedSpatial {
             }
         }
         supports(s).map_err(|what| KernelError::Geometry(format!("{what}: {s:?}")))?;
-        let threads = parallel.threads().max(1);
+        let threads = parallel::threads(parallel);
         let plan = self.plan(geometry, threads)?;
         let (clamps, finish) = epilogue.split(residual.is_some());
         let y = Shared(y.as_mut_ptr());
@@ -408,14 +408,14 @@ impl PackedSpatial {
         let (bands, groups) = (s.batch * plan.bands, self.starts.len() - 1);
         if threads == 1 {
             job.run_part(0..bands, 0..groups);
+            Ok(())
         } else if bands >= threads {
-            parallel.for_each(bands, &|band| job.run_part(band..band + 1, 0..groups));
+            parallel::for_each(parallel, bands, |band| job.run_part(band..band + 1, 0..groups))
         } else {
             // A small image: every thread copies it and takes some of the output channels.
             let parts = groups.min(threads);
-            parallel.for_each(parts, &|part| job.run_part(0..bands, share(groups, parts, part)));
+            parallel::for_each(parallel, parts, |part| job.run_part(0..bands, share(groups, parts, part)))
         }
-        Ok(())
     }
 
     /// The plan for a geometry, from the latest run or new.

@@ -197,7 +197,7 @@ impl Plan {
     /// Lays out the buffer for the input channels `used`.
     ///
     /// # Errors
-    /// A band of a single row that has more than `u32::MAX` bytes.
+    /// A band that has more than `u32::MAX` bytes, or outputs.
     pub fn new(
         geometry: &ConvGeometry,
         used: &[u32],
@@ -247,9 +247,12 @@ impl Plan {
             }
         }
         let rows_per_band = oh.div_ceil(bands);
-        let small = |floats: &usize| *floats < u32::MAX as usize / size_of::<f32>();
+        // Offsets are in bytes, the pixels of a band are counted; both are u32.
+        const MOST: usize = if usize::BITS > 32 { u32::MAX as usize } else { isize::MAX as usize };
+        let small = |floats: &usize| *floats < MOST / size_of::<f32>() - LINE;
         let (len, plane) = (len(rows_per_band).filter(small), plane(rows_per_band).filter(small));
-        let (Some(len), Some(plane)) = (len, plane) else {
+        let pixels = rows_per_band.checked_mul(ow).filter(|pixels| *pixels < MOST);
+        let (Some(len), Some(plane), Some(_)) = (len, plane, pixels) else {
             return Err(KernelError::Geometry(format!(
                 "a row is too large to index in {:?}",
                 geometry.shape()
