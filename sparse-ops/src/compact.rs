@@ -19,8 +19,13 @@ const BLOCKS: [(usize, usize); 8] = [(1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (1,
 const PATTERNS: [(usize, usize); 7] = [(16, 1), (8, 1), (4, 1), (1, 1), (4, 4), (2, 4), (1, 4)];
 /// Taps that fit into a mask.
 const MASK: usize = 16;
-/// Weights of a group: what a damaged file can make of one bit.
+/// Weights of a group.
 const LARGEST_GROUP: usize = 1 << 16;
+/// Dense bytes that a tensor may take for every byte stored, beyond [`SMALL`]. 4x4 blocks of which none is stored take 512
+/// bytes for every byte of their bitmap.
+const EXPANSION: usize = 1024;
+/// What the text that names a tensor justifies without any byte stored.
+const SMALL: usize = 64 << 10;
 
 /// Which weights are left out together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +59,28 @@ impl View {
     fn new(shape: &[usize], scheme: &Scheme) -> TractResult<View> {
         let Scheme { group: [r, c], taps, .. } = *scheme;
         let len = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-        let len = len.filter(|n| *n > 0).with_context(|| format!("a tensor of shape {shape:?}"))?;
+        let len = len.filter(|n| (1..=isize::MAX as usize / size_of::<f32>()).contains(n));
+        let len = len.with_context(|| format!("a tensor of shape {shape:?}"))?;
         let rows = rows_of(shape);
         let size = r.checked_mul(c).and_then(|n| n.checked_mul(taps));
         ensure!(size.is_some_and(|n| (1..=LARGEST_GROUP).contains(&n)), "a group of {r}x{c} by {taps} taps");
-        ensure!(len % (rows * taps) == 0, "shape {shape:?} has no kernels of {taps} taps");
+        ensure!((len / rows).is_multiple_of(taps), "shape {shape:?} has no kernels of {taps} taps");
         Ok(View { rows, cols: len / rows / taps, taps, group: [r, c] })
+    }
+
+    fn bytes(&self) -> usize {
+        self.rows * self.cols * self.taps * size_of::<f32>()
+    }
+
+    /// Refuses to make a dense tensor of so few bytes.
+    fn check(&self, stored: usize) -> TractResult<()> {
+        let allowed = SMALL.saturating_add(stored.saturating_mul(EXPANSION));
+        ensure!(
+            self.bytes() <= allowed,
+            "{} bytes of weights are more than {stored} stored bytes justify",
+            self.bytes()
+        );
+        Ok(())
     }
 
     fn groups(&self) -> usize {
@@ -116,7 +137,7 @@ pub fn encode(tensor: &Tensor) -> TractResult<Option<(Scheme, Vec<u8>)>> {
     for scheme in schemes {
         let Ok(view) = View::new(shape, &scheme) else { continue };
         let Some(size) = size(&view, scheme.grouping, &nonzero) else { continue };
-        if best.is_none_or(|(least, _)| size < least) {
+        if view.check(size).is_ok() && best.is_none_or(|(least, _)| size < least) {
             best = Some((size, scheme));
         }
     }
@@ -187,6 +208,7 @@ fn write(view: &View, grouping: Grouping, values: &[f32], nonzero: &[bool]) -> V
 /// Bytes that are not what [`encode`] makes of a tensor of this shape by this scheme.
 pub fn decode(shape: &[usize], scheme: &Scheme, bytes: &[u8]) -> TractResult<Tensor> {
     let view = View::new(shape, scheme)?;
+    view.check(bytes.len())?;
     let groups = view.groups();
     let all = if view.taps >= MASK { u16::MAX } else { (1 << view.taps) - 1 };
     let (masks, values): (Vec<u16>, &[u8]) = match scheme.grouping {
@@ -302,6 +324,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_can_be_read() {
+        // Nothing but zeros, in kernels so long that a bit would stand for more than a reader believes.
+        for shape in [&[64, 64, 3, 3][..], &[256, 256], &[32, 32, 64, 64], &[1, 1 << 20]] {
+            round_trip(&ramp(shape, |_| false));
+            round_trip(&ramp(shape, |i| i == 5));
+        }
+    }
+
+    #[test]
     fn negative_zeros_are_zeros() {
         let mut values = vec![-0.0f32; 64];
         values[0] = 1.0;
@@ -321,6 +352,18 @@ mod tests {
             (&[4, 8], blocks, &[], "are needed"),
             (&[4, 8], blocks, &[1], "0 bytes of values for 16"),
             (&huge, blocks, &[], "shape"),
+            (
+                &[1 << 48, 1],
+                Scheme { group: [1, 1], taps: 1 << 16, ..blocks },
+                &[],
+                "no kernels of 65536 taps",
+            ),
+            (
+                &[1 << 20, 1 << 16],
+                Scheme { group: [1, 1], taps: 1 << 16, ..blocks },
+                &[0; 1 << 17],
+                "justify",
+            ),
             (&[4, 8], Scheme { group: [0, 4], ..blocks }, &[0], "group of 0x4"),
             (&[4, 8], Scheme { taps: 5, ..blocks }, &[0], "5 taps"),
             (&[4, 1 << 20], Scheme { group: [1 << 20, 1], ..blocks }, &[0], "group of"),
