@@ -11,7 +11,7 @@ pub use sparse::{densify, sparsify_initializers};
 
 use anyhow::{Context, Result, ensure};
 use prost::Message;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -49,11 +49,12 @@ impl Document {
     pub fn read(bytes: Vec<u8>, folder: Option<&Path>) -> Result<Document> {
         let mut model = ModelProto::decode(&*bytes).context("not an ONNX model")?;
         ensure!(model.graph.is_some(), "not an ONNX model: it has no graph");
-        let mut external = BTreeSet::new();
+        let (mut external, mut taken) = (BTreeSet::new(), BTreeMap::new());
         walk::tensors(&mut model, &mut |tensor| {
             if tensor::is_external(tensor) {
                 let name = tensor.name.clone();
-                load_external(tensor, folder).with_context(|| format!("external data of {name:?}"))?;
+                load_external(tensor, folder, &mut taken)
+                    .with_context(|| format!("external data of {name:?}"))?;
                 external.insert(name);
             }
             Ok(())
@@ -175,7 +176,16 @@ fn locations(bytes: &[u8]) -> BTreeSet<String> {
     if seen.is_ok() { found } else { BTreeSet::new() }
 }
 
-fn load_external(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<()> {
+/// How often the tensors of a model may share the bytes of a file, on average: without a limit, a small model could ask for
+/// any multiple of a large file.
+const SHARED: u64 = 64;
+
+/// Reads the values of a tensor; `taken` counts the bytes taken of every file.
+fn load_external(
+    tensor: &mut TensorProto,
+    folder: Option<&Path>,
+    taken: &mut BTreeMap<PathBuf, u64>,
+) -> Result<()> {
     let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| &*e.value);
     let location = entry("location").context("no location")?;
     let number = |key: &str| {
@@ -190,6 +200,9 @@ fn load_external(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<()> 
     let length = length.unwrap_or(size.saturating_sub(offset));
     let fits = offset.checked_add(length).is_some_and(|end| end <= size);
     ensure!(fits, "{length} bytes at {offset} are past the end of {} ({size} bytes)", path.display());
+    let taken = taken.entry(path).or_default();
+    *taken = taken.saturating_add(length);
+    ensure!(*taken <= size.saturating_mul(SHARED), "tensors take {taken} bytes of a file of {size}");
     let mut bytes = vec![0; usize::try_from(length)?];
     file.seek(SeekFrom::Start(offset))?;
     file.read_exact(&mut bytes)?;

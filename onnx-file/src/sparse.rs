@@ -8,9 +8,18 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, SparseTensorProto, Tenso
 
 /// Bytes that all dense tensors of a model may take together: what a protobuf file can hold.
 const LARGEST: usize = i32::MAX as usize;
-/// Dense bytes that a tensor may take for every byte stored, beyond [`SMALL`]: one weight of a hundred kept takes 8.
+/// Dense bytes that tensors may take for every byte stored, beyond [`SMALL`]: one weight of a hundred kept takes 100.
 const EXPANSION: usize = 1024;
+/// What all tensors of a model may take together without a byte stored.
 const SMALL: usize = 64 << 20;
+
+/// What may still be made dense.
+struct Room {
+    /// Bytes that the values so far justify.
+    justified: usize,
+    /// Bytes that the model may still take.
+    left: usize,
+}
 
 /// Makes every sparse tensor of a model dense: `sparse_initializer` becomes `initializer`, `Constant.sparse_value` becomes
 /// `Constant.value`, in the graph, its subgraphs and functions. Returns how many there were.
@@ -24,7 +33,7 @@ const SMALL: usize = 64 << 20;
 pub fn densify(model: &mut ModelProto) -> Result<usize> {
     let mut dense = model.clone_if_sparse();
     let Some(target) = dense.as_mut() else { return Ok(0) };
-    let (mut count, mut room) = (0, LARGEST);
+    let (mut count, mut room) = (0, Room { justified: SMALL, left: LARGEST });
     walk::graphs(target, &mut |graph| {
         for sparse in std::mem::take(&mut graph.sparse_initializer) {
             let name = sparse.values.as_ref().map_or("", |v| &v.name).to_string();
@@ -76,7 +85,7 @@ impl CloneIfSparse for ModelProto {
 }
 
 /// The dense tensor; what it takes is subtracted from `room`.
-fn to_dense(sparse: &SparseTensorProto, room: &mut usize) -> Result<TensorProto> {
+fn to_dense(sparse: &SparseTensorProto, room: &mut Room) -> Result<TensorProto> {
     let values = sparse.values.as_ref().context("it has no values")?;
     let indices = sparse.indices.as_ref().context("it has no indices")?;
     let shape = tensor::shape(&sparse.dims)?;
@@ -87,9 +96,10 @@ fn to_dense(sparse: &SparseTensorProto, room: &mut usize) -> Result<TensorProto>
     ensure!(tensor::data_type(indices)? == DataType::Int64, "its indices are not i64");
     let linear = positions(indices, &shape, nnz)?;
     let bytes = elements.checked_mul(size).context("its shape is too large")?;
-    let allowed = SMALL.saturating_add(stored.len().saturating_mul(EXPANSION)).min(*room);
+    room.justified = room.justified.saturating_add(stored.len().saturating_mul(EXPANSION));
+    let allowed = room.justified.min(room.left);
     ensure!(bytes <= allowed, "shape {shape:?} takes {bytes} bytes, more than {nnz} values justify");
-    *room -= bytes;
+    (room.justified, room.left) = (room.justified - bytes, room.left - bytes);
     let mut dense = vec![0u8; bytes];
     for (position, value) in linear.into_iter().zip(stored.chunks_exact(size)) {
         dense[position * size..][..size].copy_from_slice(value);

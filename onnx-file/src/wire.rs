@@ -79,8 +79,11 @@ pub fn model(bytes: &[u8], was: &ModelProto, now: &ModelProto) -> Result<Vec<u8>
     let (Some(old_graph), Some(new_graph)) = (&was.graph, &now.graph) else { return Ok(now.encode_to_vec()) };
     ensure!(rest(was) == rest(now), "only the graph, the metadata and the IR version can be edited");
     let mut metadata = Items::new(14, &was.metadata_props, &now.metadata_props);
-    let mut out = vec![];
-    for field in fields(bytes)? {
+    let (fields, mut out) = (fields(bytes)?, vec![]);
+    let graphs = fields.iter().filter(|field| field.number == 7).count();
+    // a message may come in pieces, which readers put together
+    ensure!(graphs == 1, "the graph of the file is in {graphs} pieces");
+    for field in fields {
         match field.number {
             1 if was.ir_version != now.ir_version => {}
             7 => put(&mut out, 7, &graph(field.content, old_graph, new_graph)?),
