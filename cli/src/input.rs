@@ -2,15 +2,11 @@
 
 use crate::args::Input;
 use crate::npz::Npz;
-use anyhow::{Context, Result, bail, ensure};
-use ndarray_npy::{ReadNpyExt, ReadableElement};
+use anyhow::{Context, Result, ensure};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
-use std::fs::File;
-use std::io::{BufReader, Read};
 use tract_core::internal::*;
-use tract_core::ndarray::ArrayD;
 
 /// One tensor for every input of `model`.
 pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
@@ -48,8 +44,8 @@ pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
             .iter()
             .zip(&facts)
             .map(|(path, (name, fact))| {
-                let file = File::open(path).with_context(|| path.display().to_string())?;
-                from_npy(BufReader::new(file), fact)
+                let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+                from_npy(&bytes, fact)
                     .with_context(|| format!("{}: input {name}", path.display()))
             })
             .collect::<Result<_>>()?
@@ -71,25 +67,8 @@ fn random(fact: &TypedFact, rng: &mut Xoshiro256PlusPlus) -> Result<Tensor> {
     Ok(Tensor::from_shape(shape, &values)?.cast_to_dt(dt)?.into_owned())
 }
 
-fn from_npy(file: impl Read, fact: &TypedFact) -> Result<Tensor> {
-    fn read<T: ReadableElement + Datum>(file: impl Read) -> Result<Tensor> {
-        Ok(ArrayD::<T>::read_npy(file).map_err(|e| format_err!("{e}"))?.into())
-    }
-    let tensor = match fact.datum_type {
-        DatumType::F32 => read::<f32>(file),
-        DatumType::F64 => read::<f64>(file),
-        DatumType::I8 => read::<i8>(file),
-        DatumType::I16 => read::<i16>(file),
-        DatumType::I32 => read::<i32>(file),
-        DatumType::I64 => read::<i64>(file),
-        DatumType::U8 => read::<u8>(file),
-        DatumType::U16 => read::<u16>(file),
-        DatumType::U32 => read::<u32>(file),
-        DatumType::U64 => read::<u64>(file),
-        DatumType::Bool => read::<bool>(file),
-        dt => bail!("inputs of type {dt:?} cannot be read from a file"),
-    };
-    check(tensor.with_context(|| format!("not an .npy array of {:?}", fact.datum_type))?, fact)
+fn from_npy(bytes: &[u8], fact: &TypedFact) -> Result<Tensor> {
+    check(arrays::npy_of_type(bytes, fact.datum_type)?, fact)
 }
 
 /// Refuses a tensor that does not fit the shape of the input; symbols fit every size.

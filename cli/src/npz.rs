@@ -1,44 +1,33 @@
 //! Archives of arrays: .npz files.
 
-use anyhow::{Context, Result, bail, ensure};
-use ndarray_npy::{NpzReader, NpzWriter, ReadNpyError, ReadNpzError};
+use anyhow::{Context, Result};
+use arrays::each_type;
+use ndarray_npy::NpzWriter;
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use tract_core::internal::*;
-use tract_core::ndarray::{IxDyn, OwnedRepr};
 
-/// The types that .npz files have and tract has, too.
-macro_rules! each_type {
-    ($with:ident) => {
-        $with!(F32 => f32, F64 => f64, I8 => i8, I16 => i16, I32 => i32, I64 => i64, U8 => u8, U16 => u16, U32 => u32,
-            U64 => u64, Bool => bool)
-    };
-}
-
-/// A file that is being read.
+/// A file that is being read; errors name it.
 pub(crate) struct Npz {
     path: PathBuf,
-    reader: NpzReader<File>,
+    reader: arrays::Npz<File>,
 }
 
 impl Npz {
     /// Opens a file.
     ///
     /// # Errors
-    /// It is missing or not an archive; the message names it.
+    /// It is missing or not an archive.
     pub(crate) fn open(path: &Path) -> Result<Npz> {
-        let reader = File::open(path)
-            .map_err(anyhow::Error::from)
-            .and_then(|file| NpzReader::new(file).map_err(|e| format_err!("not an .npz file: {e}")))
-            .with_context(|| path.display().to_string())?;
+        let reader = File::open(path).map_err(anyhow::Error::from).and_then(arrays::Npz::new);
+        let reader = reader.with_context(|| path.display().to_string())?;
         Ok(Npz { path: path.to_path_buf(), reader })
     }
 
     /// Names of the arrays, as numpy shows them.
-    pub(crate) fn names(&mut self) -> Result<Vec<String>> {
-        let names = self.reader.names().map_err(|e| format_err!("{}: {e}", self.path.display()))?;
-        Ok(names.into_iter().map(|name| name.trim_end_matches(".npy").to_string()).collect())
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.reader.names()
     }
 
     /// The array `name` as it is in the file.
@@ -46,19 +35,7 @@ impl Npz {
     /// # Errors
     /// There is none, or its type is none of tract's.
     pub(crate) fn any(&mut self, name: &str) -> Result<Tensor> {
-        let entry = self.entry(name)?;
-        macro_rules! read {
-            ($($dt:ident => $t:ty),*) => {{
-                $(match self.reader.by_name::<OwnedRepr<$t>, IxDyn>(&entry) {
-                    Ok(array) => return Ok(array.into()),
-                    // it may be one of the others
-                    Err(ReadNpzError::Npy(ReadNpyError::WrongDescriptor(_))) => {}
-                    Err(e) => bail!("{}: array {name}: {e}", self.path.display()),
-                })*
-                bail!("{}: array {name} has a type that tract has not", self.path.display())
-            }};
-        }
-        each_type!(read)
+        self.reader.any(name).with_context(|| self.path.display().to_string())
     }
 
     /// The array `name`, which has to be of type `dt`.
@@ -66,18 +43,7 @@ impl Npz {
     /// # Errors
     /// There is none, or it has another type.
     pub(crate) fn of_type(&mut self, name: &str, dt: DatumType) -> Result<Tensor> {
-        let tensor = self.any(name)?;
-        let got = tensor.datum_type();
-        ensure!(got == dt, "{}: array {name} is {got:?}, not an array of {dt:?}", self.path.display());
-        Ok(tensor)
-    }
-
-    fn entry(&mut self, name: &str) -> Result<String> {
-        let names = self.reader.names().map_err(|e| format_err!("{}: {e}", self.path.display()))?;
-        let entry = [name.to_string(), format!("{name}.npy")].into_iter().find(|n| names.contains(n));
-        entry.with_context(|| {
-            format!("{}: no array {name}; the file has {}", self.path.display(), names.join(", "))
-        })
+        self.reader.of_type(name, dt).with_context(|| self.path.display().to_string())
     }
 }
 

@@ -9,7 +9,6 @@ use crate::table::{Table, wrap};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use figures::Progress;
-use ndarray_npy::{NpzReader, ReadNpyExt};
 use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
 use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, rearrange};
 use std::collections::HashMap;
@@ -18,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tract_core::internal::*;
-use tract_core::ndarray::{ArrayD, IxDyn, OwnedRepr};
 
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -321,15 +319,13 @@ fn input_shapes(source: &Source, options: &Options) -> Result<Vec<Vec<usize>>> {
 /// Real inputs, one run each. A file whose first dimension is larger than the input's holds several.
 fn samples(path: &Path, shapes: &[Vec<usize>]) -> Result<Vec<Vec<Array>>> {
     let [shape] = shapes else { bail!("calibration is for models of one input, this has {}", shapes.len()) };
-    let mut arrays: Vec<(String, ArrayD<f32>)> = vec![];
+    let mut arrays: Vec<(String, Tensor)> = vec![];
     if path.extension().is_some_and(|e| e == "npz") {
-        let mut npz =
-            NpzReader::new(File::open(path)?).map_err(|e| anyhow::anyhow!("not an .npz file: {e}"))?;
-        let mut names = npz.names().map_err(|e| anyhow::anyhow!("not an .npz file: {e}"))?;
+        let mut npz = arrays::Npz::new(File::open(path)?)?;
+        let mut names = npz.names();
         names.sort();
         for name in names {
-            let array = npz.by_name::<OwnedRepr<f32>, IxDyn>(&name);
-            let array = array.map_err(|e| anyhow::anyhow!("{e}")).with_context(|| format!("array {name}"))?;
+            let array = npz.of_type(&name, f32::datum_type())?;
             arrays.push((name, array));
         }
     } else {
@@ -341,8 +337,9 @@ fn samples(path: &Path, shapes: &[Vec<usize>]) -> Result<Vec<Vec<Array>>> {
         }
         for file in files {
             let name = file.display().to_string();
-            let array = ArrayD::<f32>::read_npy(File::open(&file).with_context(|| name.clone())?);
-            arrays.push((name.clone(), array.map_err(|e| anyhow::anyhow!("{name}: {e}"))?));
+            let bytes = std::fs::read(&file).with_context(|| name.clone())?;
+            let array = arrays::npy_of_type(&bytes, f32::datum_type()).with_context(|| name.clone())?;
+            arrays.push((name, array));
         }
     }
     ensure!(!arrays.is_empty(), "no inputs: expected an .npz, an .npy or a folder of .npy files");
@@ -351,7 +348,7 @@ fn samples(path: &Path, shapes: &[Vec<usize>]) -> Result<Vec<Vec<Array>>> {
         let (own, size) = (array.shape().to_vec(), shape.iter().product::<usize>());
         let fits = own.len() == shape.len() && own[1..] == shape[1..] && own[0] > 0 && own[0] % shape[0] == 0;
         ensure!(fits, "{name}: shape {own:?}, the input has {shape:?}");
-        let data: Vec<f32> = array.iter().copied().collect();
+        let data = array.try_as_plain_ram()?.as_slice::<f32>()?;
         ensure!(data.iter().all(|v| v.is_finite()), "{name}: a value is NaN or infinite");
         runs.extend(data.chunks(size).map(|d| vec![Array { shape: shape.clone(), data: d.to_vec() }]));
     }
