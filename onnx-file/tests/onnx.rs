@@ -188,6 +188,52 @@ fn hostile_sparse_tensors_are_refused_by_name() {
 }
 
 #[test]
+fn all_sparse_tensors_share_one_allowance() {
+    // 16 MiB each, of no value: four are allowed
+    let empty = |name: &str| sparse(name, &[1 << 22], (&[0], &[]), &[]);
+    let of = |n: usize| {
+        let sparse_initializer = (0..n).map(|i| empty(&format!("w{i}"))).collect();
+        model(GraphProto { sparse_initializer, ..Default::default() })
+    };
+    assert_eq!(densify(&mut of(4)).unwrap(), 4);
+    let error = format!("{:#}", densify(&mut of(5)).unwrap_err());
+    assert!(error.contains("w4") && error.contains("justify"), "{error}");
+}
+
+#[test]
+fn a_graph_in_pieces_is_not_edited() {
+    let piece = |name: &str| {
+        let initializer = vec![tensor::of_floats(name, &[1], &[1.0])];
+        model(GraphProto { initializer, ..Default::default() }).encode_to_vec()
+    };
+    // readers put the pieces of a message together
+    let document = Document::read([piece("a"), piece("b")].concat(), None).unwrap();
+    assert_eq!(document.model.graph.as_ref().unwrap().initializer.len(), 2);
+    assert!(format!("{:#}", document.encode().unwrap_err()).contains("2 pieces"));
+}
+
+#[test]
+fn a_small_model_cannot_multiply_a_large_file() {
+    let dir = folder("multiply");
+    std::fs::write(dir.join("x.data"), [0u8; 4]).unwrap();
+    let open = |n: usize| {
+        let external = |i: usize| {
+            let mut t = tensor::of_floats(&format!("t{i}"), &[1], &[]);
+            t.data_location = Some(DataLocation::External as i32);
+            t.external_data = vec![StringStringEntryProto { key: "location".into(), value: "x.data".into() }];
+            t
+        };
+        let initializer = (0..n).map(external).collect();
+        let bytes = model(GraphProto { initializer, ..Default::default() }).encode_to_vec();
+        Document::read(bytes, Some(&dir))
+    };
+    assert!(open(64).is_ok());
+    let error = format!("{:#}", open(65).unwrap_err());
+    assert!(error.contains("t64") && error.contains("260 bytes of a file of 4"), "{error}");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn sparse_initializers_are_written_where_they_pay() {
     let dense = |name: &str, kept: usize| {
         let values: Vec<f32> = (0..90).map(|i| if i < kept { 1.0 + i as f32 } else { 0.0 }).collect();
