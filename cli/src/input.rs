@@ -45,8 +45,7 @@ pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
             .zip(&facts)
             .map(|(path, (name, fact))| {
                 let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-                from_npy(&bytes, fact)
-                    .with_context(|| format!("{}: input {name}", path.display()))
+                from_npy(&bytes, fact).with_context(|| format!("{}: input {name}", path.display()))
             })
             .collect::<Result<_>>()?
     };
