@@ -101,6 +101,10 @@ pub(crate) fn short(layer: &LayerReport) -> String {
     let shape = layer.shape();
     let (shape, map) = shape.split_once('@').unwrap_or((&shape, ""));
     let mut shape = shape.to_string();
+    if layer.kind == Some(LayerKind::Transposed) {
+        let channels = format!("{}x{} ", layer.oc, layer.ic);
+        shape = shape.replacen(&channels, &format!("{channels}t"), 1);
+    }
     if layer.kind == Some(LayerKind::Depthwise) {
         shape = shape.replacen(&format!("{}x{} ", layer.oc, layer.ic), &format!("{} dw", layer.oc), 1);
     }

@@ -2,10 +2,10 @@
 
 use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
-use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseMatMul, conv_obstacle_for, konst_of};
+use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul, conv_obstacle_for, deconv_matrix, konst_of};
 use std::fmt;
 use tract_core::internal::*;
-use tract_core::ops::cnn::{Conv, KernelFormat};
+use tract_core::ops::cnn::{Conv, Deconv, KernelFormat};
 use tract_core::ops::einsum::EinSum;
 
 /// What a layer computes.
@@ -20,6 +20,8 @@ pub enum LayerKind {
     Spatial,
     /// Channel groups that are neither one nor one channel each.
     Grouped,
+    /// Transposed convolution, whatever the kernel.
+    Transposed,
 }
 
 /// Shape of a layer.
@@ -41,6 +43,8 @@ pub struct LayerShape {
     pub input: Option<TVec<usize>>,
     /// False if channels stand last.
     pub planar: bool,
+    /// True for a transposed convolution: its strides are those of the input, so to say, and the output is the larger map.
+    pub transposed: bool,
     /// Output pixels of all images together, if known.
     pub pixels: Option<usize>,
     /// Output pixels along each spatial axis, if known.
@@ -59,6 +63,31 @@ impl LayerShape {
             Some(input) if self.pixels.is_some() => input.iter().product(),
             _ => output_pixels * self.stride.iter().product::<usize>(),
         }
+    }
+
+    /// Rows of the matrix of weights: output channels, times taps if transposed.
+    pub fn rows(&self) -> usize {
+        if self.transposed { self.oc * self.taps() } else { self.oc }
+    }
+
+    /// The product that a transposed convolution begins with: all taps of all output channels for each input pixel. What puts
+    /// the results in place is not a part of it.
+    pub fn product(&self) -> Option<LayerShape> {
+        let pixels = |dims: &TVec<usize>| dims.iter().product::<usize>();
+        let images = self.pixels.zip(self.output.as_ref()).map(|(all, one)| all / pixels(one).max(1));
+        self.transposed.then(|| LayerShape {
+            oc: self.rows(),
+            ic: self.ic,
+            group: self.group,
+            kernel: tvec!(),
+            stride: tvec!(),
+            dilation: tvec!(),
+            input: self.input.clone(),
+            planar: self.planar,
+            transposed: false,
+            pixels: images.zip(self.input.as_ref()).map(|(images, one)| images * pixels(one)),
+            output: self.input.clone(),
+        })
     }
 
     /// Taps of one kernel.
@@ -97,7 +126,9 @@ impl LayerShape {
 
     /// What the layer computes.
     pub fn kind(&self) -> LayerKind {
-        if self.group > 1 && self.group == self.ic && self.group == self.oc {
+        if self.transposed {
+            LayerKind::Transposed
+        } else if self.group > 1 && self.group == self.ic && self.group == self.oc {
             LayerKind::Depthwise
         } else if self.group > 1 {
             LayerKind::Grouped
@@ -138,9 +169,9 @@ pub(crate) fn by(dims: &[usize]) -> String {
 pub struct Layer {
     /// Shape.
     pub shape: LayerShape,
-    /// Plain f32 weights, `[oc][ic / group][taps]`.
+    /// Plain f32 weights, `[oc][ic / group][taps]`; `[oc][taps][ic / group]` if transposed.
     pub weights: Arc<Tensor>,
-    /// Where they are not zero, as an `oc` x `ic / group * taps` matrix.
+    /// Where they are not zero, as a matrix of [`LayerShape::rows`].
     nonzeros: Nonzeros,
 }
 
@@ -156,8 +187,8 @@ pub enum Seen {
 impl Layer {
     /// Reads the weights; the reason why not if one of them is NaN or infinite.
     pub(crate) fn new(shape: LayerShape, weights: Arc<Tensor>) -> TractResult<Result<Layer, &'static str>> {
-        let cols = shape.weights() / shape.oc;
-        let nonzeros = Nonzeros::of(shape.oc, cols, weights.try_as_plain_ram()?.as_slice::<f32>()?)?;
+        let cols = shape.weights() / shape.rows();
+        let nonzeros = Nonzeros::of(shape.rows(), cols, weights.try_as_plain_ram()?.as_slice::<f32>()?)?;
         if !nonzeros.all_finite() {
             return Ok(Err("a weight is NaN or infinite"));
         }
@@ -188,7 +219,12 @@ impl Layer {
         self.nnz() as f64 / self.shape.weights() as f64
     }
 
-    /// Block statistics of the weights as an `oc` x `ic / group * taps` matrix.
+    /// The product that a transposed convolution begins with, as a layer.
+    pub(crate) fn product(&self) -> Option<Layer> {
+        self.shape.product().map(|shape| Layer { shape, ..self.clone() })
+    }
+
+    /// Block statistics of the weights as a matrix of [`LayerShape::rows`].
     ///
     /// Channel groups are stored as the ungrouped layer that they are a part of; density, fill and dead channels are those of
     /// the weights that there are.
@@ -210,6 +246,7 @@ impl Layer {
             dilation: tvec!(1, 1),
             input: None,
             planar: true,
+            transposed: false,
             pixels: None,
             output: None,
         };
@@ -224,6 +261,10 @@ pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
         see_conv(model, node, conv).map(Some)
     } else if let Some(sparse) = node.op_as::<SparseConv>() {
         see_conv(model, node, sparse.conv()).map(Some)
+    } else if let Some(deconv) = node.op_as::<Deconv>() {
+        see_deconv(model, node, deconv).map(Some)
+    } else if let Some(sparse) = node.op_as::<SparseDeconv>() {
+        see_deconv(model, node, sparse.deconv()).map(Some)
     } else if let Some(einsum) = node.op_as::<EinSum>() {
         rule_if!(node.inputs.len() == 2);
         // An operand is a weight if it is constant; a product of two activations is no layer.
@@ -269,6 +310,7 @@ fn conv_shape(conv: &Conv, x: &TypedFact) -> TractResult<LayerShape> {
         dilation: (0..spec.rank()).map(|axis| spec.dilation(axis)).collect(),
         input: dims,
         planar: !spec.data_format.c_is_last(),
+        transposed: false,
         pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
         output,
     })
@@ -285,6 +327,7 @@ fn linear_shape(linear: &Linear, x: &TypedFact) -> LayerShape {
         dilation: tvec!(),
         input: linear.pixel_dims(&x.shape),
         planar: true,
+        transposed: false,
         pixels,
         output: linear.pixel_dims(&x.shape),
     }
@@ -325,6 +368,39 @@ fn see_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult<Se
             Err(reason) => Seen::Opaque(Some(shape), reason),
         },
         Ok(_) => Seen::Opaque(Some(shape), "weights are of another size than the convolution says"),
+        Err(reason) => Seen::Opaque(Some(shape), reason),
+    })
+}
+
+fn see_deconv(model: &TypedModel, node: &TypedNode, deconv: &Deconv) -> TractResult<Seen> {
+    let x = model.outlet_fact(node.inputs[0])?;
+    let (spec, format) = (&deconv.pool_spec, &deconv.pool_spec.data_format);
+    let (before, after) = (format.shape(&x.shape)?, format.shape(&node.outputs[0].fact.shape)?);
+    let sizes = |dims: &[TDim]| dims.iter().map(|d| d.to_usize().ok()).collect::<Option<TVec<usize>>>();
+    let output = sizes(after.hw_dims());
+    let batch = before.n().map_or(Some(1), |n| n.to_usize().ok());
+    let shape = LayerShape {
+        oc: spec.output_channels,
+        ic: spec.input_channels,
+        group: deconv.group,
+        kernel: spec.kernel_shape.clone(),
+        stride: spec.strides().iter().copied().collect(),
+        dilation: spec.dilations().iter().copied().collect(),
+        input: sizes(before.hw_dims()),
+        planar: !format.c_is_last(),
+        transposed: true,
+        pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
+        output,
+    };
+    let weights = match plain_weights(model, node.inputs[1], x)? {
+        Ok(weights) => deconv_matrix(deconv, &weights)?.into_arc_tensor(),
+        Err(reason) => return Ok(Seen::Opaque(Some(shape), reason)),
+    };
+    if weights.len() != shape.weights() {
+        return Ok(Seen::Opaque(Some(shape), "weights are of another size than the convolution says"));
+    }
+    Ok(match Layer::new(shape.clone(), weights)? {
+        Ok(layer) => Seen::Layer(layer),
         Err(reason) => Seen::Opaque(Some(shape), reason),
     })
 }

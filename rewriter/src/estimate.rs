@@ -16,6 +16,9 @@ use tract_core::internal::*;
 /// # Errors
 /// The reason why there is none.
 pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing>, &'static str> {
+    if shape.transposed && shape.group > 1 {
+        return Err("transposed with channel groups");
+    }
     let conv = shape.conv_shape();
     let ungrouped = ConvShape { group: 1, ..conv };
     if u32::try_from(shape.oc * shape.ic * shape.taps()).is_err() {
@@ -23,7 +26,8 @@ pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing
     }
     let pointwise = || Ok(FormatKind::POINTWISE.map(Packing::Pointwise).to_vec());
     match shape.kind() {
-        LayerKind::Pointwise => pointwise(),
+        // Of a transposed convolution, the product that it begins with.
+        LayerKind::Pointwise | LayerKind::Transposed => pointwise(),
         LayerKind::Grouped if shape.taps() == 1 => pointwise(),
         // Depthwise kernels that are made for no size add tap after tap to rows of outputs, which is slower than single weights
         // of the ungrouped layer.
@@ -66,7 +70,7 @@ impl Stored {
     fn share(shape: &LayerShape, packing: Packing, share: f64) -> Stored {
         match packing {
             Packing::Pointwise(format) | Packing::Spatial(format) => {
-                let (block_rows, cols) = (shape.oc.div_ceil(format.r()), shape.weights() / shape.oc);
+                let (block_rows, cols) = (shape.rows().div_ceil(format.r()), shape.weights() / shape.rows());
                 let blocks = (share * (block_rows * cols.div_ceil(format.c())) as f64).round() as usize;
                 Stored::Blocks(Stats {
                     kind: format,
@@ -92,8 +96,10 @@ impl Stored {
     }
 }
 
-/// Predicted nanoseconds of our kernel for weights stored in this way.
+/// Predicted nanoseconds of our kernel for weights stored in this way; of a transposed convolution, those of its product.
 pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, stored: &Stored) -> f64 {
+    let product = shape.product();
+    let shape = product.as_ref().unwrap_or(shape);
     let (key, work) = match (packing, stored) {
         (Packing::Pointwise(format), Stored::Blocks(stats)) => {
             let kernel = table::pointwise(target, format);
@@ -117,15 +123,17 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, st
     Table::of(target.isa(), target.core()).predict(key, &work)
 }
 
-/// Predicted nanoseconds of stock tract.
+/// Predicted nanoseconds of stock tract; of a transposed convolution, those of its product.
 pub fn stock_ns(shape: &LayerShape, target: Target) -> f64 {
+    let product = shape.product();
+    let shape = product.as_ref().unwrap_or(shape);
     let key = match shape.kind() {
         LayerKind::Pointwise => Key::StockPointwise(shape.pixels == Some(1)),
         // Stock tract multiplies the groups one after the other. That of as many multiplications without groups is less than
         // their time by a tenth at least, and by much more if groups are small.
         LayerKind::Grouped if shape.taps() == 1 => Key::StockPointwise(shape.pixels == Some(1)),
         LayerKind::Depthwise => Key::StockDepthwise(stride_class(shape)),
-        LayerKind::Spatial | LayerKind::Grouped => Key::StockSpatial,
+        LayerKind::Spatial | LayerKind::Grouped | LayerKind::Transposed => Key::StockSpatial,
     };
     Table::of(target.isa(), target.core()).predict(key, &Work::stock(shape))
 }
@@ -256,6 +264,7 @@ mod tests {
             dilation: tvec!(1, 1),
             input: Some(tvec!(hw, hw)),
             planar: true,
+            transposed: false,
             pixels: Some(hw * hw),
             output: Some(tvec!(hw, hw)),
         }

@@ -1,6 +1,6 @@
 //! The early door: while an ONNX model becomes a typed one, sparse layers are swapped as they are made.
 //!
-//! `tract_onnx::Onnx` has a public register of operator builders. The builders of `Conv`, `Gemm` and `MatMul` are
+//! `tract_onnx::Onnx` has a public register of operator builders. The builders of `Conv`, `ConvTranspose`, `Gemm` and `MatMul` are
 //! replaced by ones that wrap what the stock builder makes; the wrapper delegates everything and looks at the result of
 //! `to_typed`. A layer that stays dense is the stock operator, bit for bit.
 
@@ -40,6 +40,7 @@ pub fn hook_onnx(onnx: &mut Onnx) {
         }};
     }
     hook!("Conv");
+    hook!("ConvTranspose");
     hook!("Gemm");
     hook!("MatMul");
 }

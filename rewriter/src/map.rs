@@ -6,7 +6,7 @@ use tract_core::internal::*;
 /// Cells of a map at most.
 const MOST: usize = 128 * 128;
 
-/// Shares of nonzero weights of an `oc` x `ic / group * taps` matrix, cell by cell.
+/// Shares of nonzero weights of an `oc` x `ic / group * taps` matrix (`oc * taps` x `ic / group` if transposed), cell by cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
     matrix: [usize; 2],
@@ -25,15 +25,16 @@ impl Map {
     /// Weights that are not plain f32.
     pub fn of(layer: &Layer) -> TractResult<Map> {
         let shape = &layer.shape;
-        let matrix = [shape.oc, shape.weights() / shape.oc];
+        let matrix = [shape.rows(), shape.weights() / shape.rows()];
+        let taps = if shape.transposed { 1 } else { shape.taps() };
         let size_of = |cell: [usize; 2]| [0, 1].map(|axis| matrix[axis].div_ceil(cell[axis]));
         let mut cell = [1, 1];
         while size_of(cell).iter().product::<usize>() > MOST {
             let [rows, cols] = size_of(cell);
             if shape.kind() == LayerKind::Depthwise || rows > cols {
                 cell[0] *= 2;
-            } else if cell[1] < shape.taps() {
-                cell[1] = shape.taps();
+            } else if cell[1] < taps {
+                cell[1] = taps;
             } else {
                 cell[1] *= 2;
             }
@@ -54,7 +55,7 @@ impl Map {
         Ok(Map { matrix, cell, size, shares: shares.collect() })
     }
 
-    /// Rows and columns of the matrix: `oc`, `ic / group * taps`.
+    /// Rows and columns of the matrix.
     pub fn matrix(&self) -> [usize; 2] {
         self.matrix
     }

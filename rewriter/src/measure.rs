@@ -22,6 +22,9 @@ static MEASURED: LazyLock<Mutex<HashMap<Key, u64>>> = LazyLock::new(Mutex::defau
 
 /// The choice with measured times in place of predicted ones; as it was where the shape is not known.
 pub(crate) fn measured(layer: &Layer, choice: Choice, stored: usize) -> TractResult<Choice> {
+    if let Some(product) = layer.product() {
+        return measured(&product, choice, stored);
+    }
     let Some(geometry) = geometry(&layer.shape, choice.packing) else { return Ok(choice) };
     let ours = (layer.shape.clone(), Some((choice.kernel().name, stored)));
     let sparse_ns = remember(ours, || time_ours(layer, &geometry, &choice))?;

@@ -66,17 +66,20 @@ impl Structure {
         if layer.density() > PRUNED_SHARE {
             return Ok(Structure::Dense);
         }
-        let formats: &[FormatKind] = match shape.kind() {
-            LayerKind::Depthwise => &[],
-            _ if shape.taps() == 1 => {
-                &[FormatKind::BLOCKS_4X4, FormatKind::ROWS_8, FormatKind::ROWS_4, FormatKind::ROWS_2]
-            }
-            _ => &[FormatKind::ROWS_4, FormatKind::ROWS_2],
+        let kind = shape.kind();
+        let pointwise = matches!(kind, LayerKind::Pointwise | LayerKind::Transposed)
+            || (kind == LayerKind::Grouped && shape.taps() == 1);
+        let formats: &[FormatKind] = if pointwise {
+            &[FormatKind::BLOCKS_4X4, FormatKind::ROWS_8, FormatKind::ROWS_4, FormatKind::ROWS_2]
+        } else if kind == LayerKind::Depthwise {
+            &[]
+        } else {
+            &[FormatKind::ROWS_4, FormatKind::ROWS_2]
         };
         let found = formats.iter().find(|format| layer.stats(**format).fill >= FULL);
         Ok(match found {
             Some(format) => Structure::Blocks(*format),
-            None if shape.kind() == LayerKind::Pointwise && two_of_four(layer)? => Structure::TwoOfFour,
+            None if kind == LayerKind::Pointwise && two_of_four(layer)? => Structure::TwoOfFour,
             None => Structure::Unstructured,
         })
     }

@@ -3,7 +3,7 @@
 use crate::choose::{Assessment, Neighbours};
 use crate::policy::{Mode, Policy};
 use crate::rules;
-use sparse_ops::{Choice, OptSparseConv, SparseConv, SparseMatMul};
+use sparse_ops::{Choice, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul};
 use tract_core::internal::*;
 use tract_core::transform::ModelTransform;
 
@@ -40,6 +40,7 @@ pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
 /// The decision that made this layer sparse, if it is.
 pub(crate) fn made(node: &TypedNode) -> Option<&Choice> {
     let made = node.op_as::<SparseConv>().map(SparseConv::choice);
+    let made = made.or_else(|| node.op_as::<SparseDeconv>().map(SparseDeconv::choice));
     let made = made.or_else(|| node.op_as::<SparseMatMul>().map(SparseMatMul::choice));
     made.or_else(|| node.op_as::<OptSparseConv>().map(OptSparseConv::choice))
 }
@@ -67,6 +68,8 @@ pub fn unsparsify(model: &mut TypedModel) -> TractResult<usize> {
     loop {
         let patch = model.nodes().iter().find_map(|node| {
             if let Some(op) = node.op_as::<SparseConv>() {
+                Some(op.unwrap(model, node))
+            } else if let Some(op) = node.op_as::<SparseDeconv>() {
                 Some(op.unwrap(model, node))
             } else {
                 node.op_as::<SparseMatMul>().map(|op| op.unwrap(model, node))

@@ -5,6 +5,7 @@
 //! 1. [`SparseConv`] and [`SparseMatMul`] stand in the decluttered graph. Their weights are still a dense constant input, so
 //!    that every tool and every other transform can see them; they delegate facts, axes and evaluation to the stock
 //!    operator that they hold, and fold the arithmetic that follows into weights and bias.
+//!    [`SparseDeconv`] holds the product of a transposed convolution.
 //! 2. At code generation the weights are packed for one kernel and the node becomes an [`OptSparseConv`].
 //! 3. `OptSparseConv::fuse` takes in activations and residual additions, and puts [`Planar`] in place of stock tract's slow
 //!    operators beside it.
@@ -25,6 +26,7 @@ pub mod nnef;
 mod opt_sparse_conv;
 mod planar;
 mod sparse_conv;
+mod sparse_deconv;
 mod sparse_matmul;
 
 pub use choice::{Choice, Dense, Packed, Packing};
@@ -33,4 +35,5 @@ pub use konst::{constant, konst_of};
 pub use opt_sparse_conv::OptSparseConv;
 pub use planar::Planar;
 pub use sparse_conv::SparseConv;
+pub use sparse_deconv::{SparseDeconv, deconv_matrix};
 pub use sparse_matmul::SparseMatMul;

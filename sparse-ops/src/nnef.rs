@@ -12,7 +12,7 @@
 //! made sparse afterwards, for the machine that reads.
 
 use crate::compact::{Grouping, Scheme, decode, encode};
-use crate::{OptSparseConv, SparseConv, SparseMatMul};
+use crate::{OptSparseConv, SparseConv, SparseDeconv, SparseMatMul};
 use tract_core::ops::konst::Const;
 use tract_nnef::internal::*;
 use tract_nnef::ser::ints;
@@ -46,6 +46,7 @@ fn registry() -> Registry {
     }
     registry.register_dumper(dump_const);
     registry.register_dumper::<SparseConv>(|_, node, _| refuse(node));
+    registry.register_dumper::<SparseDeconv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseMatMul>(|_, node, _| refuse(node));
     registry.register_dumper::<OptSparseConv>(|_, node, _| refuse(node));
     registry

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
-use tract_sparse::{Onnx, OptSparseConv, SparseConv, SparseMatMul};
+use tract_sparse::{Onnx, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul};
 
 /// The folder of real models, if it is there: `TRACT_SPARSE_MODELS`, or `shared/models` beside the checkout.
 pub fn models_dir() -> Option<PathBuf> {
@@ -76,8 +76,12 @@ pub const TOLERANCE: f32 = 1e-4;
 
 /// How many nodes of a model are sparse layers, at any stage.
 pub fn sparse_nodes(model: &TypedModel) -> usize {
-    let sparse =
-        |n: &&TypedNode| n.op_is::<SparseConv>() || n.op_is::<SparseMatMul>() || n.op_is::<OptSparseConv>();
+    let sparse = |n: &&TypedNode| {
+        n.op_is::<SparseConv>()
+            || n.op_is::<SparseDeconv>()
+            || n.op_is::<SparseMatMul>()
+            || n.op_is::<OptSparseConv>()
+    };
     model.nodes().iter().filter(sparse).count()
 }
 

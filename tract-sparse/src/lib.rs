@@ -41,7 +41,7 @@ pub use loader::{WithTractSparse, model_for_path, nnef, onnx};
 pub use onnx_file::densify;
 pub use rewriter::{LayerKind, LayerReport, Mode, Policy, Report, sparsify, unsparsify};
 pub use sparse_kernels::target::{Isa, Target};
-pub use sparse_ops::{OptSparseConv, Planar, SparseConv, SparseMatMul};
+pub use sparse_ops::{OptSparseConv, Planar, SparseConv, SparseDeconv, SparseMatMul};
 
 // What code written for tract_onnx spells through that crate.
 pub use tract_onnx::{Onnx, WithOnnx, data_resolver, model, pb, pb_helpers, tensor, tract_core, tract_hir};

@@ -318,6 +318,7 @@ impl Case {
             dilation: tvec!(1; 2),
             input: Some(tvec!(hw; 2)),
             planar: true,
+            transposed: false,
             pixels: Some(geometry.output_pixels()),
             output: Some(geometry.output().as_slice().into()),
         };

@@ -152,6 +152,58 @@ fn products_of_any_rank_run_sparse_and_other_kernels_say_why_not() -> Result<()>
     assert_same(&run(optimized, std::slice::from_ref(&x))?, &run(stock, &[x])?)
 }
 
+#[test]
+fn transposed_convolutions_run_sparse() -> Result<()> {
+    let up = |kernel: &[usize], stride: &[usize], pads: Pads| ConvLayer {
+        transposed: true,
+        stride: stride.to_vec(),
+        pads,
+        density: 0.15,
+        ..ConvLayer::new(48, 64, &vec![12; kernel.len()], kernel)
+    };
+    let explicit = |pads: &[usize]| Pads::Explicit(pads.to_vec());
+    let layers = [
+        // taps never overlap
+        up(&[2, 2], &[2, 2], explicit(&[0; 4])),
+        up(&[4, 4], &[2, 2], explicit(&[1; 4])),
+        up(&[3, 3], &[2, 2], explicit(&[1, 1, 0, 0])),
+        ConvLayer { dilation: vec![2, 1], ..up(&[3, 2], &[1, 2], explicit(&[0; 4])) },
+        ConvLayer { input: vec![100], ..up(&[8], &[4], explicit(&[2, 2])) },
+        ConvLayer { input: vec![5; 3], ..up(&[2, 2, 2], &[2, 2, 2], explicit(&[0; 6])) },
+    ];
+    for layer in layers {
+        let what = format!("{layer:?}");
+        let model = layer.model(5);
+        let sparse = agree(&model, &[layer.noise(7)]).context(what.clone())?;
+        ensure!(count(&sparse, "OptSparseConv") == 1, "{what}: {:?}", op_names(&sparse));
+        let mut typed = onnx().model_for_proto_model(&model)?.into_typed()?;
+        let report = Report::of(&typed)?;
+        let [found] = &*report.layers else { anyhow::bail!("{what}: {} layers", report.layers.len()) };
+        ensure!(found.kind == Some(tract_sparse::LayerKind::Transposed) && found.chosen.is_some(), "{found:?}");
+        ensure!(found.density.is_some_and(|d| (d - 0.15).abs() < 0.05), "{what}: {:?}", found.density);
+        ensure!(found.structure.as_deref() == Some("unstructured"), "{what}: {:?}", found.structure);
+        // not optimised, and with the stock operator back in place
+        let x = layer.noise(7);
+        let (stock, _) = run_optimized(&tract_onnx::onnx(), &model, std::slice::from_ref(&x))?;
+        assert_same(&run(typed.clone(), std::slice::from_ref(&x))?, &stock).context(what.clone())?;
+        ensure!(tract_sparse::unsparsify(&mut typed)? == 1 && sparse_nodes(&typed) == 0, "{what}");
+        assert_same(&run(typed, &[x])?, &stock).context(what)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn transposed_convolutions_with_groups_are_named() -> Result<()> {
+    let layer = ConvLayer { group: 4, transposed: true, density: 0.15, stride: vec![2, 2], ..ConvLayer::new(48, 64, &[12, 12], &[2, 2]) };
+    let model = layer.model(5);
+    assert_eq!(sparse_nodes(&agree(&model, &[layer.noise(7)])?), 0);
+    let report = Report::of(&onnx().model_for_proto_model(&model)?.into_typed()?)?;
+    assert_eq!(report.layers[0].reason.as_deref(), Some("transposed with channel groups"));
+    assert!(report.layers[0].density.is_some_and(|density| density < 0.2));
+    assert_eq!(report.layers[0].structure.as_deref(), Some("unstructured"));
+    Ok(())
+}
+
 /// A pruned matrix or kernel behind other nodes.
 fn behind(detour: &str, shape: &[usize], weights: &[f32], graph: &mut Graph) -> String {
     let transposed = |axes: &[usize]| {
@@ -277,13 +329,13 @@ fn any_layer() -> impl Strategy<Value = ConvLayer> {
     let structure = prop_oneof![Just((1, 1)), Just((2, 1)), Just((4, 1)), Just((8, 1)), Just((4, 4))];
     (
         prop::collection::vec(axis, 1..3),
-        (1usize..5, 1usize..8, 1usize..8, prop::bool::ANY),
+        (1usize..5, 1usize..8, 1usize..8, 0..4),
         structure,
         0usize..3,
         0.0f64..0.6,
         prop::bool::ANY,
     )
-        .prop_map(|(axes, (group, oc, ic, depthwise), block, pads, density, channels_last)| {
+        .prop_map(|(axes, (group, oc, ic, kind), block, pads, density, channels_last)| {
             let all = |f: fn(&(usize, usize, usize, usize, usize, usize)) -> usize| {
                 axes.iter().map(f).collect::<Vec<usize>>()
             };
@@ -291,12 +343,17 @@ fn any_layer() -> impl Strategy<Value = ConvLayer> {
             // large enough for one output at least
             let input = axes.iter().map(|a| a.5 + (a.0 - 1) * a.2).collect();
             let pads = match pads {
+                // as much as leaves an output of any input
+                _ if kind == 0 => {
+                    let half = axes.iter().map(|a| (a.3).min((a.0 - 1) * a.2 / 2)).collect::<Vec<_>>();
+                    Pads::Explicit([&*half, &*half].concat())
+                }
                 0 => Pads::SameUpper,
                 1 => Pads::SameLower,
                 _ => Pads::Explicit([all(|a| a.3), all(|a| a.4)].concat()),
             };
             let (group, oc, ic) =
-                if depthwise { (oc * ic, oc * ic, oc * ic) } else { (group, oc * group, ic * group) };
+                if kind == 1 { (oc * ic, oc * ic, oc * ic) } else { (group, oc * group, ic * group) };
             ConvLayer {
                 oc,
                 ic,
@@ -309,7 +366,7 @@ fn any_layer() -> impl Strategy<Value = ConvLayer> {
                 block,
                 density,
                 channels_last,
-                transposed: false,
+                transposed: kind == 0,
             }
         })
 }
