@@ -2,7 +2,9 @@
 
 use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
-use sparse_ops::{Linear, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul, conv_obstacle_for, deconv_matrix, konst_of};
+use sparse_ops::{
+    Linear, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul, conv_obstacle_for, deconv_matrix, konst_of,
+};
 use std::fmt;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, Deconv, KernelFormat};

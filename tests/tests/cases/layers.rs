@@ -179,7 +179,10 @@ fn transposed_convolutions_run_sparse() -> Result<()> {
         let mut typed = onnx().model_for_proto_model(&model)?.into_typed()?;
         let report = Report::of(&typed)?;
         let [found] = &*report.layers else { anyhow::bail!("{what}: {} layers", report.layers.len()) };
-        ensure!(found.kind == Some(tract_sparse::LayerKind::Transposed) && found.chosen.is_some(), "{found:?}");
+        ensure!(
+            found.kind == Some(tract_sparse::LayerKind::Transposed) && found.chosen.is_some(),
+            "{found:?}"
+        );
         ensure!(found.density.is_some_and(|d| (d - 0.15).abs() < 0.05), "{what}: {:?}", found.density);
         ensure!(found.structure.as_deref() == Some("unstructured"), "{what}: {:?}", found.structure);
         // not optimised, and with the stock operator back in place
@@ -194,7 +197,13 @@ fn transposed_convolutions_run_sparse() -> Result<()> {
 
 #[test]
 fn transposed_convolutions_with_groups_are_named() -> Result<()> {
-    let layer = ConvLayer { group: 4, transposed: true, density: 0.15, stride: vec![2, 2], ..ConvLayer::new(48, 64, &[12, 12], &[2, 2]) };
+    let layer = ConvLayer {
+        group: 4,
+        transposed: true,
+        density: 0.15,
+        stride: vec![2, 2],
+        ..ConvLayer::new(48, 64, &[12, 12], &[2, 2])
+    };
     let model = layer.model(5);
     assert_eq!(sparse_nodes(&agree(&model, &[layer.noise(7)])?), 0);
     let report = Report::of(&onnx().model_for_proto_model(&model)?.into_typed()?)?;
