@@ -18,9 +18,10 @@ const KEPT: [usize; 5] = [100, 70, 50, 20, 10];
 
 fn peak(c: &mut Criterion) {
     const ROUNDS: usize = 10_000;
+    let target = Target::detect();
     let mut group = c.benchmark_group("peak");
-    group.throughput(Throughput::Elements((ROUNDS * multiply_adds(1)) as u64));
-    group.bench_function("multiply-adds in registers", |b| b.iter(|| multiply_adds(ROUNDS)));
+    group.throughput(Throughput::Elements((ROUNDS * multiply_adds(target, 1)) as u64));
+    group.bench_function("multiply-adds in registers", |b| b.iter(|| multiply_adds(target, ROUNDS)));
 }
 
 fn pointwise(c: &mut Criterion) {

@@ -6,7 +6,7 @@
 //! Prints, per layer, format and density: milliseconds, 10^9 multiply-adds on stored weights a second, and the share of the
 //! multiply-add peak, which is measured right before and after every round because clocks drift. All are medians.
 
-use sparse_kernels::peak::multiply_adds_per_second as peak;
+use sparse_kernels::peak::multiply_adds_per_second;
 use sparse_kernels::prelude::*;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         args.drain(at..at + 2);
     }
     let wanted = |i: usize, value: &str| args.get(i).is_none_or(|a| a == "all" || a == value);
+    let peak = || multiply_adds_per_second(target);
     println!("{target}: peak {:.1} GMAC/s", median(&mut (0..200).map(|_| peak() / 1e9).collect::<Vec<_>>()));
     println!("{:<16} {:>12} {:>7} {:>9} {:>8} {:>6}", "layer", "format", "density", "ms", "GMAC/s", "peak");
     for format in [FormatKind::BLOCKS_4X4, FormatKind::ROWS_4, FormatKind::ROWS_2, FormatKind::ROWS_1] {
