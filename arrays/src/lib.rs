@@ -46,7 +46,8 @@ pub fn npy(bytes: &[u8]) -> Result<Tensor> {
 pub fn npy_of_type(bytes: &[u8], dt: DatumType) -> Result<Tensor> {
     let tensor = npy(bytes).with_context(|| format!("not an .npy array of {dt:?}"))?;
     let got = tensor.datum_type();
-    ensure!(got == dt, "not an .npy array of {dt:?}, but of {got:?}");
+    let numpy = format!("{dt:?}").to_lowercase().replace('f', "float").replace('i', "int");
+    ensure!(got == dt, "not an .npy array of {dt:?}, but of {got:?}; in numpy x.astype('{numpy}')");
     Ok(tensor)
 }
 

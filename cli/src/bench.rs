@@ -1,6 +1,6 @@
 //! `bench`: stock and sparse in turn, in one process.
 
-use crate::args::{Against, Bench, Options, Pass};
+use crate::args::{Against, Bench, Options, Pass, TOLERANCE};
 use crate::input::inputs;
 use crate::load::{Flavour, Source};
 use crate::out;
@@ -37,6 +37,7 @@ struct Outcome {
     ratio_q1: f64,
     ratio_q3: f64,
     max_abs_diff: f64,
+    agrees: bool,
     stock: Timing,
     sparse: Timing,
 }
@@ -59,7 +60,7 @@ fn against_stock(
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let inputs = inputs(sparse.model(), &args.input)?;
     let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
-    let difference = Agreement::of_all(&expected, &got, 0.0)?.max_abs_diff;
+    let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
     let said = |done: f64| progress.part(&name, done);
     let times = in_turn(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;
     let ratio = Ratio::of_pairs(&times[0], &times[1]);
@@ -76,7 +77,8 @@ fn against_stock(
         ratio: ratio.median,
         ratio_q1: ratio.q1,
         ratio_q3: ratio.q3,
-        max_abs_diff: difference,
+        max_abs_diff: agreement.max_abs_diff,
+        agrees: agreement.agrees,
         stock,
         sparse,
     })
@@ -101,7 +103,7 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
         }
         return out::print(&format!(
             "{}ratio {:.2} (quartiles {:.2} - {:.2}), {} runs of each in turn, {} thread(s), {}\n\
-             {} of {} layers sparse, largest difference of an output {:.1e}\n",
+             {} of {} layers sparse, largest difference of an output {:.1e}{}\n",
             table.text(),
             outcome.ratio,
             outcome.ratio_q1,
@@ -111,7 +113,8 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
             outcome.target,
             outcome.layers_sparse,
             outcome.layers,
-            outcome.max_abs_diff
+            outcome.max_abs_diff,
+            if outcome.agrees { "" } else { "\nthe outputs DIFFER: see compare" }
         ));
     }
     progress.say(&format!("{name}: loading"));

@@ -22,7 +22,12 @@ struct Difference {
     shape: Vec<usize>,
     max_abs_diff: f64,
     max_abs_stock: f64,
+    /// Largest difference relative to its value and scale, as the tolerance is; null if it is infinite.
+    relative: Option<f64>,
     agrees: bool,
+    /// Where stock and sparse differ: with which of them a plain run of the stock model agrees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plain_agrees_with: Option<&'static str>,
 }
 
 fn difference(name: &str, stock: &Tensor, sparse: &Tensor, tolerance: f64) -> Result<Difference> {
@@ -32,7 +37,9 @@ fn difference(name: &str, stock: &Tensor, sparse: &Tensor, tolerance: f64) -> Re
         shape: stock.shape().to_vec(),
         max_abs_diff: found.max_abs_diff,
         max_abs_stock: found.max_abs_expected,
+        relative: Some(found.relative).filter(|relative| relative.is_finite()),
         agrees: found.agrees,
+        plain_agrees_with: None,
     })
 }
 
@@ -52,6 +59,16 @@ fn trace(
         TractResult::Ok(outputs)
     })?;
     Ok(())
+}
+
+/// A value as the network means it: floats, quantised numbers as what they stand for. Other integers mean different
+/// things at different stages, codes of a quantised tensor for one, and are compared at the outputs alone.
+fn meaning(value: &Tensor) -> Result<Option<Tensor>> {
+    let dt = value.datum_type();
+    if dt.is_float() {
+        return Ok(Some(value.clone()));
+    }
+    dt.is_quantized().then(|| Ok(value.cast_to::<f32>()?.into_owned())).transpose()
 }
 
 /// Whether tensors of these shapes hold their elements in the same order: one is the other with axes split, merged,
@@ -79,8 +96,10 @@ impl Reference {
     fn add(&mut self, plan: &Arc<TypedRunnableModel>, inputs: &TVec<TValue>) -> Result<()> {
         trace(plan, inputs, |node, value| {
             let known = self.nodes.entry(node.name.clone()).or_default();
-            if value.datum_type().is_float() && !known.contains(value) {
-                known.push(value.clone());
+            if let Some(value) = meaning(value)?
+                && !known.contains(&value)
+            {
+                known.push(value);
             }
             Ok(())
         })
@@ -145,6 +164,7 @@ impl Reference {
         let mut differences = vec![];
         trace(plan, inputs, |node, value| {
             let Some(named) = self.nodes.get(&node.name) else { return Ok(()) };
+            let Some(value) = meaning(value)? else { return Ok(()) };
             let others = self.nodes.values().filter(|values| !std::ptr::eq(*values, named));
             let mut best: Option<Difference> = None;
             for known in named.iter().chain(others.flatten()) {
@@ -175,6 +195,13 @@ fn tensors(values: TVec<TValue>) -> Vec<Tensor> {
 pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<()> {
     let tolerance = args.tolerance;
     ensure!(tolerance >= 0.0 && tolerance.is_finite(), "--tolerance {tolerance} is not a distance");
+    if let Some(stage) = args.stage {
+        ensure!(
+            stage >= Pass::Type,
+            "--stage {stage}: a model without types does not run; from {} on it does",
+            Pass::Type
+        );
+    }
     let progress = Progress::new();
     progress.say(&format!("{source}: loading"));
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
@@ -190,9 +217,19 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
     };
     let mut reference = refer(args.cumulative)?;
     let got = sparse.run(inputs.clone())?;
+    ensure!(
+        got.len() == reference.outputs.len(),
+        "{source}: {} output(s), the reference has {}",
+        got.len(),
+        reference.outputs.len()
+    );
     let mut outputs = vec![];
     for ((name, expected), got) in output_names(sparse.model())?.iter().zip(&reference.outputs).zip(&got) {
         outputs.push(difference(name, expected, got, tolerance)?);
+    }
+    let with_stock = args.stage.is_none() && args.npz.is_none() && !args.twice;
+    if with_stock && outputs.iter().any(|output| !output.agrees) {
+        ask_plain(source, options, &inputs, tolerance, &reference.outputs, &got, &mut outputs)?;
     }
     let wrong = outputs.iter().find(|output| !output.agrees);
     let mut nodes = vec![];
@@ -204,7 +241,11 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
         nodes = reference.compare(&sparse, &inputs, tolerance)?;
     }
     drop(progress);
-    let first = nodes.iter().find(|node| !node.agrees).or(wrong);
+    let first = match wrong.filter(|output| output.plain_agrees_with == Some("sparse")) {
+        // no node of the sparse model is to blame
+        Some(output) => Some(output),
+        None => nodes.iter().find(|node| !node.agrees).or(wrong),
+    };
     if options.json {
         let mut value = serde_json::json!({
             "model": source.to_string(),
@@ -225,26 +266,77 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
             table.row(vec![
                 d.name.clone(),
                 by(&d.shape),
-                format!("{:.1e}", d.max_abs_diff),
-                format!("{:.1e}", d.max_abs_stock),
+                short(d.max_abs_diff),
+                short(d.max_abs_stock),
                 if d.agrees { "ok" } else { "differs" }.into(),
             ]);
         }
         out::print(&table.text())?;
     }
     match first {
-        Some(node) => Err(Differs(format!(
-            "{source}: node {} differs by {:.1e} where the values compared with reach {:.1e}, tolerance {tolerance:e}",
-            node.name, node.max_abs_diff, node.max_abs_stock
-        ))
-        .into()),
+        Some(node) => Err(Differs(format!("{source}: {}", blame(node, tolerance))).into()),
         None if options.json => Ok(()),
         None => out::print(&format!(
-            "agrees within {tolerance:e}; {} layer(s) sparse on {}\n",
+            "agrees within {tolerance:e}; {} layer(s) sparse on {}{}\n",
             report.sparse_layers(),
-            report.target
+            report.target,
+            if report.sparse_layers() == 0 && with_stock {
+                ":\nstock tract was compared with itself, inspect says why"
+            } else {
+                ""
+            }
         )),
     }
+}
+
+/// Says of every output that differs which side a plain run of the stock model takes: the nodes of the file one by one,
+/// before tract simplifies anything. After transforms, which change what is computed, there is no such run.
+fn ask_plain(
+    source: &Source,
+    options: &Options,
+    inputs: &TVec<TValue>,
+    tolerance: f64,
+    stock: &[Tensor],
+    sparse: &[TValue],
+    outputs: &mut [Difference],
+) -> Result<()> {
+    if !options.transform.is_empty() {
+        return Ok(());
+    }
+    let options = Options { pass: Some(Pass::Type), optimize: false, ..options.clone() };
+    let plan = source.load(Flavour::Stock, &options, Pass::Type)?.into_runnable()?;
+    let plain = tensors(plan.run(inputs.clone())?);
+    for (i, output) in outputs.iter_mut().enumerate().filter(|(_, output)| !output.agrees) {
+        let agrees = |other: &Tensor| Agreement::of(&plain[i], other, tolerance).is_ok_and(|a| a.agrees);
+        output.plain_agrees_with = Some(match (agrees(&stock[i]), agrees(&sparse[i])) {
+            (true, false) => "stock",
+            (false, true) => "sparse",
+            (true, true) => "both",
+            (false, false) => "neither",
+        });
+    }
+    Ok(())
+}
+
+/// A difference in words.
+fn blame(node: &Difference, tolerance: f64) -> String {
+    let Difference { name, max_abs_diff, max_abs_stock, .. } = node;
+    let plain = "a plain run of the file, nothing of it simplified by tract,";
+    let by = format!("by {max_abs_diff:.1e} where the values compared with reach {max_abs_stock:.1e}");
+    let relative = node.relative.map_or_else(String::new, |relative| format!(", relative {relative:.1e}"));
+    let by = format!("{by}{relative}, tolerance {tolerance:e}");
+    match node.plain_agrees_with {
+        Some("sparse") => format!(
+            "output {name} differs {by}: {plain} agrees with the sparse model, so stock tract is wrong here"
+        ),
+        Some(side) => format!("node {name} differs {by}; {plain} agrees with {side}"),
+        None => format!("node {name} differs {by}"),
+    }
+}
+
+/// A number in a few characters.
+fn short(number: f64) -> String {
+    if number == 0.0 { "0".into() } else { format!("{number:.1e}") }
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use crate::args::Input;
 use crate::npz::Npz;
+use crate::table::names;
+use crate::test_data;
 use anyhow::{Context, Result, ensure};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
+use std::path::Path;
 use tract_core::internal::*;
 
 /// One tensor for every input of `model`.
@@ -38,14 +41,13 @@ pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
             "{} file(s) given with --input, the model has {} input(s): {}",
             args.input.len(),
             facts.len(),
-            facts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+            names(&facts.iter().map(|(name, _)| name).collect::<Vec<_>>(), false)
         );
         args.input
             .iter()
             .zip(&facts)
             .map(|(path, (name, fact))| {
-                let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-                from_npy(&bytes, fact).with_context(|| format!("{}: input {name}", path.display()))
+                from_file(path, fact).with_context(|| format!("{}: input {name}", path.display()))
             })
             .collect::<Result<_>>()?
     };
@@ -54,7 +56,12 @@ pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
 
 fn random(fact: &TypedFact, rng: &mut Xoshiro256PlusPlus) -> Result<Tensor> {
     let shape = fact.shape.as_concrete().with_context(|| {
-        format!("shape {:?} has symbols: give them a value with --set, or a shape with -i", fact.shape)
+        let symbols = fact.shape.iter().flat_map(TDim::symbols).collect::<std::collections::BTreeSet<_>>();
+        let set = symbols.iter().map(|symbol| format!(" --set {symbol}=1")).collect::<String>();
+        format!(
+            "shape {:?} has symbols: give them a value, as in{set}, or the input a shape with -i",
+            fact.shape
+        )
     })?;
     let dt = fact.datum_type;
     let sample = |_| {
@@ -66,8 +73,14 @@ fn random(fact: &TypedFact, rng: &mut Xoshiro256PlusPlus) -> Result<Tensor> {
     Ok(Tensor::from_shape(shape, &values)?.cast_to_dt(dt)?.into_owned())
 }
 
-fn from_npy(bytes: &[u8], fact: &TypedFact) -> Result<Tensor> {
-    check(arrays::npy_of_type(bytes, fact.datum_type)?, fact)
+fn from_file(path: &Path, fact: &TypedFact) -> Result<Tensor> {
+    if path.extension().is_some_and(|e| e == "pb") {
+        let tensor = test_data::tensor(path)?;
+        let (got, wanted) = (tensor.datum_type(), fact.datum_type);
+        ensure!(got == wanted, "the tensor is {got:?}, the model wants {wanted:?}");
+        return check(tensor, fact);
+    }
+    check(arrays::npy_of_type(&std::fs::read(path)?, fact.datum_type)?, fact)
 }
 
 /// Refuses a tensor that does not fit the shape of the input; symbols fit every size.

@@ -4,7 +4,7 @@ use crate::args::{Inspect, Options, Pass};
 use crate::html;
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::table::{Table, wrap};
+use crate::table::{Table, names, wrap};
 use anyhow::Result;
 use figures::{Progress, ms};
 use rewriter::{Advice, advise, maps};
@@ -37,7 +37,7 @@ pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<
         Mode::Measure => "measured ms",
         _ => "predicted ms",
     };
-    let mut text = text(source, &report, times);
+    let mut text = text(source, &report, times, options.verbose > 0);
     if args.measure {
         text += &measured(&report);
     }
@@ -61,7 +61,8 @@ pub(crate) fn report(
     Report::measured(model, &Policy::from_knobs()?, &mut said)
 }
 
-fn text(source: &Source, report: &Report, times: &str) -> String {
+/// The table and what it means; `all` names are written out or a few of each list.
+fn text(source: &Source, report: &Report, times: &str, all: bool) -> String {
     let mut table =
         Table::new(&["layer", "<shape", "dens", "<zeros", "fill", "even", "stock", "ours", "%", "<runs"]);
     for layer in &report.layers {
@@ -80,12 +81,12 @@ fn text(source: &Source, report: &Report, times: &str) -> String {
         ),
         0,
     );
-    for (what, names) in grouped(&report.layers) {
-        text += &wrap(&format!("{what}: {}", names.join(", ")), 4);
+    for (what, layers) in grouped(&report.layers) {
+        text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
     }
     let dead: Vec<String> = report.layers.iter().filter_map(dead).collect();
     if !dead.is_empty() {
-        text += &wrap(&format!("channels without a weight: {}", dead.join(", ")), 4);
+        text += &wrap(&format!("channels without a weight: {}", names(&dead, all)), 4);
     }
     text
 }

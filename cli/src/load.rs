@@ -4,7 +4,7 @@ use crate::args::{Options, Pass};
 use crate::load_nnef;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tract_core::internal::*;
 use tract_core::transform::{ModelTransformFactory, get_transform, get_transform_with_params, split_spec};
@@ -91,7 +91,12 @@ impl Source {
         {
             return load_nnef::load(path, flavour, options);
         }
-        let model = self.untyped(flavour, options)?.into_typed()?;
+        let typed = |options: &Options| self.untyped(flavour, options)?.into_typed();
+        let model =
+            typed(options).map_err(|error| match advice(options, &|options| typed(options).is_ok()) {
+                Some(advice) => error.context(advice),
+                None => error,
+            })?;
         for outlet in model.input_outlets()? {
             let fact = model.outlet_fact(*outlet)?;
             check_shape(fact).with_context(|| format!("input {}", model.node(outlet.node).name))?;
@@ -104,6 +109,9 @@ impl Source {
             Flavour::Stock => tract_onnx::onnx(),
             Flavour::Sparse => tract_sparse::onnx(),
         };
+        let onnx = onnx
+            .with_ignore_value_info(options.onnx_ignore_value_info)
+            .with_ignore_output_types(options.onnx_ignore_output_types);
         let mut model = match self {
             Source::File(path) => {
                 let meta = std::fs::metadata(path)?;
@@ -132,12 +140,13 @@ impl Source {
         if !options.output_node.is_empty() {
             model.select_outputs_by_name(&options.output_node).context("--output-node")?;
         }
+        let mut values = HashMap::new();
         for (position, spec) in options.facts.iter().enumerate() {
-            set_fact(&mut model, position, spec).with_context(|| format!("-i {spec}"))?;
+            set_fact(&mut model, position, spec, &mut values).with_context(|| format!("-i {spec}"))?;
         }
-        let symbols = symbols(&model.symbols, options)?;
-        if !symbols.is_empty() {
-            InferenceModelExt::set_symbols(&mut model, &symbols)?;
+        values.extend(symbols(&model.symbols, options)?);
+        if !values.is_empty() {
+            InferenceModelExt::set_symbols(&mut model, &values)?;
         }
         Ok(model)
     }
@@ -162,8 +171,37 @@ fn transform(model: &mut TypedModel, spec: &str) -> Result<()> {
     transform.transform(model)
 }
 
-fn set_fact(model: &mut InferenceModel, position: usize, spec: &str) -> Result<()> {
-    let (name, fact) = tract_libcli::tensor::for_string(&model.symbols, spec)?;
+/// The model that a path means: a folder stands for the `model.onnx` in it.
+pub(crate) fn file(path: &Path) -> PathBuf {
+    Some(path.join("model.onnx")).filter(|inside| inside.is_file()).unwrap_or_else(|| path.to_path_buf())
+}
+
+/// What would let a model load that does not; `loads` tries.
+fn advice(options: &Options, loads: &dyn Fn(&Options) -> bool) -> Option<String> {
+    let lenient = Options { onnx_ignore_value_info: true, ..options.clone() };
+    if !options.onnx_ignore_value_info && loads(&lenient) {
+        return Some("the file contradicts itself or -i; it loads with --onnx-ignore-value-info".into());
+    }
+    let plain = Options { facts: vec![], ..options.clone() };
+    if !options.facts.is_empty() && loads(&plain) {
+        let facts = options.facts.join(" -i ");
+        return Some(format!("-i {facts} does not suit this model; it loads without"));
+    }
+    None
+}
+
+/// Types that inputs may have.
+const TYPES: &str = "f32, f16, f64, i8, i16, i32, i64, u8, u16, u32, u64, bool";
+
+/// Gives an input a shape and a type. Symbols that the file has in their place take these values in the whole model.
+fn set_fact(
+    model: &mut InferenceModel,
+    position: usize,
+    spec: &str,
+    values: &mut HashMap<Symbol, TDim>,
+) -> Result<()> {
+    let (name, fact) = tract_libcli::tensor::for_string(&model.symbols, spec)
+        .map_err(|_| format_err!("not a shape and a type, as in 1,3,224,224,f32 or input:1,3,224,224,f32"))?;
     let inputs: Vec<String> =
         model.input_outlets()?.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
     let position = match &name {
@@ -180,7 +218,7 @@ fn set_fact(model: &mut InferenceModel, position: usize, spec: &str) -> Result<(
     let letters = last.trim_end_matches(|c: char| c.is_ascii_digit());
     let like_a_type = letters.len() < last.len() && letters.chars().all(|c| c.is_ascii_lowercase());
     if fact.datum_type.concretize().is_none() && like_a_type && !letters.is_empty() {
-        bail!("{last} is not a type");
+        bail!("{last} is not a type; there are {TYPES}");
     }
     if let Some(rank) = model.input_fact(position)?.shape.rank().concretize() {
         let got = fact.shape.dims().count() as i64;
@@ -190,6 +228,14 @@ fn set_fact(model: &mut InferenceModel, position: usize, spec: &str) -> Result<(
         if let Some(dim) = dim.concretize().and_then(|dim| dim.to_i64().ok()) {
             ensure!(dim > 0, "dimension {dim} is not positive");
             ensure!(dim <= MAX_ELEMENTS, "dimension {dim} is absurd");
+        }
+    }
+    let own = model.input_fact(position)?.shape.dims().cloned().collect::<Vec<_>>();
+    for (own, given) in own.iter().zip(fact.shape.dims()) {
+        if let (Some(TDim::Sym(symbol)), Some(given)) = (own.concretize(), given.concretize())
+            && !given.symbols().contains(&symbol)
+        {
+            values.entry(symbol).or_insert(given);
         }
     }
     model.set_input_fact(position, fact)?;

@@ -23,16 +23,19 @@ mod prune_engine;
 mod run;
 mod shell;
 mod table;
+mod test_data;
 mod whatif;
 mod zoo_command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use args::{Cli, Command, Options};
 use clap::Parser;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use tract_core::knobs::KnobScope;
 use tract_linalg::multithread::{Executor, set_default_executor};
+
+const NO_MODEL: &str = "no MODEL, as in tract-sparse m.onnx inspect; see --help";
 
 fn main() -> ExitCode {
     out::quiet_panics();
@@ -41,8 +44,15 @@ fn main() -> ExitCode {
         Err(error) => return out::usage(&error),
     };
     cli.options.facts.splice(0..0, std::mem::take(&mut cli.facts));
+    let behind = cli.command.model().cloned();
+    if let (Some(model), Some(behind)) = (&cli.model, &behind) {
+        let text = format!("two models, {} and {} (see --help)", model.display(), behind.display());
+        out::error(&text);
+        return ExitCode::from(2);
+    }
+    cli.model = cli.model.or(behind);
     logger::start(cli.options.verbose);
-    let result = catch_unwind(AssertUnwindSafe(|| run(&cli)));
+    let result = catch_unwind(AssertUnwindSafe(|| run(&mut cli)));
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -65,23 +75,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &mut Cli) -> Result<()> {
+    test_data::inputs(cli)?;
     let Cli { model, options, command, .. } = cli;
     set_threads(options.threads)?;
-    let knobs: Vec<(&str, &str)> = [
-        ("TRACT_SPARSE", &options.sparse),
-        ("TRACT_SPARSE_TARGET", &options.target),
-        ("TRACT_SPARSE_MIN_GAIN", &options.min_gain),
+    let given: Vec<(&str, &str, &str)> = [
+        ("--sparse", "TRACT_SPARSE", &options.sparse),
+        ("--target", "TRACT_SPARSE_TARGET", &options.target),
+        ("--min-gain", "TRACT_SPARSE_MIN_GAIN", &options.min_gain),
     ]
     .into_iter()
-    .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    .filter_map(|(option, name, value)| Some((option, name, value.as_deref()?)))
     .collect();
-    KnobScope::new(knobs)?.enter(|| {
+    KnobScope::new(given.iter().map(|(_, name, value)| (*name, *value)))?.enter(|| {
         // a wrong knob is an error of every command, not only of those that come across a sparse layer
-        tract_sparse::Policy::from_knobs()?;
+        tract_sparse::Policy::from_knobs().map_err(|error| match blame(&given, &error) {
+            Some(option) => error.context(option),
+            None => error,
+        })?;
         let source = || -> Result<load::Source> {
-            let path = model.as_ref().context("no MODEL before the command; see --help")?;
-            Ok(load::Source::File(path.clone()))
+            let path = model.as_ref().context(NO_MODEL)?;
+            Ok(load::Source::File(load::file(path)))
         };
         match command {
             Command::Zoo(args) => {
@@ -97,17 +111,17 @@ fn run(cli: &Cli) -> Result<()> {
                 );
                 zoo_command::run(args, options)
             }
-            Command::Bench(args) if model.is_none() => bench::built_in(args, options),
-            Command::Bench(args) => bench::model(&source()?, args, options),
-            Command::Prune(args) => {
-                let path = model.as_ref().context("no MODEL before the command; see --help")?;
-                prune_command::run(path, args, options)
+            Command::Bench(it) if model.is_none() => bench::built_in(&it.args, options),
+            Command::Bench(it) => bench::model(&source()?, &it.args, options),
+            Command::Prune(it) => {
+                let path = model.as_ref().context(NO_MODEL)?;
+                prune_command::run(path, &it.args, options)
             }
-            Command::Convert(args) => convert::run(&source()?, args, options),
-            Command::Inspect(args) => inspect::run(&source()?, args, options),
-            Command::Whatif(args) => {
-                let path = model.as_ref().context("no MODEL before the command; see --help")?;
-                whatif::run(path, args, options)
+            Command::Convert(it) => convert::run(&source()?, &it.args, options),
+            Command::Inspect(it) => inspect::run(&source()?, &it.args, options),
+            Command::Whatif(it) => {
+                let path = model.as_ref().context(NO_MODEL)?;
+                whatif::run(path, &it.args, options)
             }
             Command::Doctor => {
                 if let Some(model) = model {
@@ -115,9 +129,9 @@ fn run(cli: &Cli) -> Result<()> {
                 }
                 doctor::run(options)
             }
-            Command::Compare(args) => compare::run(&source()?, args, options),
-            Command::Run(args) => run::run(&source()?, args, options),
-            Command::Dump(args) => dump::run(&source()?, args, options),
+            Command::Compare(it) => compare::run(&source()?, &it.args, options),
+            Command::Run(it) => run::run(&source()?, &it.args, options),
+            Command::Dump(it) => dump::run(&source()?, &it.args, options),
             Command::Completions(_) | Command::Man(_) if model.is_some() => {
                 bail!("completions and man take no model")
             }
@@ -125,6 +139,13 @@ fn run(cli: &Cli) -> Result<()> {
             Command::Man(args) => shell::man(args),
         }
     })
+}
+
+/// The option that gave the wrong value which `error` names by its knob.
+fn blame(given: &[(&str, &str, &str)], error: &Error) -> Option<String> {
+    let text = error.to_string();
+    let (option, _, value) = given.iter().find(|(_, name, _)| text.starts_with(&format!("{name}=")))?;
+    Some(format!("{option} {value}"))
 }
 
 /// How many threads `--threads` means.

@@ -1,8 +1,11 @@
 //! What reaches the terminal: results on stdout, one line per error on stderr.
 
+use crate::args::Cli;
 use anyhow::{Error, Result};
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::any::Any;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind as IoError, Write};
 use std::process::ExitCode;
 
 /// Writes `text` to stdout. A reader that has gone away is an error that [`is_broken_pipe`] knows.
@@ -29,22 +32,53 @@ pub(crate) fn error(text: &str) {
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return match error.print() {
-            Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(e) if e.kind() != IoError::BrokenPipe => {
                 self::error(&e.to_string());
                 ExitCode::FAILURE
             }
             _ => ExitCode::SUCCESS,
         };
     }
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        self::error("no command (see --help)");
-        return ExitCode::from(2);
+    self::error(&format!("{} (see --help)", wrong(error)));
+    ExitCode::from(2)
+}
+
+/// What is wrong with the command line.
+fn wrong(error: &clap::Error) -> String {
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let order = "the order is tract-sparse m.onnx inspect";
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return format!("no command; {order}, with one of {}", commands());
+        }
+        ErrorKind::MissingSubcommand => {
+            return format!("no command behind the model; {order}, with one of {}", commands());
+        }
+        ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument => {
+            let word = word(ContextKind::InvalidSubcommand).or_else(|| word(ContextKind::InvalidArg));
+            if let Some(word) = word.filter(|word| !word.starts_with('-')) {
+                return format!(
+                    "{word} is no command, nor the model of one; {order}, with one of {}",
+                    commands()
+                );
+            }
+        }
+        _ => {}
     }
     let text = error.render().to_string();
     let text = text.split("\n\nUsage").next().unwrap_or(&text);
     let text = text.split("\n\nFor more").next().unwrap_or(text);
-    self::error(&format!("{} (see --help)", text.trim_start_matches("error: ").trim_end()));
-    ExitCode::from(2)
+    text.trim_start_matches("error: ").trim_end().to_string()
+}
+
+/// The names of all commands.
+fn commands() -> String {
+    let all = Cli::command();
+    let names: Vec<&str> = all.get_subcommands().map(|command| command.get_name()).collect();
+    names.join(", ")
 }
 
 /// Keeps panics from printing: what they say is reported as an error.
@@ -66,7 +100,7 @@ pub(crate) fn panic_text(panic: &Box<dyn Any + Send>) -> &str {
 
 /// Whether the reader of our output has gone away, as `head` does.
 pub(crate) fn is_broken_pipe(error: &Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == IoError::BrokenPipe)
 }
 
 /// As [`is_broken_pipe`], for a panic of `println!`.

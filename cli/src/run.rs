@@ -7,6 +7,7 @@ use crate::load::{Flavour, Source};
 use crate::npz::{self, Npz};
 use crate::out::{self, Differs};
 use crate::table::{Table, by};
+use crate::test_data;
 use anyhow::Result;
 use figures::Progress;
 use std::path::Path;
@@ -75,6 +76,9 @@ pub(crate) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> 
     if let Some(path) = &args.assert_output_bundle {
         check_bundle(source, path, args.approx, model, &outputs)?;
     }
+    if let Source::File(path) = source {
+        test_data::check(path, options, args.approx, &outputs)?;
+    }
     assertions::check(source, model, &args.assertions)
 }
 
@@ -137,12 +141,13 @@ fn print(
         values.push(serde_json::json!({
             "name": name, "shape": output.shape(), "min": min, "max": max, "mean": mean, "largest_at": at,
         }));
+        let number = |v: f64| if floats.is_empty() { "-".to_string() } else { format!("{v:.4}") };
         table.row(vec![
             name.clone(),
             by(output.shape()),
-            format!("{min:.4}"),
-            format!("{max:.4}"),
-            format!("{mean:.4}"),
+            number(min),
+            number(max),
+            number(mean),
             at.map_or_else(String::new, |at| at.to_string()),
         ]);
     }

@@ -75,6 +75,19 @@ pub(crate) fn wrap(text: &str, indent: usize) -> String {
     lines + line.trim_end() + "\n"
 }
 
+/// Names that are written out of a long list.
+const FEW: usize = 7;
+
+/// Names with commas between; unless `all` are wanted, a few of many and how many more there are.
+pub(crate) fn names(names: &[impl AsRef<str>], all: bool) -> String {
+    let shown = if all || names.len() <= FEW + 1 { names.len() } else { FEW };
+    let mut text = names[..shown].iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if shown < names.len() {
+        text += &format!(" and {} more", names.len() - shown);
+    }
+    text
+}
+
 /// Dimensions, as in `1x10`.
 pub(crate) fn by(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
@@ -92,6 +105,15 @@ mod tests {
         let text = table.text();
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(text.contains("a~  1.25  bbb") && text.contains("  12.5  c\n"), "{text}");
+    }
+
+    #[test]
+    fn long_lists_are_folded() {
+        let many: Vec<String> = (0..77).map(|i| format!("n{i}")).collect();
+        assert_eq!(names(&many, false), "n0, n1, n2, n3, n4, n5, n6 and 70 more");
+        assert!(names(&many, true).ends_with(", n75, n76"));
+        assert_eq!(names(&many[..8], false), names(&many[..8], true));
+        assert_eq!(names(&[""; 0], false), "");
     }
 
     #[test]

@@ -217,7 +217,7 @@ fn options_are_checked() {
     fails_with("r.onnx --frobnicate inspect", 2, &["--frobnicate"]);
     fails_with("r.onnx inspect --frobnicate", 2, &["--frobnicate"]);
     fails_with("r.onnx frobnicate", 2, &["frobnicate"]);
-    fails_with("r.onnx", 2, &["subcommand", "inspect"]);
+    fails_with("r.onnx", 2, &["no command", "inspect"]);
     fails_with("", 2, &["no command", "--help"]);
     fails_with("r.onnx --pass codegen inspect", 2, &["codegen", "declutter"]);
     fails_with("r.onnx -O --pass type inspect", 2, &["--pass"]);

@@ -77,8 +77,9 @@ impl Policy {
             "never" => Mode::Never,
             other => bail!("TRACT_SPARSE={other:?}: expected auto, measure, always, dense or never"),
         };
-        let target = Target::named(&read(&TRACT_SPARSE_TARGET))
-            .map_err(|error| format_err!("TRACT_SPARSE_TARGET: {error}"))?;
+        let target = read(&TRACT_SPARSE_TARGET);
+        let target =
+            Target::named(&target).map_err(|error| format_err!("TRACT_SPARSE_TARGET={target:?}: {error}"))?;
         let gain = read(&TRACT_SPARSE_MIN_GAIN);
         let min_gain =
             gain.parse().ok().filter(|gain: &f64| gain.is_finite() && *gain >= 1.0).with_context(|| {

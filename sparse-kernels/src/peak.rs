@@ -70,7 +70,8 @@ pub fn multiply_adds(target: Target, rounds: usize) -> usize {
 /// The same without intrinsics, in the vectors that every machine of this architecture has, product and sum apart.
 fn plain(rounds: usize) -> usize {
     let set = |value: f32| [value; 4];
-    let multiply_add = |sum: [f32; 4], a: [f32; 4], b: [f32; 4]| std::array::from_fn(|i| sum[i] * a[i] + b[i]);
+    let multiply_add =
+        |sum: [f32; 4], a: [f32; 4], b: [f32; 4]| std::array::from_fn(|i| sum[i] * a[i] + b[i]);
     sums!(rounds, 12 x 4, set, multiply_add)
 }
 

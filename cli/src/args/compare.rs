@@ -4,12 +4,15 @@ use super::{Input, Pass};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
+/// What sparse and stock outputs may differ by, relative to their scale, unless another tolerance is given.
+pub(crate) const TOLERANCE: f64 = 1e-4;
+
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) input: Input,
     /// T of the rule below
-    #[arg(long, value_name = "T", default_value_t = 1e-4, allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", default_value_t = TOLERANCE, allow_negative_numbers = true)]
     pub(crate) tolerance: f64,
     /// Compare every node, not only the outputs
     #[arg(long)]

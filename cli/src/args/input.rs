@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Where inputs come from.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Input {
-    /// .npy file, once for each input, or one .npz [default: seeded random]
+    /// .npy or .pb file for each input, or one .npz [default: seeded random]
     #[arg(
         long,
         value_name = "FILE",

@@ -5,16 +5,18 @@ mod compare;
 mod dump;
 mod explain;
 mod input;
+mod model;
 mod run;
 mod shell;
 mod zeros;
 mod zoo;
 
 pub(crate) use bench::{Against, Bench, Limits};
-pub(crate) use compare::Compare;
+pub(crate) use compare::{Compare, TOLERANCE};
 pub(crate) use dump::{Assertions, Dump, Nnef, Nodes};
 pub(crate) use explain::{Inspect, Whatif};
 pub(crate) use input::Input;
+pub(crate) use model::OnModel;
 pub(crate) use run::{Approx, Run};
 pub(crate) use shell::{Completions, Man};
 pub(crate) use zeros::Zeros;
@@ -41,13 +43,14 @@ Examples:
   tract-sparse m.onnx -O dump --profile --cost
   tract-sparse m.onnx run --input x.npy --save-outputs y.npz
 
-A file called like a command is given as ./bench.
+The model stands before or behind the command. A file called like a command is
+given as ./bench.
 ";
 
 /// Runs pruned ONNX networks on sparse kernels inside tract.
 #[derive(Debug, Parser)]
 #[command(name = "tract-sparse", version, after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
-#[command(disable_help_subcommand = true, next_line_help = true)]
+#[command(next_line_help = true)]
 pub(crate) struct Cli {
     /// ONNX file, or NNEF archive (.nnef.tgz, .nnef.tar)
     #[arg(value_hint = ValueHint::FilePath)]
@@ -87,17 +90,35 @@ pub(crate) struct Options {
     /// Take this node for an output; may be repeated
     #[arg(long, global = true, value_name = "NODE")]
     pub(crate) output_node: Vec<String>,
+    /// Ignore the shapes and types that the file gives for inner values
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) onnx_ignore_value_info: bool,
+    /// Ignore the shapes of outputs in the file, as is always done here
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) onnx_ignore_output_shapes: bool,
+    /// Ignore the types that the file gives for its outputs
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) onnx_ignore_output_types: bool,
+    /// Inputs from a folder with input_0.pb, beside the model; run also checks
+    /// that the outputs are those of output_0.pb
+    #[arg(long, global = true, value_name = "DIR", hide_short_help = true, verbatim_doc_comment)]
+    pub(crate) onnx_test_data_set: Option<PathBuf>,
     /// Value of a symbol, as in N=1
     #[arg(long, global = true, value_name = "SYMBOL=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Run layers sparse: auto, measure, always, dense, never [TRACT_SPARSE]
-    #[arg(long, global = true, value_name = "WHEN")]
+    /// When layers run sparse [TRACT_SPARSE]: auto, where a gain is predicted
+    /// (the default); measure, where one is measured while loading; always,
+    /// wherever a weight is zero; dense, as auto, in models without zeros too;
+    /// never
+    #[arg(long, global = true, value_name = "WHEN", verbatim_doc_comment)]
     pub(crate) sparse: Option<String>,
-    /// auto, scalar, avx2, avx512, neon, wasm [TRACT_SPARSE_TARGET]
-    #[arg(long, global = true, value_name = "NAME")]
+    /// Vector instructions of the kernels [TRACT_SPARSE_TARGET]: auto, the best
+    /// of this machine (the default); scalar, avx2, avx512, neon, wasm; see doctor
+    #[arg(long, global = true, value_name = "NAME", verbatim_doc_comment)]
     pub(crate) target: Option<String>,
-    /// Predicted gain below which a layer stays stock [TRACT_SPARSE_MIN_GAIN]
-    #[arg(long, global = true, value_name = "RATIO")]
+    /// How many times faster than stock a layer must be predicted to be, or else
+    /// it stays stock [TRACT_SPARSE_MIN_GAIN] [default: 1.1]
+    #[arg(long, global = true, value_name = "RATIO", verbatim_doc_comment)]
     pub(crate) min_gain: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -145,6 +166,34 @@ pub(crate) enum Pass {
     Optimize,
 }
 
+impl Command {
+    /// The model behind the command.
+    pub(crate) fn model(&self) -> Option<&PathBuf> {
+        match self {
+            Command::Inspect(it) => it.model.as_ref(),
+            Command::Whatif(it) => it.model.as_ref(),
+            Command::Bench(it) => it.model.as_ref(),
+            Command::Compare(it) => it.model.as_ref(),
+            Command::Run(it) => it.model.as_ref(),
+            Command::Prune(it) => it.model.as_ref(),
+            Command::Convert(it) => it.model.as_ref(),
+            Command::Dump(it) => it.model.as_ref(),
+            Command::Zoo(_) | Command::Doctor | Command::Completions(_) | Command::Man(_) => None,
+        }
+    }
+
+    /// Where the inputs of the command come from, if it takes some.
+    pub(crate) fn input_mut(&mut self) -> Option<&mut Input> {
+        match self {
+            Command::Bench(it) => Some(&mut it.args.input),
+            Command::Compare(it) => Some(&mut it.args.input),
+            Command::Run(it) => Some(&mut it.args.input),
+            Command::Dump(it) => Some(&mut it.args.input),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Write a built-in network with random weights as ONNX
@@ -156,7 +205,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  tract-sparse m.onnx inspect\n  tract-sparse m.onnx inspect --measure\n  tract-sparse m.onnx inspect --html report.html"
     )]
-    Inspect(Inspect),
+    Inspect(OnModel<Inspect>),
     /// Say how fast a model would be if it were pruned
     #[command(after_help = "\
 Examples:
@@ -166,7 +215,7 @@ Examples:
 
 A copy in memory is pruned by magnitude; the file stays as it is. Times are
 those of the layers: what else a network does is not counted.")]
-    Whatif(Whatif),
+    Whatif(OnModel<Whatif>),
     /// Check the kernels of this machine: right, and how fast
     #[command(after_help = "\
 Example:
@@ -184,7 +233,7 @@ Examples:
 Stock and sparse run in turn in one process. Times are medians with the
 quartiles beside them; the ratio is the median of the ratios of runs of
 neighbouring turns, which drifting clocks disturb least.")]
-    Bench(Bench),
+    Bench(OnModel<Bench>),
     /// Run a model stock and sparse, and fail if they differ
     #[command(after_help = "\
 Examples:
@@ -192,17 +241,19 @@ Examples:
   tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
   tract-sparse m.onnx compare --stage declutter --cumulative
 
-Values agree if they differ by at most T times the largest value of the stock
-tensor (plus T/100). The default of 1e-4 leaves room for what another order of
-f32 additions does over a hundred layers, and none for a wrong weight. Exit
-code 3 if they differ.")]
-    Compare(Compare),
+Floats agree if they differ by at most T times their size and that of the values
+in their row, column or channel; all else must be equal. The default of 1e-4
+leaves room for what another order of f32 additions does over a hundred layers,
+and none for a wrong weight. Where stock and sparse differ, a plain run of the
+file without tract's optimisations says which of them is right. Exit code 3 if
+they differ.")]
+    Compare(OnModel<Compare>),
     /// Run a model once and show or save its outputs
     #[command(after_help = "\
 Examples:
   tract-sparse m.onnx run --input x.npy --save-outputs y.npz
   tract-sparse m.onnx run --input x.npy --assert-output-bundle y.npz")]
-    Run(Run),
+    Run(OnModel<Run>),
     /// Make the weights of a model sparse, and write it as plain ONNX
     #[command(after_help = "\
 Examples:
@@ -212,7 +263,7 @@ Examples:
 
 Depthwise 3x3 layers get 3:9 patterns, 3x3 layers 5:9 ones; see --dwconv3x3 and
 --conv3x3. The recipe is kept in the metadata of the file.")]
-    Prune(Box<crate::prune_command::Prune>),
+    Prune(Box<OnModel<crate::prune_command::Prune>>),
     /// Write a model as NNEF, without the zeros of its weights
     #[command(after_help = "\
 Examples:
@@ -222,7 +273,7 @@ Examples:
 Every command reads such a file. A tract without the extension tract_sparse
 refuses it by that name; --plain writes what any tract reads. Where compact
 weights would save nothing, that is written anyway.")]
-    Convert(crate::convert::Convert),
+    Convert(OnModel<crate::convert::Convert>),
     /// Print the nodes of the sparse model as tract's own dump does
     #[command(after_help = "\
 Examples:
@@ -232,7 +283,7 @@ Examples:
 
 FMA(F32) counts multiplications by weights that are not zero, so F/s are real
 ones; DenseFMA is what the same layer would count if it were dense.")]
-    Dump(Box<Dump>),
+    Dump(Box<OnModel<Dump>>),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:
