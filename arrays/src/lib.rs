@@ -46,9 +46,20 @@ pub fn npy(bytes: &[u8]) -> Result<Tensor> {
 pub fn npy_of_type(bytes: &[u8], dt: DatumType) -> Result<Tensor> {
     let tensor = npy(bytes).with_context(|| format!("not an .npy array of {dt:?}"))?;
     let got = tensor.datum_type();
-    let numpy = format!("{dt:?}").to_lowercase().replace('f', "float").replace('i', "int");
-    ensure!(got == dt, "not an .npy array of {dt:?}, but of {got:?}; in numpy x.astype('{numpy}')");
+    ensure!(got == dt, "not an .npy array of {dt:?}, but of {got:?}; in numpy x.astype('{}')", in_numpy(dt));
     Ok(tensor)
+}
+
+/// What numpy calls a type.
+fn in_numpy(dt: DatumType) -> String {
+    let name = format!("{dt:?}").to_lowercase();
+    let (letter, bits) = name.split_at(1);
+    match letter {
+        "f" => format!("float{bits}"),
+        "i" => format!("int{bits}"),
+        "u" => format!("uint{bits}"),
+        _ => name,
+    }
 }
 
 /// Refuses a header that claims more elements than there are bytes behind it, which is when memory would be asked for
