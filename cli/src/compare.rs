@@ -6,7 +6,7 @@ use crate::load::{Flavour, Source};
 use crate::npz::Npz;
 use crate::out::{self, Differs};
 use crate::run::{entry, output_names};
-use crate::table::{Table, by};
+use crate::table::{Table, by, names, wrap};
 use anyhow::{Context, Result, ensure};
 use figures::{Agreement, Progress};
 use std::collections::HashMap;
@@ -25,6 +25,9 @@ struct Difference {
     /// Largest difference relative to its value and scale, as the tolerance is; null if it is infinite.
     relative: Option<f64>,
     agrees: bool,
+    /// Nothing in the stock tensor is finite.
+    #[serde(skip)]
+    hollow: bool,
     /// Where stock and sparse differ: with which of them a plain run of the stock model agrees.
     #[serde(skip_serializing_if = "Option::is_none")]
     plain_agrees_with: Option<&'static str>,
@@ -39,8 +42,14 @@ fn difference(name: &str, stock: &Tensor, sparse: &Tensor, tolerance: f64) -> Re
         max_abs_stock: found.max_abs_expected,
         relative: Some(found.relative).filter(|relative| relative.is_finite()),
         agrees: found.agrees,
+        hollow: stock.datum_type().is_float() && !stock.is_empty() && !any_finite(stock)?,
         plain_agrees_with: None,
     })
+}
+
+fn any_finite(tensor: &Tensor) -> Result<bool> {
+    let values = tensor.cast_to::<f64>()?;
+    Ok(values.to_plain_array_view::<f64>()?.iter().any(|value| value.is_finite()))
 }
 
 /// Runs a plan and hands the first output of every node to `seen`, in order of evaluation. Packed tensors, which only the
@@ -277,16 +286,18 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
     match first {
         Some(node) => Err(Differs(format!("{source}: {}", blame(node, side, tolerance))).into()),
         None if options.json => Ok(()),
-        None => out::print(&format!(
-            "agrees within {tolerance:e}; {} layer(s) sparse on {}{}\n",
-            report.sparse_layers(),
-            report.target,
+        None => {
+            let mut text =
+                format!("agrees within {tolerance:e}; {} layer(s) sparse on {}\n", report.sparse_layers(), report.target);
             if report.sparse_layers() == 0 && with_stock {
-                ":\nstock tract was compared with itself, inspect says why"
-            } else {
-                ""
+                text += "stock tract was compared with itself, inspect says why\n";
             }
-        )),
+            let hollow: Vec<&str> = outputs.iter().filter(|o| o.hollow).map(|o| o.name.as_str()).collect();
+            if !hollow.is_empty() {
+                text += &wrap(&format!("no value is finite, which shows nothing: {}", names(&hollow, false)), 4);
+            }
+            out::print(&text)
+        }
     }
 }
 

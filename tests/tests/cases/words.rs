@@ -11,7 +11,7 @@ use zoo::proto;
 fn answers(file: &str, input: &Tensor) -> Result<[TVec<TValue>; 3]> {
     let path = case(file);
     let inputs = std::slice::from_ref(input);
-    let sparse = run(tract_sparse::onnx().model_for_path(&path)?.into_optimized()?, inputs)?;
+    let sparse = run(onnx().model_for_path(&path)?.into_optimized()?, inputs)?;
     let stock = run(tract_onnx::onnx().model_for_path(&path)?.into_optimized()?, inputs)?;
     let plain = run(tract_onnx::onnx().model_for_path(&path)?.into_typed()?, inputs)?;
     Ok([sparse, stock, plain])
@@ -34,7 +34,7 @@ fn reversed_operators_behind_sparse_layers_are_right() -> Result<()> {
             for layer in ["conv1x1", "conv3x3", "gemm", "matmul"] {
                 let (model, input) = reversed_model(layer, operator, reversed);
                 let inputs = std::slice::from_ref(&input);
-                let onnx = tract_sparse::onnx();
+                let onnx = onnx();
                 let (sparse, optimised) =
                     with_knobs(&[("TRACT_SPARSE", "always")], || run_optimized(&onnx, &model, inputs))?;
                 assert!(sparse_nodes(&optimised) > 0, "{layer} {operator}");
@@ -83,11 +83,11 @@ fn reversed_model(layer: &str, operator: &str, reversed: bool) -> (tract_sparse:
 #[test]
 fn inner_shapes_of_a_file_can_be_ignored_as_in_stock_tract() -> Result<()> {
     let input = noise(&[1, 3, 64, 64], 1);
-    let of = |onnx: tract_sparse::Onnx| {
+    let of = |onnx: Onnx| {
         let model = onnx.with_ignore_value_info(true).model_for_path(case("paddle_dim_param.onnx"))?;
         run(model.with_input_fact(0, f32::fact([1, 3, 64, 64]).into())?.into_optimized()?, &[input.clone()])
     };
-    assert_same(&of(tract_sparse::onnx())?, &of(tract_onnx::onnx())?)
+    assert_same(&of(onnx())?, &of(tract_onnx::onnx())?)
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_wrong_knob_is_the_cause_that_loading_names() {
         ("TRACT_SPARSE_TARGET", "avx1024", "avx512"),
         ("TRACT_SPARSE_MIN_GAIN", "x", "at least 1"),
     ] {
-        let load = || tract_sparse::onnx().model_for_path(case("nchw_dense.onnx"))?.into_optimized();
+        let load = || onnx().model_for_path(case("nchw_dense.onnx"))?.into_optimized();
         let error = with_knobs(&[(knob, value)], || load().map(|_| ())).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains(&format!("{knob}={value:?}")) && text.contains(choice), "{text}");
