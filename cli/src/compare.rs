@@ -287,14 +287,18 @@ pub(crate) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
         Some(node) => Err(Differs(format!("{source}: {}", blame(node, side, tolerance))).into()),
         None if options.json => Ok(()),
         None => {
-            let mut text =
-                format!("agrees within {tolerance:e}; {} layer(s) sparse on {}\n", report.sparse_layers(), report.target);
+            let mut text = format!(
+                "agrees within {tolerance:e}; {} layer(s) sparse on {}\n",
+                report.sparse_layers(),
+                report.target
+            );
             if report.sparse_layers() == 0 && with_stock {
                 text += "stock tract was compared with itself, inspect says why\n";
             }
             let hollow: Vec<&str> = outputs.iter().filter(|o| o.hollow).map(|o| o.name.as_str()).collect();
             if !hollow.is_empty() {
-                text += &wrap(&format!("no value is finite, which shows nothing: {}", names(&hollow, false)), 4);
+                text +=
+                    &wrap(&format!("no value is finite, which shows nothing: {}", names(&hollow, false)), 4);
             }
             out::print(&text)
         }
