@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
-use std::io::{Cursor, Read, Seek};
+use std::io::{Cursor, Read};
 use tract_core::internal::*;
 use tract_core::ndarray::ArrayD;
 use zip::ZipArchive;
@@ -93,17 +93,18 @@ fn check_shape(bytes: &[u8]) -> Result<()> {
 }
 
 /// An archive of arrays: an `.npz` file.
-pub struct Npz<R> {
-    archive: ZipArchive<R>,
+pub struct Npz {
+    archive: ZipArchive<Cursor<Vec<u8>>>,
 }
 
-impl<R: Read + Seek> Npz<R> {
-    /// Opens an archive.
+impl Npz {
+    /// Takes an archive that has been read.
     ///
     /// # Errors
-    /// It is none.
-    pub fn new(file: R) -> Result<Npz<R>> {
-        Ok(Npz { archive: ZipArchive::new(file).context("not an .npz file")? })
+    /// It is none, or claims more entries than it has room for.
+    pub fn new(bytes: Vec<u8>) -> Result<Npz> {
+        check_entries(&bytes).context("not an .npz file")?;
+        Ok(Npz { archive: ZipArchive::new(Cursor::new(bytes)).context("not an .npz file")? })
     }
 
     /// Names of the arrays, as numpy shows them, in the order of the file.
@@ -144,14 +145,21 @@ impl<R: Read + Seek> Npz<R> {
     }
 }
 
-impl Npz<Cursor<Vec<u8>>> {
-    /// Opens an archive in memory.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn of_bytes(bytes: Vec<u8>) -> Result<Self> {
-        Npz::new(Cursor::new(bytes))
+/// Refuses the count of a large archive (zip64), for which memory is asked before an entry is read, if there is no room for so
+/// many entries. Other archives count in 16 bits.
+fn check_entries(bytes: &[u8]) -> Result<()> {
+    /// Bytes of the shortest entry of the directory, and of the end of an archive with the longest comment.
+    const ENTRY: u64 = 46;
+    const END: usize = 22 + 65535 + 20;
+    let tail = &bytes[bytes.len().saturating_sub(END)..];
+    if !tail.windows(4).any(|w| w == b"PK\x06\x07") {
+        return Ok(());
     }
+    for end in bytes.windows(40).filter(|w| w.starts_with(b"PK\x06\x06")) {
+        let count = end[32..].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
+        ensure!(count <= bytes.len() as u64 / ENTRY, "it claims {count} entries");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -182,7 +190,7 @@ mod tests {
             let mut npz = NpzWriter::new_compressed(&mut bytes);
             npz.add_array("x", &array).unwrap();
             npz.finish().unwrap();
-            let mut npz = Npz::of_bytes(bytes.into_inner()).unwrap();
+            let mut npz = Npz::new(bytes.into_inner()).unwrap();
             assert_eq!(npz.names(), ["x"]);
             assert_eq!(npz.of_type("x", f32::datum_type()).unwrap(), array.into());
             let error = format!("{:#}", npz.of_type("x", i64::datum_type()).unwrap_err());
@@ -210,5 +218,22 @@ mod tests {
         let mut long = b"\x93NUMPY\x02\x00".to_vec();
         long.extend(u32::MAX.to_le_bytes());
         assert!(format!("{:#}", npy(&long).unwrap_err()).contains("within its header"));
+    }
+
+    #[test]
+    fn directories_without_entries_ask_for_no_memory() {
+        // the end of a large archive, where to find it, and the end of any
+        let mut bytes = b"PK\x06\x06".to_vec();
+        bytes.extend(44u64.to_le_bytes());
+        bytes.extend([45, 0, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for count in [1u64 << 40, 1 << 40, 1 << 40, 1 << 40] {
+            bytes.extend(count.to_le_bytes());
+        }
+        bytes.extend(b"PK\x06\x07\0\0\0\0");
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend([1, 0, 0, 0]);
+        bytes.extend(b"PK\x05\x06\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0");
+        let error = format!("{:#}", Npz::new(bytes).err().unwrap());
+        assert!(error.contains("claims 1099511627776 entries"), "{error}");
     }
 }

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use arrays::each_type;
 use ndarray_npy::NpzWriter;
-use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use tract_core::internal::*;
@@ -11,7 +10,7 @@ use tract_core::internal::*;
 /// A file that is being read; errors name it.
 pub(crate) struct Npz {
     path: PathBuf,
-    reader: arrays::Npz<File>,
+    reader: arrays::Npz,
 }
 
 impl Npz {
@@ -20,7 +19,7 @@ impl Npz {
     /// # Errors
     /// It is missing or not an archive.
     pub(crate) fn open(path: &Path) -> Result<Npz> {
-        let reader = File::open(path).map_err(anyhow::Error::from).and_then(arrays::Npz::new);
+        let reader = std::fs::read(path).map_err(anyhow::Error::from).and_then(arrays::Npz::new);
         let reader = reader.with_context(|| path.display().to_string())?;
         Ok(Npz { path: path.to_path_buf(), reader })
     }

@@ -12,7 +12,6 @@ use figures::Progress;
 use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
 use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, rearrange};
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -321,7 +320,7 @@ fn samples(path: &Path, shapes: &[Vec<usize>]) -> Result<Vec<Vec<Array>>> {
     let [shape] = shapes else { bail!("calibration is for models of one input, this has {}", shapes.len()) };
     let mut arrays: Vec<(String, Tensor)> = vec![];
     if path.extension().is_some_and(|e| e == "npz") {
-        let mut npz = arrays::Npz::new(File::open(path)?)?;
+        let mut npz = arrays::Npz::new(std::fs::read(path)?)?;
         let mut names = npz.names();
         names.sort();
         for name in names {
