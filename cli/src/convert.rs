@@ -1,5 +1,6 @@
 //! `convert`: a model as an NNEF archive, compact or for any tract.
 
+use crate::archive::{Archive, check};
 use crate::args::{Options, Pass};
 use crate::load::{Flavour, Source};
 use crate::out;
@@ -8,9 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use figures::Progress;
 use flate2::Compression;
-use flate2::write::GzEncoder;
-use std::io::Write;
+use prune::file::Draft;
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use tract_core::internal::*;
 use tract_onnx::WithOnnx;
 
 /// Arguments of `convert`.
@@ -24,36 +26,36 @@ pub(crate) struct Convert {
     plain: bool,
 }
 
-/// Writes the model; compact if that makes the file smaller.
+/// Writes the model; compact if that makes the file smaller. What is written has been read again and compared.
 pub(crate) fn run(source: &Source, args: &Convert, options: &Options) -> Result<()> {
     ensure!(
         options.pass.is_none() && !options.optimize,
         "convert writes the simplified model: no --pass or -O"
     );
-    let archive = Archive::of(&args.output)?;
+    let archive = archive_of(&args.output)?;
+    if let Source::File(path) = source {
+        out::refuse_values(path, &args.output)?;
+    }
     let progress = Progress::new();
     progress.say("reading");
     let model = source.load(Flavour::Stock, options, Pass::Declutter)?;
-    let write = |nnef: tract_nnef::internal::Nnef| -> Result<Vec<u8>> {
-        let tar = nnef.write_to_tar_with_config(&model, vec![], false, true);
-        archive.pack(tar.with_context(|| format!("{source} cannot be written as NNEF"))?)
-    };
     progress.say("writing");
-    let plain = write(tract_nnef::nnef().with_onnx())?;
-    let (plain_bytes, mut bytes) = (plain.len(), plain);
-    if !args.plain {
-        let compact = write(tract_sparse::nnef())?;
-        if compact.len() < bytes.len() {
-            bytes = compact;
-        }
-    }
-    let compact = bytes.len() < plain_bytes;
-    prune::file::write(&args.output, &bytes)?;
+    let made = Made::new(&model, archive, args).or_else(|error| {
+        // what has been folded and moved may be what NNEF cannot hold
+        log::info!("the simplified model: {error:#}");
+        let options = Options { pass: Some(Pass::Type), ..options.clone() };
+        let model = source.load(Flavour::Stock, &options, Pass::Type)?;
+        Made::new(&model, archive, args).map_err(|_| error)
+    });
+    let Made { draft, bytes, plain_bytes } =
+        made.with_context(|| format!("{source} cannot be written as NNEF"))?;
+    draft.commit()?;
     drop(progress);
+    let compact = bytes < plain_bytes;
     if options.json {
         return out::json(&serde_json::json!({
             "file": args.output,
-            "bytes": bytes.len(),
+            "bytes": bytes,
             "plain_bytes": plain_bytes,
             "compact": compact,
         }));
@@ -61,38 +63,51 @@ pub(crate) fn run(source: &Source, args: &Convert, options: &Options) -> Result<
     let how = match (compact, args.plain) {
         (true, _) => format!(
             "{:.1} % less than with the zeros of its weights written out ({plain_bytes}); needs tract-sparse to be read",
-            100.0 * (1.0 - bytes.len() as f64 / plain_bytes as f64)
+            100.0 * (1.0 - bytes as f64 / plain_bytes as f64)
         ),
         (false, true) => "for any tract".into(),
         (false, false) => "compact weights would save nothing: for any tract".into(),
     };
-    out::print(&wrap(&format!("{}: {} bytes, {how}", args.output.display(), bytes.len()), 4))
+    out::print(&wrap(&format!("{}: {bytes} bytes, {how}", args.output.display()), 4))
 }
 
-/// How the files of a model are put into one.
-enum Archive {
-    Tar,
-    Gzip,
+/// A file that has been compared with the model.
+struct Made {
+    draft: Draft,
+    bytes: u64,
+    plain_bytes: u64,
 }
 
-impl Archive {
-    fn of(path: &Path) -> Result<Archive> {
-        let name = path.to_string_lossy().to_ascii_lowercase();
-        match name.as_str() {
-            name if name.ends_with(".nnef.tgz") || name.ends_with(".nnef.tar.gz") => Ok(Archive::Gzip),
-            name if name.ends_with(".nnef.tar") => Ok(Archive::Tar),
-            _ => bail!("-o {}: the name must end in .nnef.tgz, .nnef.tar.gz or .nnef.tar", path.display()),
-        }
-    }
-
-    fn pack(&self, tar: Vec<u8>) -> Result<Vec<u8>> {
-        match self {
-            Archive::Tar => Ok(tar),
-            Archive::Gzip => {
-                let mut encoder = GzEncoder::new(vec![], Compression::best());
-                encoder.write_all(&tar)?;
-                Ok(encoder.finish()?)
+impl Made {
+    fn new(model: &TypedModel, archive: Archive, args: &Convert) -> Result<Made> {
+        let write = |framework: &tract_nnef::internal::Nnef| -> Result<(Draft, u64)> {
+            let mut draft = out::draft(&args.output)?;
+            archive.write(framework, model, true, &mut draft)?;
+            let bytes = draft.seek(SeekFrom::End(0))?;
+            Ok((draft, bytes))
+        };
+        let mut framework = tract_nnef::nnef().with_onnx();
+        let (mut draft, plain_bytes) = write(&framework)?;
+        let mut bytes = plain_bytes;
+        if !args.plain {
+            let ours = tract_sparse::nnef();
+            let (compact, compact_bytes) = write(&ours)?;
+            if compact_bytes < bytes {
+                (draft, bytes, framework) = (compact, compact_bytes, ours);
             }
         }
+        check(&framework, model, draft.content()?)?;
+        Ok(Made { draft, bytes, plain_bytes })
+    }
+}
+
+fn archive_of(path: &Path) -> Result<Archive> {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    match name.as_str() {
+        name if name.ends_with(".nnef.tgz") || name.ends_with(".nnef.tar.gz") => {
+            Ok(Archive::Gzip(Compression::best()))
+        }
+        name if name.ends_with(".nnef.tar") => Ok(Archive::Tar),
+        _ => bail!("-o {}: the name must end in .nnef.tgz, .nnef.tar.gz or .nnef.tar", path.display()),
     }
 }

@@ -60,7 +60,12 @@ pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()>
     if args.nodes.tmp_mem_usage {
         annotations.track_tmp_memory_usage(view, |n| !n.op_is::<tract_core::ops::konst::Const>(), true)?;
     }
-    nnef::write(&model, &args.nnef)?;
+    let unfolded = || {
+        let asked = options.pass.is_some() || options.optimize || !options.transform.is_empty();
+        let options = Options { pass: Some(Pass::Type), ..options.clone() };
+        (!asked).then(|| source.load(Flavour::Stock, &options, Pass::Type)).transpose()
+    };
+    nnef::write(&model, unfolded, &args.nnef)?;
     drop(progress);
     if options.json {
         out::json(&GraphPerfInfo::from(view, &annotations))?;

@@ -2,6 +2,7 @@
 
 use crate::args::Input;
 use crate::npz::Npz;
+use crate::out;
 use crate::table::names;
 use crate::test_data;
 use anyhow::{Context, Result, ensure};
@@ -18,6 +19,7 @@ pub(crate) fn inputs(model: &TypedModel, args: &Input) -> Result<TVec<TValue>> {
         .iter()
         .map(|outlet| Ok((model.node(outlet.node).name.clone(), model.outlet_fact(*outlet)?.clone())))
         .collect::<Result<_>>()?;
+    args.input.iter().for_each(|path| out::protect(path));
     let tensors: Vec<Tensor> = if args.input.is_empty() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(args.seed);
         facts

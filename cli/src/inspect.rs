@@ -28,7 +28,7 @@ pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<
     value["advice"] = serde_json::to_value(&advice)?;
     if let Some(file) = &args.html {
         let page = html::page(&value, &report, policy.mode == Mode::Measure, &maps(&model)?)?;
-        prune::file::write(file, page.as_bytes())?;
+        out::file(file, page.as_bytes())?;
     }
     if options.json {
         return out::json(&value);

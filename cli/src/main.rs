@@ -1,5 +1,6 @@
 //! `tract-sparse`: arguments, tables and exit codes over the library of the same name.
 
+mod archive;
 mod args;
 mod assertions;
 mod bench;
@@ -22,6 +23,8 @@ mod prune_command;
 mod prune_engine;
 mod run;
 mod shell;
+#[cfg(unix)]
+mod signals;
 mod table;
 mod test_data;
 mod whatif;
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
     }
     cli.model = cli.model.or(behind);
     logger::start(cli.options.verbose);
+    #[cfg(unix)]
+    signals::clean_up_on_interrupt();
     let result = catch_unwind(AssertUnwindSafe(|| run(&mut cli)));
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -97,6 +102,10 @@ fn run(cli: &mut Cli) -> Result<()> {
             let path = model.as_ref().context(NO_MODEL)?;
             Ok(load::Source::File(load::file(path)))
         };
+        // those two may replace their own model, and see to what it reads themselves
+        if let Some(model) = model.as_ref().filter(|_| !matches!(command, Command::Prune(_) | Command::Convert(_))) {
+            out::protect(model);
+        }
         match command {
             Command::Zoo(args) => {
                 if let Some(model) = model {

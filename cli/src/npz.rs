@@ -1,5 +1,6 @@
 //! Archives of arrays: .npz files.
 
+use crate::out;
 use anyhow::{Context, Result};
 use arrays::each_type;
 use ndarray_npy::NpzWriter;
@@ -65,5 +66,5 @@ pub(crate) fn save<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, 
         each_type!(add).map_err(|e| format_err!("{}: array {name}: {e}", path.display()))?;
     }
     npz.finish().map_err(|e| format_err!("{}: {e}", path.display()))?;
-    prune::file::write(path, bytes.get_ref())
+    out::file(path, bytes.get_ref())
 }

@@ -1,12 +1,15 @@
 //! What reaches the terminal: results on stdout, one line per error on stderr.
 
 use crate::args::Cli;
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result, ensure};
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use prune::file::Draft;
 use std::any::Any;
 use std::io::{ErrorKind as IoError, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 /// Writes `text` to stdout. A reader that has gone away is an error that [`is_broken_pipe`] knows.
 pub(crate) fn print(text: &str) -> Result<()> {
@@ -19,6 +22,50 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Writes a value as JSON and a line end to stdout.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Files that the command line names as inputs.
+static INPUTS: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
+
+/// Keeps the command from writing over a file that it reads, or that a model reads which is in it.
+pub(crate) fn protect(input: &Path) {
+    INPUTS.lock().unwrap_or_else(PoisonError::into_inner).push(input.to_path_buf());
+}
+
+/// Fails if the file at `path` holds values of the model at `model`.
+pub(crate) fn refuse_values(model: &Path, path: &Path) -> Result<()> {
+    ensure!(
+        !prune::onnx::reads(model, path),
+        "cannot write {}: {} reads its values from this file",
+        path.display(),
+        model.display()
+    );
+    Ok(())
+}
+
+/// Begins a file.
+///
+/// # Errors
+/// As [`Draft::new`], and if it would replace an input of the command.
+pub(crate) fn draft(path: &Path) -> Result<Draft> {
+    if path.is_file() {
+        for input in INPUTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let same = same_file::is_same_file(input, path).unwrap_or(false);
+            ensure!(!same, "cannot write {}: it is an input", path.display());
+            refuse_values(input, path)?;
+        }
+    }
+    Draft::new(path)
+}
+
+/// Writes a file, whole or not at all.
+///
+/// # Errors
+/// As [`draft`], and a full disk.
+pub(crate) fn file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut draft = draft(path)?;
+    draft.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    draft.commit()
 }
 
 /// One line on stderr, whatever line ends the text has.

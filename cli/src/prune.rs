@@ -228,12 +228,14 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         prune::onnx::sparsify_initializers(&mut document.model, &names)?;
     }
     document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
-    document.save(&args.output)?;
+    let saved = document.save(&args.output)?;
     drop(progress);
 
     if options.json {
         return out::json(&serde_json::json!({
             "file": args.output,
+            "data": saved.data,
+            "unread": saved.unread,
             "report": report,
             "rearranged": rearranged,
             "budget": spent,
@@ -296,6 +298,12 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
         text += "only one input: nothing is held out to measure errors on\n";
     }
     text += &wrap(&format!("{}: density {:.3}", args.output.display(), report.density), 4);
+    if let Some(data) = &saved.data {
+        text += &wrap(&format!("its values: {}", data.display()), 4);
+    }
+    for file in &saved.unread {
+        text += &wrap(&format!("{}: left there, though no model beside it reads it now", file.display()), 4);
+    }
     out::print(&text)
 }
 

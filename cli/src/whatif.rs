@@ -247,7 +247,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
             y: "times as fast as stock".into(),
             lines: lines.collect(),
         };
-        prune::file::write(file, chart.svg().as_bytes())?;
+        out::file(file, chart.svg().as_bytes())?;
     }
     if options.json {
         return out::json(&serde_json::json!({

@@ -21,9 +21,10 @@ pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
     let progress = Progress::new();
     progress.say(&format!("building {}", args.network));
     let model = zoo::build(args.network, &spec)?;
-    zoo::write(&model, &args.output)?;
+    let bytes = zoo::encode(&model);
+    out::file(&args.output, &bytes)?;
     drop(progress);
-    let bytes = std::fs::metadata(&args.output)?.len();
+    let bytes = bytes.len();
     let nodes = model.graph.map_or(0, |graph| graph.node.len());
     if options.json {
         return out::json(&serde_json::json!({

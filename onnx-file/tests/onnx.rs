@@ -1,8 +1,8 @@
 //! Files in and out: what is not edited comes out as it went in; sparse tensors become dense, or a clear error.
 
-use onnx_file::{Document, densify, sparsify_initializers, tensor};
+use onnx_file::{Document, Saved, densify, sparsify_initializers, tensor};
 use prost::Message;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{
@@ -70,6 +70,136 @@ fn unknown_fields_survive_an_edit() {
     let graph = again.model.graph.unwrap();
     assert_eq!(tensor::floats(&graph.initializer[0]).unwrap(), [0.0, 5.0]);
     assert_eq!(tensor::floats(&graph.initializer[1]).unwrap(), [3.0]);
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|w| w == text.as_bytes())
+}
+
+/// The fields of a message that was read, with one that decoding loses behind them.
+fn marked(message: &impl Message, mark: &str) -> Vec<u8> {
+    [message.encode_to_vec(), unknown(90, mark.as_bytes())].concat()
+}
+
+/// What decoding loses of a tensor stays with that tensor, whatever comes and goes before it; so it is with nodes, their
+/// attributes and subgraphs, value infos, functions and metadata.
+#[test]
+fn unknown_fields_stay_where_they_were() {
+    let tensors: Vec<Vec<u8>> = ["a", "b", "c", "d"]
+        .map(|name| field(5, &marked(&tensor::of_floats(name, &[1], &[1.0]), &format!("mark of {name}"))))
+        .to_vec();
+    let inner = [field(5, &marked(&tensor::of_floats("i", &[1], &[1.0]), "mark of i")), unknown(90, b"mark of body")].concat();
+    let value = field(5, &marked(&tensor::of_floats("", &[1], &[1.0]), "mark of value"));
+    let attribute = |name: &str, content: &[u8]| {
+        field(5, &[field(1, name.as_bytes()), content.to_vec(), unknown(90, format!("mark of {name}").as_bytes())].concat())
+    };
+    let node = |name: &str, attributes: &[u8]| {
+        let output = field(2, name.as_bytes());
+        [output, field(4, b"Constant"), attributes.to_vec(), unknown(90, format!("mark of {name}").as_bytes())].concat()
+    };
+    let nodes = [node("gone1", &[]), node("gone2", &[]), node("k", &attribute("value", &value)), node("if", &attribute("then_branch", &field(6, &inner)))];
+    let info = |name: &str| [field(1, name.as_bytes()), unknown(90, format!("mark of info {name}").as_bytes())].concat();
+    let graph = [
+        tensors.concat(),
+        nodes.map(|node| field(1, &node)).concat(),
+        ["s", "t", "u"].map(|name| field(13, &info(name))).concat(),
+    ]
+    .concat();
+    let function = [field(1, b"f"), field(7, &node("inside", &attribute("value", &value))), unknown(90, b"mark of f")].concat();
+    let entry = |key: &str| [field(1, key.as_bytes()), field(2, b"x"), unknown(90, format!("mark of key {key}").as_bytes())].concat();
+    let bytes = [
+        vec![8, 8],
+        field(7, &graph),
+        field(25, &function),
+        ["one", "two", "three"].map(|key| field(14, &entry(key))).concat(),
+    ]
+    .concat();
+    let document = Document::read(bytes.clone(), None).unwrap();
+    assert_eq!(document.encode().unwrap(), bytes);
+    let again = |document: &Document| {
+        let bytes = document.encode().unwrap();
+        assert_eq!(Document::read(bytes.clone(), None).unwrap().model, document.model);
+        bytes
+    };
+
+    // several tensors become sparse: each keeps its own field, as does the one behind them
+    let mut edited = document.clone();
+    let zeros = |name: &str| tensor::of_floats(name, &[4], &[0.0, 0.0, 0.0, 1.0]);
+    let graph = edited.model.graph.as_mut().unwrap();
+    for (at, name) in ["a", "b", "c"].iter().enumerate() {
+        graph.initializer[at] = zeros(name);
+    }
+    assert_eq!(sparsify_initializers(&mut edited.model, &["a", "b", "c"].map(String::from)).unwrap(), 3);
+    let bytes = again(&edited);
+    let model = field_of(&bytes, 7);
+    assert_eq!(fields_of(&model, 5).len(), 1);
+    assert!(holds(&fields_of(&model, 5)[0], "mark of d"));
+    for (name, sparse) in ["a", "b", "c"].iter().zip(fields_of(&model, 15)) {
+        for other in ["a", "b", "c", "d"] {
+            assert_eq!(holds(&fields_of(&sparse, 1)[0], &format!("mark of {other}")), other == *name, "{name}");
+        }
+    }
+    // and dense again
+    let mut back = Document::read(bytes, None).unwrap();
+    densify(&mut back.model).unwrap();
+    let graph = field_of(&again(&back), 7);
+    for tensor in fields_of(&graph, 5) {
+        let name = TensorProto::decode(&*tensor).unwrap().name;
+        for other in ["a", "b", "c", "d"] {
+            assert_eq!(holds(&tensor, &format!("mark of {other}")), other == name, "{name}");
+        }
+    }
+
+    // everything else: two removed at the front, the last edited
+    let mut edited = document.clone();
+    let graph = edited.model.graph.as_mut().unwrap();
+    graph.node.drain(..2);
+    tensor::set_floats(graph.node[0].attribute[0].t.as_mut().unwrap(), &[5.0]).unwrap();
+    let body = graph.node[1].attribute[0].g.as_mut().unwrap();
+    tensor::set_floats(&mut body.initializer[0], &[5.0]).unwrap();
+    graph.value_info.drain(..2);
+    graph.value_info[0].doc_string = "edited".into();
+    edited.model.metadata_props.drain(..2);
+    edited.model.metadata_props[0].value = "edited".into();
+    let inside = &mut edited.model.functions[0].node[0].attribute[0];
+    tensor::set_floats(inside.t.as_mut().unwrap(), &[5.0]).unwrap();
+    let bytes = again(&edited);
+    for kept in ["a", "d", "value", "k", "then_branch", "if", "i", "body", "info u", "f", "inside", "key three"] {
+        assert!(holds(&bytes, &format!("mark of {kept}")), "{kept}");
+    }
+    for gone in ["gone1", "gone2", "info s", "info t", "key one", "key two"] {
+        assert!(!holds(&bytes, &format!("mark of {gone}")), "{gone}");
+    }
+    // in another order
+    let mut edited = document;
+    edited.model.graph.as_mut().unwrap().initializer.reverse();
+    for tensor in fields_of(&field_of(&again(&edited), 7), 5) {
+        let name = TensorProto::decode(&*tensor).unwrap().name;
+        assert!(holds(&tensor, &format!("mark of {name}")));
+    }
+}
+
+/// The contents of the fields of a number, all of a length.
+fn fields_of(message: &[u8], number: u32) -> Vec<Vec<u8>> {
+    use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+    let (mut rest, mut found) = (message, vec![]);
+    while !rest.is_empty() {
+        let (tag, wire) = decode_key(&mut rest).unwrap();
+        if wire != WireType::LengthDelimited {
+            skip_field(wire, tag, &mut rest, DecodeContext::default()).unwrap();
+            continue;
+        }
+        let length = decode_varint(&mut rest).unwrap() as usize;
+        if tag == number {
+            found.push(rest[..length].to_vec());
+        }
+        rest = &rest[length..];
+    }
+    found
+}
+
+fn field_of(message: &[u8], number: u32) -> Vec<u8> {
+    fields_of(message, number).concat()
 }
 
 #[test]
@@ -315,36 +445,47 @@ fn external_data_is_read_and_written_again() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+fn external_model(location: &str) -> Vec<u8> {
+    let mut t = tensor::of_floats("w", &[2], &[]);
+    t.external_data = vec![StringStringEntryProto { key: "location".into(), value: location.into() }];
+    t.data_location = Some(DataLocation::External as i32);
+    model(GraphProto { initializer: vec![t], ..Default::default() }).encode_to_vec()
+}
+
+fn two_floats(values: [f32; 2]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
+fn values_of(path: &Path) -> Vec<f32> {
+    tensor::floats(&Document::open(path).unwrap().model.graph.unwrap().initializer[0]).unwrap()
+}
+
+/// The model with other values.
+fn with_values(document: &Document, values: [f32; 2]) -> Document {
+    let mut document = document.clone();
+    tensor::set_floats(&mut document.model.graph.as_mut().unwrap().initializer[0], &values).unwrap();
+    document
+}
+
 /// A model and its values change together: where the model cannot be written, the old pair stays readable; where it
-/// can, the old values go.
+/// can, the old values stay where they are.
 #[test]
 fn a_failed_write_leaves_the_old_model_and_its_values() {
     let dir = folder("pair");
     let path = dir.join("m.onnx");
-    let names = || {
-        let entries = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = entries.collect();
-        names.sort();
-        names
-    };
-    let values = |path: &std::path::Path| {
-        tensor::floats(&Document::open(path).unwrap().model.graph.unwrap().initializer[0]).unwrap()
-    };
-    let mut t = tensor::of_floats("w", &[2], &[]);
-    let entry = StringStringEntryProto { key: "location".into(), value: "weights.bin".into() };
-    t.external_data = vec![entry];
-    t.data_location = Some(DataLocation::External as i32);
-    let bytes = [1.5f32.to_le_bytes(), 2.5f32.to_le_bytes()].concat();
-    std::fs::write(dir.join("weights.bin"), bytes).unwrap();
-    let source = model(GraphProto { initializer: vec![t], ..Default::default() });
-    std::fs::write(dir.join("source.onnx"), source.encode_to_vec()).unwrap();
-    let mut document = Document::open(&dir.join("source.onnx")).unwrap();
-    let mut set = |v: [f32; 2]| {
-        tensor::set_floats(&mut document.model.graph.as_mut().unwrap().initializer[0], &v).unwrap();
-        document.clone()
-    };
-    set([3.0, 4.0]).save(&path).unwrap();
-    assert_eq!(names(), ["m.onnx", "m.onnx.data", "source.onnx", "weights.bin"]);
+    std::fs::write(dir.join("weights.bin"), two_floats([1.5, 2.5])).unwrap();
+    std::fs::write(dir.join("source.onnx"), external_model("weights.bin")).unwrap();
+    let source = Document::open(&dir.join("source.onnx")).unwrap();
+    let saved = with_values(&source, [3.0, 4.0]).save(&path).unwrap();
+    assert_eq!(saved, Saved { data: Some(dir.join("m.onnx.data")), unread: vec![] });
+    assert_eq!(names(&dir), ["m.onnx", "m.onnx.data", "source.onnx", "weights.bin"]);
 
     let read_only = |yes: bool| {
         let mut permissions = std::fs::metadata(&path).unwrap().permissions();
@@ -352,28 +493,92 @@ fn a_failed_write_leaves_the_old_model_and_its_values() {
         std::fs::set_permissions(&path, permissions).unwrap();
     };
     read_only(true);
-    let error = format!("{:#}", set([5.0, 6.0]).save(&path).unwrap_err());
+    let error = format!("{:#}", with_values(&source, [5.0, 6.0]).save(&path).unwrap_err());
     assert!(error.contains("m.onnx") && error.contains("read-only"), "{error}");
-    assert_eq!(values(&path), [3.0, 4.0]);
-    assert_eq!(names(), ["m.onnx", "m.onnx.data", "source.onnx", "weights.bin"]);
+    assert_eq!(values_of(&path), [3.0, 4.0]);
+    assert_eq!(names(&dir), ["m.onnx", "m.onnx.data", "source.onnx", "weights.bin"]);
     read_only(false);
 
-    // values that cannot be written: the model is not touched
-    std::fs::create_dir(dir.join(format!(".m.onnx.1.data.{}.part", std::process::id()))).unwrap();
-    assert!(set([5.0, 6.0]).save(&path).is_err());
-    assert_eq!(values(&path), [3.0, 4.0]);
-    std::fs::remove_dir(dir.join(format!(".m.onnx.1.data.{}.part", std::process::id()))).unwrap();
+    // over a model: the values that it had stay, and are named where no other model reads them
+    let saved = with_values(&source, [5.0, 6.0]).save(&path).unwrap();
+    let (new, old) = (dir.join("m.onnx.1.data"), dir.join("m.onnx.data"));
+    assert_eq!(saved, Saved { data: Some(new), unread: vec![old] });
+    assert_eq!(values_of(&path), [5.0, 6.0]);
+    assert_eq!(std::fs::read(dir.join("m.onnx.data")).unwrap(), two_floats([3.0, 4.0]));
 
-    // between the two writes, as a crash would leave it: nothing reads the new values yet
-    std::fs::write(dir.join("m.onnx.1.data"), [0; 8]).unwrap();
-    assert_eq!(values(&path), [3.0, 4.0]);
-    set([7.0, 8.0]).save(&path).unwrap();
-    assert_eq!(values(&path), [7.0, 8.0]);
-    assert_eq!(names(), ["m.onnx", "m.onnx.1.data", "m.onnx.2.data", "source.onnx", "weights.bin"]);
-    // over the model that it came from: values of others are not removed
-    set([9.0, 9.5]).save(&dir.join("source.onnx")).unwrap();
-    assert_eq!(values(&dir.join("source.onnx")), [9.0, 9.5]);
-    assert!(names().contains(&"weights.bin".into()) && names().contains(&"source.onnx.data".into()));
+    // in place
+    let saved = with_values(&source, [9.0, 9.5]).save(&dir.join("source.onnx")).unwrap();
+    assert_eq!(saved.unread, [dir.join("weights.bin")]);
+    assert_eq!(values_of(&dir.join("source.onnx")), [9.0, 9.5]);
+    assert_eq!(std::fs::read(dir.join("weights.bin")).unwrap(), two_floats([1.5, 2.5]));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// A copy of a model reads the same values: writing over the model must not take them away.
+#[test]
+fn values_that_another_model_reads_stay() {
+    let dir = folder("shared");
+    std::fs::write(dir.join("model.onnx.data"), two_floats([1.5, 2.5])).unwrap();
+    for name in ["model.onnx", "backup.onnx"] {
+        std::fs::write(dir.join(name), external_model("model.onnx.data")).unwrap();
+    }
+    let backup = Document::open(&dir.join("backup.onnx")).unwrap();
+    let saved = with_values(&backup, [0.0, 2.5]).save(&dir.join("model.onnx")).unwrap();
+    // the backup needs the old values: they are not called unread
+    assert_eq!(saved, Saved { data: Some(dir.join("model.onnx.1.data")), unread: vec![] });
+    assert_eq!(values_of(&dir.join("backup.onnx")), [1.5, 2.5]);
+    assert_eq!(values_of(&dir.join("model.onnx")), [0.0, 2.5]);
+
+    // values themselves are not written over, whatever they are called: neither own ones nor those of others
+    let inline = Document::read(
+        model(GraphProto { initializer: vec![tensor::of_floats("w", &[1], &[1.0])], ..Default::default() })
+            .encode_to_vec(),
+        None,
+    );
+    let inline = inline.unwrap();
+    std::fs::create_dir(dir.join("sub")).unwrap();
+    std::fs::write(dir.join("sub").join("deep.bin"), two_floats([1.5, 2.5])).unwrap();
+    std::fs::write(dir.join("above.onnx"), external_model("sub/deep.bin")).unwrap();
+    let mut refused = vec![dir.join("model.onnx.data"), dir.join("sub").join("deep.bin")];
+    if cfg!(unix) {
+        refused.push(dir.join("sub").join("link"));
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("../model.onnx.data", dir.join("sub").join("link")).unwrap();
+    }
+    for path in refused {
+        let error = format!("{:#}", inline.save(&path).unwrap_err());
+        assert!(error.contains("reads its values from this file"), "{error}");
+        let error = format!("{:#}", backup.save(&path).unwrap_err());
+        assert!(error.contains("from this file") || error.contains("is a link"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), two_floats([1.5, 2.5]));
+    }
+    // a hard link to the values is another name of them, which a model elsewhere can be written to; the values stay
+    std::fs::create_dir(dir.join("other")).unwrap();
+    std::fs::hard_link(dir.join("model.onnx.data"), dir.join("other").join("hard")).unwrap();
+    inline.save(&dir.join("other").join("hard")).unwrap();
+    assert_eq!(values_of(&dir.join("backup.onnx")), [1.5, 2.5]);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// Values of their own beside a link would be found by one of its two names only.
+#[test]
+#[cfg(unix)]
+fn links_to_models_with_external_data_stay_whole() {
+    let dir = folder("links");
+    std::fs::create_dir(dir.join("real")).unwrap();
+    std::fs::write(dir.join("real").join("w.bin"), two_floats([1.5, 2.5])).unwrap();
+    std::fs::write(dir.join("real").join("m.onnx"), external_model("w.bin")).unwrap();
+    let document = Document::open(&dir.join("real").join("m.onnx")).unwrap();
+    for (link, to) in [("far.onnx", "real/m.onnx"), ("dangling.onnx", "real/new.onnx"), ("near.onnx", "there.onnx")] {
+        std::os::unix::fs::symlink(to, dir.join(link)).unwrap();
+        let error = format!("{:#}", document.save(&dir.join(link)).unwrap_err());
+        assert!(error.contains(link) && error.contains(to), "{error}");
+    }
+    assert_eq!(names(&dir.join("real")), ["m.onnx", "w.bin"]);
+    std::fs::write(dir.join("there.onnx"), "").unwrap();
+    document.save(&dir.join("near.onnx")).unwrap();
+    assert_eq!(values_of(&dir.join("there.onnx")), [1.5, 2.5]);
+    assert_eq!(values_of(&dir.join("near.onnx")), [1.5, 2.5]);
     std::fs::remove_dir_all(dir).unwrap();
 }
 

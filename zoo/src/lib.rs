@@ -117,10 +117,15 @@ pub fn build(network: Network, spec: &Spec) -> Result<ModelProto> {
     Ok(networks::build(network, spec)?.model)
 }
 
+/// A model as the bytes of its file.
+pub fn encode(model: &ModelProto) -> Vec<u8> {
+    model.encode_to_vec()
+}
+
 /// Writes a model to `path`, whole or not at all.
 ///
 /// # Errors
 /// As [`prune::file::write`].
 pub fn write(model: &ModelProto, path: &Path) -> Result<()> {
-    prune::file::write(path, &model.encode_to_vec())
+    prune::file::write(path, &encode(model))
 }

@@ -123,11 +123,7 @@ fn main() -> Result<()> {
     }
     match args.output {
         None => print!("{text}"),
-        Some(path) => {
-            let aside = path.with_extension("txt.new");
-            std::fs::write(&aside, text).with_context(|| format!("writing {}", aside.display()))?;
-            std::fs::rename(&aside, &path).with_context(|| format!("writing {}", path.display()))?;
-        }
+        Some(path) => onnx_file::file::write(&path, text.as_bytes())?,
     }
     Ok(())
 }
