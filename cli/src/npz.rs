@@ -52,6 +52,7 @@ impl Npz {
 /// # Errors
 /// A tensor of text, or a file that cannot be written; the message names it.
 pub(crate) fn save<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
+    // the writer of archives prints what it cannot write, where nobody asked for it
     let mut bytes = Cursor::new(vec![]);
     let mut npz = NpzWriter::new(&mut bytes);
     for (name, value) in tensors {

@@ -7,7 +7,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tempfile::{Builder, NamedTempFile, TempDir};
+use tempfile::{Builder, NamedTempFile, TempDir, TempPath};
 
 /// Links that are followed from one name to the next before they are taken for a circle: as many as Linux follows.
 const LINKS: usize = 40;
@@ -41,7 +41,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub struct Draft {
     path: PathBuf,
     target: Target,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<File>,
+    content: TempPath,
     aside: Aside,
 }
 
@@ -74,7 +75,8 @@ impl Draft {
             options.open(aside)
         };
         let (file, aside) = Aside::make(|| Builder::new().prefix(&prefix(&name)).suffix(END).make_in(&folder, make), NamedTempFile::path)?;
-        Ok(Draft { path: path.to_path_buf(), target, file: BufWriter::new(file), aside })
+        let (file, content) = file.into_parts();
+        Ok(Draft { path: path.to_path_buf(), target, file: BufWriter::new(file), content, aside })
     }
 
     /// Writes out what is still in memory and returns the path under which the content can be read back until the draft is
@@ -84,7 +86,7 @@ impl Draft {
     /// The disk is full.
     pub fn content(&mut self) -> Result<&Path> {
         self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))?;
-        Ok(self.file.get_ref().path())
+        Ok(&self.content)
     }
 
     /// Gives the file its name.
@@ -114,7 +116,7 @@ impl Draft {
             }
             Target::File { path, old } => {
                 self.file.flush()?;
-                let file = self.file.get_ref().as_file();
+                let file = self.file.get_ref();
                 if let Some(old) = old {
                     rights::keep(file, old)?;
                 }
@@ -123,16 +125,15 @@ impl Draft {
             }
         };
         let (first, _aside) = first.map(Draft::settled).transpose()?.unzip();
-        let (file, _) = self.file.into_parts();
         // an interrupt waits from here on: both names change or neither does
         let _asides = asides();
         let mut new = None;
-        if let Some((file, path)) = first {
-            file.persist_noclobber(&path).map_err(|e| e.error)?;
+        if let Some((content, path)) = first {
+            content.persist_noclobber(&path).map_err(|e| e.error)?;
             sync_folder(&path);
             new = Some(path);
         }
-        if let Err(e) = file.persist(&path) {
+        if let Err(e) = self.content.persist(&path) {
             // nothing can have read it yet
             let _ = new.map(std::fs::remove_file);
             return Err(e.error.into());
@@ -142,11 +143,11 @@ impl Draft {
     }
 
     /// A new file, complete on the disk, and the name that it is to have.
-    fn settled(mut self) -> Result<((NamedTempFile, PathBuf), Aside)> {
+    fn settled(mut self) -> Result<((TempPath, PathBuf), Aside)> {
         let Target::File { path, .. } = self.target else { bail!("{} is no file", self.path.display()) };
         self.file.flush()?;
-        self.file.get_ref().as_file().sync_all()?;
-        Ok(((self.file.into_parts().0, path), self.aside))
+        self.file.get_ref().sync_all()?;
+        Ok(((self.content, path), self.aside))
     }
 }
 

@@ -107,13 +107,10 @@ impl Document {
     /// # Errors
     /// As [`file::write`] and [`Document::encode`]. Nothing has changed then.
     pub fn save(&self, path: &Path) -> Result<Saved> {
-        self.save_inner(path).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    fn save_inner(&self, path: &Path) -> Result<Saved> {
+        let cannot = || format!("cannot write {}", path.display());
         for data in &self.files {
             let same = same_file::is_same_file(data, path).unwrap_or(false);
-            ensure!(!same, "the model that it is made of reads its values from this file");
+            ensure!(!same, "{}: the model that it is made of reads its values from this file", cannot());
         }
         let to_file = path.metadata().map_or(true, |meta| meta.is_file());
         if self.external.is_empty() || !to_file {
@@ -123,16 +120,17 @@ impl Document {
             return Ok(Saved { data: None, unread: unread(before) });
         }
         if let Ok(to) = std::fs::read_link(path) {
-            let here = file::folder_of(path).canonicalize()?;
+            let here = file::folder_of(path).canonicalize().with_context(cannot)?;
             ensure!(
                 path.canonicalize().is_ok_and(|real| real.parent() == Some(&here)),
-                "it is a link to {}: values in a file of their own would be found by one of the two names only",
+                "{}: it is a link to {}; values in a file of their own would be found by one of the two names only",
+                cannot(),
                 to.display()
             );
         }
         let location =
-            external::names(path)?.find(|name| std::fs::symlink_metadata(path.with_file_name(name)).is_err());
-        let location = location.context("no name is free for its values")?;
+            external::names(path).with_context(cannot)?.find(|name| std::fs::symlink_metadata(path.with_file_name(name)).is_err());
+        let location = location.context("no name is free for its values").with_context(cannot)?;
         let before = external::data_files(path);
         let mut values = file::Draft::new(&path.with_file_name(&location))?;
         let (mut model, mut at) = (self.model.clone(), 0usize);
@@ -140,9 +138,9 @@ impl Document {
         for tensor in initializers.filter(|t| self.external.contains(&t.name) && !t.raw_data.is_empty()) {
             // aligned as exporters do, for readers that map the file
             let offset = at.next_multiple_of(64);
-            values.write_all(&[0; 64][..offset - at])?;
             let bytes = std::mem::take(&mut tensor.raw_data);
-            values.write_all(&bytes)?;
+            let written = values.write_all(&[0; 64][..offset - at]).and_then(|()| values.write_all(&bytes));
+            written.with_context(|| format!("cannot write {}", path.with_file_name(&location).display()))?;
             at = offset + bytes.len();
             let entry = |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
             tensor.external_data = vec![
@@ -153,7 +151,7 @@ impl Document {
             tensor.data_location = Some(DataLocation::External as i32);
         }
         let mut draft = file::Draft::new(path)?;
-        draft.write_all(&self.encode_as(&model)?)?;
+        draft.write_all(&self.encode_as(&model)?).with_context(cannot)?;
         draft.commit_after(values)?;
         Ok(Saved { data: Some(path.with_file_name(location)), unread: unread(before) })
     }

@@ -539,7 +539,8 @@ fn values_that_another_model_reads_stay() {
     std::fs::create_dir(dir.join("sub")).unwrap();
     std::fs::write(dir.join("sub").join("deep.bin"), two_floats([1.5, 2.5])).unwrap();
     std::fs::write(dir.join("above.onnx"), external_model("sub/deep.bin")).unwrap();
-    let mut refused = vec![dir.join("model.onnx.data"), dir.join("sub").join("deep.bin")];
+    std::fs::hard_link(dir.join("model.onnx.data"), dir.join("sub").join("hard")).unwrap();
+    let mut refused = vec![dir.join("model.onnx.data"), dir.join("sub").join("deep.bin"), dir.join("sub").join("hard")];
     if cfg!(unix) {
         refused.push(dir.join("sub").join("link"));
         #[cfg(unix)]
@@ -552,11 +553,6 @@ fn values_that_another_model_reads_stay() {
         assert!(error.contains("from this file") || error.contains("is a link"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), two_floats([1.5, 2.5]));
     }
-    // a hard link to the values is another name of them, which a model elsewhere can be written to; the values stay
-    std::fs::create_dir(dir.join("other")).unwrap();
-    std::fs::hard_link(dir.join("model.onnx.data"), dir.join("other").join("hard")).unwrap();
-    inline.save(&dir.join("other").join("hard")).unwrap();
-    assert_eq!(values_of(&dir.join("backup.onnx")), [1.5, 2.5]);
     std::fs::remove_dir_all(dir).unwrap();
 }
 
