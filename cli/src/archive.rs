@@ -138,7 +138,10 @@ fn escaped(chars: &mut std::str::Chars) -> char {
         Some('0') => '\0',
         Some('u') => {
             let digits: String = chars.by_ref().skip(1).take_while(|c| *c != '}').collect();
-            u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)
+            u32::from_str_radix(&digits, 16)
+                .ok()
+                .and_then(char::from_u32)
+                .unwrap_or(char::REPLACEMENT_CHARACTER)
         }
         other => other.unwrap_or('\\'),
     }
@@ -155,7 +158,8 @@ pub(crate) fn check(framework: &Nnef, model: &TypedModel, path: &Path) -> Result
         let same = again.properties.get(key).is_some_and(|got| got == value);
         ensure!(same, "property {key:?} does not come back as it was");
     }
-    let again = again.into_decluttered().context("what was written cannot be simplified when it is read again")?;
+    let again =
+        again.into_decluttered().context("what was written cannot be simplified when it is read again")?;
     let facts = |model: &TypedModel| -> Result<Vec<String>> {
         let outlets = model.input_outlets()?.iter().chain(model.output_outlets()?);
         outlets.map(|outlet| Ok(format!("{:?}", model.outlet_fact(*outlet)?.without_value()))).collect()

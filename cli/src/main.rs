@@ -103,7 +103,9 @@ fn run(cli: &mut Cli) -> Result<()> {
             Ok(load::Source::File(load::file(path)))
         };
         // those two may replace their own model, and see to what it reads themselves
-        if let Some(model) = model.as_ref().filter(|_| !matches!(command, Command::Prune(_) | Command::Convert(_))) {
+        if let Some(model) =
+            model.as_ref().filter(|_| !matches!(command, Command::Prune(_) | Command::Convert(_)))
+        {
             out::protect(model);
         }
         match command {

@@ -40,10 +40,7 @@ pub(crate) fn write(
 
 fn write_model(model: &TypedModel, args: &Nnef) -> Result<()> {
     let framework = tract_nnef::nnef().with_onnx();
-    let archives = [
-        (&args.nnef_tar, Archive::Tar),
-        (&args.nnef_tgz, Archive::Gzip(Compression::default())),
-    ];
+    let archives = [(&args.nnef_tar, Archive::Tar), (&args.nnef_tgz, Archive::Gzip(Compression::default()))];
     for (path, archive) in archives {
         let Some(path) = path else { continue };
         let mut draft = out::draft(path)?;

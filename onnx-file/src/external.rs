@@ -49,7 +49,8 @@ pub(crate) fn reader_of(path: &Path) -> Option<PathBuf> {
     let folder = folder_of(path).canonicalize().ok()?;
     let models = folder.ancestors().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let models = models.map(|entry| entry.path());
-    let mut models = models.filter(|model| model.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx")));
+    let mut models =
+        models.filter(|model| model.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx")));
     models.find(|model| reads(model, path))
 }
 
@@ -71,8 +72,11 @@ pub(crate) fn refuse_data(path: &Path) -> Result<()> {
 fn is_known(path: &Path) -> Result<bool> {
     let (mut file, mut head) = (File::open(path)?, vec![]);
     file.by_ref().take(512).read_to_end(&mut head)?;
-    let text = head.utf8_chunks().next().is_none_or(|chunk| chunk.valid().len() + 4 > head.len()) && !head.contains(&0);
-    let archive = head.starts_with(b"PK\x03\x04") || head.starts_with(b"\x1f\x8b") || head.get(257..262) == Some(b"ustar");
+    let text = head.utf8_chunks().next().is_none_or(|chunk| chunk.valid().len() + 4 > head.len())
+        && !head.contains(&0);
+    let archive = head.starts_with(b"PK\x03\x04")
+        || head.starts_with(b"\x1f\x8b")
+        || head.get(257..262) == Some(b"ustar");
     if text || archive {
         return Ok(true);
     }

@@ -74,7 +74,10 @@ impl Draft {
             rights::begin(&mut options, old);
             options.open(aside)
         };
-        let (file, aside) = Aside::make(|| Builder::new().prefix(&prefix(&name)).suffix(END).make_in(&folder, make), NamedTempFile::path)?;
+        let (file, aside) = Aside::make(
+            || Builder::new().prefix(&prefix(&name)).suffix(END).make_in(&folder, make),
+            NamedTempFile::path,
+        )?;
         let (file, content) = file.into_parts();
         Ok(Draft { path: path.to_path_buf(), target, file: BufWriter::new(file), content, aside })
     }
@@ -177,8 +180,10 @@ pub fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()>
         let free = || std::fs::symlink_metadata(path).is_err();
         ensure!(free(), "there is something already");
         let name = path.file_name().context("the path has no name")?.to_string_lossy();
-        let (around, _aside) =
-            Aside::make(|| Builder::new().prefix(&prefix(&name)).suffix(END).tempdir_in(folder_of(path)), TempDir::path)?;
+        let (around, _aside) = Aside::make(
+            || Builder::new().prefix(&prefix(&name)).suffix(END).tempdir_in(folder_of(path)),
+            TempDir::path,
+        )?;
         let content = around.path().join("content");
         fill(&content)?;
         sync_all(&content)?;
@@ -198,7 +203,8 @@ pub fn abandon() {
     let asides = asides();
     for path in asides.iter() {
         let gone = || std::fs::symlink_metadata(path).is_err();
-        let remove = || if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        let remove =
+            || if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         // a folder that another thread is filling may take a few attempts; what cannot be removed stays
         let _ = (0..ATTEMPTS).any(|_| remove().is_ok() || gone());
     }
@@ -218,7 +224,10 @@ fn asides() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 struct Aside(PathBuf);
 
 impl Aside {
-    fn make<T>(make: impl FnOnce() -> io::Result<T>, path: impl FnOnce(&T) -> &Path) -> io::Result<(T, Aside)> {
+    fn make<T>(
+        make: impl FnOnce() -> io::Result<T>,
+        path: impl FnOnce(&T) -> &Path,
+    ) -> io::Result<(T, Aside)> {
         let mut asides = asides();
         let made = make()?;
         let aside = Aside(path(&made).to_path_buf());
@@ -242,7 +251,10 @@ fn prefix(name: &str) -> String {
 #[derive(Debug)]
 enum Target {
     /// A file, links followed, and what is there now.
-    File { path: PathBuf, old: Option<Metadata> },
+    File {
+        path: PathBuf,
+        old: Option<Metadata>,
+    },
     Device(Device),
 }
 

@@ -128,8 +128,9 @@ impl Document {
                 to.display()
             );
         }
-        let location =
-            external::names(path).with_context(cannot)?.find(|name| std::fs::symlink_metadata(path.with_file_name(name)).is_err());
+        let location = external::names(path)
+            .with_context(cannot)?
+            .find(|name| std::fs::symlink_metadata(path.with_file_name(name)).is_err());
         let location = location.context("no name is free for its values").with_context(cannot)?;
         let before = external::data_files(path);
         let mut values = file::Draft::new(&path.with_file_name(&location))?;

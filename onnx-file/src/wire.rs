@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use prost::Message;
 use std::collections::HashMap;
 use tract_onnx::pb::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, StringStringEntryProto,
-    TensorProto, ValueInfoProto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 
 /// One field of an encoded message: its number, the bytes of the whole field, and of its content if it has a length.
@@ -374,7 +374,8 @@ impl<'a, M: Item> Items<'a, M> {
 fn lost<M: Message + PartialEq + Default>(fields: &[Field]) -> Vec<u8> {
     let is_lost = |field: &&Field| {
         let mut payload = 0;
-        let holds = varint(field.whole, &mut payload).is_ok() && field.whole[payload..].iter().any(|b| *b != 0);
+        let holds =
+            varint(field.whole, &mut payload).is_ok() && field.whole[payload..].iter().any(|b| *b != 0);
         holds && M::decode(field.whole).is_ok_and(|m| m == M::default())
     };
     fields.iter().filter(is_lost).flat_map(|field| field.whole.iter().copied()).collect()

@@ -88,25 +88,49 @@ fn unknown_fields_stay_where_they_were() {
     let tensors: Vec<Vec<u8>> = ["a", "b", "c", "d"]
         .map(|name| field(5, &marked(&tensor::of_floats(name, &[1], &[1.0]), &format!("mark of {name}"))))
         .to_vec();
-    let inner = [field(5, &marked(&tensor::of_floats("i", &[1], &[1.0]), "mark of i")), unknown(90, b"mark of body")].concat();
+    let inner =
+        [field(5, &marked(&tensor::of_floats("i", &[1], &[1.0]), "mark of i")), unknown(90, b"mark of body")]
+            .concat();
     let value = field(5, &marked(&tensor::of_floats("", &[1], &[1.0]), "mark of value"));
     let attribute = |name: &str, content: &[u8]| {
-        field(5, &[field(1, name.as_bytes()), content.to_vec(), unknown(90, format!("mark of {name}").as_bytes())].concat())
+        field(
+            5,
+            &[field(1, name.as_bytes()), content.to_vec(), unknown(90, format!("mark of {name}").as_bytes())]
+                .concat(),
+        )
     };
     let node = |name: &str, attributes: &[u8]| {
         let output = field(2, name.as_bytes());
-        [output, field(4, b"Constant"), attributes.to_vec(), unknown(90, format!("mark of {name}").as_bytes())].concat()
+        [
+            output,
+            field(4, b"Constant"),
+            attributes.to_vec(),
+            unknown(90, format!("mark of {name}").as_bytes()),
+        ]
+        .concat()
     };
-    let nodes = [node("gone1", &[]), node("gone2", &[]), node("k", &attribute("value", &value)), node("if", &attribute("then_branch", &field(6, &inner)))];
-    let info = |name: &str| [field(1, name.as_bytes()), unknown(90, format!("mark of info {name}").as_bytes())].concat();
+    let nodes = [
+        node("gone1", &[]),
+        node("gone2", &[]),
+        node("k", &attribute("value", &value)),
+        node("if", &attribute("then_branch", &field(6, &inner))),
+    ];
+    let info = |name: &str| {
+        [field(1, name.as_bytes()), unknown(90, format!("mark of info {name}").as_bytes())].concat()
+    };
     let graph = [
         tensors.concat(),
         nodes.map(|node| field(1, &node)).concat(),
         ["s", "t", "u"].map(|name| field(13, &info(name))).concat(),
     ]
     .concat();
-    let function = [field(1, b"f"), field(7, &node("inside", &attribute("value", &value))), unknown(90, b"mark of f")].concat();
-    let entry = |key: &str| [field(1, key.as_bytes()), field(2, b"x"), unknown(90, format!("mark of key {key}").as_bytes())].concat();
+    let function =
+        [field(1, b"f"), field(7, &node("inside", &attribute("value", &value))), unknown(90, b"mark of f")]
+            .concat();
+    let entry = |key: &str| {
+        [field(1, key.as_bytes()), field(2, b"x"), unknown(90, format!("mark of key {key}").as_bytes())]
+            .concat()
+    };
     let bytes = [
         vec![8, 8],
         field(7, &graph),
@@ -136,7 +160,11 @@ fn unknown_fields_stay_where_they_were() {
     assert!(holds(&fields_of(&model, 5)[0], "mark of d"));
     for (name, sparse) in ["a", "b", "c"].iter().zip(fields_of(&model, 15)) {
         for other in ["a", "b", "c", "d"] {
-            assert_eq!(holds(&fields_of(&sparse, 1)[0], &format!("mark of {other}")), other == *name, "{name}");
+            assert_eq!(
+                holds(&fields_of(&sparse, 1)[0], &format!("mark of {other}")),
+                other == *name,
+                "{name}"
+            );
         }
     }
     // and dense again
@@ -164,7 +192,9 @@ fn unknown_fields_stay_where_they_were() {
     let inside = &mut edited.model.functions[0].node[0].attribute[0];
     tensor::set_floats(inside.t.as_mut().unwrap(), &[5.0]).unwrap();
     let bytes = again(&edited);
-    for kept in ["a", "d", "value", "k", "then_branch", "if", "i", "body", "info u", "f", "inside", "key three"] {
+    for kept in
+        ["a", "d", "value", "k", "then_branch", "if", "i", "body", "info u", "f", "inside", "key three"]
+    {
         assert!(holds(&bytes, &format!("mark of {kept}")), "{kept}");
     }
     for gone in ["gone1", "gone2", "info s", "info t", "key one", "key two"] {
@@ -540,7 +570,8 @@ fn values_that_another_model_reads_stay() {
     std::fs::write(dir.join("sub").join("deep.bin"), two_floats([1.5, 2.5])).unwrap();
     std::fs::write(dir.join("above.onnx"), external_model("sub/deep.bin")).unwrap();
     std::fs::hard_link(dir.join("model.onnx.data"), dir.join("sub").join("hard")).unwrap();
-    let mut refused = vec![dir.join("model.onnx.data"), dir.join("sub").join("deep.bin"), dir.join("sub").join("hard")];
+    let mut refused =
+        vec![dir.join("model.onnx.data"), dir.join("sub").join("deep.bin"), dir.join("sub").join("hard")];
     if cfg!(unix) {
         refused.push(dir.join("sub").join("link"));
         #[cfg(unix)]
@@ -565,7 +596,9 @@ fn links_to_models_with_external_data_stay_whole() {
     std::fs::write(dir.join("real").join("w.bin"), two_floats([1.5, 2.5])).unwrap();
     std::fs::write(dir.join("real").join("m.onnx"), external_model("w.bin")).unwrap();
     let document = Document::open(&dir.join("real").join("m.onnx")).unwrap();
-    for (link, to) in [("far.onnx", "real/m.onnx"), ("dangling.onnx", "real/new.onnx"), ("near.onnx", "there.onnx")] {
+    for (link, to) in
+        [("far.onnx", "real/m.onnx"), ("dangling.onnx", "real/new.onnx"), ("near.onnx", "there.onnx")]
+    {
         std::os::unix::fs::symlink(to, dir.join(link)).unwrap();
         let error = format!("{:#}", document.save(&dir.join(link)).unwrap_err());
         assert!(error.contains(link) && error.contains(to), "{error}");
