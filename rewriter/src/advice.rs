@@ -1,12 +1,12 @@
 //! What would make a model faster: every layer's other possibilities, priced by the cost table.
 
-use crate::analyse::{Layer, LayerKind, Seen, see};
-use crate::choose::{Decision, Neighbours};
+use crate::analyse::{Layer, LayerKind, PACKED, Seen};
+use crate::choose::Decision;
 use crate::estimate::Way;
+use crate::nested::{neighbours_of, places};
 use crate::policy::{Mode, Policy};
 use crate::report::decided;
 use crate::structure::Structure;
-use crate::transform::neighbours;
 use sparse_kernels::format::FormatKind;
 use sparse_ops::Packing;
 use std::collections::HashMap;
@@ -69,11 +69,12 @@ fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<V
         Decision::Sparse(choice) => choice.sparse_ns as f64,
         Decision::Stock(..) => first.stock_ns(),
     };
+    let calls = layer.shape.calls as f64;
     let at = |packing: Packing, stored: f64| {
         let way = ways.iter().find(|way| way.packing() == packing)?;
         let ns = way.ns(stored);
         // a gain that the policy would not take is none
-        (way.stock_ns() / ns >= policy.min_gain).then_some((now - ns) / 1e6)
+        (way.stock_ns() / ns >= policy.min_gain).then_some(calls * (now - ns) / 1e6)
     };
     let blocks = Packing::Pointwise(FormatKind::BLOCKS_4X4);
     let structure = Structure::of(layer)?;
@@ -100,7 +101,7 @@ fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<V
         && !best.sparse
         && best.stock_ns as f64 >= policy.min_gain * best.sparse_ns as f64
     {
-        found.push((Action::Neighbours, (best.stock_ns - best.sparse_ns) as f64 / 1e6));
+        found.push((Action::Neighbours, calls * (best.stock_ns - best.sparse_ns) as f64 / 1e6));
     }
     Ok(found)
 }
@@ -116,21 +117,21 @@ pub fn advise(model: &TypedModel, policy: &Policy) -> TractResult<Vec<Advice>> {
     if policy.mode == Mode::Never {
         return Ok(vec![]);
     }
-    let neighbours: Neighbours = neighbours(model, policy)?;
-    for id in model.eval_order()? {
-        let node = model.node(id);
-        match see(model, node)? {
-            Some(Seen::Layer(layer)) => {
-                let decision = decided(node, &Seen::Layer(layer.clone()), policy, neighbours)?;
-                for (action, saved) in savings(&layer, &decision, policy)? {
+    let places = places(model)?;
+    let neighbours = neighbours_of(&places, policy)?;
+    for (place, neighbours) in places.iter().zip(neighbours) {
+        match &place.seen {
+            Seen::Layer(layer) => {
+                let decision = decided(place.node, &place.seen, policy, neighbours)?;
+                for (action, saved) in savings(layer, &decision, policy)? {
                     if saved > 0.0 {
-                        by_action.entry(action).or_default().push((node.name.clone(), saved));
+                        by_action.entry(action).or_default().push((place.name.clone(), saved));
                     }
                 }
             }
             // packed layers have been decided on already
-            Some(Seen::Opaque(_, "packed")) | None => {}
-            Some(Seen::Opaque(_, reason)) => unread.entry(reason).or_default().push(node.name.clone()),
+            Seen::Opaque(_, reason) if *reason == PACKED => {}
+            Seen::Opaque(_, reason) => unread.entry(reason).or_default().push(place.name.clone()),
         }
     }
     let mut all: Vec<Advice> = by_action

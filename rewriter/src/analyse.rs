@@ -1,14 +1,18 @@
 //! Reads a layer off a node: its shape, its weights, and how sparse they are.
 
+use crate::costs::ASSUMED_PIXELS;
 use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_ops::{
-    Linear, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul, conv_obstacle_for, deconv_matrix, konst_of,
+    Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
+    conv_obstacle_for, deconv_matrix, konst_of,
 };
 use std::fmt;
 use tract_core::internal::*;
+use tract_core::ops::change_axes::perm_to_ops;
 use tract_core::ops::cnn::{Conv, Deconv, KernelFormat};
 use tract_core::ops::einsum::EinSum;
+use tract_core::ops::gru_seq::GruSeq;
 
 /// What a layer computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -51,6 +55,8 @@ pub struct LayerShape {
     pub pixels: Option<usize>,
     /// Output pixels along each spatial axis, if known.
     pub output: Option<TVec<usize>>,
+    /// How often it runs in one run of the model: once, or at every step of a sequence.
+    pub calls: usize,
 }
 
 impl LayerShape {
@@ -186,6 +192,23 @@ pub enum Seen {
     Opaque(Option<LayerShape>, &'static str),
 }
 
+impl Seen {
+    /// Its shape, as far as known.
+    pub fn shape(&self) -> Option<&LayerShape> {
+        match self {
+            Seen::Layer(layer) => Some(&layer.shape),
+            Seen::Opaque(shape, _) => shape.as_ref(),
+        }
+    }
+
+    pub(crate) fn shape_mut(&mut self) -> Option<&mut LayerShape> {
+        match self {
+            Seen::Layer(layer) => Some(&mut layer.shape),
+            Seen::Opaque(shape, _) => shape.as_mut(),
+        }
+    }
+}
+
 impl Layer {
     /// Reads the weights; the reason why not if one of them is NaN or infinite.
     pub(crate) fn new(shape: LayerShape, weights: Arc<Tensor>) -> TractResult<Result<Layer, &'static str>> {
@@ -251,13 +274,18 @@ impl Layer {
             transposed: false,
             pixels: None,
             output: None,
+            calls: 1,
         };
         let weights = Tensor::from_shape(&[oc, ic / group, k * k], weights).unwrap().into_arc_tensor();
         Layer::new(shape, weights).unwrap().unwrap()
     }
 }
 
-/// What `node` is, if it is a layer at all: a stock or sparse convolution or a matrix product with one constant operand.
+/// Why the weights of an optimised layer of ours cannot be read.
+pub(crate) const PACKED: &str = "packed";
+
+/// What `node` is, if it is a layer at all: a stock or sparse convolution, a matrix product with one constant
+/// operand, or the recurrent product of a whole-sequence GRU.
 pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     if let Some(conv) = node.op_as::<Conv>() {
         see_conv(model, node, conv).map(Some)
@@ -279,7 +307,14 @@ pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     } else if let Some(sparse) = node.op_as::<SparseMatMul>() {
         see_einsum(model, node, sparse.einsum(), sparse.x_slot()).map(Some)
     } else if let Some(opt) = node.op_as::<OptSparseConv>() {
-        Ok(Some(Seen::Opaque(Some(shape_of_opt(model, node, opt)?), "packed")))
+        Ok(Some(Seen::Opaque(Some(shape_of_opt(model, node, opt)?), PACKED)))
+    } else if let Some(seq) = node.op_as::<GruSeq>() {
+        see_gru(model, node, seq).map(Some)
+    } else if let Some(sparse) = node.op_as::<SparseGruSeq>() {
+        see_gru(model, node, sparse.seq()).map(Some)
+    } else if let Some(opt) = node.op_as::<OptSparseGru>() {
+        let product = model.outlet_fact(node.inputs[0])?;
+        Ok(Some(Seen::Opaque(Some(recurrent_shape(opt.hidden(), product)), PACKED)))
     } else {
         Ok(None)
     }
@@ -315,6 +350,7 @@ fn conv_shape(conv: &Conv, x: &TypedFact) -> TractResult<LayerShape> {
         transposed: false,
         pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
         output,
+        calls: 1,
     })
 }
 
@@ -332,6 +368,7 @@ fn linear_shape(linear: &Linear, x: &TypedFact) -> LayerShape {
         transposed: false,
         pixels,
         output: linear.pixel_dims(&x.shape),
+        calls: 1,
     }
 }
 
@@ -393,6 +430,7 @@ fn see_deconv(model: &TypedModel, node: &TypedNode, deconv: &Deconv) -> TractRes
         transposed: true,
         pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
         output,
+        calls: 1,
     };
     let weights = match plain_weights(model, node.inputs[1], x)? {
         Ok(weights) => deconv_matrix(deconv, &weights)?.into_arc_tensor(),
@@ -407,13 +445,38 @@ fn see_deconv(model: &TypedModel, node: &TypedNode, deconv: &Deconv) -> TractRes
     })
 }
 
+/// A product that also transposes, as one that does not and the changes of axes to be made behind it; none if that is not all
+/// that it does.
+pub(crate) fn straight(op: &EinSum, x_slot: usize) -> Option<(EinSum, TVec<AxisOp>)> {
+    let (inputs, outputs) = op.axes.to_strs();
+    let axes_of = |text: &str| text.chars().collect::<Vec<char>>();
+    let (x, w, y) = (axes_of(&inputs[x_slot]), axes_of(&inputs[1 - x_slot]), axes_of(&outputs[0]));
+    let one = |among: &[char], without: &[char]| -> Option<char> {
+        let mut left = among.iter().filter(|axis| w.contains(axis) && !without.contains(axis));
+        left.next().copied().filter(|_| left.next().is_none())
+    };
+    let (i, o) = (one(&x, &y)?, one(&y, &x)?);
+    let in_order: Vec<char> =
+        x.iter().map(|axis| if *axis == i { o } else { *axis }).filter(|axis| y.contains(axis)).collect();
+    let is_new = |axis: &char| !in_order.contains(axis);
+    let kept = y.iter().filter(|axis| !is_new(axis));
+    let permutation: Option<Vec<usize>> =
+        kept.map(|axis| in_order.iter().position(|other| other == axis)).collect();
+    let mut changes = perm_to_ops(&permutation?);
+    changes.extend(y.iter().enumerate().filter(|(_, axis)| is_new(axis)).map(|(at, _)| AxisOp::Add(at)));
+    let axes = AxesMapping::from_strs(&inputs, &[in_order.iter().collect::<String>()]).ok()?;
+    Some((EinSum { axes, ..op.clone() }, changes))
+}
+
 fn see_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum, x_slot: usize) -> TractResult<Seen> {
     let x = model.outlet_fact(node.inputs[x_slot])?;
     let weights = match plain_weights(model, node.inputs[1 - x_slot], x)? {
         Ok(weights) => weights,
         Err(reason) => return Ok(Seen::Opaque(None, reason)),
     };
-    Ok(match Linear::of(op, x_slot, &x.shape, weights.shape()) {
+    let linear = Linear::of(op, x_slot, &x.shape, weights.shape());
+    let straight = || Linear::of(&straight(op, x_slot)?.0, x_slot, &x.shape, weights.shape()).ok();
+    Ok(match linear.or_else(|reason| straight().ok_or(reason)) {
         Ok(linear) => {
             let weights = linear.matrix(&weights)?.into_arc_tensor();
             let shape = linear_shape(&linear, x);
@@ -424,4 +487,46 @@ fn see_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum, x_slot: usize) 
         }
         Err(reason) => Seen::Opaque(None, reason),
     })
+}
+
+/// The recurrent product of a GRU over an input of shape `[batch, steps, ..]`: each step waits for the one before, and its pixels
+/// are the sequences of the batch. Where their number is unknown, as many steps are assumed as pixels elsewhere.
+fn recurrent_shape(hidden: usize, x: &TypedFact) -> LayerShape {
+    let batch = x.shape[0].to_usize().ok();
+    LayerShape {
+        oc: 3 * hidden,
+        ic: hidden,
+        group: 1,
+        kernel: tvec!(),
+        stride: tvec!(),
+        dilation: tvec!(),
+        input: batch.map(|batch| tvec!(batch)),
+        planar: true,
+        pixels: batch,
+        output: batch.map(|batch| tvec!(batch)),
+        calls: x.shape[1].to_usize().unwrap_or(ASSUMED_PIXELS),
+    }
+}
+
+fn see_gru(model: &TypedModel, node: &TypedNode, op: &GruSeq) -> TractResult<Seen> {
+    let x = model.outlet_fact(node.inputs[0])?;
+    let shape = recurrent_shape(op.hidden, x);
+    let opaque = |reason| Ok(Seen::Opaque(Some(shape.clone()), reason));
+    if op.packed_r.is_some() {
+        return opaque("packed by tract");
+    }
+    if !op.projected {
+        return opaque("a GRU this narrow is one operator with its input-side product");
+    }
+    if op.has_bias && konst_of(model, node.inputs[2])?.is_none() {
+        return opaque("bias is not constant");
+    }
+    match plain_weights(model, node.inputs[1], x)? {
+        Ok(weights) if weights.len() == shape.weights() => Ok(match Layer::new(shape.clone(), weights)? {
+            Ok(layer) => Seen::Layer(layer),
+            Err(reason) => Seen::Opaque(Some(shape), reason),
+        }),
+        Ok(_) => opaque("weights are of another size than the hidden state says"),
+        Err(reason) => opaque(reason),
+    }
 }

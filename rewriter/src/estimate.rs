@@ -233,15 +233,14 @@ pub fn predict(layers: &[Layer], policy: &Policy) -> TractResult<Vec<Option<Pred
     layers
         .iter()
         .map(|layer| {
+            let ns = |ns: u64| layer.shape.calls as f64 * ns as f64;
             Ok(match choose(layer, policy, neighbours)? {
-                Decision::Sparse(choice) => Some(Prediction {
-                    stock_ns: choice.stock_ns as f64,
-                    ns: choice.sparse_ns as f64,
-                    here: true,
-                }),
+                Decision::Sparse(choice) => {
+                    Some(Prediction { stock_ns: ns(choice.stock_ns), ns: ns(choice.sparse_ns), here: true })
+                }
                 Decision::Stock(_, best) => best.map(|choice| Prediction {
-                    stock_ns: choice.stock_ns as f64,
-                    ns: choice.stock_ns as f64,
+                    stock_ns: ns(choice.stock_ns),
+                    ns: ns(choice.stock_ns),
                     here: false,
                 }),
             })
@@ -267,6 +266,7 @@ mod tests {
             transposed: false,
             pixels: Some(hw * hw),
             output: Some(tvec!(hw, hw)),
+            calls: 1,
         }
     }
 

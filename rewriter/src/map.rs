@@ -1,6 +1,7 @@
 //! Where the zeros of a layer are: a picture of its weight matrix, made small enough to look at.
 
-use crate::analyse::{Layer, LayerKind, Seen, see};
+use crate::analyse::{Layer, LayerKind, Seen};
+use crate::nested::places;
 use tract_core::internal::*;
 
 /// Cells of a map at most.
@@ -82,12 +83,11 @@ impl Map {
 /// Layers whose shapes contradict each other.
 pub fn maps(model: &TypedModel) -> TractResult<Vec<Option<Map>>> {
     let mut maps = vec![];
-    for id in model.eval_order()? {
-        match see(model, model.node(id))? {
-            Some(Seen::Layer(layer)) => maps.push(Some(Map::of(&layer)?)),
-            Some(Seen::Opaque(..)) => maps.push(None),
-            None => {}
-        }
+    for place in places(model)? {
+        maps.push(match &place.seen {
+            Seen::Layer(layer) => Some(Map::of(layer)?),
+            Seen::Opaque(..) => None,
+        });
     }
     Ok(maps)
 }

@@ -1,17 +1,18 @@
 //! What was decided, layer by layer: a value, not a log.
 
-use crate::analyse::{Layer, LayerKind, LayerShape, Seen, by, see};
+use crate::analyse::{Layer, LayerKind, LayerShape, Seen, by};
 use crate::choose::{Decision, Neighbours, choose};
 use crate::estimate::{Stored, Way, break_even};
 use crate::measure::measured;
+use crate::nested::{Place, neighbours_of, places};
 use crate::policy::Policy;
 use crate::structure::Structure;
-use crate::transform::{made, neighbours};
+use crate::transform::made;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
-use sparse_ops::{Choice, OptSparseConv, Packing};
+use sparse_ops::{Choice, OptSparseConv, OptSparseGru, Packing};
 use tract_core::internal::*;
 
-/// The layers of a model in the order in which they run.
+/// The layers of a model in the order in which they run, those of its bodies among them.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Report {
     /// Instruction set of the sparse kernels, and the class of cores that they are for, if there is one.
@@ -23,7 +24,7 @@ pub struct Report {
 /// One layer.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct LayerReport {
-    /// Name of the node.
+    /// Name of the node, behind those of the operators around it if it is in a body.
     pub name: String,
     /// Name of the operator as it is in this model.
     pub op: String,
@@ -57,9 +58,9 @@ pub struct LayerReport {
     pub chosen: Option<String>,
     /// Why it stays on the stock operator, if it does.
     pub reason: Option<String>,
-    /// Predicted milliseconds of the stock operator.
+    /// Predicted milliseconds of the stock operator, at all steps of the loops around.
     pub stock_ms: Option<f64>,
-    /// Predicted milliseconds of the sparse operator.
+    /// Predicted milliseconds of the sparse operator, at all steps of the loops around.
     pub sparse_ms: Option<f64>,
     /// Measured milliseconds of the stock operator.
     pub measured_stock_ms: Option<f64>,
@@ -119,7 +120,7 @@ impl Report {
     }
 
     /// As [`Report::with_policy`], with every layer run for some milliseconds on either operator; `progress` is told the
-    /// number of layers that are done, and of all nodes.
+    /// number of layers that are done, and of all.
     ///
     /// # Errors
     /// As [`Report::with_policy`]; a layer that cannot be run alone.
@@ -136,17 +137,14 @@ impl Report {
         policy: &Policy,
         mut measure: Option<&mut dyn FnMut(usize, usize)>,
     ) -> TractResult<Report> {
-        let neighbours = neighbours(model, policy)?;
-        let order = model.eval_order()?;
+        let places = places(model)?;
+        let neighbours = neighbours_of(&places, policy)?;
         let mut layers = vec![];
-        for (at, id) in order.iter().enumerate() {
-            let node = model.node(*id);
-            if let Some(seen) = see(model, node)? {
-                if let Some(progress) = &mut measure {
-                    progress(at, order.len());
-                }
-                layers.push(layer_report(node, &seen, policy, neighbours, measure.is_some())?);
+        for (at, (place, neighbours)) in places.iter().zip(neighbours).enumerate() {
+            if let Some(progress) = &mut measure {
+                progress(at, places.len());
             }
+            layers.push(layer_report(place, policy, neighbours, measure.is_some())?);
         }
         let total: f64 = layers.iter().filter_map(LayerReport::ms).sum();
         for layer in &mut layers {
@@ -168,23 +166,21 @@ impl Report {
 }
 
 fn layer_report(
-    node: &TypedNode,
-    seen: &Seen,
+    place: &Place,
     policy: &Policy,
     neighbours: Neighbours,
     measure: bool,
 ) -> TractResult<LayerReport> {
+    let Place { node, seen, .. } = place;
     let decision = decided(node, seen, policy, neighbours)?;
     let (choice, reason) = match decision {
         Decision::Sparse(choice) => (Some(choice), None),
         Decision::Stock(reason, best) => (best, Some(reason)),
     };
-    let shape = match seen {
-        Seen::Layer(layer) => Some(&layer.shape),
-        Seen::Opaque(shape, _) => shape.as_ref(),
-    };
+    let shape = seen.shape();
+    let ms = |ns: u64| (ns * shape.map_or(1, |shape| shape.calls as u64)) as f64 / 1e6;
     let mut report = LayerReport {
-        name: node.name.clone(),
+        name: place.name.clone(),
         op: node.op.name().to_string(),
         kind: shape.map(LayerShape::kind),
         oc: shape.map_or(0, |s| s.oc),
@@ -204,8 +200,8 @@ fn layer_report(
         break_even: None,
         chosen: choice.filter(|_| reason.is_none()).map(|c| c.kernel().name.to_string()),
         reason,
-        stock_ms: choice.map(|c| c.stock_ns as f64 / 1e6),
-        sparse_ms: choice.map(|c| c.sparse_ns as f64 / 1e6),
+        stock_ms: choice.map(|c| ms(c.stock_ns)),
+        sparse_ms: choice.map(|c| ms(c.sparse_ns)),
         measured_stock_ms: None,
         measured_sparse_ms: None,
         share: None,
@@ -218,14 +214,16 @@ fn layer_report(
             // without a shape there is nothing to run, and the times stay those of the table
             if layer.shape.pixels.is_some() {
                 let times = measured(layer, choice, stored)?;
-                report.measured_stock_ms = Some(times.stock_ns as f64 / 1e6);
-                report.measured_sparse_ms = Some(times.sparse_ns as f64 / 1e6);
+                report.measured_stock_ms = Some(ms(times.stock_ns));
+                report.measured_sparse_ms = Some(ms(times.sparse_ns));
             }
         }
-    } else if let Some(op) = node.op_as::<OptSparseConv>() {
-        let packed = op.packed();
-        report.density = Some(packed.nnz() as f64 / op.dense() as f64);
-        report.fill = Some(fill_of(packed.nnz(), packed.stored()));
+    } else {
+        let packed = node.op_as::<OptSparseConv>().map(OptSparseConv::packed);
+        if let Some(packed) = packed.or_else(|| node.op_as::<OptSparseGru>().map(OptSparseGru::packed)) {
+            report.density = shape.map(|shape| packed.nnz() as f64 / shape.weights() as f64);
+            report.fill = Some(fill_of(packed.nnz(), packed.stored()));
+        }
     }
     Ok(report)
 }

@@ -1,17 +1,50 @@
 //! The late door: models that are already typed (NNEF, TFLite, the `tract` facade, deployment files).
 
 use crate::choose::{Assessment, Neighbours};
+use crate::nested::{edit_bodies, iterations};
 use crate::policy::{Mode, Policy};
 use crate::rules;
-use sparse_ops::{Choice, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul};
+use sparse_ops::{Choice, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul};
 use tract_core::internal::*;
+use tract_core::ops::gru_seq::GruSeq;
+use tract_core::ops::scan::Scan;
 use tract_core::transform::ModelTransform;
 
-/// Swaps the sparse layers of a typed model that has not been optimised; returns how many.
+/// Swaps the sparse layers of a typed model that has not been optimised, and of its bodies; returns how many.
+///
+/// A model with loops or recurrent layers is decluttered first, so that products which do not depend on the step before have
+/// left their loop.
 ///
 /// # Errors
 /// A model that has already been optimised, or layers whose shapes contradict each other.
 pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
+    if policy.mode == Mode::Never {
+        return Ok(0);
+    }
+    if model.nodes().iter().any(|node| may_be_hoisted(model, node)) {
+        model.declutter()?;
+    } else if model.nodes().iter().any(|node| node.op_is::<Scan>()) {
+        // weights of a loop may be slices of a constant
+        model.prop_consts()?;
+    }
+    let swapped = swap_layers(model, policy)?;
+    Ok(swapped
+        + edit_bodies(model, 0, |branches| Box::new(SparseIf::new(branches)), |body| sparsify(body, policy))?)
+}
+
+/// Whether products may still stand in this loop or recurrent layer that do not depend on the step before. A loop of a single
+/// step is left alone: stock tract may only unroll it where the model around lets it.
+fn may_be_hoisted(model: &TypedModel, node: &TypedNode) -> bool {
+    if let Some(scan) = node.op_as::<Scan>() {
+        !scan.decluttered && !iterations(model, node).is_ok_and(|steps| steps == 1)
+    } else {
+        node.op_as::<GruSeq>()
+            .is_some_and(|seq| !seq.projected && seq.declutter(model, node).is_ok_and(|p| p.is_some()))
+    }
+}
+
+/// Swaps the layers of a model, its bodies apart.
+fn swap_layers(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
     let order = model.eval_order()?;
     let mut assessments = vec![];
     for id in order {
@@ -42,10 +75,12 @@ pub(crate) fn made(node: &TypedNode) -> Option<&Choice> {
     let made = node.op_as::<SparseConv>().map(SparseConv::choice);
     let made = made.or_else(|| node.op_as::<SparseDeconv>().map(SparseDeconv::choice));
     let made = made.or_else(|| node.op_as::<SparseMatMul>().map(SparseMatMul::choice));
-    made.or_else(|| node.op_as::<OptSparseConv>().map(OptSparseConv::choice))
+    let made = made.or_else(|| node.op_as::<OptSparseConv>().map(OptSparseConv::choice));
+    let made = made.or_else(|| node.op_as::<SparseGruSeq>().map(SparseGruSeq::choice));
+    made.or_else(|| node.op_as::<OptSparseGru>().map(OptSparseGru::choice))
 }
 
-/// Whether some layer of the model is worth running sparse, or already does.
+/// Whether some layer of the model, its bodies apart, is worth running sparse, or already does.
 pub(crate) fn neighbours(model: &TypedModel, policy: &Policy) -> TractResult<Neighbours> {
     for node in model.nodes() {
         let sparse = match made(node) {
@@ -59,20 +94,22 @@ pub(crate) fn neighbours(model: &TypedModel, policy: &Policy) -> TractResult<Nei
     Ok(Neighbours::Dense)
 }
 
-/// Puts the stock operators back in place of the sparse ones; returns how many.
+/// Puts the stock operators back in place of the sparse ones, in bodies, too; returns how many.
 ///
 /// # Errors
 /// A graph that cannot be patched.
 pub fn unsparsify(model: &mut TypedModel) -> TractResult<usize> {
-    let mut unwrapped = 0;
+    let mut unwrapped = unsparsify_bodies(model, 0)?;
     loop {
         let patch = model.nodes().iter().find_map(|node| {
             if let Some(op) = node.op_as::<SparseConv>() {
                 Some(op.unwrap(model, node))
             } else if let Some(op) = node.op_as::<SparseDeconv>() {
                 Some(op.unwrap(model, node))
+            } else if let Some(op) = node.op_as::<SparseMatMul>() {
+                Some(op.unwrap(model, node))
             } else {
-                node.op_as::<SparseMatMul>().map(|op| op.unwrap(model, node))
+                node.op_as::<SparseGruSeq>().map(|op| op.unwrap(model, node))
             }
         });
         let Some(patch) = patch else { return Ok(unwrapped) };
@@ -80,6 +117,11 @@ pub fn unsparsify(model: &mut TypedModel) -> TractResult<usize> {
         model.compact()?;
         unwrapped += 1;
     }
+}
+
+/// [`unsparsify`] for the bodies of the nodes from `first` on.
+pub(crate) fn unsparsify_bodies(model: &mut TypedModel, first: usize) -> TractResult<usize> {
+    edit_bodies(model, first, |branches| Box::new(branches), unsparsify)
 }
 
 #[derive(Debug)]

@@ -10,10 +10,14 @@
 //! 3. `OptSparseConv::fuse` takes in activations and residual additions, and puts [`Planar`] in place of stock tract's slow
 //!    operators beside it.
 //!
+//! A whole-sequence GRU passes through two levels, [`SparseGruSeq`] and [`OptSparseGru`]; so does an `If` whose bodies hold sparse
+//! layers, [`SparseIf`] and [`OptSparseIf`]. Bodies of a `Scan` are optimised by tract.
+//!
 //! In files, weights are kept as [`compact`], by an extension of [`nnef`].
 //!
 //! Which layers become sparse is decided elsewhere: the operators obey a [`Choice`].
 
+mod branch;
 mod choice;
 pub mod compact;
 mod epilogue;
@@ -21,6 +25,7 @@ mod executor;
 mod fold;
 mod form;
 mod gate;
+mod gru;
 mod konst;
 pub mod nnef;
 mod opt_sparse_conv;
@@ -29,8 +34,10 @@ mod sparse_conv;
 mod sparse_deconv;
 mod sparse_matmul;
 
+pub use branch::{OptSparseIf, SparseIf};
 pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle_for};
+pub use gru::{OptSparseGru, SparseGruSeq};
 pub use konst::{constant, konst_of};
 pub use opt_sparse_conv::OptSparseConv;
 pub use planar::Planar;

@@ -12,8 +12,10 @@
 //! made sparse afterwards, for the machine that reads.
 
 use crate::compact::{Grouping, Scheme, decode, encode};
-use crate::{OptSparseConv, SparseConv, SparseDeconv, SparseMatMul};
+use crate::{OptSparseConv, OptSparseGru, OptSparseIf, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul};
 use tract_core::ops::konst::Const;
+use tract_core::ops::scan::{InputMapping, Scan};
+use tract_core::ops::source::TypedSource;
 use tract_nnef::internal::*;
 use tract_nnef::ser::ints;
 
@@ -45,10 +47,15 @@ fn registry() -> Registry {
         );
     }
     registry.register_dumper(dump_const);
+    registry.register_dumper(dump_scan);
     registry.register_dumper::<SparseConv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseDeconv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseMatMul>(|_, node, _| refuse(node));
     registry.register_dumper::<OptSparseConv>(|_, node, _| refuse(node));
+    registry.register_dumper::<SparseGruSeq>(|_, node, _| refuse(node));
+    registry.register_dumper::<OptSparseGru>(|_, node, _| refuse(node));
+    registry.register_dumper::<SparseIf>(|_, node, _| refuse(node));
+    registry.register_dumper::<OptSparseIf>(|_, node, _| refuse(node));
     registry
 }
 
@@ -67,14 +74,59 @@ fn primitive(grouping: Grouping) -> &'static str {
 }
 
 fn dump_const(ast: &mut IntoAst, node: &TypedNode, op: &Const) -> TractResult<Option<Arc<RValue>>> {
-    rule_if_some!((scheme, bytes) = encode(op.val())?);
-    rule_if!(bytes.len() + LEAST_GAIN < op.val().len() * size_of::<f32>());
-    let data = ast.konst_variable(format!("{}.compact", node.name), &tensor1(&bytes).into_arc_tensor())?;
+    compact(ast, &node.name, op.val())
+}
+
+/// Compact weights, if that saves anything.
+fn compact(ast: &mut IntoAst, name: &str, value: &Arc<Tensor>) -> TractResult<Option<Arc<RValue>>> {
+    rule_if_some!((scheme, bytes) = encode(value)?);
+    rule_if!(bytes.len() + LEAST_GAIN < value.len() * size_of::<f32>());
+    let data = ast.konst_variable(format!("{name}.compact"), &tensor1(&bytes).into_arc_tensor())?;
     Ok(Some(invocation(
         primitive(scheme.grouping),
         &[data],
-        &[("shape", ints(op.val().shape())), ("group", ints(&scheme.group)), ("taps", numeric(scheme.taps))],
+        &[("shape", ints(value.shape())), ("group", ints(&scheme.group)), ("taps", numeric(scheme.taps))],
     )))
+}
+
+/// Weights of a loop become inputs of its body, so that they can be stored compactly outside; the rest is stock.
+fn dump_scan(ast: &mut IntoAst, node: &TypedNode, op: &Scan) -> TractResult<Option<Arc<RValue>>> {
+    let (mut node, mut op) = (node.clone(), op.clone());
+    let mut moved = 0;
+    for id in 0..op.body.nodes().len() {
+        let inner = op.body.node(id);
+        let Some(konst) = inner.op_as::<Const>().map(|konst| konst.val().clone()) else { continue };
+        if op.body.output_outlets()?.contains(&id.into()) {
+            continue;
+        }
+        let name = format!("{}.{}", node.name, inner.name);
+        let Some(weights) = compact(ast, &name, &konst)? else { continue };
+        let weights = ast.force_variable(&name, &weights);
+        // a wire that no node of the model around makes
+        let wire = OutletId::new(usize::MAX - moved, 0);
+        ast.mapping.insert(wire, weights);
+        node.inputs.push(wire);
+        let fact = TypedFact::try_from(konst)?.without_value();
+        op.body.nodes_mut()[id].op = Box::new(TypedSource::new(fact.clone()));
+        op.body.set_outlet_fact(id.into(), fact)?;
+        let mut inputs = op.body.input_outlets()?.to_vec();
+        inputs.push(id.into());
+        op.body.set_input_outlets(&inputs)?;
+        op.input_mapping.push(InputMapping::Full);
+        moved += 1;
+    }
+    rule_if!(moved > 0);
+    node.op = Box::new(op);
+    let framework = ast.framework;
+    for registry in &framework.registries {
+        if let Some(value) = registry.serialize(ast, &node)? {
+            if !ast.registries.contains(&registry.id) {
+                ast.registries.push(registry.id.clone());
+            }
+            return Ok(Some(value));
+        }
+    }
+    bail!("no registry of the framework writes loops")
 }
 
 fn refuse(node: &TypedNode) -> TractResult<Option<Arc<RValue>>> {

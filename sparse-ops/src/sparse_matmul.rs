@@ -186,6 +186,14 @@ impl TypedOp for SparseMatMul {
         else {
             return Ok(None);
         };
+        // What no kernel computes stays outside, as a transposition of its own.
+        let facts = model.node_input_facts(node.id)?;
+        let mut x = facts[self.x_slot].shape.clone();
+        if io == InOut::In(self.x_slot) {
+            change.change_shape(&mut x, false)?;
+        }
+        rule_if_some!(w = facts[1 - self.x_slot].shape.as_concrete());
+        rule_if!(Linear::of(einsum, self.x_slot, &x, w).is_ok());
         let op = SparseMatMul { einsum: einsum.clone(), ..self.clone() };
         consequence.substitute_op = Some(Box::new(op));
         Ok(Some(consequence))

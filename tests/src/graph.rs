@@ -1,5 +1,6 @@
 //! Small ONNX graphs, written node by node.
 
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
@@ -41,19 +42,46 @@ impl Graph {
         self.graph.initializer.push(tensor);
     }
 
-    /// A node with one output, called after its operator and its position.
-    pub fn op(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+    /// An initialiser of integers, a vector.
+    pub fn ints(&mut self, values: &[usize]) -> String {
         self.count += 1;
-        let name = format!("{}{}", op.to_lowercase(), self.count);
-        self.graph.node.push(NodeProto {
+        let name = format!("c{}", self.count);
+        self.initializer(TensorProto {
             name: name.clone(),
-            op_type: op.into(),
-            input: inputs.iter().map(|i| i.to_string()).collect(),
-            output: vec![name.clone()],
-            attribute,
+            dims: vec![values.len() as i64],
+            data_type: DataType::Int64 as i32,
+            int64_data: values.iter().map(|v| *v as i64).collect(),
             ..Default::default()
         });
         name
+    }
+
+    /// A node with one output, called after its operator and its position.
+    pub fn op(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+        self.ops(op, inputs, 1, attribute).remove(0)
+    }
+
+    /// As [`Graph::op`] with so many outputs; the second is called after the node and `.1`.
+    pub fn ops(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: usize,
+        attribute: Vec<AttributeProto>,
+    ) -> Vec<String> {
+        self.count += 1;
+        let name = format!("{}{}", op.to_lowercase(), self.count);
+        let output = |at| if at == 0 { name.clone() } else { format!("{name}.{at}") };
+        let output: Vec<String> = (0..outputs).map(output).collect();
+        self.graph.node.push(NodeProto {
+            name,
+            op_type: op.into(),
+            input: inputs.iter().map(|i| i.to_string()).collect(),
+            output: output.clone(),
+            attribute,
+            ..Default::default()
+        });
+        output
     }
 
     /// The finished model (opset 13).

@@ -3,12 +3,13 @@
 pub mod graph;
 pub mod layer;
 pub mod models;
+pub mod recurrent;
 
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
-use tract_sparse::{Onnx, OptSparseConv, SparseConv, SparseDeconv, SparseMatMul};
+use tract_sparse::{Onnx, Report};
 
 /// The folder of real models, if it is there: `TRACT_SPARSE_MODELS`, or `shared/models` beside the checkout.
 pub fn models_dir() -> Option<PathBuf> {
@@ -74,15 +75,10 @@ pub fn distance(got: &Tensor, expected: &Tensor) -> Result<f32> {
 /// doubled weight shows at 1e-2 and more.
 pub const TOLERANCE: f32 = 1e-4;
 
-/// How many nodes of a model are sparse layers, at any stage.
+/// How many layers of a model and its bodies are sparse ones, at any stage.
 pub fn sparse_nodes(model: &TypedModel) -> usize {
-    let sparse = |n: &&TypedNode| {
-        n.op_is::<SparseConv>()
-            || n.op_is::<SparseDeconv>()
-            || n.op_is::<SparseMatMul>()
-            || n.op_is::<OptSparseConv>()
-    };
-    model.nodes().iter().filter(sparse).count()
+    let ours = |op: &str| op.starts_with("Sparse") || op.starts_with("OptSparse");
+    Report::of(model).unwrap().layers.iter().filter(|layer| ours(&layer.op)).count()
 }
 
 /// Loads a model, optimises it and runs it.

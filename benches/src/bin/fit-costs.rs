@@ -317,6 +317,7 @@ impl Case {
             transposed: false,
             pixels: Some(geometry.output_pixels()),
             output: Some(geometry.output().as_slice().into()),
+            calls: 1,
         };
         let (taps, cols) = ([kernel; 2], ic * kernel * kernel);
         let mut noise = Noise::new(1);

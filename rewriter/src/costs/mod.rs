@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// Pixels assumed where the shape is symbolic: a 14 x 14 map.
-const ASSUMED_PIXELS: usize = 196;
+pub(crate) const ASSUMED_PIXELS: usize = 196;
 
 /// What there is to do, counted.
 #[derive(Debug, Clone, Copy, PartialEq)]

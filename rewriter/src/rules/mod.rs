@@ -3,6 +3,7 @@
 pub mod conv;
 pub mod deconv;
 pub mod einsum;
+pub mod gru;
 
 use crate::choose::{Assessment, Neighbours};
 use crate::policy::Policy;
@@ -24,7 +25,10 @@ pub fn swap(
 ) -> TractResult<bool> {
     let Some(choice) = assessment.decide(policy, neighbours).choice() else { return Ok(false) };
     let swapped =
-        conv::swap(model, id, choice) || deconv::swap(model, id, choice) || einsum::swap(model, id, choice)?;
+        conv::swap(model, id, choice)
+            || deconv::swap(model, id, choice)
+            || einsum::swap(model, id, choice)?
+            || gru::swap(model, id, choice)?;
     if swapped {
         settle(model, id)?;
         log::debug!("{}: {choice}", model.node(id));

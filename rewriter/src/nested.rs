@@ -1,0 +1,184 @@
+//! Models inside of models: the bodies of `Scan` and `If`.
+//!
+//! Every body is a model of its own: whether its dense layers run on our kernels depends on its other layers alone.
+
+use crate::analyse::{Seen, see};
+use crate::choose::Neighbours;
+use crate::costs::ASSUMED_PIXELS;
+use crate::policy::Policy;
+use crate::transform::neighbours;
+use sparse_ops::{OptSparseIf, SparseIf};
+use std::collections::HashMap;
+use tract_core::internal::*;
+use tract_core::ops::logic::IfThenElse;
+use tract_core::ops::scan::{InputMapping, OptScan, Scan};
+
+/// A layer of a model or of one of its bodies.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The model or body that it is in.
+    pub model: &'a TypedModel,
+    /// Its node there.
+    pub node: &'a TypedNode,
+    /// Name of the node behind those of the nodes around: `scan.loop.product`, `If.then.product`.
+    pub name: String,
+    /// What it is; [`LayerShape::calls`](crate::analyse::LayerShape::calls) counts all iterations of the loops around.
+    pub seen: Seen,
+}
+
+/// The layers of a model in the order in which they run, those of bodies where the operator around them is.
+///
+/// # Errors
+/// Layers whose shapes contradict each other.
+pub fn places(model: &TypedModel) -> TractResult<Vec<Place<'_>>> {
+    fn visit<'a>(
+        model: &'a TypedModel,
+        prefix: &str,
+        calls: usize,
+        places: &mut Vec<Place<'a>>,
+    ) -> TractResult<()> {
+        for id in model.eval_order()? {
+            let node = model.node(id);
+            let name = qualified(prefix, &node.name);
+            if let Some(mut seen) = see(model, node)? {
+                if let Some(shape) = seen.shape_mut() {
+                    shape.calls *= calls;
+                }
+                places.push(Place { model, node, name, seen });
+                continue;
+            }
+            for (label, body) in bodies(node) {
+                let calls = calls * iterations(model, node)?;
+                visit(body, &format!("{name}.{label}."), calls, places)?;
+            }
+        }
+        Ok(())
+    }
+    let mut places = vec![];
+    visit(model, "", 1, &mut places)?;
+    Ok(places)
+}
+
+/// The neighbours of each layer among those of the same body.
+pub(crate) fn neighbours_of(places: &[Place], policy: &Policy) -> TractResult<Vec<Neighbours>> {
+    let mut known: HashMap<*const TypedModel, Neighbours> = HashMap::new();
+    places
+        .iter()
+        .map(|place| match known.get(&std::ptr::from_ref(place.model)) {
+            Some(known) => Ok(*known),
+            None => {
+                let found = neighbours(place.model, policy)?;
+                known.insert(place.model, found);
+                Ok(found)
+            }
+        })
+        .collect()
+}
+
+/// The name of a node of a body; what the body's nodes are called after is not said twice.
+fn qualified(prefix: &str, name: &str) -> String {
+    let around = prefix.split_once('.').map_or("", |(around, _)| around);
+    match name.strip_prefix(around).and_then(|rest| rest.strip_prefix('.')) {
+        Some(rest) if !around.is_empty() => format!("{prefix}{rest}"),
+        _ => format!("{prefix}{name}"),
+    }
+}
+
+/// The bodies of a node, decluttered or optimised, with what tract calls them.
+fn bodies(node: &TypedNode) -> TVec<(&'static str, &TypedModel)> {
+    if let Some(scan) = node.op_as::<Scan>() {
+        tvec!(("loop", &scan.body))
+    } else if let Some(scan) = node.op_as::<OptScan>() {
+        tvec!(("loop", scan.plan.model()))
+    } else if let Some(op) = branches(node) {
+        tvec!(("then", &op.then_body), ("else", &op.else_body))
+    } else if let Some(op) = node.op_as::<OptSparseIf>() {
+        let [then, otherwise] = op.bodies();
+        tvec!(("then", then), ("else", otherwise))
+    } else {
+        tvec!()
+    }
+}
+
+fn branches(node: &TypedNode) -> Option<&IfThenElse> {
+    node.op_as::<IfThenElse>().or_else(|| node.op_as::<SparseIf>().map(SparseIf::branches))
+}
+
+/// How often the body of a node runs in one run of the model around. For a sequence of unknown length, as many steps are
+/// assumed as pixels elsewhere; of the branches of an `If`, each counts as if it were taken.
+pub(crate) fn iterations(model: &TypedModel, node: &TypedNode) -> TractResult<usize> {
+    let mapping = match (node.op_as::<Scan>(), node.op_as::<OptScan>()) {
+        (Some(scan), _) => &scan.input_mapping,
+        (_, Some(scan)) => &scan.input_mapping,
+        _ => return Ok(1),
+    };
+    let facts = model.node_input_facts(node.id)?;
+    let scanned = mapping.iter().zip(facts).find_map(|(mapping, fact)| match mapping {
+        InputMapping::Scan(info) => Some((info, fact)),
+        _ => None,
+    });
+    Ok(scanned.map_or(1, |(info, fact)| match fact.shape[info.axis].to_usize() {
+        Ok(length) => length.div_ceil(info.chunk.unsigned_abs().max(1)),
+        Err(_) => ASSUMED_PIXELS,
+    }))
+}
+
+/// Applies `edit`, which says how many layers it has changed, to the bodies of the nodes from `first` on;
+/// returns how many of theirs have been.
+/// An `If` with changed bodies becomes what `marked` says.
+pub(crate) fn edit_bodies(
+    model: &mut TypedModel,
+    first: usize,
+    marked: fn(IfThenElse) -> Box<dyn TypedOp>,
+    mut edit: impl FnMut(&mut TypedModel) -> TractResult<usize>,
+) -> TractResult<usize> {
+    let mut changed = 0;
+    for id in first..model.nodes().len() {
+        let node = model.node(id);
+        let mut here = 0;
+        let op: Box<dyn TypedOp> = if let Some(scan) = node.op_as::<Scan>() {
+            let mut scan = scan.clone();
+            share_constants(&mut scan, &model.node_input_facts(id)?)?;
+            here += edit(&mut scan.body).with_context(|| format!("in the body of {node}"))?;
+            // what has been put into the body is simplified together with its neighbours
+            scan.decluttered = false;
+            Box::new(scan)
+        } else if let Some(op) = branches(node) {
+            let mut op = op.clone();
+            here += edit(&mut op.then_body).with_context(|| format!("in the then branch of {node}"))?;
+            here += edit(&mut op.else_body).with_context(|| format!("in the else branch of {node}"))?;
+            marked(op)
+        } else {
+            continue;
+        };
+        if here > 0 {
+            model.node_mut(id).op = op;
+            changed += here;
+        }
+    }
+    Ok(changed)
+}
+
+/// Tells a body which of its inputs are constant.
+fn share_constants(scan: &mut Scan, facts: &[&TypedFact]) -> TractResult<()> {
+    let inputs = scan.body.input_outlets()?.to_vec();
+    for ((outlet, mapping), fact) in inputs.into_iter().zip(&scan.input_mapping).zip(facts) {
+        if let (InputMapping::Full, Some(konst)) = (mapping, &fact.konst) {
+            scan.body.set_outlet_fact(outlet, TypedFact::try_from(konst.clone())?)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::qualified;
+
+    #[test]
+    fn names_of_bodies_do_not_repeat_that_of_the_loop() {
+        assert_eq!(qualified("", "conv"), "conv");
+        assert_eq!(qualified("lstm.loop.", "lstm.product"), "lstm.loop.product");
+        assert_eq!(qualified("scan.loop.", "m2"), "scan.loop.m2");
+        assert_eq!(qualified("If.then.", "If2"), "If.then.If2");
+    }
+}
