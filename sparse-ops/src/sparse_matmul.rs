@@ -52,7 +52,7 @@ impl SparseMatMul {
         let taps = patch.taps(model, &node.inputs)?;
         let bias = konst_of(model, node.inputs[2])?;
         let zero = match &bias {
-            Some(bias) => bias.is_zero()?,
+            Some(bias) => bias.is_all_zero()?,
             None => false,
         };
         let product = if zero { node.name.clone() } else { format!("{}.product", node.name) };
