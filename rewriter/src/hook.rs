@@ -185,10 +185,12 @@ impl SparseHook {
     ) -> TractResult<bool> {
         let inputs = || -> TractResult<TVec<TypedFact>> {
             let known = |outlet: &OutletId| {
-                let value =
-                    constant(model, *outlet, &|fact: &InferenceFact| fact.value.concretize(), &|op, inputs| {
-                        op.eval_out_of_plan(inputs)
-                    })?;
+                let value = constant(
+                    model,
+                    *outlet,
+                    &|fact: &InferenceFact| fact.value.concretize(),
+                    &|op, inputs| op.eval_out_of_plan(inputs),
+                )?;
                 match value {
                     Some(value) => TypedFact::try_from(value),
                     None => TypedFact::try_from(model.outlet_fact(*outlet)?),

@@ -118,8 +118,14 @@ impl TypedOp for SparseGruSeq {
         } else {
             vec![0.0; 3 * hidden]
         };
-        let dense =
-            Dense { oc: 3 * hidden, ic: hidden, kernel: [1, 1], weights: f32s(&weights)?, bias: &bias };
+        let dense = Dense {
+            oc: 3 * hidden,
+            ic: hidden,
+            group: 1,
+            kernel: [1, 1],
+            weights: f32s(&weights)?,
+            bias: &bias,
+        };
         let packed = self
             .choice
             .packing

