@@ -95,6 +95,7 @@ impl LayerShape {
             transposed: false,
             pixels: images.zip(self.input.as_ref()).map(|(images, one)| images * pixels(one)),
             output: self.input.clone(),
+            calls: self.calls,
         })
     }
 
@@ -502,6 +503,7 @@ fn recurrent_shape(hidden: usize, x: &TypedFact) -> LayerShape {
         dilation: tvec!(),
         input: batch.map(|batch| tvec!(batch)),
         planar: true,
+        transposed: false,
         pixels: batch,
         output: batch.map(|batch| tvec!(batch)),
         calls: x.shape[1].to_usize().unwrap_or(ASSUMED_PIXELS),

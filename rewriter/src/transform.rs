@@ -4,7 +4,9 @@ use crate::choose::{Assessment, Neighbours};
 use crate::nested::{edit_bodies, iterations};
 use crate::policy::{Mode, Policy};
 use crate::rules;
-use sparse_ops::{Choice, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul};
+use sparse_ops::{
+    Choice, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul,
+};
 use tract_core::internal::*;
 use tract_core::ops::gru_seq::GruSeq;
 use tract_core::ops::scan::Scan;

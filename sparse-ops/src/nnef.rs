@@ -12,7 +12,9 @@
 //! made sparse afterwards, for the machine that reads.
 
 use crate::compact::{Grouping, Scheme, decode, encode};
-use crate::{OptSparseConv, OptSparseGru, OptSparseIf, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul};
+use crate::{
+    OptSparseConv, OptSparseGru, OptSparseIf, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul,
+};
 use tract_core::ops::konst::Const;
 use tract_core::ops::scan::{InputMapping, Scan};
 use tract_core::ops::source::TypedSource;

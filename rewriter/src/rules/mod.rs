@@ -24,11 +24,10 @@ pub fn swap(
     neighbours: Neighbours,
 ) -> TractResult<bool> {
     let Some(choice) = assessment.decide(policy, neighbours).choice() else { return Ok(false) };
-    let swapped =
-        conv::swap(model, id, choice)
-            || deconv::swap(model, id, choice)
-            || einsum::swap(model, id, choice)?
-            || gru::swap(model, id, choice)?;
+    let swapped = conv::swap(model, id, choice)
+        || deconv::swap(model, id, choice)
+        || einsum::swap(model, id, choice)?
+        || gru::swap(model, id, choice)?;
     if swapped {
         settle(model, id)?;
         log::debug!("{}: {choice}", model.node(id));
