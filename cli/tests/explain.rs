@@ -109,7 +109,7 @@ fn whatif_sweeps_and_draws() {
 #[test]
 fn whatif_names_what_is_wrong() {
     models();
-    fails_with("v1.onnx whatif", 1, &["nothing to prune", "--conv1x1"]);
+    fails_with("v1.onnx whatif --measure", 1, &["--measure", "--conv1x1"]);
     fails_with("whatif --sweep", 1, &["MODEL"]);
     fails_with("missing.onnx whatif --sweep", 1, &["missing.onnx"]);
     fails_with("v1.onnx whatif --conv1x1 4x4", 2, &["--conv1x1", "4x4"]);

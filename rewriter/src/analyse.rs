@@ -5,12 +5,12 @@ use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_ops::{
     Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
-    conv_obstacle_for, deconv_matrix, konst_of,
+    conv_obstacle_for, deconv_matrix, konst_of, oihw,
 };
 use std::fmt;
 use tract_core::internal::*;
 use tract_core::ops::change_axes::perm_to_ops;
-use tract_core::ops::cnn::{Conv, Deconv, KernelFormat};
+use tract_core::ops::cnn::{Conv, Deconv};
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::gru_seq::GruSeq;
 
@@ -47,8 +47,6 @@ pub struct LayerShape {
     pub dilation: TVec<usize>,
     /// Input pixels along each spatial axis, if known.
     pub input: Option<TVec<usize>>,
-    /// False if channels stand last.
-    pub planar: bool,
     /// True for a transposed convolution: its strides are those of the input, so to say, and the output is the larger map.
     pub transposed: bool,
     /// Output pixels of all images together, if known.
@@ -91,7 +89,6 @@ impl LayerShape {
             stride: tvec!(),
             dilation: tvec!(),
             input: self.input.clone(),
-            planar: self.planar,
             transposed: false,
             pixels: images.zip(self.input.as_ref()).map(|(images, one)| images * pixels(one)),
             output: self.input.clone(),
@@ -105,7 +102,8 @@ impl LayerShape {
     }
 
     /// The shape as the kernels see it, apart from the sizes of the maps: those that are unknown are taken for
-    /// large enough. 1-D convolutions are one row high, products with a matrix of any rank a pixel large.
+    /// large enough. Channels stand first, whatever the layout of the model: kernels that want planes get them. 1-D convolutions
+    /// are one row high, products with a matrix of any rank a pixel large.
     pub fn conv_shape(&self) -> ConvShape {
         let pair = |of: &TVec<usize>| match **of {
             [] => [1, 1],
@@ -116,7 +114,6 @@ impl LayerShape {
         };
         let kernel = pair(&self.kernel);
         let dilation = pair(&self.dilation);
-        let layout = if self.planar { Layout::Planar } else { Layout::Interleaved };
         ConvShape {
             batch: 1,
             ic: self.ic,
@@ -128,8 +125,8 @@ impl LayerShape {
             dilation,
             pad_before: [0; 2],
             pad_after: [0; 2],
-            x_layout: layout,
-            y_layout: layout,
+            x_layout: Layout::Planar,
+            y_layout: Layout::Planar,
         }
     }
 
@@ -271,7 +268,6 @@ impl Layer {
             stride: tvec!(1, 1),
             dilation: tvec!(1, 1),
             input: None,
-            planar: true,
             transposed: false,
             pixels: None,
             output: None,
@@ -347,7 +343,6 @@ fn conv_shape(conv: &Conv, x: &TypedFact) -> TractResult<LayerShape> {
         stride: (0..spec.rank()).map(|axis| spec.stride(axis)).collect(),
         dilation: (0..spec.rank()).map(|axis| spec.dilation(axis)).collect(),
         input: dims,
-        planar: !spec.data_format.c_is_last(),
         transposed: false,
         pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
         output,
@@ -365,7 +360,6 @@ fn linear_shape(linear: &Linear, x: &TypedFact) -> LayerShape {
         stride: tvec!(),
         dilation: tvec!(),
         input: linear.pixel_dims(&x.shape),
-        planar: true,
         transposed: false,
         pixels,
         output: linear.pixel_dims(&x.shape),
@@ -396,14 +390,11 @@ fn see_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult<Se
     if let Some(reason) = conv_obstacle_for(conv, &x.shape)? {
         return Ok(Seen::Opaque(Some(shape), reason));
     }
-    if conv.kernel_fmt != KernelFormat::OIHW {
-        return Ok(Seen::Opaque(Some(shape), "weights are not in OIHW order"));
-    }
     if konst_of(model, node.inputs[2])?.is_none() {
         return Ok(Seen::Opaque(Some(shape), "bias is not constant"));
     }
     Ok(match plain_weights(model, node.inputs[1], x)? {
-        Ok(weights) if weights.len() == shape.weights() => match Layer::new(shape.clone(), weights)? {
+        Ok(weights) if weights.len() == shape.weights() => match Layer::new(shape.clone(), oihw(weights, conv)?)? {
             Ok(layer) => Seen::Layer(layer),
             Err(reason) => Seen::Opaque(Some(shape), reason),
         },
@@ -427,7 +418,6 @@ fn see_deconv(model: &TypedModel, node: &TypedNode, deconv: &Deconv) -> TractRes
         stride: spec.strides().iter().copied().collect(),
         dilation: spec.dilations().iter().copied().collect(),
         input: sizes(before.hw_dims()),
-        planar: !format.c_is_last(),
         transposed: true,
         pixels: output.as_ref().and_then(|o| Some(batch? * o.iter().product::<usize>())),
         output,

@@ -238,11 +238,10 @@ pub fn predict(layers: &[Layer], policy: &Policy) -> TractResult<Vec<Option<Pred
                 Decision::Sparse(choice) => {
                     Some(Prediction { stock_ns: ns(choice.stock_ns), ns: ns(choice.sparse_ns), here: true })
                 }
-                Decision::Stock(_, best) => best.map(|choice| Prediction {
-                    stock_ns: ns(choice.stock_ns),
-                    ns: ns(choice.stock_ns),
-                    here: false,
-                }),
+                Decision::Stock(_, best) => {
+                    let stock = best.map_or_else(|| stock_ns(&layer.shape, policy.target) as u64, |best| best.stock_ns);
+                    Some(Prediction { stock_ns: ns(stock), ns: ns(stock), here: false })
+                }
             })
         })
         .collect()
@@ -262,7 +261,6 @@ mod tests {
             stride: tvec!(1, 1),
             dilation: tvec!(1, 1),
             input: Some(tvec!(hw, hw)),
-            planar: true,
             transposed: false,
             pixels: Some(hw * hw),
             output: Some(tvec!(hw, hw)),

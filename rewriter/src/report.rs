@@ -2,7 +2,7 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape, Seen, by};
 use crate::choose::{Decision, Neighbours, choose};
-use crate::estimate::{Stored, Way, break_even};
+use crate::estimate::{Stored, Way, break_even, stock_ns};
 use crate::measure::measured;
 use crate::nested::{Place, neighbours_of, places};
 use crate::policy::Policy;
@@ -10,6 +10,7 @@ use crate::structure::Structure;
 use crate::transform::made;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
 use sparse_ops::{Choice, OptSparseConv, OptSparseGru, Packing};
+use std::ops::Add;
 use tract_core::internal::*;
 
 /// The layers of a model in the order in which they run, those of its bodies among them.
@@ -84,6 +85,15 @@ impl LayerReport {
         self.measured_stock_ms.or(self.stock_ms)
     }
 
+    /// Name of the layer that this is, or is a part of: that of the node without what tract adds to it when it writes a layer
+    /// in another way or splits it. The same layer has the same name whether it runs here or on stock tract.
+    pub fn layer(&self) -> &str {
+        const ADDED: [&str; 4] = [".einsum", ".product", ".planar", ".ab"];
+        let whole = self.name.find(".concat-einsum-").map_or(&*self.name, |part| &self.name[..part]);
+        let own = ADDED.iter().find_map(|added| whole.strip_suffix(added)).unwrap_or(whole);
+        if own.is_empty() { &self.name } else { own }
+    }
+
     /// Output by input channels, kernel and stride unless they are one, and output map: `512x512@14x14`.
     pub fn shape(&self) -> String {
         let mut shape = format!("{}x{}", self.oc, self.ic);
@@ -102,8 +112,9 @@ impl LayerReport {
 impl Report {
     /// Reports on a typed model, stock or sparse, decluttered or optimised, under the policy of the knobs.
     ///
-    /// For layers that have been decided on, that decision is reported; for the others, what would be decided now. In
-    /// an optimised model, stock tract has packed the weights of its own layers away: those are not seen any more.
+    /// What is said to run here is what has an operator of ours in this very model. Of the other layers, the reason says
+    /// why, or that the transform `sparsify` would take them. In an optimised model, stock tract has packed the weights of
+    /// its own layers away: those are not seen any more.
     ///
     /// # Errors
     /// A knob with an impossible value.
@@ -155,7 +166,7 @@ impl Report {
 
     /// Milliseconds of all layers that have a time: on stock tract, and as they run.
     pub fn total_ms(&self) -> (f64, f64) {
-        let sum = |ms: fn(&LayerReport) -> Option<f64>| self.layers.iter().filter_map(ms).sum();
+        let sum = |ms: fn(&LayerReport) -> Option<f64>| self.layers.iter().filter_map(ms).fold(0.0, f64::add);
         (sum(LayerReport::dense_ms), sum(LayerReport::ms))
     }
 
@@ -174,7 +185,12 @@ fn layer_report(
     let Place { node, seen, .. } = place;
     let decision = decided(node, seen, policy, neighbours)?;
     let (choice, reason) = match decision {
-        Decision::Sparse(choice) => (Some(choice), None),
+        Decision::Sparse(choice) if made(node).is_some() => (Some(choice), None),
+        // a layer is not taken for sparse before it is
+        Decision::Sparse(choice) => {
+            let reason = format!("the transform sparsify has not seen it; it would choose {}", choice.kernel().name);
+            (Some(choice), Some(reason))
+        }
         Decision::Stock(reason, best) => (best, Some(reason)),
     };
     let shape = seen.shape();
@@ -208,6 +224,7 @@ fn layer_report(
     };
     if let Seen::Layer(layer) = seen {
         weigh(&mut report, layer, choice)?;
+        report.stock_ms.get_or_insert(stock_ns(&layer.shape, policy.target) / 1e6);
         report.break_even = even(layer, choice, policy, neighbours);
         if let Some(choice) = choice.filter(|_| measure) {
             let stored = Stored::of(layer, choice.packing)?.weights();
@@ -221,6 +238,7 @@ fn layer_report(
     } else {
         let packed = node.op_as::<OptSparseConv>().map(OptSparseConv::packed);
         if let Some(packed) = packed.or_else(|| node.op_as::<OptSparseGru>().map(OptSparseGru::packed)) {
+            report.chosen = Some(packed.kernel().name.to_string());
             report.density = shape.map(|shape| packed.nnz() as f64 / shape.weights() as f64);
             report.fill = Some(fill_of(packed.nnz(), packed.stored()));
         }

@@ -128,20 +128,22 @@ enum OutAxis {
 /// An `EinSum` of an activation and a constant matrix, seen as a pointwise convolution.
 ///
 /// Apart from the channels, input and output must have the same axes in the same order. The axes before the first of
-/// the two channel positions are the batch, the others are the pixels.
+/// the two channel positions are the batch, the others are the pixels. Several axes of the input that are summed over count as one
+/// axis of channels if they are neighbours: what is left of a `Flatten` before a fully connected layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Linear {
     oc: usize,
     ic: usize,
     x_rank: usize,
-    x_channel: Option<usize>,
+    /// Axes of the input that hold the input channels, in their order there.
+    x_channels: TVec<usize>,
     batch: TVec<usize>,
     pixels: TVec<usize>,
     x_layout: Layout,
     y_layout: Layout,
     out: TVec<OutAxis>,
-    /// Axis of the weights that holds the output channels, and the one that holds the input channels.
-    w_axes: (Option<usize>, Option<usize>),
+    /// Axis of the weights that holds the output channels, and those that hold the input channels, in the order of the input.
+    w_axes: (Option<usize>, TVec<usize>),
 }
 
 impl Linear {
@@ -162,8 +164,10 @@ impl Linear {
             [axis] => Ok(Some(*axis)),
             _ => Err("an axis occurs twice"),
         };
-        let (mut o_axis, mut i_axis): (Option<char>, Option<char>) = (None, None);
-        let mut w_axes = (None, None);
+        let mut o_axis: Option<char> = None;
+        let mut w_out = None;
+        // position in the input, in the weights, and name of every axis of input channels
+        let mut summed: TVec<(usize, usize, char)> = tvec!();
         for axis in op.axes.iter_all_axes() {
             let in_x = one(&axis.inputs[x_slot])?;
             let in_w = one(&axis.inputs[w_slot])?;
@@ -179,27 +183,35 @@ impl Linear {
                     return Err("an axis is summed over without weights");
                 }
                 (Some(_), Some(_), Some(_)) if w_extent != 1 => return Err("weights vary along the batch"),
-                (None, Some(a), Some(_)) if o_axis.is_none() => {
-                    (o_axis, w_axes.0) = (Some(axis.repr), Some(a))
-                }
-                (Some(_), Some(a), None) if i_axis.is_none() => {
-                    (i_axis, w_axes.1) = (Some(axis.repr), Some(a))
-                }
-                (None, Some(_), _) | (Some(_), Some(_), None) => return Err("weights are not a matrix"),
+                (None, Some(a), Some(_)) if o_axis.is_none() => (o_axis, w_out) = (Some(axis.repr), Some(a)),
+                (Some(in_x), Some(in_w), None) => summed.push((in_x, in_w, axis.repr)),
+                (None, Some(_), _) => return Err("weights are not a matrix"),
                 _ => {}
             }
         }
-        let extent = |axis: Option<usize>| axis.map_or(1, |a| w[a]);
-        let (oc, ic) = (extent(w_axes.0), extent(w_axes.1));
+        if summed.iter().any(|(in_x, in_w, _)| x[*in_x].to_usize().is_ok_and(|extent| extent != w[*in_w])) {
+            return Err("the input is repeated for the weights");
+        }
+        summed.sort_unstable();
+        let oc = w_out.map_or(1, |a| w[a]);
+        let ic = summed.iter().map(|(_, in_w, _)| w[*in_w]).product();
+        let is_summed = |c: &char| summed.iter().any(|(_, _, axis)| axis == c);
+        let i_axis = summed.first().map(|(_, _, axis)| *axis);
         let (inputs, outputs) = op.axes.to_strs();
         let x_axes: Vec<char> = inputs[x_slot].chars().collect();
         let y_axes: Vec<char> = outputs[0].chars().collect();
         let position: HashMap<char, usize> = x_axes.iter().enumerate().map(|(p, c)| (*c, p)).collect();
         // Axes of extent one can stand anywhere: they are left out of the comparison.
         let unit = |c: &char| {
-            Some(*c) != i_axis && Some(*c) != o_axis && position.get(c).is_none_or(|p| x[*p].is_one())
+            !is_summed(c) && Some(*c) != o_axis && position.get(c).is_none_or(|p| x[*p].is_one())
         };
-        let x_seq: Vec<char> = x_axes.iter().copied().filter(|c| !unit(c)).collect();
+        let mut x_seq: Vec<char> = x_axes.iter().copied().filter(|c| !unit(c)).collect();
+        if let Some(first) = x_seq.iter().position(is_summed) {
+            if !x_seq[first..].iter().take(summed.len()).all(is_summed) {
+                return Err("axes that are summed over are apart");
+            }
+            x_seq.drain(first + 1..first + summed.len());
+        }
         let y_seq: Vec<char> = y_axes.iter().copied().filter(|c| !unit(c)).collect();
         let shared: Vec<char> = x_seq.iter().copied().filter(|c| Some(*c) != i_axis).collect();
         let shared_y: Vec<char> = y_seq.iter().copied().filter(|c| Some(*c) != o_axis).collect();
@@ -240,13 +252,13 @@ impl Linear {
             oc,
             ic,
             x_rank: x_axes.len(),
-            x_channel: i_axis.map(|c| position[&c]),
+            x_channels: summed.iter().map(|(in_x, ..)| *in_x).collect(),
             batch,
             pixels,
             x_layout,
             y_layout,
             out,
-            w_axes,
+            w_axes: (w_out, summed.iter().map(|(_, in_w, _)| *in_w).collect()),
         })
     }
 
@@ -285,14 +297,13 @@ impl Linear {
     /// # Errors
     /// Weights that are not plain f32.
     pub fn matrix(&self, weights: &Tensor) -> TractResult<Tensor> {
-        let (o, i) = self.w_axes;
-        // All other axes have extent one: only the order of the two matters.
-        let transposed = matches!((o, i), (Some(o), Some(i)) if i < o);
-        if transposed {
-            weights.clone().into_shape(&[self.ic, self.oc])?.permute_axes(&[1, 0])
-        } else {
-            weights.clone().into_shape(&[self.oc, self.ic])
-        }
+        let (o, i) = &self.w_axes;
+        let mut order: TVec<usize> = o.iter().chain(i).copied().collect();
+        // all other axes have extent one
+        order.extend((0..weights.rank()).filter(|axis| Some(*axis) != *o && !i.contains(axis)));
+        let ordered = weights.clone();
+        let ordered = if order.is_sorted() { ordered } else { ordered.permute_axes(&order)? };
+        ordered.into_shape(&[self.oc, self.ic])
     }
 
     /// Shape of a per-output-channel vector that broadcasts over the weights.
@@ -319,10 +330,9 @@ impl Linear {
 
     fn resolve(&self, x: &[usize]) -> TractResult<(ConvGeometry, TVec<usize>)> {
         let shape = self.output_shape(x)?;
-        if let Some(channel) = self.x_channel {
-            ensure!(x[channel] == self.ic, "input has {} channels, expected {}", x[channel], self.ic);
-        }
         let product = |axes: &[usize]| axes.iter().map(|a| x[*a]).product::<usize>();
+        let channels = product(&self.x_channels);
+        ensure!(channels == self.ic, "input has {channels} channels, expected {}", self.ic);
         let geometry = ConvGeometry::new(ConvShape {
             batch: product(&self.batch),
             input: [1, product(&self.pixels)],

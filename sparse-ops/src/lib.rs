@@ -41,6 +41,6 @@ pub use gru::{OptSparseGru, SparseGruSeq};
 pub use konst::{constant, konst_of};
 pub use opt_sparse_conv::OptSparseConv;
 pub use planar::Planar;
-pub use sparse_conv::SparseConv;
+pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};
 pub use sparse_matmul::SparseMatMul;

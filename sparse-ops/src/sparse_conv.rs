@@ -42,14 +42,6 @@ impl SparseConv {
         TypedModelPatch::replace_single_op(model, node, &node.inputs, self.conv.clone())
     }
 
-    /// Position of the output channels in the weights.
-    fn o_axis(&self, rank: usize) -> usize {
-        match self.conv.kernel_fmt {
-            KernelFormat::OIHW | KernelFormat::OHWI => 0,
-            KernelFormat::HWIO => rank - 1,
-        }
-    }
-
     /// A 1x1 convolution becomes a matrix product, as in stock tract, so that its neighbours can choose
     /// their layout without it.
     fn declutter_as_matmul(
@@ -96,8 +88,9 @@ impl SparseConv {
         let fact = &node.outputs[0].fact;
         let channel = self.conv.pool_spec.data_format.shape(&fact.shape)?.c_axis();
         rule_if_some!(affine = affine_successor(model, node, Some(channel), oc)?);
+        rule_if!(self.conv.kernel_fmt == KernelFormat::OIHW);
         let mut channel_shape = tvec!(1; weights.rank());
-        channel_shape[self.o_axis(weights.rank())] = oc;
+        channel_shape[0] = oc;
         rule_if_some!((weights, bias) = affine.apply(weights, &channel_shape, bias)?);
         let mut patch = TypedModelPatch::new("fold per-channel arithmetic");
         let x = patch.tap_model(model, node.inputs[0])?;
@@ -182,7 +175,9 @@ impl TypedOp for SparseConv {
             && let Some(conv) = op.downcast_ref::<Conv>()
         {
             // Kernels that are planar only keep their layout: the neighbour who asked has to move the axis itself.
+            // So does a layer that would be of a rank without kernels.
             rule_if!(self.choice.packing.takes_interleaved() || !conv.pool_spec.data_format.c_is_last());
+            rule_if!(conv_obstacle(conv).is_none() || conv_obstacle(&self.conv).is_some());
             let op = SparseConv { conv: conv.clone(), choice: self.choice };
             consequence.substitute_op = Some(Box::new(op));
         }
@@ -216,7 +211,7 @@ impl TypedOp for SparseConv {
         let (Some(weights), Some(bias), None) = (weights, bias, conv_obstacle(&self.conv)) else {
             return Ok(Some(self.unwrap(model, node)?));
         };
-        let weights = oihw(weights, self.conv.kernel_fmt)?;
+        let weights = oihw(weights, &self.conv)?;
         let bias = bias_vector(&bias, self.conv.output_channels())?;
         let kernel = match *self.conv.pool_spec.kernel_shape {
             [w] => [1, w],
@@ -254,13 +249,23 @@ pub(crate) fn bias_vector(bias: &Tensor, oc: usize) -> TractResult<Vec<f32>> {
     }
 }
 
-/// Weights with output channels first and taps last.
-fn oihw(weights: Arc<Tensor>, format: KernelFormat) -> TractResult<Arc<Tensor>> {
-    let rank = weights.rank();
-    let order: TVec<usize> = match format {
-        KernelFormat::OIHW => return Ok(weights),
-        KernelFormat::HWIO => [rank - 1, rank - 2].into_iter().chain(0..rank - 2).collect(),
-        KernelFormat::OHWI => [0, rank - 1].into_iter().chain(1..rank - 1).collect(),
-    };
-    Ok(weights.into_tensor().permute_axes(&order)?.into_arc_tensor())
+/// The weights of a convolution with output channels first and taps last, whatever order they have.
+///
+/// # Errors
+/// Weights of another rank than the order says.
+pub fn oihw(weights: Arc<Tensor>, conv: &Conv) -> TractResult<Arc<Tensor>> {
+    if conv.kernel_fmt == KernelFormat::OIHW {
+        return Ok(weights);
+    }
+    ensure!(weights.rank() == conv.pool_spec.rank() + 2, "weights of shape {:?}", weights.shape());
+    let shape: TVec<TDim> = weights.shape().iter().map(|extent| extent.to_dim()).collect();
+    let mut weights = weights.into_tensor();
+    for op in conv.kernel_fmt.kernel_as_group_o_i_h_w_ops(&shape, conv.group) {
+        op.change_tensor(&mut weights, false)?;
+    }
+    // output channels of one group follow each other
+    let mut shape: TVec<usize> = weights.shape().into();
+    let groups = shape.remove(0);
+    shape[0] *= groups;
+    Ok(weights.into_shape(&shape)?.into_arc_tensor())
 }

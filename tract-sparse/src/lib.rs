@@ -37,7 +37,7 @@ pub mod facade;
 mod loader;
 pub mod prelude;
 
-pub use loader::{WithTractSparse, model_for_path, nnef, onnx};
+pub use loader::{WithTractSparse, model_for_path, nnef, nnef_model_for_path, onnx};
 pub use onnx_file::densify;
 pub use rewriter::{LayerKind, LayerReport, Mode, Policy, Report, sparsify, unsparsify};
 pub use sparse_kernels::target::{Isa, Target};

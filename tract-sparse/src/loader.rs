@@ -12,15 +12,15 @@ pub fn onnx() -> Onnx {
 }
 
 /// tract's NNEF reader and writer, with ONNX's operators and compact weights: zeros of pruned layers take no room in what
-/// it writes. Models come back as stock ones; the transform `sparsify` makes their layers sparse for this machine:
+/// it writes. Models come back as stock ones, since tract's reader tells nobody that it is done: whether a dense layer runs here
+/// depends on the others. [`nnef_model_for_path`] makes their layers sparse for this machine, as does the transform
+/// `sparsify`:
 ///
 /// ```no_run
 /// use tract_sparse::prelude::*;
 ///
 /// # fn main() -> TractResult<()> {
-/// let mut model = tract_sparse::nnef().model_for_path("pruned.nnef.tgz")?.into_decluttered()?;
-/// tract_sparse::sparsify(&mut model, &tract_sparse::Policy::from_knobs()?)?;
-/// let model = model.into_optimized()?.into_runnable()?;
+/// let model = tract_sparse::nnef_model_for_path("pruned.nnef.tgz")?.into_optimized()?.into_runnable()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -28,6 +28,16 @@ pub fn onnx() -> Onnx {
 /// Models that are written must hold stock layers: those of `tract_onnx::onnx()`, or after the transform `unsparsify`.
 pub fn nnef() -> Nnef {
     tract_nnef::nnef().with_onnx().with_tract_sparse()
+}
+
+/// Reads an NNEF model as [`nnef`] does, and makes its pruned layers sparse for this machine under the policy of the knobs.
+///
+/// # Errors
+/// A file that cannot be read or is no NNEF model; a knob with an impossible value.
+pub fn nnef_model_for_path(path: impl AsRef<Path>) -> TractResult<TypedModel> {
+    let mut model = nnef().model_for_path(path)?.into_decluttered()?;
+    rewriter::sparsify(&mut model, &rewriter::Policy::from_knobs()?)?;
+    Ok(model)
 }
 
 /// Reads an ONNX model as [`onnx`] does, and also one with `sparse_initializer` or `Constant.sparse_value`, which tract's

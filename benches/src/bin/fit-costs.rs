@@ -313,7 +313,6 @@ impl Case {
             stride: tvec!(stride; 2),
             dilation: tvec!(1; 2),
             input: Some(tvec!(hw; 2)),
-            planar: true,
             transposed: false,
             pixels: Some(geometry.output_pixels()),
             output: Some(geometry.output().as_slice().into()),
