@@ -57,3 +57,51 @@ fn wrong_names_and_files_are_refused() {
     assert!(run_in(folder(), "r.onnx convert -o kept.nnef.tar").status.success());
     fails_with("kept.nnef.tar -i 1,3,64,64,f32 inspect", 1, &["-i 1,3,64,64,f32", "NNEF"]);
 }
+
+/// A file of the folder of cases.
+fn case(name: &str) -> String {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name).display().to_string()
+}
+
+/// Files that once were written and could not be read: stock tract reads what is for any tract, every command here the
+/// rest, and both compute what the ONNX file does.
+#[test]
+fn what_is_written_can_be_read() {
+    use tract_nnef::internal::*;
+    use tract_onnx::WithOnnx;
+    for (name, options) in [
+        ("metadata_apostrophe.onnx", ""),
+        ("strided_after_1x1.onnx", ""),
+        ("keras_conv1d_lstm.onnx", "--set N=1"),
+        ("scan.onnx", ""),
+    ] {
+        let model = case(name);
+        let archive = |kind: &str| format!("{name}.{kind}.nnef.tar");
+        run(&format!("{model} {options} convert -o {}", archive("compact")));
+        run(&format!("{model} {options} convert --plain -o {}", archive("plain")));
+        run(&format!("{model} {options} dump -q --nnef-tar {}", archive("dumped")));
+        let directory = folder().join(archive("dir"));
+        let _ = std::fs::remove_dir_all(&directory);
+        run(&format!("{model} {options} dump -q --nnef-dir {}", archive("dir")));
+        let results = |line: &str| json(line)["outputs"].clone();
+        let expected = results(&format!("{model} {options} run --json"));
+        for kind in ["compact", "plain", "dumped"] {
+            let got = results(&format!("{} run --json", archive(kind)));
+            for (got, expected) in got.as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
+                for key in ["min", "max", "mean"] {
+                    let (got, expected) = (got[key].as_f64().unwrap(), expected[key].as_f64().unwrap());
+                    // as far as the order of additions may move them
+                    assert!((got - expected).abs() < 1e-4 * expected.abs().max(1.0), "{name} {kind}: {key}");
+                }
+            }
+        }
+        for kind in ["plain", "dumped", "dir"] {
+            let stock = tract_nnef::nnef().with_onnx().model_for_path(folder().join(archive(kind))).unwrap();
+            stock.into_decluttered().unwrap().into_optimized().unwrap().into_runnable().unwrap();
+        }
+    }
+    let apostrophe = folder().join("metadata_apostrophe.onnx.plain.nnef.tar");
+    let model = tract_nnef::nnef().with_onnx().model_for_path(apostrophe).unwrap();
+    let text = model.properties["onnx.metadata_props.character"].cast_to::<String>().unwrap().into_owned();
+    assert_eq!(text.try_as_plain_ram().unwrap().as_slice::<String>().unwrap()[0], "{0: 'person', 1: 'dog'}");
+}

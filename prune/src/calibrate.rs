@@ -36,6 +36,8 @@ struct Moments {
     /// Sums of products, or of squares alone for the widest layers.
     gram: Vec<Vec<f64>>,
     squares_only: bool,
+    /// Whether there is a bias that can make up for a shift of the outputs' mean.
+    centred: bool,
     dense: Option<Dense>,
 }
 
@@ -47,7 +49,7 @@ struct Dense {
 }
 
 impl Moments {
-    fn new(layer: &Layer, pair: bool) -> Moments {
+    fn new(graph: &GraphProto, layer: &Layer, pair: bool) -> Moments {
         let (n, matrices) = if layer.role == Role::Depthwise {
             (layer.shape.taps, layer.shape.oc)
         } else {
@@ -62,6 +64,7 @@ impl Moments {
             mean: vec![vec![0.0; n]; matrices],
             gram: vec![vec![0.0; size]; matrices],
             squares_only,
+            centred: bias_of(graph, layer).is_some(),
             dense: pair.then(|| Dense {
                 cross: vec![vec![0.0; size]; matrices],
                 mean: vec![vec![0.0; n]; matrices],
@@ -82,7 +85,7 @@ impl Moments {
     }
 
     /// The row whose outputs here come closest to those of `w` in the dense model, and those outputs' mean.
-    fn target(&self, matrix: usize, centred: bool, h: &Covariance, w: &[f64]) -> (Vec<f64>, f64) {
+    fn target(&self, matrix: usize, h: &Covariance, w: &[f64]) -> (Vec<f64>, f64) {
         let (n, mean) = (self.n, self.means(matrix));
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let Some(Dense { cross, mean: dense }) = &self.dense else { return (w.to_vec(), dot(w, &mean)) };
@@ -91,7 +94,7 @@ impl Moments {
             // too few positions to learn anything but means from
             return (w.to_vec(), dot(&dense, w));
         }
-        let shift = if centred { dot(&dense, w) } else { 0.0 };
+        let shift = if self.centred { dot(&dense, w) } else { 0.0 };
         let right: Vec<f64> = (0..n)
             .map(|i| {
                 dot(&cross[matrix][i * n..][..n], w) / self.count.max(1.0) - mean[i] * shift
@@ -128,12 +131,12 @@ impl Moments {
     }
 
     /// The damped covariance (or, without a bias to set right, the damped second moment).
-    fn covariance(&self, matrix: usize, centred: bool) -> (Vec<f64>, f64) {
+    fn covariance(&self, matrix: usize) -> (Vec<f64>, f64) {
         let (n, mean) = (self.n, self.means(matrix));
         let mut h = vec![0.0; n * n];
         for i in 0..n {
             for j in 0..=i {
-                let shift = if centred { mean[i] * mean[j] } else { 0.0 };
+                let shift = if self.centred { mean[i] * mean[j] } else { 0.0 };
                 let v = self.gram[matrix][i * n + j] / self.count.max(1.0) - shift;
                 (h[i * n + j], h[j * n + i]) = (v, v);
             }
@@ -188,7 +191,7 @@ impl Calibration {
         names.dedup();
         names.retain(|name| !fed.contains(&&**name));
         let mut moments: HashMap<usize, Moments> =
-            layers.iter().map(|l| (l.node, Moments::new(l, dense.is_some()))).collect();
+            layers.iter().map(|l| (l.node, Moments::new(graph, l, dense.is_some()))).collect();
         let mut session = runtime.open(model, &names)?;
         let mut dense = dense.map(|dense| runtime.open(dense, &names)).transpose()?;
         for run in inputs {
@@ -306,22 +309,24 @@ impl Window {
         ensure!(pads.len() == 4 && pads.iter().all(|p| *p >= 0), "pads {pads:?} make no sense");
         let (mut before, mut out) = ([0; 2], [0; 2]);
         for axis in 0..2 {
-            let reach = ([kh, kw][axis] - 1) * dilation[axis] + 1;
+            let reach = [kh, kw][axis].checked_sub(1).and_then(|gaps| gaps.checked_mul(dilation[axis])?.checked_add(1));
+            let reach = reach.context("the kernel makes no sense")?;
             let total = match &*auto {
                 "SAME_UPPER" | "SAME_LOWER" => {
                     let out = input[axis].div_ceil(stride[axis]);
-                    let total = ((out - 1) * stride[axis] + reach).saturating_sub(input[axis]);
+                    let total = (out.saturating_sub(1).saturating_mul(stride[axis]).saturating_add(reach))
+                        .saturating_sub(input[axis]);
                     before[axis] = if auto == "SAME_UPPER" { total / 2 } else { total.div_ceil(2) };
                     total
                 }
                 "VALID" => 0,
                 _ => {
                     before[axis] = pads[axis] as usize;
-                    (pads[axis] + pads[axis + 2]) as usize
+                    before[axis].saturating_add(pads[axis + 2] as usize)
                 }
             };
-            let room =
-                (input[axis] + total).checked_sub(reach).context("the kernel is larger than its input")?;
+            let padded = input[axis].saturating_add(total);
+            let room = padded.checked_sub(reach).context("the kernel is larger than its input")?;
             out[axis] = room / stride[axis] + 1;
         }
         Ok(Window { kernel: [kh, kw], stride, dilation, before, input, out })
@@ -387,7 +392,7 @@ impl Method for Obc<'_> {
             return Ok(masker);
         }
         let n = moments.n;
-        let inverse = Cholesky::new(n, moments.covariance(0, true).0)?.inverse();
+        let inverse = Cholesky::new(n, moments.covariance(0).0)?.inverse();
         let mut scores = vec![];
         for group in 0..masker.scores().len() {
             let (rows, cols) = masker.group(group);
@@ -409,15 +414,14 @@ impl Method for Obc<'_> {
             return Ok(());
         };
         let n = moments.n;
-        let bias = bias_of(graph, layer);
-        let centred = bias.is_some();
+        let bias = bias_of(graph, layer).filter(|_| moments.centred);
         let mut shift = vec![0f64; layer.shape.oc];
         let mut refits: Option<(Vec<bool>, Refit)> = None;
         let mut covariance: Option<(usize, Covariance)> = None;
         for row in 0..layer.shape.oc {
             let matrix = if moments.gram.len() == 1 { 0 } else { row };
             if covariance.as_ref().is_none_or(|(m, _)| *m != matrix) {
-                covariance = Some((matrix, Covariance::new(n, moments.covariance(matrix, centred))?));
+                covariance = Some((matrix, Covariance::new(n, moments.covariance(matrix))?));
                 refits = None;
             }
             let Some((_, h)) = &covariance else { continue };
@@ -428,7 +432,7 @@ impl Method for Obc<'_> {
             }
             let Some((_, refit)) = &refits else { continue };
             let old: Vec<f64> = weights[cells.clone()].iter().map(|w| f64::from(*w)).collect();
-            let (wanted, mean) = moments.target(matrix, centred, h, &old);
+            let (wanted, mean) = moments.target(matrix, h, &old);
             let new = refit.apply(&wanted);
             for (w, v) in weights[cells].iter_mut().zip(&new) {
                 *w = *v as f32;
@@ -465,7 +469,7 @@ fn depthwise_patterns(
     for group in channel_groups(channels) {
         let mut costs = [0f64; 8];
         for channel in group.clone() {
-            let inverse = Cholesky::new(9, moments.covariance(channel, true).0)?.inverse();
+            let inverse = Cholesky::new(9, moments.covariance(channel).0)?.inverse();
             for (cost, mask) in costs.iter_mut().zip(DEPTHWISE_3OF9) {
                 let gone: Vec<usize> = (0..9).filter(|tap| mask >> tap & 1 == 0).collect();
                 *cost += removal_cost(&inverse, 9, &gone, &weights[channel * 9..][..9])?;
@@ -546,10 +550,12 @@ impl Refit {
     }
 }
 
-/// Where a layer's bias is, or can be put.
-enum Bias {
-    At(Place),
-    New,
+/// A layer's bias, which moves its outputs.
+struct Bias {
+    /// Where it is; none if it can be added.
+    place: Option<Place>,
+    /// What moves an output by as much as one more for the products of weights and inputs does.
+    scale: f64,
 }
 
 fn bias_of(graph: &GraphProto, layer: &Layer) -> Option<Bias> {
@@ -557,32 +563,37 @@ fn bias_of(graph: &GraphProto, layer: &Layer) -> Option<Bias> {
     if layer.op != "Conv" && layer.op != "Gemm" {
         return None;
     }
-    let Some(name) = node.input.get(2).filter(|b| !b.is_empty()) else { return Some(Bias::New) };
+    // Gemm: alpha * A * B + beta * C
+    let factor = |name: &str| attribute(node, name).map_or(1.0, |a| f64::from(a.f));
+    let scale = if layer.op == "Gemm" { factor("alpha") / factor("beta") } else { 1.0 };
+    if !scale.is_finite() {
+        return None;
+    }
+    let Some(name) = node.input.get(2).filter(|b| !b.is_empty()) else { return Some(Bias { place: None, scale }) };
     let constants = Constants::of(graph);
     let place = constants.place(name)?;
     let alone = constants.uses(place).len() == 1 && !constants.is_captured(place);
     let tensor = place.get(graph)?;
     let plain = tensor.dims == [layer.shape.oc as i64] && tensor::floats(tensor).is_ok();
-    let scaled = ["alpha", "beta"].iter().any(|a| attribute(node, a).is_some_and(|a| a.f != 1.0));
-    (alone && plain && !scaled).then_some(Bias::At(place))
+    (alone && plain).then_some(Bias { place: Some(place), scale })
 }
 
 impl Bias {
     fn add(self, graph: &mut GraphProto, layer: &Layer, shift: &[f64]) -> Result<()> {
-        match self {
-            Bias::At(place) => {
+        match self.place {
+            Some(place) => {
                 let tensor = place.get_mut(graph).context("the bias is gone")?;
                 let values = tensor::floats(tensor)?;
                 let moved: Vec<f32> =
-                    values.iter().zip(shift).map(|(b, s)| (f64::from(*b) + s) as f32).collect();
+                    values.iter().zip(shift).map(|(b, s)| (f64::from(*b) + self.scale * s) as f32).collect();
                 tensor::set_floats(tensor, &moved)
             }
-            Bias::New => {
+            None => {
                 let mut name = format!("{}.corrected_bias", layer.name);
                 while graph.initializer.iter().any(|t| t.name == name) {
                     name.push('_');
                 }
-                let values: Vec<f32> = shift.iter().map(|s| *s as f32).collect();
+                let values: Vec<f32> = shift.iter().map(|s| (self.scale * s) as f32).collect();
                 graph.initializer.push(tensor::of_floats(&name, &[values.len()], &values));
                 let inputs = &mut graph.node[layer.node].input;
                 inputs.truncate(2);
@@ -695,3 +706,6 @@ pub fn output_error(
     }
     Ok(((difference / norm.max(1e-30)).sqrt(), agreed as f64 / inputs.len() as f64))
 }
+
+#[cfg(test)]
+mod tests;

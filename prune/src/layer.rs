@@ -1,5 +1,6 @@
 //! Finds the layers of a graph whose weights can be pruned, and says why others cannot.
 
+use crate::check;
 use crate::mask::Shape;
 use crate::onnx::tensor;
 use anyhow::{Context, Result, ensure};
@@ -223,9 +224,10 @@ const LAYERS: [&str; 4] = ["Conv", "Gemm", "MatMul", "ConvTranspose"];
 /// Every layer of a model in the order of its nodes: prunable, or why not.
 ///
 /// # Errors
-/// The model has no graph.
+/// The model has no graph, or a node lacks an input or output that it needs: the message names it.
 pub fn layers(model: &ModelProto) -> Result<Vec<Result<Layer, Skip>>> {
     let graph = model.graph.as_ref().context("the model has no graph")?;
+    check::nodes(graph)?;
     let constants = Constants::of(graph);
     let mut found = vec![];
     for (id, node) in graph.node.iter().enumerate() {

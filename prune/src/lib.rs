@@ -21,6 +21,7 @@ mod arrangement;
 pub mod budget;
 pub mod calibrate;
 mod channels;
+mod check;
 pub mod groups;
 mod labels;
 pub mod layer;
