@@ -95,7 +95,8 @@ fn rows(now: &Report, then: &Report) -> Vec<Row> {
     let mut rows = vec![];
     for node in then.layers.iter().chain(&now.layers) {
         let name = node.layer();
-        let (before, after) = (before.remove(name).unwrap_or_default(), after.remove(name).unwrap_or_default());
+        let (before, after) =
+            (before.remove(name).unwrap_or_default(), after.remove(name).unwrap_or_default());
         if before.is_empty() && after.is_empty() {
             continue;
         }

@@ -101,7 +101,10 @@ fn prune_in_place_names_the_values_it_leaves() {
     with_external_data(&dir, &["model.onnx"], "weights.bin");
     let before = std::fs::read(dir.join("weights.bin")).unwrap();
     let text = succeeds(&dir, "model.onnx prune --ratio 0.5 -o ./model.onnx");
-    assert!(text.contains("weights.bin: left there") && text.contains("its values: ./model.onnx.data"), "{text}");
+    assert!(
+        text.contains("weights.bin: left there") && text.contains("its values: ./model.onnx.data"),
+        "{text}"
+    );
     assert_eq!(names(&dir), ["model.onnx", "model.onnx.data", "weights.bin"]);
     assert!(std::fs::read(dir.join("weights.bin")).unwrap() == before);
     succeeds(&dir, "model.onnx compare");
@@ -193,7 +196,8 @@ fn a_full_or_read_only_disk_keeps_the_old_file() {
     let dir = dir("mounted");
     let path = dir.display();
     let full = format!("mount -t tmpfs -o size=8k none {path}; echo old > {path}/");
-    let read_only = format!("mount --bind {path} {path}; echo old > {path}/@; mount -o remount,ro,bind {path}");
+    let read_only =
+        format!("mount --bind {path} {path}; echo old > {path}/@; mount -o remount,ro,bind {path}");
     for (what, words) in [("full", "No space left"), ("read-only", "Read-only")] {
         for (line, name) in WRITERS {
             let mount = match what {
@@ -206,7 +210,10 @@ fn a_full_or_read_only_disk_keeps_the_old_file() {
             };
             let error = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(1), "{line}: {error}");
-            assert!(error.contains(words) && error.contains(name) && error.lines().count() == 1, "{line}: {error}");
+            assert!(
+                error.contains(words) && error.contains(name) && error.lines().count() == 1,
+                "{line}: {error}"
+            );
             assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{name}\nold\n"), "{line}, {what}");
             let _ = std::fs::remove_file(dir.join(name));
         }
@@ -245,7 +252,8 @@ fn stopped(test: &str, signal: &str, mut after: impl FnMut(&Path, &str, &[String
             // half of the moments in the last fifth
             let share = if turn % 2 == 0 { 0.8 + f64::from(turn) / 60.0 } else { f64::from(turn) / 12.0 };
             std::thread::sleep(time.mul_f64(share).min(Duration::from_secs(20)));
-            let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).output().unwrap();
+            let sent =
+                Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).output().unwrap();
             let status = child.wait().unwrap();
             if sent.status.success() && status.signal().is_some() {
                 interrupted += 1;
@@ -312,7 +320,10 @@ fn standard_output_is_written_in_place() {
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
     let piped = Command::new("sh")
         .current_dir(&dir)
-        .args(["-c", "\"$0\" ../r.onnx prune --ratio 0.5 --json -o /dev/fd/3 3>&1 >/dev/null | cat > piped.onnx"])
+        .args([
+            "-c",
+            "\"$0\" ../r.onnx prune --ratio 0.5 --json -o /dev/fd/3 3>&1 >/dev/null | cat > piped.onnx",
+        ])
         .arg(program())
         .output()
         .unwrap();

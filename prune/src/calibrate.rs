@@ -309,7 +309,9 @@ impl Window {
         ensure!(pads.len() == 4 && pads.iter().all(|p| *p >= 0), "pads {pads:?} make no sense");
         let (mut before, mut out) = ([0; 2], [0; 2]);
         for axis in 0..2 {
-            let reach = [kh, kw][axis].checked_sub(1).and_then(|gaps| gaps.checked_mul(dilation[axis])?.checked_add(1));
+            let reach = [kh, kw][axis]
+                .checked_sub(1)
+                .and_then(|gaps| gaps.checked_mul(dilation[axis])?.checked_add(1));
             let reach = reach.context("the kernel makes no sense")?;
             let total = match &*auto {
                 "SAME_UPPER" | "SAME_LOWER" => {
@@ -569,7 +571,9 @@ fn bias_of(graph: &GraphProto, layer: &Layer) -> Option<Bias> {
     if !scale.is_finite() {
         return None;
     }
-    let Some(name) = node.input.get(2).filter(|b| !b.is_empty()) else { return Some(Bias { place: None, scale }) };
+    let Some(name) = node.input.get(2).filter(|b| !b.is_empty()) else {
+        return Some(Bias { place: None, scale });
+    };
     let constants = Constants::of(graph);
     let place = constants.place(name)?;
     let alone = constants.uses(place).len() == 1 && !constants.is_captured(place);

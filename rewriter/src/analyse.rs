@@ -394,10 +394,12 @@ fn see_conv(model: &TypedModel, node: &TypedNode, conv: &Conv) -> TractResult<Se
         return Ok(Seen::Opaque(Some(shape), "bias is not constant"));
     }
     Ok(match plain_weights(model, node.inputs[1], x)? {
-        Ok(weights) if weights.len() == shape.weights() => match Layer::new(shape.clone(), oihw(weights, conv)?)? {
-            Ok(layer) => Seen::Layer(layer),
-            Err(reason) => Seen::Opaque(Some(shape), reason),
-        },
+        Ok(weights) if weights.len() == shape.weights() => {
+            match Layer::new(shape.clone(), oihw(weights, conv)?)? {
+                Ok(layer) => Seen::Layer(layer),
+                Err(reason) => Seen::Opaque(Some(shape), reason),
+            }
+        }
         Ok(_) => Seen::Opaque(Some(shape), "weights are of another size than the convolution says"),
         Err(reason) => Seen::Opaque(Some(shape), reason),
     })
@@ -492,7 +494,6 @@ fn recurrent_shape(hidden: usize, x: &TypedFact) -> LayerShape {
         stride: tvec!(),
         dilation: tvec!(),
         input: batch.map(|batch| tvec!(batch)),
-        planar: true,
         transposed: false,
         pixels: batch,
         output: batch.map(|batch| tvec!(batch)),

@@ -239,7 +239,8 @@ pub fn predict(layers: &[Layer], policy: &Policy) -> TractResult<Vec<Option<Pred
                     Some(Prediction { stock_ns: ns(choice.stock_ns), ns: ns(choice.sparse_ns), here: true })
                 }
                 Decision::Stock(_, best) => {
-                    let stock = best.map_or_else(|| stock_ns(&layer.shape, policy.target) as u64, |best| best.stock_ns);
+                    let stock = best
+                        .map_or_else(|| stock_ns(&layer.shape, policy.target) as u64, |best| best.stock_ns);
                     Some(Prediction { stock_ns: ns(stock), ns: ns(stock), here: false })
                 }
             })

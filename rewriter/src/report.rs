@@ -188,7 +188,8 @@ fn layer_report(
         Decision::Sparse(choice) if made(node).is_some() => (Some(choice), None),
         // a layer is not taken for sparse before it is
         Decision::Sparse(choice) => {
-            let reason = format!("the transform sparsify has not seen it; it would choose {}", choice.kernel().name);
+            let reason =
+                format!("the transform sparsify has not seen it; it would choose {}", choice.kernel().name);
             (Some(choice), Some(reason))
         }
         Decision::Stock(reason, best) => (best, Some(reason)),

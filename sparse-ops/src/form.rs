@@ -202,9 +202,8 @@ impl Linear {
         let y_axes: Vec<char> = outputs[0].chars().collect();
         let position: HashMap<char, usize> = x_axes.iter().enumerate().map(|(p, c)| (*c, p)).collect();
         // Axes of extent one can stand anywhere: they are left out of the comparison.
-        let unit = |c: &char| {
-            !is_summed(c) && Some(*c) != o_axis && position.get(c).is_none_or(|p| x[*p].is_one())
-        };
+        let unit =
+            |c: &char| !is_summed(c) && Some(*c) != o_axis && position.get(c).is_none_or(|p| x[*p].is_one());
         let mut x_seq: Vec<char> = x_axes.iter().copied().filter(|c| !unit(c)).collect();
         if let Some(first) = x_seq.iter().position(is_summed) {
             if !x_seq[first..].iter().take(summed.len()).all(is_summed) {

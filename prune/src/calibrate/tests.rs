@@ -1,11 +1,11 @@
 //! What calibration computes, against definitions and plain least squares.
 
 use super::*;
+use crate::apply::L1;
 use crate::layer::layers;
 use crate::onnx::tensor::of_floats;
 use crate::runtime::Session;
 use crate::{Recipe, Setting};
-use crate::apply::L1;
 use tract_onnx::pb::{AttributeProto, TensorProto, ValueInfoProto};
 
 /// Sums of hundreds of products in f64, through systems of some ten unknowns of good condition; weights are kept in f32.
@@ -26,9 +26,14 @@ fn close(a: &[f64], b: &[f64], tolerance: f64) {
 /// Correlated rows with a mean, so that the bias matters.
 fn rows(n: usize, width: usize, seed: u64) -> Vec<Vec<f64>> {
     let noise = Array::noise(&[n, width + 1], seed).data;
-    let row = |row: &[f32]| (0..width).map(|i| f64::from(row[i] + 0.7 * row[width] + 0.3 * i as f32)).collect();
+    let row =
+        |row: &[f32]| (0..width).map(|i| f64::from(row[i] + 0.7 * row[width] + 0.3 * i as f32)).collect();
     // as the layer sees them
-    noise.chunks(width + 1).map(row).map(|row: Vec<f64>| row.iter().map(|v| f64::from(*v as f32)).collect()).collect()
+    noise
+        .chunks(width + 1)
+        .map(row)
+        .map(|row: Vec<f64>| row.iter().map(|v| f64::from(*v as f32)).collect())
+        .collect()
 }
 
 /// Gauss-Jordan with pivots, sharing nothing with [`Cholesky`].
@@ -69,7 +74,10 @@ fn least_squares(
         })
         .collect();
     let b = (0..size)
-        .map(|i| mean(&|r| value(&x[r], i) * wanted[r]) + if i < kept.len() { damping * pull[kept[i]] } else { 0.0 })
+        .map(|i| {
+            mean(&|r| value(&x[r], i) * wanted[r])
+                + if i < kept.len() { damping * pull[kept[i]] } else { 0.0 }
+        })
         .collect();
     let solution = solve(a, b);
     let mut weights = vec![0.0; x[0].len()];
@@ -98,7 +106,13 @@ struct Factors {
 
 const PLAIN: Factors = Factors { alpha: 1.0, beta: 1.0 };
 
-fn gemm(x: &str, y: &str, w: &[f32], c: Option<&[f32]>, Factors { alpha, beta }: Factors) -> (NodeProto, Vec<TensorProto>) {
+fn gemm(
+    x: &str,
+    y: &str,
+    w: &[f32],
+    c: Option<&[f32]>,
+    Factors { alpha, beta }: Factors,
+) -> (NodeProto, Vec<TensorProto>) {
     let mut tensors = vec![of_floats(&format!("{y}.w"), &[w.len() / IC, IC], w)];
     tensors.extend(c.map(|c| of_floats(&format!("{y}.c"), &[c.len()], c)));
     let node = NodeProto {
@@ -162,10 +176,13 @@ impl Session for Chain {
             let oc = w.len() / IC;
             let c = node.input.get(2).map_or(Ok(vec![0.0; oc]), |name| values(name))?;
             let data = x.data.chunks(IC).flat_map(|x| {
-                w.chunks(IC).zip(&c).map(|(w, c)| {
-                    let sum: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-                    (of("alpha") * sum + of("beta") * f64::from(*c)) as f32
-                }).collect::<Vec<_>>()
+                w.chunks(IC)
+                    .zip(&c)
+                    .map(|(w, c)| {
+                        let sum: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                        (of("alpha") * sum + of("beta") * f64::from(*c)) as f32
+                    })
+                    .collect::<Vec<_>>()
             });
             let y = Array { shape: vec![x.shape[0], oc], data: data.collect() };
             known.insert(node.output[0].clone(), y);
@@ -204,7 +221,11 @@ fn moments_are_means_and_covariances() {
         let mean = |f: &dyn Fn(&[f64]) -> f64| x.iter().map(|row| f(row)).sum::<f64>() / 40.0;
         let means: Vec<f64> = (0..IC).map(|i| mean(&|row| row[i])).collect();
         close(&moments.means(0), &means, EXACT);
-        close(&moments.norms(0), &(0..IC).map(|i| mean(&|row| row[i] * row[i]).sqrt()).collect::<Vec<_>>(), EXACT);
+        close(
+            &moments.norms(0),
+            &(0..IC).map(|i| mean(&|row| row[i] * row[i]).sqrt()).collect::<Vec<_>>(),
+            EXACT,
+        );
         let (h, damping) = moments.covariance(0);
         assert!(damping > 0.0);
         for i in 0..IC {
@@ -255,8 +276,10 @@ fn obc_scores_are_costs_of_removal() {
                 let kept: Vec<usize> = (0..IC).filter(|i| !ins.contains(i)).collect();
                 let wanted = product(&x, &w);
                 let (v, bias) = least_squares(&x, &wanted, &kept, true, damping, &w);
-                let errors = product(&x, &v).iter().zip(&wanted).map(|(got, y)| (got + bias - y).powi(2)).sum::<f64>();
-                errors / x.len() as f64 + damping * v.iter().zip(&w).map(|(v, w)| (v - w).powi(2)).sum::<f64>()
+                let errors =
+                    product(&x, &v).iter().zip(&wanted).map(|(got, y)| (got + bias - y).powi(2)).sum::<f64>();
+                errors / x.len() as f64
+                    + damping * v.iter().zip(&w).map(|(v, w)| (v - w).powi(2)).sum::<f64>()
             });
             let size = (outs.len() * ins.len()) as f64;
             close(&[masker.scores()[group]], &[cost.sum::<f64>() / size], EXACT);
@@ -355,7 +378,8 @@ fn sequential_fits_every_layer_to_the_dense_outputs() {
         let mean = here.iter().map(|row| row[i]).sum::<f64>() / 120.0;
         here.iter().map(|row| (row[i] - mean).powi(2)).sum::<f64>() / 120.0
     };
-    let damping = DAMPING * (1.0 + IC as f64 / 120.0) * (0..IC).map(variance).sum::<f64>() / IC as f64 + 1e-12;
+    let damping =
+        DAMPING * (1.0 + IC as f64 / 120.0) * (0..IC).map(variance).sum::<f64>() / IC as f64 + 1e-12;
     for (old, new) in second(&dense).chunks(IC).zip(second(&model).chunks(IC)) {
         let old: Vec<f64> = old.iter().map(|w| f64::from(*w)).collect();
         let new: Vec<f64> = new.iter().map(|w| f64::from(*w)).collect();
@@ -379,10 +403,8 @@ fn output_errors_are_relative_and_count_agreement() {
     let x = rows(1, IC, 16);
     let (w, mut other) = (weights(OC * IC, 17), weights(OC * IC, 17));
     other[..IC].iter_mut().for_each(|w| *w = 0.0);
-    let (dense, pruned) = (
-        chain(vec![gemm("x", "y", &w, None, PLAIN)]),
-        chain(vec![gemm("x", "y", &other, None, PLAIN)]),
-    );
+    let (dense, pruned) =
+        (chain(vec![gemm("x", "y", &w, None, PLAIN)]), chain(vec![gemm("x", "y", &other, None, PLAIN)]));
     let y = output(&dense, &x);
     let norm = y[0].iter().map(|v| v * v).sum::<f64>();
     let (error, agreement) = output_error(&dense, &pruned, &Chains, &[input(&x)]).unwrap();

@@ -16,7 +16,8 @@ pub(super) fn swap(model: &mut TypedModel, id: usize, choice: Choice) -> TractRe
         model.node_mut(id).op = Box::new(SparseConv::new(conv, choice));
         return Ok(true);
     }
-    let weights = konst_of(model, node.inputs[1])?.with_context(|| format!("{node} has no constant weights"))?;
+    let weights =
+        konst_of(model, node.inputs[1])?.with_context(|| format!("{node} has no constant weights"))?;
     let weights = oihw(weights, &conv)?;
     let conv = Conv { kernel_fmt: KernelFormat::OIHW, ..conv };
     let mut patch = TypedModelPatch::new("layout of a sparse layer");

@@ -25,7 +25,7 @@ pub fn swap(
 ) -> TractResult<bool> {
     let Some(choice) = assessment.decide(policy, neighbours).choice() else { return Ok(false) };
     let swapped = conv::swap(model, id, choice)?
-        || deconv::swap(model, id, choice)?
+        || deconv::swap(model, id, choice)
         || einsum::swap(model, id, choice)?
         || gru::swap(model, id, choice)?;
     if swapped {

@@ -50,7 +50,11 @@ fn every_tensor_keeps_its_unknown_fields() -> Result<()> {
         let name = TensorProto::decode(tensor)?.name;
         let own = [fields(tensor, 16)].concat();
         assert_eq!(own.len(), 1, "{name}");
-        assert!(own[0].ends_with(format!("I am {name}").as_bytes()), "{name}: {:?}", String::from_utf8_lossy(&own[0]));
+        assert!(
+            own[0].ends_with(format!("I am {name}").as_bytes()),
+            "{name}: {:?}",
+            String::from_utf8_lossy(&own[0])
+        );
         seen.push(name);
         Ok(())
     };
@@ -83,7 +87,8 @@ fn nodes_without_their_inputs_are_named() -> Result<()> {
 fn damaged_models_are_refused_or_pruned() -> Result<()> {
     let whole = Document::open(&case("unknown_fields.onnx"))?.model;
     let panics = Document::open(&case("plan_panic.onnx"))?.model;
-    let graph = |model: &mut ModelProto, edit: &dyn Fn(&mut GraphProto)| model.graph.iter_mut().for_each(edit);
+    let graph =
+        |model: &mut ModelProto, edit: &dyn Fn(&mut GraphProto)| model.graph.iter_mut().for_each(edit);
     let mut damaged: Vec<(String, ModelProto)> = vec![];
     for model in [&whole, &panics] {
         let nodes = model.graph.iter().flat_map(|g| &g.node).count();
@@ -105,15 +110,31 @@ fn damaged_models_are_refused_or_pruned() -> Result<()> {
             add(format!("node {at}: no outputs"), &|g| g.node[at].output.clear());
             add(format!("node {at}: no attributes"), &|g| g.node[at].attribute.clear());
             add(format!("node {at}: itself"), &|g| g.node[at].input[0] = g.node[at].output[0].clone());
-            for (name, value) in [("group", 0), ("group", -1), ("group", i64::MIN), ("group", 7), ("transB", 5)] {
+            for (name, value) in
+                [("group", 0), ("group", -1), ("group", i64::MIN), ("group", 7), ("transB", 5)]
+            {
                 add(format!("node {at}: {name} {value}"), &|g| {
-                    let attribute = tract_onnx::pb::AttributeProto { name: name.into(), i: value, r#type: 2, ..Default::default() };
+                    let attribute = tract_onnx::pb::AttributeProto {
+                        name: name.into(),
+                        i: value,
+                        r#type: 2,
+                        ..Default::default()
+                    };
                     g.node[at].attribute.push(attribute);
                 });
             }
         }
         for at in 0..tensors {
-            for dims in [vec![], vec![0], vec![-1], vec![i64::MAX, 2], vec![1 << 32, 1 << 32], vec![0, 8], vec![8, 0, 1, 1], vec![32, 32, 0, 3]] {
+            for dims in [
+                vec![],
+                vec![0],
+                vec![-1],
+                vec![i64::MAX, 2],
+                vec![1 << 32, 1 << 32],
+                vec![0, 8],
+                vec![8, 0, 1, 1],
+                vec![32, 32, 0, 3],
+            ] {
                 add(format!("tensor {at}: {dims:?}"), &|g| g.initializer[at].dims = dims.clone());
                 add(format!("tensor {at}: {dims:?}, no values"), &|g| {
                     g.initializer[at].dims = dims.clone();
