@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tract_core::internal::*;
+use tract_onnx::pb::tensor_proto::DataType;
 
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,28 +35,37 @@ pub(crate) struct Prune {
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Fraction of the groups of 1x1 and fully connected layers to remove
+    /// Fraction of the groups to remove, of all layers but depthwise and 3x3 ones
     #[arg(long, value_name = "R", allow_hyphen_values = true)]
     ratio: Option<f64>,
     /// One threshold over all layers instead of the same ratio in each
     #[arg(long)]
     global: bool,
-    /// 4x4, 4x1 (any RxC), unstructured, 2:4 or none
+    /// 4x4, 4x1 (any RxC), unstructured, 2:4 or none [default: 4x4]
     #[arg(long, value_name = "STRUCTURE")]
     conv1x1: Option<Setting>,
     /// As --conv1x1, for fully connected layers
     #[arg(long, value_name = "STRUCTURE")]
     fc: Option<Setting>,
-    /// 3:9 or none
+    /// 3:9 or none [default: none]
     #[arg(long, value_name = "STRUCTURE")]
     dwconv3x3: Option<Setting>,
     /// Fraction of the depthwise groups, those that lose most, left dense
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     full_ones: Option<f64>,
-    /// 5:9 (5:9/2, 5:9/1: fewer filters share a pattern), RxC or none
+    /// 5:9 (5:9/2, 5:9/1: fewer filters share a pattern), RxC or none [default: none]
     #[arg(long, value_name = "STRUCTURE")]
     conv3x3: Option<Setting>,
-    /// Fraction of the groups of 3x3 convolutions to remove
+    /// As --conv1x1, for other kernels (1x3, 5x5, 1-D) and grouped convolutions [default: 4x1]
+    #[arg(long, value_name = "STRUCTURE")]
+    conv: Option<Setting>,
+    /// As --conv1x1, for transposed convolutions [default: none]
+    #[arg(long, value_name = "STRUCTURE")]
+    convtranspose: Option<Setting>,
+    /// As --conv1x1, for the matrices of GRU, LSTM and RNN, gate by gate
+    #[arg(long, value_name = "STRUCTURE")]
+    recurrent: Option<Setting>,
+    /// Fraction of the groups of 3x3 convolutions to remove, with --conv3x3
     #[arg(long, value_name = "R", allow_hyphen_values = true)]
     connectivity: Option<f64>,
     /// Prune only layers whose name matches
@@ -110,8 +120,11 @@ impl Prune {
         set(&mut recipe.fc, self.fc);
         set(&mut recipe.dwconv3x3, self.dwconv3x3);
         set(&mut recipe.conv3x3, self.conv3x3);
-        recipe.ratio = self.ratio.unwrap_or(recipe.ratio);
-        recipe.connectivity = self.connectivity.unwrap_or(recipe.connectivity);
+        set(&mut recipe.conv, self.conv);
+        set(&mut recipe.convtranspose, self.convtranspose);
+        set(&mut recipe.recurrent, self.recurrent);
+        recipe.ratio = self.ratio.or(recipe.ratio);
+        recipe.connectivity = self.connectivity.or(recipe.connectivity);
         if self.global {
             recipe.scope = Scope::Global;
         }
@@ -142,7 +155,9 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     let progress = Progress::new();
     let mut document = Document::open(path)?;
     prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
-    let mut plan = Plan::new(&document.model, &recipe)?;
+    let budget = args.speedup.is_some() || args.latency_ms.is_some();
+    let of = if budget { Plan::without_ratios } else { Plan::new };
+    let mut plan = of(&document.model, &recipe)?;
     let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
 
     let method_name = match (args.method, &args.calibrate) {
@@ -162,10 +177,10 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
 
     // ratios first, so that the rearrangement knows what is to go
     if recipe.scope == Scope::Global {
-        plan.spread(&document.model, &L1, recipe.ratio)?;
+        plan.spread(&document.model, &L1, recipe.ratio.unwrap_or(0.0))?;
     }
     let mut spent = None;
-    if args.speedup.is_some() || args.latency_ms.is_some() {
+    if budget {
         progress.say("measuring and predicting times");
         let goal = match (args.speedup, args.latency_ms) {
             (Some(speedup), _) => Goal::Speedup(speedup),
@@ -175,9 +190,10 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     }
     let mut rearranged = None;
     if args.rearrange && plan.planned().next().is_some() {
-        let inputs: Vec<Vec<Array>> = (0..2)
-            .map(|run| Ok(shapes()?.iter().map(|s| Array::noise(s, args.seed + run)).collect()))
-            .collect::<Result<_>>()?;
+        let mut inputs = prune::proof::inputs(&input_facts(&source, options)?, args.seed)?;
+        for run in seen.iter().take(PROVEN_ON) {
+            inputs.push(run.iter().map(Array::tensor).collect::<Result<_>>()?);
+        }
         let search = Search { seed: args.seed, budget: Duration::from_secs_f64(args.search_seconds) };
         let mut say = |p: prune::Progress| {
             let (round, class) = (p.round + 1, p.class + 1);
@@ -223,8 +239,9 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     }
     if args.sparse_initializer {
         let graph = document.model.graph.as_ref().context("the model has no graph")?;
-        let weights = plan.planned().filter_map(|p| Some(p.layer.place.get(graph)?.name.clone()));
-        let names: Vec<String> = weights.filter(|name| !name.is_empty()).collect();
+        let weights = plan.planned().filter_map(|p| p.layer.place.get(graph));
+        let weights = weights.filter(|t| !t.name.is_empty() && t.data_type == DataType::Float as i32);
+        let names: Vec<String> = weights.map(|t| t.name.clone()).collect();
         prune::onnx::sparsify_initializers(&mut document.model, &names)?;
     }
     document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
@@ -307,20 +324,30 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     out::print(&text)
 }
 
-/// The shape of every input.
-fn input_shapes(source: &Source, options: &Options) -> Result<Vec<Vec<usize>>> {
+/// Real inputs that a rearrangement is proven on, besides those that are made up.
+const PROVEN_ON: usize = 4;
+
+/// Type and shape of every input.
+fn input_facts(source: &Source, options: &Options) -> Result<Vec<(DatumType, Vec<usize>)>> {
     let model = source.load(Flavour::Stock, options, Pass::Type)?;
-    let mut shapes = vec![];
+    let mut facts = vec![];
     for outlet in model.input_outlets()? {
         let (fact, name) = (model.outlet_fact(*outlet)?, &model.node(outlet.node).name);
-        ensure!(fact.datum_type == f32::datum_type(), "input {name} is {:?}, not f32", fact.datum_type);
         let shape = fact
             .shape
             .as_concrete()
             .with_context(|| format!("input {name}: shape {:?} has symbols: see --set and -i", fact.shape))?;
-        shapes.push(shape.to_vec());
+        facts.push((fact.datum_type, shape.to_vec()));
     }
-    Ok(shapes)
+    Ok(facts)
+}
+
+/// The shape of every input, which must be f32.
+fn input_shapes(source: &Source, options: &Options) -> Result<Vec<Vec<usize>>> {
+    let facts = input_facts(source, options)?;
+    let other = facts.iter().find(|(dt, _)| *dt != f32::datum_type());
+    ensure!(other.is_none(), "calibration is for models of f32 inputs, this has {other:?}");
+    Ok(facts.into_iter().map(|(_, shape)| shape).collect())
 }
 
 /// Real inputs, one run each. A file whose first dimension is larger than the input's holds several.

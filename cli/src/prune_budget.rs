@@ -10,7 +10,7 @@ use crate::load::{Flavour, Source};
 use anyhow::{Result, bail, ensure};
 use figures::{in_turn, quantile};
 use prune::budget::{self, Budget, Time};
-use prune::{L1, Plan};
+use prune::{L1, Plan, Role};
 use rewriter::analyse::{Seen, see};
 use rewriter::choose::{Neighbours, choose};
 use rewriter::{Decision, Layer, Policy};
@@ -144,7 +144,9 @@ pub(crate) fn fit(
     let options = &Options { pass: None, optimize: false, ..options.clone() };
     let layers = Layers::of(source, options)?;
     let mut time = |layer: &prune::Layer, weights: &[f32]| -> Result<Time> {
-        let seen = layers.find(&layer.name).and_then(|name| layers.layers.get(name));
+        // tract cuts the matrices of these up, or keeps them in another order
+        let other = matches!(layer.role, Role::Recurrent | Role::Transposed);
+        let seen = layers.find(&layer.name).and_then(|name| layers.layers.get(name)).filter(|_| !other);
         let Some(seen) = seen else { return Ok(Time { ms: 0.0, wakes: false }) };
         ensure!(seen.weights.len() == weights.len(), "layer {} has another size in tract", layer.name);
         layers.time(&seen.with_weights(weights)?)

@@ -1,7 +1,7 @@
 //! Stock tract as the engine that pruning asks for values.
 
 use anyhow::{Context, Result, ensure};
-use prune::{Array, Runtime, Session};
+use prune::{Runtime, Session};
 use std::sync::Arc;
 use tract_onnx::pb::{ModelProto, ValueInfoProto};
 use tract_onnx::prelude::*;
@@ -27,8 +27,8 @@ struct Loaded {
 }
 
 impl Session for Loaded {
-    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Option<Array>>> {
-        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape.clone()).collect();
+    fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape().to_vec()).collect();
         let ready = self.optimised.take().filter(|(of, _)| *of == shapes);
         let ready = match ready {
             Some(ready) => ready,
@@ -40,20 +40,14 @@ impl Session for Loaded {
                     "the model has {outlets} inputs, {} are given",
                     inputs.len()
                 );
-                for (position, shape) in shapes.iter().enumerate() {
-                    model.set_input_fact(position, f32::fact(shape).into())?;
+                for (position, input) in inputs.iter().enumerate() {
+                    model.set_input_fact(position, input.datum_type().fact(input.shape()).into())?;
                 }
                 (shapes, model.into_optimized()?.into_runnable()?)
             }
         };
-        let values = inputs.iter().map(|i| Ok(Tensor::from_shape(&i.shape, &i.data)?.into_tvalue()));
-        let outputs = ready.1.run(values.collect::<TractResult<_>>()?)?;
+        let outputs = ready.1.run(inputs.iter().map(|input| input.clone().into_tvalue()).collect())?;
         self.optimised = Some(ready);
-        Ok(outputs.iter().map(|value| array(value)).collect())
+        Ok(outputs.into_iter().map(TValue::into_tensor).collect())
     }
-}
-
-fn array(value: &Tensor) -> Option<Array> {
-    let view = value.to_plain_array_view::<f32>().ok()?;
-    Some(Array { shape: value.shape().to_vec(), data: view.iter().copied().collect() })
 }

@@ -48,10 +48,12 @@ fn plan(document: &Document, args: &Whatif, conv1x1: Option<zoo::Pointwise>) -> 
         fc: blocks(args.zeros.fc),
         dwconv3x3: Setting(args.zeros.dwconv3x3.map(|_| Structure::ThreeOfNine { full_ones: 0.0 })),
         conv3x3: Setting(args.zeros.conv3x3.map(|_| Structure::FiveOfNine { share: 4 })),
-        connectivity: args.zeros.conv3x3.map_or(0.0, |spec| spec.connectivity()),
+        connectivity: args.zeros.conv3x3.map(|spec| spec.connectivity()),
+        conv: Setting(None),
+        recurrent: Setting(None),
         ..Recipe::default()
     };
-    let mut plan = Plan::new(&document.model, &recipe)?;
+    let mut plan = Plan::without_ratios(&document.model, &recipe)?;
     for planned in plan.layers.iter_mut().flatten() {
         match planned.layer.role {
             Role::Pointwise => planned.wish.ratio = conv1x1.map_or(0.0, |spec| spec.ratio()),

@@ -2,6 +2,7 @@
 
 use assert_cmd::Command;
 use prune::Document;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
@@ -29,7 +30,7 @@ fn zoo(dir: &Path) {
 fn a_pruned_model_loads_sparse_and_keeps_its_recipe() {
     let dir = folder("whole");
     zoo(&dir);
-    std::fs::write(dir.join("r.toml"), "ratio = 0.5\nexclude = [\"fc\"]\n").unwrap();
+    std::fs::write(dir.join("r.toml"), "ratio = 0.5\ndwconv3x3 = \"3:9\"\nconv3x3 = \"5:9\"\nexclude = [\"fc\"]\n").unwrap();
     let args =
         ["dense.onnx", "--json", "prune", "--recipe", "r.toml", "--rearrange", "--search-seconds", "1"];
     let (code, out, error) = run(&dir, &[&args[..], &["-o", "pruned.onnx"]].concat());
@@ -237,18 +238,19 @@ fn a_rearrangement_that_cannot_be_proven_is_refused() {
     let mut model = Document::open(&dir.join("dense.onnx")).unwrap().model;
     let graph = model.graph.as_mut().unwrap();
     let last = std::mem::take(&mut graph.output[0].name);
-    graph.output[0].name = "class".into();
+    graph.output[0].name = "never".into();
     graph.output[0].r#type = None;
+    graph.initializer.push(prune::onnx::tensor::of_floats("bound", &[1], &[1e30]));
     graph.node.push(NodeProto {
-        op_type: "ArgMax".into(),
-        name: "class".into(),
-        input: vec![last],
-        output: vec!["class".into()],
+        op_type: "Greater".into(),
+        name: "never".into(),
+        input: vec![last, "bound".into()],
+        output: vec!["never".into()],
         ..Default::default()
     });
-    zoo::write(&model, &dir.join("class.onnx")).unwrap();
+    zoo::write(&model, &dir.join("never.onnx")).unwrap();
     let args =
-        ["class.onnx", "prune", "--ratio", "0.5", "-o", "p.onnx", "--rearrange", "--search-seconds", "0.1"];
+        ["never.onnx", "prune", "--ratio", "0.5", "-o", "p.onnx", "--rearrange", "--search-seconds", "0.1"];
     let (code, _, error) = run(&dir, &args);
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("nothing can be proven") && error.lines().count() == 1, "{error}");
@@ -269,20 +271,23 @@ fn wrong_arguments_are_named() {
         (vec!["--ratio", "-0.5"], "-0.5"),
         (vec!["--ratio", "nan"], "NaN"),
         (vec!["--connectivity", "1.01"], "connectivity"),
-        (vec!["--exclude", "absent*"], "absent*"),
+        (vec!["--connectivity", "0.5"], "conv3x3"),
+        (vec![], "--latency-ms"),
+        (vec!["--conv1x1", "4x1"], "--ratio"),
+        (vec!["--ratio", "0.5", "--exclude", "absent*"], "absent*"),
         (vec!["--layer", "absent=0.5"], "absent"),
-        (vec!["--exclude", "*"], "no layer can be pruned"),
+        (vec!["--ratio", "0.5", "--exclude", "*"], "no layer can be pruned"),
         (vec!["--latency-ms", "-1"], "--latency-ms"),
-        (vec!["--include", "absent*"], "absent*"),
+        (vec!["--ratio", "0.5", "--include", "absent*"], "absent*"),
         (vec!["--layer", "pw2=2"], "pw2"),
         (vec!["--layer", "pw2"], "no ratio"),
         (vec!["--full-ones", "3"], "full-ones"),
         (vec!["--recipe", "bad.toml"], "ratios"),
         (vec!["--recipe", "absent.toml"], "absent.toml"),
-        (vec!["--method", "obc"], "--calibrate"),
-        (vec!["--calibrate", "absent"], "absent"),
+        (vec!["--ratio", "0.5", "--method", "obc"], "--calibrate"),
+        (vec!["--ratio", "0.5", "--calibrate", "absent"], "absent"),
         (vec!["--speedup", "0"], "--speedup"),
-        (vec!["--search-seconds", "nan", "--rearrange"], "search-seconds"),
+        (vec!["--ratio", "0.5", "--search-seconds", "nan", "--rearrange"], "search-seconds"),
     ] {
         let (code, _, error) = run(&dir, &[&["dense.onnx", "prune", "-o", "p.onnx"][..], &args].concat());
         assert_eq!(code, 1, "{args:?}: {error}");
@@ -297,5 +302,50 @@ fn wrong_arguments_are_named() {
         assert!(code == 1 && error.contains(model), "{error}");
     }
     assert!(!dir.join("p.onnx").exists());
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// What `inspect` advises for pruning is what `prune` does: the command works, and changes every layer that is named.
+#[test]
+fn advice_can_be_taken() {
+    let dir = folder("advice");
+    zoo(&dir);
+    let args = ["zoo", "resnet-20", "--width", "2", "-o", "r.onnx"];
+    assert_eq!(run(&dir, &args).0, 0);
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(cases).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "onnx"));
+    files.extend([dir.join("dense.onnx"), dir.join("r.onnx")]);
+    files.sort();
+    let (mut taken, mut actions) = (0, BTreeSet::new());
+    for file in files {
+        let name = file.to_str().unwrap();
+        // some cannot be loaded as they are
+        let (code, out, _) = run(&dir, &[name, "--json", "inspect"]);
+        if code != 0 {
+            continue;
+        }
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        for advice in report["advice"].as_array().unwrap() {
+            let Some(command) = advice["command"].as_str() else { continue };
+            let args = [name, "--json", "prune", "-o", "p.onnx"].into_iter().chain(command.split(' '));
+            let (code, out, error) = run(&dir, &args.collect::<Vec<_>>());
+            assert_eq!(code, 0, "{name} {command}: {error}");
+            let made: serde_json::Value = serde_json::from_str(&out).unwrap();
+            let pruned = made["report"]["layers"].as_array().unwrap().iter().filter(|l| l["skipped"].is_null());
+            let changed: Vec<&str> = pruned
+                .filter(|l| l["density"].as_f64() < Some(1.0))
+                .map(|l| l["name"].as_str().unwrap().trim_end_matches(".W").trim_end_matches(".R"))
+                .collect();
+            for layer in advice["layers"].as_array().unwrap() {
+                let layer = layer.as_str().unwrap();
+                let own = |c: &&str| layer == *c || layer.starts_with(&format!("{c}."));
+                assert!(changed.iter().any(own), "{name} {command}: {layer} stays as it is");
+                taken += 1;
+            }
+            actions.insert(advice["action"].as_str().unwrap().to_string());
+        }
+    }
+    assert!(taken > 20 && actions.len() >= 3, "{taken} layers, {actions:?}");
     std::fs::remove_dir_all(dir).unwrap();
 }

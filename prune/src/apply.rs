@@ -110,8 +110,27 @@ impl Plan {
     /// What `recipe` says about every layer of `model`.
     ///
     /// # Errors
-    /// As [`Recipe::wishes`]; no layer is left to be pruned.
+    /// As [`Recipe::wishes`]; the recipe asks for nothing; no layer is left to be pruned.
     pub fn new(model: &ModelProto, recipe: &Recipe) -> Result<Plan> {
+        let plan = Plan::of(model, recipe)?;
+        ensure!(
+            recipe.asks() || plan.planned().next().is_some(),
+            "nothing says how much to prune: give a ratio (--ratio, --layer GLOB=R, --connectivity with --conv3x3), a budget \
+             (--speedup, --latency-ms) or patterns (--dwconv3x3 3:9, --conv3x3 5:9, --conv1x1 2:4)"
+        );
+        plan.ready()
+    }
+
+    /// What `recipe` says about every layer of `model` if it has a ratio; those that have none get 0, for [`crate::budget::fit`] or
+    /// the caller to replace.
+    ///
+    /// # Errors
+    /// As [`Recipe::wishes`]; no layer is left to be pruned.
+    pub fn without_ratios(model: &ModelProto, recipe: &Recipe) -> Result<Plan> {
+        Plan::of(model, &Recipe { ratio: recipe.ratio.or(Some(0.0)), ..recipe.clone() })?.ready()
+    }
+
+    fn of(model: &ModelProto, recipe: &Recipe) -> Result<Plan> {
         let found = layers(model)?;
         let wishes = recipe.wishes(&found)?;
         let planned: Vec<Result<Planned, Skip>> = found
@@ -124,14 +143,19 @@ impl Plan {
             })
             .collect();
         ensure!(!planned.is_empty(), "the model has neither convolutions nor matrix products");
+        Ok(Plan { layers: planned })
+    }
+
+    /// Fails if there is nothing to do.
+    fn ready(self) -> Result<Plan> {
         let reasons: BTreeMap<&str, usize> =
-            planned.iter().filter_map(|p| p.as_ref().err()).fold(BTreeMap::new(), |mut all, skip| {
+            self.layers.iter().filter_map(|p| p.as_ref().err()).fold(BTreeMap::new(), |mut all, skip| {
                 *all.entry(&skip.reason).or_default() += 1;
                 all
             });
         let reasons: Vec<String> = reasons.iter().map(|(reason, n)| format!("{n}: {reason}")).collect();
-        ensure!(planned.iter().any(Result::is_ok), "no layer can be pruned ({})", reasons.join("; "));
-        Ok(Plan { layers: planned })
+        ensure!(self.layers.iter().any(Result::is_ok), "no layer can be pruned ({})", reasons.join("; "));
+        Ok(self)
     }
 
     /// The layers that are going to be pruned.
@@ -149,7 +173,7 @@ impl Plan {
         let graph = model.graph.as_ref().context("the model has no graph")?;
         let mut candidates = vec![];
         let mut counts = vec![];
-        let roles = [Role::Pointwise, Role::FullyConnected];
+        let roles = [Role::Pointwise, Role::FullyConnected, Role::Recurrent, Role::Transposed, Role::Other];
         let free =
             |p: &Planned| !p.wish.fixed && p.wish.structure.removes_groups() && roles.contains(&p.layer.role);
         for (at, planned) in self.layers.iter().enumerate() {
@@ -161,7 +185,7 @@ impl Plan {
             let scores = masker.scores();
             let mean = scores.iter().sum::<f64>() / scores.len() as f64;
             let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
-            let sizes = (0..scores.len()).map(|g| masker.kernels(g).count() * p.layer.shape.taps);
+            let sizes = (0..scores.len()).map(|g| masker.size(g));
             candidates.extend(scores.iter().zip(sizes).enumerate().map(|(g, (s, n))| (s * scale, at, g, n)));
             counts.push((at, scores.len(), 0usize));
         }
@@ -194,19 +218,19 @@ impl Plan {
         let mut reports = HashMap::new();
         for p in self.planned() {
             let report = prune_one(graph, p, method).with_context(|| format!("layer {}", p.layer.name))?;
-            reports.insert(p.layer.node, report);
+            reports.insert(p.layer.key(), report);
         }
         self.gather(reports)
     }
 
     /// Puts the reports of layers, by node, in the order of the nodes.
-    pub(crate) fn gather(&self, mut reports: HashMap<usize, LayerReport>) -> Result<Report> {
+    pub(crate) fn gather(&self, mut reports: HashMap<(usize, usize), LayerReport>) -> Result<Report> {
         let (mut nonzero, mut all) = (0.0, 0.0);
         let mut layers = vec![];
         for planned in &self.layers {
             layers.push(match planned {
                 Ok(p) => {
-                    let report = reports.remove(&p.layer.node).context("a layer has not been pruned")?;
+                    let report = reports.remove(&p.layer.key()).context("a layer has not been pruned")?;
                     all += p.layer.shape.len() as f64;
                     nonzero += report.density.unwrap_or(1.0) * p.layer.shape.len() as f64;
                     report
@@ -295,7 +319,7 @@ pub const RECIPE_KEY: &str = "tract-sparse.recipe";
 pub fn prune(model: &mut ModelProto, recipe: &Recipe) -> Result<Report> {
     let mut plan = Plan::new(model, recipe)?;
     if recipe.scope == Scope::Global {
-        plan.spread(model, &L1, recipe.ratio)?;
+        plan.spread(model, &L1, recipe.ratio.unwrap_or(0.0))?;
     }
     plan.apply(model, &L1)
 }

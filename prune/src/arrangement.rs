@@ -97,7 +97,7 @@ impl Matrix {
     pub(crate) fn new(model: &ModelProto, channels: &Channels, p: &Planned) -> Result<Matrix> {
         let graph = model.graph.as_ref().context("the model has no graph")?;
         let weights = p.layer.weights(graph)?;
-        let shape = p.layer.shape;
+        let shape = p.wish.structure.view(p.layer.shape);
         let (r, c) = p.wish.structure.group();
         let norm = Norm::new(p.wish.structure);
         let taps = if norm == Norm::Sum { 1 } else { shape.taps };
@@ -109,18 +109,31 @@ impl Matrix {
         let starts = |n: usize, size: usize| (0..n).step_by(size).chain([n]).collect::<Vec<_>>();
         let rows = match norm {
             Norm::SixOfNine { .. } => channel_groups(shape.oc).map(|g| g.start).chain([shape.oc]).collect(),
-            _ => starts(shape.oc, r),
+            _ => {
+                let rows = shape.oc / shape.parts;
+                let of = |part: usize| (part * rows..(part + 1) * rows).step_by(r);
+                (0..shape.parts).flat_map(of).chain([shape.oc]).collect()
+            }
         };
         let masker = L1.masker(&p.layer, p.wish.structure, &weights)?;
         let kept = masker.scores().len() - masker.lowest(p.wish.ratio).len();
         let movable: HashSet<u32> = channels.classes.iter().flatten().copied().collect();
         let axis = |axis: usize, n: usize| -> Vec<Option<Label>> {
             let axis = if p.layer.transposed { 1 - axis } else { axis };
-            let list = channels.list(p.layer.place, axis).unwrap_or(&[]);
-            (0..n).map(|i| list.get(i).copied().filter(|l| movable.contains(&l.atom))).collect()
+            let list = channels.list(p.layer.place, axis).filter(|_| p.layer.is_plain()).unwrap_or(&[]);
+            let label = |i: usize| list.get(i).copied().filter(|l: &Label| movable.contains(&l.atom));
+            (0..n).map(label).collect()
+        };
+        // a channel has a column for every tap that stands for itself
+        let each = shape.ic / p.layer.shape.ic;
+        let column = |label: Option<Label>, tap: usize| {
+            label.map(|l| Label { tag: l.tag * each as u32 + tap as u32, ..l })
         };
         // depthwise kernels have no input channels of their own
-        let cols = if shape.ic == 1 { vec![None] } else { axis(1, shape.ic) };
+        let cols = if p.layer.shape.ic == 1 { vec![None; shape.ic] } else {
+            let channels = axis(1, p.layer.shape.ic);
+            channels.into_iter().flat_map(|label| (0..each).map(move |tap| column(label, tap))).collect()
+        };
         let mut matrix = Matrix {
             norm,
             taps,

@@ -227,7 +227,7 @@ fn readable(graph: &GraphProto, layer: &Layer) -> bool {
     match layer.role {
         Role::Depthwise | Role::Pointwise | Role::Conv3x3 => layer.kernel.len() == 2,
         Role::FullyConnected => int(node, "transA", 0) == 0 && node.input[0] == layer.input,
-        Role::Other => false,
+        Role::Transposed | Role::Recurrent | Role::Other => false,
     }
 }
 
@@ -400,7 +400,7 @@ impl Method for Obc<'_> {
             let (rows, cols) = masker.group(group);
             let mut cost = 0.0;
             for row in rows.clone() {
-                let cells: Vec<usize> = (cols.start * shape.taps..cols.end * shape.taps)
+                let cells: Vec<usize> = (cols.start * masker.taps()..cols.end * masker.taps())
                     .filter(|i| masker.patterns()[row * n + i])
                     .collect();
                 cost += removal_cost(&inverse, n, &cells, &weights[row * n..][..n])?;
@@ -641,7 +641,7 @@ pub fn sequential(
         let before = model.clone();
         let calibration = Calibration::collect_against(&before, Some(&dense), &stage, runtime, inputs)?;
         let report = stage.apply(model, &Obc(&calibration))?;
-        let nodes: Vec<usize> = stage.planned().map(|p| p.layer.node).collect();
+        let nodes: Vec<(usize, usize)> = stage.planned().map(|p| p.layer.key()).collect();
         let done = report.layers.into_iter().filter(|l| l.skipped.is_none());
         reports.extend(nodes.into_iter().zip(done));
     }

@@ -10,10 +10,11 @@
 use crate::labels::{Label, Labels, indices};
 use crate::layer::{Constants, Place, attribute, captured_names, int};
 use crate::onnx::tensor;
-use crate::runtime::{Array, Runtime, shapes};
+use crate::runtime::{Runtime, shapes};
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
+use tract_onnx::prelude::Tensor;
 
 /// The lists of channels of a model's constants, and which channels may be exchanged.
 pub(crate) struct Channels {
@@ -25,7 +26,7 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// Follows the channels of `model`, whose shapes are learned by running it.
-    pub(crate) fn of(model: &ModelProto, runtime: &dyn Runtime, inputs: &[Array]) -> Result<Channels> {
+    pub(crate) fn of(model: &ModelProto, runtime: &dyn Runtime, inputs: &[Tensor]) -> Result<Channels> {
         let graph = model.graph.as_ref().context("the model has no graph")?;
         let mut tracker = Tracker {
             graph,
@@ -38,7 +39,9 @@ impl Channels {
             list_of: HashMap::new(),
             closed: vec![],
             fixed: HashSet::new(),
+            read: graph.node.iter().flat_map(|n| n.input.iter().cloned().chain(captured_names(n))).collect(),
         };
+        tracker.read.extend(graph.output.iter().map(|o| o.name.clone()));
         graph.node.iter().for_each(|node| tracker.node(node));
         tracker.finish()
     }
@@ -106,6 +109,8 @@ struct Tracker<'a> {
     closed: Vec<Vec<Label>>,
     /// Constants that must not change at all.
     fixed: HashSet<Place>,
+    /// Tensors that somebody reads.
+    read: HashSet<String>,
 }
 
 /// Each output position depends on the same position of the input alone (and on scalars).
@@ -159,12 +164,22 @@ const REDUCE: [&str; 5] = ["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", 
 impl Tracker<'_> {
     fn node(&mut self, node: &NodeProto) {
         let done = node.domain.is_empty() && self.known(node).is_some();
-        if !done {
-            self.pin_inputs(node);
+        if !done || self.has_unfollowed_output(node) {
+            node.input.iter().chain(&node.output).for_each(|name| self.pin_value(name));
         }
         for name in captured_names(node) {
             self.pin_value(&name);
         }
+    }
+
+    /// Whether somebody reads an output that no rule has followed: indices of maxima and statistics of a batch, say,
+    /// depend on the places of channels in ways of their own.
+    fn has_unfollowed_output(&self, node: &NodeProto) -> bool {
+        let plain = ["Constant", "Shape", "Size"].contains(&&*node.op_type);
+        let unfollowed = |o: &&String| {
+            !o.is_empty() && self.read.contains(*o) && !self.values.contains_key(*o) && self.constants.place(o).is_none()
+        };
+        !plain && node.output.iter().any(|o| unfollowed(&o))
     }
 
     /// Applies the rule of a known operator; `None` if there is none or it does not fit.
@@ -248,10 +263,6 @@ impl Tracker<'_> {
             self.pin(&data);
         }
         self.fixed.extend(self.constants.place(name));
-    }
-
-    fn pin_inputs(&mut self, node: &NodeProto) {
-        node.input.iter().for_each(|name| self.pin_value(name));
     }
 
     fn dims(&self, place: Place) -> Option<Vec<usize>> {
@@ -408,9 +419,27 @@ impl Tracker<'_> {
             }
             self.fixed.extend(self.constants.place(name));
         }
+        if node.op_type == "Pad" && !self.pads_others(node, &labels)? {
+            return None;
+        }
         let shape = self.shapes.get(&node.output[0])?.clone();
         let labels = labels.keep(&shape)?;
         self.set(&node.output[0], labels)
+    }
+
+    /// Whether nothing is added or cut along the axes of channels: as much of both keeps the size and moves all.
+    fn pads_others(&self, node: &NodeProto, labels: &Labels) -> Option<bool> {
+        let pads = self.numbers(node, "pads", 1)?;
+        let rank = labels.shape.len();
+        let axes: Vec<usize> = match node.input.get(3).filter(|a| !a.is_empty()) {
+            Some(_) => {
+                let axes = self.numbers(node, "axes", 3)?;
+                axes.iter().map(|a| position(*a, rank)).collect::<Option<_>>()?
+            }
+            None => (0..rank).collect(),
+        };
+        let still = |(i, pad): (usize, &i64)| *pad == 0 || labels.dims[axes[i % axes.len()]] == 1;
+        Some(pads.len() == 2 * axes.len() && pads.iter().enumerate().all(still))
     }
 
     fn reduce(&mut self, node: &NodeProto) -> Option<()> {

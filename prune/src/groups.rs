@@ -49,7 +49,7 @@ pub const CONV3X3_5OF9: [u16; 56] = {
 /// # Errors
 /// A zero dimension, a slice of another length, a weight that is not finite, a ratio outside 0..=1.
 pub fn blocks(w: &mut [f32], oc: usize, ic: usize, r: usize, c: usize, ratio: f64) -> Result<usize> {
-    zero(w, Structure::Blocks { r, c }, Shape { oc, ic, taps: 1 }, ratio)
+    zero(w, Structure::Blocks { r, c }, Shape::new(oc, ic, 1), ratio)
 }
 
 /// Prunes the 3x3 kernels of a depthwise convolution to 6 of 9 weights (the paper's 3:9): the best of
@@ -58,7 +58,7 @@ pub fn blocks(w: &mut [f32], oc: usize, ic: usize, r: usize, c: usize, ratio: f6
 /// # Errors
 /// No channels, a slice of another length than `channels * 9`, a weight that is not finite.
 pub fn depthwise_3of9(w: &mut [f32], channels: usize) -> Result<()> {
-    let shape = Shape { oc: channels, ic: 1, taps: 9 };
+    let shape = Shape::new(channels, 1, 9);
     zero(w, Structure::ThreeOfNine { full_ones: 0.0 }, shape, 0.0).map(|_| ())
 }
 
@@ -79,7 +79,7 @@ pub fn channel_groups(channels: usize) -> impl Iterator<Item = Range<usize>> {
 /// # Errors
 /// As [`blocks`]; `share` is not 1, 2 or 4.
 pub fn conv3x3_5of9(w: &mut [f32], oc: usize, ic: usize, share: usize, connectivity: f64) -> Result<usize> {
-    zero(w, Structure::FiveOfNine { share }, Shape { oc, ic, taps: 9 }, connectivity)
+    zero(w, Structure::FiveOfNine { share }, Shape::new(oc, ic, 9), connectivity)
 }
 
 /// Zeroes what l1 pruning does not keep; returns how many groups were removed.

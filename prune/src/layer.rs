@@ -2,7 +2,7 @@
 
 use crate::check;
 use crate::mask::Shape;
-use crate::onnx::tensor;
+use crate::stored::{Stored, derives};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -21,6 +21,10 @@ pub enum Role {
     Depthwise,
     /// 3x3 convolution over all channels.
     Conv3x3,
+    /// Transposed convolution.
+    Transposed,
+    /// Input or recurrent matrix of a GRU, LSTM or RNN.
+    Recurrent,
     /// Any other convolution.
     Other,
 }
@@ -32,6 +36,8 @@ impl fmt::Display for Role {
             Role::FullyConnected => "fully connected",
             Role::Depthwise => "depthwise 3x3",
             Role::Conv3x3 => "3x3 convolution",
+            Role::Transposed => "transposed convolution",
+            Role::Recurrent => "recurrent layer",
             Role::Other => "other convolution",
         })
     }
@@ -79,12 +85,16 @@ pub struct Layer {
     pub kernel: Vec<usize>,
     /// Position of the node in the graph.
     pub node: usize,
+    /// Which of the node's inputs the weights are.
+    pub slot: usize,
     /// Name of the activation that it reads.
     pub input: String,
     /// Where the weights are.
     pub place: Place,
-    /// Whether they are kept as `[ic][oc]`.
+    /// Whether they are kept as `[ic][oc]`, in each group of channels.
     pub transposed: bool,
+    /// Constant operators between that place and the layer: numbers of nodes.
+    chain: Vec<usize>,
 }
 
 /// A layer that is left alone.
@@ -99,33 +109,49 @@ pub struct Skip {
 }
 
 impl Layer {
+    /// What tells the matrices of a model apart: a recurrent node has two.
+    pub fn key(&self) -> (usize, usize) {
+        (self.node, self.slot)
+    }
+
+    /// Whether the stored tensor has the axes of the weights: channels can be found along them.
+    pub fn is_plain(&self) -> bool {
+        self.chain.is_empty() && !matches!(self.role, Role::Transposed | Role::Recurrent)
+    }
+
     /// The weights as `[oc][ic][taps]`.
     ///
     /// # Errors
     /// They are not there, not f32, or do not fit the shape.
     pub fn weights(&self, graph: &GraphProto) -> Result<Vec<f32>> {
-        let tensor = self.place.get(graph).context("the weights are gone")?;
-        let values = tensor::floats(tensor)?;
-        ensure!(values.len() == self.shape.len(), "{} weights for {:?}", values.len(), self.shape);
-        Ok(if self.transposed { transpose(&values, self.shape.ic, self.shape.oc) } else { values })
+        Ok(self.stored(graph)?.values)
     }
 
-    /// Puts weights `[oc][ic][taps]` back.
+    /// Puts weights `[oc][ic][taps]` back. Those that stay the same keep every bit of what is stored; zeros become what is
+    /// computed as zero.
     ///
     /// # Errors
     /// As [`Layer::weights`].
     pub fn set_weights(&self, graph: &mut GraphProto, values: &[f32]) -> Result<()> {
-        let tensor = self.place.get_mut(graph).context("the weights are gone")?;
-        if self.transposed {
-            tensor::set_floats(tensor, &transpose(values, self.shape.oc, self.shape.ic))
-        } else {
-            tensor::set_floats(tensor, values)
-        }
+        self.stored(graph)?.write(graph, self.place, values)
     }
-}
 
-fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    (0..cols).flat_map(|col| (0..rows).map(move |row| values[row * cols + col])).collect()
+    fn stored(&self, graph: &GraphProto) -> Result<Stored> {
+        let mut stored = Stored::of(graph, self.place, &self.chain)?;
+        let (all, shape) = (stored.values.len(), self.shape);
+        ensure!(all == shape.len(), "{all} weights for {shape:?}");
+        if self.transposed {
+            // of each group of channels [ic][oc][taps]; a matrix has one group
+            let Shape { ic, taps, .. } = shape;
+            let rows = shape.oc / shape.parts;
+            let at = |i: usize| {
+                let (tap, col, row) = (i % taps, i / taps % ic, i / taps / ic);
+                ((row / rows * ic + col) * rows + row % rows) * taps + tap
+            };
+            stored.pick(&(0..all).map(at).collect::<Vec<_>>());
+        }
+        Ok(stored)
+    }
 }
 
 /// An attribute of a node.
@@ -143,11 +169,13 @@ pub(crate) fn name_of(node: &NodeProto) -> String {
     if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() }
 }
 
-/// The constants of a graph, found through `Identity` nodes.
+/// The constants of a graph, found through `Identity` nodes, and what operators that move or recode their elements make of
+/// them.
 ///
 /// Old exporters list every initializer as a graph input too: a default value that nobody replaces. It counts as constant.
 pub struct Constants {
     places: HashMap<String, Place>,
+    derived: HashMap<String, (Place, Vec<usize>)>,
     uses: HashMap<Place, Vec<(usize, usize)>>,
     captured: HashSet<Place>,
 }
@@ -159,6 +187,7 @@ impl Constants {
         for (at, tensor) in graph.initializer.iter().enumerate() {
             places.insert(tensor.name.clone(), Place::Initializer(at));
         }
+        let mut derived: HashMap<String, (Place, Vec<usize>)> = HashMap::new();
         let (mut uses, mut captured) = (HashMap::<Place, Vec<(usize, usize)>>::new(), HashSet::new());
         for (id, node) in graph.node.iter().enumerate() {
             let constant = node.op_type == "Constant";
@@ -169,20 +198,43 @@ impl Constants {
             } else if node.op_type == "Identity" {
                 let from = node.input.first().and_then(|i| places.get(i).copied());
                 places.extend(from.and_then(|place| Some((node.output.first()?.clone(), place))));
-                // an identity is transparent: what reads its output is what counts
-                continue;
             }
-            for (slot, input) in node.input.iter().enumerate() {
-                if let Some(place) = places.get(input) {
-                    uses.entry(*place).or_default().push((id, slot));
+            let origin = |name: &String| {
+                places.get(name).copied().or_else(|| derived.get(name).map(|(place, _)| *place))
+            };
+            // what makes a constant of a constant is transparent: what reads its output is what counts
+            let transparent = derives(node) && node.input.first().is_some_and(|i| origin(i).is_some());
+            for (slot, input) in node.input.iter().enumerate().skip(usize::from(transparent)) {
+                if let Some(place) = origin(input) {
+                    uses.entry(place).or_default().push((id, slot));
                 }
             }
             for name in captured_names(node) {
-                captured.extend(places.get(&name).copied());
+                captured.extend(origin(&name));
+            }
+            if transparent && let (Some(from), Some(to)) = (node.input.first(), node.output.first()) {
+                let place = origin(from);
+                let mut chain = derived.get(from).map(|d| d.1.clone()).unwrap_or_default();
+                if node.op_type != "Identity" {
+                    chain.push(id);
+                }
+                derived.extend(place.map(|place| (to.clone(), (place, chain))));
             }
         }
-        captured.extend(graph.output.iter().filter_map(|o| places.get(&o.name).copied()));
-        Constants { places, uses, captured }
+        for output in &graph.output {
+            captured.extend(derived.get(&output.name).map(|(place, _)| *place));
+            captured.extend(places.get(&output.name).copied());
+        }
+        Constants { places, derived, uses, captured }
+    }
+
+    /// Where the constant is that this name is computed of, and by which nodes, each of which only moves or recodes its
+    /// elements.
+    fn origin(&self, name: &str) -> Option<(Place, Vec<usize>)> {
+        match self.places.get(name) {
+            Some(place) => Some((*place, vec![])),
+            None => self.derived.get(name).cloned(),
+        }
     }
 
     /// Where the constant of this name is, if it is one.
@@ -219,7 +271,17 @@ fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
 }
 
-const LAYERS: [&str; 4] = ["Conv", "Gemm", "MatMul", "ConvTranspose"];
+const LAYERS: [&str; 7] = ["Conv", "Gemm", "MatMul", "ConvTranspose", "GRU", "LSTM", "RNN"];
+
+/// Gates of a recurrent operator, whose rows follow each other in its matrices.
+fn gates(op: &str) -> Option<usize> {
+    match op {
+        "GRU" => Some(3),
+        "LSTM" => Some(4),
+        "RNN" => Some(1),
+        _ => None,
+    }
+}
 
 /// Every layer of a model in the order of its nodes: prunable, or why not.
 ///
@@ -233,12 +295,20 @@ pub fn layers(model: &ModelProto) -> Result<Vec<Result<Layer, Skip>>> {
     for (id, node) in graph.node.iter().enumerate() {
         inside_control_flow(node, &mut found);
         if LAYERS.contains(&&*node.op_type) && node.domain.is_empty() {
-            let skip = |reason: anyhow::Error| Skip {
-                name: name_of(node),
+            let skip = |name: String, reason: anyhow::Error| Skip {
+                name,
                 op: node.op_type.clone(),
                 reason: format!("{reason:#}"),
             };
-            found.push(read(graph, &constants, id, node).map_err(skip));
+            if let Some(gates) = gates(&node.op_type) {
+                for (slot, matrix) in [(1, "W"), (2, "R")] {
+                    let name = format!("{}.{matrix}", name_of(node));
+                    let layer = recurrent(graph, &constants, id, (slot, gates), name.clone());
+                    found.push(layer.map_err(|reason| skip(name, reason)));
+                }
+            } else {
+                found.push(read(graph, &constants, id, node).map_err(|reason| skip(name_of(node), reason)));
+            }
         }
     }
     refuse_other_roles(graph, &constants, &mut found);
@@ -255,38 +325,77 @@ fn inside_control_flow(node: &NodeProto, found: &mut Vec<Result<Layer, Skip>>) {
     }
 }
 
-fn read(graph: &GraphProto, constants: &Constants, id: usize, node: &NodeProto) -> Result<Layer> {
-    ensure!(node.op_type != "ConvTranspose", "transposed convolutions are not pruned");
-    let constant = |slot: usize| node.input.get(slot).and_then(|name| constants.place(name));
-    let computed = "its weights are computed at run time";
-    let (slot, place) = match (constant(1), constant(0), &*node.op_type) {
-        (Some(place), ..) => (1, place),
-        (None, Some(place), "MatMul") => (0, place),
-        _ => anyhow::bail!("{computed}"),
-    };
-    ensure!(constant(1 - slot).is_none(), "both its inputs are constant");
-    let tensor = place.get(graph).context(computed)?;
-    let dims = tensor::shape(&tensor.dims)?;
-    let values = tensor::floats(tensor)?;
-    ensure!(values.iter().all(|w| w.is_finite()), "a weight is NaN or infinite");
+const COMPUTED: &str = "its weights are computed at run time";
+
+/// Weights behind constant operators, checked.
+fn constant(
+    graph: &GraphProto,
+    constants: &Constants,
+    name: Option<&String>,
+) -> Result<(Place, Vec<usize>, Vec<usize>)> {
+    let (place, chain) = name.and_then(|name| constants.origin(name)).context(COMPUTED)?;
+    let stored = Stored::of(graph, place, &chain)?;
+    ensure!(stored.values.iter().all(|w| w.is_finite()), "a weight is NaN or infinite");
     ensure!(!constants.is_captured(place), "its weights are also read by a subgraph or are an output");
-    let layer = |role, [oc, ic, taps]: [usize; 3], kernel: &[usize], transposed| Layer {
+    ensure!(!stored.values.is_empty(), "it has no weights");
+    Ok((place, chain, stored.dims))
+}
+
+/// The input matrix (slot 1) or the recurrent one (slot 2), of all directions and gates.
+fn recurrent(
+    graph: &GraphProto,
+    constants: &Constants,
+    id: usize,
+    (slot, gates): (usize, usize),
+    name: String,
+) -> Result<Layer> {
+    let node = &graph.node[id];
+    let (place, chain, dims) = constant(graph, constants, node.input.get(slot))?;
+    let [directions, rows, cols] = dims[..] else { anyhow::bail!("weights of shape {dims:?}") };
+    ensure!(rows % gates == 0, "{rows} rows for {gates} gates");
+    ensure!(slot == 1 || rows == gates * cols, "weights of shape {dims:?}");
+    Ok(Layer {
+        name,
+        op: node.op_type.clone(),
+        role: Role::Recurrent,
+        shape: Shape { parts: directions * gates, ..Shape::new(directions * rows, cols, 1) },
+        kernel: vec![],
+        node: id,
+        slot,
+        input: node.input[0].clone(),
+        place,
+        transposed: false,
+        chain,
+    })
+}
+
+fn read(graph: &GraphProto, constants: &Constants, id: usize, node: &NodeProto) -> Result<Layer> {
+    let is_constant = |slot: usize| node.input.get(slot).is_some_and(|name| constants.origin(name).is_some());
+    let slot = match (is_constant(1), is_constant(0), &*node.op_type) {
+        (true, ..) => 1,
+        (false, true, "MatMul") => 0,
+        _ => anyhow::bail!(COMPUTED),
+    };
+    ensure!(!is_constant(1 - slot), "both its inputs are constant");
+    let (place, chain, dims) = constant(graph, constants, node.input.get(slot))?;
+    let layer = |role, shape, kernel: &[usize], transposed| Layer {
         name: name_of(node),
         op: node.op_type.clone(),
         role,
-        shape: Shape { oc, ic, taps },
+        shape,
         kernel: kernel.to_vec(),
         node: id,
+        slot,
         input: node.input[1 - slot].clone(),
         place,
         transposed,
+        chain,
     };
-    ensure!(!values.is_empty(), "it has no weights");
+    let group = usize::try_from(int(node, "group", 1)).ok().filter(|g| *g > 0);
+    let group = group.context("its number of channel groups makes no sense")?;
     match (&*node.op_type, &dims[..]) {
         ("Conv", [oc, ic, kernel @ ..]) if !kernel.is_empty() => {
             let taps = kernel.iter().product();
-            let group = usize::try_from(int(node, "group", 1)).ok().filter(|g| *g > 0);
-            let group = group.context("its number of channel groups makes no sense")?;
             ensure!(oc % group == 0, "{oc} output channels in {group} groups");
             let role = match (group, kernel) {
                 (1, _) if taps == 1 => Role::Pointwise,
@@ -294,16 +403,23 @@ fn read(graph: &GraphProto, constants: &Constants, id: usize, node: &NodeProto) 
                 (g, [3, 3]) if g == *oc && *ic == 1 => Role::Depthwise,
                 _ => Role::Other,
             };
-            Ok(layer(role, [*oc, *ic, taps], kernel, false))
+            // the patterns of depthwise kernels are shared by channels, each of which is a group of its own
+            let parts = if role == Role::Depthwise { 1 } else { group };
+            Ok(layer(role, Shape { parts, ..Shape::new(*oc, *ic, taps) }, kernel, false))
+        }
+        ("ConvTranspose", [ic, oc, kernel @ ..]) if !kernel.is_empty() => {
+            ensure!(ic % group == 0, "{ic} input channels in {group} groups");
+            let shape = Shape::new(oc * group, ic / group, kernel.iter().product());
+            Ok(layer(Role::Transposed, Shape { parts: group, ..shape }, kernel, true))
         }
         ("Gemm", [n, k]) => {
             let transposed = int(node, "transB", 0) == 0;
             let [oc, ic] = if transposed { [*k, *n] } else { [*n, *k] };
-            Ok(layer(Role::FullyConnected, [oc, ic, 1], &[], transposed))
+            Ok(layer(Role::FullyConnected, Shape::new(oc, ic, 1), &[], transposed))
         }
         ("MatMul", [k, n]) => {
             let [oc, ic] = if slot == 1 { [*n, *k] } else { [*k, *n] };
-            Ok(layer(Role::FullyConnected, [oc, ic, 1], &[], slot == 1))
+            Ok(layer(Role::FullyConnected, Shape::new(oc, ic, 1), &[], slot == 1))
         }
         _ => anyhow::bail!("weights of shape {dims:?}"),
     }
@@ -311,16 +427,24 @@ fn read(graph: &GraphProto, constants: &Constants, id: usize, node: &NodeProto) 
 
 /// Weights that layers share are pruned once if all see them alike; else none of them is pruned.
 fn refuse_other_roles(graph: &GraphProto, constants: &Constants, found: &mut [Result<Layer, Skip>]) {
-    let readers: HashMap<usize, (Role, bool, usize)> = found
-        .iter()
-        .flatten()
-        .map(|layer| (layer.node, (layer.role, layer.transposed, layer.shape.ic)))
-        .collect();
+    // a chain of operators is like another if all but the names of its tensors is
+    let alike = |id: &usize| {
+        let mut node = graph.node[*id].clone();
+        (node.name, node.output, node.doc_string) = Default::default();
+        node.input.iter_mut().take(1).for_each(String::clear);
+        node
+    };
+    let view = |layer: &Layer| {
+        let chain: Vec<NodeProto> = layer.chain.iter().map(alike).collect();
+        (layer.role, layer.transposed, layer.shape, chain)
+    };
+    let readers: HashMap<(usize, usize), _> =
+        found.iter().flatten().map(|layer| (layer.key(), view(layer))).collect();
     let mut first: HashMap<Place, String> = HashMap::new();
     for entry in found.iter_mut() {
         let Ok(layer) = entry else { continue };
-        let own = (layer.role, layer.transposed, layer.shape.ic);
-        let other = constants.uses(layer.place).iter().find(|(node, _)| readers.get(node) != Some(&own));
+        let own = view(layer);
+        let other = constants.uses(layer.place).iter().find(|of| readers.get(of) != Some(&own));
         let reason = if let Some((node, _)) = other {
             let node = &graph.node[*node];
             Some(format!(

@@ -5,7 +5,7 @@
 //! use prune::{Document, Recipe};
 //!
 //! let mut document = Document::open("dense.onnx".as_ref())?;
-//! let report = prune::prune(&mut document.model, &Recipe { ratio: 0.3, ..Recipe::default() })?;
+//! let report = prune::prune(&mut document.model, &Recipe { ratio: Some(0.3), ..Recipe::default() })?;
 //! for layer in report.pruned() {
 //!     println!("{}: {:.3} of the weights stay", layer.name, layer.density.unwrap_or(1.0));
 //! }
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! [`groups`] has the plain functions over slices, which set weights of a slice to zero, group by group, lowest
-//! l1 norm first. [`mod@rearrange`] permutes channels first, [`calibrate`] looks at activations, [`budget`] meets a time.
+//! l1 norm first. [`mod@rearrange`] permutes channels first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
 mod arrangement;
@@ -27,13 +27,16 @@ mod labels;
 pub mod layer;
 mod linear;
 pub mod mask;
+pub mod proof;
 pub mod rearrange;
 mod recipe;
 mod runtime;
+mod stored;
 
 pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
 pub use layer::{Layer, Role, Skip};
 pub use onnx_file::{self as onnx, Document, densify, file};
-pub use rearrange::{Kept, Progress, Rearranged, Search, prove, rearrange};
+pub use proof::prove;
+pub use rearrange::{Kept, Progress, Rearranged, Search, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
-pub use runtime::{Array, Runtime, Session, distance};
+pub use runtime::{Array, Runtime, Session};

@@ -19,9 +19,16 @@ pub struct Shape {
     pub ic: usize,
     /// Weights of a kernel.
     pub taps: usize,
+    /// Equal runs of output channels that no group straddles: groups of channels, gates. At least 1.
+    pub parts: usize,
 }
 
 impl Shape {
+    /// A shape of one part.
+    pub fn new(oc: usize, ic: usize, taps: usize) -> Shape {
+        Shape { oc, ic, taps, parts: 1 }
+    }
+
     /// Number of weights.
     pub fn len(&self) -> usize {
         self.oc * self.ic * self.taps
@@ -36,7 +43,8 @@ impl Shape {
 /// Which weights stay or go together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Structure {
-    /// Groups of kernels of `r` output by `c` input channels are removed as a whole: `4x4`, `4x1`, `unstructured` (1x1).
+    /// Groups of kernels of `r` output by `c` input channels are removed as a whole: `4x4`. Where `c` is 1 (`4x1`,
+    /// `unstructured`, which is 1x1) every tap of larger kernels counts as a channel.
     Blocks {
         /// Output channels of a group.
         r: usize,
@@ -71,6 +79,14 @@ impl Structure {
             Structure::FiveOfNine { .. } => (4, 4),
             Structure::TwoOfFour => (1, 4),
             Structure::ThreeOfNine { .. } => (16, 1),
+        }
+    }
+
+    /// The shape as groups of this structure divide it: the columns of `Nx1` blocks are single taps.
+    pub(crate) fn view(self, shape: Shape) -> Shape {
+        match self {
+            Structure::Blocks { c: 1, .. } => Shape { ic: shape.ic * shape.taps, taps: 1, ..shape },
+            _ => shape,
         }
     }
 
@@ -145,6 +161,7 @@ impl FromStr for Structure {
 #[derive(Debug, Clone)]
 pub struct Masker {
     structure: Structure,
+    /// As the structure sees it.
     shape: Shape,
     keep: Vec<bool>,
     scores: Vec<f64>,
@@ -157,7 +174,8 @@ impl Masker {
     /// An empty shape, a slice of another length, a saliency that is negative or not finite, a structure that does
     /// not fit the shape.
     pub fn new(structure: Structure, shape: Shape, saliency: &[f64]) -> Result<Masker> {
-        let Shape { oc, ic, taps } = shape;
+        let Shape { oc, ic, taps, parts } = shape;
+        ensure!(parts > 0 && oc % parts == 0, "{oc} output channels are not {parts} equal parts");
         let len = oc.checked_mul(ic).and_then(|n| n.checked_mul(taps));
         ensure!(len.is_some_and(|n| n > 0), "shape {oc}x{ic}x{taps} is empty");
         ensure!(
@@ -168,6 +186,7 @@ impl Masker {
         let wrong = saliency.iter().position(|s| !s.is_finite() || *s < 0.0);
         ensure!(wrong.is_none(), "weight {} is not finite", wrong.unwrap_or(0));
         structure.check(shape)?;
+        let shape = structure.view(shape);
         let mut masker = Masker { structure, shape, keep: vec![true; saliency.len()], scores: vec![] };
         match structure {
             Structure::Blocks { .. } => {}
@@ -181,16 +200,34 @@ impl Masker {
         Ok(masker)
     }
 
-    fn group_count(&self) -> usize {
+    /// Groups of rows in a part, and of columns.
+    fn grid(&self) -> (usize, usize) {
         let (r, c) = self.structure.group();
-        self.shape.oc.div_ceil(r) * self.shape.ic.div_ceil(c)
+        ((self.shape.oc / self.shape.parts).div_ceil(r), self.shape.ic.div_ceil(c))
     }
 
-    /// Output and input channels of a removable group.
+    fn group_count(&self) -> usize {
+        let (rows, columns) = self.grid();
+        self.shape.parts * rows * columns
+    }
+
+    /// Output and input channels of a removable group; of `Nx1` blocks input channels by taps.
     pub fn group(&self, group: usize) -> (Range<usize>, Range<usize>) {
         let (r, c) = self.structure.group();
-        let columns = self.shape.ic.div_ceil(c);
-        (span(group / columns, r, self.shape.oc), span(group % columns, c, self.shape.ic))
+        let (rows, columns) = self.grid();
+        let (line, height) = (group / columns, self.shape.oc / self.shape.parts);
+        let (part, within) = (line / rows * height, span(line % rows, r, height));
+        (part + within.start..part + within.end, span(group % columns, c, self.shape.ic))
+    }
+
+    /// Weights that a column of [`Masker::group`] has in a row.
+    pub fn taps(&self) -> usize {
+        self.shape.taps
+    }
+
+    /// Number of weights in a group.
+    pub fn size(&self, group: usize) -> usize {
+        self.kernels(group).count() * self.shape.taps
     }
 
     /// Kernels of a group, as indices into the weights divided by the number of taps.
@@ -213,7 +250,7 @@ impl Masker {
 
     /// A pattern that was chosen otherwise, and scores of the groups by another measure.
     pub(crate) fn with(structure: Structure, shape: Shape, keep: Vec<bool>, scores: Vec<f64>) -> Masker {
-        Masker { structure, shape, keep, scores }
+        Masker { structure, shape: structure.view(shape), keep, scores }
     }
 
     /// The patterns chosen: true for every weight that stays if no group is removed.
@@ -242,7 +279,7 @@ impl Masker {
     }
 
     fn two_of_four(&mut self, saliency: &[f64]) {
-        let Shape { oc, ic, taps } = self.shape;
+        let Shape { oc, ic, taps, .. } = self.shape;
         for row in 0..oc {
             for first in (0..ic - ic % 4).step_by(4) {
                 for tap in 0..taps {

@@ -20,14 +20,16 @@
 use crate::apply::Plan;
 use crate::arrangement::{Matrix, View};
 use crate::channels::Channels;
-use crate::runtime::{Array, Runtime, distance, outputs};
-use anyhow::{Context, Result, ensure};
+use crate::proof::prove;
+use crate::runtime::Runtime;
+use anyhow::{Context, Result};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tract_onnx::pb::ModelProto;
+use tract_onnx::prelude::Tensor;
 
 /// How long and from where to search.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +68,7 @@ pub struct Rearranged {
     pub classes: usize,
     /// Channels in them.
     pub channels: usize,
-    /// Largest difference between outputs of the dense model before and after, relative to the largest output.
+    /// Largest difference between outputs of the dense model before and after, relative to their scale.
     pub proof: f64,
 }
 
@@ -82,11 +84,6 @@ pub struct Kept {
     /// Whether any of its channels may move.
     pub movable: bool,
 }
-
-/// What the outputs of a network and of its rearrangement may differ by, relative to the largest output: each layer
-/// adds the same products in another order, and errors of a few units in the last place (6e-8) grow through some fifty
-/// layers. A channel in the wrong place shows at 1e-2 and more.
-pub const PROOF: f64 = 1e-4;
 
 const ROUNDS: usize = 4;
 const PASSES: usize = 6;
@@ -104,15 +101,15 @@ const HALVINGS: usize = 5;
 const PARTNERS: usize = 256;
 
 /// Rearranges the channels of `model` for the pruning that `plan` has in mind, and proves on `inputs` (graph inputs of
-/// one or more runs) that its outputs are what they were.
+/// one or more runs, see [`crate::proof`]) that its outputs are what they were.
 ///
 /// # Errors
-/// The model cannot be run, or its outputs have changed: then `model` is as it was.
+/// The model cannot be run, its outputs have changed or prove nothing: then `model` is as it was.
 pub fn rearrange(
     model: &mut ModelProto,
     plan: &Plan,
     runtime: &dyn Runtime,
-    inputs: &[Vec<Array>],
+    inputs: &[Vec<Tensor>],
     search: Search,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Rearranged> {
@@ -137,47 +134,6 @@ pub fn rearrange(
         channels: channels.classes.iter().map(Vec::len).sum(),
         proof,
     })
-}
-
-/// Runs two models that should compute the same; returns their largest relative difference.
-///
-/// Where the original itself moves by more than a quarter of [`PROOF`] when its inputs change by one part in a million
-/// (outputs that are nearly zero, for one), four times that movement is allowed, and never more than ten times [`PROOF`].
-///
-/// # Errors
-/// The difference is larger, or one of them cannot be run.
-pub fn prove(
-    original: &ModelProto,
-    changed: &ModelProto,
-    runtime: &dyn Runtime,
-    inputs: &[Vec<Array>],
-) -> Result<f64> {
-    let names = outputs(original);
-    let mut worst = 0f64;
-    let (mut original, mut changed) = (runtime.open(original, &names)?, runtime.open(changed, &names)?);
-    for inputs in inputs {
-        let expected = original.run(inputs).context("running the original")?;
-        ensure!(expected.iter().any(Option::is_some), "no output is f32: nothing can be proven");
-        let got = changed.run(inputs).context("running the rearranged model")?;
-        let difference = distance(&got, &expected)?;
-        if difference > PROOF {
-            let nudged: Vec<Array> = inputs.iter().map(nudge).collect();
-            let moved = distance(&original.run(&nudged)?, &expected)?;
-            let allowed = (4.0 * moved).clamp(PROOF, 10.0 * PROOF);
-            ensure!(
-                difference <= allowed,
-                "the rearranged model differs from the original by {difference:.1e}, more than {allowed:.0e}"
-            );
-        }
-        worst = worst.max(difference);
-    }
-    Ok(worst)
-}
-
-/// The same values, every other one a millionth larger.
-fn nudge(array: &Array) -> Array {
-    let data = array.data.iter().enumerate().map(|(i, v)| if i % 2 == 0 { v * (1.0 + 1e-6) } else { *v });
-    Array { shape: array.shape.clone(), data: data.collect() }
 }
 
 /// What an arrangement is worth, the first difference deciding.

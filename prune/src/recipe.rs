@@ -73,13 +73,16 @@ pub struct Rule {
 ///
 /// ```
 /// let recipe: prune::Recipe = r#"
-///     ratio = 0.3             # of the groups of 1x1 convolutions and fully connected layers
+///     ratio = 0.3             # of the groups of all layers but depthwise and 3x3 ones
 ///     scope = "global"        # or "uniform"
 ///     conv1x1 = "4x4"         # or 4x1, 8x1, unstructured, 2:4, none ...
 ///     fc = "none"
 ///     dwconv3x3 = "3:9"       # or 3:9+0.1: a tenth of the channel groups stays dense
 ///     conv3x3 = "5:9"         # or 5:9/2, 5:9/1: filters that share a pattern
 ///     connectivity = 0.5      # of the groups of 3x3 convolutions
+///     conv = "4x1"            # other kernels (1x3, 5x5, 1-D) and grouped convolutions; every tap counts as a channel
+///     convtranspose = "4x1"   # transposed convolutions, none unless asked for
+///     recurrent = "4x4"       # matrices of GRU, LSTM and RNN, gate by gate
 ///     exclude = ["conv1", "head*"]
 ///
 ///     [[layer]]
@@ -93,8 +96,9 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// Fraction of the groups of 1x1 convolutions and fully connected layers to remove.
-    pub ratio: f64,
+    /// Fraction of the groups to remove, of all layers but depthwise ones and 3x3 ones with patterns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
     /// How it is spread over layers.
     pub scope: Scope,
     /// Structure of 1x1 convolutions.
@@ -105,8 +109,15 @@ pub struct Recipe {
     pub dwconv3x3: Setting,
     /// Structure of 3x3 convolutions.
     pub conv3x3: Setting,
-    /// Fraction of the groups of 3x3 convolutions to remove.
-    pub connectivity: f64,
+    /// Fraction of the groups of 3x3 convolutions to remove; with patterns none, with blocks `ratio` if it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connectivity: Option<f64>,
+    /// Structure of convolutions with other kernels, and of grouped ones.
+    pub conv: Setting,
+    /// Structure of transposed convolutions.
+    pub convtranspose: Setting,
+    /// Structure of the matrices of recurrent layers.
+    pub recurrent: Setting,
     /// Only layers whose name matches one of these; all if there are none.
     pub include: Vec<String>,
     /// No layer whose name matches one of these.
@@ -117,16 +128,20 @@ pub struct Recipe {
 }
 
 impl Default for Recipe {
-    /// The paper's structures, and no group removed.
+    /// Blocks for everything that `ratio` is for but transposed convolutions, no patterns, and nothing asked for yet.
     fn default() -> Recipe {
+        let blocks = |c| Setting(Some(Structure::Blocks { r: 4, c }));
         Recipe {
-            ratio: 0.0,
+            ratio: None,
             scope: Scope::Uniform,
-            conv1x1: Setting(Some(Structure::Blocks { r: 4, c: 4 })),
-            fc: Setting(Some(Structure::Blocks { r: 4, c: 4 })),
-            dwconv3x3: Setting(Some(Structure::ThreeOfNine { full_ones: 0.0 })),
-            conv3x3: Setting(Some(Structure::FiveOfNine { share: 4 })),
-            connectivity: 0.0,
+            conv1x1: blocks(4),
+            fc: blocks(4),
+            dwconv3x3: Setting(None),
+            conv3x3: Setting(None),
+            connectivity: None,
+            conv: blocks(1),
+            convtranspose: Setting(None),
+            recurrent: blocks(4),
             include: vec![],
             exclude: vec![],
             layer: vec![],
@@ -167,8 +182,12 @@ impl Recipe {
     /// # Errors
     /// Names the entry.
     pub fn check(&self) -> Result<()> {
-        check_ratio(self.ratio)?;
-        check_ratio(self.connectivity).context("connectivity")?;
+        self.ratio.map_or(Ok(()), check_ratio)?;
+        self.connectivity.map_or(Ok(()), check_ratio).context("connectivity")?;
+        ensure!(
+            self.connectivity.is_none() || self.conv3x3.0.is_some(),
+            "connectivity removes groups of 3x3 kernels: conv3x3 must say which, 5:9 (patterns as well) or 4x4"
+        );
         for rule in &self.layer {
             rule.ratio.map_or(Ok(()), check_ratio).with_context(|| format!("layer {:?}", rule.name))?;
         }
@@ -177,12 +196,27 @@ impl Recipe {
             ("fc", Role::FullyConnected, self.fc),
             ("dwconv3x3", Role::Depthwise, self.dwconv3x3),
             ("conv3x3", Role::Conv3x3, self.conv3x3),
+            ("conv", Role::Other, self.conv),
+            ("convtranspose", Role::Transposed, self.convtranspose),
+            ("recurrent", Role::Recurrent, self.recurrent),
         ] {
             if let Setting(Some(structure)) = setting {
                 ensure!(fits(structure, role), "{entry} = {setting}: not a structure for {role}");
             }
         }
         Ok(())
+    }
+
+    /// Whether it says how much to prune of any layer: a ratio, or a structure that needs none.
+    pub fn asks(&self) -> bool {
+        let patterns = |setting: Setting| {
+            setting.0.is_some_and(|s| !s.removes_groups() || matches!(s, Structure::FiveOfNine { .. }))
+        };
+        let settings =
+            [self.conv1x1, self.fc, self.dwconv3x3, self.conv3x3, self.conv, self.convtranspose, self.recurrent];
+        let rule = |rule: &Rule| rule.ratio.is_some() || rule.structure.is_some_and(patterns);
+        let ratio = self.ratio.is_some() || self.connectivity.is_some();
+        ratio || settings.into_iter().any(patterns) || self.layer.iter().any(rule)
     }
 
     /// What to do with each layer, in their order: a wish, or why it is left alone.
@@ -206,30 +240,40 @@ impl Recipe {
             }
             let matching = || self.layer.iter().zip(&rules).rev().filter(|(_, g)| g.matches(&layer.name));
             let ruled = matching().find_map(|(rule, _)| rule.structure);
-            let general = match layer.role {
-                Role::Pointwise => Some((self.conv1x1, self.ratio)),
-                Role::FullyConnected => Some((self.fc, self.ratio)),
-                Role::Depthwise => Some((self.dwconv3x3, 0.0)),
-                Role::Conv3x3 => Some((self.conv3x3, self.connectivity)),
-                Role::Other => None,
+            let (option, general, general_ratio) = match layer.role {
+                Role::Pointwise => ("conv1x1", self.conv1x1, self.ratio),
+                Role::FullyConnected => ("fc", self.fc, self.ratio),
+                Role::Depthwise => ("dwconv3x3", self.dwconv3x3, None),
+                Role::Conv3x3 => ("conv3x3", self.conv3x3, self.connectivity),
+                Role::Transposed => ("convtranspose", self.convtranspose, self.ratio),
+                Role::Recurrent => ("recurrent", self.recurrent, self.ratio),
+                Role::Other => ("conv", self.conv, self.ratio),
             };
-            if layer.role == Role::Conv3x3 && layer.shape.ic < 4 && ruled.is_none() {
+            let kernel = || layer.kernel.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+            if layer.role == Role::Other && layer.shape.ic == 1 && layer.shape.parts > 1 && ruled.is_none() {
+                return Ok(Err(format!("there are no patterns for depthwise kernels of {}", kernel())));
+            }
+            let Setting(Some(structure)) = ruled.unwrap_or(general) else {
+                return Ok(Err(format!("the recipe leaves it dense: {option} = \"none\"")));
+            };
+            let patterns = matches!(structure, Structure::FiveOfNine { .. });
+            if patterns && layer.shape.ic < 4 && ruled.is_none() {
                 return Ok(Err(format!("{} input channels are fewer than a group", layer.shape.ic)));
             }
-            let Some(Setting(setting)) = ruled.or(general.map(|g| g.0)) else {
-                let kernel: Vec<String> = layer.kernel.iter().map(usize::to_string).collect();
-                return Ok(Err(format!("the recipe has nothing for {} of {}", kernel.join("x"), layer.role)));
-            };
-            let Some(structure) = setting else { return Ok(Err("the recipe leaves it dense".into())) };
             ensure!(
                 fits(structure, layer.role),
                 "layer {}: {structure} is not for {}",
                 layer.name,
                 layer.role
             );
-            let ratio = matching().find_map(|(rule, _)| rule.ratio);
-            let fixed = ratio.is_some();
-            Ok(Ok(Wish { structure, ratio: ratio.unwrap_or(general.map_or(self.ratio, |g| g.1)), fixed }))
+            let own = matching().find_map(|(rule, _)| rule.ratio);
+            let fixed = own.is_some();
+            let ratio = own.or(general_ratio).or(if patterns { Some(0.0) } else { self.ratio });
+            let ratio = if structure.removes_groups() { ratio } else { Some(ratio.unwrap_or(0.0)) };
+            let Some(ratio) = ratio else {
+                return Ok(Err("nothing says how much of it to remove (--ratio, --layer)".into()));
+            };
+            Ok(Ok(Wish { structure, ratio, fixed }))
         };
         layers
             .iter()

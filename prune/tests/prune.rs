@@ -68,7 +68,8 @@ fn small() -> ModelProto {
 #[test]
 fn every_role_gets_its_structure() {
     let mut m = small();
-    let recipe = Recipe { ratio: 0.5, connectivity: 0.2, ..Recipe::default() };
+    let recipe: Recipe =
+        "ratio = 0.5\nconnectivity = 0.2\nconv3x3 = \"5:9\"\ndwconv3x3 = \"3:9\"".parse().unwrap();
     let report = prune(&mut m, &recipe).unwrap();
     let graph = m.graph.as_ref().unwrap();
     let found: Vec<_> = report.pruned().map(|l| (&*l.name, l.structure.as_deref().unwrap())).collect();
@@ -113,7 +114,7 @@ fn globs_rules_and_scopes() {
     assert!(skip_of(&report, "c3").contains("dense"));
 
     let mut m = small();
-    let recipe = Recipe { ratio: 0.5, scope: Scope::Global, ..Recipe::default() };
+    let recipe = Recipe { ratio: Some(0.5), scope: Scope::Global, ..Recipe::default() };
     let report = prune(&mut m, &recipe).unwrap();
     let graph = m.graph.unwrap();
     let (all, gone): (usize, usize) = [0, 3, 4]
@@ -156,8 +157,8 @@ fn what_cannot_be_pruned_is_skipped_by_name() {
             node("Conv", "role2", &["x", "roles"]),
             node("Mul", "scale", &["x", "scaled"]),
             node("Conv", "by", &["x", "scaled"]),
-            node("ConvTranspose", "up", &["x", "nan"]),
-            node("Conv", "five", &["x", "w5"]),
+            node("ConvTranspose", "up", &["x", "up.w"]),
+            grouped("five", &["x", "w5"], 8),
         ],
         vec![
             weights("shared", &[8, 8, 1, 1]),
@@ -166,11 +167,12 @@ fn what_cannot_be_pruned_is_skipped_by_name() {
             weights("twice", &[8, 8, 1, 1]),
             weights("roles", &[16, 1, 3, 3]),
             weights("scaled", &[8, 8, 1, 1]),
-            weights("w5", &[8, 8, 5, 5]),
+            weights("w5", &[8, 1, 5, 5]),
+            weights("up.w", &[8, 8, 2, 2]),
         ],
     );
     let before = m.clone();
-    let report = prune(&mut m, &Recipe { ratio: 0.5, ..Recipe::default() }).unwrap();
+    let report = prune(&mut m, &Recipe { ratio: Some(0.5), ..Recipe::default() }).unwrap();
     for (name, reason) in [
         ("dynamic", "computed at run time"),
         ("inside", "control flow of If branch"),
@@ -181,8 +183,8 @@ fn what_cannot_be_pruned_is_skipped_by_name() {
         ("role1", "Conv role2, which is another role"),
         ("role2", "Conv role1, which is another role"),
         ("by", "Mul scale, which is another role"),
-        ("up", "transposed"),
-        ("five", "nothing for 5x5"),
+        ("up", "convtranspose = \"none\""),
+        ("five", "depthwise kernels of 5x5"),
     ] {
         let skip = skip_of(&report, name);
         assert!(skip.contains(reason), "{name}: {skip}");
@@ -203,8 +205,8 @@ fn wrong_recipes_are_refused() {
         error
     };
     for ratio in [-0.1, 1.5, f64::NAN] {
-        assert!(refused(&Recipe { ratio, ..Recipe::default() }).contains("between 0 and 1"));
-        assert!(refused(&Recipe { connectivity: ratio, ..Recipe::default() }).contains("connectivity"));
+        assert!(refused(&Recipe { ratio: Some(ratio), ..Recipe::default() }).contains("between 0 and 1"));
+        assert!(refused(&Recipe { connectivity: Some(ratio), ..Recipe::default() }).contains("connectivity"));
     }
     for globs in ["nothing*", "[", "PW"] {
         let globs = vec![globs.to_string()];
@@ -212,7 +214,7 @@ fn wrong_recipes_are_refused() {
         assert!(refused(&Recipe { exclude: globs.clone(), ..Recipe::default() }).contains(&globs[0]));
     }
     let all = vec!["*".to_string()];
-    assert!(refused(&Recipe { exclude: all, ..Recipe::default() }).contains("no layer can be pruned"));
+    assert!(refused(&Recipe { ratio: Some(0.5), exclude: all, ..Recipe::default() }).contains("no layer can be pruned"));
     for (text, what) in [
         ("ratio = 2", "between 0 and 1"),
         ("ratios = 0.5", "ratios"),
@@ -254,4 +256,27 @@ fn patterns_of_every_kind() {
         let zero = zeros(&m.graph.unwrap().initializer[1]);
         assert!(zero == expected || (full == "3:9+0.5" && zero == 48), "{full}: {zero}");
     }
+}
+
+/// No ratio, no budget and no pattern: nothing is pruned without being asked for, and the options are named.
+#[test]
+fn a_recipe_that_asks_for_nothing_is_refused() {
+    let mut m = small();
+    let error = format!("{:#}", prune(&mut m, &Recipe::default()).unwrap_err());
+    assert!(error.contains("--ratio") && error.contains("--speedup") && error.contains("--conv3x3"), "{error}");
+    assert_eq!(m, small());
+    // a ratio is not for patterns, and patterns are not for a ratio
+    let report = prune(&mut m, &Recipe { ratio: Some(0.5), ..Recipe::default() }).unwrap();
+    assert_eq!(report.pruned().map(|l| &*l.name).collect::<Vec<_>>(), ["pw", "fc", "mm"]);
+    assert!(skip_of(&report, "dw").contains("dwconv3x3") && skip_of(&report, "c3").contains("conv3x3"));
+    let mut m = small();
+    let report = prune(&mut m, &"dwconv3x3 = \"3:9\"".parse().unwrap()).unwrap();
+    assert_eq!(report.pruned().map(|l| &*l.name).collect::<Vec<_>>(), ["dw"]);
+    assert!(skip_of(&report, "pw").contains("--ratio"));
+    let error = "connectivity = 0.5".parse::<Recipe>().unwrap_err();
+    assert!(format!("{error:#}").contains("conv3x3"), "{error:#}");
+    // whole kernels of 3x3 layers go by the ratio
+    let mut m = small();
+    let report = prune(&mut m, &"ratio = 0.4\nconv3x3 = \"4x4\"".parse().unwrap()).unwrap();
+    assert_eq!(report.layers[2].removed, Some(0.4));
 }

@@ -39,6 +39,8 @@ pub struct Advice {
     pub action: Action,
     /// The same in words.
     pub text: String,
+    /// Options of `prune` that do it, but for the names of the layers; none where pruning is not what helps.
+    pub command: Option<String>,
     /// The layers, those that gain most first.
     pub layers: Vec<String>,
     /// Predicted milliseconds saved; none where nothing can be predicted.
@@ -46,11 +48,23 @@ pub struct Advice {
 }
 
 impl Action {
+    /// Options of `prune`, for layers of this share of zeros.
+    fn command(self, zeros: f64) -> Option<String> {
+        match self {
+            Action::Prune => Some("--ratio 0.5".into()),
+            Action::Regroup => Some(format!("--ratio {zeros:.2}")),
+            Action::Deepen => Some("--ratio 0.8".into()),
+            Action::Patterns3Of9 => Some("--dwconv3x3 3:9".into()),
+            Action::Patterns5Of9 => Some("--conv3x3 5:9".into()),
+            Action::Neighbours | Action::Unread => None,
+        }
+    }
+
     fn text(self, policy: &Policy) -> String {
         match self {
-            Action::Prune => "prune to 4x4 blocks, half of them zero (prune --ratio 0.5)".into(),
+            Action::Prune => "prune to 4x4 blocks, half of them zero".into(),
             Action::Regroup => "prune in 4x4 blocks instead of single weights, as many zeros".into(),
-            Action::Deepen => "prune further, to 80 % zeros in 4x4 blocks (prune --ratio 0.8)".into(),
+            Action::Deepen => "prune further, to 80 % zeros in 4x4 blocks".into(),
             Action::Patterns3Of9 => "prune depthwise 3x3 kernels to 3:9 patterns".into(),
             Action::Patterns5Of9 => "prune 3x3 kernels to 5:9 patterns".into(),
             Action::Neighbours => {
@@ -107,12 +121,16 @@ fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<V
 }
 
 /// What would help a model most, in the order of what it saves. A layer can be named by several: they are
-/// possibilities, not a sum.
+/// possibilities, not a sum. Only what `possible` says can be done to a layer of this name is advised.
 ///
 /// # Errors
 /// Layers whose shapes contradict each other.
-pub fn advise(model: &TypedModel, policy: &Policy) -> TractResult<Vec<Advice>> {
-    let mut by_action: HashMap<Action, Vec<(String, f64)>> = HashMap::new();
+pub fn advise(
+    model: &TypedModel,
+    policy: &Policy,
+    possible: &dyn Fn(Action, &str) -> bool,
+) -> TractResult<Vec<Advice>> {
+    let mut by_action: HashMap<Action, Vec<(String, f64, f64)>> = HashMap::new();
     let mut unread: HashMap<&str, Vec<String>> = HashMap::new();
     if policy.mode == Mode::Never {
         return Ok(vec![]);
@@ -124,8 +142,9 @@ pub fn advise(model: &TypedModel, policy: &Policy) -> TractResult<Vec<Advice>> {
             Seen::Layer(layer) => {
                 let decision = decided(place.node, &place.seen, policy, neighbours)?;
                 for (action, saved) in savings(layer, &decision, policy)? {
-                    if saved > 0.0 {
-                        by_action.entry(action).or_default().push((place.name.clone(), saved));
+                    if saved > 0.0 && possible(action, &place.name) {
+                        let zeros = 1.0 - layer.density();
+                        by_action.entry(action).or_default().push((place.name.clone(), saved, zeros));
                     }
                 }
             }
@@ -138,17 +157,22 @@ pub fn advise(model: &TypedModel, policy: &Policy) -> TractResult<Vec<Advice>> {
         .into_iter()
         .map(|(action, mut layers)| {
             layers.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let zeros = layers.iter().map(|l| l.2).sum::<f64>() / layers.len() as f64;
+            let command = action.command(zeros);
+            let how = command.as_ref().map_or_else(String::new, |command| format!(" (prune {command})"));
             Advice {
                 action,
-                text: action.text(policy),
-                saved_ms: Some(layers.iter().map(|(_, saved)| saved).sum()),
-                layers: layers.into_iter().map(|(name, _)| name).collect(),
+                text: action.text(policy) + &how,
+                command,
+                saved_ms: Some(layers.iter().map(|l| l.1).sum()),
+                layers: layers.into_iter().map(|l| l.0).collect(),
             }
         })
         .collect();
     all.extend(unread.into_iter().map(|(reason, layers)| Advice {
         action: Action::Unread,
         text: format!("{}: {reason}", Action::Unread.text(policy)),
+        command: None,
         layers,
         saved_ms: None,
     }));

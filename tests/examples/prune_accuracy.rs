@@ -18,7 +18,7 @@ mod mfcc;
 use anyhow::{Context, Result, ensure};
 use image::imageops::FilterType;
 use prune::calibrate::{self, Calibration, Obc, Wanda, compare, output_error, sequential};
-use prune::{Array, Document, L1, Method, Plan, Recipe, Search, rearrange};
+use prune::{Array, Document, L1, Method, Plan, Search, rearrange};
 use prune_engine::Tract;
 use std::path::Path;
 use std::time::Duration;
@@ -58,13 +58,14 @@ fn main() -> Result<()> {
     for (name, input) in MODELS.iter().filter(|m| wanted.is_empty() || wanted.iter().any(|w| w == m.0)) {
         let dense = Document::open(&dir.join(format!("{name}.onnx")))?.model;
         let (seen, held_out) = inputs(&dir, input)?;
+        let proven = vec![seen[0].iter().map(Array::tensor).collect::<Result<Vec<_>>>()?];
         for ratio in [0.1, 0.2, 0.3, 0.5] {
-            let plan = Plan::new(&dense, &Recipe { ratio, connectivity: ratio, ..Recipe::default() })?;
+            let plan = Plan::new(&dense, &tests::recipe(ratio))?;
             for rearranged in [false, true] {
                 let mut network = dense.clone();
                 if rearranged {
                     let search = Search { seed: 1, budget: Duration::from_secs_f64(seconds) };
-                    rearrange(&mut network, &plan, &Tract, &seen[..1], search, &mut |_| ())?;
+                    rearrange(&mut network, &plan, &Tract, &proven, search, &mut |_| ())?;
                 }
                 let kept = plan.kept_l1(&network)?;
                 let kept = kept.iter().map(|(_, kept)| kept).sum::<f64>() / kept.len() as f64;

@@ -7,9 +7,10 @@
 mod prune_engine;
 
 use anyhow::{Context, Result, ensure};
-use prune::{Array, Document, Plan, Recipe, Search, rearrange};
+use prune::{Document, Plan, Search, rearrange};
 use prune_engine::Tract;
 use std::time::Duration;
+use tract_onnx::prelude::*;
 
 const RATIOS: [f64; 3] = [0.1, 0.2, 0.3];
 
@@ -19,10 +20,9 @@ fn main() -> Result<()> {
     let dense = Document::open(&dir.join("mobilenet_v2_1.0_224.onnx"))?.model;
     let mut tables = vec![];
     for ratio in RATIOS {
-        let plan = Plan::new(&dense, &Recipe { ratio, connectivity: ratio, ..Recipe::default() })?;
+        let plan = Plan::new(&dense, &tests::recipe(ratio))?;
         let search = Search { seed: 1, budget: Duration::from_secs_f64(seconds) };
-        let inputs: Vec<Vec<Array>> =
-            (1..3).map(|seed| vec![Array::noise(&[1, 3, 224, 224], seed)]).collect();
+        let inputs = prune::proof::inputs(&[(f32::datum_type(), vec![1, 3, 224, 224])], 1)?;
         let done = rearrange(&mut dense.clone(), &plan, &Tract, &inputs, search, &mut |_| ())?;
         eprintln!(
             "ratio {ratio}: {} channels in {} classes, outputs as before to {:.1e}",

@@ -1,6 +1,7 @@
 //! Whole models: sparse answer = stock tract answer = golden answer. This file finds the models and compares.
 
 pub mod graph;
+pub mod kinds;
 pub mod layer;
 pub mod models;
 pub mod recurrent;
@@ -113,6 +114,12 @@ pub fn assert_same(ours: &[TValue], theirs: &[TValue]) -> Result<()> {
         ensure!(distance <= TOLERANCE, "output {ix} differs by {distance}");
     }
     Ok(())
+}
+
+/// Blocks in what has them, and patterns in depthwise and 3x3 layers, the `ratio` fraction of the groups removed.
+pub fn recipe(ratio: f64) -> prune::Recipe {
+    let text = format!("ratio = {ratio:?}\ndwconv3x3 = \"3:9\"\nconv3x3 = \"5:9\"\nconnectivity = {ratio:?}");
+    text.parse().unwrap()
 }
 
 /// Names of the operators of a model, for messages and counts.

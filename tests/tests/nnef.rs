@@ -1,7 +1,6 @@
 //! Models in NNEF files: compact weights come back as they were, in every network, and the same kernels run them.
 
 use anyhow::Result;
-use prune::Recipe;
 use tests::models::{real_models, zoo_models};
 use tests::{TOLERANCE, distance, noise, run};
 use tract_nnef::internal::Nnef;
@@ -51,7 +50,7 @@ fn layers(model: &TypedModel) -> Result<Vec<String>> {
 fn every_network_comes_back_as_it_was() -> Result<()> {
     for (name, dense, shape) in real_models()?.into_iter().chain(zoo_models()?) {
         let mut pruned = dense.clone();
-        prune::prune(&mut pruned, &Recipe { ratio: 0.3, connectivity: 0.3, ..Recipe::default() })?;
+        prune::prune(&mut pruned, &tests::recipe(0.3))?;
         let before = tar(&plain(), &decluttered(&dense, &shape)?)?.len();
         for (what, model) in [("dense", &dense), ("pruned", &pruned)] {
             let stock = decluttered(model, &shape)?;

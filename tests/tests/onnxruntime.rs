@@ -1,7 +1,7 @@
 //! Pruned models run elsewhere: onnxruntime gives the answers that tract-sparse gives.
 
 use anyhow::{Context, Result, ensure};
-use prune::{Array, Document, L1, Plan, Recipe, Search, rearrange};
+use prune::{Array, Document, L1, Plan, Search, rearrange};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -30,12 +30,12 @@ for model in sys.argv[1:]:
 /// Prunes a model, written to `<folder>/<name>.onnx` with an input beside it.
 fn prepare(folder: &Path, name: &str, path: &Path, shape: &[usize], sparse: bool) -> Result<PathBuf> {
     let mut document = Document::open(path)?;
-    let recipe = Recipe { ratio: 0.7, connectivity: 0.7, ..Recipe::default() };
+    let recipe = tests::recipe(0.7);
     let plan = Plan::new(&document.model, &recipe)?;
     let x = vec![Array::noise(shape, 5)];
     let search = Search { seed: 1, budget: Duration::from_millis(500) };
-    let inputs = std::slice::from_ref(&x);
-    rearrange(&mut document.model, &plan, &prune_engine::Tract, inputs, search, &mut |_| ())?;
+    let inputs = vec![vec![x[0].tensor()?]];
+    rearrange(&mut document.model, &plan, &prune_engine::Tract, &inputs, search, &mut |_| ())?;
     plan.apply(&mut document.model, &L1)?;
     if sparse {
         let names: Vec<String> =
@@ -49,6 +49,19 @@ fn prepare(folder: &Path, name: &str, path: &Path, shape: &[usize], sparse: bool
     let x = ndarray::ArrayD::from_shape_vec(shape.to_vec(), x[0].data.clone())?;
     ndarray_npy::write_npy(folder.join(format!("{name}.x.npy")), &x)?;
     Ok(out)
+}
+
+/// The same for a small network of other kinds of layers.
+fn prepare_kind(folder: &Path, kind: tests::kinds::Kind) -> Result<PathBuf> {
+    let text = "ratio = 0.7\nconv = \"4x1\"\nconvtranspose = \"4x1\"\nrecurrent = \"4x4\"";
+    let mut model = kind.model;
+    prune::prune(&mut model, &text.parse()?)?;
+    let name = format!("kind-{}", kind.name);
+    zoo::write(&model, &folder.join(format!("{name}.onnx")))?;
+    let x = Array::noise(&kind.shape, 5);
+    let x = ndarray::ArrayD::from_shape_vec(x.shape, x.data)?;
+    ndarray_npy::write_npy(folder.join(format!("{name}.x.npy")), &x)?;
+    Ok(folder.join(name))
 }
 
 #[test]
@@ -70,6 +83,9 @@ fn pruned_models_run_in_onnxruntime() -> Result<()> {
             models.push(prepare(&folder, "sparse-initializers", &source, &shape, true)?);
         }
     }
+    for kind in tests::kinds::kinds() {
+        models.push(prepare_kind(&folder, kind)?);
+    }
     let ran = Command::new(&python).arg("-c").arg(SCRIPT).args(&models).output();
     let ran = ran.with_context(|| format!("running {}", python.display()))?;
     ensure!(ran.status.success(), "onnxruntime: {}", String::from_utf8_lossy(&ran.stderr));
@@ -79,7 +95,8 @@ fn pruned_models_run_in_onnxruntime() -> Result<()> {
         let ours = tract_sparse::model_for_path(beside(".onnx"))?
             .with_input_fact(0, f32::fact(x.shape()).into())?
             .into_optimized()?;
-        assert!(tests::sparse_nodes(&ours) > 0, "{}", model.display());
+        let kind = model.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kind-"));
+        assert!(kind || tests::sparse_nodes(&ours) > 0, "{}", model.display());
         for (i, y) in run(ours, &[x])?.iter().enumerate() {
             let far = distance(y, &npy(&beside(&format!(".y{i}.npy")))?)?;
             println!("{}: output {i} differs by {far:.1e}", model.display());
