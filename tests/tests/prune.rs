@@ -351,6 +351,7 @@ fn every_layer_has_the_structure_that_was_asked_for() -> Result<()> {
             let named = match weights.shape.kind() {
                 LayerKind::Pointwise => structure == "4x4",
                 LayerKind::Depthwise => structure.starts_with("3:9"),
+                _ if weights.shape.conv_shape().kernel != [3, 3] => structure == "4x1",
                 _ => structure.starts_with("5:9"),
             };
             let before = found_before.layers.iter().find(|l| l.name == seen.name).and_then(|l| l.density);
@@ -379,6 +380,13 @@ fn has_structure(layer: &Layer, ratio: f64, context: &str) -> Result<()> {
         LayerKind::Depthwise => {
             let patterns = DepthwisePatterns::from_dense(oc, [3, 3], layer.values()?)?;
             assert!(patterns.stored() <= 6 * oc, "{context}: {} taps are stored", patterns.stored());
+        }
+        _ if layer.shape.conv_shape().kernel != [3, 3] => {
+            let columns = ic * layer.shape.conv_shape().kernel.iter().product::<usize>();
+            let groups = oc.div_ceil(4) * columns;
+            let most = groups - (ratio * groups as f64).round() as usize;
+            let stored = layer.stats(FormatKind::ROWS_4).blocks;
+            assert!(stored <= most + 1, "{context}: {stored} columns, expected {most}");
         }
         _ => {
             let stats = pattern_stats(oc, ic, [3, 3], layer.values()?)?;
