@@ -31,7 +31,7 @@ mod sparse_matmul;
 
 pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle_for};
-pub use konst::{constant, konst_of};
+pub use konst::{Eval, constant, konst_of};
 pub use opt_sparse_conv::OptSparseConv;
 pub use planar::Planar;
 pub use sparse_conv::SparseConv;
