@@ -373,6 +373,13 @@ fn a_graph_in_pieces_is_not_edited() {
 }
 
 #[test]
+fn a_graph_that_stays_is_copied_byte_by_byte() {
+    // field 7 of length 0, its number written in a byte more than it needs
+    let bytes = vec![0xba, 0, 0];
+    assert_eq!(Document::read(bytes.clone(), None).unwrap().encode().unwrap(), bytes);
+}
+
+#[test]
 fn a_small_model_cannot_multiply_a_large_file() {
     let dir = folder("multiply");
     std::fs::write(dir.join("x.data"), [0u8; 4]).unwrap();

@@ -9,6 +9,9 @@ const DETOUR: usize = 24;
 /// Elements that an operator on the way may make of fewer: as much as tract folds by itself, in f32.
 const SMALL: usize = 1 << 20;
 
+/// Runs an operator out of its graph; `None` if it needs more than its inputs.
+pub type Eval<'a, O> = &'a dyn Fn(&O, TVec<TValue>) -> TractResult<Option<TVec<TValue>>>;
+
 /// The value of a wire that depends on constants alone, computed if the graph does not carry it.
 ///
 /// Between translation and the first optimisation, small detours (`Reshape`, `Transpose`, `Cast`, `DequantizeLinear`, ...) still
@@ -29,7 +32,7 @@ pub fn constant<F, O>(
     graph: &Graph<F, O>,
     outlet: OutletId,
     known: &dyn Fn(&F) -> Option<Arc<Tensor>>,
-    eval: &dyn Fn(&O, TVec<TValue>) -> TractResult<Option<TVec<TValue>>>,
+    eval: Eval<O>,
 ) -> TractResult<Option<Arc<Tensor>>>
 where
     F: Fact + Clone + 'static,

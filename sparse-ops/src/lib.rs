@@ -38,7 +38,7 @@ pub use branch::{OptSparseIf, SparseIf};
 pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle_for};
 pub use gru::{OptSparseGru, SparseGruSeq};
-pub use konst::{constant, konst_of};
+pub use konst::{Eval, constant, konst_of};
 pub use opt_sparse_conv::OptSparseConv;
 pub use planar::Planar;
 pub use sparse_conv::{SparseConv, oihw};

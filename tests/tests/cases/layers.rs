@@ -332,6 +332,9 @@ fn dense_weights_behind_other_nodes_are_seen() -> Result<()> {
     Ok(())
 }
 
+/// Of one spatial axis: taps, stride, dilation, padding before and behind, input beyond the reach of the kernel.
+type Axis = (usize, usize, usize, usize, usize, usize);
+
 /// A layer of few channels: what kernels do with ragged tiles, groups and edges matters, not what they gain.
 fn any_layer() -> impl Strategy<Value = ConvLayer> {
     let axis = (1usize..6, 1usize..4, 1usize..4, 0usize..4, 0usize..4, 1usize..14);
@@ -345,9 +348,7 @@ fn any_layer() -> impl Strategy<Value = ConvLayer> {
         prop::bool::ANY,
     )
         .prop_map(|(axes, (group, oc, ic, kind), block, pads, density, channels_last)| {
-            let all = |f: fn(&(usize, usize, usize, usize, usize, usize)) -> usize| {
-                axes.iter().map(f).collect::<Vec<usize>>()
-            };
+            let all = |f: fn(&Axis) -> usize| axes.iter().map(f).collect::<Vec<usize>>();
             let (kernel, dilation) = (all(|a| a.0), all(|a| a.2));
             // large enough for one output at least
             let input = axes.iter().map(|a| a.5 + (a.0 - 1) * a.2).collect();
