@@ -30,7 +30,11 @@ fn zoo(dir: &Path) {
 fn a_pruned_model_loads_sparse_and_keeps_its_recipe() {
     let dir = folder("whole");
     zoo(&dir);
-    std::fs::write(dir.join("r.toml"), "ratio = 0.5\ndwconv3x3 = \"3:9\"\nconv3x3 = \"5:9\"\nexclude = [\"fc\"]\n").unwrap();
+    std::fs::write(
+        dir.join("r.toml"),
+        "ratio = 0.5\ndwconv3x3 = \"3:9\"\nconv3x3 = \"5:9\"\nexclude = [\"fc\"]\n",
+    )
+    .unwrap();
     let args =
         ["dense.onnx", "--json", "prune", "--recipe", "r.toml", "--rearrange", "--search-seconds", "1"];
     let (code, out, error) = run(&dir, &[&args[..], &["-o", "pruned.onnx"]].concat());
@@ -332,7 +336,8 @@ fn advice_can_be_taken() {
             let (code, out, error) = run(&dir, &args.collect::<Vec<_>>());
             assert_eq!(code, 0, "{name} {command}: {error}");
             let made: serde_json::Value = serde_json::from_str(&out).unwrap();
-            let pruned = made["report"]["layers"].as_array().unwrap().iter().filter(|l| l["skipped"].is_null());
+            let pruned =
+                made["report"]["layers"].as_array().unwrap().iter().filter(|l| l["skipped"].is_null());
             let changed: Vec<&str> = pruned
                 .filter(|l| l["density"].as_f64() < Some(1.0))
                 .map(|l| l["name"].as_str().unwrap().trim_end_matches(".W").trim_end_matches(".R"))

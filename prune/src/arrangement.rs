@@ -130,7 +130,9 @@ impl Matrix {
             label.map(|l| Label { tag: l.tag * each as u32 + tap as u32, ..l })
         };
         // depthwise kernels have no input channels of their own
-        let cols = if p.layer.shape.ic == 1 { vec![None; shape.ic] } else {
+        let cols = if p.layer.shape.ic == 1 {
+            vec![None; shape.ic]
+        } else {
             let channels = axis(1, p.layer.shape.ic);
             channels.into_iter().flat_map(|label| (0..each).map(move |tap| column(label, tap))).collect()
         };

@@ -177,7 +177,10 @@ impl Tracker<'_> {
     fn has_unfollowed_output(&self, node: &NodeProto) -> bool {
         let plain = ["Constant", "Shape", "Size"].contains(&&*node.op_type);
         let unfollowed = |o: &&String| {
-            !o.is_empty() && self.read.contains(*o) && !self.values.contains_key(*o) && self.constants.place(o).is_none()
+            !o.is_empty()
+                && self.read.contains(*o)
+                && !self.values.contains_key(*o)
+                && self.constants.place(o).is_none()
         };
         !plain && node.output.iter().any(|o| unfollowed(&o))
     }

@@ -113,15 +113,17 @@ pub fn prove(
     }
     ensure!(ran > 0, "there are no inputs to run the original on");
     for forced in FORCED {
-        let (Some(original), Some(changed)) = (force(original, forced), force(changed, forced)) else { break };
+        let (Some(original), Some(changed)) = (force(original, forced), force(changed, forced)) else {
+            break;
+        };
         // a branch for other shapes than these cannot be run, in neither model
         if runtime.open(&original, &outputs(&original)).is_ok() {
             proof.compare(&original, &changed, runtime, inputs)?;
         }
     }
-    let mute = outputs(original).into_iter().find(|name| {
-        proof.touched.contains(name) && !proof.evidence.get(name).is_some_and(|e| e.varies)
-    });
+    let mute = outputs(original)
+        .into_iter()
+        .find(|name| proof.touched.contains(name) && !proof.evidence.get(name).is_some_and(|e| e.varies));
     if let Some(name) = mute {
         let values = proof.evidence.get(&name).and_then(|e| e.first);
         let values = values.map_or("NaN or infinite".into(), |v| format!("always {v}"));
@@ -165,8 +167,7 @@ impl Proof {
         inputs: &[Vec<Tensor>],
     ) -> Result<(usize, Option<anyhow::Error>)> {
         let names = outputs(original);
-        let (mut original, mut changed) =
-            (runtime.open(original, &names)?, runtime.open(changed, &names)?);
+        let (mut original, mut changed) = (runtime.open(original, &names)?, runtime.open(changed, &names)?);
         let mut alike: BTreeMap<(usize, i64, Vec<usize>), Alike> = BTreeMap::new();
         let (mut ran, mut refused) = (0, None);
         for (run, input) in inputs.iter().enumerate() {
@@ -293,8 +294,7 @@ fn touched(original: &ModelProto, changed: &ModelProto) -> Result<HashSet<String
     let graphs = original.graph.as_ref().zip(changed.graph.as_ref());
     let (before, after) = graphs.context("the model has no graph")?;
     let pairs = before.initializer.iter().zip(&after.initializer);
-    let mut touched: HashSet<String> =
-        pairs.filter(|(a, b)| a != b).map(|(a, _)| a.name.clone()).collect();
+    let mut touched: HashSet<String> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a.name.clone()).collect();
     for (node, other) in before.node.iter().zip(&after.node) {
         let reads = || node.input.iter().chain(&captured_names(node)).any(|name| touched.contains(name));
         let looks = !["Shape", "Size"].contains(&&*node.op_type);

@@ -212,8 +212,15 @@ impl Recipe {
         let patterns = |setting: Setting| {
             setting.0.is_some_and(|s| !s.removes_groups() || matches!(s, Structure::FiveOfNine { .. }))
         };
-        let settings =
-            [self.conv1x1, self.fc, self.dwconv3x3, self.conv3x3, self.conv, self.convtranspose, self.recurrent];
+        let settings = [
+            self.conv1x1,
+            self.fc,
+            self.dwconv3x3,
+            self.conv3x3,
+            self.conv,
+            self.convtranspose,
+            self.recurrent,
+        ];
         let rule = |rule: &Rule| rule.ratio.is_some() || rule.structure.is_some_and(patterns);
         let ratio = self.ratio.is_some() || self.connectivity.is_some();
         ratio || settings.into_iter().any(patterns) || self.layer.iter().any(rule)

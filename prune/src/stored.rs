@@ -55,7 +55,9 @@ impl Stored {
         for id in chain {
             let node = graph.node.get(*id).context("a node is gone")?;
             let constants = constants.as_ref().context("no constants")?;
-            stored.step(graph, constants, node).with_context(|| format!("{} {}", node.op_type, name_of(node)))?;
+            stored
+                .step(graph, constants, node)
+                .with_context(|| format!("{} {}", node.op_type, name_of(node)))?;
         }
         ensure!(stored.data_type == DataType::Float, "elements are {}, not f32", name(stored.data_type));
         Ok(stored)
@@ -186,7 +188,12 @@ impl Stored {
     /// # Errors
     /// Another number of values, an element type that is not written.
     pub(crate) fn write(&self, graph: &mut GraphProto, place: Place, values: &[f32]) -> Result<()> {
-        ensure!(values.len() == self.values.len(), "{} weights, expected {}", values.len(), self.values.len());
+        ensure!(
+            values.len() == self.values.len(),
+            "{} weights, expected {}",
+            values.len(),
+            self.values.len()
+        );
         let tensor = place.get_mut(graph).context("the weights are gone")?;
         let data_type = tensor::data_type(tensor)?;
         let (mut bytes, size) = tensor::bytes(tensor)?;
@@ -227,9 +234,7 @@ fn numbers(tensor: &TensorProto) -> Result<Vec<f64>> {
     let all = bytes.chunks_exact(size);
     Ok(match data_type {
         Float => all.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect(),
-        Double => {
-            all.map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect()
-        }
+        Double => all.map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect(),
         Float16 => all.map(|b| f16::from_le_bytes([b[0], b[1]]).into()).collect(),
         Uint8 => all.map(|b| b[0].into()).collect(),
         Int8 => all.map(|b| i8::from_le_bytes([b[0]]).into()).collect(),

@@ -214,7 +214,10 @@ fn wrong_recipes_are_refused() {
         assert!(refused(&Recipe { exclude: globs.clone(), ..Recipe::default() }).contains(&globs[0]));
     }
     let all = vec!["*".to_string()];
-    assert!(refused(&Recipe { ratio: Some(0.5), exclude: all, ..Recipe::default() }).contains("no layer can be pruned"));
+    assert!(
+        refused(&Recipe { ratio: Some(0.5), exclude: all, ..Recipe::default() })
+            .contains("no layer can be pruned")
+    );
     for (text, what) in [
         ("ratio = 2", "between 0 and 1"),
         ("ratios = 0.5", "ratios"),
@@ -263,7 +266,10 @@ fn patterns_of_every_kind() {
 fn a_recipe_that_asks_for_nothing_is_refused() {
     let mut m = small();
     let error = format!("{:#}", prune(&mut m, &Recipe::default()).unwrap_err());
-    assert!(error.contains("--ratio") && error.contains("--speedup") && error.contains("--conv3x3"), "{error}");
+    assert!(
+        error.contains("--ratio") && error.contains("--speedup") && error.contains("--conv3x3"),
+        "{error}"
+    );
     assert_eq!(m, small());
     // a ratio is not for patterns, and patterns are not for a ratio
     let report = prune(&mut m, &Recipe { ratio: Some(0.5), ..Recipe::default() }).unwrap();

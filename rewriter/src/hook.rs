@@ -10,8 +10,9 @@
 use crate::choose::{Assessment, Neighbours};
 use crate::policy::Policy;
 use crate::rules;
-use crate::transform::{made, sparsify, unsparsify, unsparsify_bodies};
+use crate::transform::{enable_pulse, made, sparsify, unsparsify, unsparsify_bodies};
 use sparse_ops::{constant, konst_of};
+use std::cell::Cell;
 use std::sync::OnceLock;
 use tract_hir::internal::*;
 use tract_onnx::Onnx;
@@ -20,41 +21,101 @@ use tract_onnx::pb::NodeProto;
 
 type Builder = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// Makes `onnx` load pruned layers as sparse ones. Calling it twice is harmless.
+/// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies.
+const HOOKED: [&str; 9] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "GRU", "LSTM", "RNN", "Scan", "If"];
+
+/// How many of them are layers.
+const LAYERS: usize = 4;
+
+/// How many times a register may be hooked with another builder put over ours in between.
+const LEVELS: usize = 4;
+
+/// Builders for the operator of this position in [`HOOKED`], by level.
+type Builders = [Builder; LEVELS];
+
+const BUILDERS: [Builders; HOOKED.len()] = [
+    builders::<0>(),
+    builders::<1>(),
+    builders::<2>(),
+    builders::<3>(),
+    builders::<4>(),
+    builders::<5>(),
+    builders::<6>(),
+    builders::<7>(),
+    builders::<8>(),
+];
+
+const fn builders<const OP: usize>() -> Builders {
+    [build::<OP, 0>, build::<OP, 1>, build::<OP, 2>, build::<OP, 3>]
+}
+
+/// The entry of the register that holds what our builder of a level wraps. No ONNX operator has a name like it.
+fn wrapped(op: &str, level: usize) -> String {
+    format!("tract_sparse.wrapped/{op}/{level}")
+}
+
+/// The entry of the register that holds our own builder of a level.
+fn ours(op: &str, level: usize) -> String {
+    format!("tract_sparse.builder/{op}/{level}")
+}
+
+/// Makes `onnx` load pruned layers as sparse ones, whatever builds its `Conv`, `ConvTranspose`, `Gemm` and
+/// `MatMul`: stock tract, or the user. Calling it twice is harmless.
+///
+/// A builder that the user inserts afterwards replaces ours, and layers that it makes are not looked at, unless it calls the one
+/// that it has found in the register, or `onnx` is hooked again.
 pub fn hook_onnx(onnx: &mut Onnx) {
-    // A builder is a plain function pointer and cannot carry the one that it wraps: one slot per operator.
-    macro_rules! hook {
-        ($name:literal) => {
-            hook!($name, layer)
-        };
-        ($name:literal, $make:ident) => {{
-            static STOCK: OnceLock<Builder> = OnceLock::new();
-            fn build(
-                ctx: &ParsingContext,
-                node: &NodeProto,
-            ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-                let stock = STOCK.get().with_context(|| format!("no stock builder for {}", $name))?;
-                let (op, closures) = stock(ctx, node)?;
-                Ok((Box::new(SparseHook::$make(op)), closures))
-            }
-            if let Some(stock) = onnx.op_register.0.get($name).copied()
-                && stock as usize != build as Builder as usize
-            {
-                // All stock registers hold the same function: the first one seen will do.
-                let _ = STOCK.set(stock);
-                onnx.op_register.insert($name, build);
-            }
-        }};
+    enable_pulse();
+    // A builder is a plain function pointer and cannot carry the one that it wraps: that waits in the same register.
+    let register = &mut onnx.op_register.0;
+    for (op, builders) in HOOKED.into_iter().zip(BUILDERS) {
+        let Some(builder) = register.get(op).copied() else { continue };
+        let level = (0..LEVELS).find(|level| !register.contains_key(&ours(op, *level))).unwrap_or(LEVELS);
+        let hooked = level.checked_sub(1).and_then(|last| register.get(&ours(op, last)));
+        if hooked.is_some_and(|hooked| *hooked as usize == builder as usize) {
+            continue;
+        }
+        if let Some(build) = builders.get(level) {
+            register.insert(wrapped(op, level), builder);
+            register.insert(ours(op, level), *build);
+            register.insert(op.to_string(), *build);
+        }
     }
-    hook!("Conv");
-    hook!("ConvTranspose");
-    hook!("Gemm");
-    hook!("MatMul");
-    hook!("GRU", composite);
-    hook!("LSTM", composite);
-    hook!("RNN", composite);
-    hook!("Scan", composite);
-    hook!("If", composite);
+}
+
+/// Builds what the wrapped builder builds, and hooks it.
+fn build<const OP: usize, const LEVEL: usize>(
+    ctx: &ParsingContext,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    let op = HOOKED[OP];
+    let wrapped = ctx.framework.op_register.0.get(&wrapped(op, LEVEL));
+    let wrapped = wrapped.with_context(|| format!("no builder of {op} in this register to wrap"))?;
+    let (op, closures) = wrapped(ctx, node)?;
+    let hook = if OP < LAYERS { SparseHook::layer(op) } else { SparseHook::composite(op) };
+    Ok((Box::new(hook), closures))
+}
+
+thread_local! {
+    /// Set while a layer is made alone: hooks inside of what a user has built must not look at the model around it, which waits
+    /// for what is found here.
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The time in which a layer is made alone, on this thread.
+struct Looking;
+
+impl Looking {
+    fn begin() -> Looking {
+        LOOKING.set(true);
+        Looking
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        LOOKING.set(false);
+    }
 }
 
 /// A stock inference operator; its typed form is looked at once.
@@ -146,7 +207,7 @@ impl SparseHook {
         let mut mapping = HashMap::new();
         let mut sources = vec![];
         for (ix, (outlet, fact)) in node.inputs.iter().zip(inputs).enumerate() {
-            let name = format!("input.{ix}");
+            let name = format!("{}.{APART}.{ix}", node.name);
             let wire = match &fact.konst {
                 Some(value) => alone.add_const(name, value.clone())?,
                 None => {
@@ -157,7 +218,9 @@ impl SparseHook {
             mapping.insert(*outlet, wire);
         }
         let first = alone.nodes().len();
+        let looking = Looking::begin();
         let outputs = self.stock.to_typed(model, node, &mut alone, &mapping)?;
+        drop(looking);
         alone.select_output_outlets(&outputs)?;
         Ok(Alone { model: alone, sources, first })
     }
@@ -371,10 +434,16 @@ impl InferenceOp for SparseHook {
     ) -> TractResult<TVec<OutletId>> {
         let found = match &self.found {
             Finding::Layer(found) => found,
+            Finding::Composite(_) if LOOKING.get() => {
+                return self.stock.to_typed(source, node, target, mapping);
+            }
             Finding::Composite(known) => return self.wire_composite(known, source, node, target, mapping),
         };
         let first = target.nodes().len();
         let outputs = self.stock.to_typed(source, node, target, mapping)?;
+        if LOOKING.get() {
+            return Ok(outputs);
+        }
         let policy = Policy::from_knobs()?;
         let neighbours = neighbours(source, &policy);
         for (position, id) in (first..target.nodes().len()).enumerate() {
@@ -385,9 +454,33 @@ impl InferenceOp for SparseHook {
                 _ => Found::of(target, node, &policy)?.assessment,
             };
             if let Some(assessment) = assessment {
+                let (before, name) = (target.nodes().len(), target.node(id).name.clone());
                 rules::swap(target, id, &assessment, &policy, neighbours)?;
+                set_apart(source, target, before, &name);
             }
         }
         Ok(outputs)
+    }
+}
+
+/// What is in names that we make while nodes are still to come, and in none that tract makes.
+const APART: &str = "tract_sparse";
+
+/// Renames the nodes from `first` on, which we have added, but for that of the name `kept`: nodes of `source` that are still to
+/// come, and what they become, may want such names.
+fn set_apart(source: &InferenceModel, target: &mut TypedModel, first: usize, kept: &str) {
+    for id in first..target.nodes().len() {
+        if target.node(id).name == kept {
+            continue;
+        }
+        let base = format!("{}.{APART}", target.node(id).name);
+        let taken = |name: &String| {
+            source.nodes().iter().any(|node| node.name == *name)
+                || target.nodes().iter().any(|node| node.name == *name)
+        };
+        let numbered = (1..).map(|number| format!("{base}.{number}"));
+        if let Some(name) = std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)) {
+            target.node_mut(id).name = name;
+        }
     }
 }

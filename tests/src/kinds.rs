@@ -31,7 +31,8 @@ fn of_text(name: &str, text: &str) -> AttributeProto {
 fn weights(graph: &mut Graph, dims: &[usize]) -> String {
     let fan: usize = dims[1..].iter().product();
     let scale = (3.0 / fan as f32).sqrt();
-    let values: Vec<f32> = values(dims.iter().product(), dims.len() as u64).iter().map(|v| v * scale).collect();
+    let values: Vec<f32> =
+        values(dims.iter().product(), dims.len() as u64).iter().map(|v| v * scale).collect();
     graph.constant(dims, &values)
 }
 

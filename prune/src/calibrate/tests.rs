@@ -4,9 +4,11 @@ use super::*;
 use crate::apply::L1;
 use crate::layer::layers;
 use crate::onnx::tensor::of_floats;
+
 use crate::runtime::Session;
 use crate::{Recipe, Setting};
 use tract_onnx::pb::{AttributeProto, TensorProto, ValueInfoProto};
+use tract_onnx::prelude::Tensor;
 
 /// Sums of hundreds of products in f64, through systems of some ten unknowns of good condition; weights are kept in f32.
 const EXACT: f64 = 1e-9;
@@ -149,7 +151,7 @@ fn weights(count: usize, seed: u64) -> Vec<f32> {
 
 fn plan(model: &ModelProto, ratio: f64) -> Plan {
     let fc = Setting(Some(Structure::Blocks { r: 1, c: 1 }));
-    Plan::new(model, &Recipe { ratio, fc, ..Recipe::default() }).unwrap()
+    Plan::new(model, &Recipe { ratio: Some(ratio), fc, ..Recipe::default() }).unwrap()
 }
 
 /// Runs chains of `Gemm`.
@@ -164,6 +166,12 @@ impl Runtime for Chains {
 }
 
 impl Session for Chain {
+    fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let inputs: Vec<Array> = inputs.iter().map(Array::of).collect::<Option<_>>().context("not f32")?;
+        let outputs = self.run(&inputs)?;
+        outputs.iter().map(|output| output.as_ref().context("no such output")?.tensor()).collect()
+    }
+
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Option<Array>>> {
         let graph = self.0.graph.as_ref().context("no graph")?;
         let values = |name: &str| -> Result<Vec<f32>> {

@@ -147,7 +147,7 @@ fn pruned_layers_run_through_every_entry_in_either_layout() -> Result<()> {
 #[test]
 fn flattened_layers_are_read_late() -> Result<()> {
     let mut model = proto("flatten_gemm.onnx")?;
-    prune::prune(&mut model, &prune::Recipe { ratio: 0.9, ..prune::Recipe::default() })?;
+    prune::prune(&mut model, &prune::Recipe { ratio: Some(0.9), ..prune::Recipe::default() })?;
     assert!(the_same_everywhere("flatten_gemm", &model, &[1, 1, 28, 28])? >= 1);
     Ok(())
 }
@@ -163,7 +163,7 @@ fn reports_say_what_runs() -> Result<()> {
     let mut models: Vec<(String, ModelProto)> =
         zoo_models()?.into_iter().map(|(name, model, _)| (name, model)).collect();
     for (name, mut model) in models.clone() {
-        prune::prune(&mut model, &prune::Recipe { ratio: 0.6, ..prune::Recipe::default() })?;
+        prune::prune(&mut model, &prune::Recipe { ratio: Some(0.6), ..prune::Recipe::default() })?;
         models.push((format!("{name}, pruned"), model));
     }
     for name in ["conv3d", "gru_report", "nchw_dense", "nhwc_dense", "nhwc_pruned", "flatten_gemm"] {

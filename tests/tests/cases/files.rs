@@ -40,7 +40,7 @@ fn fields(message: &[u8], number: u32) -> Vec<Vec<u8>> {
 #[test]
 fn every_tensor_keeps_its_unknown_fields() -> Result<()> {
     let mut document = Document::open(&case("unknown_fields.onnx"))?;
-    prune::prune(&mut document.model, &Recipe { ratio: 0.9, ..Recipe::default() })?;
+    prune::prune(&mut document.model, &Recipe { ratio: Some(0.9), ..Recipe::default() })?;
     let names = ["w0", "w1", "w2", "w3"].map(String::from);
     assert_eq!(sparsify_initializers(&mut document.model, &names)?, 4);
     let bytes = document.encode()?;
@@ -71,7 +71,9 @@ fn every_tensor_keeps_its_unknown_fields() -> Result<()> {
 }
 
 fn plan_error(model: &ModelProto) -> Option<String> {
-    Plan::new(model, &Recipe { ratio: 0.5, ..Recipe::default() }).err().map(|error| format!("{error:#}"))
+    Plan::new(model, &Recipe { ratio: Some(0.5), ..Recipe::default() })
+        .err()
+        .map(|error| format!("{error:#}"))
 }
 
 #[test]
@@ -154,7 +156,7 @@ fn damaged_models_are_refused_or_pruned() -> Result<()> {
     for (what, mut model) in damaged {
         let bytes = model.encode_to_vec();
         let done = std::panic::catch_unwind(move || {
-            let result = prune::prune(&mut model, &Recipe { ratio: 0.5, ..Recipe::default() });
+            let result = prune::prune(&mut model, &Recipe { ratio: Some(0.5), ..Recipe::default() });
             let mut document = Document::read(bytes, None).unwrap();
             document.model = model;
             // names twice, and the like, must not confuse the editor
@@ -180,7 +182,7 @@ fn obc_is_no_worse_than_magnitudes_with_alpha() -> Result<()> {
     let (seen, held_out): (Vec<_>, Vec<_>) = all.chunks(width).enumerate().partition(|(i, _)| i % 4 != 3);
     let inputs = |rows: Vec<(usize, &[f32])>| rows.into_iter().map(|(_, row)| batch(row)).collect::<Vec<_>>();
     let fc = Setting(Some(Structure::Blocks { r: 1, c: 1 }));
-    let plan = Plan::new(&model, &Recipe { ratio: 0.5, fc, ..Recipe::default() })?;
+    let plan = Plan::new(&model, &Recipe { ratio: Some(0.5), fc, ..Recipe::default() })?;
     let calibration = Calibration::collect(&model, &plan, &Tract, &inputs(seen))?;
     let methods: [(&str, &dyn Method); 2] = [("l1", &L1), ("obc", &Obc(&calibration))];
     let errors = compare(&model, &plan, &methods, &Tract, &inputs(held_out))?;

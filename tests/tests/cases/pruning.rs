@@ -219,7 +219,13 @@ fn weights_of(model: &ModelProto) -> Result<Vec<(prune::Layer, Vec<f32>)>> {
 
 /// Fails unless exactly the `ratio` fraction of the groups of `r` rows by `c` columns is zero, none of which straddles a
 /// part, and every other weight is what it was. Columns are taps where `c` is 1.
-fn in_groups(layer: &prune::Layer, before: &[f32], after: &[f32], (r, c): (usize, usize), ratio: f64) -> usize {
+fn in_groups(
+    layer: &prune::Layer,
+    before: &[f32],
+    after: &[f32],
+    (r, c): (usize, usize),
+    ratio: f64,
+) -> usize {
     let shape = layer.shape;
     let (taps, columns) = if c == 1 { (1, shape.ic * shape.taps) } else { (shape.taps, shape.ic) };
     let rows = shape.oc / shape.parts;
@@ -247,7 +253,9 @@ fn in_groups(layer: &prune::Layer, before: &[f32], after: &[f32], (r, c): (usize
 #[test]
 fn every_kind_of_layer_is_pruned() -> Result<()> {
     for kind in tests::kinds::kinds() {
-        for (structure, group) in [("4x4", (4, 4)), ("4x1", (4, 1)), ("8x1", (8, 1)), ("unstructured", (1, 1))] {
+        for (structure, group) in
+            [("4x4", (4, 4)), ("4x1", (4, 1)), ("8x1", (8, 1)), ("unstructured", (1, 1))]
+        {
             let keys = ["conv", "convtranspose", "recurrent"].map(|key| format!("{key} = \"{structure}\""));
             let recipe: Recipe = format!("ratio = 0.7\n{}", keys.join("\n")).parse()?;
             let mut pruned = kind.model.clone();
@@ -281,7 +289,8 @@ fn weights_behind_constant_operators_are_pruned() -> Result<()> {
     let shape = typed.input_fact(0)?.shape.as_concrete().unwrap().to_vec();
     for (structure, group) in [("4x4", (4, 4)), ("unstructured", (1, 1))] {
         let recipe: Recipe =
-            format!("ratio = 0.8\nfc = \"{structure}\"\nconv1x1 = \"{structure}\"\nconv = \"{structure}\"").parse()?;
+            format!("ratio = 0.8\nfc = \"{structure}\"\nconv1x1 = \"{structure}\"\nconv = \"{structure}\"")
+                .parse()?;
         let mut pruned = model.clone();
         let report = prune::prune(&mut pruned, &recipe)?;
         let (before, after) = (weights_of(&model)?, weights_of(&pruned)?);
@@ -290,7 +299,11 @@ fn weights_behind_constant_operators_are_pruned() -> Result<()> {
             // a quantised weight may have been zero before
             let new = after.iter().zip(before).filter(|(a, b)| **a == 0.0 && **b != 0.0).count();
             assert!(new as f64 > 0.6 * after.len() as f64, "{}: {new} of {}", layer.name, after.len());
-            let _: usize = if before.iter().all(|w| *w != 0.0) { in_groups(layer, before, after, group, 0.8) } else { 0 };
+            let _: usize = if before.iter().all(|w| *w != 0.0) {
+                in_groups(layer, before, after, group, 0.8)
+            } else {
+                0
+            };
         }
         // stock tract computes the same zeros
         tests::agree(&pruned, &[tests::noise(&shape, 4)])?;
