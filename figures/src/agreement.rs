@@ -49,7 +49,7 @@ impl Agreement {
     /// # Errors
     /// Different shapes, or different types of which one is no number.
     pub fn of(expected: &Tensor, got: &Tensor, tolerance: f64) -> Result<Agreement> {
-        Agreement::compare(expected, got, None, tolerance)
+        Agreement::compare(expected, got, None, tolerance, 0.0)
     }
 
     /// As [`Agreement::of`], for an `expected` tensor that became `moved` when every other input of its network grew by a
@@ -60,10 +60,31 @@ impl Agreement {
     /// # Errors
     /// As [`Agreement::of`].
     pub fn of_moving(expected: &Tensor, got: &Tensor, moved: &Tensor, tolerance: f64) -> Result<Agreement> {
-        Agreement::compare(expected, got, Some(moved), tolerance)
+        Agreement::compare(expected, got, Some(moved), tolerance, 0.0)
     }
 
-    fn compare(expected: &Tensor, got: &Tensor, moved: Option<&Tensor>, tolerance: f64) -> Result<Agreement> {
+    /// As [`Agreement::of`] or [`Agreement::of_moving`], for one of several runs of a network in which the largest value of
+    /// this output was `largest`: `foot` is bounded by that. Scores that are tiny for one input are still scores.
+    ///
+    /// # Errors
+    /// As [`Agreement::of`].
+    pub fn of_run(
+        expected: &Tensor,
+        got: &Tensor,
+        moved: Option<&Tensor>,
+        tolerance: f64,
+        largest: f64,
+    ) -> Result<Agreement> {
+        Agreement::compare(expected, got, moved, tolerance, largest)
+    }
+
+    fn compare(
+        expected: &Tensor,
+        got: &Tensor,
+        moved: Option<&Tensor>,
+        tolerance: f64,
+        largest: f64,
+    ) -> Result<Agreement> {
         for other in [Some(got), moved].into_iter().flatten() {
             let shape = other.shape();
             ensure!(expected.shape() == shape, "shape {shape:?}, expected {:?}", expected.shape());
@@ -82,7 +103,7 @@ impl Agreement {
             }
             None => None,
         };
-        let foot = FEET.min(scales.all);
+        let foot = FEET.min(scales.all.max(largest));
         let mut all = Agreement { max_abs_expected: scales.all, ..Agreement::SAME };
         for (i, (a, b)) in a.iter().zip(&b).enumerate() {
             if a == b || (a.is_nan() && b.is_nan()) {

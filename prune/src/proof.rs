@@ -11,7 +11,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 use tract_onnx::prelude::*;
 
-/// What the outputs of a network and of its rearrangement may differ by, relative to their scale (see [`Agreement::of`]):
+/// What the outputs of a network and of its rearrangement may differ by, relative to their scale (see [`Agreement::of_run`]):
 /// each layer adds the same products in another order, and errors of a few units in the last place (6e-8) grow through
 /// some fifty layers. A channel in the wrong place shows at 1e-2 and more.
 pub const PROOF: f64 = 1e-4;
@@ -90,8 +90,8 @@ pub fn inputs(of: &[(DatumType, Vec<usize>)], seed: u64) -> Result<Vec<Vec<Tenso
 
 /// Runs two models that should compute the same; returns the largest difference of their outputs relative to its scale.
 ///
-/// Every output of every type is compared, by [`Agreement::of`] with [`PROOF`], alone and together with the other runs
-/// whose inputs are of like size; where a value is beyond it, by [`Agreement::of_moving`]. What is no float must be equal,
+/// Every output of every type is compared, by [`Agreement::of_run`] with [`PROOF`], alone and together with the other runs
+/// whose inputs are of like size; where a value is beyond it, with what the output moves by besides. What is no float must be equal,
 /// unless the original's own changes when its inputs do by a millionth: then rounding decides it, and that run says nothing of it.
 /// An output that depends on what differs between the models must take at least two finite values over all runs: one that is
 /// constant, NaN or infinite proves nothing. Branches of `If` that the conditions do not reach are forced besides. Inputs that the
@@ -169,22 +169,30 @@ impl Proof {
         let names = outputs(original);
         let (mut original, mut changed) = (runtime.open(original, &names)?, runtime.open(changed, &names)?);
         let mut alike: BTreeMap<(usize, i64, Vec<usize>), Alike> = BTreeMap::new();
-        let (mut ran, mut refused) = (0, None);
+        let (mut ran, mut refused) = (vec![], None);
+        let mut largest = vec![0f64; names.len()];
         for (run, input) in inputs.iter().enumerate() {
-            let expected = match original.run_tensors(input) {
-                Ok(expected) => expected,
-                Err(error) => {
-                    refused = Some(error);
-                    continue;
+            match original.run_tensors(input) {
+                Ok(expected) => {
+                    for (largest, expected) in largest.iter_mut().zip(&expected) {
+                        *largest = largest.max(magnitude(expected)?);
+                    }
+                    ran.push((run, expected));
                 }
-            };
-            ran += 1;
+                Err(error) => refused = Some(error),
+            }
+        }
+        let count = ran.len();
+        for (run, expected) in ran {
+            let input = &inputs[run];
             let got = changed.run_tensors(input).context("running the rearranged model")?;
             ensure!(got.len() == expected.len(), "{} outputs, expected {}", got.len(), expected.len());
             let size = size(input)?;
             for (output, (expected, got)) in expected.into_iter().zip(got).enumerate() {
                 let name = &names[output];
-                if let Some(far) = same(name, input, &expected, &got, output, &mut *original)? {
+                if let Some(far) =
+                    same(name, input, [&expected, &got], (output, largest[output]), &mut *original)?
+                {
                     self.worst = self.worst.max(far);
                     self.evidence.entry(name.clone()).or_default().add(&expected)?;
                 }
@@ -198,32 +206,38 @@ impl Proof {
         }
         for ((output, ..), alike) in alike.into_iter().filter(|(_, alike)| alike.runs.len() > 1) {
             let (expected, got) = (stacked(&alike.expected)?, stacked(&alike.got)?);
-            let mut found = Agreement::of(&expected, &got, PROOF)?;
+            let mut found = Agreement::of_run(&expected, &got, None, PROOF, largest[output])?;
             if !found.agrees {
                 let moved = alike.runs.iter().map(|run| moved(&inputs[*run], output, &mut *original));
                 let moved = stacked(&moved.collect::<Result<Vec<_>>>()?)?;
-                found = Agreement::of_moving(&expected, &got, &moved, PROOF)?;
+                found = Agreement::of_run(&expected, &got, Some(&moved), PROOF, largest[output])?;
             }
             ensure!(found.agrees, "{}", differs(&names[output], &found));
             self.worst = self.worst.max(found.relative);
         }
-        Ok((ran, refused))
+        Ok((count, refused))
     }
+}
+
+/// The largest finite magnitude of a tensor of floats; 0 of any other.
+fn magnitude(tensor: &Tensor) -> Result<f64> {
+    if !tensor.datum_type().is_float() {
+        return Ok(0.0);
+    }
+    let values = tensor.cast_to::<f64>()?;
+    let values = values.to_plain_array_view::<f64>()?;
+    Ok(values.iter().filter(|v| v.is_finite()).fold(0.0, |most, v| v.abs().max(most)))
 }
 
 /// Fails unless an output is the same in both models; how far it is, or `None` if rounding decides it.
 fn same(
     name: &str,
     input: &[Tensor],
-    expected: &Tensor,
-    got: &Tensor,
-    output: usize,
+    [expected, got]: [&Tensor; 2],
+    (output, largest): (usize, f64),
     original: &mut dyn Session,
 ) -> Result<Option<f64>> {
-    let compare = |moved: Option<&Tensor>| match moved {
-        Some(moved) => Agreement::of_moving(expected, got, moved, PROOF),
-        None => Agreement::of(expected, got, PROOF),
-    };
+    let compare = |moved: Option<&Tensor>| Agreement::of_run(expected, got, moved, PROOF, largest);
     let shapes = expected.shape() == got.shape();
     if shapes {
         let found = compare(None).with_context(|| format!("output {name}"))?;

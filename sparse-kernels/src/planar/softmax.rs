@@ -104,7 +104,7 @@ fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let rest = x - n * (355.0 / 512.0) - n * -2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p * rest + coefficient;
     }
     let p = p * rest * rest + rest + 1.0;
