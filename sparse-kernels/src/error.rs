@@ -86,7 +86,7 @@ pub enum KernelError {
         /// Elements found.
         got: usize,
     },
-    /// A geometry that makes no sense (zero dimension, padding larger than the kernel reach, overflow).
+    /// A geometry that makes no sense (no channels, taps or step; overflow).
     #[error("geometry: {0}")]
     Geometry(String),
     /// The caller's threads did not run every task once: the output is incomplete.

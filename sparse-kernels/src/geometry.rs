@@ -61,7 +61,8 @@ impl ConvShape {
     }
 }
 
-/// A checked convolution geometry: no dimension is zero, every product fits, the kernel fits the padded input.
+/// A checked convolution geometry: channels, kernel and steps are not zero, every product fits. Batch, input and output may
+/// be empty; a kernel larger than the padded input has no outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConvGeometry {
     shape: ConvShape,
@@ -72,12 +73,11 @@ impl ConvGeometry {
     /// Checks `shape` and computes the output size.
     ///
     /// # Errors
-    /// A zero dimension, groups that do not divide the channels, a kernel larger than the padded input, or sizes
-    /// whose product overflows.
+    /// No channels, groups, taps or step; groups that do not divide the channels; or sizes whose product overflows.
     pub fn new(shape: ConvShape) -> Result<ConvGeometry, KernelError> {
         let bad = |what: &str| Err(KernelError::Geometry(format!("{what} in {shape:?}")));
-        let positive = [shape.batch, shape.ic, shape.oc, shape.group];
-        let axes = [shape.input, shape.kernel, shape.stride, shape.dilation];
+        let positive = [shape.ic, shape.oc, shape.group];
+        let axes = [shape.kernel, shape.stride, shape.dilation];
         if positive.into_iter().chain(axes.into_iter().flatten()).any(|d| d == 0) {
             return bad("a dimension is zero");
         }
@@ -92,15 +92,15 @@ impl ConvGeometry {
                 .checked_add(shape.pad_before[axis])
                 .and_then(|p| p.checked_add(shape.pad_after[axis]));
             let (Some(reach), Some(padded)) = (reach, padded) else { return bad("a size overflows") };
-            if reach > padded {
-                return bad("the kernel is larger than the padded input");
+            if let Some(last) = padded.checked_sub(reach) {
+                output[axis] = last / shape.stride[axis] + 1;
             }
-            output[axis] = (padded - reach) / shape.stride[axis] + 1;
         }
+        // An empty axis does not make the others fit: products of some of the sizes must not overflow, either.
         let fits = |channels: usize, [h, w]: [usize; 2]| {
-            [channels, h, w, size_of::<f32>()]
+            [channels, h.max(1), w.max(1), size_of::<f32>()]
                 .into_iter()
-                .try_fold(shape.batch, usize::checked_mul)
+                .try_fold(shape.batch.max(1), usize::checked_mul)
                 .is_some_and(|bytes| bytes <= isize::MAX as usize)
         };
         let padded = [0, 1].map(|a| shape.input[a] + shape.pad_before[a] + shape.pad_after[a]);
@@ -162,6 +162,23 @@ impl ConvGeometry {
             .filter(|i| *i < s.input[axis])
     }
 
+    /// If every tap of every output lies in the padding because the input has no pixels: a geometry with the same outputs
+    /// for an input of zeros, and that input. A pixel takes the place of one of padding along each empty axis.
+    pub(crate) fn on_zeros(&self) -> Option<(ConvGeometry, Vec<f32>)> {
+        if self.x_len() > 0 || self.y_len() == 0 {
+            return None;
+        }
+        let mut shape = self.shape;
+        for axis in (0..2).filter(|axis| self.shape.input[*axis] == 0) {
+            let pad = if shape.pad_before[axis] > 0 { &mut shape.pad_before } else { &mut shape.pad_after };
+            // The kernel fits the padded input, which is all padding.
+            pad[axis] -= 1;
+            shape.input[axis] = 1;
+        }
+        let geometry = ConvGeometry { shape, ..*self };
+        Some((geometry, vec![0.0; geometry.x_len()]))
+    }
+
     /// Checks the lengths of the tensors of one run.
     pub(crate) fn check(&self, x: &[f32], y: &[f32], residual: Option<&[f32]>) -> Result<(), KernelError> {
         let check = |what, expected, got| {
@@ -184,6 +201,9 @@ mod tests {
         assert_eq!(g(7, 3, 1, 1), [7, 7]);
         assert_eq!(g(5, 5, 1, 0), [1, 1]);
         assert_eq!(g(1, 1, 2, 0), [1, 1]);
+        assert_eq!(g(0, 1, 1, 0), [0, 0]);
+        assert_eq!(g(0, 3, 1, 2), [2, 2]);
+        assert_eq!(g(2, 3, 1, 0), [0, 0]);
     }
 
     #[test]
@@ -199,10 +219,12 @@ mod tests {
             ConvShape { ic: 0, ..ok },
             ConvShape { stride: [0, 1], ..ok },
             ConvShape { group: 3, ..ok },
-            ConvShape { kernel: [6, 1], ..ok },
+            ConvShape { kernel: [0, 1], ..ok },
             ConvShape { pad_after: [usize::MAX, 0], ..ok },
             ConvShape { dilation: [usize::MAX, 1], ..ok },
             ConvShape { batch: usize::MAX / 8, ..ok },
+            ConvShape { batch: usize::MAX / 8, input: [0, 5], ..ok },
+            ConvShape { batch: 0, input: [usize::MAX / 8, 5], ..ok },
         ];
         for shape in refused {
             assert!(ConvGeometry::new(shape).is_err(), "{shape:?}");

@@ -232,7 +232,6 @@ fn mismatches_are_errors() {
     let kernel = table::depthwise(Target::detect(), [3, 3]).unwrap();
     let weights = vec![1f32; 8 * 9];
     assert!(PackedDepthwise::from_dense(8, [3, 3], &weights, Some(&[0.0; 7]), kernel).is_err());
-    assert!(PackedDepthwise::from_dense(8, [3, 3], &weights, Some(&[f32::NAN; 8]), kernel).is_err());
     assert!(PackedDepthwise::from_dense(8, [3, 3], &weights[1..], None, kernel).is_err());
     assert!(PackedDepthwise::from_dense(8, [3, 3], &[f32::INFINITY; 72], None, kernel).is_err());
     for three in kernels().filter(|k| k.kernel() == Some([3, 3])) {

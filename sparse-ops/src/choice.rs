@@ -56,7 +56,7 @@ impl Packing {
     /// Compresses dense weights.
     ///
     /// # Errors
-    /// Weights or bias that are not finite or do not fit the shape.
+    /// Weights that are not finite, weights or bias that do not fit the shape.
     pub fn pack(self, target: Target, dense: &Dense) -> TractResult<Packed> {
         let Dense { oc, ic, group, kernel: taps, weights, bias } = *dense;
         Ok(match self {

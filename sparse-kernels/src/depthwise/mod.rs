@@ -17,7 +17,7 @@ mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
-use crate::format::{DepthwisePattern, DepthwisePatterns, check_finite};
+use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{self, Parallel, share};
 use crate::table::KernelInfo;
@@ -269,7 +269,7 @@ impl PackedDepthwise {
     /// Prepares `weights` and `bias` (one value per channel, zeros if `None`) for `kernel`.
     ///
     /// # Errors
-    /// The kernel is made for another size, or the bias has another length or is not finite.
+    /// The kernel is made for another size, or the bias has another length.
     pub fn pack(
         weights: DepthwisePatterns,
         bias: Option<&[f32]>,
@@ -288,8 +288,7 @@ impl PackedDepthwise {
                 return Err(FormatError::Length { what: "bias", expected, got }.into());
             }
             Some(bias) => {
-                check_finite(bias)?;
-                bias.to_vec()
+                    bias.to_vec()
             }
             None => vec![0.0; channels],
         };
@@ -367,6 +366,12 @@ impl PackedDepthwise {
             if weights != geometry {
                 return Err(KernelError::Shape { what, weights, geometry });
             }
+        }
+        if y.is_empty() {
+            return Ok(());
+        }
+        if let Some((geometry, zeros)) = geometry.on_zeros() {
+            return self.run(&geometry, &zeros, y, residual, epilogue, parallel);
         }
         let (clamps, finish) = epilogue.split(residual.is_some());
         let [oh, _] = geometry.output();

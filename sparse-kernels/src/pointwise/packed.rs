@@ -3,7 +3,7 @@
 use super::{Planes, PointwiseKernel};
 use crate::LOOK_AHEAD;
 use crate::error::{FormatError, KernelError};
-use crate::format::{Blocks, FormatKind, check_finite};
+use crate::format::{Blocks, FormatKind};
 use std::ops::Range;
 
 /// Compressed weights and bias of one layer, ready for one kernel.
@@ -39,7 +39,7 @@ impl PackedPointwise {
     /// Prepares `weights` and `bias` (one value per output channel, zeros if `None`) for `kernel`.
     ///
     /// # Errors
-    /// The kernel reads another format, or the bias has another length or is not finite.
+    /// The kernel reads another format, or the bias has another length.
     pub fn pack<const R: usize, const C: usize>(
         weights: &Blocks<R, C>,
         bias: Option<&[f32]>,
@@ -56,7 +56,6 @@ impl PackedPointwise {
             if got != expected {
                 return Err(FormatError::Length { what: "bias", expected, got }.into());
             }
-            check_finite(bias)?;
             padded[..got].copy_from_slice(bias);
         }
         let mut used: Vec<u32> = weights.columns().to_vec();

@@ -68,6 +68,12 @@ impl PackedPointwise {
                 return Err(KernelError::Shape { what, weights, geometry });
             }
         }
+        if y.is_empty() {
+            return Ok(());
+        }
+        if let Some((geometry, zeros)) = geometry.on_zeros() {
+            return self.run(&geometry, &zeros, y, residual, epilogue, parallel);
+        }
         let (clamps, finish) = epilogue.split(residual.is_some());
         let kernel = self.kernel();
         let (in_place, tile, start) = match self.planes(geometry) {

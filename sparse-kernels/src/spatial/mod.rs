@@ -44,7 +44,7 @@ mod wasm;
 
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::{FormatError, KernelError};
-use crate::format::{FormatKind, Rows, check_finite, check_groups};
+use crate::format::{FormatKind, Rows, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::{self, Parallel, share};
 use crate::scratch;
@@ -277,7 +277,7 @@ impl PackedSpatial {
     /// per output channel (zeros if `None`).
     ///
     /// # Errors
-    /// An empty shape, a slice of another length, a weight or bias that is not finite, more than `u32::MAX` weights.
+    /// An empty shape, a slice of another length, a weight that is not finite, more than `u32::MAX` weights.
     pub fn from_dense(
         oc: usize,
         ic: usize,
@@ -315,7 +315,6 @@ impl PackedSpatial {
             if bias.len() != oc {
                 return Err(FormatError::Length { what: "bias", expected: oc, got: bias.len() }.into());
             }
-            check_finite(bias)?;
             padded[..oc].copy_from_slice(bias);
         }
         let window = (taps[0] * taps[1]) as u32;
@@ -400,6 +399,12 @@ impl PackedSpatial {
             }
         }
         supports(s).map_err(|what| KernelError::Geometry(format!("{what}: {s:?}")))?;
+        if y.is_empty() {
+            return Ok(());
+        }
+        if let Some((geometry, zeros)) = geometry.on_zeros() {
+            return self.run(&geometry, &zeros, y, residual, epilogue, parallel);
+        }
         let threads = parallel::threads(parallel);
         let plan = self.plan(geometry, threads)?;
         let (clamps, finish) = epilogue.split(residual.is_some());
