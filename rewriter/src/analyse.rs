@@ -56,7 +56,7 @@ pub struct LayerShape {
 impl LayerShape {
     /// Number of weights.
     pub fn weights(&self) -> usize {
-        self.oc * (self.ic / self.group) * self.taps()
+        self.oc * self.ic.checked_div(self.group).unwrap_or(0) * self.taps()
     }
 
     /// Pixels of one input plane; taken from the output and the stride where they are symbolic.
@@ -187,8 +187,11 @@ pub enum Seen {
 }
 
 impl Layer {
-    /// Reads the weights; the reason why not if one of them is NaN or infinite.
+    /// Reads the weights; the reason why not if there are none, or one of them is NaN or infinite.
     pub(crate) fn new(shape: LayerShape, weights: Arc<Tensor>) -> TractResult<Result<Layer, &'static str>> {
+        if shape.weights() == 0 {
+            return Ok(Err("it has no weights"));
+        }
         let cols = shape.weights() / shape.rows();
         let nonzeros = Nonzeros::of(shape.rows(), cols, weights.try_as_plain_ram()?.as_slice::<f32>()?)?;
         if !nonzeros.all_finite() {

@@ -75,6 +75,9 @@ impl Assessment {
         if policy.mode == Mode::Never {
             return Ok(Assessment::Stock("TRACT_SPARSE=never".into()));
         }
+        if layer.shape.pixels == Some(0) {
+            return Ok(Assessment::Stock("its output is empty".into()));
+        }
         Ok(match candidates(layer, policy)? {
             Ok(candidates) => match candidates.into_iter().min_by_key(|choice| choice.sparse_ns) {
                 Some(choice) => {

@@ -7,6 +7,7 @@
 use crate::choose::{Assessment, Neighbours};
 use crate::policy::Policy;
 use crate::rules;
+use crate::transform::enable_pulse;
 use sparse_ops::constant;
 use std::sync::OnceLock;
 use tract_hir::internal::*;
@@ -16,33 +17,65 @@ use tract_onnx::pb::NodeProto;
 
 type Builder = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// Makes `onnx` load pruned layers as sparse ones. Calling it twice is harmless.
+/// Operators whose layers are looked at.
+const HOOKED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// How many times a register may be hooked with another builder put over ours in between.
+const LEVELS: usize = 4;
+
+/// Builders for the operator of this position in [`HOOKED`], by level.
+type Builders = [Builder; LEVELS];
+
+const BUILDERS: [Builders; HOOKED.len()] = [builders::<0>(), builders::<1>(), builders::<2>(), builders::<3>()];
+
+const fn builders<const OP: usize>() -> Builders {
+    [build::<OP, 0>, build::<OP, 1>, build::<OP, 2>, build::<OP, 3>]
+}
+
+/// The entry of the register that holds what our builder of a level wraps. No ONNX operator has a name like it.
+fn wrapped(op: &str, level: usize) -> String {
+    format!("tract_sparse.wrapped/{op}/{level}")
+}
+
+/// The entry of the register that holds our own builder of a level.
+fn ours(op: &str, level: usize) -> String {
+    format!("tract_sparse.builder/{op}/{level}")
+}
+
+/// Makes `onnx` load pruned layers as sparse ones, whatever builds its `Conv`, `ConvTranspose`, `Gemm` and
+/// `MatMul`: stock tract, or the user. Calling it twice is harmless.
+///
+/// A builder that the user inserts afterwards replaces ours, and layers that it makes are not looked at, unless it calls the one
+/// that it has found in the register, or `onnx` is hooked again.
 pub fn hook_onnx(onnx: &mut Onnx) {
-    // A builder is a plain function pointer and cannot carry the one that it wraps: one slot per operator.
-    macro_rules! hook {
-        ($name:literal) => {{
-            static STOCK: OnceLock<Builder> = OnceLock::new();
-            fn build(
-                ctx: &ParsingContext,
-                node: &NodeProto,
-            ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-                let stock = STOCK.get().with_context(|| format!("no stock builder for {}", $name))?;
-                let (op, closures) = stock(ctx, node)?;
-                Ok((Box::new(SparseHook::new(op)), closures))
-            }
-            if let Some(stock) = onnx.op_register.0.get($name).copied()
-                && stock as usize != build as Builder as usize
-            {
-                // All stock registers hold the same function: the first one seen will do.
-                let _ = STOCK.set(stock);
-                onnx.op_register.insert($name, build);
-            }
-        }};
+    enable_pulse();
+    // A builder is a plain function pointer and cannot carry the one that it wraps: that waits in the same register.
+    let register = &mut onnx.op_register.0;
+    for (op, builders) in HOOKED.into_iter().zip(BUILDERS) {
+        let Some(builder) = register.get(op).copied() else { continue };
+        let level = (0..LEVELS).find(|level| !register.contains_key(&ours(op, *level))).unwrap_or(LEVELS);
+        let hooked = level.checked_sub(1).and_then(|last| register.get(&ours(op, last)));
+        if hooked.is_some_and(|hooked| *hooked as usize == builder as usize) {
+            continue;
+        }
+        if let Some(build) = builders.get(level) {
+            register.insert(wrapped(op, level), builder);
+            register.insert(ours(op, level), *build);
+            register.insert(op.to_string(), *build);
+        }
     }
-    hook!("Conv");
-    hook!("ConvTranspose");
-    hook!("Gemm");
-    hook!("MatMul");
+}
+
+/// Builds what the wrapped builder builds, and hooks it.
+fn build<const OP: usize, const LEVEL: usize>(
+    ctx: &ParsingContext,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    let op = HOOKED[OP];
+    let wrapped = ctx.framework.op_register.0.get(&wrapped(op, LEVEL));
+    let wrapped = wrapped.with_context(|| format!("no builder of {op} in this register to wrap"))?;
+    let (op, closures) = wrapped(ctx, node)?;
+    Ok((Box::new(SparseHook::new(op)), closures))
 }
 
 /// A stock inference operator; its typed form is looked at once.
@@ -100,7 +133,7 @@ impl SparseHook {
         let mut mapping = HashMap::new();
         for (ix, outlet) in node.inputs.iter().enumerate() {
             let fact = model.outlet_fact(*outlet)?;
-            let name = format!("input.{ix}");
+            let name = format!("{}.{APART}.{ix}", node.name);
             let value =
                 constant(model, *outlet, &|fact: &InferenceFact| fact.value.concretize(), &|op, inputs| {
                     op.eval_out_of_plan(inputs)
@@ -230,9 +263,33 @@ impl InferenceOp for SparseHook {
                 _ => Found::of(target, node, &policy)?.assessment,
             };
             if let Some(assessment) = assessment {
+                let (before, name) = (target.nodes().len(), target.node(id).name.clone());
                 rules::swap(target, id, &assessment, &policy, neighbours)?;
+                set_apart(source, target, before, &name);
             }
         }
         Ok(outputs)
+    }
+}
+
+/// What is in names that we make while nodes are still to come, and in none that tract makes.
+const APART: &str = "tract_sparse";
+
+/// Renames the nodes from `first` on, which we have added, but for that of the name `kept`: nodes of `source` that are still to
+/// come, and what they become, may want such names.
+fn set_apart(source: &InferenceModel, target: &mut TypedModel, first: usize, kept: &str) {
+    for id in first..target.nodes().len() {
+        if target.node(id).name == kept {
+            continue;
+        }
+        let base = format!("{}.{APART}", target.node(id).name);
+        let taken = |name: &String| {
+            source.nodes().iter().any(|node| node.name == *name)
+                || target.nodes().iter().any(|node| node.name == *name)
+        };
+        let numbered = (1..).map(|number| format!("{base}.{number}"));
+        if let Some(name) = std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)) {
+            target.node_mut(id).name = name;
+        }
     }
 }

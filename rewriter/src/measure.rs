@@ -70,7 +70,8 @@ fn geometry(shape: &LayerShape, packing: Packing) -> Option<ConvGeometry> {
     let (input, output) = (pair(input), pair(output));
     for axis in 0..2 {
         let reach = (conv.kernel[axis] - 1) * conv.dilation[axis] + 1;
-        let pad = ((output[axis] - 1) * conv.stride[axis] + reach).saturating_sub(input[axis]);
+        let last = output[axis].checked_sub(1)?;
+        let pad = (last * conv.stride[axis] + reach).saturating_sub(input[axis]);
         conv.input[axis] = input[axis];
         conv.pad_before[axis] = pad / 2;
         conv.pad_after[axis] = pad - pad / 2;

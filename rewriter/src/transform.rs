@@ -12,6 +12,7 @@ use tract_core::transform::ModelTransform;
 /// # Errors
 /// A model that has already been optimised, or layers whose shapes contradict each other.
 pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
+    enable_pulse();
     let order = model.eval_order()?;
     let mut assessments = vec![];
     for id in order {
@@ -35,6 +36,14 @@ pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
         model.compact()?;
     }
     Ok(swapped)
+}
+
+/// Lets `tract_pulse` pulse the layers that will be made sparse.
+pub(crate) fn enable_pulse() {
+    #[cfg(feature = "pulse")]
+    if let Err(error) = sparse_ops::pulse::register() {
+        log::warn!("sparse layers cannot be pulsed: {error:#}");
+    }
 }
 
 /// The decision that made this layer sparse, if it is.

@@ -4,7 +4,7 @@ use crate::choice::Packing;
 use sparse_kernels::prelude::*;
 use std::collections::HashMap;
 use tract_core::internal::*;
-use tract_core::ops::cnn::{Conv, PaddingSpec};
+use tract_core::ops::cnn::{Conv, PaddingSpec, PoolSpec};
 use tract_core::ops::einsum::EinSum;
 
 /// The geometry of a layer, up to the shape of its input.
@@ -88,7 +88,7 @@ fn resolve_conv(conv: &Conv, group: usize, x: &[usize]) -> TractResult<(ConvGeom
     ensure!(x.len() == rank + 1 + spec.data_format.has_n() as usize, "input has rank {}", x.len());
     let shape = spec.data_format.shape(x)?;
     ensure!(*shape.c() == conv.input_channels(), "input has {} channels", shape.c());
-    let dims = spec.padding.compute(shape.hw_dims(), &spec.kernel_shape, &spec.dilations(), &spec.strides());
+    let dims = padding(spec, shape.hw_dims());
     // A 1-D convolution is one row high.
     let pair = |one: usize, of: &dyn Fn(usize) -> usize| {
         if rank == 1 { [one, of(0)] } else { [of(0), of(1)] }
@@ -112,6 +112,34 @@ fn resolve_conv(conv: &Conv, group: usize, x: &[usize]) -> TractResult<(ConvGeom
     ensure!(pair(1, &|a| output[a]) == geometry.output(), "output would be {output:?}");
     let y = spec.data_format.from_n_c_hw(shape.n().copied().unwrap_or(1), conv.output_channels(), output)?;
     Ok((geometry, y.shape))
+}
+
+/// An axis of a convolution or a pooling.
+pub(crate) struct PaddedAxis {
+    /// Zeros before the first pixel.
+    pub pad_before: usize,
+    /// Zeros behind the last pixel.
+    pub pad_after: usize,
+    /// Outputs.
+    pub convoluted: usize,
+}
+
+/// The padding and the outputs along each axis, as stock tract has them.
+pub(crate) fn padding(spec: &PoolSpec, input: &[usize]) -> TVec<PaddedAxis> {
+    let dims = spec.padding.compute(input, &spec.kernel_shape, &spec.dilations(), &spec.strides());
+    let axis = |(axis, input): (usize, &usize)| {
+        let dim = &dims[axis];
+        let (convoluted, pad_before) = (dim.convoluted, dim.pad_before);
+        let Some(last) = convoluted.checked_sub(1) else {
+            // Without outputs, padding is whatever has overflowed.
+            return PaddedAxis { pad_before: 0, pad_after: 0, convoluted };
+        };
+        // There may be an output whose kernel leaves the padding: stock tract takes what is beyond for padding, too.
+        let reach = last * spec.stride(axis) + (spec.kernel_shape[axis] - 1) * spec.dilation(axis) + 1;
+        let beyond = reach.saturating_sub(input + pad_before + dim.pad_after);
+        PaddedAxis { pad_before, pad_after: dim.pad_after + beyond, convoluted }
+    };
+    input.iter().enumerate().map(axis).collect()
 }
 
 /// Where an axis of the output comes from.

@@ -25,6 +25,8 @@ mod konst;
 pub mod nnef;
 mod opt_sparse_conv;
 mod planar;
+#[cfg(feature = "pulse")]
+pub mod pulse;
 mod sparse_conv;
 mod sparse_deconv;
 mod sparse_matmul;

@@ -4,6 +4,7 @@
 //! layers do. [`swap_next`] puts a [`Planar`] in place of each; sparse layers call it when they fuse. A model
 //! without a sparse layer never gets here: it is stock tract, bit for bit.
 
+use crate::form::padding;
 use crate::konst::f32s;
 use sparse_kernels::planar::{Pool, PoolAxis, Pooling, Resize as ResizePlanes, Taps, softmax};
 use sparse_kernels::prelude::Target;
@@ -128,7 +129,7 @@ fn pool(
 ) -> TractResult<(Pool, TVec<usize>)> {
     let shape = spec.data_format.shape(x)?;
     let (hw, strides, dilations) = (shape.hw_dims(), spec.strides(), spec.dilations());
-    let computed = spec.padding.compute(hw, &spec.kernel_shape, &dilations, &strides);
+    let computed = padding(spec, hw);
     let axis = |at: usize| -> TractResult<PoolAxis> {
         let padding = &computed[at];
         let axis = PoolAxis::new(

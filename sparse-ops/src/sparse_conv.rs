@@ -110,7 +110,8 @@ impl SparseConv {
     }
 
     /// What the stock operator does to itself (taking in an explicit `Pad`), except what would take the layer away from
-    /// us: downsampling before a strided convolution, and the matrix product.
+    /// us: downsampling before a strided convolution, and the matrix product. What follows is not shown to it: arithmetic is
+    /// for [`SparseConv::declutter_affine`] to fold, stock tract folds `c - y` and `c / y` wrongly.
     fn declutter_stock(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
         let spec = &self.conv.pool_spec;
         let strided_tap = (0..spec.rank()).any(|axis| {
@@ -118,10 +119,9 @@ impl SparseConv {
                 && (spec.kernel_shape[axis] == 1 || spec.dilation(axis).is_multiple_of(spec.stride(axis)))
         });
         rule_if!(!strided_tap && !is_matmul(&self.conv, &model.outlet_fact(node.inputs[0])?.shape)?);
-        rule_if_some!(mut patch = self.conv.declutter(model, node)?);
-        // stock tract 0.23.9 folds `c - conv(x)` without the sign of the weights and `c / conv(x)` as if it were linear; of
-        // what can be folded nothing is left for it here
-        rule_if!(!patch.context.iter().any(|pass| pass == "declutter_channel_arithmetic_succ"));
+        let mut last = node.clone();
+        last.outputs.iter_mut().for_each(|output| output.successors.clear());
+        rule_if_some!(mut patch = self.conv.declutter(model, &last)?);
         for node in &mut patch.model.nodes {
             if let Some(conv) = node.op_as::<Conv>() {
                 node.op = Box::new(SparseConv { conv: conv.clone(), choice: self.choice });

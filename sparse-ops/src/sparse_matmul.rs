@@ -74,6 +74,20 @@ impl SparseMatMul {
         Ok(patch)
     }
 
+    /// A new first axis is a batch: it goes through to the output, as that of a convolution does. (An `EinSum` would sum it
+    /// up, which is the same only as long as it is one.)
+    fn with_batch_axis(&self) -> TractResult<AxisChangeConsequence> {
+        let (input, output, change) = (InOut::In(self.x_slot), InOut::Out(0), AxisOp::Add(0));
+        let label = self.einsum.axes.available_label();
+        let axes = self.einsum.axes.clone().with_extra_axis(label, input, 0)?;
+        let axes = axes.with_extra_axis_occurency(label, output, 0)?;
+        let einsum = EinSum { axes, ..self.einsum.clone() };
+        Ok(AxisChangeConsequence {
+            substitute_op: Some(Box::new(SparseMatMul { einsum, ..self.clone() })),
+            wire_changes: tvec!((input, change.clone()), (output, change)),
+        })
+    }
+
     fn linear(&self, facts: &[&TypedFact]) -> TractResult<Result<Linear, &'static str>> {
         let Some(w) = facts[1 - self.x_slot].shape.as_concrete() else {
             return Ok(Err("weights of unknown shape"));
@@ -181,6 +195,9 @@ impl TypedOp for SparseMatMul {
     ) -> TractResult<Option<AxisChangeConsequence>> {
         // The bias is a plain vector whatever the layout, and the weights stay as they were packed.
         rule_if!(io == InOut::In(self.x_slot) || io == InOut::Out(0));
+        if io == InOut::In(self.x_slot) && *change == AxisOp::Add(0) {
+            return Ok(Some(self.with_batch_axis()?));
+        }
         rule_if_some!(mut consequence = self.einsum.change_axes(model, node, io, change)?);
         let Some(einsum) = consequence.substitute_op.as_ref().and_then(|op| op.downcast_ref::<EinSum>())
         else {

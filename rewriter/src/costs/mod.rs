@@ -64,7 +64,7 @@ impl Work {
     /// Our spatial kernels; tiles span output rows.
     pub fn spatial(kernel: &KernelInfo, vector: usize, shape: &LayerShape, stats: &Stats) -> Work {
         let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
-        let width = shape.output.as_ref().and_then(|o| o.last().copied()).unwrap_or(14);
+        let width = width(shape);
         // Vectors end with a row, or run on into the next one over a column of padding.
         let rows = pixels / width;
         let lanes = (rows * width.div_ceil(vector)).min((rows * (width + 1)).div_ceil(vector)) * vector;
@@ -78,7 +78,7 @@ impl Work {
     /// Our depthwise kernels: `stored` taps over all channels.
     pub fn depthwise(vector: usize, shape: &LayerShape, stored: usize) -> Work {
         let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
-        let width = shape.output.as_ref().and_then(|o| o.last().copied()).unwrap_or(14);
+        let width = width(shape);
         let height = pixels / width;
         Work {
             macs: stored as f64 * (height * width.div_ceil(vector) * vector) as f64,
@@ -96,6 +96,11 @@ impl Work {
             inputs: (shape.ic * shape.input_pixels(pixels)) as f64,
         }
     }
+}
+
+/// Pixels of an output row, at least one; 14 where the shape is symbolic.
+fn width(shape: &LayerShape) -> usize {
+    shape.output.as_ref().and_then(|o| o.last().copied()).unwrap_or(14).max(1)
 }
 
 /// What a line of a table is about.
