@@ -7,7 +7,7 @@ use tract_onnx::pb::{
 use zoo::proto;
 
 /// A graph under construction. Every method returns the name of the tensor it adds.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Graph {
     graph: GraphProto,
     count: usize,
