@@ -106,7 +106,7 @@ NOT_HERE = """\
 - `--mm`, `--memory-arena`, `--inner`, `--tflite`, `--compress-submodels`, `--axes-names` of `dump`; `--capacity` and
   `--session-duration` of `bench`; `--random-range`, `--save-outputs-nnef`, `--assert-output` of `run`; `--pbdir` and
   `--stream` of `compare`.
-- TensorFlow and TFLite models, pulses, language models, GPUs.
+- TensorFlow and TFLite models, language models, GPUs.
 - tract's parameters of a transform are RON, `-t 'name(field: value)'`; ours are JSON, `-t 'name({"field": value})'`.
 - `--threads N`: tract's own program is built without threads; ours has them.
 """

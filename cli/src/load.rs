@@ -10,6 +10,7 @@ use tract_core::internal::*;
 use tract_core::transform::{ModelTransformFactory, get_transform, get_transform_with_params, split_spec};
 use tract_hir::infer::Factoid;
 use tract_hir::prelude::*;
+use tract_pulse::model::{PulsedModel, PulsedModelExt};
 use zoo::ModelProto;
 
 /// Elements of a tensor beyond which a shape is taken for a mistake: 16 GiB of f32.
@@ -47,6 +48,9 @@ impl Source {
                 Pass::Declutter => model.into_decluttered(),
                 Pass::BeforeOptimize | Pass::Optimize => {
                     let mut model = model.into_decluttered()?;
+                    if let Some(spec) = &options.pulse {
+                        model = pulsed(&model, spec).with_context(|| format!("--pulse {spec}"))?;
+                    }
                     // what stock tract is compared with must not make it sparse
                     let ours = |spec: &&String| flavour == Flavour::Stock && split_spec(spec).0 == "sparsify";
                     for spec in options.transform.iter().filter(|spec| !ours(spec)) {
@@ -152,6 +156,15 @@ impl Source {
     }
 }
 
+/// The model as it runs pulse by pulse; `spec` is `SYMBOL=N`, or `N` for tract's usual symbol.
+fn pulsed(model: &TypedModel, spec: &str) -> Result<TypedModel> {
+    let (symbol, pulse) = spec.split_once('=').unwrap_or(("S", spec));
+    let symbol = known_symbol(&model.symbols, symbol)?;
+    let pulse = parse_tdim(&model.symbols, pulse).with_context(|| format!("{pulse:?} is not a size"))?;
+    ensure!(pulse.to_i64().map_or(true, |steps| steps > 0), "a pulse has at least one step");
+    PulsedModel::new(model, symbol, &pulse)?.into_typed()?.into_decluttered()
+}
+
 /// Applies one of tract's transforms, with parameters in JSON perhaps: `name` or `name({"field": value})`.
 fn transform(model: &mut TypedModel, spec: &str) -> Result<()> {
     let (name, parameters) = split_spec(spec);
@@ -226,7 +239,7 @@ fn set_fact(
     }
     for dim in fact.shape.dims() {
         if let Some(dim) = dim.concretize().and_then(|dim| dim.to_i64().ok()) {
-            ensure!(dim > 0, "dimension {dim} is not positive");
+            ensure!(dim >= 0, "dimension {dim} is negative");
             ensure!(dim <= MAX_ELEMENTS, "dimension {dim} is absurd");
         }
     }
@@ -248,18 +261,22 @@ pub(crate) fn symbols(scope: &SymbolScope, options: &Options) -> Result<HashMap<
     options.set.iter().map(value).collect()
 }
 
-fn symbol(scope: &SymbolScope, spec: &str) -> Result<(Symbol, TDim)> {
-    let (name, value) = spec.split_once('=').context("expected SYMBOL=VALUE, such as N=1")?;
-    let symbol = scope.get(name).with_context(|| {
+fn known_symbol(scope: &SymbolScope, name: &str) -> Result<Symbol> {
+    scope.get(name).with_context(|| {
         let known = scope.all_symbols();
         if known.is_empty() {
             "the model has no symbols".to_string()
         } else {
             format!("the model has {}", known.iter().map(|s| s.to_string()).collect::<Vec<_>>().join(", "))
         }
-    })?;
+    })
+}
+
+fn symbol(scope: &SymbolScope, spec: &str) -> Result<(Symbol, TDim)> {
+    let (name, value) = spec.split_once('=').context("expected SYMBOL=VALUE, such as N=1")?;
+    let symbol = known_symbol(scope, name)?;
     let value: i64 = value.parse().with_context(|| format!("{value:?} is not a number"))?;
-    ensure!((1..=MAX_ELEMENTS).contains(&value), "{value} is not a size");
+    ensure!((0..=MAX_ELEMENTS).contains(&value), "{value} is not a size");
     Ok((symbol, value.to_dim()))
 }
 
@@ -267,7 +284,7 @@ fn check_shape(fact: &TypedFact) -> Result<()> {
     let mut elements = 1i64;
     for dim in fact.shape.iter() {
         if let Ok(dim) = dim.to_i64() {
-            ensure!(dim > 0, "shape {:?} has a dimension that is not positive", fact.shape);
+            ensure!(dim >= 0, "shape {:?} has a negative dimension", fact.shape);
             elements = elements.saturating_mul(dim);
         }
     }

@@ -200,6 +200,38 @@ fn transforms_are_applied() {
     assert!(run("-t sparsify r.onnx compare").contains("agrees"));
 }
 
+/// A file of the cases of the tests.
+fn case(name: &str) -> String {
+    format!("{}/../tests/cases/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn models_are_pulsed() {
+    let model = case("pulse_conv.onnx");
+    let text = run(&format!("{model} --sparse always --pulse T=4 -O dump -s"));
+    assert_eq!(text.matches("OptSparseConv").count(), 2, "{text}");
+    assert!(text.contains("Delay"), "{text}");
+    assert!(run(&format!("{model} --sparse always --pulse T=4 compare")).contains("agrees"));
+    fails_with(&format!("{model} --pulse 4 dump"), 1, &["--pulse 4", "the model has", "T"]);
+    fails_with(&format!("{model} --pulse T=0 dump"), 1, &["--pulse T=0", "at least one"]);
+}
+
+#[test]
+fn sizes_may_be_zero() {
+    for (name, shape) in
+        [("empty_map_1d", "1,2"), ("st_small3", "1,"), ("w_oc0", "1,0"), ("empty_map_2d", "1,")]
+    {
+        let text = run(&format!("{} --sparse always run", case(&format!("{name}.onnx"))));
+        assert!(text.contains(shape), "{text}");
+    }
+    let model = case("small_in.onnx");
+    for fact in ["1,8,2,9,f32", "0,8,7,9,f32", "1,8,7,0,f32"] {
+        assert!(run(&format!("{model} --sparse always -i {fact} compare")).contains("agrees"), "{fact}");
+        run(&format!("{model} --sparse always -i {fact} inspect"));
+    }
+    run(&format!("{model} --sparse always --set N=0 --set H=7 --set W=9 run"));
+}
+
 #[test]
 fn bench_prints_what_tract_prints() {
     let line = "r.onnx bench --max-loops 3";

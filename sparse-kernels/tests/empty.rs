@@ -15,7 +15,13 @@ enum Packed {
 }
 
 impl Packed {
-    fn run(&self, geometry: &ConvGeometry, x: &[f32], residual: Option<&[f32]>, epilogue: &Epilogue) -> Vec<f32> {
+    fn run(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        epilogue: &Epilogue,
+    ) -> Vec<f32> {
         let parallels: [&dyn Parallel; 2] = [&Serial, &TwoThreads];
         let [one, two] = parallels.map(|parallel| {
             let mut y = vec![0.5f32; geometry.y_len()];
@@ -64,8 +70,7 @@ fn check(shape: ConvShape, bias: &[f32], epilogue: Epilogue, with_residual: bool
     weights.iter_mut().step_by(3).for_each(|w| *w = 0.0);
     let x = noise.vec(geometry.x_len());
     let residual = with_residual.then(|| noise.vec(geometry.y_len()));
-    let expected =
-        reference::conv(&geometry, &weights, None, Some(bias), &x, residual.as_deref(), &epilogue);
+    let expected = reference::conv(&geometry, &weights, None, Some(bias), &x, residual.as_deref(), &epilogue);
     let terms = shape.ic / shape.group * shape.kernel[0] * shape.kernel[1];
     for (name, packed) in packings(&shape, &weights, bias) {
         let got = packed.run(&geometry, &x, residual.as_deref(), &epilogue);

@@ -45,6 +45,10 @@ pub fn model_for_path(path: impl AsRef<Path>) -> TractResult<InferenceModel> {
 /// Adds sparse layers to a loader that already exists, with operators of its own perhaps.
 pub trait WithTractSparse: Sized {
     /// Makes this loader read pruned layers as sparse ones, or compact weights.
+    ///
+    /// Builders that an `Onnx` has for `Conv`, `Gemm` and `MatMul` are called as before, and what they build is looked at. A
+    /// builder that is inserted afterwards takes the place of ours: its layers stay as it makes them, until this is called
+    /// again. Calling it twice is harmless.
     fn enable_tract_sparse(&mut self);
 
     /// As [`WithTractSparse::enable_tract_sparse`], for call chains.

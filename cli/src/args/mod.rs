@@ -78,6 +78,10 @@ pub(crate) struct Options {
     /// Apply a transform of tract, such as unsparsify; may be repeated
     #[arg(short = 't', long, global = true, value_name = "TRANSFORM")]
     pub(crate) transform: Vec<String>,
+    /// Stream the model this many steps at a time, with the streaming symbol S,
+    /// or as in T=4; before -t
+    #[arg(long, global = true, value_name = "[SYMBOL=]N", verbatim_doc_comment)]
+    pub(crate) pulse: Option<String>,
     /// Threads; 0 means one for every core
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,

@@ -287,9 +287,7 @@ impl PackedDepthwise {
                 let (expected, got) = (channels, bias.len());
                 return Err(FormatError::Length { what: "bias", expected, got }.into());
             }
-            Some(bias) => {
-                    bias.to_vec()
-            }
+            Some(bias) => bias.to_vec(),
             None => vec![0.0; channels],
         };
         let groups = weights.groups().iter().enumerate();

@@ -75,7 +75,8 @@ fn empty_outputs_are_those_of_stock() -> Result<()> {
         let expected = answer_of_stock(&model, std::slice::from_ref(&x))?;
         assert_eq!(expected[0].len(), 0, "{name}");
         for mode in ["auto", "always", "never", "measure"] {
-            let got = with_knobs(&[("TRACT_SPARSE", mode)], || answer(&onnx(), &model, std::slice::from_ref(&x)));
+            let got =
+                with_knobs(&[("TRACT_SPARSE", mode)], || answer(&onnx(), &model, std::slice::from_ref(&x)));
             assert_same(&got?, &expected).with_context(|| format!("{name} {mode}"))?;
         }
     }
@@ -186,7 +187,9 @@ fn layers_of_any_size_are_those_of_stock() -> Result<()> {
                 (Err(error), Err(_)) => {
                     panic!("{seed} on {target}: {what}: a panic, where stock tract says {error:#}")
                 }
-                (Ok(_), Err(_)) => panic!("{seed} on {target}: {what}: a panic, where stock tract has an answer"),
+                (Ok(_), Err(_)) => {
+                    panic!("{seed} on {target}: {what}: a panic, where stock tract has an answer")
+                }
                 (Err(_), Ok(_)) => {}
             }
         }
@@ -213,12 +216,12 @@ fn biases_that_are_not_finite_are_added() -> Result<()> {
 #[test]
 fn normalisations_that_are_not_finite_load() -> Result<()> {
     let cases: [[f32; 4]; 6] = [
-        [1.0, 0.0, 0.0, 0.0],                // variance 0, epsilon 0: the scale is infinite
-        [f32::INFINITY, 0.0, 0.0, 1.0],      // infinite scale
-        [1.0, f32::NEG_INFINITY, 0.0, 1.0],  // infinite shift
-        [1.0, 0.0, f32::INFINITY, 1.0],      // infinite mean
-        [1.0, 0.0, 0.0, -1.0],               // negative variance: NaN
-        [3e38, 0.0, 0.0, 1e-4],              // the scale overflows
+        [1.0, 0.0, 0.0, 0.0],               // variance 0, epsilon 0: the scale is infinite
+        [f32::INFINITY, 0.0, 0.0, 1.0],     // infinite scale
+        [1.0, f32::NEG_INFINITY, 0.0, 1.0], // infinite shift
+        [1.0, 0.0, f32::INFINITY, 1.0],     // infinite mean
+        [1.0, 0.0, 0.0, -1.0],              // negative variance: NaN
+        [3e38, 0.0, 0.0, 1e-4],             // the scale overflows
     ];
     for (kernel, group) in [(1, 1), (3, 1), (3, 16)] {
         for odd in cases {
@@ -229,7 +232,8 @@ fn normalisations_that_are_not_finite_load() -> Result<()> {
             let mut parts = [vec![1.0; 16], values(16, 1), values(16, 2), vec![0.5; 16]];
             parts.iter_mut().zip(odd).for_each(|(part, odd)| part[5] = odd);
             let parts = parts.map(|part| graph.constant(&[16], &part));
-            let y = graph.op("Conv", &[&x, &w], vec![ints("kernel_shape", &[kernel; 2]), int("group", group)]);
+            let y =
+                graph.op("Conv", &[&x, &w], vec![ints("kernel_shape", &[kernel; 2]), int("group", group)]);
             let inputs: Vec<&str> = [&y].into_iter().chain(&parts).map(String::as_str).collect();
             let y = graph.op("BatchNormalization", &inputs, vec![float("epsilon", 0.0)]);
             let model = graph.model(&[&y]);
@@ -342,8 +346,14 @@ fn builders_of_the_user_are_called() -> Result<()> {
     for op in ["Conv", "MatMul", "Gemm"] {
         let mut graph = Graph::default();
         let (x, w, shape) = match op {
-            "Conv" => (graph.input("1,64,5,5"), graph.constant(&[32, 64, 1, 1], &pruned(32, 64, (4, 4), 0.3, 1)), vec![1, 64, 5, 5]),
-            _ => (graph.input("9,64"), graph.constant(&[64, 32], &pruned(64, 32, (4, 4), 0.3, 1)), vec![9, 64]),
+            "Conv" => (
+                graph.input("1,64,5,5"),
+                graph.constant(&[32, 64, 1, 1], &pruned(32, 64, (4, 4), 0.3, 1)),
+                vec![1, 64, 5, 5],
+            ),
+            _ => {
+                (graph.input("9,64"), graph.constant(&[64, 32], &pruned(64, 32, (4, 4), 0.3, 1)), vec![9, 64])
+            }
         };
         let y = graph.op(op, &[&x, &w], vec![]);
         let model = graph.model(&[&y]);
@@ -371,7 +381,12 @@ fn builders_of_the_user_are_called() -> Result<()> {
             check("b", &b, (0, 1), 1)?;
         }
         check("hooked twice", &b.clone().with_tract_sparse(), (0, 1), 1)?;
-        check("hooked four times", &b.with_tract_sparse().with_tract_sparse().with_tract_sparse(), (0, 1), 1)?;
+        check(
+            "hooked four times",
+            &b.with_tract_sparse().with_tract_sparse().with_tract_sparse(),
+            (0, 1),
+            1,
+        )?;
 
         // a builder that comes after ours is the user's own affair
         let mut late = tract_onnx::onnx().with_tract_sparse();
@@ -399,7 +414,8 @@ fn arithmetic_after_a_layer_is_folded_rightly() -> Result<()> {
     let x = [noise(&[1, 32, 6, 7], 9)];
     assert_same(&answer(&onnx(), &case, &x)?, &plainly(&case, &x)?)?;
 
-    let shapes: [&[usize]; 6] = [&[1], &[1, c, 1, 1], &[c, 1, 1], &[1, 1, h, 1], &[1, c, h, w], &[1, 1, 1, w]];
+    let shapes: [&[usize]; 6] =
+        [&[1], &[1, c, 1, 1], &[c, 1, 1], &[1, 1, h, 1], &[1, c, h, w], &[1, 1, 1, w]];
     for (kernel, group) in [(1, 1), (3, 1), (3, c)] {
         let layer = || {
             let mut graph = Graph::default();
@@ -444,11 +460,13 @@ fn arithmetic_after_a_layer_is_folded_rightly() -> Result<()> {
                     });
                     for target in Target::available() {
                         let what = || format!("{kernel}x{kernel} {group} {op} {reversed} {shape:?} {target}");
-                        let got = always(target, || answer(&onnx(), &model, &x)).with_context(what)?.remove(0);
+                        let got =
+                            always(target, || answer(&onnx(), &model, &x)).with_context(what)?.remove(0);
                         let got = got.to_plain_array_view::<f32>()?;
                         for ((got, expected), y) in got.iter().zip(&expected).zip(&plain) {
                             // f32 sums of some tens of products below 1 are right to 1e-5; `c / y` multiplies that error by c / y^2
-                            let by_quotient = if op == "Div" && reversed { (expected / y).abs() } else { 0.0 };
+                            let by_quotient =
+                                if op == "Div" && reversed { (expected / y).abs() } else { 0.0 };
                             let allowed = 1e-5 * (1.0 + expected.abs() + by_quotient) * 4.0;
                             let off = (f64::from(*got) - expected).abs();
                             ensure!(off <= allowed, "{}: {got}, expected {expected}", what());
@@ -600,7 +618,8 @@ const TRANSFORMS: &[(&str, &str, Like)] = &[
 fn transformed(onnx: &Onnx, model: &ModelProto, name: &str, parameters: &str) -> Result<TypedModel> {
     let mut model = onnx.model_for_proto_model(model)?.into_typed()?.into_decluttered()?;
     let mut parameters = serde_json::Deserializer::from_str(parameters);
-    let transform = get_transform_with_params(name, &mut <dyn erased_serde::Deserializer>::erase(&mut parameters))?;
+    let transform =
+        get_transform_with_params(name, &mut <dyn erased_serde::Deserializer>::erase(&mut parameters))?;
     transform.context("no such transform")?.transform(&mut model)?;
     model.into_decluttered()
 }
@@ -620,7 +639,8 @@ fn transforms_do_to_ours_what_they_do_to_stock() -> Result<()> {
             // of ours, the sparse kernels are those of the machine
             let ours = always(Target::detect(), || transformed(&onnx(), &model, name, parameters));
             let reference = if *like == Like::Untransformed { "set_property" } else { name };
-            let reference_parameters = if *like == Like::Untransformed { r#"{"key": "k", "value": "v"}"# } else { parameters };
+            let reference_parameters =
+                if *like == Like::Untransformed { r#"{"key": "k", "value": "v"}"# } else { parameters };
             let ours_is_no_stock = ["sparsify", "planar"].contains(name);
             let stock = if ours_is_no_stock { "unsparsify" } else { reference };
             let stock = transformed(&tract_onnx::onnx(), &model, stock, reference_parameters);
@@ -777,7 +797,8 @@ fn random_networks_are_those_of_stock() -> Result<()> {
         let stock = catch_unwind(AssertUnwindSafe(|| plainly(&model, &x)));
         let Ok(Ok(stock)) = stock else { continue };
         for target in Target::available() {
-            let ours = always(target, || answer(&onnx(), &model, &x)).with_context(|| format!("{seed} on {target}"))?;
+            let ours = always(target, || answer(&onnx(), &model, &x))
+                .with_context(|| format!("{seed} on {target}"))?;
             assert_same(&ours, &stock).with_context(|| format!("{seed} on {target}"))?;
             compared += 1;
         }
