@@ -27,9 +27,16 @@ fn answer(onnx: &Onnx, model: &ModelProto, inputs: &[Tensor]) -> Result<TVec<TVa
     run(onnx.model_for_proto_model(model)?.into_optimized()?, inputs)
 }
 
-/// As [`answer`]; a panic is an error.
+/// What stock tract makes of a model that has been told the shapes of its inputs; a panic is an error. (Its symbolic models compute
+/// sizes below zero where a kernel is larger than the padded input.)
 fn answer_of_stock(model: &ModelProto, inputs: &[Tensor]) -> Result<TVec<TValue>> {
-    let all = || answer(&tract_onnx::onnx(), model, inputs);
+    let all = || {
+        let mut model = tract_onnx::onnx().model_for_proto_model(model)?;
+        for (ix, input) in inputs.iter().enumerate() {
+            model.set_input_fact(ix, input.datum_type().fact(input.shape()).into())?;
+        }
+        run(model.into_optimized()?, inputs)
+    };
     catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(format_err!("stock tract panics")))
 }
 
@@ -268,6 +275,7 @@ fn names_that_we_would_make_may_be_taken() -> Result<()> {
         "input.1",
         "fc.input.weights",
     ];
+    let mut compared = 0;
     for (kind, name) in ["MatMul", "Conv"].into_iter().flat_map(|kind| names.map(|name| (kind, name))) {
         let mut graph = Graph::default();
         let (x, w) = match kind {
@@ -287,6 +295,8 @@ fn names_that_we_would_make_may_be_taken() -> Result<()> {
                 }
             }
             let x = [if kind == "MatMul" { noise(&[6, 64], 3) } else { noise(&[1, 64, 6, 1], 3) }];
+            // names that clash in stock tract, too
+            let Ok(stock) = answer_of_stock(&model, &x) else { continue };
             let ours = always(Target::detect(), || -> Result<_> {
                 let typed = onnx().model_for_proto_model(&model)?.into_typed()?;
                 assert_eq!(sparse_nodes(&typed), 1);
@@ -299,9 +309,11 @@ fn names_that_we_would_make_may_be_taken() -> Result<()> {
                 run(optimised, &x)
             });
             let ours = ours.with_context(|| format!("{kind} {name} {first} {second}"))?;
-            assert_same(&ours, &answer_of_stock(&model, &x)?)?;
+            assert_same(&ours, &stock)?;
+            compared += 1;
         }
     }
+    assert!(compared > 40, "{compared} comparisons");
     Ok(())
 }
 
@@ -601,6 +613,7 @@ const TRANSFORMS: &[(&str, &str, Like)] = &[
     ("float_precision", r#"{"from": "f32", "to": "f16"}"#, Like::StockInHalf),
     ("float_precision", r#"{"from": "f32", "to": "f64"}"#, Like::Stock),
     ("force_scan_external_state", r#"{}"#, Like::Stock),
+    ("patch", r#"{"body": "input0 = mul(input0, 2.0);"}"#, Like::Stock),
     ("planar", r#"{}"#, Like::Stock),
     ("pulse", r#"{"symbol": "T", "pulse": "4"}"#, Like::Stock),
     ("quantize_kv_storage", r#"{}"#, Like::Stock),
@@ -797,8 +810,11 @@ fn random_networks_are_those_of_stock() -> Result<()> {
         let stock = catch_unwind(AssertUnwindSafe(|| plainly(&model, &x)));
         let Ok(Ok(stock)) = stock else { continue };
         for target in Target::available() {
-            let ours = always(target, || answer(&onnx(), &model, &x))
-                .with_context(|| format!("{seed} on {target}"))?;
+            let ours = match always(target, || answer(&onnx(), &model, &x)) {
+                // a layer without zeros is stock tract's, which cannot run some symbolic ones
+                Err(_) if answer(&tract_onnx::onnx(), &model, &x).is_err() => continue,
+                ours => ours.with_context(|| format!("{seed} on {target}"))?,
+            };
             assert_same(&ours, &stock).with_context(|| format!("{seed} on {target}"))?;
             compared += 1;
         }
