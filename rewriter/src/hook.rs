@@ -27,7 +27,8 @@ const LEVELS: usize = 4;
 /// Builders for the operator of this position in [`HOOKED`], by level.
 type Builders = [Builder; LEVELS];
 
-const BUILDERS: [Builders; HOOKED.len()] = [builders::<0>(), builders::<1>(), builders::<2>(), builders::<3>()];
+const BUILDERS: [Builders; HOOKED.len()] =
+    [builders::<0>(), builders::<1>(), builders::<2>(), builders::<3>()];
 
 const fn builders<const OP: usize>() -> Builders {
     [build::<OP, 0>, build::<OP, 1>, build::<OP, 2>, build::<OP, 3>]
