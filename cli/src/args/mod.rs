@@ -78,8 +78,8 @@ pub(crate) struct Options {
     /// Apply a transform of tract, such as unsparsify; may be repeated
     #[arg(short = 't', long, global = true, value_name = "TRANSFORM")]
     pub(crate) transform: Vec<String>,
-    /// Stream the model this many steps at a time, with the streaming symbol S,
-    /// or as in T=4; before -t
+    /// Stream the model N steps at a time, along the symbol S or that named;
+    /// before -t
     #[arg(long, global = true, value_name = "[SYMBOL=]N", verbatim_doc_comment)]
     pub(crate) pulse: Option<String>,
     /// Threads; 0 means one for every core
