@@ -82,7 +82,9 @@ impl Made {
     fn new(model: &TypedModel, archive: Archive, args: &Convert) -> Result<Made> {
         let write = |framework: &tract_nnef::internal::Nnef| -> Result<(Draft, u64)> {
             let mut draft = out::draft(&args.output)?;
-            archive.write(framework, model, true, &mut draft)?;
+            archive
+                .write(framework, model, true, &mut draft)
+                .with_context(|| format!("cannot write {}", args.output.display()))?;
             let bytes = draft.seek(SeekFrom::End(0))?;
             Ok((draft, bytes))
         };

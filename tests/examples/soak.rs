@@ -52,7 +52,7 @@ fn network() -> ModelProto {
 
 fn plan() -> Result<Arc<TypedRunnableModel>> {
     let model = with_knobs(&[("TRACT_SPARSE", "always")], || {
-        tract_sparse::onnx().model_for_proto_model(&network())?.into_optimized()
+        onnx().model_for_proto_model(&network())?.into_optimized()
     })?;
     ensure!(sparse_nodes(&model) == 5, "{} of 5 layers are sparse", sparse_nodes(&model));
     model.into_runnable()

@@ -78,8 +78,8 @@ pub(crate) struct Options {
     /// Apply a transform of tract, such as unsparsify; may be repeated
     #[arg(short = 't', long, global = true, value_name = "TRANSFORM")]
     pub(crate) transform: Vec<String>,
-    /// Stream the model this many steps at a time, with the streaming symbol S,
-    /// or as in T=4; before -t
+    /// Stream the model N steps at a time, along the symbol S or that named;
+    /// before -t
     #[arg(long, global = true, value_name = "[SYMBOL=]N", verbatim_doc_comment)]
     pub(crate) pulse: Option<String>,
     /// Threads; 0 means one for every core
@@ -103,8 +103,8 @@ pub(crate) struct Options {
     /// Ignore the types that the file gives for its outputs
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) onnx_ignore_output_types: bool,
-    /// Inputs from a folder with input_0.pb, beside the model; run checks that
-    /// the outputs are those of output_0.pb
+    /// Inputs from a folder with input_0.pb, beside the model; run checks
+    /// that the outputs are those of output_0.pb
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true, verbatim_doc_comment)]
     pub(crate) onnx_test_data_set: Option<PathBuf>,
     /// Value of a symbol, as in N=1
