@@ -21,6 +21,10 @@ pub(crate) fn names(path: &Path) -> Result<impl Iterator<Item = String>> {
 
 /// The files that the ONNX model at `path` reads values from; none if it is no model.
 pub fn data_files(path: &Path) -> BTreeSet<PathBuf> {
+    // of a pipe, nothing would ever come
+    if !path.metadata().is_ok_and(|meta| meta.is_file()) {
+        return BTreeSet::new();
+    }
     let bytes = std::fs::read(path).unwrap_or_default();
     let Ok(mut model) = ModelProto::decode(&*bytes) else { return BTreeSet::new() };
     locations(&mut model).iter().map(|name| folder_of(path).join(name)).collect()

@@ -112,8 +112,8 @@ pub(crate) struct Options {
     pub(crate) set: Vec<String>,
     /// When layers run sparse [TRACT_SPARSE]: auto, where a gain is predicted
     /// (the default); measure, where one is measured while loading; always,
-    /// wherever a weight is zero; dense, as auto, in models without zeros too;
-    /// never
+    /// wherever a weight is zero; dense, as auto, in models without zeros
+    /// too; never
     #[arg(long, global = true, value_name = "WHEN", verbatim_doc_comment)]
     pub(crate) sparse: Option<String>,
     /// Vector instructions of the kernels [TRACT_SPARSE_TARGET]: auto, the best
