@@ -177,7 +177,7 @@ fn qdq() -> PathBuf {
     };
     let weights = (0..64 * 64).map(|i| {
         let (row, column) = (i / 64 / 4, i % 64 / 4);
-        if (row * 7 + column * 3) % 10 == 0 { (i * 37 % 201) as i32 - 100 } else { 0 }
+        if (row * 7 + column * 3) % 10 == 0 { i * 37 % 201 - 100 } else { 0 }
     });
     let mut graph = GraphProto { name: "qdq".into(), ..Default::default() };
     graph.initializer = vec![

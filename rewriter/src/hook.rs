@@ -131,7 +131,7 @@ enum Finding {
     /// Of a layer: about each of the typed nodes that it becomes.
     Layer(OnceLock<Vec<Found>>),
     /// Of a recurrent layer or an operator with bodies.
-    Composite(OnceLock<Composite>),
+    Composite(OnceLock<Box<Composite>>),
 }
 
 /// What a recurrent layer or an operator with bodies becomes for inputs of these facts.
@@ -280,7 +280,7 @@ impl SparseHook {
                     Some(found) => found,
                     None => {
                         let found = self.simplified(model, node, inputs()?, policy)?;
-                        known.get_or_init(|| found)
+                        known.get_or_init(|| Box::new(found))
                     }
                 };
                 // layers that stay in a body are neighbours of those of that body alone
@@ -296,7 +296,7 @@ impl SparseHook {
     /// Puts a recurrent layer or an operator with bodies into `target`.
     fn wire_composite(
         &self,
-        known: &OnceLock<Composite>,
+        known: &OnceLock<Box<Composite>>,
         source: &InferenceModel,
         node: &InferenceNode,
         target: &mut TypedModel,
@@ -311,7 +311,7 @@ impl SparseHook {
         let facts: TVec<TypedFact> = wires.iter().map(fact).collect::<TractResult<_>>()?;
         let found = match known.get() {
             Some(known) if same(&known.inputs, &facts.iter().collect::<TVec<_>>()) => known.clone(),
-            _ => self.simplified(source, node, facts, &policy)?,
+            _ => Box::new(self.simplified(source, node, facts, &policy)?),
         };
         if let Some(sparse) = found.sparse {
             let (alone, sources) = &*sparse;

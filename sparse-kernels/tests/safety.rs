@@ -339,7 +339,8 @@ fn blocks_with_any_part_broken_are_refused() {
     };
     assert!(parts(good.clone()).is_ok());
     type Parts = (usize, usize, Vec<u32>, Vec<u32>, Vec<f32>);
-    let broken: Vec<(&str, Box<dyn Fn(&mut Parts)>)> = vec![
+    type Break = Box<dyn Fn(&mut Parts)>;
+    let broken: Vec<(&str, Break)> = vec![
         ("no rows", Box::new(|p| p.0 = 0)),
         ("no columns", Box::new(|p| p.1 = 0)),
         ("more rows", Box::new(|p| p.0 = 7)),

@@ -33,7 +33,7 @@ fn prepare(folder: &Path, name: &str, path: &Path, shape: &[usize], sparse: bool
     let mut document = Document::open(path)?;
     let recipe = tests::recipe(0.7);
     let plan = Plan::new(&document.model, &recipe)?;
-    let x = vec![Array::noise(shape, 5)];
+    let x = [Array::noise(shape, 5)];
     let search = Search { seed: 1, budget: Duration::from_millis(500) };
     let inputs = vec![vec![x[0].tensor()?]];
     rearrange(&mut document.model, &plan, &prune_engine::Tract, &inputs, search, &mut |_| ())?;

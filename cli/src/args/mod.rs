@@ -116,12 +116,13 @@ pub(crate) struct Options {
     /// too; never
     #[arg(long, global = true, value_name = "WHEN", verbatim_doc_comment)]
     pub(crate) sparse: Option<String>,
-    /// Vector instructions of the kernels [TRACT_SPARSE_TARGET]: auto, the best
-    /// of this machine (the default); scalar, avx2, avx512, neon, wasm; see doctor
+    /// Vector instructions of the kernels [TRACT_SPARSE_TARGET]: auto, the
+    /// best of this machine (the default); scalar, avx2, avx512, neon,
+    /// wasm; see doctor
     #[arg(long, global = true, value_name = "NAME", verbatim_doc_comment)]
     pub(crate) target: Option<String>,
-    /// How many times faster than stock a layer must be predicted to be, or else
-    /// it stays stock [TRACT_SPARSE_MIN_GAIN] [default: 1.1]
+    /// How many times faster than stock a layer must be predicted to be, or
+    /// else it stays stock [TRACT_SPARSE_MIN_GAIN] [default: 1.1]
     #[arg(long, global = true, value_name = "RATIO", verbatim_doc_comment)]
     pub(crate) min_gain: Option<String>,
     /// Print JSON

@@ -3,10 +3,8 @@
 //! What `convert` makes of `metadata_apostrophe.onnx`, `strided_after_1x1.onnx` and `keras_conv1d_lstm.onnx` is tested with the
 //! command line, in `cli/tests/convert.rs`.
 
-#[path = "../../../cli/src/prune_engine.rs"]
-mod prune_engine;
-
 use super::case;
+use crate::prune_engine::Tract;
 use anyhow::Result;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -14,7 +12,6 @@ use prune::calibrate::{Calibration, Obc, compare};
 use prune::mask::Structure;
 use prune::onnx::sparsify_initializers;
 use prune::{Array, Document, L1, Method, Plan, Recipe, Setting};
-use prune_engine::Tract;
 use tract_onnx::pb::{GraphProto, ModelProto, SparseTensorProto, TensorProto};
 
 /// The contents of the fields of a number, all of a length.

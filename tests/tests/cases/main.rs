@@ -6,6 +6,8 @@ mod entries;
 mod files;
 mod hostile;
 mod layers;
+#[path = "../../../cli/src/prune_engine.rs"]
+mod prune_engine;
 mod pruning;
 mod words;
 

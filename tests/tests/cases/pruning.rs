@@ -1,13 +1,10 @@
 //! What prune finds, cuts and proves.
 
-#[path = "../../../cli/src/prune_engine.rs"]
-mod prune_engine;
-
 use super::case;
+use crate::prune_engine::Tract;
 use anyhow::Result;
 use prune::onnx::tensor;
 use prune::{Document, Plan, Recipe, Search, prove, rearrange};
-use prune_engine::Tract;
 use std::time::Duration;
 use tests::graph::Graph;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
