@@ -2,7 +2,7 @@
 //!
 //! None of these multiply by weights; all of them move as much data as the layers around them, and a plain loop pixel by pixel can take longer
 //! than a pruned network's layers together. The loops here go row by row over slices whose length the compiler sees, so that it makes
-//! vectors of them; the whole is compiled once for each instruction set ([`on`]). Nothing here is tuned for a core: rows
+//! vectors of them; the whole is compiled once for each instruction set. Nothing here is tuned for a core: rows
 //! that fit the first-level cache are enough to make these operators disappear beside the layers.
 
 mod pool;
