@@ -415,7 +415,7 @@ fn sizes_that_wrap_around_are_refused() {
         ConvShape { oc: half, input: [half, 3], ..ok },
         ConvShape { input: [isize::MAX as usize / 16 + 2, 1], kernel: [1, 1], ..ok },
         ConvShape { pad_before: [usize::MAX - 4, 0], pad_after: [usize::MAX - 4, 0], ..ok },
-        ConvShape { kernel: [half, half], dilation: [half, half], ..ok },
+        ConvShape { kernel: [half + 1; 2], dilation: [half; 2], ..ok },
         ConvShape { kernel: [2, 2], dilation: [usize::MAX, usize::MAX], ..ok },
     ] {
         assert!(ConvGeometry::new(shape).is_err(), "{shape:?}");
