@@ -35,7 +35,7 @@ pub(crate) struct Prune {
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Fraction of the groups to remove, of all layers but depthwise and 3x3 ones
+    /// Fraction of the groups to remove, but of depthwise and 3x3 layers
     #[arg(long, value_name = "R", allow_hyphen_values = true)]
     ratio: Option<f64>,
     /// One threshold over all layers instead of the same ratio in each
@@ -53,10 +53,10 @@ pub(crate) struct Prune {
     /// Fraction of the depthwise groups, those that lose most, left dense
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     full_ones: Option<f64>,
-    /// 5:9 (5:9/2, 5:9/1: fewer filters share a pattern), RxC or none [default: none]
+    /// 5:9 (5:9/2, 5:9/1: fewer filters share it), RxC or none [default: none]
     #[arg(long, value_name = "STRUCTURE")]
     conv3x3: Option<Setting>,
-    /// As --conv1x1, for other kernels (1x3, 5x5, 1-D) and grouped convolutions [default: 4x1]
+    /// The same for other kernels, 1-D and grouped ones [default: 4x1]
     #[arg(long, value_name = "STRUCTURE")]
     conv: Option<Setting>,
     /// As --conv1x1, for transposed convolutions [default: none]

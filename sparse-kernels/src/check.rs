@@ -225,8 +225,10 @@ mod tests {
         for check in all {
             assert!(check.is_right(), "{check:?}");
             assert!(check.speed > 0.0 && check.peak > 0.0, "{check:?}");
-            // loops of plain Rust reach their peak in optimised builds only
-            assert!(cfg!(debug_assertions) || check.speed <= check.peak, "{check:?}");
+            // Loops of plain Rust reach their peak in optimised builds only, and emulators have none. Clocks drift by some
+            // per cent while all kernels are timed.
+            let native = cfg!(all(target_arch = "x86_64", not(debug_assertions)));
+            assert!(!native || check.speed <= 1.05 * check.peak, "{check:?}");
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) struct Inspect {
 pub(crate) struct Whatif {
     #[command(flatten)]
     pub(crate) zeros: Zeros,
-    /// Draw speed against sparsity: 1x1 layers as 4x4, 4x1, unstructured; also without any option
+    /// Draw speed against sparsity, as without any option; 1x1 layers only
     #[arg(long, conflicts_with = "conv1x1")]
     pub(crate) sweep: bool,
     /// With --sweep: write the curves as SVG
