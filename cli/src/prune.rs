@@ -53,7 +53,7 @@ pub(crate) struct Prune {
     /// Fraction of the depthwise groups, those that lose most, left dense
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     full_ones: Option<f64>,
-    /// 5:9 (5:9/2, 5:9/1: fewer filters share it), RxC or none [default: none]
+    /// 5:9 (5:9/2, 5:9/1: fewer filters share it), RxC, none [default: none]
     #[arg(long, value_name = "STRUCTURE")]
     conv3x3: Option<Setting>,
     /// The same for other kernels, 1-D and grouped ones [default: 4x1]
