@@ -54,7 +54,7 @@ fn blocks<const R: usize, const C: usize>(
     let epilogue = Epilogue::default();
     let expected = reference::conv(&geometry, &dense, None, None, &x, None, &epilogue);
     for kernel in table::pointwise_available().filter(|k| k.format() == Blocks::<R, C>::KIND) {
-        let packed = PackedPointwise::pack(&weights, None, kernel).unwrap();
+        let packed = PackedPointwise::pack(&weights, None, None, kernel).unwrap();
         let mut y = vec![f32::NAN; geometry.y_len()];
         packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();
         // sums of small integers are exact

@@ -2,7 +2,7 @@
 //! pruned yet.
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
-use crate::choose::{Decision, Neighbours, PRUNED_SHARE, choose};
+use crate::choose::{Neighbours, PRUNED_SHARE};
 use crate::costs::{Key, Table, Work};
 use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
@@ -105,8 +105,9 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, st
             let kernel = table::pointwise(target, format);
             let mut work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
             if shape.group > 1 {
+                let rows = shape.oc.div_ceil(format.r());
                 // A row has weights in one chunk of channels, but is gone through for each.
-                work.rows *= kernel.chunks(shape.ic - stats.dead_cols) as f64;
+                work.rows *= kernel.chunks(shape.ic - stats.dead_cols, stats.blocks, rows) as f64;
             }
             (Key::pointwise(format, shape), work)
         }
@@ -207,50 +208,10 @@ pub fn break_even(
     Some(if policy.takes_dense(neighbours) { share } else { share.min(PRUNED_SHARE) })
 }
 
-/// Predicted nanoseconds of one layer of a network.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Prediction {
-    /// On stock tract.
-    pub stock_ns: f64,
-    /// Where the policy puts it.
-    pub ns: f64,
-    /// Whether that is one of our kernels.
-    pub here: bool,
-}
-
-/// Predicts the layers of one network under a policy; `None` for a layer that has no prediction.
-///
-/// # Errors
-/// Weights that are not plain f32.
-pub fn predict(layers: &[Layer], policy: &Policy) -> TractResult<Vec<Option<Prediction>>> {
-    let mut neighbours = Neighbours::Dense;
-    for layer in layers {
-        if choose(layer, policy, Neighbours::Dense)?.choice().is_some() {
-            neighbours = Neighbours::Sparse;
-            break;
-        }
-    }
-    layers
-        .iter()
-        .map(|layer| {
-            let ns = |ns: u64| layer.shape.calls as f64 * ns as f64;
-            Ok(match choose(layer, policy, neighbours)? {
-                Decision::Sparse(choice) => {
-                    Some(Prediction { stock_ns: ns(choice.stock_ns), ns: ns(choice.sparse_ns), here: true })
-                }
-                Decision::Stock(_, best) => {
-                    let stock = best
-                        .map_or_else(|| stock_ns(&layer.shape, policy.target) as u64, |best| best.stock_ns);
-                    Some(Prediction { stock_ns: ns(stock), ns: ns(stock), here: false })
-                }
-            })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choose::{Decision, choose};
     use crate::policy::Mode;
 
     fn pointwise(oc: usize, ic: usize, hw: usize) -> LayerShape {
@@ -323,9 +284,9 @@ mod tests {
         let depthwise = Layer::new(shape, dense).unwrap().unwrap();
         let pruned = Tensor::from_shape(&[64, 64], &blocks(64, 64, 0.1)).unwrap().into_arc_tensor();
         let pruned = Layer::new(pointwise(64, 64, 56), pruned).unwrap().unwrap();
-        let alone = predict(std::slice::from_ref(&depthwise), &policy).unwrap()[0].unwrap();
-        assert!(!alone.here && alone.ns == alone.stock_ns);
-        let both = predict(&[depthwise, pruned], &policy).unwrap();
-        assert!(both.iter().all(|p| p.unwrap().here), "{both:?}");
+        let runs_here =
+            |layer: &Layer, neighbours| choose(layer, &policy, neighbours).unwrap().choice().is_some();
+        assert!(!runs_here(&depthwise, Neighbours::Dense) && runs_here(&depthwise, Neighbours::Sparse));
+        assert!(runs_here(&pruned, Neighbours::Dense));
     }
 }

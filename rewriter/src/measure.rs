@@ -89,6 +89,7 @@ fn time_ours(layer: &Layer, geometry: &ConvGeometry, choice: &Choice) -> TractRe
         ic: layer.shape.ic,
         group: layer.shape.group,
         kernel: geometry.shape().kernel,
+        pixels: Some(geometry.output_pixels()),
         weights: layer.values()?,
         bias: &vec![0.0; layer.shape.oc],
     };

@@ -1,4 +1,5 @@
-//! Which class of cores a machine has, read from what Linux says of its processors.
+//! Which class of cores a machine has: on x86-64 by what the processor says of itself, on Arm read from what Linux says of its
+//! processors.
 //!
 //! Phones mix classes, threads wander between them, and weights are packed once for all threads: one class has to serve the
 //! whole set of cores that the process may run on. Every class runs every kernel, so a wrong choice is slow, never wrong.
@@ -25,12 +26,46 @@ use crate::target::{Core, Isa};
 
 /// The class of this machine's cores.
 pub(crate) fn detect(isa: Isa) -> Core {
-    if isa != Isa::Neon {
-        return Core::Any;
+    match isa {
+        Isa::Neon => {}
+        Isa::Avx512 => return x86(),
+        _ => return Core::Any,
     }
     // Without these files (other systems, sandboxes) nothing is known, which means the class of all newer cores.
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     serving(&read("/proc/cpuinfo"), &read("/proc/self/status"))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn x86() -> Core {
+    use std::arch::x86_64::__cpuid;
+    if cfg!(miri) {
+        return Core::Any;
+    }
+    let vendor = __cpuid(0);
+    let letters: Vec<u8> =
+        [vendor.ebx, vendor.edx, vendor.ecx].iter().flat_map(|r| r.to_le_bytes()).collect();
+    let signature = __cpuid(1).eax;
+    let field = |from: u32, bits: u32| signature >> from & ((1 << bits) - 1);
+    let family = field(8, 4) + field(20, 8);
+    x86_class(&letters, family, field(16, 4) << 4 | field(4, 4))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn x86() -> Core {
+    Core::Any
+}
+
+/// The class of a processor with AVX-512, as numbered by its vendor. On cores that are not known, kernels for no class: those lose
+/// less on a wide core than the others do on one with half the units.
+fn x86_class(vendor: &[u8], family: u32, model: u32) -> Core {
+    match (vendor, family, model) {
+        // Skylake-SP (and Cascade Lake, Cooper Lake), Ice Lake-SP and -D, Sapphire Rapids, Emerald Rapids, Granite Rapids
+        (b"GenuineIntel", 6, 0x55 | 0x6a | 0x6c | 0x8f | 0xcf | 0xad | 0xae) => Core::Wide,
+        // Zen 5 servers and desktops; the cores of its notebooks (0x20 to 0x2f, 0x60 on) split vectors
+        (b"AuthenticAMD", 0x1a, 0x00..=0x1f | 0x40..=0x4f) => Core::Wide,
+        _ => Core::Any,
+    }
 }
 
 /// The class that serves the processors of `cpuinfo` that `status` allows; [`Core::A76`] if nothing is known.
@@ -141,6 +176,21 @@ mod tests {
         let small = cpuinfo(&[(0x41, 0xd03), (0x41, 0xd05)]);
         assert_eq!(serving(&small, ""), Core::A53);
         assert_eq!(serving(&small, "Cpus_allowed_list:\t1\n"), Core::A55);
+    }
+
+    #[test]
+    fn wide_vectors() {
+        for (vendor, family, model, class) in [
+            ("GenuineIntel", 6, 0xcf, Core::Wide),
+            ("GenuineIntel", 6, 0x55, Core::Wide),
+            ("GenuineIntel", 6, 0x7e, Core::Any), // Ice Lake of notebooks: one unit
+            ("AuthenticAMD", 0x1a, 0x02, Core::Wide),
+            ("AuthenticAMD", 0x1a, 0x24, Core::Any),
+            ("AuthenticAMD", 0x19, 0x11, Core::Any), // Zen 4
+            ("CentaurHauls", 7, 0x3b, Core::Any),
+        ] {
+            assert_eq!(x86_class(vendor.as_bytes(), family, model), class, "{vendor} {family:x} {model:x}");
+        }
     }
 
     #[test]

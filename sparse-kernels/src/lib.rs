@@ -19,7 +19,7 @@
 //! }
 //! let weights = Blocks::<4, 4>::from_dense(4, 8, &dense)?;
 //! let kernel = table::pointwise(Target::detect(), FormatKind::BLOCKS_4X4);
-//! let packed = PackedPointwise::pack(&weights, None, kernel)?;
+//! let packed = PackedPointwise::pack(&weights, None, None, kernel)?;
 //!
 //! let geometry = ConvGeometry::pointwise(1, 8, 4, 5)?;
 //! let x = vec![1f32; 8 * 5];

@@ -192,10 +192,13 @@ fn mismatches_are_errors() {
     let kernel = table::pointwise(Target::SCALAR, FormatKind::BLOCKS_4X4);
     let weights = vec![1f32; 8 * 8];
     let rows = Rows::<1>::from_dense(8, 8, &weights).unwrap();
-    assert!(matches!(PackedPointwise::pack(&rows, None, kernel), Err(KernelError::FormatMismatch { .. })));
+    assert!(matches!(
+        PackedPointwise::pack(&rows, None, None, kernel),
+        Err(KernelError::FormatMismatch { .. })
+    ));
     let blocks = Blocks::<4, 4>::from_dense(8, 8, &weights).unwrap();
-    assert!(PackedPointwise::pack(&blocks, Some(&[0.0; 7]), kernel).is_err());
-    let packed = PackedPointwise::pack(&blocks, None, kernel).unwrap();
+    assert!(PackedPointwise::pack(&blocks, Some(&[0.0; 7]), None, kernel).is_err());
+    let packed = PackedPointwise::pack(&blocks, None, None, kernel).unwrap();
     let run = |geometry: ConvGeometry, x: usize, y: usize, r: Option<usize>| {
         let residual = r.map(|r| vec![0f32; r]);
         let (x, mut y) = (vec![0f32; x], vec![0f32; y]);

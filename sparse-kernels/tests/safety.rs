@@ -308,8 +308,8 @@ fn kernels_refuse_other_formats() {
     let wide = Blocks::<16, 2>::from_dense(8, 8, &[1.0; 64]).unwrap();
     for kernel in table::pointwise_available() {
         let fits = kernel.format() == FormatKind::BLOCKS_4X4;
-        assert_eq!(PackedPointwise::pack(&weights, None, kernel).is_ok(), fits);
-        assert!(PackedPointwise::pack(&wide, None, kernel).is_err());
+        assert_eq!(PackedPointwise::pack(&weights, None, None, kernel).is_ok(), fits);
+        assert!(PackedPointwise::pack(&wide, None, Some(1), kernel).is_err());
         for bias in [&[][..], &[0.0; 7], &[0.0; 9]] {
             assert!(PackedPointwise::from_dense(8, 8, &[1.0; 64], Some(bias), kernel).is_err());
         }

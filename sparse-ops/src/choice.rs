@@ -29,6 +29,8 @@ pub struct Dense<'a> {
     pub group: usize,
     /// Kernel height and width.
     pub kernel: [usize; 2],
+    /// Output pixels of an image, if they are known.
+    pub pixels: Option<usize>,
     /// The weights.
     pub weights: &'a [f32],
     /// One value per output channel.
@@ -58,12 +60,12 @@ impl Packing {
     /// # Errors
     /// Weights that are not finite, weights or bias that do not fit the shape.
     pub fn pack(self, target: Target, dense: &Dense) -> TractResult<Packed> {
-        let Dense { oc, ic, group, kernel: taps, weights, bias } = *dense;
+        let Dense { oc, ic, group, kernel: taps, pixels, weights, bias } = *dense;
         Ok(match self {
             Packing::Pointwise(format) => {
                 let kernel = table::pointwise(target, format);
-                let bias = Some(bias);
-                Packed::Pointwise(PackedPointwise::from_groups(oc, ic, group, weights, bias, kernel)?)
+                let (shape, bias) = ([oc, ic, group], Some(bias));
+                Packed::Pointwise(PackedPointwise::from_groups(shape, weights, bias, pixels, kernel)?)
             }
             Packing::Depthwise(_) => {
                 let kernel = depthwise(target, taps);

@@ -123,6 +123,7 @@ impl TypedOp for SparseGruSeq {
             ic: hidden,
             group: 1,
             kernel: [1, 1],
+            pixels: model.outlet_fact(node.inputs[0])?.shape[0].to_usize().ok(),
             weights: f32s(&weights)?,
             bias: &bias,
         };

@@ -218,11 +218,16 @@ impl TypedOp for SparseConv {
             [h, w] => [h, w],
             _ => bail!("{node}: kernel of rank {}", self.conv.pool_spec.rank()),
         };
+        let pixels = node.outputs[0].fact.shape.as_concrete().and_then(|shape| {
+            let shape = self.conv.pool_spec.data_format.shape(shape).ok()?;
+            Some(shape.hw_dims().iter().product())
+        });
         let dense = Dense {
             oc: self.conv.output_channels(),
             ic: self.conv.input_channels(),
             group: self.conv.group,
             kernel,
+            pixels,
             weights: f32s(&weights)?,
             bias: &bias,
         };

@@ -242,7 +242,8 @@ impl TypedOp for SparseMatMul {
         let matrix = linear.matrix(&weights)?;
         let (oc, ic) = (linear.oc(), linear.ic());
         let (weights, bias) = (f32s(&matrix)?, f32s(&bias)?);
-        let dense = Dense { oc, ic, group: 1, kernel: [1, 1], weights, bias };
+        let rows = facts[self.x_slot].shape.as_concrete().map(|x| x.iter().product::<usize>() / ic.max(1));
+        let dense = Dense { oc, ic, group: 1, kernel: [1, 1], pixels: rows, weights, bias };
         let packed = self
             .choice
             .packing

@@ -202,11 +202,12 @@ fn text(isa: Isa, core: Core) -> &'static str {
     match (isa, core) {
         (Isa::Scalar, _) => include_str!("scalar.txt"),
         (Isa::Avx2, _) => include_str!("avx2.txt"),
+        (Isa::Avx512, Core::Wide) => include_str!("avx512-wide.txt"),
         (Isa::Avx512, _) => include_str!("avx512.txt"),
         (Isa::Neon, Core::A53) => include_str!("neon-a53.txt"),
         (Isa::Neon, Core::A55) => include_str!("neon-a55.txt"),
         // Kernels for no class of cores are only run where they are asked for by name.
-        (Isa::Neon, Core::Any | Core::A76) => include_str!("neon-a76.txt"),
+        (Isa::Neon, _) => include_str!("neon-a76.txt"),
         (Isa::Wasm, _) => include_str!("wasm.txt"),
     }
 }

@@ -63,9 +63,11 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
 pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
-        match R * C {
-            1 => dot_products(args),
-            16 => gemv::<R, C, 2>(args, args.x_stride, f32::mul_add),
+        match (R, C, args.x_stride) {
+            (1, 1, _) if args.gathers() => dot_products(args),
+            (4, 4, 1) => single_blocks::<false>(args),
+            (4, 4, _) => single_blocks::<true>(args),
+            (8, 1, _) => single_eights(args),
             _ => gemv::<R, C, 8>(args, args.x_stride, f32::mul_add),
         }
     }
@@ -74,13 +76,13 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 /// Single rows of a single pixel: eight inputs at a time are gathered.
 ///
 /// # Safety
-/// As [`single`], for `R * C == 1`.
+/// As [`single`], for `R * C == 1`, if [`TileArgs::gathers`].
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dot_products(args: &TileArgs) {
     let stride = _mm256_set1_epi32(args.x_stride as i32);
     for row in args.block_rows.clone() {
         // SAFETY: `row` is a block row and an output channel with one pixel. Every index is a channel of the chunks, at a
-        // multiple of the stride (TileArgs); offsets fit an i32, since a stride other than 1 is that of a panel.
+        // multiple of the stride (TileArgs) that an i32 holds (`gathers`).
         unsafe {
             let (indices, values, blocks) = args.blocks(row, 1);
             let mut sums = [_mm256_setzero_ps(); 2];
@@ -99,6 +101,104 @@ unsafe fn dot_products(args: &TileArgs) {
                 sum = (*values.add(block)).mul_add(x, sum);
             }
             finish(args, row, sum);
+        }
+    }
+}
+
+/// The four inputs from `channel` on, `args.x_stride` floats apart if `STRIDED`, else neighbours.
+///
+/// # Safety
+/// SSE is there; `channel` is one of the chunks with three behind it; not `STRIDED` only if the stride is 1.
+#[inline(always)]
+pub(super) unsafe fn four_inputs<const STRIDED: bool>(args: &TileArgs, channel: u32) -> __m128 {
+    let x = args.x.wrapping_add(channel as usize * args.x_stride);
+    // SAFETY: passed on from the caller.
+    unsafe {
+        if STRIDED {
+            let at = |i: usize| *x.wrapping_add(i * args.x_stride);
+            _mm_setr_ps(at(0), at(1), at(2), at(3))
+        } else {
+            _mm_loadu_ps(x)
+        }
+    }
+}
+
+/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. A block is two vectors of two
+/// columns, times its inputs, each in four lanes.
+///
+/// # Safety
+/// As [`single`], for `R` and `C` of 4; not `STRIDED` only if the stride is 1.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
+    let spread = [_mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)];
+    for row in args.block_rows.clone() {
+        let mut sums = [[_mm256_setzero_ps(); 2]; 2];
+        // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it (TileArgs); every block has 16
+        // values (PackedPointwise); `row * 4 + r` is an output channel with one pixel.
+        unsafe {
+            let (mut index, mut w, blocks) = args.blocks(row, 2 * LANES);
+            let mut add = |set: usize| {
+                let x = four_inputs::<STRIDED>(args, *index);
+                let x = _mm256_set_m128(x, x);
+                for half in 0..2 {
+                    let x = _mm256_permutevar_ps(x, spread[half]);
+                    sums[set][half] =
+                        _mm256_fmadd_ps(_mm256_loadu_ps(w.add(LANES * half)), x, sums[set][half]);
+                }
+                (index, w) = (index.add(1), w.add(2 * LANES));
+            };
+            for _ in 0..blocks / 2 {
+                add(0);
+                add(1);
+            }
+            if blocks % 2 > 0 {
+                add(0);
+            }
+            let [even, odd] = sums.map(|[left, right]| _mm256_add_ps(left, right));
+            let sum = _mm256_add_ps(even, odd);
+            let mut lanes = [0f32; LANES];
+            _mm256_storeu_ps(lanes.as_mut_ptr(), sum);
+            for r in 0..args.channels(row, 4) {
+                finish(args, row * 4 + r, lanes[r] + lanes[r + 4]);
+            }
+        }
+    }
+}
+
+/// Rows of eight channels of a single pixel: a block is a vector, times one input.
+///
+/// # Safety
+/// As [`single`], for an `R` of 8 and a `C` of 1.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn single_eights(args: &TileArgs) {
+    /// Independent sums, to hide the latency of multiply-add.
+    const SETS: usize = 4;
+    for row in args.block_rows.clone() {
+        let mut sums = [_mm256_setzero_ps(); SETS];
+        // SAFETY: `row` is a block row; every index is a channel of the chunks (TileArgs); every block has 8 values
+        // (PackedPointwise); `row * 8 + r` is an output channel with one pixel.
+        unsafe {
+            let (mut index, mut w, blocks) = args.blocks(row, LANES);
+            let mut add = |set: usize| {
+                let x = _mm256_broadcast_ss(&*args.x.wrapping_add(*index as usize * args.x_stride));
+                sums[set] = _mm256_fmadd_ps(_mm256_loadu_ps(w), x, sums[set]);
+                (index, w) = (index.add(1), w.add(LANES));
+            };
+            for _ in 0..blocks / SETS {
+                add(0);
+                add(1);
+                add(2);
+                add(3);
+            }
+            for _ in 0..blocks % SETS {
+                add(0);
+            }
+            let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+            let mut lanes = [0f32; LANES];
+            _mm256_storeu_ps(lanes.as_mut_ptr(), sum);
+            for (r, sum) in lanes.iter().enumerate().take(args.channels(row, 8)) {
+                finish(args, row * 8 + r, *sum);
+            }
         }
     }
 }
@@ -126,7 +226,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const S: usize>(a
                 *other = [[_mm256_setzero_ps(); V]; R];
             }
             let (mut index, mut w, blocks) = args.blocks(row, R * C);
-            if args.all_chunks > 1 {
+            if args.row_step > 1 {
                 // The next row's part of these chunks is elsewhere: the prefetcher of the core cannot know where.
                 let (next_index, next_w, _) = args.blocks((row + 1).min(args.block_rows.end - 1), R * C);
                 _mm_prefetch::<_MM_HINT_T0>(next_index.cast());

@@ -17,8 +17,8 @@
 //! The last vector of a tile of more rows ends at its last pixel and may overlap the one before, without masks. Few pixels
 //! beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels and one pixel.
 
-use super::TileArgs;
-use super::scalar::gemv;
+use super::scalar::{finish, gemv};
+use super::{TileArgs, avx2};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
@@ -51,14 +51,37 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
             };
         }
         match args.pixels.div_ceil(LANES) {
-            1 => rows::<R, C, 1>(args),
-            2 => rows::<R, C, 2>(args),
-            3 => rows::<R, C, 3>(args),
-            4 => rows::<R, C, 4>(args),
-            5 => rows::<R, C, 5>(args),
-            6 => rows::<R, C, 6>(args),
-            7 => rows::<R, C, 7>(args),
-            8 => rows::<R, C, 8>(args),
+            1 => rows::<R, C, 1, false>(args),
+            2 => rows::<R, C, 2, false>(args),
+            3 => rows::<R, C, 3, false>(args),
+            4 => rows::<R, C, 4, false>(args),
+            5 => rows::<R, C, 5, false>(args),
+            6 => rows::<R, C, 6, false>(args),
+            7 => rows::<R, C, 7, false>(args),
+            8 => rows::<R, C, 8, false>(args),
+            vectors => unreachable!("a tile of {vectors} vectors"),
+        }
+    }
+}
+
+/// [`tile`] for cores with two full-width units, where weights are one stream: `R` output channels by `LANES` to 6 `LANES` pixels, single
+/// rows to 8. Of many channels 4 vectors are taken, whose panel stays in the first level for longer chunks.
+///
+/// # Safety
+/// As [`tile`].
+pub(super) unsafe fn tile_wide<const R: usize, const C: usize>(args: &TileArgs) {
+    // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
+    unsafe {
+        if R * C == 1 {
+            return tile::<R, C>(args);
+        }
+        match args.pixels.div_ceil(LANES) {
+            1 => rows::<R, C, 1, true>(args),
+            2 => rows::<R, C, 2, true>(args),
+            3 => rows::<R, C, 3, true>(args),
+            4 => rows::<R, C, 4, true>(args),
+            5 => rows::<R, C, 5, true>(args),
+            6 => rows::<R, C, 6, true>(args),
             vectors => unreachable!("a tile of {vectors} vectors"),
         }
     }
@@ -66,25 +89,136 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
 
 /// `R` output channels of a single pixel.
 ///
+/// Here every weight is used once, so loads are the limit: weights are read a whole vector at a time. A 4x4 block is one vector,
+/// times its four inputs, each in four lanes; of rows, 16 blocks are `R` vectors, times 16 inputs that one instruction gathers.
+///
 /// # Safety
 /// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; `pixels` is 1.
 #[target_feature(enable = "avx512f,avx2,fma")]
 pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
-        match R * C {
-            16 => gemv::<R, C, 2>(args, args.x_stride, f32::mul_add),
-            _ => gemv::<R, C, 8>(args, args.x_stride, f32::mul_add),
+        if cfg!(miri) {
+            // Miri does not know gathers and permutations of 512 bits.
+            return avx2::single::<R, C>(args);
+        }
+        match (R, C, args.x_stride) {
+            (4, 4, 1) => single_blocks::<false>(args),
+            (4, 4, _) => single_blocks::<true>(args),
+            (_, 1, 1) if args.gathers() => single_rows::<R, false>(args),
+            (_, 1, _) if args.gathers() => single_rows::<R, true>(args),
+            _ => gemv::<R, C, 2>(args, args.x_stride, f32::mul_add),
         }
     }
 }
 
-/// The loop over blocks for a fixed number of vectors.
+/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. The sums are the same.
+///
+/// # Safety
+/// As [`single`], for `R` and `C` of 4; not `STRIDED` only if the stride is 1.
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
+    /// Independent sums, to hide the latency of multiply-add.
+    const SETS: usize = 4;
+    let spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    for row in args.block_rows.clone() {
+        let mut sums = [_mm512_setzero_ps(); SETS];
+        // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it (TileArgs); every block has 16
+        // values (PackedPointwise).
+        unsafe {
+            let (mut index, mut w, blocks) = args.blocks(row, LANES);
+            let mut add = |set: usize| {
+                let x = avx2::four_inputs::<STRIDED>(args, *index);
+                let x = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x));
+                sums[set] = _mm512_fmadd_ps(_mm512_loadu_ps(w), x, sums[set]);
+                (index, w) = (index.add(1), w.add(LANES));
+            };
+            for _ in 0..blocks / SETS {
+                add(0);
+                add(1);
+                add(2);
+                add(3);
+            }
+            for _ in 0..blocks % SETS {
+                add(0);
+            }
+            let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+            finish_rows::<4>(args, row, sum);
+        }
+    }
+}
+
+/// Rows of `R` channels of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours.
+///
+/// # Safety
+/// As [`single`], for a `C` of 1, if [`TileArgs::gathers`].
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
+    let stride = _mm512_set1_epi32(args.x_stride as i32);
+    // the lanes of vector `v` of weights are those of block (LANES * v + lane) / R
+    let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let shift = _mm_cvtsi32_si128(R.trailing_zeros() as i32);
+    let mut spread = [count; R];
+    for (v, spread) in spread.iter_mut().enumerate() {
+        *spread = _mm512_srl_epi32(_mm512_add_epi32(count, _mm512_set1_epi32((LANES * v) as i32)), shift);
+    }
+    for row in args.block_rows.clone() {
+        let mut sums = [_mm512_setzero_ps(); R];
+        // SAFETY: `row` is a block row; every index is a channel of the chunks, whose distance in floats an i32 holds (TileArgs,
+        // `gathers`); every block has R values (PackedPointwise). Masks leave out what lies behind the last block.
+        unsafe {
+            let (mut index, mut w, blocks) = args.blocks(row, R);
+            let mut add = |index: *const u32, w: *const f32, blocks: usize| {
+                let some: __mmask16 = !0 >> (LANES - blocks);
+                let channels = _mm512_maskz_loadu_epi32(some, index.cast());
+                let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
+                let x = _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.x);
+                for v in 0..R {
+                    let values = (blocks * R).saturating_sub(LANES * v).min(LANES);
+                    let some = ((1u32 << values) - 1) as __mmask16;
+                    let w = _mm512_maskz_loadu_ps(some, w.wrapping_add(LANES * v));
+                    sums[v] = _mm512_fmadd_ps(w, _mm512_permutexvar_ps(spread[v], x), sums[v]);
+                }
+            };
+            for _ in 0..blocks / LANES {
+                add(index, w, LANES);
+                (index, w) = (index.add(LANES), w.add(LANES * R));
+            }
+            if blocks % LANES > 0 {
+                add(index, w, blocks % LANES);
+            }
+            for v in 1..R {
+                sums[0] = _mm512_add_ps(sums[0], sums[v]);
+            }
+            finish_rows::<R>(args, row, sums[0]);
+        }
+    }
+}
+
+/// Finishes the channels of block row `row`: lane `i` of `sums` belongs to channel `i % R` of it.
+///
+/// # Safety
+/// As [`single`]; `row` is in `args.block_rows`.
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn finish_rows<const R: usize>(args: &TileArgs, row: usize, sums: __m512) {
+    let mut lanes = [0f32; LANES];
+    // SAFETY: there are 16 lanes; `row * R + r` is an output channel with one pixel.
+    unsafe {
+        _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
+        for r in 0..args.channels(row, R) {
+            finish(args, row * R + r, lanes[r..].iter().step_by(R).sum());
+        }
+    }
+}
+
+/// The loop over blocks for a fixed number of vectors; weights that are a `STREAM` are asked for ahead.
 ///
 /// # Safety
 /// As [`tile`]; `V` is the number of vectors of `args.pixels`.
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) {
+unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: bool>(args: &TileArgs) {
+    /// How far ahead, in floats: what a core works off while the third level answers.
+    const AHEAD: usize = (3 << 10) / size_of::<f32>();
     if R * V > 24 {
         // Never a tile in the kernel table: keeps the compiler from making code for it.
         unreachable!("a tile of {V} vectors of {R} rows");
@@ -105,6 +239,9 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
             // (TileArgs); every block has R * C values (PackedPointwise).
             unsafe {
                 let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
+                if STREAM && R * C == LANES {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
+                }
                 for _ in 0..C {
                     let mut x = [_mm512_setzero_ps(); V];
                     for v in 0..V {
@@ -222,7 +359,7 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
 /// prefetcher of the core cannot know where.
 #[inline(always)]
 fn prefetch_next(args: &TileArgs, row: usize, block: usize) {
-    if args.all_chunks > 1 {
+    if args.row_step > 1 {
         // SAFETY: the row is a block row: the next one or the last. A prefetch may go anywhere.
         unsafe {
             let (index, w, _) = args.blocks((row + 1).min(args.block_rows.end - 1), block);

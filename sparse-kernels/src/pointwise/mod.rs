@@ -78,21 +78,35 @@ impl PointwiseKernel {
     fn panel(&self) -> usize {
         match self.info.core {
             Core::Any => (48 << 10) / size_of::<f32>(),
+            // twice the multiply-adds a cycle: each chunk's panel has to stay in the first level
+            Core::Wide => (32 << 10) / size_of::<f32>(),
             Core::A53 | Core::A55 | Core::A76 => 256 * 20,
         }
     }
 
-    /// Passes over the rows of weights that one tile takes whose panel holds `channels`: chunks of channels, at least one.
-    pub fn chunks(&self, channels: usize) -> usize {
+    /// Passes over the rows of weights that one tile takes whose panel holds `channels`, of weights of so many blocks and block
+    /// rows: chunks of channels, at least one.
+    pub fn chunks(&self, channels: usize, blocks: usize, block_rows: usize) -> usize {
         let columns = channels.div_ceil(self.format.c());
         let tile = self.tile_for(columns * self.format.c());
-        columns.div_ceil(self.chunk(columns, tile)).max(1)
+        columns.div_ceil(self.chunk(columns, tile, blocks, block_rows)).max(1)
     }
 
     /// Block columns of a chunk, of `columns` in all with tiles of `tile` pixels.
-    fn chunk(&self, columns: usize, tile: usize) -> usize {
-        let most = (self.panel() / tile / self.format.c()).max(1);
+    fn chunk(&self, columns: usize, tile: usize, blocks: usize, block_rows: usize) -> usize {
+        let mut most = (self.panel() / tile / self.format.c()).max(1);
+        if self.chunk_major() {
+            // What a row costs besides its blocks must not come back too often.
+            const LEAST_BLOCKS: usize = 16;
+            most = most.max((LEAST_BLOCKS * columns * block_rows).div_ceil(blocks.max(1)));
+        }
         columns.div_ceil(columns.div_ceil(most).max(1)).max(1)
+    }
+
+    /// Weights lie in the order of chunks, and of rows within each, so that they are one stream for each tile: these cores
+    /// wait for weights sooner than for anything else, and fetch ahead only what is in order.
+    fn chunk_major(&self) -> bool {
+        self.info.core == Core::Wide
     }
 
     /// Pixels of a tile whose panel holds `channels`: all that there are registers for, or some fewer where that spares chunks.
@@ -100,6 +114,8 @@ impl PointwiseKernel {
         let most = self.info.pixels;
         let least = match self.info.core {
             Core::Any | Core::A53 | Core::A55 => most,
+            Core::Wide if self.info.channels == 1 => most,
+            Core::Wide => most * 2 / 3,
             Core::A76 => most * 5 / 7 / self.vector * self.vector,
         };
         let chunks = |tile: &usize| (channels * tile).div_ceil(self.panel());
@@ -113,7 +129,7 @@ impl PointwiseKernel {
     fn planes(&self) -> Option<Planes> {
         const KB: usize = 1024 / size_of::<f32>();
         let (visits, way) = match self.info.core {
-            Core::Any => return None,
+            Core::Any | Core::Wide => return None,
             Core::A53 => (15, 8 * KB),
             Core::A55 => (12, 8 * KB),
             Core::A76 => (15, 16 * KB),
@@ -202,6 +218,14 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
     kernel!(ROWS_8 "8x1", 8 x 48, 1, singles 4, Avx512 "avx512" 16, Tuned, avx512),
     #[cfg(target_arch = "x86_64")]
     kernel!(BLOCKS_4X4 "4x4", 4 x 96, 4, singles 4, Avx512 "avx512" 16, Tuned, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_1 "unstructured", 1 x 128, 1, singles 0, Avx512 Wide "avx512-wide" 16, Tuned, avx512::tile_wide, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_2 "2x1", 2 x 96, 1, singles 0, Avx512 Wide "avx512-wide" 16, Tuned, avx512::tile_wide, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(ROWS_4 "4x1", 4 x 96, 1, singles 2, Avx512 Wide "avx512-wide" 16, Tuned, avx512::tile_wide, avx512),
+    #[cfg(target_arch = "x86_64")]
+    kernel!(BLOCKS_4X4 "4x4", 4 x 96, 4, singles 4, Avx512 Wide "avx512-wide" 16, Tuned, avx512::tile_wide, avx512),
     #[cfg(target_arch = "aarch64")]
     kernel!(ROWS_1 "unstructured", 1 x 32, 1, singles 0, Neon "neon" 4, Intrinsics, neon),
     #[cfg(target_arch = "aarch64")]
@@ -255,8 +279,8 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
 /// `sums` at every multiple of `sums_stride` over the channels of `block_rows` if the kernel keeps them apart and `first` or `last` is not set;
 /// `y`, and `residual` if `clamps.residual`, are valid for `pixels` floats at every multiple of `stride` up to
 /// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `indices` are those of
-/// `weights`, of which `starts` and the `chunks` numbers behind it are numbers of the first block row, each of which has
-/// `all_chunks`; `block_rows` lies within its block rows; `pixels` is at least
+/// `weights`; `starts` points to the number of block row 0, those of the other rows are multiples of `row_step` behind it, and
+/// `chunks` numbers behind each of them is another one; `block_rows` lies within its block rows; `pixels` is at least
 /// the vector of the kernel and at most its tile, or 1 for `single`.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedPointwise,
@@ -264,9 +288,10 @@ pub(crate) struct TileArgs<'a> {
     indices: *const u32,
     /// Where the first block of block row 0 in these chunks is.
     starts: *const u32,
-    /// How many chunks.
+    /// From where blocks of a row begin to where they end, in numbers of `starts`.
     chunks: usize,
-    all_chunks: usize,
+    /// From a row to the next, in numbers of `starts`.
+    row_step: usize,
     /// The first chunk is among them: sums start from the bias, otherwise from what the chunk before has left in `y`.
     first: bool,
     /// The last chunk is among them: clamps are applied, otherwise bare sums are stored.
@@ -303,13 +328,19 @@ impl TileArgs<'_> {
     #[inline(always)]
     unsafe fn blocks(&self, row: usize, block: usize) -> (*const u32, *const f32, usize) {
         let w = self.weights;
-        // SAFETY: behind `starts` is a number for every chunk of every row and one more (TileArgs); all are valid positions of
+        // SAFETY: there is a number at `row_step` times a row, and one `chunks` behind it (TileArgs); all are valid positions of
         // `indices` (PackedPointwise).
         unsafe {
-            let starts = self.starts.add(row * self.all_chunks);
+            let starts = self.starts.add(row * self.row_step);
             let (start, end) = (*starts as usize, *starts.add(self.chunks) as usize);
             (self.indices.add(start), w.values.as_ptr().add(start * block), end - start)
         }
+    }
+
+    /// Whether an i32 holds the distance of every channel from the first, in floats: what instructions that gather take.
+    #[cfg(target_arch = "x86_64")]
+    fn gathers(&self) -> bool {
+        self.weights.ic().checked_mul(self.x_stride).is_some_and(|floats| i32::try_from(floats).is_ok())
     }
 
     /// How many output channels of block row `row` exist: `r`, or fewer in a ragged last row.

@@ -12,15 +12,19 @@ use std::ops::Range;
 ///
 /// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, or below `ic` if it
 /// is of `channels`, and those of one chunk belong to its columns; behind those of all blocks are `LOOK_AHEAD` zeros;
-/// `starts` has one entry for every chunk of every block row and one more, which grow and are positions of `indices` or its
-/// length; `values` has `r * c` floats per block; `bias` has `r` floats per block row.
+/// `starts` has one entry for every chunk of every block row, that of a chunk and row at `chunk * chunk_step + row * row_step`, and one
+/// more, which grow and are positions of `indices` or its length; one of the steps is 1; `values` has `r * c` floats per block; `bias` has `r` floats per block row.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,
     pub(super) oc: usize,
     ic: usize,
-    /// First block of every chunk of every block row: `[row][chunk]`, and the number of blocks.
+    /// First block of every chunk of every block row: `[row][chunk]`, or `[chunk][row]`; and the number of blocks.
     pub(super) starts: Vec<u32>,
+    /// From a block row to the next in `starts`.
+    pub(super) row_step: usize,
+    /// From a chunk to the next in `starts`.
+    pub(super) chunk_step: usize,
     /// First channel of every block, counted in used channels.
     pub(super) indices: Vec<u32>,
     /// The same, counted in all channels, for kernels that read planes where they are; empty if these never do, or have `indices`.
@@ -36,13 +40,15 @@ pub struct PackedPointwise {
 }
 
 impl PackedPointwise {
-    /// Prepares `weights` and `bias` (one value per output channel, zeros if `None`) for `kernel`.
+    /// Prepares `weights` and `bias` (one value per output channel, zeros if `None`) for `kernel`, for images of so many output
+    /// pixels if that is known: any number can be run, but a single one wants its weights in another order.
     ///
     /// # Errors
     /// The kernel reads another format, or the bias has another length.
     pub fn pack<const R: usize, const C: usize>(
         weights: &Blocks<R, C>,
         bias: Option<&[f32]>,
+        pixels: Option<usize>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
         let got = Blocks::<R, C>::KIND;
@@ -66,21 +72,32 @@ impl PackedPointwise {
             position[*column as usize] = i as u32;
         }
         let tile = kernel.tile_for(used.len() * C);
-        let chunk_columns = kernel.chunk(used.len(), tile);
-        let mut starts = vec![];
-        for row in 0..weights.block_rows() {
+        let rows = weights.block_rows();
+        let chunk_columns = match pixels {
+            Some(1) => used.len().max(1),
+            _ => kernel.chunk(used.len(), tile, weights.blocks(), rows),
+        };
+        let chunks = used.len().div_ceil(chunk_columns).max(1);
+        let chunk_major = chunks > 1 && kernel.chunk_major();
+        let (row_step, chunk_step) = if chunk_major { (1, rows) } else { (chunks, 1) };
+        let (mut starts, mut columns) = (vec![], Vec::with_capacity(weights.blocks()));
+        let mut values = Vec::with_capacity(weights.values().len());
+        for at in 0..rows * chunks {
+            let (row, chunk) = if chunk_major { (at % rows, at / rows) } else { (at / chunks, at % chunks) };
             let range = weights.range(row);
-            let columns = &weights.columns()[range.clone()];
-            for chunk in 0..used.len().div_ceil(chunk_columns).max(1) {
-                let before =
-                    columns.partition_point(|c| (position[*c as usize] as usize) < chunk * chunk_columns);
-                starts.push((range.start + before) as u32);
-            }
+            let of_row = &weights.columns()[range.clone()];
+            let before = |chunk: usize| {
+                range.start
+                    + of_row.partition_point(|c| (position[*c as usize] as usize) < chunk * chunk_columns)
+            };
+            let part = before(chunk)..before(chunk + 1);
+            starts.push(columns.len() as u32);
+            columns.extend_from_slice(&weights.columns()[part.clone()]);
+            values.extend_from_slice(&weights.values()[part.start * R * C..part.end * R * C]);
         }
-        starts.push(weights.blocks() as u32);
+        starts.push(columns.len() as u32);
         let first_channels = |position: &dyn Fn(u32) -> u32| {
-            let columns = weights.columns().iter();
-            columns.map(|c| position(*c) * C as u32).chain([0; LOOK_AHEAD]).collect()
+            columns.iter().map(|c| position(*c) * C as u32).chain([0; LOOK_AHEAD]).collect()
         };
         let some = used.len() * C < weights.cols() && weights.cols().is_multiple_of(C);
         let few = |p: &Planes| weights.values().len() <= p.weights * weights.cols();
@@ -91,9 +108,11 @@ impl PackedPointwise {
             oc: weights.rows(),
             ic: weights.cols(),
             starts,
+            row_step,
+            chunk_step,
             indices: first_channels(&|column| position[column as usize]),
             channels,
-            values: weights.values().to_vec(),
+            values,
             bias: padded,
             used,
             chunk: chunk_columns,
@@ -112,37 +131,37 @@ impl PackedPointwise {
         bias: Option<&[f32]>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
-        PackedPointwise::from_groups(oc, ic, 1, dense, bias, kernel)
+        PackedPointwise::from_groups([oc, ic, 1], dense, bias, None, kernel)
     }
 
-    /// Compresses the weights `[oc][ic / groups]` of a layer in which every output channel sees the input channels of its group
-    /// alone. The packed layer is one without groups: what the others would weigh is not stored.
+    /// Compresses the weights `[oc][ic / groups]` of a layer of `[oc, ic, groups]` in which every output channel sees the input
+    /// channels of its group alone; `pixels` as in [`PackedPointwise::pack`]. The packed layer is one without groups: what the others
+    /// would weigh is not stored.
     ///
     /// # Errors
     /// As [`Blocks::from_groups`] and [`PackedPointwise::pack`].
     pub fn from_groups(
-        oc: usize,
-        ic: usize,
-        groups: usize,
+        shape: [usize; 3],
         dense: &[f32],
         bias: Option<&[f32]>,
+        pixels: Option<usize>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
         fn pack<const R: usize, const C: usize>(
             [oc, ic, groups]: [usize; 3],
             dense: &[f32],
             bias: Option<&[f32]>,
+            pixels: Option<usize>,
             kernel: &'static PointwiseKernel,
         ) -> Result<PackedPointwise, KernelError> {
-            PackedPointwise::pack(&Blocks::<R, C>::from_groups(oc, ic, groups, dense)?, bias, kernel)
+            PackedPointwise::pack(&Blocks::<R, C>::from_groups(oc, ic, groups, dense)?, bias, pixels, kernel)
         }
-        let shape = [oc, ic, groups];
         match kernel.format {
-            FormatKind::ROWS_1 => pack::<1, 1>(shape, dense, bias, kernel),
-            FormatKind::ROWS_2 => pack::<2, 1>(shape, dense, bias, kernel),
-            FormatKind::ROWS_4 => pack::<4, 1>(shape, dense, bias, kernel),
-            FormatKind::ROWS_8 => pack::<8, 1>(shape, dense, bias, kernel),
-            _ => pack::<4, 4>(shape, dense, bias, kernel),
+            FormatKind::ROWS_1 => pack::<1, 1>(shape, dense, bias, pixels, kernel),
+            FormatKind::ROWS_2 => pack::<2, 1>(shape, dense, bias, pixels, kernel),
+            FormatKind::ROWS_4 => pack::<4, 1>(shape, dense, bias, pixels, kernel),
+            FormatKind::ROWS_8 => pack::<8, 1>(shape, dense, bias, pixels, kernel),
+            _ => pack::<4, 4>(shape, dense, bias, pixels, kernel),
         }
     }
 

@@ -376,7 +376,9 @@ impl Job<'_> {
         };
         let all_chunks = w.chunks();
         let chunks_together = match kernel.panel() / (w.columns(0..1).len() * c * width).max(1) {
-            _ if self.in_place.is_some() => all_chunks,
+            _ if self.in_place.is_some() && w.chunk_step == 1 => all_chunks,
+            // not one after the other in memory
+            _ if w.chunk_step > 1 => 1,
             fit => fit.clamp(1, all_chunks),
         };
         for chunk in (0..all_chunks).step_by(chunks_together) {
@@ -395,9 +397,9 @@ impl Job<'_> {
                     indices: self.in_place.unwrap_or(&w.indices).as_ptr(),
                     first: chunks.start == 0,
                     last: chunks.end == all_chunks,
-                    starts: w.starts[chunks.start..].as_ptr(),
+                    starts: w.starts[chunks.start * w.chunk_step..].as_ptr(),
                     chunks: chunks.len(),
-                    all_chunks,
+                    row_step: w.row_step,
                     block_rows: rows..block_rows.end.min(rows + rows_together),
                     pixels: 0,
                     ahead: 0,
