@@ -10,10 +10,8 @@ use figures::svg::{Chart, Line};
 use figures::{Progress, ms};
 use prune::mask::Structure;
 use prune::{Document, L1, Plan, Recipe, Role, Setting};
-use rewriter::analyse::{Seen, see};
-use rewriter::estimate::{Prediction, predict};
-use rewriter::{Layer, Mode, Policy};
-use std::collections::{BTreeMap, HashMap};
+use rewriter::{Mode, Policy};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tract_sparse::{LayerReport, Report};
@@ -37,29 +35,35 @@ pub(crate) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
     if sweeps { sweep(path, document, args, options) } else { once(path, document, args, options) }
 }
 
-/// What the arguments want of every layer; `conv1x1` in their place if it is given.
-fn plan(document: &Document, args: &Whatif, conv1x1: Option<zoo::Pointwise>) -> Result<Plan> {
+/// What the arguments want of every layer; of the others of a sweep, `swept` blocks wherever there can be any.
+fn plan(document: &Document, args: &Whatif, swept: Option<zoo::Pointwise>) -> Result<Plan> {
+    let zeros = &args.zeros;
     let blocks = |spec: Option<zoo::Pointwise>| {
         Setting(spec.map(|spec| Structure::Blocks { r: spec.r(), c: spec.c() }))
     };
-    let conv1x1 = conv1x1.or(args.zeros.conv1x1);
+    let conv3x3 = zeros.conv3x3.map(|_| Structure::FiveOfNine { share: 4 });
     let recipe = Recipe {
-        conv1x1: blocks(conv1x1),
-        fc: blocks(args.zeros.fc),
-        dwconv3x3: Setting(args.zeros.dwconv3x3.map(|_| Structure::ThreeOfNine { full_ones: 0.0 })),
-        conv3x3: Setting(args.zeros.conv3x3.map(|_| Structure::FiveOfNine { share: 4 })),
-        connectivity: args.zeros.conv3x3.map(|spec| spec.connectivity()),
-        conv: Setting(None),
-        recurrent: Setting(None),
+        conv1x1: blocks(zeros.conv1x1.or(swept)),
+        fc: blocks(zeros.fc.or(swept)),
+        dwconv3x3: Setting(zeros.dwconv3x3.map(|_| Structure::ThreeOfNine { full_ones: 0.0 })),
+        conv3x3: Setting(conv3x3.or(blocks(swept).0)),
+        connectivity: zeros.conv3x3.map(|spec| spec.connectivity()),
+        conv: blocks(swept),
+        convtranspose: blocks(swept),
+        recurrent: blocks(swept),
         ..Recipe::default()
     };
     let mut plan = Plan::without_ratios(&document.model, &recipe)?;
     for planned in plan.layers.iter_mut().flatten() {
-        match planned.layer.role {
-            Role::Pointwise => planned.wish.ratio = conv1x1.map_or(0.0, |spec| spec.ratio()),
-            Role::FullyConnected => planned.wish.ratio = args.zeros.fc.map_or(0.0, |spec| spec.ratio()),
-            _ => {}
-        }
+        let given = match planned.layer.role {
+            Role::Pointwise => zeros.conv1x1,
+            Role::FullyConnected => zeros.fc,
+            // these have said all
+            Role::Depthwise => continue,
+            Role::Conv3x3 if zeros.conv3x3.is_some() => continue,
+            _ => None,
+        };
+        planned.wish.ratio = given.or(swept).map_or(0.0, |spec| spec.ratio());
     }
     Ok(plan)
 }
@@ -244,29 +248,29 @@ fn break_even(points: &[Point], stock_ms: f64) -> Option<f64> {
     points.iter().find(|point| point.pruned_ms < stock_ms).map(|point| point.zeros)
 }
 
+/// Whether a layer of a report is, or is a part of, the layer that `prune` calls `planned`: recurrent layers have two matrices.
+fn is_part(layer: &str, planned: &str) -> bool {
+    let whole = planned.strip_suffix(".W").or_else(|| planned.strip_suffix(".R")).unwrap_or(planned);
+    layer.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Predicted milliseconds of all layers if every one runs on the faster operator, whatever its zeros.
+fn dense_ms(name: &str, document: &Document, options: &Options, policy: &Policy) -> Result<f64> {
+    let source = Source::BuiltIn(name.into(), Arc::new(document.model.clone()));
+    let policy = Policy { mode: Mode::Dense, ..*policy };
+    let mut model = source.load(Flavour::Stock, options, Pass::Declutter)?;
+    tract_sparse::sparsify(&mut model, &policy)?;
+    Ok(Report::with_policy(&model, &policy)?.layers.iter().filter_map(LayerReport::ms).sum())
+}
+
 fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> Result<()> {
     let name = path.display().to_string();
-    let policy = Policy::from_knobs()?;
-    let source = Source::BuiltIn(name.clone(), Arc::new(document.model.clone()));
-    let stock = source.load(Flavour::Stock, options, Pass::Type)?;
-    let (mut names, mut layers) = (vec![], vec![]);
-    for node in stock.nodes() {
-        if let Some(Seen::Layer(layer)) = see(&stock, node)? {
-            names.push(node.name.clone());
-            layers.push(layer);
-        }
-    }
-    // a layer's node has its name, or the name with what tract made of it behind a dot
-    let find = |name: &str| {
-        let prefix = format!("{name}.");
-        names.iter().position(|n| n == name).or_else(|| names.iter().position(|n| n.starts_with(&prefix)))
-    };
     let progress = Progress::new();
+    progress.say("reading");
+    let policy = Policy::from_knobs()?;
+    let now = look(&name, &document, options, false)?;
+    let dense_ms = dense_ms(&name, &document, options, &policy)?;
     let (mut curves, mut stock_ms, mut stock_pruned_ms, mut pruned) = (vec![], 0.0, 0.0, 0);
-    let sum_ms = |predictions: &[Option<Prediction>]| {
-        predictions.iter().flatten().map(|p| p.ns).fold(0.0, |sum, ns| sum + ns / 1e6)
-    };
-    let dense_ms = sum_ms(&predict(&layers, &Policy { mode: Mode::Dense, ..policy })?);
     for (r, c) in SWEEP {
         let mut points = vec![];
         let structure = Structure::Blocks { r, c }.to_string();
@@ -275,32 +279,22 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
             let all = SWEEP.len() * ZEROS.len();
             progress.part(&format!("{structure} {percent} %"), done as f64 / all as f64);
             let zeros = f64::from(percent) / 100.0;
-            let plan = plan(&document, args, Some(zoo::Pointwise::new(r, c, zeros)?))?;
-            let mut copy = document.model.clone();
-            plan.apply(&mut copy, &L1)?;
-            let graph = copy.graph.as_ref().context("the model has no graph")?;
-            let mut replaced: HashMap<usize, Layer> = HashMap::new();
-            for planned in plan.planned() {
-                let Some(at) = find(&planned.layer.name) else { continue };
-                replaced.insert(at, layers[at].with_weights(&planned.layer.weights(graph)?)?);
-            }
-            let then: Vec<Layer> = layers
-                .iter()
-                .enumerate()
-                .map(|(at, l)| replaced.remove(&at).unwrap_or_else(|| l.clone()))
-                .collect();
-            let planned: Vec<usize> = plan.planned().filter_map(|p| find(&p.layer.name)).collect();
-            let predictions = predict(&then, &policy)?;
-            let sum = |ms: &dyn Fn(&Prediction) -> f64, of: &dyn Fn(usize) -> bool| -> f64 {
-                let all = predictions.iter().enumerate().filter(|(at, _)| of(*at));
-                all.filter_map(|(_, p)| p.as_ref()).map(ms).fold(0.0, |sum, ns| sum + ns / 1e6)
+            let swept = zoo::Pointwise::new(r, c, zeros)?;
+            let plan = plan(&document, args, Some(swept)).with_context(|| name.clone())?;
+            let mut copy = document.clone();
+            plan.apply(&mut copy.model, &L1)?;
+            let rows = rows(&now, &look(&name, &copy, options, false)?);
+            let planned: Vec<&str> = plan.planned().map(|planned| &*planned.layer.name).collect();
+            let is_pruned = |row: &&Row| planned.iter().any(|name| is_part(row.node().layer(), name));
+            let sum = |of: &mut dyn Iterator<Item = &Row>| {
+                let times = of.filter_map(Row::times);
+                times.fold([0.0; 2], |[stock, then], times| [stock + times[0], then + times[2]])
             };
-            let is_planned = |at: usize| planned.contains(&at);
-            stock_ms = sum(&|p| p.stock_ns, &|_| true);
-            stock_pruned_ms = sum(&|p| p.stock_ns, &is_planned);
-            pruned = planned.len();
-            let ms = sum(&|p| p.ns, &|_| true);
-            points.push(Point { zeros, pruned_ms: sum(&|p| p.ns, &is_planned), ms, gain: stock_ms / ms });
+            let [stock, ms] = sum(&mut rows.iter());
+            let [stock_pruned, pruned_ms] = sum(&mut rows.iter().filter(is_pruned));
+            (stock_ms, stock_pruned_ms) = (stock, stock_pruned);
+            pruned = rows.iter().filter(is_pruned).count();
+            points.push(Point { zeros, pruned_ms, ms, gain: stock / ms });
         }
         let break_even = break_even(&points, stock_pruned_ms);
         curves.push(Curve { structure, points, break_even });
@@ -314,7 +308,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
             points: curve.points.iter().map(|p| (100.0 * p.zeros, p.gain)).collect(),
         });
         let chart = Chart {
-            title: format!("{}: speed against zeros in 1x1 layers", file_name(path)),
+            title: format!("{}: speed against zeros", file_name(path)),
             note: format!("All layers, predicted for {target}; 1 is stock tract ({} ms)", ms(stock_ms)),
             x: "zeros, %".into(),
             y: "times as fast as stock".into(),
@@ -326,7 +320,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
         return out::json(&serde_json::json!({
             "model": name,
             "target": target.name(),
-            "layers": layers.len(),
+            "layers": now.layers.len(),
             "layers_pruned": pruned,
             "stock_ms": stock_ms,
             "stock_pruned_ms": stock_pruned_ms,
@@ -349,7 +343,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
             "{name}: {} layers, {pruned} of them pruned, predicted for {target}; gain over stock tract, {} ms. Without \
              a zero, all layers that are faster on kernels of ours (--sparse dense) take {} ms with the rest, {:.2} \
              times as fast as stock: what a gain is beyond that comes from zeros.",
-            layers.len(),
+            now.layers.len(),
             ms(stock_ms),
             ms(dense_ms),
             stock_ms / dense_ms
@@ -382,5 +376,11 @@ mod tests {
         assert_eq!(break_even(&points, 10.0), Some(0.5));
         assert_eq!(break_even(&points, 11.0), Some(0.0));
         assert_eq!(break_even(&points, 4.0), None);
+    }
+
+    #[test]
+    fn parts_are_told_by_their_names() {
+        assert!(is_part("conv", "conv") && is_part("gru", "gru.R") && is_part("gru.xw", "gru.W"));
+        assert!(!is_part("conv2", "conv") && !is_part("conv", "conv2"));
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Inspect {
 pub(crate) struct Whatif {
     #[command(flatten)]
     pub(crate) zeros: Zeros,
-    /// Draw speed against sparsity, as without any option; 1x1 layers only
+    /// Draw speed against sparsity, as without any option: all layers that have blocks
     #[arg(long, conflicts_with = "conv1x1")]
     pub(crate) sweep: bool,
     /// With --sweep: write the curves as SVG
