@@ -1,7 +1,7 @@
 //! The same layers run sparse through every entry, whatever the layout; and reports say what runs.
 
 use anyhow::{Context, Result, ensure};
-use tests::models::zoo_models;
+use tests::models::{real_models, zoo_models};
 use tests::{TOLERANCE, distance, noise, run, sparse_nodes, with_knobs};
 use tract_onnx::WithOnnx;
 use tract_onnx::pb::{ModelProto, NodeProto};
@@ -50,6 +50,27 @@ fn through_nnef(nnef: &tract_nnef::internal::Nnef, model: &TypedModel) -> Result
     late(nnef.model_for_read(&mut &*tar)?.into_decluttered()?)
 }
 
+/// What `convert` deploys, read as applications read it.
+fn deployed(model: &TypedModel) -> Result<TypedModel> {
+    let file = std::env::temp_dir().join(format!("tract-sparse-entries-{}.nnef.tar", std::process::id()));
+    std::fs::write(&file, tract_sparse::nnef().write_to_tar_with_config(model, vec![], false, true)?)?;
+    let read = tract_sparse::nnef_model_for_path(&file).and_then(TypedModel::into_decluttered);
+    std::fs::remove_file(file)?;
+    read
+}
+
+/// How many layers run sparse through tract's facade.
+fn through_facade(model: &ModelProto, shape: &[usize]) -> Result<usize> {
+    use prost::Message;
+    use tract::prelude::*;
+    let mut model = tract_sparse::facade::onnx()?.load_buffer(&model.encode_to_vec())?;
+    let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+    model.set_input_fact(0, format!("{},f32", shape.join(",")).as_str())?;
+    model.analyse()?;
+    let runnable = format!("{:?}", model.into_model()?.into_runnable()?);
+    Ok(runnable.matches("OptSparseConv {").count())
+}
+
 /// The model through every entry, simplified: those that a file of that kind cannot hold are left out and named.
 fn entries(model: &ModelProto) -> Result<Vec<(&'static str, TypedModel)>> {
     let stock = typed(tract_onnx::onnx(), model)?;
@@ -62,9 +83,16 @@ fn entries(model: &ModelProto) -> Result<Vec<(&'static str, TypedModel)>> {
         ("sparsify, early", late(stock)?),
         ("sparsify, late", late(simple.clone())?),
         ("unsparsify, sparsify", late(again)?),
-        ("plain NNEF", through_nnef(&tract_nnef::nnef().with_onnx(), &simple)?),
-        ("compact NNEF", through_nnef(&tract_sparse::nnef(), &simple)?),
     ];
+    // NNEF has no word for some operators of real networks
+    match through_nnef(&tract_nnef::nnef().with_onnx(), &simple) {
+        Ok(plain) => {
+            all.push(("plain NNEF", plain));
+            all.push(("compact NNEF", through_nnef(&tract_sparse::nnef(), &simple)?));
+            all.push(("deployment file", deployed(&simple)?));
+        }
+        Err(error) => eprintln!("SKIPPED NNEF: {error:#}"),
+    }
     let mut bytes = vec![];
     match tract_tflite::tflite().write(&simple, &mut bytes) {
         Ok(()) => {
@@ -117,8 +145,23 @@ fn the_same_everywhere(what: &str, model: &ModelProto, shape: &[usize]) -> Resul
     if nodes != wanted.len() {
         wrong.push(format!("cpu-sparse: {nodes} of {} layers", wanted.len()));
     }
+    let layers = through_facade(model, shape)?;
+    if layers != wanted.len() {
+        wrong.push(format!("facade: {layers} of {} layers", wanted.len()));
+    }
     ensure!(wrong.is_empty(), "{what}: {}", wrong.join("; "));
     Ok(wanted.len())
+}
+
+/// Really pruned networks, and dense ones whose layers are all to run here.
+#[test]
+fn real_networks_run_through_every_entry() -> Result<()> {
+    for (name, model, shape) in real_models()? {
+        let layers =
+            with_knobs(&[("TRACT_SPARSE", "always")], || the_same_everywhere(&name, &model, &shape))?;
+        println!("{name}: {layers} layers");
+    }
+    Ok(())
 }
 
 #[test]
@@ -166,7 +209,7 @@ fn reports_say_what_runs() -> Result<()> {
         kernels
     };
     let mut models: Vec<(String, ModelProto)> =
-        zoo_models()?.into_iter().map(|(name, model, _)| (name, model)).collect();
+        zoo_models()?.into_iter().chain(real_models()?).map(|(name, model, _)| (name, model)).collect();
     for (name, mut model) in models.clone() {
         prune::prune(&mut model, &prune::Recipe { ratio: Some(0.6), ..prune::Recipe::default() })?;
         models.push((format!("{name}, pruned"), model));
