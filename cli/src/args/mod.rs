@@ -19,7 +19,7 @@ pub(crate) use input::Input;
 pub(crate) use model::OnModel;
 pub(crate) use run::{Approx, Run};
 pub(crate) use shell::{Completions, Man};
-pub(crate) use zeros::Zeros;
+pub(crate) use zeros::{Settings, Zeros};
 pub(crate) use zoo::Zoo;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
