@@ -71,7 +71,7 @@ impl fmt::Display for Layers {
         f.write_str(match self {
             Layers::Depthwise3x3 => "depthwise 3x3 convolutions",
             Layers::Conv3x3 => "3x3 convolutions",
-            Layers::Others => "layers without 3x3 kernels",
+            Layers::Others => "layers other than 3x3 convolutions",
         })
     }
 }

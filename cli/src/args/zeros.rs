@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use prune::Recipe;
 use sparsity::patterns::CHANNEL_GROUPS;
-use sparsity::{Error, Layers, Setting, Structure, check_fraction};
+use sparsity::{Error, Layers, Setting, Structure, ThreeOfNine, check_fraction};
 
 /// Zeros of the layers of a built-in network; each says how much.
 #[derive(Debug, Clone, Copy, Args)]
@@ -58,7 +58,7 @@ pub(crate) struct Settings {
     pub(crate) connectivity: Option<f64>,
 }
 
-/// Zeros of layers without 3x3 kernels; something else may say how much.
+/// Zeros of layers other than 3x3 convolutions; something else may say how much.
 fn others(text: &str) -> Result<Setting, Error> {
     Layers::Others.parse(text, false)
 }
@@ -112,13 +112,23 @@ impl Settings {
         set(&mut recipe.convtranspose, self.convtranspose);
         set(&mut recipe.recurrent, self.recurrent);
         recipe.ratio = self.ratio.or(recipe.ratio);
+        // an option replaces an entry that says how much, too
+        let own = |setting: Setting| setting.zeros().is_some_and(|zeros| zeros.ratio().is_some());
+        if self.conv3x3.is_some_and(own) {
+            recipe.connectivity = None;
+        } else if let (Some(_), Some(zeros)) = (self.connectivity, recipe.conv3x3.zeros()) {
+            recipe.conv3x3 = zeros.structure().into();
+        }
         recipe.connectivity = self.connectivity.or(recipe.connectivity);
         if let Some(full_ones) = self.full_ones {
             check_fraction("fraction", full_ones).context("--full-ones")?;
-            let channels = match recipe.dwconv3x3.zeros().map(sparsity::Zeros::structure) {
-                Some(Structure::ThreeOfNine(patterns)) => patterns.channels(),
-                _ => CHANNEL_GROUPS[0],
+            let of = |setting: Setting| match setting.zeros()?.structure() {
+                Structure::ThreeOfNine(patterns) => Some(patterns),
+                _ => None,
             };
+            let twice = self.dwconv3x3.and_then(of).is_some_and(|patterns| patterns.full_ones() > 0.0);
+            ensure!(!twice, "--full-ones and --dwconv3x3 both say what stays dense");
+            let channels = of(recipe.dwconv3x3).map_or(CHANNEL_GROUPS[0], ThreeOfNine::channels);
             recipe.dwconv3x3 = Structure::three_of_nine(channels, full_ones)?.into();
         }
         Ok(recipe)
@@ -133,6 +143,32 @@ mod tests {
     use prune::Recipe;
     use sparsity::patterns::CHANNEL_GROUPS;
     use sparsity::{FiveOfNine, Layers, Setting, Structure, Zeros};
+
+    #[test]
+    fn options_replace_entries_of_a_recipe() {
+        let made = |options: &str, recipe: &str| {
+            let words = ["tract-sparse", "m.onnx", "prune", "-o", "p.onnx"].into_iter();
+            let Command::Prune(prune) = Cli::parse_from(words.chain(options.split_whitespace())).command
+            else {
+                panic!("{options}");
+            };
+            let recipe = prune.args.zeros.recipe(recipe.parse().unwrap())?;
+            recipe.check().map(|()| recipe)
+        };
+        let is = |options: &str, recipe: &str, wanted: &str| {
+            assert_eq!(made(options, recipe).unwrap(), wanted.parse().unwrap(), "{options} {recipe}");
+        };
+        is("--conv1x1 4x1:0.5", "conv1x1 = \"4x4:0.1\"", "conv1x1 = \"4x1:0.5\"");
+        is("--conv3x3 5:9:0.5", "conv3x3 = \"5:9\"\nconnectivity = 0.1", "conv3x3 = \"5:9:0.5\"");
+        is("--connectivity 0.5", "conv3x3 = \"5:9/2:0.1\"", "conv3x3 = \"5:9/2\"\nconnectivity = 0.5");
+        is("--full-ones 0.5", "dwconv3x3 = \"3:9/8+0.1\"", "dwconv3x3 = \"3:9/8+0.5\"");
+        is("--full-ones 0.5 --dwconv3x3 3:9/4", "", "dwconv3x3 = \"3:9/4+0.5\"");
+        is("--full-ones 0.5", "", "dwconv3x3 = \"3:9+0.5\"");
+        for twice in ["--conv3x3 5:9:0.5 --connectivity 0.5", "--dwconv3x3 3:9+0.1 --full-ones 0.5"] {
+            let error = made(twice, "").unwrap_err().to_string();
+            assert!(error.contains("both say"), "{error}");
+        }
+    }
 
     /// Zeros as `inspect` and `zoo` print them: blocks have a ratio.
     fn printed() -> impl Strategy<Value = Zeros> {
