@@ -18,7 +18,7 @@ pub(crate) struct Inspect {
 pub(crate) struct Whatif {
     #[command(flatten)]
     pub(crate) zeros: Settings,
-    /// Draw speed against sparsity, as without any option: all layers that have blocks
+    /// Draw speed against zeros, as without any option: layers with blocks
     #[arg(long, conflicts_with_all = ["conv1x1", "ratio"])]
     pub(crate) sweep: bool,
     /// With --sweep: write the curves as SVG
