@@ -46,7 +46,7 @@ pub(crate) struct Prune {
     /// Leave layers alone whose name matches
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Ratio of the layers whose name matches
+    /// Ratio of the layers whose name matches, or zeros, as in 'dw*=none'
     #[arg(long, value_name = "GLOB=R")]
     layer: Vec<String>,
     /// The same as a file; what is given besides replaces its entries
@@ -94,9 +94,12 @@ impl Prune {
         recipe.include.extend(self.include.iter().cloned());
         recipe.exclude.extend(self.exclude.iter().cloned());
         for spec in &self.layer {
-            let (name, ratio) = spec.rsplit_once('=').with_context(|| format!("--layer {spec}: no ratio"))?;
-            let ratio = ratio.parse().with_context(|| format!("--layer {spec}: {ratio:?} is no number"))?;
-            recipe.layer.push(Rule { name: name.into(), ratio: Some(ratio), structure: None });
+            let (name, what) = spec.rsplit_once('=').with_context(|| format!("--layer {spec}: no ratio"))?;
+            let (ratio, structure) = match what.parse() {
+                Ok(ratio) => (Some(ratio), None),
+                Err(_) => (None, Some(what.parse().with_context(|| format!("--layer {spec}"))?)),
+            };
+            recipe.layer.push(Rule { name: name.into(), ratio, structure });
         }
         recipe.check()?;
         Ok(recipe)
