@@ -8,13 +8,14 @@ use crate::table::Table;
 use crate::threads;
 use anyhow::{Context, Result, ensure};
 use figures::{Agreement, Progress, Ratio, Timing, in_turn, ms};
+use sparsity::{Setting, Structure, Zeros};
 use std::sync::Arc;
 use std::time::Duration;
 use tract_core::internal::*;
 use tract_libcli::profile_autobatch::Pacing;
 use tract_libcli::tensor::RunTensors;
 use tract_sparse::{Policy, Report};
-use zoo::{Network, Pointwise, Spec};
+use zoo::{Network, Spec};
 
 /// Milliseconds of a measurement, as in tract.
 pub(crate) const MAX_TIME: u64 = 5000;
@@ -242,14 +243,14 @@ fn streams(
 /// `tract-sparse bench`: the built-in network at several sparsities, in one table.
 pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
     let network = args.network.unwrap_or(Network::MobilenetV1);
-    let format = args.format.as_deref().unwrap_or("4x4");
+    let format: Structure = args.format.as_deref().unwrap_or("4x4").parse().context("--format")?;
+    let dwconv3x3 = args.dwconv3x3.and_then(Setting::zeros);
     let progress = Progress::new();
     let mut outcomes = vec![];
     for sparsity in SPARSITIES {
         let ratio = f64::from(sparsity) / 100.0;
-        let conv1x1: Pointwise = format!("{format}:{ratio}").parse().context("--format")?;
-        let spec =
-            Spec { conv1x1: (sparsity > 0).then_some(conv1x1), dwconv3x3: args.dwconv3x3, ..Spec::default() };
+        let conv1x1 = Zeros::new(format, ratio).context("--format")?;
+        let spec = Spec { conv1x1: (sparsity > 0).then_some(conv1x1), dwconv3x3, ..Spec::default() };
         let name = format!("{network} {format} {sparsity} %");
         progress.say(&format!("{name}: building"));
         let proto = zoo::build(network, &spec)?;
@@ -268,8 +269,8 @@ pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
             .collect::<Result<_>>()?;
         return out::json(&serde_json::json!({
             "network": network.name(),
-            "format": format,
-            "dwconv3x3": args.dwconv3x3.map(|p| p.to_string()),
+            "format": format.to_string(),
+            "dwconv3x3": dwconv3x3.map(|p| p.to_string()),
             "rows": rows,
         }));
     }
@@ -286,7 +287,7 @@ pub(crate) fn built_in(args: &Bench, options: &Options) -> Result<()> {
             format!("{:.1e}", o.max_abs_diff),
         ]);
     }
-    let patterns = args.dwconv3x3.map_or_else(String::new, |p| format!(", depthwise {p}"));
+    let patterns = dwconv3x3.map_or_else(String::new, |p| format!(", depthwise {p}"));
     out::print(&format!(
         "{network}, 1x1 convolutions {format}{patterns}, {} thread(s), {}\n{}",
         threads(options),

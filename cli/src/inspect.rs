@@ -123,7 +123,8 @@ fn text(source: &Source, report: &Report, times: &str, all: bool) -> String {
     text.push('\n');
     text += &wrap(
         &format!(
-            "{source}: {} of {} layers run sparse on {}. dens: share of nonzero weights; fill: the same among \
+            "{source}: {} of {} layers run sparse on {}. dens: share of nonzero weights; zeros: as \
+             prune takes them (1x1: single weights); fill: the same among \
              those that are stored; even: stored share below which the layer runs sparse; stock, ours: {times}; \
              %: share of the time of all layers.",
             report.sparse_layers(),
@@ -167,6 +168,11 @@ pub(crate) fn short(layer: &LayerReport) -> String {
     }
 }
 
+/// The zeros of a layer as options take them; 1x1 is the short name of single weights.
+pub(crate) fn zeros_of(layer: &LayerReport) -> String {
+    layer.zeros.as_deref().unwrap_or("?").replace("unstructured", "1x1")
+}
+
 fn row(layer: &LayerReport) -> Vec<String> {
     let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.2}"));
     let time = |v: Option<f64>| v.map_or_else(String::new, ms);
@@ -174,7 +180,7 @@ fn row(layer: &LayerReport) -> Vec<String> {
         layer.name.clone(),
         short(layer),
         share(layer.density),
-        layer.structure.as_deref().unwrap_or("?").replace("unstructured", "unstr."),
+        zeros_of(layer),
         share(layer.fill),
         share(layer.break_even),
         time(layer.stock_ms),
@@ -295,6 +301,7 @@ mod tests {
             output: "3x3".into(),
             density: Some(0.5),
             structure: None,
+            zeros: None,
             format: None,
             fill: None,
             dead_oc: None,

@@ -1,6 +1,6 @@
 //! `prune`: makes the weights of a model sparse and writes it as plain ONNX.
 
-use crate::args::{Options, Pass};
+use crate::args::{Options, Pass, Settings};
 use crate::load::{Flavour, Source};
 use crate::out;
 use crate::prune_budget::{Goal, fit};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use figures::Progress;
 use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, sequential};
-use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, Setting, rearrange};
+use prune::{Array, Document, L1, Method, Plan, Recipe, Rule, Scope, Search, rearrange};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,46 +35,18 @@ pub(crate) struct Prune {
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Fraction of the groups to remove, but of depthwise and 3x3 layers
-    #[arg(long, value_name = "R", allow_hyphen_values = true)]
-    ratio: Option<f64>,
+    #[command(flatten)]
+    pub(crate) zeros: Settings,
     /// One threshold over all layers instead of the same ratio in each
     #[arg(long)]
     global: bool,
-    /// 4x4, 4x1 (any RxC), unstructured, 2:4 or none [default: 4x4]
-    #[arg(long, value_name = "STRUCTURE")]
-    conv1x1: Option<Setting>,
-    /// As --conv1x1, for fully connected layers
-    #[arg(long, value_name = "STRUCTURE")]
-    fc: Option<Setting>,
-    /// 3:9 or none [default: none]
-    #[arg(long, value_name = "STRUCTURE")]
-    dwconv3x3: Option<Setting>,
-    /// Fraction of the depthwise groups, those that lose most, left dense
-    #[arg(long, value_name = "F", allow_hyphen_values = true)]
-    full_ones: Option<f64>,
-    /// 5:9 (5:9/2, 5:9/1: fewer filters share it), RxC, none [default: none]
-    #[arg(long, value_name = "STRUCTURE")]
-    conv3x3: Option<Setting>,
-    /// The same for other kernels, 1-D and grouped ones [default: 4x1]
-    #[arg(long, value_name = "STRUCTURE")]
-    conv: Option<Setting>,
-    /// As --conv1x1, for transposed convolutions [default: none]
-    #[arg(long, value_name = "STRUCTURE")]
-    convtranspose: Option<Setting>,
-    /// As --conv1x1, for the matrices of GRU, LSTM and RNN, gate by gate
-    #[arg(long, value_name = "STRUCTURE")]
-    recurrent: Option<Setting>,
-    /// Fraction of the groups of 3x3 convolutions to remove, with --conv3x3
-    #[arg(long, value_name = "R", allow_hyphen_values = true)]
-    connectivity: Option<f64>,
     /// Prune only layers whose name matches
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Leave layers alone whose name matches
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Ratio of the layers whose name matches
+    /// Ratio of the layers whose name matches, or zeros, as in 'dw*=none'
     #[arg(long, value_name = "GLOB=R")]
     layer: Vec<String>,
     /// The same as a file; what is given besides replaces its entries
@@ -108,36 +80,26 @@ pub(crate) struct Prune {
 
 impl Prune {
     fn wanted(&self) -> Result<Recipe> {
-        let mut recipe = match &self.recipe {
+        let recipe = match &self.recipe {
             Some(path) => {
                 let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
                 text.parse::<Recipe>().with_context(|| path.display().to_string())?
             }
             None => Recipe::default(),
         };
-        let set = |to: &mut Setting, from: Option<Setting>| *to = from.unwrap_or(*to);
-        set(&mut recipe.conv1x1, self.conv1x1);
-        set(&mut recipe.fc, self.fc);
-        set(&mut recipe.dwconv3x3, self.dwconv3x3);
-        set(&mut recipe.conv3x3, self.conv3x3);
-        set(&mut recipe.conv, self.conv);
-        set(&mut recipe.convtranspose, self.convtranspose);
-        set(&mut recipe.recurrent, self.recurrent);
-        recipe.ratio = self.ratio.or(recipe.ratio);
-        recipe.connectivity = self.connectivity.or(recipe.connectivity);
+        let mut recipe = self.zeros.recipe(recipe)?;
         if self.global {
             recipe.scope = Scope::Global;
-        }
-        if let Some(full_ones) = self.full_ones {
-            prune::mask::check_ratio(full_ones).context("--full-ones")?;
-            recipe.dwconv3x3 = Setting(Some(prune::mask::Structure::ThreeOfNine { full_ones }));
         }
         recipe.include.extend(self.include.iter().cloned());
         recipe.exclude.extend(self.exclude.iter().cloned());
         for spec in &self.layer {
-            let (name, ratio) = spec.rsplit_once('=').with_context(|| format!("--layer {spec}: no ratio"))?;
-            let ratio = ratio.parse().with_context(|| format!("--layer {spec}: {ratio:?} is no number"))?;
-            recipe.layer.push(Rule { name: name.into(), ratio: Some(ratio), structure: None });
+            let (name, what) = spec.rsplit_once('=').with_context(|| format!("--layer {spec}: no ratio"))?;
+            let (ratio, structure) = match what.parse() {
+                Ok(ratio) => (Some(ratio), None),
+                Err(_) => (None, Some(what.parse().with_context(|| format!("--layer {spec}"))?)),
+            };
+            recipe.layer.push(Rule { name: name.into(), ratio, structure });
         }
         recipe.check()?;
         Ok(recipe)

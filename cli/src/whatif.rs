@@ -1,33 +1,30 @@
 //! `whatif`: how fast a model would be if it were pruned. A copy in memory is pruned; nothing is written but pictures.
 
 use crate::args::{Options, Pass, Whatif};
-use crate::inspect::{report, short};
+use crate::inspect::{report, short, zeros_of};
 use crate::load::{Flavour, Source};
 use crate::out;
 use crate::table::{Table, wrap};
 use anyhow::{Context, Result, ensure};
 use figures::svg::{Chart, Line};
 use figures::{Progress, ms};
-use prune::mask::Structure;
-use prune::{Document, L1, Plan, Recipe, Role, Setting};
+use prune::{Document, L1, Plan, Recipe};
 use rewriter::{Mode, Policy};
+use sparsity::{Setting, Structure, Zeros};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tract_sparse::{LayerReport, Report};
 
 /// Structures of a sweep.
-const SWEEP: [(usize, usize); 3] = [(4, 4), (4, 1), (1, 1)];
+const SWEEP: [Structure; 3] = [Structure::BLOCKS_4X4, Structure::BLOCKS_4X1, Structure::UNSTRUCTURED];
 
 /// Zeros of a sweep, in per cent.
 const ZEROS: [u32; 12] = [0, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95];
 
 /// Runs `whatif` with or without `--sweep`.
 pub(crate) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
-    let zeros = &args.zeros;
-    let any =
-        zeros.conv1x1.is_some() || zeros.fc.is_some() || zeros.dwconv3x3.is_some() || zeros.conv3x3.is_some();
-    let sweeps = args.sweep || !any;
+    let sweeps = args.sweep || !args.zeros.any();
     ensure!(sweeps || args.svg.is_none(), "--svg is for --sweep");
     ensure!(!sweeps || !args.measure, "--measure is for zeros that are given, as in --conv1x1 4x4:0.5");
     let mut document = Document::open(path)?;
@@ -36,36 +33,21 @@ pub(crate) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
 }
 
 /// What the arguments want of every layer; of the others of a sweep, `swept` blocks wherever there can be any.
-fn plan(document: &Document, args: &Whatif, swept: Option<zoo::Pointwise>) -> Result<Plan> {
-    let zeros = &args.zeros;
-    let blocks = |spec: Option<zoo::Pointwise>| {
-        Setting(spec.map(|spec| Structure::Blocks { r: spec.r(), c: spec.c() }))
+fn plan(document: &Document, args: &Whatif, swept: Option<Zeros>) -> Result<Plan> {
+    let recipe = match swept.map(Setting::from) {
+        Some(swept) => Recipe {
+            conv1x1: swept,
+            fc: swept,
+            conv3x3: swept,
+            conv: swept,
+            convtranspose: swept,
+            recurrent: swept,
+            ..Recipe::default()
+        },
+        None => Recipe::default(),
     };
-    let conv3x3 = zeros.conv3x3.map(|_| Structure::FiveOfNine { share: 4 });
-    let recipe = Recipe {
-        conv1x1: blocks(zeros.conv1x1.or(swept)),
-        fc: blocks(zeros.fc.or(swept)),
-        dwconv3x3: Setting(zeros.dwconv3x3.map(|_| Structure::ThreeOfNine { full_ones: 0.0 })),
-        conv3x3: Setting(conv3x3.or(blocks(swept).0)),
-        connectivity: zeros.conv3x3.map(|spec| spec.connectivity()),
-        conv: blocks(swept),
-        convtranspose: blocks(swept),
-        recurrent: blocks(swept),
-        ..Recipe::default()
-    };
-    let mut plan = Plan::without_ratios(&document.model, &recipe)?;
-    for planned in plan.layers.iter_mut().flatten() {
-        let given = match planned.layer.role {
-            Role::Pointwise => zeros.conv1x1,
-            Role::FullyConnected => zeros.fc,
-            // these have said all
-            Role::Depthwise => continue,
-            Role::Conv3x3 if zeros.conv3x3.is_some() => continue,
-            _ => None,
-        };
-        planned.wish.ratio = given.or(swept).map_or(0.0, |spec| spec.ratio());
-    }
-    Ok(plan)
+    args.zeros.check_complete()?;
+    Plan::new(&document.model, &args.zeros.recipe(recipe)?)
 }
 
 /// The report of a model in memory.
@@ -156,6 +138,7 @@ fn once(path: &Path, document: Document, args: &Whatif, options: &Options) -> Re
                     "name": node.layer(),
                     "shape": node.shape(),
                     "structure": node.structure,
+                    "zeros": node.zeros,
                     "density": node.density,
                     "stock_ms": row.stock_ms,
                     "now_ms": row.now_ms,
@@ -186,7 +169,7 @@ fn once(path: &Path, document: Document, args: &Whatif, options: &Options) -> Re
         table.row(vec![
             node.layer().to_string(),
             short(node),
-            node.structure.as_deref().unwrap_or("?").replace("unstructured", "unstr."),
+            zeros_of(node),
             node.density.map_or_else(String::new, |d| format!("{d:.2}")),
             time(row.stock_ms),
             time(row.now_ms),
@@ -271,15 +254,14 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
     let now = look(&name, &document, options, false)?;
     let dense_ms = dense_ms(&name, &document, options, &policy)?;
     let (mut curves, mut stock_ms, mut stock_pruned_ms, mut pruned) = (vec![], 0.0, 0.0, 0);
-    for (r, c) in SWEEP {
+    for structure in SWEEP {
         let mut points = vec![];
-        let structure = Structure::Blocks { r, c }.to_string();
         for percent in ZEROS {
             let done = points.len() + curves.len() * ZEROS.len();
             let all = SWEEP.len() * ZEROS.len();
             progress.part(&format!("{structure} {percent} %"), done as f64 / all as f64);
             let zeros = f64::from(percent) / 100.0;
-            let swept = zoo::Pointwise::new(r, c, zeros)?;
+            let swept = Zeros::new(structure, zeros)?;
             let plan = plan(&document, args, Some(swept)).with_context(|| name.clone())?;
             let mut copy = document.clone();
             plan.apply(&mut copy.model, &L1)?;
@@ -297,7 +279,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
             points.push(Point { zeros, pruned_ms, ms, gain: stock / ms });
         }
         let break_even = break_even(&points, stock_pruned_ms);
-        curves.push(Curve { structure, points, break_even });
+        curves.push(Curve { structure: structure.to_string(), points, break_even });
     }
     drop(progress);
     ensure!(stock_ms > 0.0, "{name}: no layer has a predicted time; give symbols a value with --set");

@@ -5,14 +5,15 @@ use crate::out;
 use crate::table::wrap;
 use anyhow::Result;
 use figures::Progress;
+use sparsity::Setting;
 
 /// Builds and writes the network, and says what it wrote.
 pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
     let spec = zoo::Spec {
-        conv1x1: args.zeros.conv1x1,
-        dwconv3x3: args.zeros.dwconv3x3,
-        conv3x3: args.zeros.conv3x3,
-        fc: args.zeros.fc,
+        conv1x1: args.zeros.conv1x1.and_then(Setting::zeros),
+        dwconv3x3: args.zeros.dwconv3x3.and_then(Setting::zeros),
+        conv3x3: args.zeros.conv3x3.and_then(Setting::zeros),
+        fc: args.zeros.fc.and_then(Setting::zeros),
         seed: args.seed,
         batch: args.batch.clone(),
         hw: args.hw,

@@ -78,6 +78,47 @@ fn whatif_prunes_a_copy() {
     assert_eq!(json("r.onnx whatif --conv3x3 5:9 --measure --json")["measured"], true);
 }
 
+/// What one command prints of the zeros, every other takes, and it comes to the same.
+#[test]
+fn one_vocabulary_of_zeros() {
+    models();
+    let zeros = |report: &Value, kind: &str| {
+        // fewer channels are one group, whatever was asked for
+        let wide = |layer: &Value| layer["oc"].as_u64() >= Some(16);
+        let of = |layer: &&Value| layer["kind"] == kind && layer["zeros"] != "dense" && wide(layer);
+        let mut found: Vec<String> =
+            layers(report).iter().filter(of).map(|layer| layer["zeros"].as_str().unwrap().into()).collect();
+        found.dedup();
+        found
+    };
+    for (network, option, kind, words) in [
+        ("v1.onnx", "--conv1x1", "pointwise", &["4x4:0.5", "8x1:0.75", "unstructured:0.5", "2:4"][..]),
+        ("v1.onnx", "--dwconv3x3", "depthwise", &["3:9", "3:9/8"]),
+        ("r.onnx", "--conv3x3", "spatial", &["5:9", "5:9:0.5", "5:9/1:0.5", "4x1:0.5"]),
+    ] {
+        for word in words {
+            assert!(run_in(folder(), &format!("{network} prune {option} {word} -o w.onnx")).status.success());
+            let pruned = json("w.onnx inspect --json");
+            assert_eq!(zeros(&pruned, kind), [*word], "{network} {option}");
+            let shown = run("w.onnx inspect");
+            fits(&shown);
+            assert!(shown.contains(&word.replace("unstructured", "1x1")), "{shown}");
+            let imagined = json(&format!("{network} whatif {option} {word} --json"));
+            let same = |report: &Value| -> Vec<Value> {
+                layers(report).iter().map(|layer| layer["zeros"].clone()).collect()
+            };
+            assert_eq!(same(&imagined), same(&pruned), "{word}");
+        }
+    }
+    let spec = "--conv3x3 5:9/2:0.5 --conv1x1 2x1:0.5";
+    assert!(run_in(folder(), &format!("zoo resnet-20 {spec} -o z.onnx")).status.success());
+    let report = json("z.onnx inspect --json");
+    assert_eq!(zeros(&report, "spatial"), ["5:9/2:0.5"]);
+    assert_eq!(zeros(&report, "pointwise"), ["2x1:0.5"]);
+    fails_with("zoo resnet-20 --dwconv3x3 5:9 -o z.onnx", 2, &["--dwconv3x3", "3:9+F"]);
+    fails_with("r.onnx prune --conv1x1 5:9 -o w.onnx", 2, &["--conv1x1", "4x4:0.5"]);
+}
+
 #[test]
 fn whatif_sweeps_and_draws() {
     models();
@@ -112,7 +153,8 @@ fn whatif_names_what_is_wrong() {
     fails_with("v1.onnx whatif --measure", 1, &["--measure", "--conv1x1"]);
     fails_with("whatif --sweep", 1, &["MODEL"]);
     fails_with("missing.onnx whatif --sweep", 1, &["missing.onnx"]);
-    fails_with("v1.onnx whatif --conv1x1 4x4", 2, &["--conv1x1", "4x4"]);
+    fails_with("v1.onnx whatif --conv1x1 4x4", 1, &["--conv1x1 4x4", "--ratio"]);
+    fails_with("v1.onnx whatif --conv1x1 3:9", 2, &["--conv1x1", "4x4:0.5"]);
     fails_with("v1.onnx whatif --sweep --conv1x1 4x4:0.5", 2, &["--sweep"]);
     fails_with("v1.onnx whatif --conv1x1 4x4:0.5 --svg x.svg", 1, &["--sweep"]);
     fails_with("v1.onnx whatif --sweep --svg missing/x.svg", 1, &["missing/x.svg"]);

@@ -2,8 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prune::mask::Structure;
-use prune::{Recipe, Setting};
+use prune::{Recipe, Setting, Structure, Zeros};
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
@@ -20,9 +19,7 @@ fuzz_target!(init: fuzz::init(), |text: &str| {
         round_trip::<Recipe>(text);
         round_trip::<Setting>(text);
         round_trip::<Structure>(text);
-        round_trip::<zoo::Pointwise>(text);
-        round_trip::<zoo::DwConv3x3>(text);
-        round_trip::<zoo::Conv3x3>(text);
+        round_trip::<Zeros>(text);
         round_trip::<zoo::Batch>(text);
         round_trip::<zoo::Network>(text);
         let _ = sparse_kernels::target::Target::named(text);

@@ -1,10 +1,11 @@
 //! Prunes the layers of a model after a recipe.
 
 use crate::layer::{Layer, Role, Skip, layers};
-use crate::mask::{Masker, Structure};
+use crate::mask::Masker;
 use crate::recipe::{Recipe, Scope, Wish};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use sparsity::Structure;
 use std::collections::{BTreeMap, HashMap};
 use tract_onnx::pb::{GraphProto, ModelProto};
 
@@ -115,8 +116,8 @@ impl Plan {
         let plan = Plan::of(model, recipe)?;
         ensure!(
             recipe.asks() || plan.planned().next().is_some(),
-            "nothing says how much to prune: give a ratio (--ratio, --layer GLOB=R, --connectivity with --conv3x3), a budget \
-             (--speedup, --latency-ms) or patterns (--dwconv3x3 3:9, --conv3x3 5:9, --conv1x1 2:4)"
+            "nothing says how much to prune: give a ratio (--ratio, --conv1x1 4x4:0.5, --layer GLOB=R), a budget (--speedup, \
+             --latency-ms) or patterns (--dwconv3x3 3:9, --conv3x3 5:9, --conv1x1 2:4)"
         );
         plan.ready()
     }

@@ -2,10 +2,10 @@
 
 use crate::apply::{L1, Method, Planned};
 use crate::channels::Channels;
-use crate::groups::channel_groups;
 use crate::labels::Label;
-use crate::mask::Structure;
 use anyhow::{Context, Result};
+use sparsity::Structure;
+use sparsity::patterns::channel_groups;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Sum;
@@ -32,9 +32,9 @@ pub(crate) enum Norm {
 impl Norm {
     fn new(structure: Structure) -> Norm {
         match structure {
-            Structure::Blocks { .. } => Norm::Sum,
-            Structure::FiveOfNine { share } => Norm::FourOfNine { share },
-            Structure::ThreeOfNine { full_ones } => Norm::SixOfNine { full_ones },
+            Structure::Blocks(_) => Norm::Sum,
+            Structure::FiveOfNine(patterns) => Norm::FourOfNine { share: patterns.filters() },
+            Structure::ThreeOfNine(patterns) => Norm::SixOfNine { full_ones: patterns.full_ones() },
             Structure::TwoOfFour => Norm::TwoOfFour,
         }
     }
@@ -97,7 +97,7 @@ impl Matrix {
     pub(crate) fn new(model: &ModelProto, channels: &Channels, p: &Planned) -> Result<Matrix> {
         let graph = model.graph.as_ref().context("the model has no graph")?;
         let weights = p.layer.weights(graph)?;
-        let shape = p.wish.structure.view(p.layer.shape);
+        let shape = p.layer.shape.seen_by(p.wish.structure);
         let (r, c) = p.wish.structure.group();
         let norm = Norm::new(p.wish.structure);
         let taps = if norm == Norm::Sum { 1 } else { shape.taps };
@@ -108,7 +108,9 @@ impl Matrix {
         };
         let starts = |n: usize, size: usize| (0..n).step_by(size).chain([n]).collect::<Vec<_>>();
         let rows = match norm {
-            Norm::SixOfNine { .. } => channel_groups(shape.oc).map(|g| g.start).chain([shape.oc]).collect(),
+            Norm::SixOfNine { .. } => {
+                channel_groups(shape.oc, r).map(|g| g.start).chain([shape.oc]).collect()
+            }
             _ => {
                 let rows = shape.oc / shape.parts;
                 let of = |part: usize| (part * rows..(part + 1) * rows).step_by(r);

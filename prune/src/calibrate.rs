@@ -8,14 +8,15 @@
 //! the weights that stay move by the joint change of the whole set, which is the least squares solution.
 
 use crate::apply::{Method, Plan, Report, zero};
-use crate::groups::{DEPTHWISE_3OF9, channel_groups};
 use crate::layer::{Constants, Layer, Place, Role, Skip, attribute, int};
 use crate::linear::{Cholesky, submatrix};
-use crate::mask::{Masker, Structure};
+use crate::mask::{Masker, apply};
 use crate::onnx::tensor;
 use crate::runtime::{Array, Runtime, outputs};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use sparsity::patterns::{THREE_OF_NINE, channel_groups, keeps};
+use sparsity::{Structure, ThreeOfNine};
 use std::collections::HashMap;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
@@ -386,8 +387,8 @@ impl Method for Obc<'_> {
         let masker = Wanda(self.0).masker(layer, structure, weights)?;
         let Some(moments) = self.moments(layer) else { return Ok(masker) };
         let shape = layer.shape;
-        if let Structure::ThreeOfNine { full_ones } = structure {
-            let keep = depthwise_patterns(moments, weights, shape.oc, full_ones)?;
+        if let Structure::ThreeOfNine(patterns) = structure {
+            let keep = depthwise_patterns(moments, weights, shape.oc, patterns)?;
             return Ok(Masker::with(structure, shape, keep, vec![]));
         }
         if masker.scores().is_empty() {
@@ -464,27 +465,27 @@ fn depthwise_patterns(
     moments: &Moments,
     weights: &[f32],
     channels: usize,
-    full_ones: f64,
+    patterns: ThreeOfNine,
 ) -> Result<Vec<bool>> {
     let mut keep = vec![true; weights.len()];
     let mut chosen = vec![];
-    for group in channel_groups(channels) {
+    for group in channel_groups(channels, patterns.channels()) {
         let mut costs = [0f64; 8];
         for channel in group.clone() {
             let inverse = Cholesky::new(9, moments.covariance(channel).0)?.inverse();
-            for (cost, mask) in costs.iter_mut().zip(DEPTHWISE_3OF9) {
-                let gone: Vec<usize> = (0..9).filter(|tap| mask >> tap & 1 == 0).collect();
+            for (cost, mask) in costs.iter_mut().zip(THREE_OF_NINE) {
+                let gone: Vec<usize> = (0..9).filter(|tap| !keeps(mask, *tap)).collect();
                 *cost += removal_cost(&inverse, 9, &gone, &weights[channel * 9..][..9])?;
             }
         }
         let best = (0..8).fold(0, |best, i| if costs[i] < costs[best] { i } else { best });
-        chosen.push((costs[best] / group.len() as f64, group, DEPTHWISE_3OF9[best]));
+        chosen.push((costs[best] / group.len() as f64, group, THREE_OF_NINE[best]));
     }
     chosen.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.start.cmp(&b.1.start)));
-    let pruned = ((1.0 - full_ones) * chosen.len() as f64).round() as usize;
+    let pruned = ((1.0 - patterns.full_ones()) * chosen.len() as f64).round() as usize;
     for (_, group, mask) in &chosen[..pruned] {
         for kernel in keep[group.start * 9..group.end * 9].chunks_mut(9) {
-            kernel.iter_mut().enumerate().for_each(|(tap, keep)| *keep = mask >> tap & 1 == 1);
+            apply(kernel, *mask);
         }
     }
     Ok(keep)

@@ -5,6 +5,7 @@ use crate::mask::Shape;
 use crate::stored::{Stored, derives};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use sparsity::Layers;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -27,6 +28,17 @@ pub enum Role {
     Recurrent,
     /// Any other convolution.
     Other,
+}
+
+impl Role {
+    /// Which zeros such layers can have.
+    pub fn layers(self) -> Layers {
+        match self {
+            Role::Depthwise => Layers::Depthwise3x3,
+            Role::Conv3x3 => Layers::Conv3x3,
+            _ => Layers::Others,
+        }
+    }
 }
 
 impl fmt::Display for Role {

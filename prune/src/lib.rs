@@ -13,8 +13,7 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! [`groups`] has the plain functions over slices, which set weights of a slice to zero, group by group, lowest
-//! l1 norm first. [`mod@rearrange`] permutes channels first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time.
+//! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`] permutes channels first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
 mod arrangement;
@@ -22,7 +21,6 @@ pub mod budget;
 pub mod calibrate;
 mod channels;
 mod check;
-pub mod groups;
 mod labels;
 pub mod layer;
 mod linear;
@@ -38,5 +36,6 @@ pub use layer::{Layer, Role, Skip};
 pub use onnx_file::{self as onnx, Document, densify, file};
 pub use proof::prove;
 pub use rearrange::{Kept, Progress, Rearranged, Search, rearrange};
-pub use recipe::{Recipe, Rule, Scope, Setting, Wish};
+pub use recipe::{Recipe, Rule, Scope, Wish};
 pub use runtime::{Array, Runtime, Session};
+pub use sparsity::{Setting, Structure, Zeros};

@@ -1,14 +1,15 @@
-//! Which weights stay: structures, and the masks that keep most of a saliency.
+//! Which weights stay: the masks that keep most of a saliency. Kernel-group pruning (SparseByteNN, arXiv 2310.19509, section
+//! 3.2): a group of kernels is kept or removed as a whole (**connectivity**), and the kernels kept in a group share one mask
+//! (**pattern**).
 //!
 //! Saliency is a nonnegative number per weight: the magnitude for l1 pruning, magnitude times input norm for Wanda. A
 //! structure first chooses a pattern for every group of kernels (where it has patterns), then offers groups of kernels that
 //! can be removed as a whole. Equal sums are decided by index, so that the same saliency always gives the same mask.
 
-use crate::groups::{CONV3X3_5OF9, DEPTHWISE_3OF9, channel_groups};
-use anyhow::{Context, Result, bail, ensure};
-use std::fmt;
+use anyhow::{Result, ensure};
+use sparsity::patterns::{FIVE_OF_NINE, Mask, THREE_OF_NINE, channel_groups, keeps};
+use sparsity::{FiveOfNine, Structure, ThreeOfNine, check_fraction};
 use std::ops::Range;
-use std::str::FromStr;
 
 /// Shape of a weight tensor `[oc][ic][taps]`; `ic` are the input channels of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,123 +39,26 @@ impl Shape {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
 
-/// Which weights stay or go together.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Structure {
-    /// Groups of kernels of `r` output by `c` input channels are removed as a whole: `4x4`. Where `c` is 1 (`4x1`,
-    /// `unstructured`, which is 1x1) every tap of larger kernels counts as a channel.
-    Blocks {
-        /// Output channels of a group.
-        r: usize,
-        /// Input channels of a group.
-        c: usize,
-    },
-    /// Two of every four neighbouring input channels stay: `2:4`.
-    TwoOfFour,
-    /// Depthwise 3x3: six of nine weights stay, the same for 16 (8, 4, 1) channels: `3:9`, after the three that go.
-    ThreeOfNine {
-        /// Fraction of the channel groups, those that would lose most, that stay dense: `3:9+0.1`.
-        full_ones: f64,
-    },
-    /// 3x3: four of nine weights stay, the same for `share` filters by 4 input channels, and groups of 4x4 kernels are
-    /// removed as a whole: `5:9` (four filters), `5:9/2`, `5:9/1`.
-    FiveOfNine {
-        /// Filters that share a pattern: 1, 2 or 4.
-        share: usize,
-    },
-}
-
-impl Structure {
-    /// Whether a removal ratio means anything: only patterns do not remove groups.
-    pub fn removes_groups(self) -> bool {
-        matches!(self, Structure::Blocks { .. } | Structure::FiveOfNine { .. })
-    }
-
-    /// Output by input channels of the groups that are removed.
-    pub fn group(self) -> (usize, usize) {
-        match self {
-            Structure::Blocks { r, c } => (r, c),
-            Structure::FiveOfNine { .. } => (4, 4),
-            Structure::TwoOfFour => (1, 4),
-            Structure::ThreeOfNine { .. } => (16, 1),
-        }
-    }
-
-    /// The shape as groups of this structure divide it: the columns of `Nx1` blocks are single taps.
-    pub(crate) fn view(self, shape: Shape) -> Shape {
-        match self {
-            Structure::Blocks { c: 1, .. } => Shape { ic: shape.ic * shape.taps, taps: 1, ..shape },
-            _ => shape,
-        }
-    }
-
-    fn check(self, shape: Shape) -> Result<()> {
-        match self {
-            Structure::Blocks { r, c } => ensure!(r > 0 && c > 0, "a group of {r}x{c} is empty"),
-            Structure::TwoOfFour => {}
-            Structure::ThreeOfNine { full_ones } => {
-                ensure!((0.0..=1.0).contains(&full_ones), "fraction {full_ones} is not between 0 and 1");
-                ensure!(shape.taps == 9 && shape.ic == 1, "3:9 is for depthwise 3x3 kernels");
-            }
-            Structure::FiveOfNine { share } => {
-                ensure!([1, 2, 4].contains(&share), "a pattern is shared by 1, 2 or 4 filters, not {share}");
-                ensure!(shape.taps == 9, "5:9 is for 3x3 kernels");
-            }
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Structure {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match *self {
-            Structure::Blocks { r: 1, c: 1 } => f.write_str("unstructured"),
-            Structure::Blocks { r, c } => write!(f, "{r}x{c}"),
-            Structure::TwoOfFour => f.write_str("2:4"),
-            Structure::ThreeOfNine { full_ones: 0.0 } => f.write_str("3:9"),
-            Structure::ThreeOfNine { full_ones } => write!(f, "3:9+{full_ones}"),
-            Structure::FiveOfNine { share: 4 } => f.write_str("5:9"),
-            Structure::FiveOfNine { share } => write!(f, "5:9/{share}"),
+    /// As groups of a structure divide it: the columns of `Nx1` blocks are single taps.
+    pub(crate) fn seen_by(self, structure: Structure) -> Shape {
+        match structure {
+            Structure::Blocks(block) if block.c() == 1 => Shape { ic: self.ic * self.taps, taps: 1, ..self },
+            _ => self,
         }
     }
 }
 
-impl FromStr for Structure {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Structure> {
-        let parse = || -> Result<Structure> {
-            let size = |text: &str| text.parse().ok().filter(|n| (1..=64).contains(n));
-            Ok(match text {
-                "unstructured" => Structure::Blocks { r: 1, c: 1 },
-                "2:4" => Structure::TwoOfFour,
-                "3:9" => Structure::ThreeOfNine { full_ones: 0.0 },
-                "5:9" => Structure::FiveOfNine { share: 4 },
-                _ => {
-                    if let Some(share) = text.strip_prefix("5:9/") {
-                        let share = size(share).filter(|n| [1, 2, 4].contains(n));
-                        Structure::FiveOfNine { share: share.context("1, 2 or 4 filters share a pattern")? }
-                    } else if let Some(full) = text.strip_prefix("3:9+") {
-                        let full = full.parse().ok().filter(|f| (0.0..=1.0).contains(f));
-                        let full_ones = full.context("the fraction is not between 0 and 1")?;
-                        Structure::ThreeOfNine { full_ones }
-                    } else if let Some((r, c)) = text.split_once('x') {
-                        let (r, c) = size(r).zip(size(c)).context("a group is of 1x1 to 64x64 channels")?;
-                        Structure::Blocks { r, c }
-                    } else {
-                        bail!("unknown structure")
-                    }
-                }
-            })
-        };
-        parse().with_context(|| {
-            format!(
-                "{text:?} is none of: 4x4, 4x1 (any RxC), unstructured, 2:4, 3:9, 3:9+FULL, 5:9, 5:9/2, 5:9/1"
-            )
-        })
+/// Refuses a shape that a structure is not for.
+fn check(structure: Structure, shape: Shape) -> Result<()> {
+    match structure {
+        Structure::ThreeOfNine(_) => {
+            ensure!(shape.taps == 9 && shape.ic == 1, "3:9 is for depthwise 3x3 kernels");
+        }
+        Structure::FiveOfNine(_) => ensure!(shape.taps == 9, "5:9 is for 3x3 kernels"),
+        Structure::Blocks(_) | Structure::TwoOfFour => {}
     }
+    Ok(())
 }
 
 /// The patterns have been chosen; groups are still to be removed.
@@ -185,14 +89,14 @@ impl Masker {
         );
         let wrong = saliency.iter().position(|s| !s.is_finite() || *s < 0.0);
         ensure!(wrong.is_none(), "weight {} is not finite", wrong.unwrap_or(0));
-        structure.check(shape)?;
-        let shape = structure.view(shape);
+        check(structure, shape)?;
+        let shape = shape.seen_by(structure);
         let mut masker = Masker { structure, shape, keep: vec![true; saliency.len()], scores: vec![] };
         match structure {
-            Structure::Blocks { .. } => {}
+            Structure::Blocks(_) => {}
             Structure::TwoOfFour => masker.two_of_four(saliency),
-            Structure::ThreeOfNine { full_ones } => masker.three_of_nine(saliency, full_ones),
-            Structure::FiveOfNine { share } => masker.five_of_nine(saliency, share),
+            Structure::ThreeOfNine(patterns) => masker.three_of_nine(saliency, patterns),
+            Structure::FiveOfNine(patterns) => masker.five_of_nine(saliency, patterns),
         }
         if structure.removes_groups() {
             masker.scores = (0..masker.group_count()).map(|g| masker.score(saliency, g)).collect();
@@ -250,7 +154,7 @@ impl Masker {
 
     /// A pattern that was chosen otherwise, and scores of the groups by another measure.
     pub(crate) fn with(structure: Structure, shape: Shape, keep: Vec<bool>, scores: Vec<f64>) -> Masker {
-        Masker { structure, shape: structure.view(shape), keep, scores }
+        Masker { structure, shape: shape.seen_by(structure), keep, scores }
     }
 
     /// The patterns chosen: true for every weight that stays if no group is removed.
@@ -291,34 +195,34 @@ impl Masker {
         }
     }
 
-    fn three_of_nine(&mut self, saliency: &[f64], full_ones: f64) {
-        let groups: Vec<(Range<usize>, u16, f64)> = channel_groups(self.shape.oc)
+    fn three_of_nine(&mut self, saliency: &[f64], patterns: ThreeOfNine) {
+        let groups: Vec<(Range<usize>, Mask, f64)> = channel_groups(self.shape.oc, patterns.channels())
             .map(|channels| {
                 let mut taps = [0.0; 9];
                 saliency[channels.start * 9..channels.end * 9].chunks(9).for_each(|k| add(&mut taps, k));
-                let (mask, kept) = best(&DEPTHWISE_3OF9, &taps);
+                let (mask, kept) = best(&THREE_OF_NINE, &taps);
                 let lost = taps.iter().sum::<f64>() - kept;
                 (channels.clone(), mask, lost / channels.len() as f64)
             })
             .collect();
         // those that would lose most are last
         let losses: Vec<f64> = groups.iter().map(|g| g.2).collect();
-        for group in lowest(&losses, 1.0 - full_ones) {
+        for group in lowest(&losses, 1.0 - patterns.full_ones()) {
             let (channels, mask, _) = &groups[group];
             self.keep[channels.start * 9..channels.end * 9].chunks_mut(9).for_each(|k| apply(k, *mask));
         }
     }
 
-    fn five_of_nine(&mut self, saliency: &[f64], share: usize) {
-        let ic = self.shape.ic;
+    fn five_of_nine(&mut self, saliency: &[f64], patterns: FiveOfNine) {
+        let (ic, filters) = (self.shape.ic, patterns.filters());
         for group in 0..self.group_count() {
             let (rows, cols) = self.group(group);
-            for first in rows.clone().step_by(share) {
-                let kernels = (first..rows.end.min(first + share))
+            for first in rows.clone().step_by(filters) {
+                let kernels = (first..rows.end.min(first + filters))
                     .flat_map(|row| cols.clone().map(move |col| (row * ic + col) * 9));
                 let mut taps = [0.0; 9];
                 kernels.clone().for_each(|at| add(&mut taps, &saliency[at..at + 9]));
-                let (mask, _) = best(&CONV3X3_5OF9, &taps);
+                let (mask, _) = best(&FIVE_OF_NINE, &taps);
                 kernels.for_each(|at| apply(&mut self.keep[at..at + 9], mask));
             }
         }
@@ -330,20 +234,11 @@ impl Masker {
 /// # Errors
 /// As [`Masker::new`]; a ratio outside 0..=1.
 pub fn l1(structure: Structure, shape: Shape, weights: &[f32], ratio: f64) -> Result<Vec<bool>> {
-    check_ratio(ratio)?;
+    check_fraction("ratio", ratio)?;
     let saliency: Vec<f64> = weights.iter().map(|w| f64::from(w.abs())).collect();
     let masker = Masker::new(structure, shape, &saliency)?;
     let removed = masker.lowest(ratio);
     Ok(masker.remove(&removed))
-}
-
-/// Refuses what is not a fraction.
-///
-/// # Errors
-/// The ratio is outside 0..=1.
-pub fn check_ratio(ratio: f64) -> Result<()> {
-    ensure!((0.0..=1.0).contains(&ratio), "ratio {ratio} is not between 0 and 1");
-    Ok(())
 }
 
 /// The group'th range of `size` below `end`.
@@ -355,13 +250,13 @@ fn add(taps: &mut [f64; 9], kernel: &[f64]) {
     taps.iter_mut().zip(kernel).for_each(|(tap, s)| *tap += s);
 }
 
-fn apply(kernel: &mut [bool], mask: u16) {
-    kernel.iter_mut().enumerate().for_each(|(tap, keep)| *keep = mask >> tap & 1 == 1);
+pub(crate) fn apply(kernel: &mut [bool], mask: Mask) {
+    kernel.iter_mut().enumerate().for_each(|(tap, keep)| *keep = keeps(mask, tap));
 }
 
 /// The first mask that keeps most, and what it keeps.
-pub(crate) fn best(masks: &[u16], taps: &[f64; 9]) -> (u16, f64) {
-    let kept = |mask: u16| (0..9).filter(|tap| mask >> tap & 1 == 1).map(|tap| taps[tap]).sum::<f64>();
+fn best(masks: &[Mask], taps: &[f64; 9]) -> (Mask, f64) {
+    let kept = |mask: Mask| (0..9).filter(|tap| keeps(mask, *tap)).map(|tap| taps[tap]).sum::<f64>();
     let first = (masks[0], kept(masks[0]));
     masks[1..].iter().fold(first, |best, mask| {
         let norm = kept(*mask);

@@ -1,48 +1,12 @@
 //! What to prune, as a value, on the command line and in a file.
 
 use crate::layer::{Layer, Role, Skip};
-use crate::mask::{Structure, check_ratio};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
+use sparsity::{Setting, Structure, Zeros, check_fraction};
 use std::fmt;
 use std::str::FromStr;
-
-/// A structure, or `none` for layers that stay dense.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Setting(pub Option<Structure>);
-
-impl FromStr for Setting {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Setting> {
-        if text == "none" { Ok(Setting(None)) } else { Ok(Setting(Some(text.parse()?))) }
-    }
-}
-
-impl TryFrom<String> for Setting {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Setting, String> {
-        text.parse().map_err(|error: anyhow::Error| format!("{error:#}"))
-    }
-}
-
-impl fmt::Display for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.0 {
-            Some(structure) => structure.fmt(f),
-            None => f.write_str("none"),
-        }
-    }
-}
-
-impl From<Setting> for String {
-    fn from(setting: Setting) -> String {
-        setting.to_string()
-    }
-}
 
 /// How a ratio is spread over layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,22 +28,29 @@ pub struct Rule {
     /// Fraction of the groups to remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
-    /// Structure of these layers.
+    /// Zeros of these layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structure: Option<Setting>,
 }
 
-/// What to prune: the contents of `recipe.toml`.
+impl Rule {
+    /// The ratio, wherever the rule says it.
+    fn ratio(&self) -> Option<f64> {
+        self.ratio.or_else(|| self.structure?.zeros()?.ratio())
+    }
+}
+
+/// What to prune: the contents of `recipe.toml`. Zeros are written as everywhere, see [`sparsity`]; a ratio behind a
+/// structure goes before `ratio` and `connectivity`.
 ///
 /// ```
 /// let recipe: prune::Recipe = r#"
 ///     ratio = 0.3             # of the groups of all layers but depthwise and 3x3 ones
 ///     scope = "global"        # or "uniform"
-///     conv1x1 = "4x4"         # or 4x1, 8x1, unstructured, 2:4, none ...
+///     conv1x1 = "4x4"         # or 4x1, 8x1, unstructured, 2:4, none; 4x4:0.5 has a ratio of its own
 ///     fc = "none"
-///     dwconv3x3 = "3:9"       # or 3:9+0.1: a tenth of the channel groups stays dense
-///     conv3x3 = "5:9"         # or 5:9/2, 5:9/1: filters that share a pattern
-///     connectivity = 0.5      # of the groups of 3x3 convolutions
+///     dwconv3x3 = "3:9"       # or 3:9+0.1: a tenth of the channel groups stays dense; 3:9/8: smaller groups
+///     conv3x3 = "5:9:0.5"     # or 5:9/2, 5:9/1: filters that share a pattern; half of the groups of kernels go besides
 ///     conv = "4x1"            # other kernels (1x3, 5x5, 1-D) and grouped convolutions; every tap counts as a channel
 ///     convtranspose = "4x1"   # transposed convolutions, none unless asked for
 ///     recurrent = "4x4"       # matrices of GRU, LSTM and RNN, gate by gate
@@ -87,8 +58,7 @@ pub struct Rule {
 ///
 ///     [[layer]]
 ///     name = "block3*"
-///     ratio = 0.5
-///     structure = "4x1"
+///     structure = "4x1:0.5"
 /// "#.parse()?;
 /// assert_eq!(recipe.to_string().parse::<prune::Recipe>()?, recipe);
 /// # anyhow::Ok(())
@@ -101,22 +71,23 @@ pub struct Recipe {
     pub ratio: Option<f64>,
     /// How it is spread over layers.
     pub scope: Scope,
-    /// Structure of 1x1 convolutions.
+    /// Zeros of 1x1 convolutions.
     pub conv1x1: Setting,
-    /// Structure of fully connected layers.
+    /// Zeros of fully connected layers.
     pub fc: Setting,
-    /// Structure of depthwise 3x3 convolutions.
+    /// Zeros of depthwise 3x3 convolutions.
     pub dwconv3x3: Setting,
-    /// Structure of 3x3 convolutions.
+    /// Zeros of 3x3 convolutions.
     pub conv3x3: Setting,
-    /// Fraction of the groups of 3x3 convolutions to remove; with patterns none, with blocks `ratio` if it is not given.
+    /// Fraction of the groups of 3x3 convolutions to remove, if `conv3x3` does not say it; with patterns none, with blocks
+    /// `ratio` if it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connectivity: Option<f64>,
-    /// Structure of convolutions with other kernels, and of grouped ones.
+    /// Zeros of convolutions with other kernels, and of grouped ones.
     pub conv: Setting,
-    /// Structure of transposed convolutions.
+    /// Zeros of transposed convolutions.
     pub convtranspose: Setting,
-    /// Structure of the matrices of recurrent layers.
+    /// Zeros of the matrices of recurrent layers.
     pub recurrent: Setting,
     /// Only layers whose name matches one of these; all if there are none.
     pub include: Vec<String>,
@@ -130,18 +101,17 @@ pub struct Recipe {
 impl Default for Recipe {
     /// Blocks for everything that `ratio` is for but transposed convolutions, no patterns, and nothing asked for yet.
     fn default() -> Recipe {
-        let blocks = |c| Setting(Some(Structure::Blocks { r: 4, c }));
         Recipe {
             ratio: None,
             scope: Scope::Uniform,
-            conv1x1: blocks(4),
-            fc: blocks(4),
-            dwconv3x3: Setting(None),
-            conv3x3: Setting(None),
+            conv1x1: Structure::BLOCKS_4X4.into(),
+            fc: Structure::BLOCKS_4X4.into(),
+            dwconv3x3: Setting::NONE,
+            conv3x3: Setting::NONE,
             connectivity: None,
-            conv: blocks(1),
-            convtranspose: Setting(None),
-            recurrent: blocks(4),
+            conv: Structure::BLOCKS_4X1.into(),
+            convtranspose: Setting::NONE,
+            recurrent: Structure::BLOCKS_4X4.into(),
             include: vec![],
             exclude: vec![],
             layer: vec![],
@@ -172,26 +142,14 @@ pub struct Wish {
     pub structure: Structure,
     /// Fraction of its groups to remove.
     pub ratio: f64,
-    /// Whether a rule gives the ratio, so that no threshold over layers changes it.
+    /// Whether the ratio is said of this layer or its kind, so that neither a threshold over layers nor a budget changes it.
     pub fixed: bool,
 }
 
 impl Recipe {
-    /// Refuses ratios outside 0..=1 and structures for the wrong operator.
-    ///
-    /// # Errors
-    /// Names the entry.
-    pub fn check(&self) -> Result<()> {
-        self.ratio.map_or(Ok(()), check_ratio)?;
-        self.connectivity.map_or(Ok(()), check_ratio).context("connectivity")?;
-        ensure!(
-            self.connectivity.is_none() || self.conv3x3.0.is_some(),
-            "connectivity removes groups of 3x3 kernels: conv3x3 must say which, 5:9 (patterns as well) or 4x4"
-        );
-        for rule in &self.layer {
-            rule.ratio.map_or(Ok(()), check_ratio).with_context(|| format!("layer {:?}", rule.name))?;
-        }
-        for (entry, role, setting) in [
+    /// The entries for kinds of layers.
+    fn settings(&self) -> [(&'static str, Role, Setting); 7] {
+        [
             ("conv1x1", Role::Pointwise, self.conv1x1),
             ("fc", Role::FullyConnected, self.fc),
             ("dwconv3x3", Role::Depthwise, self.dwconv3x3),
@@ -199,9 +157,44 @@ impl Recipe {
             ("conv", Role::Other, self.conv),
             ("convtranspose", Role::Transposed, self.convtranspose),
             ("recurrent", Role::Recurrent, self.recurrent),
-        ] {
-            if let Setting(Some(structure)) = setting {
-                ensure!(fits(structure, role), "{entry} = {setting}: not a structure for {role}");
+        ]
+    }
+
+    /// Refuses ratios outside 0..=1, two ratios for the same layers and structures for the wrong operator.
+    ///
+    /// # Errors
+    /// Names the entry.
+    pub fn check(&self) -> Result<()> {
+        let fraction = |value: Option<f64>| value.map_or(Ok(()), |value| check_fraction("ratio", value));
+        fraction(self.ratio)?;
+        fraction(self.connectivity).context("connectivity")?;
+        if self.connectivity.is_some() {
+            let Some(zeros) = self.conv3x3.zeros() else {
+                bail!(
+                    "connectivity removes groups of 3x3 kernels: conv3x3 must say which, 5:9 (patterns as well) or 4x4"
+                )
+            };
+            ensure!(
+                zeros.ratio().is_none(),
+                "connectivity and conv3x3 = {zeros} both say how much to remove"
+            );
+        }
+        for rule in &self.layer {
+            let name = || format!("layer {:?}", rule.name);
+            fraction(rule.ratio).with_context(name)?;
+            if let Some((structure, _)) = rule.structure.zip(rule.ratio) {
+                let twice = structure.zeros().is_some_and(|zeros| zeros.ratio().is_some());
+                ensure!(!twice, "{}: ratio and structure = {structure} both say how much to remove", name());
+            }
+        }
+        for (entry, role, setting) in self.settings() {
+            if let Some(zeros) = setting.zeros() {
+                let layers = role.layers();
+                ensure!(
+                    layers.take(zeros.structure()),
+                    "{entry} = {setting}: not a structure for {role}; expected {} or none",
+                    layers.allowed()
+                );
             }
         }
         Ok(())
@@ -209,21 +202,12 @@ impl Recipe {
 
     /// Whether it says how much to prune of any layer: a ratio, or a structure that needs none.
     pub fn asks(&self) -> bool {
-        let patterns = |setting: Setting| {
-            setting.0.is_some_and(|s| !s.removes_groups() || matches!(s, Structure::FiveOfNine { .. }))
-        };
-        let settings = [
-            self.conv1x1,
-            self.fc,
-            self.dwconv3x3,
-            self.conv3x3,
-            self.conv,
-            self.convtranspose,
-            self.recurrent,
-        ];
-        let rule = |rule: &Rule| rule.ratio.is_some() || rule.structure.is_some_and(patterns);
+        let complete = |setting: Setting| setting.zeros().is_some_and(Zeros::is_complete);
+        let rule = |rule: &Rule| rule.ratio.is_some() || rule.structure.is_some_and(complete);
         let ratio = self.ratio.is_some() || self.connectivity.is_some();
-        ratio || settings.into_iter().any(patterns) || self.layer.iter().any(rule)
+        ratio
+            || self.settings().into_iter().any(|(.., setting)| complete(setting))
+            || self.layer.iter().any(rule)
     }
 
     /// What to do with each layer, in their order: a wish, or why it is left alone.
@@ -247,39 +231,35 @@ impl Recipe {
             }
             let matching = || self.layer.iter().zip(&rules).rev().filter(|(_, g)| g.matches(&layer.name));
             let ruled = matching().find_map(|(rule, _)| rule.structure);
-            let (option, general, general_ratio) = match layer.role {
-                Role::Pointwise => ("conv1x1", self.conv1x1, self.ratio),
-                Role::FullyConnected => ("fc", self.fc, self.ratio),
-                Role::Depthwise => ("dwconv3x3", self.dwconv3x3, None),
-                Role::Conv3x3 => ("conv3x3", self.conv3x3, self.connectivity),
-                Role::Transposed => ("convtranspose", self.convtranspose, self.ratio),
-                Role::Recurrent => ("recurrent", self.recurrent, self.ratio),
-                Role::Other => ("conv", self.conv, self.ratio),
-            };
+            let of_role = self.settings().into_iter().find(|(_, role, _)| *role == layer.role);
+            let (option, _, general) = of_role.context("a layer of no role")?;
             let kernel = || layer.kernel.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
             if layer.role == Role::Other && layer.shape.ic == 1 && layer.shape.parts > 1 && ruled.is_none() {
                 return Ok(Err(format!("there are no patterns for depthwise kernels of {}", kernel())));
             }
-            let Setting(Some(structure)) = ruled.unwrap_or(general) else {
+            let Some(structure) = ruled.unwrap_or(general).zeros().map(Zeros::structure) else {
                 return Ok(Err(format!("the recipe leaves it dense: {option} = \"none\"")));
             };
-            let patterns = matches!(structure, Structure::FiveOfNine { .. });
+            let patterns = matches!(structure, Structure::FiveOfNine(_));
             if patterns && layer.shape.ic < 4 && ruled.is_none() {
                 return Ok(Err(format!("{} input channels are fewer than a group", layer.shape.ic)));
             }
             ensure!(
-                fits(structure, layer.role),
+                layer.role.layers().take(structure),
                 "layer {}: {structure} is not for {}",
                 layer.name,
                 layer.role
             );
-            let own = matching().find_map(|(rule, _)| rule.ratio);
-            let fixed = own.is_some();
-            let ratio = own.or(general_ratio).or(if patterns { Some(0.0) } else { self.ratio });
-            let ratio = if structure.removes_groups() { ratio } else { Some(ratio.unwrap_or(0.0)) };
-            let Some(ratio) = ratio else {
-                return Ok(Err("nothing says how much of it to remove (--ratio, --layer)".into()));
+            // the ratio of blocks is one for the blocks of a rule, too
+            let with_general = ruled.is_none() || structure.needs_ratio();
+            let of_general = general.zeros().and_then(Zeros::ratio).filter(|_| with_general);
+            let own = matching().find_map(|(rule, _)| rule.ratio()).or(of_general);
+            let connectivity = self.connectivity.filter(|_| layer.role == Role::Conv3x3);
+            let otherwise = if structure.needs_ratio() { self.ratio } else { Some(0.0) };
+            let Some(ratio) = own.or(connectivity).or(otherwise) else {
+                return Ok(Err("nothing says how much of it to remove (4x4:R, --ratio, --layer)".into()));
             };
+            let fixed = own.is_some();
             Ok(Ok(Wish { structure, ratio, fixed }))
         };
         layers
@@ -289,14 +269,6 @@ impl Recipe {
                 Err(skip) => Ok(Err(skip.reason.clone())),
             })
             .collect()
-    }
-}
-
-fn fits(structure: Structure, role: Role) -> bool {
-    match structure {
-        Structure::Blocks { .. } | Structure::TwoOfFour => role != Role::Depthwise,
-        Structure::ThreeOfNine { .. } => role == Role::Depthwise,
-        Structure::FiveOfNine { .. } => role == Role::Conv3x3,
     }
 }
 

@@ -90,6 +90,35 @@ fn every_role_gets_its_structure() {
     }
 }
 
+/// A ratio behind a structure is for its layers alone, and goes before the ratio of all; rules go before both.
+#[test]
+fn structures_have_ratios_of_their_own() {
+    let removed = |text: &str| -> Vec<Option<f64>> {
+        let report = prune(&mut small(), &text.parse().unwrap()).unwrap();
+        report.layers.iter().map(|layer| layer.removed).collect()
+    };
+    // pw is 20 x 8, c3 is 8 x 20, fc and mm are 16 x 8 and 12 x 16, dw has patterns only
+    assert_eq!(removed("conv1x1 = \"4x4:0.5\""), [Some(0.5), None, None, None, None]);
+    let text = "ratio = 0.25\nconv1x1 = \"4x4:0.5\"\nconv3x3 = \"5:9/2:0.2\"\ndwconv3x3 = \"3:9/8\"";
+    assert_eq!(removed(text), [Some(0.5), None, Some(0.2), Some(0.25), Some(0.25)]);
+    let rule = "[[layer]]\nname = \"pw\"\n";
+    assert_eq!(removed(&format!("conv1x1 = \"4x4:0.5\"\n{rule}ratio = 0.1"))[0], Some(0.1));
+    assert_eq!(removed(&format!("conv1x1 = \"4x4:0.5\"\n{rule}structure = \"4x1:0.3\""))[0], Some(0.3));
+    assert_eq!(removed(&format!("conv1x1 = \"4x4:0.5\"\n{rule}structure = \"4x1\""))[0], Some(0.5));
+    // no threshold over layers changes it
+    let global = removed("ratio = 0.9\nscope = \"global\"\nconv1x1 = \"4x4:0.1\"");
+    assert_eq!(global[0], Some(0.1));
+    for (text, what) in [
+        ("conv3x3 = \"5:9:0.5\"\nconnectivity = 0.5", "both say"),
+        ("[[layer]]\nname = \"pw\"\nratio = 0.5\nstructure = \"4x4:0.5\"", "layer \"pw\""),
+        ("dwconv3x3 = \"3:9:0.5\"", "no ratio"),
+        ("conv3x3 = \"3:9\"", "5:9/N"),
+    ] {
+        let error = format!("{:#}", text.parse::<Recipe>().unwrap_err());
+        assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
 #[test]
 fn globs_rules_and_scopes() {
     let recipe: Recipe = r#"

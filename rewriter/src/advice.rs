@@ -6,9 +6,10 @@ use crate::estimate::Way;
 use crate::nested::{neighbours_of, places};
 use crate::policy::{Mode, Policy};
 use crate::report::decided;
-use crate::structure::Structure;
+use crate::zeros::zeros;
 use sparse_kernels::format::FormatKind;
 use sparse_ops::Packing;
+use sparsity::{Structure, Zeros};
 use std::collections::HashMap;
 use tract_core::internal::*;
 
@@ -91,21 +92,19 @@ fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<V
         (way.stock_ns() / ns >= policy.min_gain).then_some(calls * (now - ns) / 1e6)
     };
     let blocks = Packing::Pointwise(FormatKind::BLOCKS_4X4);
-    let structure = Structure::of(layer)?;
+    let structure = zeros(layer)?.map(Zeros::structure);
     let density = layer.density();
     let wanted = match (layer.shape.kind(), structure) {
-        (LayerKind::Pointwise, Structure::Dense) => vec![(Action::Prune, at(blocks, 0.5))],
-        (LayerKind::Pointwise, Structure::Unstructured | Structure::TwoOfFour) => {
+        (LayerKind::Pointwise, None) => vec![(Action::Prune, at(blocks, 0.5))],
+        (LayerKind::Pointwise, Some(Structure::UNSTRUCTURED | Structure::TwoOfFour)) => {
             let deeper = at(blocks, 0.2).filter(|_| density > 0.25);
             vec![(Action::Regroup, at(blocks, density)), (Action::Deepen, deeper)]
         }
         (LayerKind::Pointwise, _) => vec![(Action::Deepen, at(blocks, 0.2).filter(|_| density > 0.25))],
-        (LayerKind::Depthwise, Structure::Dense) if layer.shape.conv_shape().kernel == [3, 3] => {
+        (LayerKind::Depthwise, None) if layer.shape.conv_shape().kernel == [3, 3] => {
             vec![(Action::Patterns3Of9, at(Packing::Depthwise([3, 3]), 6.0 / 9.0))]
         }
-        (LayerKind::Spatial, Structure::Dense)
-            if layer.shape.conv_shape().kernel == [3, 3] && layer.shape.ic >= 4 =>
-        {
+        (LayerKind::Spatial, None) if layer.shape.conv_shape().kernel == [3, 3] && layer.shape.ic >= 4 => {
             vec![(Action::Patterns5Of9, at(Packing::Spatial(FormatKind::ROWS_4), 4.0 / 9.0))]
         }
         _ => vec![],

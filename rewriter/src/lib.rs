@@ -19,8 +19,8 @@ pub mod policy;
 pub mod report;
 pub mod rules;
 pub mod runtime;
-pub mod structure;
 pub mod transform;
+pub mod zeros;
 
 pub use advice::{Advice, advise};
 pub use analyse::{Layer, LayerKind};
@@ -30,5 +30,5 @@ pub use map::{Map, maps};
 pub use nested::{Place, places};
 pub use policy::{Mode, Policy};
 pub use report::{LayerReport, Report};
-pub use structure::Structure;
 pub use transform::{sparsify, unsparsify};
+pub use zeros::zeros;

@@ -6,8 +6,8 @@ use crate::estimate::{Stored, Way, break_even, stock_ns};
 use crate::measure::measured;
 use crate::nested::{Place, neighbours_of, places};
 use crate::policy::Policy;
-use crate::structure::Structure;
 use crate::transform::made;
+use crate::zeros::zeros;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
 use sparse_ops::{Choice, OptSparseConv, OptSparseGru, Packing};
 use std::ops::Add;
@@ -43,8 +43,10 @@ pub struct LayerReport {
     pub output: String,
     /// Share of weights that are not zero.
     pub density: Option<f64>,
-    /// Structure of the zeros, as in `4x4`, `unstructured`, `3:9`, `5:9:0.50` (half of the kernels absent), `dense`.
+    /// Structure of the zeros in the words of [`sparsity`], as in `4x4`, `unstructured`, `3:9`; or `dense`.
     pub structure: Option<String>,
+    /// The structure with the share of its groups that is zero, as `prune` takes it: `4x4:0.5`, `5:9:0.25`; or `dense`.
+    pub zeros: Option<String>,
     /// Format with the least predicted time.
     pub format: Option<String>,
     /// Share of stored weights that are not zero, in that format.
@@ -210,6 +212,7 @@ fn layer_report(
         },
         density: None,
         structure: None,
+        zeros: None,
         format: choice.map(|c| c.packing.to_string()),
         fill: None,
         dead_oc: None,
@@ -277,7 +280,9 @@ fn even(layer: &Layer, choice: Option<Choice>, policy: &Policy, neighbours: Neig
 fn weigh(report: &mut LayerReport, layer: &Layer, choice: Option<Choice>) -> TractResult<()> {
     let single = layer.stats(FormatKind::ROWS_1);
     report.density = Some(single.density);
-    report.structure = Some(Structure::of(layer)?.to_string());
+    let zeros = zeros(layer)?;
+    report.structure = Some(zeros.map_or_else(|| "dense".into(), |zeros| zeros.structure().to_string()));
+    report.zeros = Some(zeros.map_or_else(|| "dense".into(), |zeros| zeros.to_string()));
     report.dead_oc = Some(single.dead_rows);
     if layer.shape.taps() == 1 && layer.shape.kind() != LayerKind::Depthwise {
         report.dead_ic = Some(single.dead_cols);

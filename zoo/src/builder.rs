@@ -4,9 +4,11 @@ use crate::forward::{self, Planes, Window};
 use crate::proto;
 use crate::spec::{Batch, Spec};
 use anyhow::Result;
+use prune::mask::{Shape, l1};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
+use sparsity::Zeros;
 use std::rc::Rc;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::{
@@ -117,22 +119,13 @@ impl<'a> Builder<'a> {
         let k = kernel.k;
         let ic = x.channels() / groups;
         let mut w = self.normal(oc * ic * k * k, (2.0 / (ic * k * k) as f32).sqrt());
-        match (k, groups) {
-            (1, 1) => {
-                if let Some(p) = self.spec.conv1x1 {
-                    prune::groups::blocks(&mut w, oc, ic, p.r(), p.c(), p.ratio())?;
-                }
-            }
-            (3, 1) if x.name != "input" => {
-                if let Some(p) = self.spec.conv3x3 {
-                    prune::groups::conv3x3_5of9(&mut w, oc, ic, 4, p.connectivity())?;
-                }
-            }
-            (3, _) if ic == 1 && self.spec.dwconv3x3.is_some() => {
-                prune::groups::depthwise_3of9(&mut w, oc)?;
-            }
-            _ => {}
-        }
+        let zeros = match (k, groups) {
+            (1, 1) => self.spec.conv1x1,
+            (3, 1) if x.name != "input" => self.spec.conv3x3,
+            (3, _) if ic == 1 => self.spec.dwconv3x3,
+            _ => None,
+        };
+        remove(&mut w, zeros, Shape::new(oc, ic, k * k))?;
         let mut y = forward::conv(&x.value, &w, oc, groups, kernel.window(x.value.h, x.value.w));
         let bias = self.calibrate(&mut w, &mut y);
         let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
@@ -148,9 +141,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn gemm(&mut self, name: &str, x: &Var, oc: usize) -> Result<Var> {
         let ic = x.channels();
         let mut w = self.normal(oc * ic, (1.0 / ic as f32).sqrt());
-        if let Some(p) = self.spec.fc {
-            prune::groups::blocks(&mut w, oc, ic, p.r(), p.c(), p.ratio())?;
-        }
+        remove(&mut w, self.spec.fc, Shape::new(oc, ic, 1))?;
         let window = Kernel::new(1, 1).window(1, 1);
         let mut y = forward::conv(&x.value, &w, oc, 1, window);
         let bias = self.calibrate(&mut w, &mut y);
@@ -315,6 +306,15 @@ impl<'a> Builder<'a> {
             ..Default::default()
         }
     }
+}
+
+/// Sets the weights of least magnitude to zero.
+fn remove(w: &mut [f32], zeros: Option<Zeros>, shape: Shape) -> Result<()> {
+    if let Some(zeros) = zeros {
+        let keep = l1(zeros.structure(), shape, w, zeros.ratio().unwrap_or(0.0))?;
+        prune::zero(w, &keep);
+    }
+    Ok(())
 }
 
 /// The nearest multiple of 8, at least 8, raised where rounding down loses more than 10 %.

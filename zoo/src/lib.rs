@@ -18,7 +18,8 @@ mod networks;
 pub mod proto;
 mod spec;
 
-pub use spec::{Batch, Conv3x3, DwConv3x3, Pointwise, Spec};
+pub use sparsity::{Structure, Zeros};
+pub use spec::{Batch, Spec};
 pub use tract_onnx::pb::ModelProto;
 
 use anyhow::Result;
@@ -111,7 +112,7 @@ pub fn names() -> Vec<&'static str> {
 /// (batch x classes).
 ///
 /// # Errors
-/// A size of the spec is zero or absurd.
+/// A size of the spec is zero or absurd, or zeros are not for their layers.
 pub fn build(network: Network, spec: &Spec) -> Result<ModelProto> {
     spec.check()?;
     Ok(networks::build(network, spec)?.model)

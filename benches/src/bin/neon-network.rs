@@ -6,6 +6,7 @@
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use sparse_kernels::marks;
+use sparsity::{Structure, Zeros};
 use tract_onnx::prelude::*;
 
 /// Run MobileNet-v1 twice, the second time between marks that a counting tool looks for.
@@ -16,7 +17,7 @@ struct Args {
     engine: Engine,
     /// Zeros of the 1x1 convolutions.
     #[arg(long, default_value = "4x4:0.3")]
-    conv1x1: zoo::Pointwise,
+    conv1x1: Zeros,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -27,8 +28,8 @@ enum Engine {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let spec =
-        zoo::Spec { conv1x1: Some(args.conv1x1), dwconv3x3: Some(zoo::DwConv3x3), ..zoo::Spec::default() };
+    let dwconv3x3 = Some(Structure::THREE_OF_NINE.into());
+    let spec = zoo::Spec { conv1x1: Some(args.conv1x1), dwconv3x3, ..zoo::Spec::default() };
     let model = zoo::build(zoo::Network::MobilenetV1, &spec)?;
     let onnx = match args.engine {
         Engine::Stock => onnx(),

@@ -2,8 +2,8 @@
 
 use crate::report::networks::Source::{BuiltIn, File};
 use anyhow::{Context, Result};
+use sparsity::{Layers, Zeros};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use zoo::{Network, Spec};
 
 /// A network of the report.
@@ -49,9 +49,9 @@ impl Case {
             anyhow::bail!("expected a network and three kinds of zeros");
         };
         let spec = Spec {
-            conv1x1: zeros(conv1x1)?,
-            dwconv3x3: zeros(dwconv3x3)?,
-            conv3x3: zeros(conv3x3)?,
+            conv1x1: zeros(Layers::Others, conv1x1)?,
+            dwconv3x3: zeros(Layers::Depthwise3x3, dwconv3x3)?,
+            conv3x3: zeros(Layers::Conv3x3, conv3x3)?,
             ..Spec::default()
         };
         let network = Network::by_name(network)?;
@@ -67,7 +67,7 @@ impl Case {
     pub fn shared_rows(&self) -> usize {
         match &self.source {
             BuiltIn(_, spec) if spec.conv3x3.is_some() => 4,
-            BuiltIn(_, spec) => spec.conv1x1.map_or(1, |zeros| zeros.r()),
+            BuiltIn(_, spec) => spec.conv1x1.map_or(1, |zeros| zeros.structure().group().0),
             File(_) => 1,
         }
     }
@@ -88,27 +88,24 @@ impl Case {
     }
 }
 
-fn zeros<T: FromStr<Err = anyhow::Error>>(text: &str) -> Result<Option<T>> {
-    if text == "-" { Ok(None) } else { text.parse().map(Some) }
+fn zeros(layers: Layers, text: &str) -> Result<Option<Zeros>> {
+    if text == "-" { Ok(None) } else { Ok(layers.parse(text, true)?.zeros()) }
 }
 
 /// The zeros of a network as a table has room for them.
 fn words_of(spec: &Spec) -> String {
     let mut words = vec![];
     if let Some(zeros) = spec.conv1x1 {
-        let percent = 100.0 * zeros.ratio();
-        words.push(match (zeros.r(), zeros.c()) {
-            (1, 1) => format!("unstructured {percent:.0} %"),
-            (r, c) => format!("{r}x{c} {percent:.0} %"),
-        });
+        let percent = zeros.ratio().map_or_else(String::new, |ratio| format!(" {:.0} %", 100.0 * ratio));
+        words.push(format!("{}{percent}", zeros.structure()));
     }
     if let Some(zeros) = spec.dwconv3x3 {
         words.push(zeros.to_string());
     }
     if let Some(zeros) = spec.conv3x3 {
-        words.push("5:9".into());
-        if zeros.connectivity() > 0.0 {
-            words.push(format!("{:.0} % connectivity", 100.0 * zeros.connectivity()));
+        words.push(zeros.structure().to_string());
+        if let Some(ratio) = zeros.ratio() {
+            words.push(format!("{:.0} % connectivity", 100.0 * ratio));
         }
     }
     if words.is_empty() { "dense".into() } else { words.join(" + ") }

@@ -1,7 +1,9 @@
 //! Arguments of `bench`, and the limits of every measurement.
 
 use super::Input;
+use super::zeros::depthwise;
 use clap::{Args, ValueEnum};
+use sparsity::Setting;
 use std::time::Duration;
 use tract_libcli::profile::BenchLimits;
 
@@ -61,8 +63,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// Without a model: patterns of depthwise 3x3 convolutions, 3:9
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) dwconv3x3: Option<::zoo::DwConv3x3>,
+    #[arg(long, value_name = "ZEROS", value_parser = depthwise)]
+    pub(crate) dwconv3x3: Option<Setting>,
 }
 
 /// What to compare with.

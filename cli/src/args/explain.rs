@@ -1,6 +1,6 @@
 //! Arguments of `inspect`, `whatif` and `doctor`.
 
-use super::Zeros;
+use super::Settings;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -17,9 +17,9 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 pub(crate) struct Whatif {
     #[command(flatten)]
-    pub(crate) zeros: Zeros,
-    /// Draw speed against sparsity, as without any option: all layers that have blocks
-    #[arg(long, conflicts_with = "conv1x1")]
+    pub(crate) zeros: Settings,
+    /// Draw speed against zeros, as without any option: layers with blocks
+    #[arg(long, conflicts_with_all = ["conv1x1", "ratio"])]
     pub(crate) sweep: bool,
     /// With --sweep: write the curves as SVG
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,7 @@ pub(crate) use input::Input;
 pub(crate) use model::OnModel;
 pub(crate) use run::{Approx, Run};
 pub(crate) use shell::{Completions, Man};
-pub(crate) use zeros::Zeros;
+pub(crate) use zeros::{Settings, Zeros};
 pub(crate) use zoo::Zoo;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -216,6 +216,7 @@ pub(crate) enum Command {
 Examples:
   tract-sparse m.onnx whatif --conv1x1 4x4:0.5 --dwconv3x3 3:9
   tract-sparse m.onnx whatif --conv1x1 4x1:0.8 --measure
+  tract-sparse m.onnx whatif --ratio 0.5 --conv3x3 5:9
   tract-sparse m.onnx whatif --sweep --svg curve.svg
 
 A copy in memory is pruned by magnitude; the file stays as it is. Times are
@@ -263,11 +264,14 @@ Examples:
     #[command(after_help = "\
 Examples:
   tract-sparse m.onnx prune --ratio 0.5 -o pruned.onnx
+  tract-sparse m.onnx prune --conv1x1 4x4:0.5 --dwconv3x3 3:9 -o pruned.onnx
   tract-sparse m.onnx prune --ratio 0.3 --rearrange --calibrate x/ -o p.onnx
   tract-sparse m.onnx prune --speedup 1.5 -o pruned.onnx
 
-Depthwise 3x3 layers get 3:9 patterns, 3x3 layers 5:9 ones; see --dwconv3x3 and
---conv3x3. The recipe is kept in the metadata of the file.")]
+Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
+3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
+ratio behind a structure goes before --ratio. The recipe is kept in the metadata
+of the file.")]
     Prune(Box<OnModel<crate::prune_command::Prune>>),
     /// Write a model as NNEF, without the zeros of its weights
     #[command(after_help = "\

@@ -1,12 +1,11 @@
 //! What calibration computes, against definitions and plain least squares.
 
 use super::*;
+use crate::Recipe;
 use crate::apply::L1;
 use crate::layer::layers;
 use crate::onnx::tensor::of_floats;
-
 use crate::runtime::Session;
-use crate::{Recipe, Setting};
 use tract_onnx::pb::{AttributeProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::Tensor;
 
@@ -150,7 +149,7 @@ fn weights(count: usize, seed: u64) -> Vec<f32> {
 }
 
 fn plan(model: &ModelProto, ratio: f64) -> Plan {
-    let fc = Setting(Some(Structure::Blocks { r: 1, c: 1 }));
+    let fc = Structure::UNSTRUCTURED.into();
     Plan::new(model, &Recipe { ratio: Some(ratio), fc, ..Recipe::default() }).unwrap()
 }
 
@@ -255,7 +254,7 @@ fn wanda_scores_are_magnitudes_times_norms() {
     let norm = |i: usize| (x.iter().map(|row| row[i] * row[i]).sum::<f64>() / 40.0).sqrt();
     let wanted: Vec<f64> = w.iter().enumerate().map(|(i, w)| f64::from(w.abs()) * norm(i % IC)).collect();
     let layer = layers(&model).unwrap().remove(0).unwrap();
-    let masker = Wanda(&seen).masker(&layer, Structure::Blocks { r: 1, c: 1 }, &w).unwrap();
+    let masker = Wanda(&seen).masker(&layer, Structure::UNSTRUCTURED, &w).unwrap();
     close(masker.scores(), &wanted, EXACT);
     plan.apply(&mut model, &Wanda(&seen)).unwrap();
     let mut order: Vec<usize> = (0..w.len()).collect();
@@ -276,7 +275,7 @@ fn obc_scores_are_costs_of_removal() {
     let layer = layers(&model).unwrap().remove(0).unwrap();
     let (_, damping) = seen.moments[&0].covariance(0);
     for (r, c) in [(1, 1), (1, 2), (3, 2)] {
-        let masker = Obc(&seen).masker(&layer, Structure::Blocks { r, c }, &w).unwrap();
+        let masker = Obc(&seen).masker(&layer, Structure::blocks(r, c).unwrap(), &w).unwrap();
         for group in 0..masker.scores().len() {
             let (outs, ins) = masker.group(group);
             let cost = outs.clone().map(|row| {

@@ -2,12 +2,13 @@
 
 use super::check_finite;
 use crate::error::FormatError;
+use sparsity::patterns::{CHANNEL_GROUPS, THREE_OF_NINE, channel_groups};
 use std::ops::Range;
 
 /// Which taps of a depthwise kernel are stored: one of the eight 3:9 patterns of 3x3 kernels, or all of them.
 ///
 /// A 3:9 pattern keeps the middle column and loses the first or the third weight of each row (SparseByteNN, section
-/// 3.2). Bit `ky` of its id says that row `ky` loses the first weight.
+/// 3.2). Its id is its place in [`THREE_OF_NINE`]: bit `ky` says that row `ky` loses the first weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DepthwisePattern(u8);
 
@@ -50,15 +51,7 @@ impl DepthwisePattern {
 
     /// Taps kept of a 3x3 kernel: bit `ky * 3 + kx`.
     pub const fn mask(self) -> u32 {
-        if self.0 == Self::ALL_ONES.0 {
-            return 0b111_111_111;
-        }
-        let (mut mask, mut ky) = (0, 0);
-        while ky < 3 {
-            mask |= (if self.0 >> ky & 1 == 1 { 0b110 } else { 0b011 }) << (3 * ky);
-            ky += 1;
-        }
-        mask
+        if self.0 == Self::ALL_ONES.0 { 0b111_111_111 } else { THREE_OF_NINE[self.0 as usize] as u32 }
     }
 
     /// Whether tap `tap = ky * kw + kx` of a kernel is stored.
@@ -108,9 +101,6 @@ pub struct DepthwisePatterns {
 }
 
 impl DepthwisePatterns {
-    /// Sizes of groups, largest first.
-    pub const SIZES: [usize; 4] = [16, 8, 4, 1];
-
     /// Finds the patterns of dense weights `[channel][kh][kw]`. Zero means exactly 0.0 or -0.0.
     ///
     /// # Errors
@@ -120,12 +110,8 @@ impl DepthwisePatterns {
         check_length("depthwise weights", channels.checked_mul(taps), weights.len())?;
         check_finite(weights)?;
         let mut found = vec![];
-        let mut start = 0;
-        while start < channels {
-            let level = Self::SIZES.iter().position(|s| start + s <= channels).unwrap_or(3);
-            let end = start + Self::SIZES[level];
-            split(start..end, level, kernel, weights, &mut found);
-            start = end;
+        for group in channel_groups(channels, CHANNEL_GROUPS[0]) {
+            split(group, kernel, weights, &mut found);
         }
         let kept = found
             .iter()
@@ -272,10 +258,9 @@ fn fitting(channels: Range<usize>, kernel: [usize; 2], weights: &[f32]) -> Optio
         .find(|p| kernels.iter().enumerate().all(|(i, w)| *w == 0.0 || p.keeps(i % 9)))
 }
 
-/// Appends the groups of `channels`, whose number is the group size of `level`.
+/// Appends the groups of `channels`, whose number is one of [`CHANNEL_GROUPS`].
 fn split(
     channels: Range<usize>,
-    level: usize,
     kernel: [usize; 2],
     weights: &[f32],
     groups: &mut Vec<(Range<usize>, DepthwisePattern)>,
@@ -285,9 +270,9 @@ fn split(
     } else if channels.clone().all(|c| fitting(c..c + 1, kernel, weights).is_none()) {
         groups.push((channels, DepthwisePattern::ALL_ONES));
     } else {
-        let size = DepthwisePatterns::SIZES[level + 1];
-        for start in channels.step_by(size) {
-            split(start..start + size, level + 1, kernel, weights, groups);
+        let half = channels.len() / 2;
+        for group in channel_groups(channels.len(), half) {
+            split(channels.start + group.start..channels.start + group.end, kernel, weights, groups);
         }
     }
 }

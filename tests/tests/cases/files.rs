@@ -9,9 +9,8 @@ use anyhow::Result;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prune::calibrate::{Calibration, Obc, compare};
-use prune::mask::Structure;
 use prune::onnx::sparsify_initializers;
-use prune::{Array, Document, L1, Method, Plan, Recipe, Setting};
+use prune::{Array, Document, L1, Method, Plan, Recipe, Structure};
 use tract_onnx::pb::{GraphProto, ModelProto, SparseTensorProto, TensorProto};
 
 /// The contents of the fields of a number, all of a length.
@@ -178,7 +177,7 @@ fn obc_is_no_worse_than_magnitudes_with_alpha() -> Result<()> {
     let batch = |part: &[f32]| vec![Array { shape: vec![1, width], data: part.to_vec() }];
     let (seen, held_out): (Vec<_>, Vec<_>) = all.chunks(width).enumerate().partition(|(i, _)| i % 4 != 3);
     let inputs = |rows: Vec<(usize, &[f32])>| rows.into_iter().map(|(_, row)| batch(row)).collect::<Vec<_>>();
-    let fc = Setting(Some(Structure::Blocks { r: 1, c: 1 }));
+    let fc = Structure::UNSTRUCTURED.into();
     let plan = Plan::new(&model, &Recipe { ratio: Some(0.5), fc, ..Recipe::default() })?;
     let calibration = Calibration::collect(&model, &plan, &Tract, &inputs(seen))?;
     let methods: [(&str, &dyn Method); 2] = [("l1", &L1), ("obc", &Obc(&calibration))];
