@@ -22,6 +22,14 @@ fn load(onnx: &Onnx, model: &ModelProto) -> TractResult<TypedModel> {
     onnx.model_for_proto_model(model)?.into_optimized()
 }
 
+/// Something for every kind of layer.
+const RECIPE: &str = r#"
+ratio = 0.5
+dwconv3x3 = "3:9"
+conv3x3 = "5:9:0.5"
+convtranspose = "4x1"
+"#;
+
 fuzz_target!(init: fuzz::init(), |bytes: &[u8]| {
     let Ok(model) = ModelProto::decode(bytes) else { return };
     let dense = fuzz::within(EDITING, || {
@@ -35,7 +43,7 @@ fuzz_target!(init: fuzz::init(), |bytes: &[u8]| {
             assert!(dense == model, "changed, although: {e:#}");
         }
         if let Ok(mut document) = Document::read(bytes.to_vec(), None) {
-            let recipe = Recipe { ratio: 0.5, connectivity: 0.5, ..Recipe::default() };
+            let recipe: Recipe = RECIPE.parse().expect("a recipe");
             if prune::prune(&mut document.model, &recipe).is_ok() {
                 document.set_metadata("key", "value");
                 if let Ok(encoded) = document.encode() {
