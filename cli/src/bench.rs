@@ -103,8 +103,8 @@ pub(crate) fn model(source: &Source, args: &Bench, options: &Options) -> Result<
             table.row(vec![name.into(), ms(t.median_ms), quartiles, ms(t.min_ms), ms(t.max_ms)]);
         }
         return out::print(&format!(
-            "{}ratio {:.2} (quartiles {:.2} - {:.2}), {} runs of each in turn, {} thread(s), {}\n\
-             {} of {} layers sparse, largest difference of an output {:.1e}{}\n",
+            "{}ratio {:.2} (quartiles {:.2} - {:.2}), {} runs of each in turn, {} thread(s)\n\
+             {}: {} of {} layers sparse, largest difference of an output {:.1e}{}\n",
             table.text(),
             outcome.ratio,
             outcome.ratio_q1,

@@ -1,5 +1,17 @@
-//! What the fuzz targets share: memory that is rationed, and panics that are told apart by where they come from.
-#![feature(alloc_error_hook)]
+//! Hostile input for everything that reads: the targets, and what they share, memory that is rationed and panics that are told apart
+//! by where they come from.
+//!
+//! libFuzzer drives them (`fuzz_targets`, `scripts/fuzz.sh`, feature `libfuzzer`, which needs nightly); the test of this
+//! crate mutates their seeds for some seconds, on any toolchain.
+#![cfg_attr(feature = "libfuzzer", feature(alloc_error_hook))]
+
+pub mod compact;
+pub mod formats;
+pub mod kernels;
+pub mod nnef;
+pub mod npz;
+pub mod onnx;
+pub mod recipe;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
@@ -53,6 +65,20 @@ fn take(bytes: usize) -> bool {
 #[global_allocator]
 static ALLOCATOR: Rationed = Rationed;
 
+/// Runs an input of a target.
+pub type Target = fn(&[u8]);
+
+/// Every target by name: that of its seeds, and of what libFuzzer runs.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("kernels", kernels::run),
+    ("formats", formats::run),
+    ("compact", compact::run),
+    ("npz", npz::run),
+    ("recipe", recipe::run),
+    ("nnef", nnef::run),
+    ("onnx", onnx::run),
+];
+
 thread_local! {
     /// Where the last caught panic was and what it said; `None` where panics are not caught.
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -71,6 +97,8 @@ pub fn init() {
             abort(info);
         }
     }));
+    // Elsewhere, what is refused ends the process.
+    #[cfg(feature = "libfuzzer")]
     std::alloc::set_alloc_error_hook(|layout| {
         RATION.store(usize::MAX, Relaxed);
         panic!("more memory than the ration: {} bytes at once", layout.size());

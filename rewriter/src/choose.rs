@@ -52,6 +52,8 @@ pub enum Assessment {
         density: f64,
         /// Share of weights that its format stores.
         stored: f64,
+        /// The fastest of those that leave out a tenth of the weights, and the share that its format stores, if that is another.
+        pruned: Option<(Choice, f64)>,
         /// Shape of the layer.
         shape: Box<LayerShape>,
     },
@@ -79,15 +81,23 @@ impl Assessment {
             return Ok(Assessment::Stock("its output is empty".into()));
         }
         Ok(match candidates(layer, policy)? {
-            Ok(candidates) => match candidates.into_iter().min_by_key(|choice| choice.sparse_ns) {
-                Some(choice) => {
-                    let stored = Stored::of(layer, choice.packing)?.weights() as f64;
-                    let (density, shape) = (layer.density(), layer.shape.clone());
-                    let stored = stored / shape.weights() as f64;
-                    Assessment::Best { choice, density, stored, shape: Box::new(shape) }
-                }
-                None => Assessment::Stock("no kernel of ours computes this".into()),
-            },
+            Ok(mut candidates) => {
+                candidates.sort_by_key(|choice| choice.sparse_ns);
+                let Some(choice) = candidates.first().copied() else {
+                    return Ok(Assessment::Stock("no kernel of ours computes this".into()));
+                };
+                let (density, shape) = (layer.density(), layer.shape.clone());
+                let stored = |choice: Choice| -> TractResult<f64> {
+                    Ok(Stored::of(layer, choice.packing)?.weights() as f64 / shape.weights() as f64)
+                };
+                let pruned =
+                    candidates.into_iter().find(|choice| choice.sparse).filter(|other| *other != choice);
+                let pruned = match pruned {
+                    Some(other) => Some((other, stored(other)?)),
+                    None => None,
+                };
+                Assessment::Best { choice, density, stored: stored(choice)?, pruned, shape: Box::new(shape) }
+            }
             Err(reason) => Assessment::Stock(reason.into()),
         })
     }
@@ -99,19 +109,29 @@ impl Assessment {
 
     /// The decision, now that the neighbours are known.
     pub fn decide(&self, policy: &Policy, neighbours: Neighbours) -> Decision {
-        let (best, density, stored, shape) = match self {
+        let (best, density, stored, pruned, shape) = match self {
             Assessment::Stock(reason) => return Decision::Stock(reason.clone(), None),
-            Assessment::Best { choice, density, stored, shape } => (*choice, *density, *stored, shape),
+            Assessment::Best { choice, density, stored, pruned, shape } => {
+                (*choice, *density, *stored, *pruned, shape)
+            }
         };
-        let unpruned = !best.sparse && !policy.takes_dense(neighbours);
-        if unpruned && density > PRUNED_SHARE {
+        let takes_dense = policy.takes_dense(neighbours);
+        if density > PRUNED_SHARE && !best.sparse && !takes_dense {
             let zeros = 100.0 * (1.0 - density);
             return Decision::Stock(format!("not pruned: {zeros:.1} % of the weights are zero"), Some(best));
         }
-        let gain = best.stock_ns as f64 / best.sparse_ns.max(1) as f64;
-        if !unpruned && (gain >= policy.min_gain || (best.sparse && policy.mode == Mode::Always)) {
-            return Decision::Sparse(best);
+        let gain = |choice: Choice| choice.stock_ns as f64 / choice.sparse_ns.max(1) as f64;
+        let runs = |choice: &Choice| {
+            (choice.sparse || takes_dense)
+                && (gain(*choice) >= policy.min_gain || (choice.sparse && policy.mode == Mode::Always))
+        };
+        if let Some(choice) = [Some(best), pruned.map(|(choice, _)| choice)].into_iter().flatten().find(runs)
+        {
+            return Decision::Sparse(choice);
         }
+        // the reason is that of the one which could have been taken
+        let (best, stored) = pruned.filter(|_| !best.sparse && !takes_dense).unwrap_or((best, stored));
+        let (gain, unpruned) = (gain(best), !best.sparse && !takes_dense);
         let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
         let how = match unpruned {
             true => "the zeros are too scattered to leave a tenth of the weights out".into(),
