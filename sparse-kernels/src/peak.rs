@@ -80,6 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "it measures")]
     fn every_target_has_a_peak() {
         for target in Target::available() {
             assert!(multiply_adds_per_second(target) > 1e6, "{target}");
