@@ -2,6 +2,8 @@
 
 pub mod report;
 
+pub use rewriter::fit::Noise;
+
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
 
@@ -27,46 +29,5 @@ pub fn assert_answers(geometry: &ConvGeometry, weights: &[f32], x: &[f32], y: &[
     for (i, (got, expected)) in y.iter().zip(&expected).enumerate() {
         let close = (got - expected).abs() <= 1e-4 * expected.abs().max(1.0);
         assert!(close, "output {i} of {:?} is {got} and not {expected}", geometry.shape());
-    }
-}
-
-/// Repeatable numbers; good ones are not needed.
-pub struct Noise(u64);
-
-impl Noise {
-    /// The same numbers for the same seed.
-    pub fn new(seed: u64) -> Noise {
-        Noise(seed)
-    }
-
-    /// Uniform in -1..1.
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// Uniform in 0..1.
-    pub fn share(&mut self) -> f32 {
-        (self.next() + 1.0) / 2.0
-    }
-
-    /// So many numbers in -1..1.
-    pub fn vec(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| self.next()).collect()
-    }
-
-    /// A matrix of which about a share `density` of the blocks of `format` is kept.
-    pub fn blocks(&mut self, rows: usize, cols: usize, format: FormatKind, density: f64) -> Vec<f32> {
-        let mut matrix = self.vec(rows * cols);
-        for row in (0..rows).step_by(format.r()) {
-            for col in (0..cols).step_by(format.c()) {
-                if self.share() as f64 >= density {
-                    for r in row..rows.min(row + format.r()) {
-                        matrix[r * cols..][col..cols.min(col + format.c())].fill(0.0);
-                    }
-                }
-            }
-        }
-        matrix
     }
 }

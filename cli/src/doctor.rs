@@ -49,7 +49,8 @@ fn peaks(checks: &[Check]) -> Vec<(&'static str, f64)> {
 /// Checks every kernel and prints what was found; an error if one is wrong.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let machine = Machine::detect();
-    let target = Policy::from_knobs()?.target;
+    let policy = Policy::from_knobs()?;
+    let (target, costs) = (policy.target, policy.costs());
     let chosen = chosen(target);
     let progress = Progress::new();
     let checks = check(&mut |check| progress.say(check.kernel.name))?;
@@ -69,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "caches": machine.caches,
             "target": target.name(),
             "targets": available,
+            "costs": costs.to_string(),
             "peak_gmacs": peak / 1e9,
             "peaks": peaks.iter().map(|(name, peak)| json!({ "vectors": name, "gmacs": peak / 1e9 })).collect::<Vec<_>>(),
             "kernels": checks.iter().map(|check| value(check, &chosen)).collect::<Vec<_>>(),
@@ -82,6 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         text += &wrap(&format!("features  {}", list(&features)), 10);
         text += &wrap(&format!("caches    {}", list(&machine.caches)), 10);
         text += &wrap(&format!("targets   {}; in use: {target}", available.join(", ")), 10);
+        text += &wrap(&format!("costs     {costs}"), 10);
         let each: Vec<String> =
             peaks.iter().map(|(name, peak)| format!("{name} {:.1}", peak / 1e9)).collect();
         text += &wrap(&format!("peak      GMAC/s of one core, right now: {}", each.join(", ")), 10);

@@ -126,10 +126,11 @@ fn text(source: &Source, report: &Report, times: &str, all: bool) -> String {
             "{source}: {} of {} layers run sparse on {}. dens: share of nonzero weights; zeros: as \
              prune takes them (1x1: single weights); fill: the same among \
              those that are stored; even: stored share below which the layer runs sparse; stock, ours: {times}; \
-             %: share of the time of all layers.",
+             %: share of the time of all layers. Cost table: {}.",
             report.sparse_layers(),
             report.layers.len(),
-            report.target
+            report.target,
+            report.costs
         ),
         0,
     );

@@ -8,6 +8,7 @@ mod compare;
 mod convert;
 mod doctor;
 mod dump;
+mod fit;
 mod html;
 mod input;
 mod inspect;
@@ -87,6 +88,7 @@ fn run(cli: &mut Cli) -> Result<()> {
     let given: Vec<(&str, &str, &str)> = [
         ("--sparse", "TRACT_SPARSE", &options.sparse),
         ("--target", "TRACT_SPARSE_TARGET", &options.target),
+        ("--costs", "TRACT_SPARSE_COSTS", &options.costs),
         ("--min-gain", "TRACT_SPARSE_MIN_GAIN", &options.min_gain),
     ]
     .into_iter()
@@ -139,6 +141,12 @@ fn run(cli: &mut Cli) -> Result<()> {
                     bail!("doctor takes no model: {}", model.display());
                 }
                 doctor::run(options)
+            }
+            Command::Fit(args) => {
+                if let Some(model) = model {
+                    bail!("fit takes no model: {}", model.display());
+                }
+                fit::run(args, options)
             }
             Command::Compare(it) => compare::run(&source()?, &it.args, options),
             Command::Run(it) => run::run(&source()?, &it.args, options),

@@ -239,6 +239,7 @@ fn help_has_an_example_for_every_command() {
         "inspect",
         "whatif",
         "doctor",
+        "fit",
         "bench",
         "compare",
         "run",

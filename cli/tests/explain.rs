@@ -1,4 +1,4 @@
-//! `inspect`, `whatif` and `doctor`, through the binary.
+//! `inspect`, `whatif`, `doctor` and `fit`, through the binary.
 
 mod common;
 
@@ -159,6 +159,45 @@ fn whatif_names_what_is_wrong() {
     fails_with("v1.onnx whatif --conv1x1 4x4:0.5 --svg x.svg", 1, &["--sweep"]);
     fails_with("v1.onnx whatif --sweep --svg missing/x.svg", 1, &["missing/x.svg"]);
     fails_with("r.onnx whatif --dwconv3x3 3:9", 1, &["no layer can be pruned"]);
+}
+
+#[test]
+fn fit_makes_the_table_that_predicts() {
+    models();
+    // a folder with a cache of its own: tables that others find would be theirs, too
+    let alone = folder().join("fit");
+    std::fs::create_dir_all(&alone).unwrap();
+    let json = |line: &str| -> Value {
+        let output = run_in(&alone, line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let costs = |options: &str| {
+        json(&format!("{options} ../v1.onnx inspect --json"))["costs"].as_str().unwrap().to_string()
+    };
+    assert!(costs("").starts_with("built in, fitted on "));
+    let report = json("fit --json");
+    assert!(report["found"] == true && report["layers"].as_u64().unwrap() > 500, "{report}");
+    let file = report["file"].as_str().unwrap();
+    assert!(file.ends_with(&format!("costs-{}.txt", report["target"].as_str().unwrap())), "{report}");
+    assert!(costs("").starts_with(file), "{}", costs(""));
+    assert!(costs(&format!("--costs {file}")).starts_with(file));
+    for built_in in ["--costs built-in", "--target scalar"] {
+        assert!(costs(built_in).starts_with("built in"), "{built_in}: {}", costs(built_in));
+    }
+    let text = std::fs::read_to_string(file).unwrap();
+    for (name, text, word) in [
+        ("other.txt", text.replacen("# Machine: ", "# Machine: not ", 1), "another machine"),
+        ("old.txt", text.replacen("Stock: tract 0", "Stock: tract 9", 1), "another version"),
+        ("short.txt", text.replacen("stock/spatial", "#", 1), "stock/spatial"),
+    ] {
+        std::fs::write(folder().join(name), text).unwrap();
+        fails_with(&format!("--costs {name} v1.onnx inspect"), 1, &["--costs", name, word]);
+    }
+    // what cannot be used where it was found is no error
+    std::fs::write(file, "nonsense").unwrap();
+    assert!(costs("").starts_with("built in"));
+    fails_with("r.onnx fit", 1, &["r.onnx", "no model"]);
 }
 
 #[test]

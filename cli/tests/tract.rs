@@ -446,6 +446,7 @@ fn the_manual_page_has_commands_options_and_exit_codes() {
         "convert",
         "doctor",
         "dump",
+        "fit",
         "inspect",
         "man",
         "prune",

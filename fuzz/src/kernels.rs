@@ -113,6 +113,9 @@ fn shape(input: &Input) -> ConvShape {
     shape
 }
 
+/// A packed layer on its input.
+type Run<'a> = dyn Fn(&mut [f32], &dyn Parallel) -> Result<(), KernelError> + 'a;
+
 /// Runs one input.
 pub fn run(bytes: &[u8]) {
     let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(bytes)) else { return };
@@ -152,7 +155,7 @@ pub fn run(bytes: &[u8]) {
     let (bias, residual) = (bias.as_deref(), residual.as_deref());
     let expected = reference::conv(&geometry, &dense, None, bias, &x, residual, &epilogue);
     let threads = [1, 2, 3, 64, usize::MAX][usize::from(input.threads % 5)];
-    let check = |name: &str, run: &dyn Fn(&mut [f32], &dyn Parallel) -> Result<(), KernelError>| {
+    let check = |name: &str, run: &Run| {
         let mut y = vec![f32::NAN; geometry.y_len()];
         match run(&mut y, &Threads(threads)) {
             Ok(()) => assert_eq!(y, expected, "{name}: {s:?}"),

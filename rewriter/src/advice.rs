@@ -78,7 +78,7 @@ impl Action {
 
 /// What one layer could save: milliseconds by action. Times are those of the table, whatever was measured.
 fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<Vec<(Action, f64)>> {
-    let Ok(ways) = Way::all(&layer.shape, policy.target) else { return Ok(vec![]) };
+    let Ok(ways) = Way::all(&layer.shape, policy.costs()) else { return Ok(vec![]) };
     let Some(first) = ways.first() else { return Ok(vec![]) };
     let now = match decision {
         Decision::Sparse(choice) => choice.sparse_ns as f64,

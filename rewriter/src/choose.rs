@@ -162,14 +162,14 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
         Ok(packings) => packings,
         Err(reason) => return Ok(Err(reason)),
     };
-    let stock_ns = stock_ns(shape, target) as u64;
+    let stock_ns = stock_ns(shape, policy.costs()) as u64;
     let candidate = |packing| {
         let stored = Stored::of(layer, packing)?;
         let choice = Choice {
             packing,
             target,
             stock_ns,
-            sparse_ns: sparse_ns(shape, packing, target, &stored) as u64,
+            sparse_ns: sparse_ns(shape, packing, policy.costs(), &stored) as u64,
             sparse: stored.weights() as f64 <= PRUNED_SHARE * shape.weights() as f64,
         };
         if policy.mode == Mode::Measure { measured(layer, choice, stored.weights()) } else { Ok(choice) }

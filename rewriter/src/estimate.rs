@@ -3,7 +3,7 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use crate::choose::{Neighbours, PRUNED_SHARE};
-use crate::costs::{Key, Table, Work};
+use crate::costs::{Costs, Key, Work};
 use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
 use sparse_kernels::prelude::{ConvShape, Target, table};
@@ -97,7 +97,8 @@ impl Stored {
 }
 
 /// Predicted nanoseconds of our kernel for weights stored in this way; of a transposed convolution, those of its product.
-pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, stored: &Stored) -> f64 {
+pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stored: &Stored) -> f64 {
+    let target = costs.target();
     let product = shape.product();
     let shape = product.as_ref().unwrap_or(shape);
     let (key, work) = match (packing, stored) {
@@ -121,11 +122,11 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, target: Target, st
         }
         _ => unreachable!("blocks and taps are stored by different packings"),
     };
-    Table::of(target.isa(), target.core()).predict(key, &work)
+    costs.predict(key, &work)
 }
 
 /// Predicted nanoseconds of stock tract; of a transposed convolution, those of its product.
-pub fn stock_ns(shape: &LayerShape, target: Target) -> f64 {
+pub fn stock_ns(shape: &LayerShape, costs: Costs) -> f64 {
     let product = shape.product();
     let shape = product.as_ref().unwrap_or(shape);
     let key = match shape.kind() {
@@ -136,7 +137,7 @@ pub fn stock_ns(shape: &LayerShape, target: Target) -> f64 {
         LayerKind::Depthwise => Key::StockDepthwise(stride_class(shape)),
         LayerKind::Spatial | LayerKind::Grouped | LayerKind::Transposed => Key::StockSpatial,
     };
-    Table::of(target.isa(), target.core()).predict(key, &Work::stock(shape))
+    costs.predict(key, &Work::stock(shape))
 }
 
 /// Strides that cost tables tell apart: 1, and more.
@@ -157,15 +158,15 @@ pub struct Way {
 }
 
 impl Way {
-    /// Every way to run a layer of this shape on the kernels of `target`.
+    /// Every way to run a layer of this shape on the kernels of the target of `costs`.
     ///
     /// # Errors
     /// The reason why there is none.
-    pub fn all(shape: &LayerShape, target: Target) -> Result<Vec<Way>, &'static str> {
-        let stock_ns = stock_ns(shape, target);
-        let at = |packing, share| sparse_ns(shape, packing, target, &Stored::share(shape, packing, share));
+    pub fn all(shape: &LayerShape, costs: Costs) -> Result<Vec<Way>, &'static str> {
+        let stock_ns = stock_ns(shape, costs);
+        let at = |packing, share| sparse_ns(shape, packing, costs, &Stored::share(shape, packing, share));
         let way = |packing| Way { packing, stock_ns, empty_ns: at(packing, 0.0), dense_ns: at(packing, 1.0) };
-        Ok(packings(shape, target)?.into_iter().map(way).collect())
+        Ok(packings(shape, costs.target())?.into_iter().map(way).collect())
     }
 
     /// How the weights are stored.
@@ -203,7 +204,7 @@ pub fn break_even(
     policy: &Policy,
     neighbours: Neighbours,
 ) -> Option<f64> {
-    let ways = Way::all(shape, policy.target).ok()?;
+    let ways = Way::all(shape, policy.costs()).ok()?;
     let share = ways.iter().find(|way| way.packing == packing)?.break_even(policy.min_gain)?;
     Some(if policy.takes_dense(neighbours) { share } else { share.min(PRUNED_SHARE) })
 }
@@ -247,7 +248,7 @@ mod tests {
             let Decision::Sparse(choice) = choose(&layer, &policy, Neighbours::Dense).unwrap() else {
                 panic!("not chosen")
             };
-            let way = Way::all(&shape, policy.target).unwrap();
+            let way = Way::all(&shape, policy.costs()).unwrap();
             let way = way.iter().find(|way| way.packing() == choice.packing).unwrap();
             let stored = layer.stats(choice.packing.format().unwrap()).block_density;
             let predicted = way.ns(stored);
@@ -263,7 +264,7 @@ mod tests {
     fn gains_end_at_the_break_even() {
         for target in Target::available() {
             for shape in [pointwise(512, 512, 14), pointwise(64, 384, 14), pointwise(1000, 1024, 1)] {
-                for way in Way::all(&shape, target).unwrap() {
+                for way in Way::all(&shape, Costs::built_in(target)).unwrap() {
                     let Some(even) = way.break_even(1.1) else { continue };
                     assert!((0.0..=1.0).contains(&even));
                     assert!(way.stock_ns() / way.ns(0.99 * even) >= 1.1, "{target} {way:?}");

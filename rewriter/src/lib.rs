@@ -11,6 +11,7 @@ pub mod analyse;
 pub mod choose;
 pub mod costs;
 pub mod estimate;
+pub mod fit;
 pub mod hook;
 pub mod map;
 pub mod measure;
@@ -21,6 +22,9 @@ pub mod rules;
 pub mod runtime;
 pub mod transform;
 pub mod zeros;
+
+/// The version of tract that this workspace extends.
+pub const TRACT_VERSION: &str = "0.23.9";
 
 pub use advice::{Advice, advise};
 pub use analyse::{Layer, LayerKind};

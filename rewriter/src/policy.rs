@@ -1,7 +1,10 @@
 //! What the user may ask for.
 
 use crate::choose::Neighbours;
+use crate::costs::{Costs, Table};
+use crate::fit;
 use sparse_kernels::target::Target;
+use std::path::Path;
 use tract_core::internal::*;
 use tract_core::knobs::Knob;
 
@@ -16,6 +19,12 @@ tract_core::declare_knob!(
     String,
     "auto".to_string(),
     "Instruction set of the sparse kernels: `auto`, `scalar`, `avx2`, `avx512`, `avx512-wide`, `neon`, `neon-a53`, `neon-a55`, `neon-a76`, `wasm`."
+);
+tract_core::declare_knob!(
+    scopable TRACT_SPARSE_COSTS,
+    String,
+    "auto".to_string(),
+    "Cost table that times are predicted with: `auto` that which `tract-sparse fit` has made for this machine, if it has, `built-in`, or a file."
 );
 tract_core::declare_knob!(
     scopable TRACT_SPARSE_MIN_GAIN,
@@ -47,13 +56,15 @@ pub struct Policy {
     pub mode: Mode,
     /// Where the kernels run.
     pub target: Target,
+    /// What times are predicted with, if it is for the target; else the table that comes with this crate.
+    pub table: Option<&'static Table>,
     /// Predicted stock time over predicted sparse time that every mode but [`Mode::Always`] asks for. At least 1.
     pub min_gain: f64,
 }
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { mode: Mode::Auto, target: Target::detect(), min_gain: 1.1 }
+        Policy { mode: Mode::Auto, target: Target::detect(), table: None, min_gain: 1.1 }
     }
 }
 
@@ -63,8 +74,13 @@ impl Policy {
         self.mode == Mode::Dense || neighbours == Neighbours::Sparse
     }
 
-    /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET` and `TRACT_SPARSE_MIN_GAIN`: programmatic override, scope,
-    /// environment, in tract's order.
+    /// What times are predicted with.
+    pub fn costs(&self) -> Costs {
+        Costs::new(self.target, self.table)
+    }
+
+    /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET`, `TRACT_SPARSE_COSTS` and `TRACT_SPARSE_MIN_GAIN`: programmatic
+    /// override, scope, environment, in tract's order.
     ///
     /// # Errors
     /// A value that is not one of the documented ones, naming the knob.
@@ -80,13 +96,33 @@ impl Policy {
         let target = read(&TRACT_SPARSE_TARGET);
         let target =
             Target::named(&target).map_err(|error| format_err!("TRACT_SPARSE_TARGET={target:?}: {error}"))?;
+        let costs = TRACT_SPARSE_COSTS.get();
+        let table = match costs.trim() {
+            "" | "auto" => fitted(target),
+            "built-in" => None,
+            file => {
+                let table = Table::read(Path::new(file));
+                Some(table.with_context(|| {
+                    format!("TRACT_SPARSE_COSTS={file:?}: expected auto, built-in or a cost table")
+                })?)
+            }
+        };
         let gain = read(&TRACT_SPARSE_MIN_GAIN);
         let min_gain =
             gain.parse().ok().filter(|gain: &f64| gain.is_finite() && *gain >= 1.0).with_context(|| {
                 format!("TRACT_SPARSE_MIN_GAIN={gain:?}: expected a number of at least 1")
             })?;
-        Ok(Policy { mode, target, min_gain })
+        Ok(Policy { mode, target, table, min_gain })
     }
+}
+
+/// The table that has been fitted for a target on this machine, if there is one that can be used.
+fn fitted(target: Target) -> Option<&'static Table> {
+    let path = fit::file(target)?;
+    if !path.is_file() {
+        return None;
+    }
+    Table::read(&path).inspect_err(|error| log::warn!("not used: {error:#}")).ok()
 }
 
 fn read(knob: &Knob<String>) -> String {
@@ -107,7 +143,9 @@ mod tests {
         assert_eq!(with("TRACT_SPARSE", "never").unwrap().mode, Mode::Never);
         assert_eq!(with("TRACT_SPARSE_MIN_GAIN", "1.5").unwrap().min_gain, 1.5);
         assert_eq!(with("TRACT_SPARSE_TARGET", "scalar").unwrap().target, Target::SCALAR);
-        assert_eq!(Policy::from_knobs().unwrap(), Policy::default());
+        let policy = with("TRACT_SPARSE_COSTS", "built-in").unwrap();
+        assert_eq!(policy, Policy::default());
+        assert!(policy.costs().to_string().starts_with("built in"), "{}", policy.costs());
     }
 
     #[test]
@@ -117,6 +155,7 @@ mod tests {
             ("TRACT_SPARSE_TARGET", "mmx"),
             ("TRACT_SPARSE_MIN_GAIN", "0.5"),
             ("TRACT_SPARSE_MIN_GAIN", "fast"),
+            ("TRACT_SPARSE_COSTS", "no/such/table.txt"),
         ] {
             let error = format!("{:#}", with(knob, value).unwrap_err());
             assert!(error.contains(knob) && error.contains(value), "{error}");

@@ -18,6 +18,8 @@ use tract_core::internal::*;
 pub struct Report {
     /// Instruction set of the sparse kernels, and the class of cores that they are for, if there is one.
     pub target: String,
+    /// Where the cost table is from that predictions are made with, and of which machine.
+    pub costs: String,
     /// One entry for every convolution and every product with constant weights.
     pub layers: Vec<LayerReport>,
 }
@@ -163,7 +165,7 @@ impl Report {
         for layer in &mut layers {
             layer.share = layer.ms().map(|ms| ms / total);
         }
-        Ok(Report { target: policy.target.to_string(), layers })
+        Ok(Report { target: policy.target.to_string(), costs: policy.costs().to_string(), layers })
     }
 
     /// Milliseconds of all layers that have a time: on stock tract, and as they run.
@@ -228,7 +230,7 @@ fn layer_report(
     };
     if let Seen::Layer(layer) = seen {
         weigh(&mut report, layer, choice)?;
-        report.stock_ms.get_or_insert(stock_ns(&layer.shape, policy.target) / 1e6);
+        report.stock_ms.get_or_insert(stock_ns(&layer.shape, policy.costs()) / 1e6);
         report.break_even = even(layer, choice, policy, neighbours);
         if let Some(choice) = choice.filter(|_| measure) {
             let stored = Stored::of(layer, choice.packing)?.weights();
@@ -271,7 +273,7 @@ fn even(layer: &Layer, choice: Option<Choice>, policy: &Policy, neighbours: Neig
     match choice {
         Some(choice) if choice.sparse => of(choice.packing),
         _ => {
-            let ways = Way::all(&layer.shape, policy.target).ok()?;
+            let ways = Way::all(&layer.shape, policy.costs()).ok()?;
             ways.iter().filter_map(|way| of(way.packing())).max_by(f64::total_cmp)
         }
     }

@@ -39,15 +39,12 @@ pub mod prelude;
 
 pub use loader::{WithTractSparse, model_for_path, nnef, nnef_model_for_path, onnx};
 pub use onnx_file::densify;
-pub use rewriter::{LayerKind, LayerReport, Mode, Policy, Report, sparsify, unsparsify};
+pub use rewriter::{LayerKind, LayerReport, Mode, Policy, Report, TRACT_VERSION, sparsify, unsparsify};
 pub use sparse_kernels::target::{Isa, Target};
 pub use sparse_ops::{OptSparseConv, Planar, SparseConv, SparseDeconv, SparseMatMul};
 
 // What code written for tract_onnx spells through that crate.
 pub use tract_onnx::{Onnx, WithOnnx, data_resolver, model, pb, pb_helpers, tensor, tract_core, tract_hir};
-
-/// The version of tract that this crate extends.
-pub const TRACT_VERSION: &str = "0.23.9";
 
 #[cfg(test)]
 mod tests {

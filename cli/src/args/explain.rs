@@ -1,4 +1,4 @@
-//! Arguments of `inspect`, `whatif` and `doctor`.
+//! Arguments of `inspect`, `whatif` and `fit`.
 
 use super::Settings;
 use clap::Args;
@@ -27,4 +27,11 @@ pub(crate) struct Whatif {
     /// Time every layer too
     #[arg(long, conflicts_with = "sweep")]
     pub(crate) measure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fit {
+    /// Write the table to this file instead
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }

@@ -14,7 +14,7 @@ mod zoo;
 pub(crate) use bench::{Against, Bench, Limits};
 pub(crate) use compare::{Compare, TOLERANCE};
 pub(crate) use dump::{Assertions, Dump, Nnef, Nodes};
-pub(crate) use explain::{Inspect, Whatif};
+pub(crate) use explain::{Fit, Inspect, Whatif};
 pub(crate) use input::Input;
 pub(crate) use model::OnModel;
 pub(crate) use run::{Approx, Run};
@@ -117,10 +117,14 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "WHEN", verbatim_doc_comment)]
     pub(crate) sparse: Option<String>,
     /// Vector instructions of the kernels [TRACT_SPARSE_TARGET]: auto, the
-    /// best of this machine (the default); scalar, avx2, avx512, neon,
-    /// wasm; see doctor
+    /// best of this machine (the default); scalar, avx2, avx512,
+    /// avx512-wide, neon, wasm; see doctor
     #[arg(long, global = true, value_name = "NAME", verbatim_doc_comment)]
     pub(crate) target: Option<String>,
+    /// Cost table that predicts [TRACT_SPARSE_COSTS]: auto, that of fit if
+    /// there is one (the default); built-in; a file
+    #[arg(long, global = true, value_name = "TABLE", hide_short_help = true, verbatim_doc_comment)]
+    pub(crate) costs: Option<String>,
     /// How many times faster than stock a layer must be predicted to be, or
     /// else it stays stock [TRACT_SPARSE_MIN_GAIN] [default: 1.1]
     #[arg(long, global = true, value_name = "RATIO", verbatim_doc_comment)]
@@ -183,7 +187,11 @@ impl Command {
             Command::Prune(it) => it.model.as_ref(),
             Command::Convert(it) => it.model.as_ref(),
             Command::Dump(it) => it.model.as_ref(),
-            Command::Zoo(_) | Command::Doctor | Command::Completions(_) | Command::Man(_) => None,
+            Command::Zoo(_)
+            | Command::Doctor
+            | Command::Fit(_)
+            | Command::Completions(_)
+            | Command::Man(_) => None,
         }
     }
 
@@ -229,6 +237,19 @@ Example:
 
 Takes about two seconds. Exit code 3 if a kernel is wrong.")]
     Doctor,
+    /// Measure this machine, so that times are predicted for it
+    #[command(after_help = "\
+Examples:
+  taskset -c 1 tract-sparse fit
+  tract-sparse fit -o costs.txt
+  TRACT_SPARSE_COSTS=costs.txt tract-sparse m.onnx inspect
+
+Which layers run sparse is decided by predicted times, from a table fitted on a
+machine of a like kind. This makes one of yours, in half a minute on an idle
+core, and keeps it in your cache directory, where it is found from then on
+(TRACT_SPARSE_COSTS=built-in ignores it; to forget it, delete it). inspect and
+doctor say which table decides.")]
+    Fit(Fit),
     /// Time a model; without one, the built-in network
     #[command(after_help = "\
 Examples:

@@ -26,6 +26,8 @@ pub fn run_in(folder: &Path, line: &str) -> Output {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TRACT_SPARSE")) {
         command.env_remove(name);
     }
+    // not the tables that the caller has fitted
+    command.env("XDG_CACHE_HOME", folder.join("cache"));
     command.current_dir(folder).args(line.split_whitespace()).output().unwrap()
 }
 

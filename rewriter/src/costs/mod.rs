@@ -2,16 +2,21 @@
 //!
 //! A layer's time is a sum of parts, each proportional to something that can be counted from its shape and weights.
 //! The constants are fitted to measurements by the tool `fit-costs` of the `benches` crate, which writes the
-//! files beside this one. Absolute times belong to the machine in the file's header; decisions use only the ratio
+//! files beside this one; [`crate::fit`] makes one for the machine at hand. Absolute times belong to the machine in the file's header; decisions use only the ratio
 //! of stock to sparse, which carries over to other machines of a kind. Those of Arm cores are fitted to modelled
 //! cycles: their headers say so.
 
+use crate::TRACT_VERSION;
 use crate::analyse::LayerShape;
 use sparse_kernels::format::{FormatKind, Stats};
+use sparse_kernels::machine::Machine;
 use sparse_kernels::table::KernelInfo;
-use sparse_kernels::target::{Core, Isa};
+use sparse_kernels::target::{Core, Isa, Target};
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, OnceLock};
+use tract_core::internal::*;
 
 /// Pixels assumed where the shape is symbolic: a 14 x 14 map.
 pub(crate) const ASSUMED_PIXELS: usize = 196;
@@ -154,8 +159,58 @@ impl Key {
 }
 
 /// The constants of one instruction set, or of one class of its cores.
-#[derive(Debug)]
-pub struct Table(HashMap<String, Cost>);
+#[derive(Debug, PartialEq)]
+pub struct Table {
+    /// Name of the target.
+    target: String,
+    /// The machine that it was fitted on.
+    machine: String,
+    /// The file; none if it is built in.
+    file: Option<PathBuf>,
+    costs: HashMap<String, Cost>,
+}
+
+/// A table and its target: what predictions are made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Costs {
+    target: Target,
+    table: &'static Table,
+}
+
+impl Costs {
+    /// Those that come with this crate.
+    pub fn built_in(target: Target) -> Costs {
+        Costs { target, table: Table::of(target.isa(), target.core()) }
+    }
+
+    /// Those of `table` if it is of this target, else those that come with this crate.
+    pub(crate) fn new(target: Target, table: Option<&'static Table>) -> Costs {
+        match table {
+            Some(table) if table.target == target.name() => Costs { target, table },
+            _ => Costs::built_in(target),
+        }
+    }
+
+    /// Where the kernels run.
+    pub fn target(self) -> Target {
+        self.target
+    }
+
+    /// Predicted nanoseconds.
+    pub(crate) fn predict(self, key: Key, work: &Work) -> f64 {
+        self.table.predict(key, work)
+    }
+}
+
+impl fmt::Display for Costs {
+    /// Where the table is from, and of which machine.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.table.file {
+            Some(file) => write!(f, "{}, fitted on this machine", file.display()),
+            None => write!(f, "built in, fitted on {}", self.table.machine),
+        }
+    }
+}
 
 impl Table {
     /// The table of an instruction set's cores of a class.
@@ -163,7 +218,7 @@ impl Table {
         static TABLES: OnceLock<HashMap<(Isa, Core), Table>> = OnceLock::new();
         let tables = TABLES.get_or_init(|| {
             let parse = |(isa, core)| {
-                let table = Table::parse(text(isa, core));
+                let table = Table::parse(text(isa, core), None);
                 ((isa, core), table.unwrap_or_else(|e| panic!("costs of {isa}, {core:?}: {e}")))
             };
             all().map(parse).collect()
@@ -171,25 +226,57 @@ impl Table {
         &tables[&(isa, core)]
     }
 
-    /// Reads lines of a key and four constants; `#` begins a comment.
-    fn parse(text: &str) -> Result<Table, String> {
+    /// The table in a file; read once in the life of a process.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no table, or was fitted on another machine or for another version of tract.
+    pub fn read(path: &Path) -> TractResult<&'static Table> {
+        static READ: LazyLock<Mutex<HashMap<PathBuf, &'static Table>>> = LazyLock::new(Mutex::default);
+        let mut read = READ.lock().map_err(|_| format_err!("reading a cost table panicked"))?;
+        if let Some(table) = read.get(path) {
+            return Ok(table);
+        }
+        let name = || format!("the cost table {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(name)?;
+        let table = Table::parse(&text, Some(path)).map_err(|error| format_err!("{}: {error}", name()))?;
+        let cpu = Machine::detect().cpu;
+        ensure!(table.machine == cpu, "{} is of another machine: {}, this is {cpu}", name(), table.machine);
+        ensure!(
+            text.contains(&format!("Stock: tract {TRACT_VERSION}.")),
+            "{} was fitted for another version of tract than {TRACT_VERSION}",
+            name()
+        );
+        let table: &'static Table = Box::leak(Box::new(table));
+        read.insert(path.into(), table);
+        Ok(table)
+    }
+
+    /// Reads lines of a key and four constants; `#` begins a comment, of which the first ones name target and machine.
+    fn parse(text: &str, file: Option<&Path>) -> Result<Table, String> {
+        let between = |before: &str, after: &str| {
+            let (_, rest) = text.split_once(before)?;
+            Some(rest.split_once(after)?.0.to_string())
+        };
+        let target = between("# Cost table of ", ", fitted").ok_or("the first line names no target")?;
+        let machine = between("# Machine: ", ". Stock: tract").ok_or("no line names the machine")?;
         let mut costs = HashMap::new();
         for line in text.lines().map(|l| l.split('#').next().unwrap_or("").trim()).filter(|l| !l.is_empty()) {
             let mut words = line.split_whitespace();
             let key = words.next().unwrap_or_default().to_string();
-            let constants: Vec<f64> = words.filter_map(|w| w.parse().ok()).collect();
+            let constants: Vec<f64> =
+                words.filter_map(|w| w.parse().ok()).filter(|c: &f64| c.is_finite() && *c >= 0.0).collect();
             let constants = constants.try_into().map_err(|_| format!("line {line:?}"))?;
             costs.insert(key, Cost(constants));
         }
         match Key::all().into_iter().find(|key| !costs.contains_key(&key.name())) {
             Some(key) => Err(format!("{} is missing", key.name())),
-            None => Ok(Table(costs)),
+            None => Ok(Table { target, machine, file: file.map(Path::to_path_buf), costs }),
         }
     }
 
     /// Predicted nanoseconds.
     pub fn predict(&self, key: Key, work: &Work) -> f64 {
-        self.0[&key.name()].of(work)
+        self.costs[&key.name()].of(work)
     }
 }
 
@@ -229,7 +316,11 @@ mod tests {
 
     #[test]
     fn broken_tables_are_refused() {
-        assert!(Table::parse("pointwise/4x4 1 2 3").unwrap_err().contains("4x4 1 2 3"));
-        assert!(Table::parse("").unwrap_err().contains("missing"));
+        let head = "# Cost table of avx2, fitted by hand.\n# Machine: one. Stock: tract 0.\n";
+        let parse = |lines: &str| Table::parse(&format!("{head}{lines}"), None).unwrap_err();
+        assert!(parse("pointwise/4x4 1 2 3").contains("4x4 1 2 3"));
+        assert!(parse("pointwise/4x4 1 2 3 -1").contains("4x4 1 2 3 -1"));
+        assert!(parse("").contains("missing"));
+        assert!(Table::parse("", None).unwrap_err().contains("names no target"));
     }
 }
