@@ -65,7 +65,10 @@ proptest! {
 
     #[test]
     fn groups_are_a_block_diagonal_matrix((rows, cols, dense) in matrix(), groups in 1usize..6) {
-        let blocks: Vec<f32> = (0..groups).flat_map(|g| dense.iter().map(move |v| v * (g + 1) as f32)).collect();
+        let mut blocks = vec![];
+        for group in 1..=groups {
+            blocks.extend(dense.iter().map(|v| v * group as f32));
+        }
         let all = groups * cols;
         let mut whole = vec![0f32; groups * rows * all];
         for (row, block) in blocks.chunks(cols).enumerate() {

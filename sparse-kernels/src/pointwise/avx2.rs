@@ -105,6 +105,41 @@ unsafe fn dot_products(args: &TileArgs) {
     }
 }
 
+/// Finishes the four output channels from `channel` on, those of them that there are, as [`finish`] does one.
+///
+/// # Safety
+/// AVX2 and FMA are there; `channel` is a multiple of four, and of a row in `args.block_rows`; `pixels` is 1.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
+    // SAFETY: there are four lanes; each channel below `oc` has one pixel of `y`, and of `residual` if there is one, and four of them
+    // are neighbours if the stride is 1 (TileArgs); `bias` has whole rows.
+    unsafe {
+        let there = args.weights.oc.saturating_sub(channel).min(4);
+        if args.stride != 1 || there < 4 {
+            let mut lanes = [0f32; 4];
+            _mm_storeu_ps(lanes.as_mut_ptr(), sum);
+            for (r, sum) in lanes.iter().enumerate().take(there) {
+                finish(args, channel + r, *sum);
+            }
+            return;
+        }
+        let (y, clamps) = (args.y.wrapping_add(channel), &args.clamps);
+        let begin = if args.first { args.weights.bias.as_ptr().add(channel) } else { y.cast_const() };
+        let mut value = _mm_add_ps(_mm_loadu_ps(begin), sum);
+        if args.last {
+            // max and min return their second operand if either is NaN: NaN stays.
+            let clamp = |v, (lo, hi): (f32, f32)| _mm_min_ps(_mm_set1_ps(hi), _mm_max_ps(_mm_set1_ps(lo), v));
+            value = clamp(value, clamps.before);
+            if clamps.residual {
+                let residual = _mm_loadu_ps(args.residual.wrapping_add(channel));
+                value = clamp(_mm_add_ps(value, residual), clamps.after);
+            }
+        }
+        _mm_storeu_ps(y, value);
+    }
+}
+
 /// The four inputs from `channel` on, `args.x_stride` floats apart if `STRIDED`, else neighbours.
 ///
 /// # Safety
@@ -156,11 +191,8 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
             }
             let [even, odd] = sums.map(|[left, right]| _mm256_add_ps(left, right));
             let sum = _mm256_add_ps(even, odd);
-            let mut lanes = [0f32; LANES];
-            _mm256_storeu_ps(lanes.as_mut_ptr(), sum);
-            for r in 0..args.channels(row, 4) {
-                finish(args, row * 4 + r, lanes[r] + lanes[r + 4]);
-            }
+            let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+            finish_four(args, row * 4, sum);
         }
     }
 }
@@ -194,11 +226,8 @@ unsafe fn single_eights(args: &TileArgs) {
                 add(0);
             }
             let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-            let mut lanes = [0f32; LANES];
-            _mm256_storeu_ps(lanes.as_mut_ptr(), sum);
-            for (r, sum) in lanes.iter().enumerate().take(args.channels(row, 8)) {
-                finish(args, row * 8 + r, *sum);
-            }
+            finish_four(args, row * 8, _mm256_castps256_ps128(sum));
+            finish_four(args, row * 8 + 4, _mm256_extractf128_ps::<1>(sum));
         }
     }
 }

@@ -139,8 +139,15 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
                 add(2);
                 add(3);
             }
-            for _ in 0..blocks % SETS {
-                add(0);
+            // Without a branch for each number of them, which no core foresees: up to three, of which some are the first again and
+            // leave their sums alone.
+            let rest = blocks % SETS;
+            for set in 0..if rest > 0 { SETS - 1 } else { 0 } {
+                let block = if set < rest { set } else { 0 };
+                let some: __mmask16 = if set < rest { !0 } else { 0 };
+                let x = avx2::four_inputs::<STRIDED>(args, *index.add(block));
+                let x = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x));
+                sums[set] = _mm512_mask3_fmadd_ps(_mm512_loadu_ps(w.add(LANES * block)), x, sums[set], some);
             }
             let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
             finish_rows::<4>(args, row, sum);
@@ -204,6 +211,12 @@ unsafe fn finish_rows<const R: usize>(args: &TileArgs, row: usize, sums: __m512)
     let mut lanes = [0f32; LANES];
     // SAFETY: there are 16 lanes; `row * R + r` is an output channel with one pixel.
     unsafe {
+        if R == 4 {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums)));
+            let half = _mm256_add_ps(_mm512_castps512_ps256(sums), high);
+            let sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+            return avx2::finish_four(args, row * 4, sum);
+        }
         _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
         for r in 0..args.channels(row, R) {
             finish(args, row * R + r, lanes[r..].iter().step_by(R).sum());
