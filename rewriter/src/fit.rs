@@ -1,7 +1,7 @@
 //! Fits a cost table to this machine: measures our kernels and stock tract's operators over many shapes, and finds the constants by
 //! which times are predicted ([`crate::costs`]).
 //!
-//! `tract-sparse fit` keeps the table where [`file`] says, and [`Policy::from_knobs`](crate::Policy::from_knobs) finds it there.
+//! `tract-sparse fit` keeps the table where [`file()`] says, and [`Policy::from_knobs`](crate::Policy::from_knobs) finds it there.
 
 use crate::TRACT_VERSION;
 use crate::analyse::LayerShape;

@@ -58,6 +58,7 @@ fn x86() -> Core {
 
 /// The class of a processor with AVX-512, as numbered by its vendor. On cores that are not known, kernels for no class: those lose
 /// less on a wide core than the others do on one with half the units.
+#[cfg(any(target_arch = "x86_64", test))]
 fn x86_class(vendor: &[u8], family: u32, model: u32) -> Core {
     match (vendor, family, model) {
         // Skylake-SP (and Cascade Lake, Cooper Lake), Ice Lake-SP and -D, Sapphire Rapids, Emerald Rapids, Granite Rapids
