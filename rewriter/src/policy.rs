@@ -4,7 +4,9 @@ use crate::choose::Neighbours;
 use crate::costs::{Costs, Table};
 use crate::fit;
 use sparse_kernels::target::Target;
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{LazyLock, Mutex};
 use tract_core::internal::*;
 use tract_core::knobs::Knob;
 
@@ -116,13 +118,15 @@ impl Policy {
     }
 }
 
-/// The table that has been fitted for a target on this machine, if there is one that can be used.
+/// The table that has been fitted for a target on this machine, if there is one that can be used. Looked for once in the life of a
+/// process: knobs are read for every layer.
 fn fitted(target: Target) -> Option<&'static Table> {
-    let path = fit::file(target)?;
-    if !path.is_file() {
-        return None;
-    }
-    Table::read(&path).inspect_err(|error| log::warn!("not used: {error:#}")).ok()
+    static FOUND: LazyLock<Mutex<HashMap<Target, Option<&'static Table>>>> = LazyLock::new(Mutex::default);
+    let look = || {
+        let path = fit::file(target).filter(|path| path.is_file())?;
+        Table::read(&path).inspect_err(|error| log::warn!("not used: {error:#}")).ok()
+    };
+    *FOUND.lock().ok()?.entry(target).or_insert_with(look)
 }
 
 fn read(knob: &Knob<String>) -> String {
