@@ -49,36 +49,19 @@ impl Agreement {
     /// # Errors
     /// Different shapes, or different types of which one is no number.
     pub fn of(expected: &Tensor, got: &Tensor, tolerance: f64) -> Result<Agreement> {
-        Agreement::compare(expected, got, None, tolerance, 0.0)
+        Agreement::of_run(expected, got, None, tolerance, 0.0)
     }
 
-    /// As [`Agreement::of`], for an `expected` tensor that became `moved` when every other input of its network grew by a
-    /// millionth ([`nudged`]). A value that is beyond the tolerance also agrees if it differs by at most four times the largest
-    /// movement in its slice, and by at most a hundred tolerances of its scale: where a network amplifies rounding errors
-    /// it amplifies such a nudge as much.
+    /// As [`Agreement::of`], with what is known of the run of a network that gave `expected`.
     ///
-    /// # Errors
-    /// As [`Agreement::of`].
-    pub fn of_moving(expected: &Tensor, got: &Tensor, moved: &Tensor, tolerance: f64) -> Result<Agreement> {
-        Agreement::compare(expected, got, Some(moved), tolerance, 0.0)
-    }
-
-    /// As [`Agreement::of`] or [`Agreement::of_moving`], for one of several runs of a network in which the largest value of
-    /// this output was `largest`: `foot` is bounded by that. Scores that are tiny for one input are still scores.
+    /// `moved` is what `expected` became when every other input grew by a millionth ([`nudged`]): a value that is beyond the tolerance
+    /// also agrees if it differs by at most four times the largest movement in its slice, and by at most a hundred
+    /// tolerances of its scale: where a network amplifies rounding errors it amplifies such a nudge as much. `largest` is
+    /// the largest value of this output in several runs: `foot` is bounded by that. Scores that are tiny for one input are still scores.
     ///
     /// # Errors
     /// As [`Agreement::of`].
     pub fn of_run(
-        expected: &Tensor,
-        got: &Tensor,
-        moved: Option<&Tensor>,
-        tolerance: f64,
-        largest: f64,
-    ) -> Result<Agreement> {
-        Agreement::compare(expected, got, moved, tolerance, largest)
-    }
-
-    fn compare(
         expected: &Tensor,
         got: &Tensor,
         moved: Option<&Tensor>,
@@ -163,7 +146,7 @@ impl Agreement {
     }
 }
 
-/// The same values, every other one a millionth larger; what is not f32 stays. See [`Agreement::of_moving`].
+/// The same values, every other one a millionth larger; what is not f32 stays. See [`Agreement::of_run`].
 ///
 /// # Errors
 /// The tensor cannot be read.
@@ -295,9 +278,11 @@ mod tests {
     #[test]
     fn a_value_that_moves_with_the_input_may_differ_as_much() {
         let (a, b) = (tensor1(&[1.0f32, 2.0]), tensor1(&[1.0f32, 2.004]));
-        let of = |moved: f32| Agreement::of_moving(&a, &b, &tensor1(&[1.0, 2.0 + moved]), 1e-4).unwrap();
+        let of =
+            |moved: f32| Agreement::of_run(&a, &b, Some(&tensor1(&[1.0, 2.0 + moved])), 1e-4, 0.0).unwrap();
         assert!(of(0.0015).agrees && !of(0.0005).agrees);
-        let far = Agreement::of_moving(&a, &tensor1(&[1.0f32, 2.1]), &tensor1(&[9.0f32, 9.0]), 1e-4).unwrap();
+        let far = Agreement::of_run(&a, &tensor1(&[1.0f32, 2.1]), Some(&tensor1(&[9.0f32, 9.0])), 1e-4, 0.0)
+            .unwrap();
         assert!(!far.agrees, "no movement excuses a wrong value");
         let input = nudged(&tensor1(&[1.0f32, 1.0])).unwrap();
         assert!(input.to_plain_array_view::<f32>().unwrap()[0] > 1.0);
