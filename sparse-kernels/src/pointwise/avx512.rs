@@ -118,11 +118,10 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 /// As [`single`], for `R` and `C` of 4; not `STRIDED` only if the stride is 1.
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
-    /// Independent sums, to hide the latency of multiply-add.
-    const SETS: usize = 4;
     let spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     for row in args.block_rows.clone() {
-        let mut sums = [_mm512_setzero_ps(); SETS];
+        // Weights come from the second level, which gives less than a block in two cycles: two sums hide the latency of adding.
+        let mut sums = [_mm512_setzero_ps(); 2];
         // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it (TileArgs); every block has 16
         // values (PackedPointwise).
         unsafe {
@@ -133,23 +132,14 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
                 sums[set] = _mm512_fmadd_ps(_mm512_loadu_ps(w), x, sums[set]);
                 (index, w) = (index.add(1), w.add(LANES));
             };
-            for _ in 0..blocks / SETS {
+            for _ in 0..blocks / 2 {
                 add(0);
                 add(1);
-                add(2);
-                add(3);
             }
-            // Without a branch for each number of them, which no core foresees: up to three, of which some are the first again and
-            // leave their sums alone.
-            let rest = blocks % SETS;
-            for set in 0..if rest > 0 { SETS - 1 } else { 0 } {
-                let block = if set < rest { set } else { 0 };
-                let some: __mmask16 = if set < rest { !0 } else { 0 };
-                let x = avx2::four_inputs::<STRIDED>(args, *index.add(block));
-                let x = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x));
-                sums[set] = _mm512_mask3_fmadd_ps(_mm512_loadu_ps(w.add(LANES * block)), x, sums[set], some);
+            if blocks % 2 > 0 {
+                add(0);
             }
-            let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+            let sum = _mm512_add_ps(sums[0], sums[1]);
             finish_rows::<4>(args, row, sum);
         }
     }
