@@ -149,7 +149,7 @@ impl PackedPointwise {
     fn pixels_before(&self, geometry: &ConvGeometry, tile: usize, start: *const f32) -> Option<usize> {
         let kernel = self.kernel();
         let past = start.addr() / size_of::<f32>() % LINE;
-        let before = if past == 0 { 0 } else { tile - LINE + past };
+        let before = if past == 0 { 0 } else { (tile + past).saturating_sub(LINE) };
         (kernel.planes().is_some() && in_lines(geometry, tile) && past.is_multiple_of(kernel.vector))
             .then_some(before)
     }
