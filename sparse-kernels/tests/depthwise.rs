@@ -83,18 +83,34 @@ impl Case {
             residual.as_deref(),
             &self.epilogue,
         );
-        let run = |parallel: &dyn Parallel| {
+        let run_packed = |packed: &PackedDepthwise, parallel: &dyn Parallel| {
             let mut y = vec![f32::NAN; geometry.y_len()];
             packed.run(&geometry, &x, &mut y, residual.as_deref(), &self.epilogue, parallel).unwrap();
             y
         };
+        let run = |parallel: &dyn Parallel| run_packed(&packed, parallel);
         let y = run(&Serial);
         assert_close(&what, &y, &expected, taps);
         if cfg!(miri) {
             return; // its exp() is a little different every time
         }
         let bits = |y: Vec<f32>| y.into_iter().map(f32::to_bits).collect::<Vec<_>>();
-        assert!(bits(y) == bits(run(&TwoThreads)), "{what}: two threads differ from one");
+        let y = bits(y);
+        assert!(y == bits(run(&TwoThreads)), "{what}: two threads differ from one");
+        let read: Vec<bool> = (0..channels).map(|_| noise.coin(0.5)).collect();
+        let only = packed.clone().with_only(&read).unwrap();
+        assert_eq!(only.reads(), read);
+        let mut expected = y;
+        let pixels = geometry.output_pixels();
+        for (plane, y) in expected.chunks_exact_mut(pixels.max(1)).enumerate() {
+            if !read[plane % channels] {
+                y.fill(0);
+            }
+        }
+        for parallel in [&Serial as &dyn Parallel, &TwoThreads] {
+            assert!(expected == bits(run_packed(&only, parallel)), "{what}: channels {read:?} are read");
+        }
+        assert!(packed.with_only(&read[1..]).is_err());
     }
 }
 

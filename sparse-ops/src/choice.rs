@@ -175,6 +175,26 @@ impl Packed {
         each!(self, weights => weights.run(geometry, x, y, residual, epilogue, parallel))
     }
 
+    /// Which input channels are looked at.
+    pub fn reads(&self) -> Vec<bool> {
+        match self {
+            Packed::Pointwise(weights) => weights.reads(),
+            Packed::Depthwise(weights) => weights.reads().to_vec(),
+            Packed::Spatial(weights) => weights.reads(),
+        }
+    }
+
+    /// The same layer where nothing looks at the output channels that are not `read`, if it can leave them out (they become zeros) and
+    /// does not yet. What costs a plane of its own is left out: the channels of depthwise layers.
+    pub fn with_only(&self, read: &[bool]) -> Option<Packed> {
+        let Packed::Depthwise(weights) = self else { return None };
+        let both: Vec<bool> = weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect();
+        if both == weights.reads() {
+            return None;
+        }
+        weights.clone().with_only(&both).ok().map(Packed::Depthwise)
+    }
+
     /// Stored weights of all output channels: multiply-adds for one output pixel of each.
     pub fn stored(&self) -> usize {
         each!(self, weights => weights.stored())

@@ -28,6 +28,20 @@ impl Form {
         }
     }
 
+    /// The axis of an input of this rank that holds the input channels, if one does and nothing else.
+    pub fn x_channel(&self, rank: usize) -> Option<usize> {
+        match self {
+            Form::Conv(conv) => {
+                let format = conv.pool_spec.data_format;
+                Some(if format.c_is_last() { rank.checked_sub(1)? } else { format.has_n() as usize })
+            }
+            Form::Linear(linear) => match *linear.x_channels {
+                [axis] => Some(axis),
+                _ => None,
+            },
+        }
+    }
+
     /// The output fact, symbols included.
     ///
     /// # Errors

@@ -68,6 +68,25 @@ impl OptSparseConv {
         &self.form
     }
 
+    /// Leaves out the output channels that the next layer, the only one that sees them, has no weight for.
+    fn leave_out_unread(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        rule_if!(!model.output_outlets()?.contains(&node.id.into()));
+        rule_if_let!(&[reader] = &*node.outputs[0].successors);
+        rule_if!(reader.slot == 0);
+        rule_if_some!(next = model.node(reader.node).op_as::<OptSparseConv>());
+        rule_if_let!(Form::Conv(_) = &self.form);
+        let rank = node.outputs[0].fact.rank();
+        // the layouts of a convolution's input and output are the same
+        rule_if!(
+            self.form.x_channel(rank).is_some() && self.form.x_channel(rank) == next.form.x_channel(rank)
+        );
+        rule_if_some!(packed = self.packed.with_only(&next.packed.reads()));
+        let op = OptSparseConv { packed: Arc::new(packed), ..self.clone() };
+        let mut patch = TypedModelPatch::replace_single_op(model, node, &node.inputs, op)?;
+        patch.push_context("leave out channels that nothing reads");
+        Ok(Some(patch))
+    }
+
     /// Multiply-adds are proportional to the weights: `weights` times the uses of each.
     fn fma(&self, x: &TypedFact, weights: usize) -> TractResult<TDim> {
         let y = self.form.output_fact(x)?.shape.volume();
@@ -118,6 +137,15 @@ impl Op for OptSparseConv {
                 100.0 * nnz as f64 / self.dense as f64,
             ),
         ];
+        let unread = self.packed.reads().iter().filter(|read| !**read).count();
+        if unread > 0 {
+            info.push(match &*self.packed {
+                Packed::Depthwise(_) => format!("{unread} channels that nothing reads are left out"),
+                Packed::Pointwise(_) | Packed::Spatial(_) => {
+                    format!("{unread} input channels have no weight")
+                }
+            });
+        }
         if self.epilogue != Epilogue::default() || self.residual {
             let residual = if self.residual { ", residual" } else { "" };
             info.push(format!("then {:?}{residual}, {:?}", self.epilogue.before, self.epilogue.after));
@@ -168,6 +196,9 @@ impl TypedOp for OptSparseConv {
 
     fn fuse(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
         if let Some(patch) = self.fuse_next(model, node)? {
+            return Ok(Some(patch));
+        }
+        if let Some(patch) = self.leave_out_unread(model, node)? {
             return Ok(Some(patch));
         }
         swap_next(model, self.choice.target)

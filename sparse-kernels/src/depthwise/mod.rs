@@ -195,7 +195,7 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants: `bias` has one value per channel; the kernel accepts the size of the weights.
+/// Invariants: `bias` has one value per channel; the kernel accepts the size of the weights; `reads` says something of every channel.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
     kernel: &'static DepthwiseKernel,
@@ -203,6 +203,8 @@ pub struct PackedDepthwise {
     bias: Vec<f32>,
     /// Group of every channel.
     group: Vec<u32>,
+    /// Channels that are computed.
+    reads: Vec<bool>,
 }
 
 /// One call of a kernel: `rows` rows of `y_width` output pixels in each of `planes` consecutive channels of one pattern.
@@ -292,7 +294,7 @@ impl PackedDepthwise {
         };
         let groups = weights.groups().iter().enumerate();
         let group = groups.flat_map(|(i, g)| g.channels().map(move |_| i as u32)).collect();
-        Ok(PackedDepthwise { kernel, weights, bias, group })
+        Ok(PackedDepthwise { kernel, weights, bias, group, reads: vec![true; channels] })
     }
 
     /// Finds the patterns of dense weights `[channel][kh][kw]` and packs them.
@@ -307,6 +309,28 @@ impl PackedDepthwise {
         kernel: &'static DepthwiseKernel,
     ) -> Result<PackedDepthwise, KernelError> {
         PackedDepthwise::pack(DepthwisePatterns::from_dense(channels, kernel_size, weights)?, bias, kernel)
+    }
+
+    /// The same layer where nothing reads the output channels that are not `read`: they become zeros, whatever their bias, and
+    /// their inputs are not looked at.
+    ///
+    /// # Errors
+    /// Another number of channels.
+    pub fn with_only(mut self, read: &[bool]) -> Result<PackedDepthwise, KernelError> {
+        if read.len() != self.channels() {
+            return Err(KernelError::Shape {
+                what: "channels",
+                weights: self.channels(),
+                geometry: read.len(),
+            });
+        }
+        self.reads = read.to_vec();
+        Ok(self)
+    }
+
+    /// Which input channels are looked at.
+    pub fn reads(&self) -> &[bool] {
+        &self.reads
     }
 
     /// The kernel these weights were packed for.
@@ -336,7 +360,7 @@ impl PackedDepthwise {
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        self.weights.bytes() + 4 * (self.bias.len() + self.group.len())
+        self.weights.bytes() + 4 * (self.bias.len() + self.group.len()) + self.reads.len()
     }
 
     /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape of `y`) added inside the epilogue.
@@ -449,10 +473,20 @@ impl Job<'_> {
         let [x_height, x_width] = s.input;
         let mut plane = planes.start;
         while plane < planes.end {
-            // The planes of a group of channels are computed together.
+            // The planes of a group of channels are computed together, as far as they are read.
             let channel = plane % s.ic;
             let group = &w.weights.groups()[w.group[channel] as usize];
             let count = (group.channels().end - channel).min(planes.end - plane);
+            let reads = &w.reads[channel..channel + count];
+            let count = reads.iter().take_while(|read| **read == reads[0]).count();
+            if !reads[0] {
+                for plane in plane..plane + count {
+                    // SAFETY: these rows are this task's, which holds no slice of the output.
+                    unsafe { self.rows(plane, &out) }.fill(0.0);
+                }
+                plane += count;
+                continue;
+            }
             let pattern = group.pattern().id();
             let special = w.kernel.rows[pattern][s.stride[1] - 1];
             let taps = w.weights.group_taps(group, channel);
@@ -491,19 +525,37 @@ impl Job<'_> {
             }
             plane += count;
         }
-        for plane in planes {
-            self.complete((plane * oh + out.start) * y_width..(plane * oh + out.end) * y_width);
+        for plane in planes.filter(|plane| w.reads[plane % s.ic]) {
+            self.complete(plane, &out);
         }
     }
 
+    /// Where rows of an output plane are in the tensor.
+    fn place(&self, plane: usize, rows: &Range<usize>) -> Range<usize> {
+        let [oh, width] = self.geometry.output();
+        (plane * oh + rows.start) * width..(plane * oh + rows.end) * width
+    }
+
+    /// Rows of an output plane.
+    ///
+    /// # Safety
+    /// They are this task's (see `Shared`), which holds no other slice of them.
+    #[expect(clippy::mut_from_ref, reason = "what `Shared` is for")]
+    unsafe fn rows(&self, plane: usize, rows: &Range<usize>) -> &mut [f32] {
+        let range = self.place(plane, rows);
+        // SAFETY: `ConvGeometry::check` has compared the lengths: the range is inside the tensor; the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) }
+    }
+
     /// What the kernels do not do: residual and functions other than clamps.
-    fn complete(&self, range: Range<usize>) {
-        let (clamps, residual) = (&self.clamps, self.residual.map(|r| &r[range.clone()]));
+    fn complete(&self, plane: usize, rows: &Range<usize>) {
+        let clamps = &self.clamps;
+        let residual = self.residual.map(|r| &r[self.place(plane, rows)]);
         if !clamps.residual && self.finish.is_none() {
             return;
         }
-        // SAFETY: the range is inside the tensor and belongs to this task alone (see `Shared`).
-        let y = unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) };
+        // SAFETY: these rows are this task's, which holds no other slice of the output.
+        let y = unsafe { self.rows(plane, rows) };
         if let Some(residual) = residual.filter(|_| clamps.residual) {
             let (lo, hi) = clamps.after;
             for (v, r) in y.iter_mut().zip(residual) {

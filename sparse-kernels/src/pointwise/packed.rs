@@ -181,6 +181,17 @@ impl PackedPointwise {
         self.ic
     }
 
+    /// Which input channels are looked at: those of the block columns that have any weight.
+    pub fn reads(&self) -> Vec<bool> {
+        let mut reads = vec![false; self.ic];
+        let c = self.kernel.format.c();
+        for column in &self.used {
+            let first = *column as usize * c;
+            reads[first..(first + c).min(self.ic)].fill(true);
+        }
+        reads
+    }
+
     /// Stored weights, zeros inside blocks included: multiply-adds per output pixel.
     pub fn stored(&self) -> usize {
         self.values.len()

@@ -352,6 +352,13 @@ impl PackedSpatial {
         self.taps
     }
 
+    /// Which input channels are looked at: those that have any weight.
+    pub fn reads(&self) -> Vec<bool> {
+        let mut reads = vec![false; self.ic];
+        self.used.iter().for_each(|channel| reads[*channel as usize] = true);
+        reads
+    }
+
     /// Stored weights, zeros inside groups included: multiply-adds per output pixel.
     pub fn stored(&self) -> usize {
         self.values.len()
