@@ -16,14 +16,11 @@
 //! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`] permutes channels first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
-mod arrangement;
 pub mod budget;
 pub mod calibrate;
-mod channels;
 mod check;
-mod labels;
+mod index;
 pub mod layer;
-mod linear;
 pub mod mask;
 pub mod proof;
 pub mod rearrange;

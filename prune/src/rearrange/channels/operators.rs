@@ -1,117 +1,11 @@
-//! Which channels of a network may change places.
-//!
-//! Every position along a channel axis of an activation or a weight tensor holds a channel. Operators that move positions
-//! about (concatenation, split, shuffle, flatten) carry the channels along; operators that combine two tensors element
-//! by element make channels in the same position one; weights read and write channels along their axes. A permutation
-//! of all channels is sound if every list that weights are indexed by holds the same channels afterwards: so channels that
-//! occur in exactly the same lists may be exchanged freely, and no others. Whatever an unknown operator, a graph input or
-//! output touches stays in its place.
+//! What operators do to the channels of their inputs.
 
-use crate::labels::{Label, Labels, indices};
-use crate::layer::{Constants, Place, attribute, captured_names, int};
+use super::tracker::Tracker;
+use crate::index::indices;
+use crate::layer::{Place, attribute, captured_names, int};
 use crate::onnx::tensor;
-use crate::runtime::{Runtime, shapes};
-use anyhow::{Context, Result, ensure};
-use std::collections::{BTreeMap, HashMap, HashSet};
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
-use tract_onnx::prelude::Tensor;
-
-/// The lists of channels of a model's constants, and which channels may be exchanged.
-pub(crate) struct Channels {
-    /// Channels along an axis of a constant.
-    pub(crate) lists: Vec<(Place, usize, Vec<Label>)>,
-    /// Sets of channels that may be exchanged with each other, each of at least two.
-    pub(crate) classes: Vec<Vec<u32>>,
-}
-
-impl Channels {
-    /// Follows the channels of `model`, whose shapes are learned by running it.
-    pub(crate) fn of(model: &ModelProto, runtime: &dyn Runtime, inputs: &[Tensor]) -> Result<Channels> {
-        let graph = model.graph.as_ref().context("the model has no graph")?;
-        let mut tracker = Tracker {
-            graph,
-            constants: Constants::of(graph),
-            shapes: shapes(model, runtime, inputs)?,
-            parent: vec![],
-            pinned: vec![],
-            values: HashMap::new(),
-            lists: vec![],
-            list_of: HashMap::new(),
-            closed: vec![],
-            fixed: HashSet::new(),
-            read: graph.node.iter().flat_map(|n| n.input.iter().cloned().chain(captured_names(n))).collect(),
-        };
-        tracker.read.extend(graph.output.iter().map(|o| o.name.clone()));
-        graph.node.iter().for_each(|node| tracker.node(node));
-        tracker.finish()
-    }
-
-    /// The channels along an axis of a constant, if any are known.
-    pub(crate) fn list(&self, place: Place, axis: usize) -> Option<&[Label]> {
-        self.lists.iter().find(|(p, a, _)| (*p, *a) == (place, axis)).map(|(_, _, list)| &**list)
-    }
-
-    /// Exchanges channels: position `p` that held channel `c` now holds `to[c]` (or `c` if there is no entry), with
-    /// everything that the constants say about it.
-    pub(crate) fn permute(&self, model: &mut ModelProto, to: &HashMap<u32, u32>) -> Result<()> {
-        let graph = model.graph.as_mut().context("the model has no graph")?;
-        for (place, axis, list) in &self.lists {
-            let mut positions: HashMap<Label, Vec<usize>> = HashMap::new();
-            list.iter().enumerate().for_each(|(j, label)| positions.entry(*label).or_default().push(j));
-            let mut seen: HashMap<Label, usize> = HashMap::new();
-            let mut order = vec![];
-            for label in list {
-                let nth = seen.entry(*label).or_default();
-                let wanted = Label { atom: *to.get(&label.atom).unwrap_or(&label.atom), tag: label.tag };
-                let from = positions.get(&wanted).and_then(|p| p.get(*nth));
-                order.push(*from.context("a permutation moves channels where there are none")?);
-                *nth += 1;
-            }
-            if order.iter().enumerate().any(|(j, from)| j != *from) {
-                let tensor = place.get_mut(graph).context("a constant is gone")?;
-                let dims = tensor::shape(&tensor.dims)?;
-                let (bytes, size) = tensor::bytes(tensor)?;
-                let typed = tensor.raw_data.is_empty();
-                let permuted = take(&bytes, size, &dims, *axis, &order);
-                if typed && !tensor.float_data.is_empty() {
-                    let floats =
-                        permuted.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                    tensor.float_data = floats.collect();
-                } else {
-                    tensor::set_bytes(tensor, permuted);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Bytes of a tensor with the positions `order` along `axis`.
-fn take(bytes: &[u8], size: usize, dims: &[usize], axis: usize, order: &[usize]) -> Vec<u8> {
-    let inner = dims[axis + 1..].iter().product::<usize>() * size;
-    let block = dims[axis] * inner;
-    let rows = bytes
-        .chunks_exact(block.max(1))
-        .flat_map(|outer| order.iter().map(move |j| &outer[j * inner..][..inner]));
-    rows.flatten().copied().collect()
-}
-
-struct Tracker<'a> {
-    graph: &'a GraphProto,
-    constants: Constants,
-    shapes: HashMap<String, Vec<usize>>,
-    parent: Vec<u32>,
-    pinned: Vec<bool>,
-    values: HashMap<String, Labels>,
-    lists: Vec<(Place, usize, Vec<Label>)>,
-    list_of: HashMap<(Place, usize), usize>,
-    /// Lists that must hold the same channels afterwards without being those of a constant.
-    closed: Vec<Vec<Label>>,
-    /// Constants that must not change at all.
-    fixed: HashSet<Place>,
-    /// Tensors that somebody reads.
-    read: HashSet<String>,
-}
+use crate::rearrange::labels::{Label, Labels};
+use tract_onnx::pb::NodeProto;
 
 /// Each output position depends on the same position of the input alone (and on scalars).
 const UNARY: [&str; 30] = [
@@ -162,7 +56,8 @@ const BINARY: [&str; 10] = ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Su
 const REDUCE: [&str; 5] = ["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2"];
 
 impl Tracker<'_> {
-    fn node(&mut self, node: &NodeProto) {
+    /// Follows the channels through a node.
+    pub(super) fn node(&mut self, node: &NodeProto) {
         let done = node.domain.is_empty() && self.known(node).is_some();
         if !done || self.has_unfollowed_output(node) {
             node.input.iter().chain(&node.output).for_each(|name| self.pin_value(name));
@@ -170,19 +65,6 @@ impl Tracker<'_> {
         for name in captured_names(node) {
             self.pin_value(&name);
         }
-    }
-
-    /// Whether somebody reads an output that no rule has followed: indices of maxima and statistics of a batch, say,
-    /// depend on the places of channels in ways of their own.
-    fn has_unfollowed_output(&self, node: &NodeProto) -> bool {
-        let plain = ["Constant", "Shape", "Size"].contains(&&*node.op_type);
-        let unfollowed = |o: &&String| {
-            !o.is_empty()
-                && self.read.contains(*o)
-                && !self.values.contains_key(*o)
-                && self.constants.place(o).is_none()
-        };
-        !plain && node.output.iter().any(|o| unfollowed(&o))
     }
 
     /// Applies the rule of a known operator; `None` if there is none or it does not fit.
@@ -215,95 +97,6 @@ impl Tracker<'_> {
             "Gather" => self.gather(node),
             _ => None,
         }
-    }
-
-    fn set(&mut self, name: &str, labels: Labels) -> Option<()> {
-        if self.shapes.get(name)? != &labels.shape {
-            return None;
-        }
-        self.values.insert(name.to_string(), labels);
-        Some(())
-    }
-
-    fn fresh(&mut self, n: usize, pinned: bool) -> Vec<Label> {
-        let first = self.parent.len() as u32;
-        self.parent.extend(first..first + n as u32);
-        self.pinned.resize(self.pinned.len() + n, pinned);
-        (first..first + n as u32).map(|atom| Label { atom, tag: 0 }).collect()
-    }
-
-    fn root(&mut self, mut atom: u32) -> u32 {
-        while self.parent[atom as usize] != atom {
-            let up = self.parent[self.parent[atom as usize] as usize];
-            self.parent[atom as usize] = up;
-            atom = up;
-        }
-        atom
-    }
-
-    fn pin(&mut self, labels: &[Label]) {
-        for label in labels {
-            let root = self.root(label.atom);
-            self.pinned[root as usize] = true;
-        }
-    }
-
-    fn unify(&mut self, a: &[Label], b: &[Label]) {
-        for (a, b) in a.iter().zip(b) {
-            if a.tag != b.tag {
-                self.pin(&[*a, *b]);
-                continue;
-            }
-            let (a, b) = (self.root(a.atom), self.root(b.atom));
-            self.parent[b as usize] = a;
-            self.pinned[a as usize] |= self.pinned[b as usize];
-        }
-    }
-
-    fn pin_value(&mut self, name: &str) {
-        if let Some(labels) = self.values.get(name) {
-            let data = labels.data.clone();
-            self.pin(&data);
-        }
-        self.fixed.extend(self.constants.place(name));
-    }
-
-    fn dims(&self, place: Place) -> Option<Vec<usize>> {
-        tensor::shape(&place.get(self.graph)?.dims).ok()
-    }
-
-    /// The channels along an axis of a constant.
-    fn axis(&mut self, place: Place, axis: usize) -> Option<Vec<Label>> {
-        if let Some(at) = self.list_of.get(&(place, axis)) {
-            return Some(self.lists[*at].2.clone());
-        }
-        let n = *self.dims(place)?.get(axis)?;
-        let list = self.fresh(n, false);
-        self.list_of.insert((place, axis), self.lists.len());
-        self.lists.push((place, axis, list.clone()));
-        Some(list)
-    }
-
-    /// Says which channels a constant is indexed by; they stay in place if nobody knows.
-    fn bind(&mut self, place: Place, axis: usize, channels: Option<&[Label]>) -> Option<()> {
-        let list = self.axis(place, axis)?;
-        match channels {
-            Some(channels) if channels.len() == list.len() => self.unify(&list, channels),
-            _ => {
-                self.pin(&list);
-                self.pin(channels.unwrap_or(&[]));
-            }
-        }
-        Some(())
-    }
-
-    /// The channels of an activation along an axis; pins them if they are not in one list.
-    fn channels_of(&mut self, name: &str, axis: usize) -> Option<Vec<Label>> {
-        let list = self.values.get(name).and_then(|l| l.list(axis)).map(<[Label]>::to_vec);
-        if list.is_none() {
-            self.pin_value(name);
-        }
-        list
     }
 
     fn conv(&mut self, node: &NodeProto) -> Option<()> {
@@ -579,43 +372,6 @@ impl Tracker<'_> {
         }
         let place = self.constants.place(node.input.get(slot)?)?;
         tensor::ints(place.get(self.graph)?).ok()
-    }
-
-    fn finish(mut self) -> Result<Channels> {
-        for output in &self.graph.output {
-            self.pin_value(&output.name);
-        }
-        let lists = std::mem::take(&mut self.lists);
-        for (place, _, list) in &lists {
-            // read by a subgraph, by an operator without a rule, or given to the outside
-            if self.fixed.contains(place) || self.constants.is_captured(*place) {
-                self.pin(list);
-            }
-        }
-        let canonical = |tracker: &mut Self, list: &[Label]| -> Vec<Label> {
-            list.iter().map(|l| Label { atom: tracker.root(l.atom), tag: l.tag }).collect()
-        };
-        let lists: Vec<(Place, usize, Vec<Label>)> =
-            lists.into_iter().map(|(p, a, list)| (p, a, canonical(&mut self, &list))).collect();
-        let closed: Vec<Vec<Label>> =
-            std::mem::take(&mut self.closed).iter().map(|l| canonical(&mut self, l)).collect();
-        // where each channel occurs: list, tag and how often
-        let mut sites: BTreeMap<u32, BTreeMap<(usize, u32), usize>> = BTreeMap::new();
-        for (site, list) in lists.iter().map(|l| &l.2).chain(&closed).enumerate() {
-            for label in list {
-                *sites.entry(label.atom).or_default().entry((site, label.tag)).or_default() += 1;
-            }
-        }
-        let mut classes: BTreeMap<_, Vec<u32>> = BTreeMap::new();
-        for (atom, sites) in sites {
-            if !self.pinned[atom as usize] {
-                classes.entry(sites).or_default().push(atom);
-            }
-        }
-        let mut classes: Vec<Vec<u32>> = classes.into_values().filter(|c| c.len() > 1).collect();
-        classes.sort();
-        ensure!(self.parent.len() < u32::MAX as usize, "too many channels");
-        Ok(Channels { lists, classes })
     }
 }
 
