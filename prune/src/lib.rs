@@ -1,5 +1,6 @@
 //! Makes the weights of ONNX networks sparse, in structures that run faster: kernel-group pruning after SparseByteNN, and
-//! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; knows no runtime.
+//! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; runs models on stock tract
+//! ([`Tract`]), or on what else is a [`Runtime`].
 //!
 //! ```no_run
 //! use prune::{Document, Recipe};
@@ -27,6 +28,7 @@ pub mod rearrange;
 mod recipe;
 mod runtime;
 mod stored;
+mod tract;
 
 pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
 pub use layer::{Layer, Role, Skip};
@@ -36,3 +38,4 @@ pub use rearrange::{Kept, Progress, Rearranged, Search, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Wish};
 pub use runtime::{Array, Runtime, Session};
 pub use sparsity::{Setting, Structure, Zeros};
+pub use tract::Tract;

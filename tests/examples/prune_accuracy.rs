@@ -9,17 +9,13 @@
 //! are the reference: agreement says nothing about accuracy on a data set. Pruning layer by layer runs the network for every
 //! layer, and is shown for networks of few layers.
 
-#[path = "../../cli/src/prune_engine.rs"]
-mod prune_engine;
-
 #[path = "support/mfcc.rs"]
 mod mfcc;
 
 use anyhow::{Context, Result, ensure};
 use image::imageops::FilterType;
 use prune::calibrate::{self, Calibration, Obc, Wanda, compare, output_error, sequential};
-use prune::{Array, Document, L1, Method, Plan, Search, rearrange};
-use prune_engine::Tract;
+use prune::{Array, Document, L1, Method, Plan, Search, Tract, rearrange};
 use std::path::Path;
 use std::time::Duration;
 

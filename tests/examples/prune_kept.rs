@@ -3,12 +3,8 @@
 //!
 //! `cargo run --release --example prune_kept -- SECONDS`, where SECONDS is the search time of each ratio.
 
-#[path = "../../cli/src/prune_engine.rs"]
-mod prune_engine;
-
 use anyhow::{Context, Result, ensure};
-use prune::{Document, Plan, Search, rearrange};
-use prune_engine::Tract;
+use prune::{Document, Plan, Search, Tract, rearrange};
 use std::time::Duration;
 use tract_onnx::prelude::*;
 

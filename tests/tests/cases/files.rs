@@ -4,13 +4,12 @@
 //! command line, in `cli/tests/convert.rs`.
 
 use super::case;
-use crate::prune_engine::Tract;
 use anyhow::Result;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prune::calibrate::{Calibration, Obc, compare};
 use prune::onnx::sparsify_initializers;
-use prune::{Array, Document, L1, Method, Plan, Recipe, Structure};
+use prune::{Array, Document, L1, Method, Plan, Recipe, Structure, Tract};
 use tract_onnx::pb::{GraphProto, ModelProto, SparseTensorProto, TensorProto};
 
 /// The contents of the fields of a number, all of a length.
