@@ -37,7 +37,7 @@ pub(crate) struct Convert {
 }
 
 /// Writes the model; compact if that makes the file smaller. What is written has been read again and compared.
-pub(crate) fn run(source: &Source, args: &Convert, options: &Options) -> Result<()> {
+pub(super) fn run(source: &Source, args: &Convert, options: &Options) -> Result<()> {
     ensure!(
         options.pass.is_none() && !options.optimize,
         "convert writes the simplified model: no --pass or -O"

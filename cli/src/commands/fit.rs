@@ -31,11 +31,11 @@ doctor say which table decides.";
 pub(crate) struct Fit {
     /// Write the table to this file instead
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
+    output: Option<PathBuf>,
 }
 
 /// Measures, fits, and writes the table where it is found, or where the arguments say.
-pub(crate) fn run(args: &Fit, options: &Options) -> Result<()> {
+pub(super) fn run(args: &Fit, options: &Options) -> Result<()> {
     let target = Policy::from_knobs()?.target;
     let path = match &args.output {
         Some(path) => path.clone(),

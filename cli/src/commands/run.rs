@@ -27,37 +27,37 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
-    pub(crate) input: Input,
+    pub(super) input: Input,
     /// .npz file for the outputs
     #[arg(long, value_name = "FILE", alias = "save-outputs-npz", value_hint = ValueHint::FilePath)]
-    pub(crate) save_outputs: Option<PathBuf>,
+    save_outputs: Option<PathBuf>,
     /// .npz file for the values of all nodes
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) save_steps: Option<PathBuf>,
+    save_steps: Option<PathBuf>,
     /// Show the values of the outputs
     #[arg(long)]
-    pub(crate) dump: bool,
+    dump: bool,
     /// Show what every node gives, on stderr
     #[arg(long)]
-    pub(crate) steps: bool,
+    steps: bool,
     /// Fail at the first node that gives a NaN or an infinity
     #[arg(long)]
-    pub(crate) assert_sane_floats: bool,
+    assert_sane_floats: bool,
     /// Fail unless the outputs are those of this .npz file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) assert_output_bundle: Option<PathBuf>,
+    assert_output_bundle: Option<PathBuf>,
     /// exact, close, approximate, very, super, ultra
     #[arg(long, value_name = "HOW", default_value = "approximate", hide_possible_values = true)]
-    pub(crate) approx: Approx,
+    approx: Approx,
     /// Fail unless the model has that many outputs
     #[arg(long, value_name = "N")]
-    pub(crate) assert_output_count: Option<usize>,
+    assert_output_count: Option<usize>,
     #[command(flatten)]
-    pub(crate) assertions: Assertions,
+    assertions: Assertions,
 }
 
 /// Runs the model and prints a line for each output, or saves them.
-pub(crate) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> {
+pub(super) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> {
     let progress = Progress::new();
     progress.say(&format!("{source}: loading"));
     let plan = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;

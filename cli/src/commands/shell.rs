@@ -21,20 +21,20 @@ Examples:
 pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]
-    pub(crate) shell: Shell,
+    shell: Shell,
 }
 
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(crate) struct Man {
     /// A command
-    pub(crate) command: Option<String>,
+    command: Option<String>,
 }
 
 const NAME: &str = "tract-sparse";
 
 /// Prints the completion script of a shell for the command line `whole`.
-pub(crate) fn completions(args: &Completions, mut whole: clap::Command) -> Result<()> {
+pub(super) fn completions(args: &Completions, mut whole: clap::Command) -> Result<()> {
     let mut script = vec![];
     clap_complete::generate(args.shell, &mut whole, NAME, &mut script);
     // clap_complete 4.6 takes the hyphen in the name for the gap before a subcommand in half of the places of its bash script
@@ -43,7 +43,7 @@ pub(crate) fn completions(args: &Completions, mut whole: clap::Command) -> Resul
 }
 
 /// Prints the manual page of the command line `whole`, or of one of its commands, in the language of man.
-pub(crate) fn man(args: &Man, mut whole: clap::Command) -> Result<()> {
+pub(super) fn man(args: &Man, mut whole: clap::Command) -> Result<()> {
     // hands the options of every command down to the commands
     whole.build();
     let command = match &args.command {

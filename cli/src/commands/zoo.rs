@@ -20,28 +20,28 @@ Example:
 #[derive(Debug, Args)]
 pub(crate) struct Zoo {
     /// mobilenet-v1, -v2, -v3-large, efficientnet-lite0, resnet-18 or -20
-    pub(crate) network: zoo::Network,
+    network: zoo::Network,
     #[command(flatten)]
     pub(crate) zeros: Zeros,
     /// Seed of the weights
     #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    seed: u64,
     /// Images at a time, or a symbol such as N
     #[arg(long, default_value_t = zoo::Batch::Fixed(1))]
-    pub(crate) batch: zoo::Batch,
+    batch: zoo::Batch,
     /// Height and width of the input [default: the network's]
     #[arg(long)]
-    pub(crate) hw: Option<usize>,
+    hw: Option<usize>,
     /// Channel multiplier
     #[arg(long, default_value_t = 1.0)]
-    pub(crate) width: f64,
+    width: f64,
     /// File to write
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    output: PathBuf,
 }
 
 /// Builds and writes the network, and says what it wrote.
-pub(crate) fn run(args: &Zoo, options: &Options) -> Result<()> {
+pub(super) fn run(args: &Zoo, options: &Options) -> Result<()> {
     ensure!(
         options.facts.is_empty() && options.set.is_empty() && options.pass.is_none() && !options.optimize,
         "zoo takes none of -i, --set, --pass and -O; see --batch, --hw and --width"

@@ -33,34 +33,34 @@ neighbouring turns, which drifting clocks disturb least.";
 pub(crate) struct Bench {
     /// Time this too, in turn
     #[arg(long)]
-    pub(crate) against: Option<Against>,
+    against: Option<Against>,
     /// Run that many copies at once, a thread each, as fast as they go
     #[arg(long, value_name = "N", conflicts_with = "against")]
-    pub(crate) streams: Option<usize>,
+    streams: Option<usize>,
     /// Real time: an input for each of the streams every so many ms
     #[arg(long, value_name = "MS", conflicts_with = "against")]
-    pub(crate) turn_period: Option<f64>,
+    turn_period: Option<f64>,
     /// Milliseconds after which an output is late [default: the turn period]
     #[arg(long, value_name = "MS", requires = "turn_period")]
-    pub(crate) deadline: Option<f64>,
+    deadline: Option<f64>,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    limits: Limits,
     #[command(flatten)]
-    pub(crate) input: Input,
+    pub(super) input: Input,
     /// Without a model: the network [default: mobilenet-v1]
     #[arg(long)]
-    pub(crate) network: Option<zoo::Network>,
+    network: Option<zoo::Network>,
     /// Without a model: the format of 1x1 convolutions [default: 4x4]
     #[arg(long, value_name = "FORMAT")]
-    pub(crate) format: Option<String>,
+    format: Option<String>,
     /// Without a model: patterns of depthwise 3x3 convolutions, 3:9
     #[arg(long, value_name = "ZEROS", value_parser = depthwise)]
-    pub(crate) dwconv3x3: Option<Setting>,
+    dwconv3x3: Option<Setting>,
 }
 
 /// What to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Against {
+enum Against {
     /// tract without sparse kernels
     Stock,
 }

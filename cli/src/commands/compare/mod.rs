@@ -37,22 +37,22 @@ they differ.";
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     #[command(flatten)]
-    pub(crate) input: Input,
+    pub(super) input: Input,
     /// T of the rule below
     #[arg(long, value_name = "T", default_value_t = TOLERANCE, allow_negative_numbers = true)]
-    pub(crate) tolerance: f64,
+    tolerance: f64,
     /// Compare every node, not only the outputs
     #[arg(long)]
-    pub(crate) cumulative: bool,
+    cumulative: bool,
     /// With this stage of the sparse model [default: with stock tract]
     #[arg(long, value_name = "STAGE", hide_possible_values = true, group = "reference")]
-    pub(crate) stage: Option<Pass>,
+    stage: Option<Pass>,
     /// With the arrays of an .npz file, by the names of nodes or outputs
     #[arg(long, value_name = "FILE", group = "reference", value_hint = ValueHint::FilePath)]
-    pub(crate) npz: Option<PathBuf>,
+    npz: Option<PathBuf>,
     /// With a second run of the same model
     #[arg(long, group = "reference")]
-    pub(crate) twice: bool,
+    twice: bool,
 }
 
 /// Compares, prints, and fails with [`Differs`] if a tensor is beyond the tolerance.

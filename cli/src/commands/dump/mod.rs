@@ -40,87 +40,87 @@ ones; DenseFMA is what the same layer would count if it were dense.";
 pub(crate) struct Dump {
     /// Time every node
     #[arg(long)]
-    pub(crate) profile: bool,
+    profile: bool,
     /// Count multiplications, nonzero ones for sparse layers
     #[arg(long)]
-    pub(crate) cost: bool,
+    cost: bool,
     /// Show what the operators say about themselves
     #[arg(long)]
-    pub(crate) info: bool,
+    info: bool,
     /// Show constants too
     #[arg(long = "const")]
-    pub(crate) konst: bool,
+    konst: bool,
     /// Show inputs, outputs and counts of operators only
     #[arg(short, long)]
-    pub(crate) summary: bool,
+    summary: bool,
     /// Print the whole graph as JSON, as tract does
     #[arg(long)]
-    pub(crate) audit_json: bool,
+    audit_json: bool,
     /// Print no nodes
     #[arg(short, long)]
-    pub(crate) quiet: bool,
+    quiet: bool,
     #[command(flatten)]
-    pub(crate) nodes: Nodes,
+    nodes: Nodes,
     #[command(flatten)]
-    pub(crate) nnef: Nnef,
+    nnef: Nnef,
     #[command(flatten)]
-    pub(crate) assertions: Assertions,
+    assertions: Assertions,
     /// Fail unless this is the cost: "FMA(F32)=2060448 Div(F32)=24576"
     #[arg(long, value_name = "COST", requires = "cost")]
-    pub(crate) assert_cost: Option<String>,
+    assert_cost: Option<String>,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    limits: Limits,
     #[command(flatten)]
-    pub(crate) input: Input,
+    pub(super) input: Input,
 }
 
 /// Which nodes, in which order, and what of them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
-pub(crate) struct Nodes {
+struct Nodes {
     /// Only nodes whose name begins so
     #[arg(long, value_name = "NAME")]
-    pub(crate) node_name: Option<String>,
+    node_name: Option<String>,
     /// Only nodes whose operator begins so
     #[arg(long, value_name = "OP")]
-    pub(crate) op_name: Option<String>,
+    op_name: Option<String>,
     /// Only this node
     #[arg(long, value_name = "ID")]
-    pub(crate) node_id: Vec<usize>,
+    node_id: Vec<usize>,
     /// By number, not in the order of evaluation
     #[arg(long)]
-    pub(crate) natural_order: bool,
+    natural_order: bool,
     /// In the order that needs least memory
     #[arg(long)]
-    pub(crate) opt_ram_order: bool,
+    opt_ram_order: bool,
     /// Inputs and outputs in full
     #[arg(long, conflicts_with = "io_none")]
-    pub(crate) io_long: bool,
+    io_long: bool,
     /// No inputs and outputs
     #[arg(long)]
-    pub(crate) io_none: bool,
+    io_none: bool,
     /// Labels of the outputs of nodes
     #[arg(long)]
-    pub(crate) outlet_labels: bool,
+    outlet_labels: bool,
     /// Memory between the nodes
     #[arg(long)]
-    pub(crate) tmp_mem_usage: bool,
+    tmp_mem_usage: bool,
     /// Where axes come from
     #[arg(long)]
-    pub(crate) axes: bool,
+    axes: bool,
     /// Which axes operators leave alone
     #[arg(long)]
-    pub(crate) invariants: bool,
+    invariants: bool,
     /// Operators in Rust's debug form
     #[arg(long)]
-    pub(crate) debug_op: bool,
+    debug_op: bool,
     /// Not what is inside of loops
     #[arg(long)]
-    pub(crate) folded: bool,
+    folded: bool,
 }
 
 /// Prints the nodes of the model.
-pub(crate) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()> {
+pub(super) fn run(source: &Source, args: &Dump, options: &Options) -> Result<()> {
     let listing = !options.json && !args.audit_json;
     if listing && colours::unwanted() {
         return colours::without();

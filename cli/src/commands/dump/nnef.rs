@@ -14,27 +14,27 @@ use tract_onnx::WithOnnx;
 /// The model as NNEF, for any tract: the layers are dense ones again.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "NNEF")]
-pub(crate) struct Nnef {
+pub(super) struct Nnef {
     /// Write an NNEF archive
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) nnef_tar: Option<PathBuf>,
+    nnef_tar: Option<PathBuf>,
     /// Write a compressed NNEF archive (.tgz)
     #[arg(long = "nnef", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) nnef_tgz: Option<PathBuf>,
+    nnef_tgz: Option<PathBuf>,
     /// Write NNEF into a new folder
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    pub(crate) nnef_dir: Option<PathBuf>,
+    nnef_dir: Option<PathBuf>,
     /// Write the graph alone; - is stdout
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) nnef_graph: Option<PathBuf>,
+    nnef_graph: Option<PathBuf>,
     /// The same archive at any time of day
     #[arg(long)]
-    pub(crate) nnef_deterministic: bool,
+    nnef_deterministic: bool,
 }
 
 impl Nnef {
     /// Whether anything is to be written.
-    pub(crate) fn wanted(&self) -> bool {
+    pub(super) fn wanted(&self) -> bool {
         self.nnef_tar.is_some()
             || self.nnef_tgz.is_some()
             || self.nnef_dir.is_some()
@@ -48,7 +48,7 @@ impl Nnef {
 ///
 /// # Errors
 /// An optimised model, one that NNEF cannot hold, or a file that cannot be written.
-pub(crate) fn write(
+pub(super) fn write(
     model: &TypedModel,
     other: impl FnOnce() -> Result<Option<TypedModel>>,
     args: &Nnef,

@@ -28,14 +28,14 @@ Examples:
 pub(crate) struct Inspect {
     /// Time every layer on either operator
     #[arg(long)]
-    pub(crate) measure: bool,
+    measure: bool,
     /// Write a page to look at: times, table, and where the zeros are
     #[arg(long, value_name = "FILE")]
-    pub(crate) html: Option<PathBuf>,
+    html: Option<PathBuf>,
 }
 
 /// Prints the report of a model.
-pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<()> {
+pub(super) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<()> {
     let model = source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?;
     let policy = Policy::from_knobs()?;
     let report = report(source, &model, args.measure)?;

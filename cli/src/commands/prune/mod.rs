@@ -42,7 +42,7 @@ of the file.";
 
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Judge {
+enum Judge {
     /// By magnitude
     L1,
     /// By magnitude times the norm of their inputs

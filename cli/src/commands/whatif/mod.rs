@@ -34,17 +34,17 @@ pub(crate) struct Whatif {
     pub(crate) zeros: Settings,
     /// Draw speed against zeros, as without any option: layers with blocks
     #[arg(long, conflicts_with_all = ["conv1x1", "ratio"])]
-    pub(crate) sweep: bool,
+    sweep: bool,
     /// With --sweep: write the curves as SVG
     #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+    svg: Option<PathBuf>,
     /// Time every layer too
     #[arg(long, conflicts_with = "sweep")]
-    pub(crate) measure: bool,
+    measure: bool,
 }
 
 /// Runs `whatif` with or without `--sweep`.
-pub(crate) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
+pub(super) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
     let sweeps = args.sweep || !args.zeros.any();
     ensure!(sweeps || args.svg.is_none(), "--svg is for --sweep");
     ensure!(!sweeps || !args.measure, "--measure is for zeros that are given, as in --conv1x1 4x4:0.5");
