@@ -1,11 +1,11 @@
 //! The measurement of one network.
 
-use crate::Noise;
 use crate::report::networks::Case;
 use crate::report::rivals::{Network, Rivals, Worker};
 use crate::report::{Answer, Outcome, Rounds};
 use anyhow::{Context, Result, ensure};
 use figures::{Agreement, Progress, Ratio, Timing, in_turn, quantile};
+use noise::Noise;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,7 +131,7 @@ fn load(file: &Path) -> Result<Pair> {
         let shape = fact.shape.as_concrete().filter(|_| fact.datum_type == f32::datum_type());
         let shape =
             shape.with_context(|| format!("input {name} is {fact:?}: a fixed shape of f32 is needed"))?;
-        let values = noise.vec(shape.iter().product());
+        let values = noise.values(shape.iter().product());
         inputs.push((name.clone(), Tensor::from_shape(shape, &values)?.into_tvalue()));
     }
     let sparse = typed(tract_sparse::onnx())?;

@@ -9,7 +9,6 @@
 //! are the reference: agreement says nothing about accuracy on a data set. Pruning layer by layer runs the network for every
 //! layer, and is shown for networks of few layers.
 
-#[path = "support/mfcc.rs"]
 mod mfcc;
 
 use anyhow::{Context, Result, ensure};
