@@ -49,6 +49,8 @@ const BOUNDS: [u64; 14] = [2, 1, 3, 2, 4, 5, 2, 8, 3, 2, 6, 4, 16, 10];
 /// # Errors
 /// A type that has no numbers.
 pub fn inputs(of: &[(DatumType, Vec<usize>)], seed: u64) -> Result<Vec<Vec<Tensor>>> {
+    let blob = of.iter().position(|(dt, _)| *dt == DatumType::Blob);
+    ensure!(blob.is_none(), "input {} is a blob: nothing can be made up for it", blob.unwrap_or(0));
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut run = |turn: usize| -> Result<Vec<Tensor>> {
         let mut flags = 0;

@@ -59,7 +59,7 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
     let pair = load(&file)?;
     let inputs: TVec<TValue> = pair.inputs.iter().map(|(_, value)| value.clone()).collect();
     let (expected, got) = (pair.stock.run(inputs.clone())?, pair.sparse.run(inputs.clone())?);
-    let agreement = Agreement::of_all(&expected, &got, f64::from(TOLERANCE))?;
+    let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
     ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
     let network = Network::new(
         folder,
