@@ -22,8 +22,10 @@ mod gain;
 mod labels;
 mod matrix;
 mod norm;
+mod places;
 mod rounds;
 mod search;
+mod worth;
 
 use crate::apply::Plan;
 use crate::proof::prove;

@@ -4,7 +4,8 @@ use super::Progress;
 use super::channels::Channels;
 use super::gain::View;
 use super::matrix::Matrix;
-use super::search::{Held, RISE, ROUNDING, Worth, concerned, hold, mean, places, reorder, views};
+use super::places::{Held, by_norm, hold, places, reorder, shaken, shuffled, swap_all, views};
+use super::worth::{RISE, ROUNDING, Worth, concerned, mean};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::Rng;
 use std::time::Instant;
@@ -175,35 +176,4 @@ impl Rounds<'_> {
         }
         Some(sum)
     }
-}
-
-/// Members in the order of their total share of norms.
-fn by_norm(views: &[View]) -> Vec<usize> {
-    let mut norms: Vec<f64> = vec![];
-    for view in views {
-        norms.resize(view.shares().count(), 0.0);
-        norms.iter_mut().zip(view.shares()).for_each(|(norm, share)| *norm += share);
-    }
-    let mut order: Vec<usize> = (0..norms.len()).collect();
-    order.sort_by(|a, b| norms[*a].total_cmp(&norms[*b]).then(a.cmp(b)));
-    order
-}
-
-/// Random exchanges of an eighth of `n` members.
-pub(super) fn shaken(n: usize, rng: &mut Xoshiro256PlusPlus) -> Vec<(usize, usize)> {
-    let mut pick = || rng.next_u64() as usize % n;
-    let pairs: Vec<(usize, usize)> = (0..n.div_ceil(8)).map(|_| (pick(), pick())).collect();
-    pairs.into_iter().filter(|(p, q)| p != q).collect()
-}
-
-pub(super) fn swap_all(order: &mut [usize], exchanges: &[(usize, usize)]) {
-    exchanges.iter().for_each(|(p, q)| order.swap(*p, *q));
-}
-
-fn shuffled(n: usize, rng: &mut Xoshiro256PlusPlus) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..n).collect();
-    for i in (1..n).rev() {
-        order.swap(i, rng.next_u64() as usize % (i + 1));
-    }
-    order
 }

@@ -1,9 +1,10 @@
 //! The search for an arrangement of all classes of channels.
 
 use super::channels::Channels;
-use super::gain::View;
 use super::matrix::Matrix;
-use super::rounds::{Rounds, shaken, swap_all};
+use super::places::{Held, hold, places, reorder, shaken, swap_all};
+use super::rounds::Rounds;
+use super::worth::{RISE, ROUNDING, Worth, concerned};
 use super::{Progress, Search};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
@@ -14,67 +15,6 @@ use std::time::Instant;
 const ROUNDS: usize = 4;
 /// Times that the search begins again from a shaken arrangement.
 const RESTARTS: usize = 16;
-/// Share of its norm that every layer is to gain, if it can, before the sum of all counts.
-pub(super) const RISE: f64 = 1e-4;
-/// What sums of a layer's norm in another order may differ by.
-pub(super) const ROUNDING: f64 = 1e-9;
-
-/// What an arrangement is worth, the first difference deciding.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Worth {
-    /// What layers keep less than before anything had moved.
-    fallen: f64,
-    /// What layers lack of having gained [`RISE`].
-    pub(super) lag: f64,
-    /// The sum of the shares kept.
-    pub(super) sum: f64,
-}
-
-impl Worth {
-    pub(super) fn of<'a>(layers: impl IntoIterator<Item = &'a Matrix>) -> Worth {
-        let mut worth = Worth { fallen: 0.0, lag: 0.0, sum: 0.0 };
-        for layer in layers {
-            let gained = layer.gained();
-            worth.fallen += (-gained - ROUNDING).max(0.0);
-            worth.lag += (RISE - gained).max(0.0);
-            worth.sum += gained;
-        }
-        worth
-    }
-
-    pub(super) fn beats(&self, other: &Worth, guarded: bool) -> bool {
-        let keys = [(other.fallen, self.fallen), (other.lag, self.lag)];
-        for (theirs, ours) in keys.into_iter().filter(|_| guarded) {
-            if (ours - theirs).abs() > ROUNDING || (ours > 0.0) != (theirs > 0.0) {
-                return ours < theirs;
-            }
-        }
-        self.sum > other.sum + ROUNDING
-    }
-}
-
-/// Layers to which the arrangement matters.
-pub(super) fn concerned(layers: &[Matrix]) -> impl Iterator<Item = &Matrix> {
-    layers.iter().filter(|layer| layer.matters() && layer.movable())
-}
-
-/// Where the members of a class stand: layer, axis, lines of each member.
-pub(super) type Places = Vec<(usize, usize, Vec<Vec<usize>>)>;
-
-/// Moves the members of a class: `order[p]` is the member that comes to the place of member `p`.
-pub(super) fn reorder(layers: &mut [Matrix], places: &Places, order: &[usize]) {
-    for (layer, axis, lines) in places {
-        layers[*layer].reorder(*axis, lines, order);
-    }
-}
-
-/// Mean share of the norm that the layers keep.
-pub(super) fn mean(layers: &[Matrix]) -> f64 {
-    layers.iter().map(Matrix::share).sum::<f64>() / layers.len().max(1) as f64
-}
-
-/// The channel that each channel's place holds.
-pub(super) type Held = HashMap<u32, u32>;
 
 /// Searches an arrangement in which no layer keeps less than it does now; returns which channel each channel's place then
 /// holds.
@@ -133,22 +73,6 @@ pub(super) fn arrange(
         }
     }
     best.1
-}
-
-/// Notes that the members of a class have moved.
-pub(super) fn hold(to: &mut Held, class: &[u32], order: &[usize]) {
-    let held: Vec<u32> = order.iter().map(|member| to[&class[*member]]).collect();
-    to.extend(class.iter().copied().zip(held));
-}
-
-/// The axes along which the class stands, of layers to which the arrangement matters.
-pub(super) fn places(layers: &[Matrix], class: &[u32]) -> Places {
-    let axes = (0..layers.len()).filter(|l| layers[*l].matters()).flat_map(|l| [(l, 0), (l, 1)]);
-    axes.filter_map(|(layer, axis)| Some((layer, axis, layers[layer].lines(axis, class)?))).collect()
-}
-
-pub(super) fn views(layers: &[Matrix], places: &Places) -> Vec<View> {
-    places.iter().filter_map(|(layer, axis, lines)| View::new(&layers[*layer], *axis, lines)).collect()
 }
 
 /// Whether a class stands in a layer that has gained less than `least`.
@@ -230,17 +154,5 @@ mod tests {
         let (layers, to) = found(&rows, Search { seed: 1, budget: Duration::ZERO });
         assert_eq!(layers[0].share(), layer(&rows).0.share());
         assert!(to.iter().all(|(place, channel)| place == channel));
-    }
-
-    /// The first difference decides: who falls, then who lags, then the sum; the sum alone where nobody is guarded.
-    #[test]
-    fn worth_is_compared_in_order() {
-        let worth = |fallen, lag, sum| Worth { fallen, lag, sum };
-        let order = [worth(0.0, 0.0, 1.0), worth(0.0, 0.1, 2.0), worth(0.1, 0.0, 3.0)];
-        for pair in order.windows(2) {
-            assert!(pair[0].beats(&pair[1], true) && !pair[1].beats(&pair[0], true));
-            assert!(!pair[0].beats(&pair[1], false) && pair[1].beats(&pair[0], false));
-        }
-        assert!(!order[0].beats(&order[0], true) && !order[0].beats(&order[0], false));
     }
 }
