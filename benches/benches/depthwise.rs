@@ -6,8 +6,9 @@
 //! ```
 //! Throughput is in output pixels, so that dense and patterns compare. Every layer's answer is checked against the oracle first.
 
-use benches::{Noise, assert_answers, shapes};
+use benches::{assert_answers, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use noise::Noise;
 use sparse_kernels::prelude::*;
 use std::time::Duration;
 
@@ -21,10 +22,10 @@ fn depthwise(c: &mut Criterion) {
         let shape = ConvShape { group: channels, ..ConvShape::square(channels, channels, hw, 3, stride, 1) };
         let geometry = ConvGeometry::new(shape).unwrap();
         let mut noise = Noise::new(1);
-        let x = noise.vec(geometry.x_len());
+        let x = noise.values(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU6);
-        let dense = noise.vec(channels * 9);
+        let dense = noise.values(channels * 9);
         for (name, weights) in [("dense", dense.clone()), ("3:9", three_of_nine(dense))] {
             let packed = PackedDepthwise::from_dense(channels, [3, 3], &weights, None, kernel).unwrap();
             packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();

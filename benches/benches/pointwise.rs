@@ -6,8 +6,9 @@
 //! ```
 //! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle first.
 
-use benches::{Noise, shapes};
+use benches::{is_close, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use noise::Noise;
 use sparse_kernels::peak::multiply_adds;
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
@@ -29,13 +30,13 @@ fn pointwise(c: &mut Criterion) {
     for [ic, oc, hw, _] in shapes(include_str!("../shapes/mobilenet-v1.txt")) {
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, 1, 1, 0)).unwrap();
         let mut noise = Noise::new(1);
-        let x = noise.vec(geometry.x_len());
+        let x = noise.values(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU6);
         for format in [FormatKind::BLOCKS_4X4, FormatKind::ROWS_1] {
             let kernel = table::pointwise(target, format);
             for kept in KEPT {
-                let weights = noise.blocks(oc, ic, format, kept as f64 / 100.0);
+                let weights = noise.blocks(oc, ic, (format.r(), format.c()), kept as f64 / 100.0);
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
                 packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();
                 check(&geometry, &weights, &x, &y, &epilogue);
@@ -60,7 +61,7 @@ fn check(geometry: &ConvGeometry, weights: &[f32], x: &[f32], y: &[f32], epilogu
         let expected = reference::conv(&geometry, weights, None, None, &one, None, epilogue);
         for (channel, expected) in expected.iter().enumerate() {
             let got = y[channel * pixels + pixel];
-            assert!((got - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{got} is not {expected}");
+            assert!(is_close(got, *expected), "{got} is not {expected}");
         }
     }
 }

@@ -7,8 +7,9 @@
 //! ```
 //! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle first.
 
-use benches::{Noise, assert_answers, shapes};
+use benches::{assert_answers, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use noise::Noise;
 use sparse_kernels::prelude::*;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ fn spatial(c: &mut Criterion) {
     for [ic, oc, hw, stride] in shapes(include_str!("../shapes/spatial-3x3.txt")) {
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, 3, stride, 1)).unwrap();
         let mut noise = Noise::new(1);
-        let x = noise.vec(geometry.x_len());
+        let x = noise.values(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU);
         for (name, pattern, present) in WEIGHTS {
@@ -45,7 +46,7 @@ fn spatial(c: &mut Criterion) {
 /// Kernels whose taps groups of 4x4 share: all of them, or the middle and three others.
 fn weights(noise: &mut Noise, oc: usize, ic: usize, pattern: bool, present: usize) -> Vec<f32> {
     let patterns: Vec<u32> = (0u32..1 << 9).filter(|m| m.count_ones() == 4 && m & 1 << 4 != 0).collect();
-    let mut weights = noise.vec(oc * ic * 9);
+    let mut weights = noise.values(oc * ic * 9);
     for rows in 0..oc.div_ceil(4) {
         for cols in 0..ic.div_ceil(4) {
             let there = noise.share() < present as f32 / 100.0;

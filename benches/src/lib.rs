@@ -2,8 +2,6 @@
 
 pub mod report;
 
-pub use rewriter::fit::Noise;
-
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
 
@@ -20,14 +18,22 @@ pub fn shapes<const N: usize>(text: &str) -> Vec<[usize; N]> {
     lines.map(|line| numbers(line).unwrap_or_else(|| panic!("{line:?} is not {N} numbers"))).collect()
 }
 
-/// Fails unless `y` is what the oracle says, to the rounding of sums in another order.
+/// Whether an answer is that of the oracle, to the rounding of sums in another order.
+pub fn is_close(got: f32, expected: f32) -> bool {
+    (got - expected).abs() <= 1e-4 * expected.abs().max(1.0)
+}
+
+/// Fails unless `y` is what the oracle says ([`is_close`]).
 ///
 /// # Panics
 /// A wrong answer.
 pub fn assert_answers(geometry: &ConvGeometry, weights: &[f32], x: &[f32], y: &[f32], epilogue: &Epilogue) {
     let expected = reference::conv(geometry, weights, None, None, x, None, epilogue);
     for (i, (got, expected)) in y.iter().zip(&expected).enumerate() {
-        let close = (got - expected).abs() <= 1e-4 * expected.abs().max(1.0);
-        assert!(close, "output {i} of {:?} is {got} and not {expected}", geometry.shape());
+        assert!(
+            is_close(*got, *expected),
+            "output {i} of {:?} is {got} and not {expected}",
+            geometry.shape()
+        );
     }
 }

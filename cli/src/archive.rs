@@ -1,7 +1,7 @@
 //! Models as NNEF, written so that they can be read again, and read again before the file counts as written.
 
-use crate::args::Input;
-use crate::input::inputs;
+use crate::inputs::{Input, inputs};
+use crate::outputs::TOLERANCE;
 use anyhow::{Context, Result, ensure};
 use figures::Agreement;
 use flate2::Compression;
@@ -13,9 +13,6 @@ use tract_core::internal::*;
 use tract_nnef::internal::Nnef;
 use tract_sparse::{Policy, Report};
 
-/// How far outputs may be from those before, relative to the largest: as for `compare`, and for the same reason. The file
-/// holds the same weights, but what is folded into what may change, and with it the order of additions.
-const TOLERANCE: f64 = 1e-4;
 /// What symbols are set to for a run, one after the other until the model takes it: small numbers, then what strides and
 /// windows go into.
 const SIZES: [i64; 4] = [2, 7, 16, 64];

@@ -1,11 +1,35 @@
 //! What has to be true of a graph: `--assert-op-count` and its like.
 
-use crate::args::Assertions;
+use crate::errors::Differs;
 use crate::load::Source;
-use crate::out::Differs;
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 use tract_core::internal::*;
 use tract_libcli::model::Model;
+
+/// What has to be true of the graph.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Assertions")]
+pub(crate) struct Assertions {
+    /// Fail unless the operator occurs that often
+    #[arg(long, num_args = 2, value_names = ["OP", "N"])]
+    pub(crate) assert_op_count: Vec<String>,
+    /// Fail unless all operators are of this list; Opt* is a beginning
+    #[arg(long, value_name = "OP,OP", value_delimiter = ',')]
+    pub(crate) assert_op_only: Vec<String>,
+    /// Fail unless the outputs have this type and shape: 1,1000,f32
+    #[arg(long, value_name = "FACT")]
+    pub(crate) assert_output_fact: Vec<String>,
+}
+
+impl Assertions {
+    /// Whether anything has to be true.
+    pub(crate) fn wanted(&self) -> bool {
+        !self.assert_op_count.is_empty()
+            || !self.assert_op_only.is_empty()
+            || !self.assert_output_fact.is_empty()
+    }
+}
 
 /// Operators of a model and of the models inside of it.
 fn op_names(model: &dyn Model) -> Result<Vec<String>> {

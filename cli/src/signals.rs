@@ -14,7 +14,7 @@ pub(crate) fn clean_up_on_interrupt() {
     let Ok(mut signals) = Signals::new(wanted) else { return };
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            prune::file::abandon();
+            crate::files::abandon();
             if emulate_default_handler(signal).is_err() {
                 std::process::exit(128 + signal);
             }

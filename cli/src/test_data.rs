@@ -1,23 +1,25 @@
 //! `--onnx-test-data-set`: inputs and outputs as ONNX's own tests keep them, `input_0.pb` and so on in a folder.
 
-use crate::args::{Approx, Cli, Options};
-use crate::out::Differs;
+use crate::errors::Differs;
+use crate::inputs::Input;
+use crate::options::Options;
+use crate::outputs::Approx;
+use crate::tensors::load_pb;
 use anyhow::{Context, Result, ensure};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use tract_core::internal::*;
-use tract_hir::infer::Factoid;
 
-/// Has the command read its inputs from the folder, if one is given.
+/// Has the command read its inputs from the folder, if one is given. `input` says where the command takes them from, if it
+/// takes any.
 ///
 /// # Errors
 /// The folder has no `input_0.pb`, the command takes no inputs, or they are given twice.
-pub(crate) fn inputs(cli: &mut Cli) -> Result<()> {
-    let Some(folder) = folder(cli.model.as_deref(), &cli.options) else { return Ok(()) };
+pub(crate) fn inputs(model: Option<&Path>, options: &Options, input: Option<&mut Input>) -> Result<()> {
+    let Some(folder) = folder(model, options) else { return Ok(()) };
     let option = format!("--onnx-test-data-set {}", folder.display());
     let files = files(&folder, "input");
     ensure!(!files.is_empty(), "{option}: there is no input_0.pb");
-    let input = cli.command.input_mut().with_context(|| format!("{option}: this command takes no inputs"))?;
+    let input = input.with_context(|| format!("{option}: this command takes no inputs"))?;
     ensure!(input.input.is_empty(), "{option}: there is --input, too");
     input.input = files;
     Ok(())
@@ -35,21 +37,11 @@ fn files(folder: &Path, what: &str) -> Vec<PathBuf> {
     (0..).map(|i| folder.join(format!("{what}_{i}.pb"))).take_while(|path| path.is_file()).collect()
 }
 
-/// The tensor of a `.pb` file.
-///
-/// # Errors
-/// The file cannot be read or is none; the message does not name it.
-pub(crate) fn tensor(path: &Path) -> Result<Tensor> {
-    let (_, fact) = tract_libcli::tensor::for_data(&SymbolScope::default(), "tensor.pb", File::open(path)?)
-        .context("not an ONNX tensor")?;
-    Ok(fact.value.concretize().context("a tensor without values")?.into_tensor())
-}
-
 /// Fails with [`Differs`] unless the outputs are near those of the folder, where it has some.
 pub(crate) fn check(model: &Path, options: &Options, approx: Approx, outputs: &[TValue]) -> Result<()> {
     let Some(folder) = folder(Some(model), options) else { return Ok(()) };
     for (got, path) in outputs.iter().zip(files(&folder, "output")) {
-        let wanted = tensor(&path).with_context(|| path.display().to_string())?;
+        let wanted = load_pb(&path).with_context(|| path.display().to_string())?;
         wanted.close_enough(got, Approximation::from(approx)).map_err(|e| {
             Differs(format!("{}: the output is not that of {}: {e}", model.display(), path.display()))
         })?;

@@ -1,6 +1,7 @@
 //! Kernels beside the oracle in double precision, for any geometry, sparsity, epilogue and split into threads.
 
 use arbitrary::{Arbitrary, Unstructured};
+use noise::Noise;
 use sparse_kernels::prelude::*;
 use sparse_kernels::{reference, table};
 
@@ -53,18 +54,9 @@ fn activation(code: u8) -> Activation {
     }
 }
 
-struct Noise(u64);
-
-impl Noise {
-    /// Integers from -7 to 7: products and sums of so few are exact in f32, in any order.
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 40) % 15) as f32 - 7.0
-    }
-
-    fn vec(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| self.next()).collect()
-    }
+/// Integers from -7 to 7: products and sums of so few are exact in f32, in any order.
+fn integers(noise: &mut Noise, len: usize) -> Vec<f32> {
+    (0..len).map(|_| noise.below(15) as f32 - 7.0).collect()
 }
 
 fn shape(input: &Input) -> ConvShape {
@@ -137,8 +129,8 @@ pub fn run(bytes: &[u8]) {
     if work.is_none_or(|n| n > 1 << 22) || geometry.x_len() > 1 << 18 || geometry.y_len() > 1 << 18 {
         return;
     }
-    let mut noise = Noise(input.seed);
-    let mut dense = noise.vec(weights);
+    let mut noise = Noise::new(input.seed);
+    let mut dense = integers(&mut noise, weights);
     // Groups of 4x4 kernels go, then single weights.
     let window = s.kernel[0] * s.kernel[1];
     let row = s.ic / s.group * window;
@@ -149,8 +141,11 @@ pub fn run(bytes: &[u8]) {
             *weight = 0.0;
         }
     }
-    let bias = input.bias.then(|| noise.vec(s.oc));
-    let (x, residual) = (noise.vec(geometry.x_len()), input.residual.then(|| noise.vec(geometry.y_len())));
+    let bias = input.bias.then(|| integers(&mut noise, s.oc));
+    let (x, residual) = (
+        integers(&mut noise, geometry.x_len()),
+        input.residual.then(|| integers(&mut noise, geometry.y_len())),
+    );
     let epilogue = Epilogue { before: activation(input.before), after: activation(input.after) };
     let (bias, residual) = (bias.as_deref(), residual.as_deref());
     let expected = reference::conv(&geometry, &dense, None, bias, &x, residual, &epilogue);

@@ -4,6 +4,7 @@
 //! Each target is a process of its own: memory that is refused ends it. What stock tract asks for is not ours to refuse: of the
 //! targets that load models, such a process is started again.
 
+use noise::Noise;
 use std::fs;
 use std::io::Write;
 use std::panic::catch_unwind;
@@ -69,7 +70,7 @@ fn child(target: &str, seed: u64, time: Duration) -> ExitCode {
     assert!(!seeds.is_empty(), "{target} has no seeds");
     fuzz::init();
     let last = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{target}.input"));
-    let (start, mut random, mut count) = (Instant::now(), Random(seed), 0u64);
+    let (start, mut random, mut count) = (Instant::now(), Noise::new(seed), 0u64);
     while start.elapsed() < time {
         let input = mutated(&seeds, &mut random);
         fs::File::create(&last).and_then(|mut file| file.write_all(&input)).unwrap();
@@ -95,7 +96,7 @@ fn files(folder: &Path) -> Vec<Vec<u8>> {
 }
 
 /// A seed with some bytes changed, removed, repeated, or taken from another seed.
-fn mutated(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+fn mutated(seeds: &[Vec<u8>], random: &mut Noise) -> Vec<u8> {
     const TELLING: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b'9', b'.', b'-'];
     let mut input = seeds[random.below(seeds.len())].clone();
     input.truncate(LONGEST);
@@ -125,14 +126,4 @@ fn mutated(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         }
     }
     input
-}
-
-struct Random(u64);
-
-impl Random {
-    /// A number below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % end
-    }
 }

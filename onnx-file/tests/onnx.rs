@@ -209,6 +209,39 @@ fn unknown_fields_stay_where_they_were() {
     }
 }
 
+/// Four weights of a file become sparse at once: each takes along the field that only it has (16 of a tensor, "I am ..."), and
+/// the tensors behind them keep theirs, as do the nodes.
+#[test]
+fn every_tensor_of_a_file_keeps_its_unknown_fields() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/unknown_fields.onnx");
+    let mut document = Document::open(&path).unwrap();
+    let names = ["w0", "w1", "w2", "w3"].map(String::from);
+    for weights in &mut document.model.graph.as_mut().unwrap().initializer {
+        if names.contains(&weights.name) {
+            let values = tensor::floats(weights).unwrap();
+            let kept = values.iter().enumerate().map(|(i, v)| if i % 10 == 0 { *v } else { 0.0 });
+            tensor::set_floats(weights, &kept.collect::<Vec<f32>>()).unwrap();
+        }
+    }
+    assert_eq!(sparsify_initializers(&mut document.model, &names).unwrap(), 4);
+    let graph = field_of(&document.encode().unwrap(), 7);
+    let sparse = fields_of(&graph, 15);
+    let values = sparse.iter().map(|sparse| field_of(sparse, 1));
+    let mut seen: Vec<String> = vec![];
+    for tensor in fields_of(&graph, 5).into_iter().chain(values) {
+        let name = TensorProto::decode(&*tensor).unwrap().name;
+        let own = fields_of(&tensor, 16);
+        assert!(own.len() == 1 && own[0].ends_with(format!("I am {name}").as_bytes()), "{name}: {own:?}");
+        seen.push(name);
+    }
+    seen.sort();
+    assert_eq!(seen, ["tail", "tail2", "w0", "w1", "w2", "w3"]);
+    assert_eq!(SparseTensorProto::decode(&*sparse[0]).unwrap().dims, [32, 32, 1, 1]);
+    for (at, node) in fields_of(&graph, 1).iter().take(4).enumerate() {
+        assert!(field_of(node, 9).ends_with(format!("I am c{at}").as_bytes()), "node {at}");
+    }
+}
+
 /// The contents of the fields of a number, all of a length.
 fn fields_of(message: &[u8], number: u32) -> Vec<Vec<u8>> {
     use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};

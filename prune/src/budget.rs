@@ -208,13 +208,11 @@ fn wake(offers: &[Vec<Offer>], picks: &mut [usize]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use noise::Noise;
 
     fn offers(seed: u64) -> Vec<Vec<Offer>> {
-        let mut state = seed;
-        let mut uniform = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 40) as f64 / (1u64 << 24) as f64
-        };
+        let mut noise = Noise::new(seed);
+        let mut uniform = || f64::from(noise.share());
         (0..5)
             .map(|_| {
                 let (time, loss) = (0.5 + uniform(), 0.2 + uniform());

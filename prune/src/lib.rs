@@ -1,5 +1,6 @@
 //! Makes the weights of ONNX networks sparse, in structures that run faster: kernel-group pruning after SparseByteNN, and
-//! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; knows no runtime.
+//! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; runs models on stock tract
+//! ([`Tract`]), or on what else is a [`Runtime`].
 //!
 //! ```no_run
 //! use prune::{Document, Recipe};
@@ -13,23 +14,22 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`] permutes channels first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time.
+//! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`] permutes channels
+//! first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time.
 
 mod apply;
-mod arrangement;
 pub mod budget;
 pub mod calibrate;
-mod channels;
 mod check;
-mod labels;
+mod index;
 pub mod layer;
-mod linear;
 pub mod mask;
 pub mod proof;
 pub mod rearrange;
 mod recipe;
 mod runtime;
 mod stored;
+mod tract;
 
 pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
 pub use layer::{Layer, Role, Skip};
@@ -39,3 +39,4 @@ pub use rearrange::{Kept, Progress, Rearranged, Search, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Wish};
 pub use runtime::{Array, Runtime, Session};
 pub use sparsity::{Setting, Structure, Zeros};
+pub use tract::Tract;

@@ -1,7 +1,7 @@
 //! Whether two models compute the same, shown by running both.
 
 use crate::layer::captured_names;
-use crate::runtime::{Runtime, Session, outputs};
+use crate::runtime::{Runtime, Session, even, normal, outputs};
 use anyhow::{Context, Result, ensure};
 use figures::{Agreement, nudged};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -47,8 +47,10 @@ const BOUNDS: [u64; 14] = [2, 1, 3, 2, 4, 5, 2, 8, 3, 2, 6, 4, 16, 10];
 /// all combinations of their first values.
 ///
 /// # Errors
-/// A type that is neither a number nor a boolean.
+/// A type that has no numbers.
 pub fn inputs(of: &[(DatumType, Vec<usize>)], seed: u64) -> Result<Vec<Vec<Tensor>>> {
+    let blob = of.iter().position(|(dt, _)| *dt == DatumType::Blob);
+    ensure!(blob.is_none(), "input {} is a blob: nothing can be made up for it", blob.unwrap_or(0));
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut run = |turn: usize| -> Result<Vec<Tensor>> {
         let mut flags = 0;
@@ -63,13 +65,10 @@ pub fn inputs(of: &[(DatumType, Vec<usize>)], seed: u64) -> Result<Vec<Vec<Tenso
                         (0..len).map(|i| if i == 0 { first } else { rng.next_u64() >> 63 == 0 }).collect();
                     Tensor::from_shape(shape, &values)?
                 } else if dt.is_float() {
-                    let mut even = || (rng.next_u64() >> 40) as f32 / (1u64 << 24) as f32;
+                    let mut even = || even(&mut rng);
                     let values: Vec<f32> = (0..len)
                         .map(|_| match RANGES[turn] {
-                            // twelve uniforms have variance one
-                            Range::Normal(by, plus) => {
-                                ((0..12).map(|_| even()).sum::<f32>() - 6.0) * by + plus
-                            }
+                            Range::Normal(by, plus) => normal(&mut even) * by + plus,
                             Range::Even(bound) => even() * bound,
                         })
                         .collect();
@@ -351,4 +350,113 @@ fn force(model: &ModelProto, conditions: [bool; 2]) -> Option<ModelProto> {
         graph.initializer.push(TensorProto { name, data_type, raw_data, ..Default::default() });
     }
     Some(forced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::tensor::{floats, of_floats};
+    use tract_onnx::pb::{NodeProto, ValueInfoProto};
+
+    /// Runs models of one node `y = op(x, w)`, where `w` is one number.
+    struct OneNode;
+
+    struct Loaded(String, f32);
+
+    impl Runtime for OneNode {
+        fn open(&self, model: &ModelProto, _: &[String]) -> Result<Box<dyn Session>> {
+            let graph = model.graph.as_ref().context("no graph")?;
+            Ok(Box::new(Loaded(graph.node[0].op_type.clone(), floats(&graph.initializer[0])?[0])))
+        }
+    }
+
+    impl Session for Loaded {
+        fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+            let (x, w) = (inputs[0].to_plain_array_view::<f32>()?, self.1);
+            Ok(vec![match &*self.0 {
+                "Mul" => x.mapv(|v| v * w).into(),
+                "Greater" => x.mapv(|v| v > w).into(),
+                "Zero" => x.mapv(|_| w * 0.0).into(),
+                op => anyhow::bail!("no operator {op}"),
+            }])
+        }
+    }
+
+    fn model(op: &str, w: f32) -> ModelProto {
+        let info = |name: &str| ValueInfoProto { name: name.into(), ..Default::default() };
+        let node = NodeProto {
+            op_type: op.into(),
+            input: ["x", "w"].map(String::from).to_vec(),
+            output: vec!["y".into()],
+            ..Default::default()
+        };
+        let graph = GraphProto {
+            node: vec![node],
+            initializer: vec![of_floats("w", &[1], &[w])],
+            input: vec![info("x")],
+            output: vec![info("y")],
+            ..Default::default()
+        };
+        ModelProto { graph: Some(graph), ..Default::default() }
+    }
+
+    fn proof(op: &str, before: f32, after: f32) -> Result<f64> {
+        let inputs = inputs(&[(f32::datum_type(), vec![4, 8])], 1)?;
+        prove(&model(op, before), &model(op, after), &OneNode, &inputs)
+    }
+
+    #[test]
+    fn what_computes_the_same_is_proven() {
+        assert_eq!(proof("Mul", 3.0, 3.0).unwrap(), 0.0);
+        let rounded = proof("Mul", 3.0, 3.000003).unwrap();
+        assert!(rounded > 0.0 && rounded <= PROOF, "{rounded}");
+    }
+
+    #[test]
+    fn what_computes_something_else_is_refused_by_name() {
+        for (op, before, after) in [("Mul", 3.0, 3.01), ("Greater", 0.0, 0.5)] {
+            let error = proof(op, before, after).unwrap_err().to_string();
+            assert!(error.contains("output y of the rearranged model differs"), "{op}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_output_of_one_value_proves_nothing() {
+        let error = proof("Zero", 1.0, 2.0).unwrap_err().to_string();
+        assert!(error.contains("output y is always 0"), "{error}");
+        let error = format!("{:#}", proof("Unheard", 1.0, 2.0).unwrap_err());
+        assert!(error.contains("running the original") && error.contains("no operator Unheard"), "{error}");
+        let none = prove(&model("Mul", 1.0), &model("Mul", 1.0), &OneNode, &[]);
+        assert!(none.unwrap_err().to_string().contains("no inputs"));
+    }
+
+    /// Floats of several sizes, integers below small bounds, and all combinations of the first two booleans.
+    #[test]
+    fn inputs_are_of_many_kinds() {
+        let of = [
+            (f32::datum_type(), vec![2, 50]),
+            (i64::datum_type(), vec![3]),
+            (bool::datum_type(), vec![]),
+            (bool::datum_type(), vec![2]),
+        ];
+        let runs = inputs(&of, 7).unwrap();
+        assert_eq!(runs, inputs(&of, 7).unwrap());
+        assert_ne!(runs, inputs(&of, 8).unwrap());
+        let mut flags = HashSet::new();
+        let (mut least, mut most) = (f64::INFINITY, 0f64);
+        for (turn, run) in runs.iter().enumerate() {
+            for ((dt, shape), tensor) in of.iter().zip(run) {
+                assert_eq!((tensor.datum_type(), tensor.shape()), (*dt, &**shape));
+            }
+            let size = magnitude(&run[0]).unwrap();
+            (least, most) = (least.min(size), most.max(size));
+            let ints = run[1].to_plain_array_view::<i64>().unwrap();
+            assert!(ints.iter().all(|v| (0..BOUNDS[turn] as i64).contains(v)), "{ints}");
+            let first = |tensor: &Tensor| *tensor.to_plain_array_view::<bool>().unwrap().first().unwrap();
+            flags.insert((first(&run[2]), first(&run[3])));
+        }
+        assert_eq!(flags.len(), 4);
+        assert!(least < 1.0 && most > 100.0, "{least} to {most}");
+        assert!(inputs(&[(DatumType::Blob, vec![1])], 1).is_err());
+    }
 }

@@ -1,6 +1,8 @@
 //! What pruning asks of an inference engine, so that it need not know any.
 
 use anyhow::{Context, Result, ensure};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::collections::HashMap;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::Tensor;
@@ -17,13 +19,8 @@ pub struct Array {
 impl Array {
     /// Seeded values, roughly normal with unit variance.
     pub fn noise(shape: &[usize], seed: u64) -> Array {
-        use rand_xoshiro::Xoshiro256PlusPlus;
-        use rand_xoshiro::rand_core::{Rng, SeedableRng};
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        // twelve uniforms have variance one
-        let mut uniform = || (rng.next_u64() >> 40) as f32 / (1u64 << 24) as f32;
-        let data =
-            (0..shape.iter().product()).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
+        let data = (0..shape.iter().product()).map(|_| normal(&mut || even(&mut rng))).collect();
         Array { shape: shape.to_vec(), data }
     }
 
@@ -40,6 +37,17 @@ impl Array {
     pub fn tensor(&self) -> Result<Tensor> {
         Tensor::from_shape(&self.shape, &self.data)
     }
+}
+
+/// Uniform in 0..1.
+pub(crate) fn even(rng: &mut Xoshiro256PlusPlus) -> f32 {
+    (rng.next_u64() >> 40) as f32 / (1u64 << 24) as f32
+}
+
+/// Roughly normal with unit variance, from numbers that are uniform in 0..1.
+pub(crate) fn normal(even: &mut impl FnMut() -> f32) -> f32 {
+    // twelve uniforms have variance one
+    (0..12).map(|_| even()).sum::<f32>() - 6.0
 }
 
 /// Runs ONNX models.

@@ -166,7 +166,7 @@ impl Stored {
         (1..rank).rev().for_each(|a| strides[a - 1] = strides[a] * self.dims[a]);
         ensure!(perm.len() == rank && (0..rank).all(|a| perm.contains(&a)), "no permutation: {perm:?}");
         let dims: Vec<usize> = perm.iter().map(|p| self.dims[*p]).collect();
-        let order = crate::labels::indices(&dims)
+        let order = crate::index::indices(&dims)
             .map(|at| at.iter().zip(perm).map(|(i, p)| i * strides[*p]).sum())
             .collect::<Vec<usize>>();
         self.pick(&order);

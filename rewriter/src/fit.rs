@@ -7,6 +7,7 @@ use crate::TRACT_VERSION;
 use crate::analyse::LayerShape;
 use crate::costs::{Cost, Key, Work};
 use crate::measure::stock_plan;
+use noise::Noise;
 use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
 use sparse_kernels::prelude::*;
@@ -249,7 +250,7 @@ impl Case {
         };
         let (taps, cols) = ([kernel; 2], ic * kernel * kernel);
         let mut noise = Noise::new(1);
-        let x = noise.vec(geometry.x_len());
+        let x = noise.values(geometry.x_len());
         let mut y = vec![0f32; geometry.y_len()];
         let epilogue = Epilogue::activation(Activation::RELU6);
         let (key, work, run): (Key, Work, Box<dyn FnMut() -> TractResult<()>>) = match self.way {
@@ -260,7 +261,7 @@ impl Case {
                     (false, _) => Key::StockSpatial,
                 };
                 let x = Tensor::from_shape(&[1, ic, hw, hw], &x)?.into_tvalue();
-                let mut state = stock_plan(&shape, &geometry, &noise.vec(shape.weights()))?.spawn()?;
+                let mut state = stock_plan(&shape, &geometry, &noise.values(shape.weights()))?.spawn()?;
                 let run = move || {
                     black_box(state.run(tvec!(x.clone()))?);
                     Ok(())
@@ -268,7 +269,7 @@ impl Case {
                 (key, Work::stock(&shape), Box::new(run))
             }
             Way::Taps { three_of_nine } => {
-                let mut weights = noise.vec(shape.weights());
+                let mut weights = noise.values(shape.weights());
                 if three_of_nine {
                     for taps in weights.chunks_exact_mut(9) {
                         [0, 5, 6].into_iter().for_each(|t| taps[t] = 0.0);
@@ -283,7 +284,7 @@ impl Case {
                 (Key::Depthwise(stride), work, Box::new(run))
             }
             Way::Blocks(format, density) if kernel == 1 => {
-                let weights = noise.blocks(oc, ic, format, density);
+                let weights = noise.blocks(oc, ic, (format.r(), format.c()), density);
                 let kernel = table::pointwise(target, format);
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel)?;
                 let stats = stats(format, oc, ic, &weights)?;
@@ -293,7 +294,7 @@ impl Case {
                 (Key::pointwise(format, &shape), work, Box::new(run))
             }
             Way::Blocks(format, density) => {
-                let weights = noise.blocks(oc, cols, format, density);
+                let weights = noise.blocks(oc, cols, (format.r(), format.c()), density);
                 let kernel = table::spatial(target, format);
                 let packed = PackedSpatial::from_dense(oc, ic, taps, &weights, None, kernel)?;
                 let stats = stats(format, oc, cols, &weights)?;
@@ -339,45 +340,4 @@ fn fit(samples: &[Sample]) -> [f64; 4] {
         }
     }
     cost
-}
-
-/// Repeatable numbers; good ones are not needed.
-pub struct Noise(u64);
-
-impl Noise {
-    /// The same numbers for the same seed.
-    pub fn new(seed: u64) -> Noise {
-        Noise(seed)
-    }
-
-    /// Uniform in -1..1.
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// Uniform in 0..1.
-    pub fn share(&mut self) -> f32 {
-        (self.next() + 1.0) / 2.0
-    }
-
-    /// So many numbers in -1..1.
-    pub fn vec(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| self.next()).collect()
-    }
-
-    /// A matrix of which about a share `density` of the blocks of `format` is kept.
-    pub fn blocks(&mut self, rows: usize, cols: usize, format: FormatKind, density: f64) -> Vec<f32> {
-        let mut matrix = self.vec(rows * cols);
-        for row in (0..rows).step_by(format.r()) {
-            for col in (0..cols).step_by(format.c()) {
-                if self.share() as f64 >= density {
-                    for r in row..rows.min(row + format.r()) {
-                        matrix[r * cols..][col..cols.min(col + format.c())].fill(0.0);
-                    }
-                }
-            }
-        }
-        matrix
-    }
 }

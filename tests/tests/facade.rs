@@ -1,6 +1,7 @@
 //! Code written for the `tract` facade, compiled twice: with its own loader and with ours.
 
-use tests::{TOLERANCE, noise};
+use tests::{TOLERANCE, distance, noise};
+use tract_sparse::prelude::Tensor;
 use tract_sparse::tract_core::prelude::TractResult;
 
 /// One user's code; `$onnx` is the only line that differs.
@@ -36,9 +37,9 @@ fn the_same_code_runs_with_either_loader() -> TractResult<()> {
     let input = input.to_plain_array_view::<f32>()?;
     let run = |f: fn(&[u8], &[f32]) -> _| f(&model.encode_to_vec(), input.as_slice().unwrap());
     let ((ours, plan), (theirs, _)) = (run(sparse::run)?, run(stock::run)?);
-    let scale = theirs.iter().fold(0f32, |m, v| m.max(v.abs()));
-    let worst = ours.iter().zip(&theirs).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(ours.len() == theirs.len() && worst <= TOLERANCE * scale, "{worst} of {scale}");
+    let vector = |values: &[f32]| Tensor::from_shape(&[values.len()], values);
+    let far = distance(&vector(&ours)?, &vector(&theirs)?)?;
+    assert!(far <= TOLERANCE, "{far}");
     assert!(plan.contains("OptSparseConv"), "{plan}");
     Ok(())
 }

@@ -28,7 +28,7 @@ fn every_model_agrees_with_its_golden_output_and_with_stock() -> Result<()> {
         let layers = sparse_nodes(&sparse);
         let run = |model: TypedModel| model.into_runnable()?.run(tvec!(input.clone().into_tvalue()));
         let (sparse, stock) = (run(sparse)?, run(stock)?);
-        let mut worst = (0f32, 0f32);
+        let mut worst = (0f64, 0f64);
         for (ix, (ours, theirs)) in sparse.iter().zip(&stock).enumerate() {
             worst.1 = worst.1.max(distance(ours, theirs)?);
             if let Ok(expected) = npy(&golden(&format!("output{ix}"))) {

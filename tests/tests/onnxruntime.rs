@@ -1,7 +1,7 @@
 //! Pruned models run elsewhere: onnxruntime gives the answers that tract-sparse gives.
 
 use anyhow::{Context, Result, ensure};
-use prune::{Array, Document, L1, Plan, Search, rearrange};
+use prune::{Array, Document, L1, Plan, Search, Tract, rearrange};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +10,9 @@ use tests::models::{real_models, zoo_models};
 use tests::{distance, npy, run, skipped};
 use tract_sparse::prelude::*;
 
-#[path = "../../cli/src/prune_engine.rs"]
-mod prune_engine;
-
 /// Two engines add up the same products in different orders, over fifty layers; pruned without training, networks
 /// amplify that more than trained ones do. A wrong weight shows at 1e-2 and more.
-const TOLERANCE: f32 = 1e-3;
+const TOLERANCE: f64 = 1e-3;
 
 const SCRIPT: &str = "\
 import sys, numpy, onnxruntime
@@ -37,7 +34,7 @@ fn prepare(folder: &Path, name: &str, path: &Path, shape: &[usize], sparse: bool
     let search = Search { seed: 1, budget: Duration::from_millis(500) };
     // two, since an output of one value proves something only if it changes
     let inputs = vec![vec![x[0].tensor()?], vec![Array::noise(shape, 6).tensor()?]];
-    rearrange(&mut document.model, &plan, &prune_engine::Tract, &inputs, search, &mut |_| ())?;
+    rearrange(&mut document.model, &plan, &Tract, &inputs, search, &mut |_| ())?;
     plan.apply(&mut document.model, &L1)?;
     if sparse {
         let names: Vec<String> =

@@ -1,15 +1,11 @@
 //! Pruned models: they load and run in stock tract, the sparse loader finds the structure, and rearranged networks compute
 //! what they computed before.
 
-#[path = "../../cli/src/prune_engine.rs"]
-mod prune_engine;
-
 use anyhow::Result;
 use prost::Message;
 use prune::calibrate::{Calibration, Obc, Wanda, compare, output_error, sequential};
 use prune::onnx::tensor;
-use prune::{Array, L1, Method, Plan, Recipe, Runtime, Search, rearrange};
-use prune_engine::Tract;
+use prune::{Array, L1, Method, Plan, Recipe, Runtime, Search, Tract, rearrange};
 use rewriter::Report;
 use rewriter::analyse::{Layer, LayerKind, Seen, see};
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, pattern_stats};

@@ -8,7 +8,7 @@ use tract_sparse::pb::{ModelProto, TensorProto};
 use tract_sparse::prelude::*;
 
 /// A tolerance for these cases: PyTorch summed in another order, in f32; the layers are small.
-const TOLERANCE: f32 = 1e-5;
+const TOLERANCE: f64 = 1e-5;
 
 fn cases() -> Option<PathBuf> {
     let dir = PathBuf::from(std::env::var_os("TRACT_SPARSE_ONNX_CASES")?).join("pytorch-converted");

@@ -1,5 +1,6 @@
 //! Every network loads in stock tract, runs, stays alive, and has the zeros that were asked for.
 
+use noise::Noise;
 use prost::Message;
 use tract_onnx::pb::TensorProto;
 use tract_onnx::prelude::*;
@@ -15,15 +16,9 @@ fn deviation(values: &[f32]) -> f64 {
     (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
-fn image(seed: u32, shape: &[usize]) -> Tensor {
-    let mut state = seed;
-    let mut uniform = || {
-        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-        (state >> 8) as f32 / (1 << 24) as f32
-    };
-    // sums of uniforms: zero mean, unit variance, near enough to normal
-    let data: Vec<f32> =
-        (0..shape.iter().product()).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
+fn image(seed: u64, shape: &[usize]) -> Tensor {
+    let mut noise = Noise::new(seed);
+    let data: Vec<f32> = (0..shape.iter().product()).map(|_| noise.normal()).collect();
     Tensor::from_shape(shape, &data).unwrap()
 }
 

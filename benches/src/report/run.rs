@@ -1,11 +1,11 @@
 //! The measurement of one network.
 
-use crate::Noise;
 use crate::report::networks::Case;
 use crate::report::rivals::{Network, Rivals, Worker};
 use crate::report::{Answer, Outcome, Rounds};
 use anyhow::{Context, Result, ensure};
 use figures::{Agreement, Progress, Ratio, Timing, in_turn, quantile};
+use noise::Noise;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
     let pair = load(&file)?;
     let inputs: TVec<TValue> = pair.inputs.iter().map(|(_, value)| value.clone()).collect();
     let (expected, got) = (pair.stock.run(inputs.clone())?, pair.sparse.run(inputs.clone())?);
-    let agreement = Agreement::of_all(&expected, &got, f64::from(TOLERANCE))?;
+    let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
     ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
     let network = Network::new(
         folder,
@@ -131,7 +131,7 @@ fn load(file: &Path) -> Result<Pair> {
         let shape = fact.shape.as_concrete().filter(|_| fact.datum_type == f32::datum_type());
         let shape =
             shape.with_context(|| format!("input {name} is {fact:?}: a fixed shape of f32 is needed"))?;
-        let values = noise.vec(shape.iter().product());
+        let values = noise.values(shape.iter().product());
         inputs.push((name.clone(), Tensor::from_shape(shape, &values)?.into_tvalue()));
     }
     let sparse = typed(tract_sparse::onnx())?;

@@ -1,70 +1,14 @@
 //! Nothing lost: files that are replaced, files that others name.
 //!
 //! What `convert` makes of `metadata_apostrophe.onnx`, `strided_after_1x1.onnx` and `keras_conv1d_lstm.onnx` is tested with the
-//! command line, in `cli/tests/convert.rs`.
+//! command line, in `cli/tests/convert.rs`; that the tensors of `unknown_fields.onnx` keep such fields, in `onnx-file/tests/onnx.rs`.
 
 use super::case;
-use crate::prune_engine::Tract;
 use anyhow::Result;
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prune::calibrate::{Calibration, Obc, compare};
-use prune::onnx::sparsify_initializers;
-use prune::{Array, Document, L1, Method, Plan, Recipe, Structure};
-use tract_onnx::pb::{GraphProto, ModelProto, SparseTensorProto, TensorProto};
-
-/// The contents of the fields of a number, all of a length.
-fn fields(message: &[u8], number: u32) -> Vec<Vec<u8>> {
-    let (mut rest, mut found) = (message, vec![]);
-    while !rest.is_empty() {
-        let (tag, wire) = decode_key(&mut rest).unwrap();
-        if wire != WireType::LengthDelimited {
-            skip_field(wire, tag, &mut rest, DecodeContext::default()).unwrap();
-            continue;
-        }
-        let length = decode_varint(&mut rest).unwrap() as usize;
-        if tag == number {
-            found.push(rest[..length].to_vec());
-        }
-        rest = &rest[length..];
-    }
-    found
-}
-
-/// Four weights become sparse at once: each takes along the field that only it has (16 of a tensor, "I am ..."), and the
-/// tensors behind them keep theirs.
-#[test]
-fn every_tensor_keeps_its_unknown_fields() -> Result<()> {
-    let mut document = Document::open(&case("unknown_fields.onnx"))?;
-    prune::prune(&mut document.model, &Recipe { ratio: Some(0.9), ..Recipe::default() })?;
-    let names = ["w0", "w1", "w2", "w3"].map(String::from);
-    assert_eq!(sparsify_initializers(&mut document.model, &names)?, 4);
-    let bytes = document.encode()?;
-    let graph = fields(&bytes, 7).concat();
-    let mut seen = vec![];
-    let mut check = |tensor: &[u8]| -> Result<()> {
-        let name = TensorProto::decode(tensor)?.name;
-        let own = [fields(tensor, 16)].concat();
-        assert_eq!(own.len(), 1, "{name}");
-        assert!(
-            own[0].ends_with(format!("I am {name}").as_bytes()),
-            "{name}: {:?}",
-            String::from_utf8_lossy(&own[0])
-        );
-        seen.push(name);
-        Ok(())
-    };
-    fields(&graph, 5).iter().try_for_each(|tensor| check(tensor))?;
-    fields(&graph, 15).iter().flat_map(|sparse| fields(sparse, 1)).try_for_each(|values| check(&values))?;
-    seen.sort();
-    assert_eq!(seen, ["tail", "tail2", "w0", "w1", "w2", "w3"]);
-    let sparse = SparseTensorProto::decode(&*fields(&graph, 15)[0])?;
-    assert_eq!(sparse.dims, [32, 32, 1, 1]);
-    for (at, node) in fields(&graph, 1).iter().take(4).enumerate() {
-        assert!(fields(node, 9).concat().ends_with(format!("I am c{at}").as_bytes()));
-    }
-    Ok(())
-}
+use prune::{Array, Document, L1, Method, Plan, Recipe, Structure, Tract};
+use tract_onnx::pb::{GraphProto, ModelProto};
 
 fn plan_error(model: &ModelProto) -> Option<String> {
     Plan::new(model, &Recipe { ratio: Some(0.5), ..Recipe::default() })

@@ -6,8 +6,6 @@ mod entries;
 mod files;
 mod hostile;
 mod layers;
-#[path = "../../../cli/src/prune_engine.rs"]
-mod prune_engine;
 mod pruning;
 mod words;
 

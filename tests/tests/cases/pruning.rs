@@ -1,10 +1,9 @@
 //! What prune finds, cuts and proves.
 
 use super::case;
-use crate::prune_engine::Tract;
 use anyhow::Result;
 use prune::onnx::tensor;
-use prune::{Document, Plan, Recipe, Search, prove, rearrange};
+use prune::{Document, Plan, Recipe, Search, Tract, prove, rearrange};
 use std::time::Duration;
 use tests::graph::Graph;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};

@@ -1,0 +1,107 @@
+//! `bench --against stock`: stock and sparse in turn, in one process.
+
+use super::Bench;
+use crate::inputs::inputs;
+use crate::limits::MAX_TIME;
+use crate::load::{Flavour, Source};
+use crate::options::{Options, Pass};
+use crate::out;
+use crate::outputs::TOLERANCE;
+use crate::table::Table;
+use anyhow::Result;
+use figures::{Agreement, Progress, Ratio, Timing, in_turn, ms};
+use tract_core::internal::*;
+use tract_sparse::Report;
+
+/// What was found.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Outcome {
+    pub(super) model: String,
+    pub(super) target: String,
+    pub(super) threads: usize,
+    pub(super) layers: usize,
+    pub(super) layers_sparse: usize,
+    pub(super) runs: usize,
+    pub(super) stock_ms: f64,
+    pub(super) sparse_ms: f64,
+    pub(super) ratio: f64,
+    pub(super) ratio_q1: f64,
+    pub(super) ratio_q3: f64,
+    pub(super) max_abs_diff: f64,
+    pub(super) agrees: bool,
+    pub(super) stock: Timing,
+    pub(super) sparse: Timing,
+}
+
+/// Times both for `max_time` milliseconds at most, unless the arguments say how long.
+pub(super) fn outcome(
+    source: &Source,
+    args: &Bench,
+    options: &Options,
+    progress: &Progress,
+    max_time: u64,
+) -> Result<Outcome> {
+    let name = source.to_string();
+    progress.say(&format!("{name}: loading"));
+    let report = Report::of(&source.load(
+        Flavour::Sparse,
+        &Options { pass: Some(Pass::BeforeOptimize), optimize: false, ..options.clone() },
+        Pass::BeforeOptimize,
+    )?)?;
+    let stock = source.load(Flavour::Stock, options, Pass::Optimize)?.into_runnable()?;
+    let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
+    let inputs = inputs(sparse.model(), &args.input)?;
+    let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
+    let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
+    let said = |done: f64| progress.part(&name, done);
+    let times = in_turn(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;
+    let ratio = Ratio::of_pairs(&times[0], &times[1]);
+    let (stock, sparse) = (Timing::of(&times[0]), Timing::of(&times[1]));
+    Ok(Outcome {
+        model: name.clone(),
+        target: report.target.clone(),
+        threads: options.thread_count(),
+        layers: report.layers.len(),
+        layers_sparse: report.sparse_layers(),
+        runs: times[0].len(),
+        stock_ms: stock.median_ms,
+        sparse_ms: sparse.median_ms,
+        ratio: ratio.median,
+        ratio_q1: ratio.q1,
+        ratio_q3: ratio.q3,
+        max_abs_diff: agreement.max_abs_diff,
+        agrees: agreement.agrees,
+        stock,
+        sparse,
+    })
+}
+
+/// Times a model and prints what was found.
+pub(super) fn run(source: &Source, args: &Bench, options: &Options) -> Result<()> {
+    let progress = Progress::new();
+    let outcome = outcome(source, args, options, &progress, MAX_TIME)?;
+    drop(progress);
+    if options.json {
+        return out::json(&outcome);
+    }
+    let mut table = Table::new(&["", "median ms", "quartiles", "min", "max"]);
+    for (name, t) in [("stock", &outcome.stock), ("sparse", &outcome.sparse)] {
+        let quartiles = format!("{} - {}", ms(t.q1_ms), ms(t.q3_ms));
+        table.row(vec![name.into(), ms(t.median_ms), quartiles, ms(t.min_ms), ms(t.max_ms)]);
+    }
+    out::print(&format!(
+        "{}ratio {:.2} (quartiles {:.2} - {:.2}), {} runs of each in turn, {} thread(s)\n\
+         {}: {} of {} layers sparse, largest difference of an output {:.1e}{}\n",
+        table.text(),
+        outcome.ratio,
+        outcome.ratio_q1,
+        outcome.ratio_q3,
+        outcome.runs,
+        outcome.threads,
+        outcome.target,
+        outcome.layers_sparse,
+        outcome.layers,
+        outcome.max_abs_diff,
+        if outcome.agrees { "" } else { "\nthe outputs DIFFER: see compare" }
+    ))
+}

@@ -1,0 +1,237 @@
+//! `compare`: the sparse model and stock tract, or whatever else is asked for, on the same input.
+
+mod difference;
+mod reference;
+
+use crate::errors::Differs;
+use crate::inputs::{Input, inputs};
+use crate::load::{Flavour, Source};
+use crate::options::{Options, Pass};
+use crate::out;
+use crate::outputs::{self, TOLERANCE};
+use crate::table::{Table, names, wrap};
+use anyhow::{Result, ensure};
+use clap::{Args, ValueHint};
+use difference::Difference;
+use figures::{Agreement, Progress};
+use reference::{Reference, tensors};
+use std::path::PathBuf;
+use tract_core::internal::*;
+use tract_sparse::Report;
+
+/// What the help says at its end.
+pub(super) const HELP: &str = "\
+Examples:
+  tract-sparse m.onnx compare
+  tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
+  tract-sparse m.onnx compare --stage declutter --cumulative
+
+Floats agree if they differ by at most T times their size and that of the values
+in their row, column or channel; all else must be equal. The default of 1e-4
+leaves room for what another order of f32 additions does over a hundred layers,
+and none for a wrong weight. Where stock and sparse differ, a plain run of the
+file without tract's optimisations says which of them is right. Exit code 3 if
+they differ.";
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(super) input: Input,
+    /// T of the rule below
+    #[arg(long, value_name = "T", default_value_t = TOLERANCE, allow_negative_numbers = true)]
+    tolerance: f64,
+    /// Compare every node, not only the outputs
+    #[arg(long)]
+    cumulative: bool,
+    /// With this stage of the sparse model [default: with stock tract]
+    #[arg(long, value_name = "STAGE", hide_possible_values = true, group = "reference")]
+    stage: Option<Pass>,
+    /// With the arrays of an .npz file, by the names of nodes or outputs
+    #[arg(long, value_name = "FILE", group = "reference", value_hint = ValueHint::FilePath)]
+    npz: Option<PathBuf>,
+    /// With a second run of the same model
+    #[arg(long, group = "reference")]
+    twice: bool,
+}
+
+/// Compares, prints, and fails with [`Differs`] if a tensor is beyond the tolerance.
+pub(super) fn run(source: &Source, args: &Compare, options: &Options) -> Result<()> {
+    args.check()?;
+    let found = compare(source, args, options)?;
+    let first = found.first_difference();
+    if options.json {
+        out::json(&found.value(source, args)?)?;
+    } else {
+        out::print(&found.table(args.cumulative))?;
+    }
+    match first {
+        Some(node) => {
+            Err(Differs(format!("{source}: {}", node.blame(found.plain_side(), args.tolerance))).into())
+        }
+        None if options.json => Ok(()),
+        None => out::print(&found.agreement(args)),
+    }
+}
+
+impl Compare {
+    fn check(&self) -> Result<()> {
+        let tolerance = self.tolerance;
+        ensure!(tolerance >= 0.0 && tolerance.is_finite(), "--tolerance {tolerance} is not a distance");
+        if let Some(stage) = self.stage {
+            ensure!(
+                stage >= Pass::Type,
+                "--stage {stage}: a model without types does not run; from {} on it does",
+                Pass::Type
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the sparse model is compared with stock tract.
+    fn with_stock(&self) -> bool {
+        self.stage.is_none() && self.npz.is_none() && !self.twice
+    }
+}
+
+/// What comparing has come to.
+struct Found {
+    report: Report,
+    /// What is compared with, as a column title.
+    title: &'static str,
+    outputs: Vec<Difference>,
+    /// Inner values, where they were asked for or an output differs.
+    nodes: Vec<Difference>,
+}
+
+fn compare(source: &Source, args: &Compare, options: &Options) -> Result<Found> {
+    let tolerance = args.tolerance;
+    let progress = Progress::new();
+    progress.say(&format!("{source}: loading"));
+    let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
+    let report = Report::of(sparse.model())?;
+    let inputs = inputs(sparse.model(), &args.input)?;
+    let stage = options.stage(Pass::Optimize);
+    progress.say(&format!("{source}: running"));
+    let refer = |nodes: bool| match (args.stage, &args.npz) {
+        (Some(stage), _) => Reference::own(source, options, &inputs, stage),
+        (None, Some(path)) => Reference::file(path, sparse.model()),
+        (None, None) if args.twice => Reference::own(source, options, &inputs, stage),
+        (None, None) => Reference::stock(source, options, &inputs, nodes),
+    };
+    let mut reference = refer(args.cumulative)?;
+    let got = sparse.run(inputs.clone())?;
+    let expected = reference.outputs();
+    ensure!(
+        got.len() == expected.len(),
+        "{source}: {} output(s), the reference has {}",
+        got.len(),
+        expected.len()
+    );
+    let mut differences = vec![];
+    for ((name, expected), got) in outputs::names(sparse.model())?.iter().zip(expected).zip(&got) {
+        differences.push(Difference::of(name, expected, got, tolerance)?);
+    }
+    let differ = differences.iter().any(|output| !output.agrees);
+    if args.with_stock() && differ {
+        ask_plain(source, options, &inputs, tolerance, expected, &got, &mut differences)?;
+    }
+    let mut nodes = vec![];
+    if differ || args.cumulative {
+        progress.say(&format!("{source}: comparing nodes"));
+        if !args.cumulative {
+            reference = refer(true)?;
+        }
+        nodes = reference.compare(&sparse, &inputs, tolerance)?;
+    }
+    Ok(Found { report, title: reference.title(), outputs: differences, nodes })
+}
+
+impl Found {
+    fn wrong_output(&self) -> Option<&Difference> {
+        self.outputs.iter().find(|output| !output.agrees)
+    }
+
+    /// Which side a plain run takes on the first output that differs.
+    fn plain_side(&self) -> Option<&'static str> {
+        self.wrong_output().and_then(|output| output.plain_agrees_with)
+    }
+
+    fn first_difference(&self) -> Option<&Difference> {
+        match self.wrong_output().filter(|output| output.plain_agrees_with == Some("sparse")) {
+            // no node of the sparse model is to blame
+            Some(output) => Some(output),
+            None => self.nodes.iter().find(|node| !node.agrees).or(self.wrong_output()),
+        }
+    }
+
+    /// What `--json` prints.
+    fn value(&self, source: &Source, args: &Compare) -> Result<serde_json::Value> {
+        let first = self.first_difference();
+        let mut value = serde_json::json!({
+            "model": source.to_string(),
+            "tolerance": args.tolerance,
+            "target": self.report.target,
+            "layers_sparse": self.report.sparse_layers(),
+            "agrees": first.is_none(),
+            "first_difference": first.map(|node| &node.name),
+            "outputs": self.outputs,
+        });
+        if args.cumulative {
+            value["nodes"] = serde_json::to_value(&self.nodes)?;
+        }
+        Ok(value)
+    }
+
+    /// A row for every output, or for every node.
+    fn table(&self, nodes: bool) -> String {
+        let mut table = Table::new(&["<node", "<shape", "max diff", self.title, "<"]);
+        for difference in if nodes { &self.nodes } else { &self.outputs } {
+            table.row(difference.row());
+        }
+        table.text()
+    }
+
+    /// What is said where nothing differs.
+    fn agreement(&self, args: &Compare) -> String {
+        let (layers, target) = (self.report.sparse_layers(), &self.report.target);
+        let mut text = format!("agrees within {:e}; {layers} layer(s) sparse on {target}\n", args.tolerance);
+        if layers == 0 && args.with_stock() {
+            text += "stock tract was compared with itself, inspect says why\n";
+        }
+        let hollow: Vec<&str> = self.outputs.iter().filter(|o| o.hollow).map(|o| o.name.as_str()).collect();
+        if !hollow.is_empty() {
+            text += &wrap(&format!("no value is finite, which shows nothing: {}", names(&hollow, false)), 4);
+        }
+        text
+    }
+}
+
+/// Says of every output that differs which side a plain run of the stock model takes: the nodes of the file one by one,
+/// before tract simplifies anything. After transforms, which change what is computed, there is no such run.
+fn ask_plain(
+    source: &Source,
+    options: &Options,
+    inputs: &TVec<TValue>,
+    tolerance: f64,
+    stock: &[Tensor],
+    sparse: &[TValue],
+    outputs: &mut [Difference],
+) -> Result<()> {
+    if !options.transform.is_empty() {
+        return Ok(());
+    }
+    let options = Options { pass: Some(Pass::Type), optimize: false, ..options.clone() };
+    let plan = source.load(Flavour::Stock, &options, Pass::Type)?.into_runnable()?;
+    let plain = tensors(plan.run(inputs.clone())?);
+    for (i, output) in outputs.iter_mut().enumerate().filter(|(_, output)| !output.agrees) {
+        let agrees = |other: &Tensor| Agreement::of(&plain[i], other, tolerance).is_ok_and(|a| a.agrees);
+        output.plain_agrees_with = Some(match (agrees(&stock[i]), agrees(&sparse[i])) {
+            (true, false) => "stock",
+            (false, true) => "sparse",
+            (true, true) => "both",
+            (false, false) => "neither",
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `inspect`: the report, layer by layer, and what would help.
+
+mod page;
+mod prunable;
+mod words;
+
+use crate::files;
+use crate::layers::report;
+use crate::load::{Flavour, Source};
+use crate::options::{Options, Pass};
+use crate::out;
+use anyhow::Result;
+use clap::Args;
+use prunable::Prunable;
+use rewriter::{advise, maps};
+use std::path::PathBuf;
+use tract_sparse::{Mode, Policy};
+
+/// What the help says at its end.
+pub(super) const HELP: &str = "\
+Examples:
+  tract-sparse m.onnx inspect
+  tract-sparse m.onnx inspect --measure
+  tract-sparse m.onnx inspect --html report.html";
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Time every layer on either operator
+    #[arg(long)]
+    measure: bool,
+    /// Write a page to look at: times, table, and where the zeros are
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Prints the report of a model.
+pub(super) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<()> {
+    let model = source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?;
+    let policy = Policy::from_knobs()?;
+    let report = report(source, &model, args.measure)?;
+    let prunable = Prunable::of(source);
+    let advice = advise(&model, &policy, &|action, name| prunable.can(action, name))?;
+    let mut value = serde_json::to_value(&report)?;
+    value["model"] = source.to_string().into();
+    value["layers_sparse"] = report.sparse_layers().into();
+    value["advice"] = serde_json::to_value(&advice)?;
+    if let Some(file) = &args.html {
+        let page = page::page(&value, &report, policy.mode == Mode::Measure, &maps(&model)?)?;
+        files::write(file, page.as_bytes())?;
+    }
+    if options.json {
+        return out::json(&value);
+    }
+    let times = match policy.mode {
+        Mode::Measure => "measured ms",
+        _ => "predicted ms",
+    };
+    let mut text = words::layers(source, &report, times, options.verbose > 0);
+    if args.measure {
+        text += &words::measured(&report);
+    }
+    text += &words::help(&advice, &report);
+    out::print(&text)
+}

@@ -1,0 +1,233 @@
+//! `prune`: makes the weights of a model sparse and writes it as plain ONNX.
+
+mod budget;
+mod method;
+mod samples;
+mod words;
+
+use crate::load::Source;
+use crate::options::Options;
+use crate::out;
+use crate::zeros::Settings;
+use anyhow::{Context, Result, bail, ensure};
+use budget::{Goal, Spent};
+use clap::{Args, ValueEnum};
+use figures::Progress;
+use prune::calibrate::Error;
+use prune::onnx::Saved;
+use prune::{Array, Document, L1, Plan, Rearranged, Recipe, Report, Rule, Scope, Search, Tract, rearrange};
+use samples::{Samples, input_facts};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::tensor_proto::DataType;
+
+/// Real inputs that a rearrangement is proven on, besides those that are made up.
+const PROVEN_ON: usize = 4;
+
+/// What the help says at its end.
+pub(super) const HELP: &str = "\
+Examples:
+  tract-sparse m.onnx prune --ratio 0.5 -o pruned.onnx
+  tract-sparse m.onnx prune --conv1x1 4x4:0.5 --dwconv3x3 3:9 -o pruned.onnx
+  tract-sparse m.onnx prune --ratio 0.3 --rearrange --calibrate x/ -o p.onnx
+  tract-sparse m.onnx prune --speedup 1.5 -o pruned.onnx
+
+Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
+3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
+ratio behind a structure goes before --ratio. The recipe is kept in the metadata
+of the file.";
+
+/// How weights are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Judge {
+    /// By magnitude
+    L1,
+    /// By magnitude times the norm of their inputs
+    Wanda,
+    /// By exact cost, with the weights that stay refitted
+    Obc,
+}
+
+/// Arguments of `prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    pub(crate) zeros: Settings,
+    /// One threshold over all layers instead of the same ratio in each
+    #[arg(long)]
+    global: bool,
+    /// Prune only layers whose name matches
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave layers alone whose name matches
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Ratio of the layers whose name matches, or zeros, as in 'dw*=none'
+    #[arg(long, value_name = "GLOB=R")]
+    layer: Vec<String>,
+    /// The same as a file; what is given besides replaces its entries
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Permute channels first, so that more of the norm is kept
+    #[arg(long)]
+    rearrange: bool,
+    /// Seconds that --rearrange may search
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    search_seconds: f64,
+    /// Seed of --rearrange and of the inputs that prove it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Real inputs: an .npz, an .npy or a folder of .npy
+    #[arg(long, value_name = "PATH")]
+    calibrate: Option<PathBuf>,
+    /// l1, wanda or obc [default: obc with --calibrate, else l1]
+    #[arg(long, value_name = "METHOD", hide_possible_values = true)]
+    method: Option<Judge>,
+    /// Choose the ratios for this gain over the unpruned model on stock tract
+    #[arg(long, value_name = "X", allow_hyphen_values = true, conflicts_with_all = ["latency_ms", "global"])]
+    speedup: Option<f64>,
+    /// Choose the ratios for this time of the whole model on this machine
+    #[arg(long, value_name = "MS", allow_hyphen_values = true, conflicts_with = "global")]
+    latency_ms: Option<f64>,
+    /// Write weights as sparse_initializer where that is smaller
+    #[arg(long)]
+    sparse_initializer: bool,
+}
+
+impl Prune {
+    /// The recipe, with what is given besides in the place of its entries.
+    fn wanted(&self) -> Result<Recipe> {
+        let recipe = match &self.recipe {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                text.parse::<Recipe>().with_context(|| path.display().to_string())?
+            }
+            None => Recipe::default(),
+        };
+        let mut recipe = self.zeros.recipe(recipe)?;
+        if self.global {
+            recipe.scope = Scope::Global;
+        }
+        recipe.include.extend(self.include.iter().cloned());
+        recipe.exclude.extend(self.exclude.iter().cloned());
+        for spec in &self.layer {
+            let (name, what) = spec.rsplit_once('=').with_context(|| format!("--layer {spec}: no ratio"))?;
+            let (ratio, structure) = match what.parse() {
+                Ok(ratio) => (Some(ratio), None),
+                Err(_) => (None, Some(what.parse().with_context(|| format!("--layer {spec}"))?)),
+            };
+            recipe.layer.push(Rule { name: name.into(), ratio, structure });
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// How weights are judged.
+    fn judge(&self) -> Result<Judge> {
+        Ok(match (self.method, &self.calibrate) {
+            (Some(Judge::L1), _) | (None, None) => Judge::L1,
+            (Some(judge), Some(_)) => judge,
+            (None, Some(_)) => Judge::Obc,
+            (Some(_), None) => bail!("--method: wanda and obc need --calibrate"),
+        })
+    }
+
+    /// The time to be met, if there is one.
+    fn goal(&self) -> Option<Goal> {
+        self.speedup.map(Goal::Speedup).or(self.latency_ms.map(Goal::Milliseconds))
+    }
+}
+
+/// What pruning has come to.
+struct Outcome<'a> {
+    args: &'a Prune,
+    report: Report,
+    rearranged: Option<Rearranged>,
+    spent: Option<Spent>,
+    /// What every method does to the outputs of inputs that were held out.
+    errors: Option<Vec<Error>>,
+    held_out: usize,
+    saved: Saved,
+}
+
+/// Prunes a model and says what became of each layer.
+pub(super) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
+    let outcome = prune(path, args, options)?;
+    match options.json {
+        true => out::json(&outcome.value()),
+        false => out::print(&outcome.text()),
+    }
+}
+
+fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<'a>> {
+    let recipe = args.wanted()?;
+    ensure!(
+        args.search_seconds >= 0.0 && args.search_seconds <= 1e6,
+        "--search-seconds {}: not a time",
+        args.search_seconds
+    );
+    let progress = Progress::new();
+    let mut document = Document::open(path)?;
+    prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
+    let of = if args.goal().is_some() { Plan::without_ratios } else { Plan::new };
+    let mut plan = of(&document.model, &recipe)?;
+    let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
+    let judge = args.judge()?;
+    let samples = match &args.calibrate {
+        Some(path) => Samples::read(path, &source, options)?,
+        None => Samples::default(),
+    };
+    // ratios first, so that the rearrangement knows what is to go
+    if recipe.scope == Scope::Global {
+        plan.spread(&document.model, &L1, recipe.ratio.unwrap_or(0.0))?;
+    }
+    let mut spent = None;
+    if let Some(goal) = args.goal() {
+        progress.say("measuring and predicting times");
+        spent = Some(budget::fit(&mut plan, &source, &document.model, goal, options)?);
+    }
+    let mut rearranged = None;
+    if args.rearrange && plan.planned().next().is_some() {
+        let mut inputs = prune::proof::inputs(&input_facts(&source, options)?, args.seed)?;
+        for run in samples.seen.iter().take(PROVEN_ON) {
+            inputs.push(run.iter().map(Array::tensor).collect::<Result<_>>()?);
+        }
+        let search = Search { seed: args.seed, budget: Duration::from_secs_f64(args.search_seconds) };
+        let mut say = |p: prune::Progress| {
+            let (round, class) = (p.round + 1, p.class + 1);
+            progress
+                .say(&format!("rearranging: round {round}, {class} of {}, kept {:.4}", p.classes, p.kept));
+        };
+        rearranged = Some(rearrange(&mut document.model, &plan, &Tract, &inputs, search, &mut say)?);
+    }
+    progress.say("pruning");
+    let (mut report, errors) = method::apply(judge, &mut document.model, &plan, &samples, &progress)?;
+    if let Some(rearranged) = &rearranged {
+        let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
+        for layer in &mut report.layers {
+            layer.kept_l1_before = before.get(&*layer.name).copied();
+        }
+    }
+    if args.sparse_initializer {
+        store_sparse(&mut document.model, &plan)?;
+    }
+    document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
+    let saved = document.save(&args.output)?;
+    Ok(Outcome { args, report, rearranged, spent, errors, held_out: samples.held_out.len(), saved })
+}
+
+/// Has the weights that the plan prunes written without their zeros, where that is smaller.
+fn store_sparse(model: &mut ModelProto, plan: &Plan) -> Result<()> {
+    let graph = model.graph.as_ref().context("the model has no graph")?;
+    let weights = plan.planned().filter_map(|p| p.layer.place.get(graph));
+    let weights = weights.filter(|t| !t.name.is_empty() && t.data_type == DataType::Float as i32);
+    let names: Vec<String> = weights.map(|t| t.name.clone()).collect();
+    prune::onnx::sparsify_initializers(model, &names)?;
+    Ok(())
+}

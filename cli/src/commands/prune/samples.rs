@@ -1,0 +1,101 @@
+//! `prune --calibrate`: real inputs.
+
+use crate::load::{Flavour, Source};
+use crate::options::{Options, Pass};
+use anyhow::{Context, Result, bail, ensure};
+use prune::Array;
+use std::path::Path;
+use tract_core::internal::*;
+
+/// Real inputs, one entry a run.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    /// What calibration looks at.
+    pub(super) seen: Vec<Vec<Array>>,
+    /// What errors are measured on.
+    pub(super) held_out: Vec<Vec<Array>>,
+}
+
+impl Samples {
+    /// Reads an .npz file, an .npy file or a folder of .npy files for the model of `source`.
+    ///
+    /// # Errors
+    /// A model of several inputs, or of others than f32; a file that cannot be read or does not fit.
+    pub(super) fn read(path: &Path, source: &Source, options: &Options) -> Result<Samples> {
+        let shapes = input_shapes(source, options)?;
+        let (seen, held_out) = split(samples(path, &shapes).with_context(|| path.display().to_string())?);
+        Ok(Samples { seen, held_out })
+    }
+}
+
+/// Type and shape of every input.
+pub(super) fn input_facts(source: &Source, options: &Options) -> Result<Vec<(DatumType, Vec<usize>)>> {
+    let model = source.load(Flavour::Stock, options, Pass::Type)?;
+    let mut facts = vec![];
+    for outlet in model.input_outlets()? {
+        let (fact, name) = (model.outlet_fact(*outlet)?, &model.node(outlet.node).name);
+        let shape = fact
+            .shape
+            .as_concrete()
+            .with_context(|| format!("input {name}: shape {:?} has symbols: see --set and -i", fact.shape))?;
+        facts.push((fact.datum_type, shape.to_vec()));
+    }
+    Ok(facts)
+}
+
+/// The shape of every input, which must be f32.
+fn input_shapes(source: &Source, options: &Options) -> Result<Vec<Vec<usize>>> {
+    let facts = input_facts(source, options)?;
+    let other = facts.iter().find(|(dt, _)| *dt != f32::datum_type());
+    ensure!(other.is_none(), "calibration is for models of f32 inputs, this has {other:?}");
+    Ok(facts.into_iter().map(|(_, shape)| shape).collect())
+}
+
+/// Real inputs, one run each. A file whose first dimension is larger than the input's holds several.
+fn samples(path: &Path, shapes: &[Vec<usize>]) -> Result<Vec<Vec<Array>>> {
+    let [shape] = shapes else { bail!("calibration is for models of one input, this has {}", shapes.len()) };
+    let mut arrays: Vec<(String, Tensor)> = vec![];
+    if path.extension().is_some_and(|e| e == "npz") {
+        let mut npz = arrays::Npz::new(std::fs::read(path)?)?;
+        let mut names = npz.names();
+        names.sort();
+        for name in names {
+            let array = npz.of_type(&name, f32::datum_type())?;
+            arrays.push((name, array));
+        }
+    } else {
+        let mut files = vec![path.to_path_buf()];
+        if path.is_dir() {
+            files = std::fs::read_dir(path)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+            files.retain(|f| f.extension().is_some_and(|e| e == "npy"));
+            files.sort();
+        }
+        for file in files {
+            let name = file.display().to_string();
+            let bytes = std::fs::read(&file).with_context(|| name.clone())?;
+            let array = arrays::npy_of_type(&bytes, f32::datum_type()).with_context(|| name.clone())?;
+            arrays.push((name, array));
+        }
+    }
+    ensure!(!arrays.is_empty(), "no inputs: expected an .npz, an .npy or a folder of .npy files");
+    let mut runs = vec![];
+    for (name, array) in arrays {
+        let (own, size) = (array.shape().to_vec(), shape.iter().product::<usize>());
+        let fits = own.len() == shape.len() && own[1..] == shape[1..] && own[0] > 0 && own[0] % shape[0] == 0;
+        ensure!(fits, "{name}: shape {own:?}, the input has {shape:?}");
+        let data = array.try_as_plain_ram()?.as_slice::<f32>()?;
+        ensure!(data.iter().all(|v| v.is_finite()), "{name}: a value is NaN or infinite");
+        runs.extend(data.chunks(size).map(|d| vec![Array { shape: shape.clone(), data: d.to_vec() }]));
+    }
+    Ok(runs)
+}
+
+/// Every fourth input is held out, at least one if there are two.
+fn split(inputs: Vec<Vec<Array>>) -> (Vec<Vec<Array>>, Vec<Vec<Array>>) {
+    let n = inputs.len();
+    let step = 4.min(n.max(2));
+    let (held, seen): (Vec<_>, Vec<_>) =
+        inputs.into_iter().enumerate().partition(|(i, _)| n > 1 && i % step == step - 1);
+    let strip = |v: Vec<(usize, Vec<Array>)>| v.into_iter().map(|(_, x)| x).collect();
+    (strip(seen), strip(held))
+}

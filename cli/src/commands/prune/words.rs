@@ -1,0 +1,101 @@
+//! What has become of the layers, in JSON, tables and words.
+
+use super::Outcome;
+use crate::table::{Table, wrap};
+use prune::{Kept, Rearranged};
+use serde_json::{Value, json};
+
+impl Outcome<'_> {
+    /// What `--json` prints.
+    pub(super) fn value(&self) -> Value {
+        json!({
+            "file": self.args.output,
+            "data": self.saved.data,
+            "unread": self.saved.unread,
+            "report": self.report,
+            "rearranged": self.rearranged,
+            "budget": self.spent,
+            "held_out_errors": self.errors,
+        })
+    }
+
+    /// What is printed otherwise.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.pruned() + &self.skipped();
+        if let Some(rearranged) = &self.rearranged {
+            text += &gained(rearranged);
+        }
+        if let Some(spent) = &self.spent {
+            text += &wrap(&spent.to_string(), 4);
+        }
+        for error in self.errors.iter().flatten() {
+            text += &format!(
+                "{:<20} output error {:.4}, same top class {:.2} ({} held-out inputs)\n",
+                error.method, error.error, error.agreement, self.held_out
+            );
+        }
+        if self.args.calibrate.is_some() && self.errors.is_none() {
+            text += "only one input: nothing is held out to measure errors on\n";
+        }
+        text += &wrap(&format!("{}: density {:.3}", self.args.output.display(), self.report.density), 4);
+        if let Some(data) = &self.saved.data {
+            text += &wrap(&format!("its values: {}", data.display()), 4);
+        }
+        for file in &self.saved.unread {
+            let left = format!("{}: left there, though no model beside it reads it now", file.display());
+            text += &wrap(&left, 4);
+        }
+        text
+    }
+
+    /// The layers that were pruned.
+    fn pruned(&self) -> String {
+        let mut table =
+            Table::new(&["layer", "<structure", "ratio", "removed", "density", "kept l1", "before"]);
+        for layer in self.report.pruned() {
+            let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.3}"));
+            table.row(vec![
+                layer.name.clone(),
+                layer.structure.clone().unwrap_or_default(),
+                share(layer.ratio),
+                share(layer.removed),
+                share(layer.density),
+                share(layer.kept_l1),
+                share(layer.kept_l1_before),
+            ]);
+        }
+        table.text()
+    }
+
+    /// The layers that were not, by the reason.
+    fn skipped(&self) -> String {
+        let mut skipped: Vec<(&str, Vec<&str>)> = vec![];
+        for layer in &self.report.layers {
+            let Some(reason) = &layer.skipped else { continue };
+            match skipped.iter_mut().find(|(r, _)| r == reason) {
+                Some((_, names)) => names.push(&layer.name),
+                None => skipped.push((reason, vec![&layer.name])),
+            }
+        }
+        let line =
+            |(reason, names): (_, Vec<&str>)| wrap(&format!("skipped, {reason}: {}", names.join(", ")), 4);
+        skipped.into_iter().map(line).collect()
+    }
+}
+
+/// What rearrangement has brought.
+fn gained(rearranged: &Rearranged) -> String {
+    let layers = &rearranged.layers;
+    let mean = |f: &dyn Fn(&Kept) -> f64| layers.iter().map(f).sum::<f64>() / layers.len() as f64;
+    wrap(
+        &format!(
+            "rearranged {} channels in {} classes: kept l1 {:.4} -> {:.4} on average; outputs as before to {:.1e}",
+            rearranged.channels,
+            rearranged.classes,
+            mean(&|l| l.before),
+            mean(&|l| l.after),
+            rearranged.proof
+        ),
+        4,
+    )
+}

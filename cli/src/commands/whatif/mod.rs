@@ -1,0 +1,78 @@
+//! `whatif`: how fast a model would be if it were pruned. A copy in memory is pruned; nothing is written but pictures.
+
+mod once;
+mod rows;
+mod sweep;
+
+use crate::layers::report;
+use crate::load::{Flavour, Source};
+use crate::options::{Options, Pass};
+use crate::zeros::Settings;
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use prune::{Document, Plan, Recipe};
+use sparsity::{Setting, Zeros};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tract_sparse::Report;
+
+/// What the help says at its end.
+pub(super) const HELP: &str = "\
+Examples:
+  tract-sparse m.onnx whatif --conv1x1 4x4:0.5 --dwconv3x3 3:9
+  tract-sparse m.onnx whatif --conv1x1 4x1:0.8 --measure
+  tract-sparse m.onnx whatif --ratio 0.5 --conv3x3 5:9
+  tract-sparse m.onnx whatif --sweep --svg curve.svg
+
+A copy in memory is pruned by magnitude; the file stays as it is. Times are
+those of the layers: what else a network does is not counted.";
+
+/// Arguments of `whatif`.
+#[derive(Debug, Args)]
+pub(crate) struct Whatif {
+    #[command(flatten)]
+    pub(crate) zeros: Settings,
+    /// Draw speed against zeros, as without any option: layers with blocks
+    #[arg(long, conflicts_with_all = ["conv1x1", "ratio"])]
+    sweep: bool,
+    /// With --sweep: write the curves as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Time every layer too
+    #[arg(long, conflicts_with = "sweep")]
+    measure: bool,
+}
+
+/// Runs `whatif` with or without `--sweep`.
+pub(super) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
+    let sweeps = args.sweep || !args.zeros.any();
+    ensure!(sweeps || args.svg.is_none(), "--svg is for --sweep");
+    ensure!(!sweeps || !args.measure, "--measure is for zeros that are given, as in --conv1x1 4x4:0.5");
+    let mut document = Document::open(path)?;
+    prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
+    if sweeps { sweep::run(path, document, args, options) } else { once::run(path, document, args, options) }
+}
+
+/// What the arguments want of every layer; of the others of a sweep, `swept` blocks wherever there can be any.
+fn plan(document: &Document, args: &Whatif, swept: Option<Zeros>) -> Result<Plan> {
+    let recipe = match swept.map(Setting::from) {
+        Some(swept) => Recipe {
+            conv1x1: swept,
+            fc: swept,
+            conv3x3: swept,
+            conv: swept,
+            convtranspose: swept,
+            recurrent: swept,
+            ..Recipe::default()
+        },
+        None => Recipe::default(),
+    };
+    args.zeros.check_complete()?;
+    Plan::new(&document.model, &args.zeros.recipe(recipe)?)
+}
+
+/// The report of a model in memory.
+fn look(name: &str, document: &Document, options: &Options, measure: bool) -> Result<Report> {
+    let source = Source::BuiltIn(name.into(), Arc::new(document.model.clone()));
+    report(&source, &source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?, measure)
+}

@@ -1,0 +1,51 @@
+//! Files that commands write: whole or not at all, and never over what they read.
+
+use anyhow::{Context, Result, ensure};
+pub(crate) use prune::file::{Draft, abandon, folder};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Files that the command line names as inputs.
+static INPUTS: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
+
+/// Keeps the command from writing over a file that it reads, or that a model reads which is in it.
+pub(crate) fn protect(input: &Path) {
+    INPUTS.lock().unwrap_or_else(PoisonError::into_inner).push(input.to_path_buf());
+}
+
+/// Fails if the file at `path` holds values of the model at `model`.
+pub(crate) fn refuse_values(model: &Path, path: &Path) -> Result<()> {
+    ensure!(
+        !prune::onnx::reads(model, path),
+        "cannot write {}: {} reads its values from this file",
+        path.display(),
+        model.display()
+    );
+    Ok(())
+}
+
+/// Begins a file.
+///
+/// # Errors
+/// As [`Draft::new`], and if it would replace an input of the command.
+pub(crate) fn draft(path: &Path) -> Result<Draft> {
+    if path.is_file() {
+        for input in INPUTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let same = same_file::is_same_file(input, path).unwrap_or(false);
+            ensure!(!same, "cannot write {}: it is an input", path.display());
+            refuse_values(input, path)?;
+        }
+    }
+    Draft::new(path)
+}
+
+/// Writes a file, whole or not at all.
+///
+/// # Errors
+/// As [`draft`], and a full disk.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut draft = draft(path)?;
+    draft.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    draft.commit()
+}

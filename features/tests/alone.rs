@@ -1,0 +1,52 @@
+//! Every crate alone asks for the features that it gets in the whole workspace.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// Crates that use tract, and so must not have it built again.
+const CRATES: [&str; 12] = [
+    "arrays",
+    "benches",
+    "cli",
+    "figures",
+    "fuzz",
+    "onnx-file",
+    "prune",
+    "rewriter",
+    "sparse-ops",
+    "tests",
+    "tract-sparse",
+    "zoo",
+];
+
+/// Packages from elsewhere with their features, as tests of `selected` are built with them.
+fn packages(selected: &[&str]) -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p} {f}"])
+        .args(["--edges", "normal,build,dev"])
+        .args(selected)
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{selected:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    // those of the workspace have a path
+    let lines = text.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.contains(" (/"));
+    lines.filter(|line| !line.is_empty()).map(String::from).collect()
+}
+
+#[test]
+fn a_crate_alone_is_built_as_with_all_others() {
+    let all = packages(&["--workspace"]);
+    assert!(all.iter().any(|package| package.starts_with("tract-core ")), "{all:?}");
+    for name in CRATES {
+        let alone = packages(&["-p", name]);
+        let other: Vec<_> = alone.difference(&all).collect();
+        assert!(
+            other.is_empty(),
+            "cargo test -p {name} builds these once more, see features/Cargo.toml: {other:#?}"
+        );
+    }
+}
