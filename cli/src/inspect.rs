@@ -4,15 +4,15 @@ use crate::args::{Inspect, Options, Pass};
 use crate::html;
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::table::{Table, names, wrap};
+use crate::table::{Table, ms, wrap};
 use anyhow::Result;
-use figures::{Progress, ms};
+use figures::Progress;
 use prune::{Document, Plan, Recipe, Role};
 use rewriter::advice::Action;
 use rewriter::{Advice, advise, maps};
 use std::sync::Arc;
 use tract_onnx::pb::ModelProto;
-use tract_sparse::{LayerKind, LayerReport, Mode, Policy, Report};
+use tract_sparse::{LayerReport, Mode, Policy, Report};
 
 /// Layers that an advice names.
 const NAMED: usize = 5;
@@ -32,17 +32,15 @@ pub(crate) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<
     value["layers_sparse"] = report.sparse_layers().into();
     value["advice"] = serde_json::to_value(&advice)?;
     if let Some(file) = &args.html {
-        let page = html::page(&value, &report, policy.mode == Mode::Measure, &maps(&model)?)?;
+        let mut maps = maps(&model)?;
+        maps.resize(report.layers.len(), None);
+        let page = html::page(&value, &report, policy.mode == Mode::Measure, &maps)?;
         out::file(file, page.as_bytes())?;
     }
     if options.json {
         return out::json(&value);
     }
-    let times = match policy.mode {
-        Mode::Measure => "measured ms",
-        _ => "predicted ms",
-    };
-    let mut text = text(source, &report, times, options.verbose > 0);
+    let mut text = report.text(Some(&source.to_string()), options.verbose > 0);
     if args.measure {
         text += &measured(&report);
     }
@@ -110,103 +108,6 @@ pub(crate) fn report(
         progress.part(&format!("{source}: timing layers"), done as f64 / all.max(1) as f64);
     };
     Report::measured(model, &Policy::from_knobs()?, &mut said)
-}
-
-/// The table and what it means; `all` names are written out or a few of each list.
-fn text(source: &Source, report: &Report, times: &str, all: bool) -> String {
-    let mut table =
-        Table::new(&["layer", "<shape", "dens", "<zeros", "fill", "even", "stock", "ours", "%", "<runs"]);
-    for layer in &report.layers {
-        table.row(row(layer));
-    }
-    let mut text = table.text();
-    text.push('\n');
-    text += &wrap(
-        &format!(
-            "{source}: {} of {} layers run sparse on {}. dens: share of nonzero weights; zeros: as \
-             prune takes them (1x1: single weights); fill: the same among \
-             those that are stored; even: stored share below which the layer runs sparse; stock, ours: {times}; \
-             %: share of the time of all layers. Cost table: {}.",
-            report.sparse_layers(),
-            report.layers.len(),
-            report.target,
-            report.costs
-        ),
-        0,
-    );
-    for (what, layers) in grouped(&report.layers) {
-        text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
-    }
-    let dead: Vec<String> = report.layers.iter().filter_map(dead).collect();
-    if !dead.is_empty() {
-        text += &wrap(&format!("channels without a weight: {}", names(&dead, all)), 4);
-    }
-    text
-}
-
-/// The channels of a layer that have no weight, in words.
-fn dead(layer: &LayerReport) -> Option<String> {
-    let (oc, ic) = (layer.dead_oc.unwrap_or(0), layer.dead_ic.unwrap_or(0));
-    (oc + ic > 0).then(|| format!("{} {oc} out {ic} in", layer.name))
-}
-
-/// A shape in a few columns: square maps by one side, depthwise layers by one number.
-pub(crate) fn short(layer: &LayerReport) -> String {
-    let shape = layer.shape();
-    let (shape, map) = shape.split_once('@').unwrap_or((&shape, ""));
-    let mut shape = shape.to_string();
-    if layer.kind == Some(LayerKind::Transposed) {
-        let channels = format!("{}x{} ", layer.oc, layer.ic);
-        shape = shape.replacen(&channels, &format!("{channels}t"), 1);
-    }
-    if layer.kind == Some(LayerKind::Depthwise) {
-        shape = shape.replacen(&format!("{}x{} ", layer.oc, layer.ic), &format!("{} dw", layer.oc), 1);
-    }
-    match map.split_once('x') {
-        Some((h, w)) if h == w => format!("{shape}@{h}"),
-        _ if map.is_empty() => shape,
-        _ => format!("{shape}@{map}"),
-    }
-}
-
-/// The zeros of a layer as options take them; 1x1 is the short name of single weights.
-pub(crate) fn zeros_of(layer: &LayerReport) -> String {
-    layer.zeros.as_deref().unwrap_or("?").replace("unstructured", "1x1")
-}
-
-fn row(layer: &LayerReport) -> Vec<String> {
-    let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.2}"));
-    let time = |v: Option<f64>| v.map_or_else(String::new, ms);
-    vec![
-        layer.name.clone(),
-        short(layer),
-        share(layer.density),
-        zeros_of(layer),
-        share(layer.fill),
-        share(layer.break_even),
-        time(layer.stock_ms),
-        time(layer.sparse_ms),
-        layer.share.map_or_else(String::new, |share| format!("{:.0}", 100.0 * share)),
-        if layer.chosen.is_some() { "here" } else { "stock" }.into(),
-    ]
-}
-
-/// Layers by the kernel that runs them, then by the reason why none does, in order of appearance.
-fn grouped(layers: &[LayerReport]) -> Vec<(String, Vec<&str>)> {
-    let mut groups: Vec<(String, Vec<&str>)> = vec![];
-    let sparse =
-        layers.iter().filter_map(|layer| Some((layer, format!("kernel {}", layer.chosen.as_ref()?))));
-    let stock = layers
-        .iter()
-        .filter(|layer| layer.chosen.is_none())
-        .map(|layer| (layer, format!("stock, {}", layer.reason.as_deref().unwrap_or("no reason given"))));
-    for (layer, what) in sparse.chain(stock) {
-        match groups.iter_mut().find(|(known, _)| *known == what) {
-            Some((_, names)) => names.push(&layer.name),
-            None => groups.push((what, vec![&layer.name])),
-        }
-    }
-    groups
 }
 
 /// Measured times beside predicted ones.
@@ -288,6 +189,7 @@ fn help(advice: &[Advice], report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tract_sparse::LayerKind;
 
     /// A layer with predicted times of 1 and 0.5 ms and these measured ones, on our kernel or on the stock operator.
     fn layer(name: &str, sparse: bool, stock_ms: f64, sparse_ms: f64) -> LayerReport {
@@ -301,20 +203,13 @@ mod tests {
             stride: "1x1".into(),
             output: "3x3".into(),
             density: Some(0.5),
-            structure: None,
-            zeros: None,
-            format: None,
-            fill: None,
-            dead_oc: None,
-            dead_ic: None,
-            break_even: None,
             chosen: sparse.then(|| "pointwise".into()),
             reason: (!sparse).then(|| "dense".into()),
             stock_ms: Some(1.0),
             sparse_ms: Some(0.5),
             measured_stock_ms: Some(stock_ms),
             measured_sparse_ms: Some(sparse_ms),
-            share: None,
+            ..LayerReport::default()
         }
     }
 

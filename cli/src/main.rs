@@ -26,7 +26,6 @@ mod run;
 mod shell;
 #[cfg(unix)]
 mod signals;
-mod table;
 mod test_data;
 mod whatif;
 mod zoo_command;
@@ -34,6 +33,7 @@ mod zoo_command;
 use anyhow::{Context, Error, Result, bail, ensure};
 use args::{Cli, Command, Options};
 use clap::Parser;
+use rewriter::table;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use tract_core::knobs::KnobScope;

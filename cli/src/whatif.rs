@@ -1,13 +1,13 @@
 //! `whatif`: how fast a model would be if it were pruned. A copy in memory is pruned; nothing is written but pictures.
 
 use crate::args::{Options, Pass, Whatif};
-use crate::inspect::{report, short, zeros_of};
+use crate::inspect::report;
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::table::{Table, wrap};
+use crate::table::{Table, ms, wrap};
 use anyhow::{Context, Result, ensure};
+use figures::Progress;
 use figures::svg::{Chart, Line};
-use figures::{Progress, ms};
 use prune::{Document, L1, Plan, Recipe};
 use rewriter::{Mode, Policy};
 use sparsity::{Setting, Structure, Zeros};
@@ -168,8 +168,8 @@ fn once(path: &Path, document: Document, args: &Whatif, options: &Options) -> Re
         let node = row.node();
         table.row(vec![
             node.layer().to_string(),
-            short(node),
-            zeros_of(node),
+            node.short_shape(),
+            node.short_zeros(),
             node.density.map_or_else(String::new, |d| format!("{d:.2}")),
             time(row.stock_ms),
             time(row.now_ms),

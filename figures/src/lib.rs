@@ -8,4 +8,4 @@ mod timing;
 
 pub use agreement::{Agreement, nudged};
 pub use progress::Progress;
-pub use timing::{Ratio, Timing, in_turn, keep_freed_memory, ms, quantile};
+pub use timing::{Ratio, Timing, in_turn, keep_freed_memory, quantile};
