@@ -5,7 +5,7 @@ use crate::load::{Flavour, Source};
 use crate::out;
 use crate::prune_budget::{Goal, fit};
 use crate::prune_engine::Tract;
-use crate::table::{Table, wrap};
+use crate::table::{Table, names, wrap};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use figures::Progress;
@@ -239,12 +239,12 @@ pub(crate) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     for layer in &report.layers {
         let Some(reason) = &layer.skipped else { continue };
         match skipped.iter_mut().find(|(r, _)| r == reason) {
-            Some((_, names)) => names.push(&layer.name),
+            Some((_, layers)) => layers.push(&layer.name),
             None => skipped.push((reason, vec![&layer.name])),
         }
     }
-    for (reason, names) in skipped {
-        text += &wrap(&format!("skipped, {reason}: {}", names.join(", ")), 4);
+    for (reason, layers) in skipped {
+        text += &wrap(&format!("skipped, {reason}: {}", names(&layers, options.verbose > 0)), 4);
     }
     if let Some(r) = &rearranged {
         let mean =

@@ -4,7 +4,7 @@ use crate::args::{Options, Pass, Whatif};
 use crate::inspect::report;
 use crate::load::{Flavour, Source};
 use crate::out;
-use crate::table::{Table, ms, wrap};
+use crate::table::{Table, ms, names, wrap};
 use anyhow::{Context, Result, ensure};
 use figures::Progress;
 use figures::svg::{Chart, Line};
@@ -198,7 +198,8 @@ fn once(path: &Path, document: Document, args: &Whatif, options: &Options) -> Re
         0,
     );
     if !unpriced.is_empty() {
-        text += &wrap(&format!("no predicted time, not counted: {}", unpriced.join(", ")), 4);
+        text +=
+            &wrap(&format!("no predicted time, not counted: {}", names(&unpriced, options.verbose > 0)), 4);
     }
     out::print(&text)
 }

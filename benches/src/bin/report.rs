@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 
 /// Whether everything could be measured.
 fn run(args: &Args) -> Result<bool> {
-    let models = tests::models_dir();
+    let models = figures::models_dir();
     let mut cases = Case::built_in()?;
     if let Some(folder) = &models {
         cases.extend(Case::in_folder(folder)?);

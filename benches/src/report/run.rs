@@ -5,12 +5,11 @@ use crate::report::networks::Case;
 use crate::report::rivals::{Network, Rivals, Worker};
 use crate::report::{Answer, Outcome, Rounds};
 use anyhow::{Context, Result, ensure};
-use figures::{Agreement, Progress, Ratio, Timing, in_turn, quantile};
+use figures::{Agreement, Progress, Ratio, TOLERANCE, Timing, in_turn, quantile};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tests::TOLERANCE;
 use tract_core::internal::*;
 use tract_libcli::profile::BenchLimits;
 use tract_onnx::prelude::*;
@@ -59,7 +58,7 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
     let pair = load(&file)?;
     let inputs: TVec<TValue> = pair.inputs.iter().map(|(_, value)| value.clone()).collect();
     let (expected, got) = (pair.stock.run(inputs.clone())?, pair.sparse.run(inputs.clone())?);
-    let agreement = Agreement::of_all(&expected, &got, f64::from(TOLERANCE))?;
+    let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
     ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
     let network = Network::new(
         folder,
