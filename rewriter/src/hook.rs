@@ -125,7 +125,7 @@ fn build<const OP: usize, const LEVEL: usize>(
     let (op, closures) = wrapped(ctx, node)?;
     let found = match OP {
         ..LAYERS => Finding::Layer(OnceLock::new()),
-        ..SWAPPED => Finding::Composite(OnceLock::new()),
+        LAYERS..SWAPPED => Finding::Composite(OnceLock::new()),
         _ => Finding::Stock,
     };
     Ok((Box::new(SparseHook { stock: op, found }), closures))

@@ -10,6 +10,7 @@
 use tract_pulse::model::{PulsedModel, PulsedModelExt};
 use tract_sparse::Report;
 use tract_sparse::prelude::*;
+use tract_sparse::tract_core::internal::DimLike;
 
 const PULSES: usize = 8;
 
@@ -33,7 +34,7 @@ fn main() -> TractResult<()> {
     // the state holds what the network remembers of the pulses before
     let mut state = plan.spawn()?;
     let fact = plan.model().input_fact(0)?;
-    let shape: Vec<usize> = fact.shape.iter().map(|dim| dim.to_usize()).collect::<TractResult<_>>()?;
+    let shape: Vec<usize> = fact.shape.iter().map(DimLike::to_usize).collect::<Result<_, _>>()?;
     for at in 0..PULSES {
         let x = Tensor::zero::<f32>(&shape)?;
         let y = state.run(tvec!(x.into_tvalue()))?;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 use tract_sparse::prelude::*;
-use tract_sparse::tract_core::internal::{RunOptions, multithread::Executor};
+use tract_sparse::tract_core::internal::{DimLike, RunOptions, multithread::Executor};
 
 const RUNS: usize = 21;
 
@@ -19,7 +19,7 @@ fn main() -> TractResult<()> {
     let threads: usize = threads.parse()?;
     let model = onnx().model_for_path(path)?.into_optimized()?;
     let input = model.input_fact(0)?;
-    let shape: Vec<usize> = input.shape.iter().map(|dim| dim.to_usize()).collect::<TractResult<_>>()?;
+    let shape: Vec<usize> = input.shape.iter().map(DimLike::to_usize).collect::<Result<_, _>>()?;
     let x = Tensor::zero::<f32>(&shape)?.into_tvalue();
 
     let mut answers = vec![];
