@@ -25,7 +25,11 @@ rust_target() { rustc --print target-libdir --target "$1" 2>/dev/null | xargs -r
 
 kernels_test() { cargo test --release -q -p tract-sparse-kernels "$@"; }
 
-host() { run "host ($(uname -m))" kernels_test; }
+host() {
+  run "host ($(uname -m))" kernels_test
+  # Arithmetic that wraps around panics in what users build without optimisation; the loops are slow then.
+  PROPTEST_CASES=16 run "host, debug" cargo test -q -p tract-sparse-kernels --lib --tests
+}
 
 aarch64() {
   local triple=aarch64-unknown-linux-gnu

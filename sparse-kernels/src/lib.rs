@@ -32,6 +32,7 @@
 // Kernels number rows, taps and vectors: indices say more there than iterators.
 #![allow(clippy::needless_range_loop)]
 
+mod aligned;
 pub mod check;
 mod cores;
 pub mod depthwise;

@@ -4,8 +4,11 @@ use proptest::prelude::*;
 use sparse_kernels::format::{Nonzeros, stats};
 use sparse_kernels::prelude::*;
 
+/// Rows and columns of a random matrix, less one: Miri takes seconds for what takes microseconds.
+const MOST: usize = if cfg!(miri) { 7 } else { 20 };
+
 fn matrix() -> impl Strategy<Value = (usize, usize, Vec<f32>)> {
-    (1usize..20, 1usize..20, 0f64..=1.0).prop_flat_map(|(rows, cols, density)| {
+    (1..MOST, 1..MOST, 0f64..=1.0).prop_flat_map(|(rows, cols, density)| {
         let weight = prop_oneof![Just(0f32), Just(-0f32), -2f32..2.0];
         prop::collection::vec((weight, prop::bool::weighted(density)), rows * cols).prop_map(move |v| {
             (rows, cols, v.into_iter().map(|(v, keep)| if keep { v } else { 0.0 }).collect())

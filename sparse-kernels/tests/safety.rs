@@ -131,7 +131,8 @@ fn geometries(like: &ConvGeometry) -> Vec<ConvGeometry> {
             ConvShape { input: [n, 1], stride: [n, 1], ..s },
         ]);
     }
-    let fits = |g: &ConvGeometry| g.x_len().max(g.y_len()) <= 1 << 20;
+    let most = if cfg!(miri) { 1 << 9 } else { 1 << 20 };
+    let fits = |g: &ConvGeometry| g.x_len().max(g.y_len()) <= most;
     shapes.into_iter().filter_map(|shape| ConvGeometry::new(shape).ok()).filter(fits).collect()
 }
 
@@ -197,7 +198,8 @@ fn extreme_geometries_are_right() {
             }
         }
     }
-    assert!(seen > 20, "{seen}");
+    // Miri runs scalar kernels alone
+    assert!(seen > if cfg!(miri) { 5 } else { 20 }, "{seen}");
 }
 
 /// Threads that do what they should not.

@@ -193,11 +193,12 @@ impl OptSparseGru {
     /// Runs a sequence; leaves the last state in `state`, `[batch, hidden]`.
     fn run(&self, inputs: &[TValue], state: &mut Vec<f32>) -> TractResult<TVec<TValue>> {
         let hidden = self.hidden;
-        let &[batch, steps, gates] = inputs[0].shape() else { bail!("input of rank {}", inputs[0].rank()) };
+        let (product, initial) = (&inputs[0], &inputs[1]);
+        let &[batch, steps, gates] = product.shape() else { bail!("input of rank {}", product.rank()) };
         ensure!(gates == 3 * hidden, "input has {gates} channels, expected {}", 3 * hidden);
-        let product = f32s(&inputs[0])?;
+        let product = f32s(product)?;
         if state.is_empty() || self.reset_every_turn {
-            *state = f32s(&inputs[1])?.to_vec();
+            *state = f32s(initial)?.to_vec();
         }
         let cells = batch * hidden;
         ensure!(state.len() == cells, "the state holds {} values, expected {batch} x {hidden}", state.len());
@@ -210,30 +211,39 @@ impl OptSparseGru {
         let (sigmoid, tanh) = (Func::Sigmoid.ew_f32()?, Func::Tanh.ew_f32()?);
         let mut next = vec![0f32; cells];
         let mut recurrent = vec![0f32; batch * gates];
-        let mut sums = vec![0f32; batch * gates];
-        let mut y = vec![0f32; if self.emit_y { steps * cells } else { 0 }];
+        let mut sums = vec![0f32; gates];
+        let mut y = Tensor::zero::<f32>(&[batch, if self.emit_y { steps } else { 0 }, hidden])?;
+        let mut states = y.try_as_plain_ram_mut()?;
+        let states = states.as_slice_mut::<f32>()?;
         with_threads(geometry.y_len(), |parallel| -> TractResult<()> {
             for step in 0..steps {
                 let at = if self.backward { steps - 1 - step } else { step };
                 let epilogue = Epilogue::default();
                 self.packed.run(&geometry, state, &mut recurrent, None, &epilogue, parallel)?;
-                for (image, sums) in sums.chunks_exact_mut(gates).enumerate() {
+                for image in 0..batch {
+                    let cells = image * hidden..(image + 1) * hidden;
                     sums.copy_from_slice(&product[(image * steps + at) * gates..][..gates]);
-                }
-                gru_cell_rows(hidden, batch, &mut sums, &recurrent, state, &mut next, &*sigmoid, &*tanh)?;
-                std::mem::swap(state, &mut next);
-                if self.emit_y {
-                    for (image, state) in state.chunks_exact(hidden).enumerate() {
-                        y[(image * steps + at) * hidden..][..hidden].copy_from_slice(state);
+                    gru_cell_rows(
+                        hidden,
+                        1,
+                        &mut sums,
+                        &recurrent[image * gates..][..gates],
+                        &state[cells.clone()],
+                        &mut next[cells.clone()],
+                        &*sigmoid,
+                        &*tanh,
+                    )?;
+                    if self.emit_y {
+                        states[(image * steps + at) * hidden..][..hidden].copy_from_slice(&next[cells]);
                     }
                 }
+                std::mem::swap(state, &mut next);
             }
             Ok(())
         })
         .with_context(|| format!("in {}", self.choice.kernel().name))?;
-        let shape = [batch, if self.emit_y { steps } else { 0 }, hidden];
         let last = Tensor::from_shape(&[batch, 1, hidden], state)?;
-        Ok(tvec!(Tensor::from_shape(&shape, &y)?.into_tvalue(), last.into_tvalue()))
+        Ok(tvec!(y.into_tvalue(), last.into_tvalue()))
     }
 }
 

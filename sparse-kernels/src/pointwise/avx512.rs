@@ -118,40 +118,86 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 /// As [`single`], for `R` and `C` of 4; not `STRIDED` only if the stride is 1.
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
-    /// Independent sums, to hide the latency of multiply-add.
-    const SETS: usize = 4;
     let spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    for row in args.block_rows.clone() {
-        let mut sums = [_mm512_setzero_ps(); SETS];
-        // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it (TileArgs); every block has 16
-        // values (PackedPointwise).
-        unsafe {
-            let (mut index, mut w, blocks) = args.blocks(row, LANES);
-            let mut add = |set: usize| {
-                let x = avx2::four_inputs::<STRIDED>(args, *index);
-                let x = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x));
-                sums[set] = _mm512_fmadd_ps(_mm512_loadu_ps(w), x, sums[set]);
-                (index, w) = (index.add(1), w.add(LANES));
-            };
-            for _ in 0..blocks / SETS {
-                add(0);
-                add(1);
-                add(2);
-                add(3);
+    for first in args.block_rows.clone().step_by(4) {
+        let mut rows = [_mm512_setzero_ps(); 4];
+        let there = (args.block_rows.end - first).min(4);
+        for row in 0..there {
+            // Weights come from the second level, which gives less than a block in two cycles: two sums hide the latency of adding.
+            let mut sums = [_mm512_setzero_ps(); 2];
+            // SAFETY: this is a block row; every index is a channel of the chunks with three behind it (TileArgs); every block has
+            // 16 values (PackedPointwise).
+            unsafe {
+                let (mut index, mut w, blocks) = args.blocks(first + row, LANES);
+                let mut add = |set: usize| {
+                    let x = avx2::four_inputs::<STRIDED>(args, *index);
+                    let x = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x));
+                    sums[set] = _mm512_fmadd_ps(_mm512_loadu_ps(w), x, sums[set]);
+                    (index, w) = (index.add(1), w.add(LANES));
+                };
+                for _ in 0..blocks / 2 {
+                    add(0);
+                    add(1);
+                }
+                if blocks % 2 > 0 {
+                    add(0);
+                }
             }
-            // Without a branch for each number of them, which no core foresees: up to three, of which some are the first again and
-            // leave their sums alone.
-            let rest = blocks % SETS;
-            for set in 0..if rest > 0 { SETS - 1 } else { 0 } {
-                let block = if set < rest { set } else { 0 };
-                let some: __mmask16 = if set < rest { !0 } else { 0 };
-                let x = avx2::four_inputs::<STRIDED>(args, *index.add(block));
-                let x = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x));
-                sums[set] = _mm512_mask3_fmadd_ps(_mm512_loadu_ps(w.add(LANES * block)), x, sums[set], some);
-            }
-            let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
-            finish_rows::<4>(args, row, sum);
+            rows[row] = _mm512_add_ps(sums[0], sums[1]);
         }
+        // SAFETY: these are block rows of four channels.
+        unsafe { finish_four_rows(args, first, there, rows) };
+    }
+}
+
+/// Finishes the channels of the block rows `first..first + there`, four at most, of four channels each: lane `i` of their sums
+/// belongs to channel `i % 4`.
+///
+/// # Safety
+/// As [`single`] for an `R` of 4; the rows are in `args.block_rows`.
+#[inline]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [__m512; 4]) {
+    // Quarters are added across rows: two times, halves of two vectors side by side.
+    let halves = |a: __m512, b: __m512| {
+        _mm512_add_ps(
+            _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+            _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+        )
+    };
+    let (a, b) = (halves(sums[0], sums[1]), halves(sums[2], sums[3]));
+    let sum = _mm512_add_ps(
+        _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
+        _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
+    );
+    let channel = first * 4;
+    let channels = (args.weights.oc - channel).min(there * 4);
+    // SAFETY: `bias` has four floats for each of the rows; each of these channels has one pixel of `y`, and of `residual` if there is
+    // one, and they are neighbours if the stride is 1 (TileArgs); masks leave out others. There are 16 lanes.
+    unsafe {
+        if args.stride != 1 {
+            let mut lanes = [0f32; LANES];
+            _mm512_storeu_ps(lanes.as_mut_ptr(), sum);
+            for (i, sum) in lanes.iter().enumerate().take(channels) {
+                finish(args, channel + i, *sum);
+            }
+            return;
+        }
+        let some: __mmask16 = !0 >> (LANES - channels);
+        let (y, clamps) = (args.y.wrapping_add(channel), &args.clamps);
+        let begin = if args.first { args.weights.bias.as_ptr().add(channel) } else { y.cast_const() };
+        let mut value = _mm512_add_ps(_mm512_maskz_loadu_ps(some, begin), sum);
+        if args.last {
+            let all = |(lo, hi): (f32, f32)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi));
+            let (lo, hi) = all(clamps.before);
+            value = clamp(value, lo, hi);
+            if clamps.residual {
+                let (lo, hi) = all(clamps.after);
+                let residual = _mm512_maskz_loadu_ps(some, args.residual.wrapping_add(channel));
+                value = clamp(_mm512_add_ps(value, residual), lo, hi);
+            }
+        }
+        _mm512_mask_storeu_ps(y, some, value);
     }
 }
 
@@ -169,35 +215,49 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
     for (v, spread) in spread.iter_mut().enumerate() {
         *spread = _mm512_srl_epi32(_mm512_add_epi32(count, _mm512_set1_epi32((LANES * v) as i32)), shift);
     }
-    for row in args.block_rows.clone() {
-        let mut sums = [_mm512_setzero_ps(); R];
-        // SAFETY: `row` is a block row; every index is a channel of the chunks, whose distance in floats an i32 holds (TileArgs,
-        // `gathers`); every block has R values (PackedPointwise). Masks leave out what lies behind the last block.
-        unsafe {
-            let (mut index, mut w, blocks) = args.blocks(row, R);
-            let mut add = |index: *const u32, w: *const f32, blocks: usize| {
-                let some: __mmask16 = !0 >> (LANES - blocks);
-                let channels = _mm512_maskz_loadu_epi32(some, index.cast());
-                let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
-                let x = _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.x);
-                for v in 0..R {
-                    let values = (blocks * R).saturating_sub(LANES * v).min(LANES);
-                    let some = ((1u32 << values) - 1) as __mmask16;
-                    let w = _mm512_maskz_loadu_ps(some, w.wrapping_add(LANES * v));
-                    sums[v] = _mm512_fmadd_ps(w, _mm512_permutexvar_ps(spread[v], x), sums[v]);
+    // Rows that are finished together.
+    let together = if R == 4 { 4 } else { 1 };
+    for first in args.block_rows.clone().step_by(together) {
+        let there = (args.block_rows.end - first).min(together);
+        let mut of_rows = [_mm512_setzero_ps(); 4];
+        for row in 0..there {
+            let mut sums = [_mm512_setzero_ps(); R];
+            // SAFETY: this is a block row; every index is a channel of the chunks, whose distance in floats an i32 holds (TileArgs,
+            // `gathers`); every block has R values (PackedPointwise). Masks leave out what lies behind the last block.
+            unsafe {
+                let (mut index, mut w, blocks) = args.blocks(first + row, R);
+                let mut add = |index: *const u32, w: *const f32, blocks: usize| {
+                    let some: __mmask16 = !0 >> (LANES - blocks);
+                    let channels = _mm512_maskz_loadu_epi32(some, index.cast());
+                    let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
+                    let x = _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.x);
+                    for v in 0..R {
+                        let values = (blocks * R).saturating_sub(LANES * v).min(LANES);
+                        let some = ((1u32 << values) - 1) as __mmask16;
+                        let w = _mm512_maskz_loadu_ps(some, w.wrapping_add(LANES * v));
+                        sums[v] = _mm512_fmadd_ps(w, _mm512_permutexvar_ps(spread[v], x), sums[v]);
+                    }
+                };
+                for _ in 0..blocks / LANES {
+                    add(index, w, LANES);
+                    (index, w) = (index.add(LANES), w.add(LANES * R));
                 }
-            };
-            for _ in 0..blocks / LANES {
-                add(index, w, LANES);
-                (index, w) = (index.add(LANES), w.add(LANES * R));
-            }
-            if blocks % LANES > 0 {
-                add(index, w, blocks % LANES);
+                if blocks % LANES > 0 {
+                    add(index, w, blocks % LANES);
+                }
             }
             for v in 1..R {
                 sums[0] = _mm512_add_ps(sums[0], sums[v]);
             }
-            finish_rows::<R>(args, row, sums[0]);
+            of_rows[row] = sums[0];
+        }
+        // SAFETY: these are block rows.
+        unsafe {
+            if R == 4 {
+                finish_four_rows(args, first, there, of_rows);
+            } else {
+                finish_row::<R>(args, first, of_rows[0]);
+            }
         }
     }
 }
@@ -207,16 +267,10 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
 /// # Safety
 /// As [`single`]; `row` is in `args.block_rows`.
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn finish_rows<const R: usize>(args: &TileArgs, row: usize, sums: __m512) {
+unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) {
     let mut lanes = [0f32; LANES];
     // SAFETY: there are 16 lanes; `row * R + r` is an output channel with one pixel.
     unsafe {
-        if R == 4 {
-            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums)));
-            let half = _mm256_add_ps(_mm512_castps512_ps256(sums), high);
-            let sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
-            return avx2::finish_four(args, row * 4, sum);
-        }
         _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
         for r in 0..args.channels(row, R) {
             finish(args, row * R + r, lanes[r..].iter().step_by(R).sum());

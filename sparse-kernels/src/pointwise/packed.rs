@@ -2,6 +2,7 @@
 
 use super::{Planes, PointwiseKernel};
 use crate::LOOK_AHEAD;
+use crate::aligned::Aligned;
 use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind};
 use std::ops::Range;
@@ -29,7 +30,7 @@ pub struct PackedPointwise {
     pub(super) indices: Vec<u32>,
     /// The same, counted in all channels, for kernels that read planes where they are; empty if these never do, or have `indices`.
     channels: Vec<u32>,
-    pub(super) values: Vec<f32>,
+    pub(super) values: Aligned,
     pub(super) bias: Vec<f32>,
     /// Block columns that have any weight, in order.
     used: Vec<u32>,
@@ -112,7 +113,7 @@ impl PackedPointwise {
             chunk_step,
             indices: first_channels(&|column| position[column as usize]),
             channels,
-            values,
+            values: Aligned::new(&values),
             bias: padded,
             used,
             chunk: chunk_columns,

@@ -87,15 +87,39 @@ pub(super) fn fill(
         }
         Layout::Interleaved => {
             let group = INTERLEAVED_CHANNELS.div_ceil(c);
-            for (panel, columns) in panel.chunks_mut(group * c * stride).zip(columns.chunks(group)) {
+            for (rows, columns) in panel.chunks_mut(group * c * stride).zip(columns.chunks(group)) {
                 for segment in segments {
-                    for i in 0..segment.len {
-                        let pixel = segment.source.map(|p| &image[(p + i * step) * s.ic..][..s.ic]);
-                        let mut to = segment.lane + i;
-                        for column in columns {
-                            for channel in *column as usize * c..(*column as usize + 1) * c {
-                                panel[to] = pixel.and_then(|p| p.get(channel)).copied().unwrap_or(0.0);
-                                to += stride;
+                    let pixels = segment.source.map(|source| &image[source * s.ic..]);
+                    let lanes = segment.lane..segment.lane + segment.len;
+                    for (rows, column) in rows.chunks_exact_mut(c * stride).zip(columns) {
+                        let first = *column as usize * c;
+                        match pixels {
+                            Some(pixels) if c == 1 => {
+                                columns_to_rows::<1>(
+                                    rows,
+                                    stride,
+                                    lanes.clone(),
+                                    &pixels[first..],
+                                    step * s.ic,
+                                );
+                            }
+                            Some(pixels) if c == 4 && first + c <= s.ic => {
+                                columns_to_rows::<4>(
+                                    rows,
+                                    stride,
+                                    lanes.clone(),
+                                    &pixels[first..],
+                                    step * s.ic,
+                                );
+                            }
+                            _ => {
+                                for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
+                                    let row = &mut row[lanes.clone()];
+                                    match pixels.filter(|_| first + i < s.ic) {
+                                        Some(pixels) => gather(row, &pixels[first + i..], step * s.ic),
+                                        None => row.fill(0.0),
+                                    }
+                                }
                             }
                         }
                     }
@@ -103,6 +127,66 @@ pub(super) fn fill(
             }
         }
     }
+}
+
+/// Transposes `C` neighbouring columns, the first of which `from` begins with, in rows `from_stride` floats apart: into `lanes` of
+/// `C` rows of `stride` floats each.
+fn columns_to_rows<const C: usize>(
+    rows: &mut [f32],
+    stride: usize,
+    lanes: Range<usize>,
+    from: &[f32],
+    from_stride: usize,
+) {
+    let mut at = 0;
+    let mut lane = lanes.start;
+    while lane + RUN <= lanes.end {
+        let tile: [[f32; C]; RUN] = std::array::from_fn(|i| *run(&from[at + i * from_stride..]));
+        for c in 0..C {
+            let column: [f32; RUN] = std::array::from_fn(|i| tile[i][c]);
+            rows[c * stride + lane..][..RUN].copy_from_slice(&column);
+        }
+        (lane, at) = (lane + RUN, at + RUN * from_stride);
+    }
+    for lane in lane..lanes.end {
+        for c in 0..C {
+            rows[c * stride + lane] = from[at + c];
+        }
+        at += from_stride;
+    }
+}
+
+/// Transposes `columns` rows of `from`, `from_stride` floats apart: calls `put` with the number of one of the `rows` rows of the
+/// result, a column, and what stands in that row from there on.
+pub(super) fn transpose(
+    mut put: impl FnMut(usize, usize, &[f32]),
+    rows: usize,
+    columns: usize,
+    from: &[f32],
+    from_stride: usize,
+) {
+    for row in (0..rows).step_by(RUN) {
+        for column in (0..columns).step_by(RUN) {
+            let (tall, wide) = ((rows - row).min(RUN), (columns - column).min(RUN));
+            let mut tile = [[0f32; RUN]; RUN];
+            for (i, tile) in tile.iter_mut().enumerate().take(wide) {
+                let from = &from[(column + i) * from_stride + row..];
+                match tall {
+                    RUN => *tile = *run(from),
+                    _ => tile[..tall].copy_from_slice(&from[..tall]),
+                }
+            }
+            for r in 0..tall {
+                let of_row: [f32; RUN] = std::array::from_fn(|i| tile[i][r]);
+                put(row + r, column, if wide == RUN { &of_row } else { &of_row[..wide] });
+            }
+        }
+    }
+}
+
+/// The first `N` floats.
+fn run<const N: usize>(floats: &[f32]) -> &[f32; N] {
+    floats.first_chunk().expect("the caller counts them")
 }
 
 /// [`fill`] for neighbouring pixels of planar channels, which begin at `from` and every `plane` floats from there.

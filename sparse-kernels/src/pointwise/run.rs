@@ -149,7 +149,7 @@ impl PackedPointwise {
     fn pixels_before(&self, geometry: &ConvGeometry, tile: usize, start: *const f32) -> Option<usize> {
         let kernel = self.kernel();
         let past = start.addr() / size_of::<f32>() % LINE;
-        let before = if past == 0 { 0 } else { tile - LINE + past };
+        let before = if past == 0 { 0 } else { (tile + past).saturating_sub(LINE) };
         (kernel.planes().is_some() && in_lines(geometry, tile) && past.is_multiple_of(kernel.vector))
             .then_some(before)
     }
@@ -462,18 +462,24 @@ impl Job<'_> {
     ) {
         let (oc, plane) = (self.weights.oc, self.geometry.output_pixels());
         let stride = y_copy.len() / channels.len();
-        // Floats from a pixel to the next, and from a channel to the next.
-        let (pixel_step, channel_step) = match self.geometry.shape().y_layout {
-            Layout::Planar => (1, plane),
-            Layout::Interleaved => (oc, 1),
-        };
-        let first = n * oc * plane + pixels.start * pixel_step;
-        let place = |lane: usize, channel: usize| first + lane * pixel_step + channel * channel_step;
+        let layout = self.geometry.shape().y_layout;
+        let first = n * oc * plane
+            + match layout {
+                Layout::Planar => pixels.start + channels.start * plane,
+                Layout::Interleaved => pixels.start * oc + channels.start,
+            };
         if let Some(residual) = self.residual {
-            for lane in 0..pixels.len() {
-                for (to, channel) in residual_copy[lane..].iter_mut().step_by(stride).zip(channels.clone()) {
-                    *to = residual[place(lane, channel)];
+            let residual = &residual[first..];
+            let put = |row: usize, at: usize, v: &[f32]| {
+                residual_copy[row * stride + at..][..v.len()].copy_from_slice(v)
+            };
+            match layout {
+                Layout::Planar => {
+                    for (channel, row) in residual_copy.chunks_exact_mut(stride).enumerate() {
+                        row[..pixels.len()].copy_from_slice(&residual[channel * plane..][..pixels.len()]);
+                    }
                 }
+                Layout::Interleaved => panel::transpose(put, channels.len(), pixels.len(), residual, oc),
             }
         }
         call(Output {
@@ -487,11 +493,20 @@ impl Job<'_> {
                 finish.apply(&mut row[..pixels.len()], self.residual.map(|_| &residual[..pixels.len()]));
             }
         }
-        for lane in 0..pixels.len() {
-            let from = y_copy[lane..].iter().step_by(stride);
-            for (channel, v) in channels.clone().zip(from) {
-                // SAFETY: inside the tensor by `ConvGeometry::check`; this pixel and channel belong to this task alone.
-                unsafe { *self.y.get().add(place(lane, channel)) = *v };
+        let put = |at: usize, v: &[f32]| {
+            // SAFETY: the callers below write pixels and channels of this task alone, which are inside the tensor
+            // (`ConvGeometry::check`, `Shared`).
+            unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), self.y.get().add(first + at), v.len()) }
+        };
+        match layout {
+            Layout::Planar => {
+                for (channel, row) in y_copy.chunks_exact(stride).enumerate() {
+                    put(channel * plane, &row[..pixels.len()]);
+                }
+            }
+            Layout::Interleaved => {
+                let put = |pixel: usize, channel: usize, v: &[f32]| put(pixel * oc + channel, v);
+                panel::transpose(put, pixels.len(), channels.len(), y_copy, stride);
             }
         }
     }

@@ -342,7 +342,8 @@ impl Plan {
                         let (height, width, pitch) = (rows.len(), cols.len(), self.pitch);
                         done = first + (height - 1) * pitch + width;
                         let (to, from) = (&mut plane[first..], &source[iy * iw + ix..]);
-                        let copy = Copy { height, width, pitch, down: sy * iw, right: sx };
+                        // of a single row nothing is asked down there, and the step may be any
+                        let copy = Copy { height, width, pitch, down: sy.wrapping_mul(iw), right: sx };
                         match width {
                             4 if sx == 1 => copy.rows::<4, 0>(to, from),
                             5..8 if sx == 1 => copy.rows::<4, 1>(to, from),
