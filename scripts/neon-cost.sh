@@ -41,10 +41,10 @@ case ${1:-} in
     cargo build --release -q --workspace --target $triple --bin fit-costs
     set -- costs fit-costs "${CARGO_TARGET_DIR:-target}/release/fit-costs" "${@:2}" ;;
   "" | check)
-    cargo build --release -q -p sparse-kernels --target $triple --example neon_operator
+    cargo build --release -q -p tract-sparse-kernels --target $triple --example neon_operator
     set -- "${1:-all}" examples/neon_operator "${@:2}" ;;
   *)
-    cargo build --release -q -p sparse-kernels --target $triple --example neon_operator
+    cargo build --release -q -p tract-sparse-kernels --target $triple --example neon_operator
     set -- layer examples/neon_operator "$@" ;;
 esac
 mode=$1 program=${CARGO_TARGET_DIR:-target}/$triple/release/$2

@@ -21,16 +21,16 @@ sanitizer() {
   # proptest's cases take ten times as long; the loops of fewer optimisations do what the others do, and are compiled in minutes
   RUSTFLAGS="-Zsanitizer=$1" PROPTEST_CASES="${PROPTEST_CASES:-64}" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
     CARGO_TARGET_DIR="target/$1" \
-    cargo +nightly test --release -Zbuild-std --target "$host" -p sparse-kernels --lib --tests
+    cargo +nightly test --release -Zbuild-std --target "$host" -p tract-sparse-kernels --lib --tests
 }
 miri() {
   # isolation hides the processor; the scalar kernels are all that it runs, and those take minutes
   MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-deterministic-floats" PROPTEST_CASES="${PROPTEST_CASES:-2}" \
-    CARGO_TARGET_DIR=target/miri cargo +nightly miri test -p sparse-kernels --lib --test formats --test safety
+    CARGO_TARGET_DIR=target/miri cargo +nightly miri test -p tract-sparse-kernels --lib --test formats --test safety
 }
 grind() {
   local binary
-  cargo test --release -p sparse-kernels --tests --no-run --message-format=json 2>/dev/null |
+  cargo test --release -p tract-sparse-kernels --tests --no-run --message-format=json 2>/dev/null |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | while read -r binary; do
     PROPTEST_CASES="${PROPTEST_CASES:-6}" valgrind --quiet --error-exitcode=9 "$binary" || exit 1
   done

@@ -23,12 +23,12 @@ have() { command -v "$1" >/dev/null; }
 # rust_target TRIPLE: its standard library is installed.
 rust_target() { rustc --print target-libdir --target "$1" 2>/dev/null | xargs -r test -d; }
 
-kernels_test() { cargo test --release -q -p sparse-kernels "$@"; }
+kernels_test() { cargo test --release -q -p tract-sparse-kernels "$@"; }
 
 host() {
   run "host ($(uname -m))" kernels_test
   # Arithmetic that wraps around panics in what users build without optimisation; the loops are slow then.
-  PROPTEST_CASES=16 run "host, debug" cargo test -q -p sparse-kernels --lib --tests
+  PROPTEST_CASES=16 run "host, debug" cargo test -q -p tract-sparse-kernels --lib --tests
 }
 
 aarch64() {
@@ -53,7 +53,7 @@ aarch64() {
 apple() {
   local triple=aarch64-apple-darwin
   if ! rust_target $triple; then skip "aarch64 macOS" "rustup target add $triple"; return; fi
-  run "aarch64 macOS, compiles" cargo check --release -q -p sparse-kernels --target $triple
+  run "aarch64 macOS, compiles" cargo check --release -q -p tract-sparse-kernels --target $triple
 }
 
 wasm() {
@@ -74,7 +74,7 @@ avx512() {
   skip "AVX-512, spatial kernels" "this machine has none, and interpreting their tests takes longer than all others together"
   RUSTFLAGS="-C target-feature=+avx512f,+avx2,+fma" MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=4 \
     run "AVX-512, interpreted by Miri" \
-    cargo +nightly miri test -q -p sparse-kernels "${miri_tests[@]}"
+    cargo +nightly miri test -q -p tract-sparse-kernels "${miri_tests[@]}"
 }
 
 # Every test file that runs kernels; the formats have no code of their own for a target.

@@ -102,7 +102,7 @@ if [ -z "${TRACT_SPARSE_ORT_PYTHON:-}" ]; then
 fi
 
 if component rustfmt || have rustfmt; then step "Format" cargo fmt --all --check; else not_run "cargo fmt: no rustfmt"; fi
-step "Whole models and command line" cargo test --release --workspace --exclude sparse-kernels --no-fail-fast
+step "Whole models and command line" cargo test --release --workspace --exclude tract-sparse-kernels --no-fail-fast
 if [ -x target/tract-cli/bin/tract ]; then
   step "tract's command line beside ours" scripts/tract-transcript.py --check
 else

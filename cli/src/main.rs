@@ -17,7 +17,6 @@ mod out;
 mod outputs;
 #[cfg(unix)]
 mod signals;
-mod table;
 mod tensors;
 mod test_data;
 mod zeros;
@@ -25,6 +24,7 @@ mod zeros;
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use cli::Cli;
+use rewriter::table;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;

@@ -6,18 +6,18 @@ use std::process::Command;
 
 /// Crates that use tract, and so must not have it built again.
 const CRATES: [&str; 12] = [
-    "arrays",
+    "tract-sparse-arrays",
     "benches",
-    "cli",
-    "figures",
+    "tract-sparse-cli",
+    "tract-sparse-figures",
     "fuzz",
-    "onnx-file",
-    "prune",
-    "rewriter",
-    "sparse-ops",
+    "tract-sparse-onnx-file",
+    "tract-sparse-prune",
+    "tract-sparse-rewriter",
+    "tract-sparse-ops",
     "tests",
     "tract-sparse",
-    "zoo",
+    "tract-sparse-zoo",
 ];
 
 /// Packages from elsewhere with their features, as tests of `selected` are built with them.

@@ -18,6 +18,10 @@ const MOVEMENTS: f64 = 4.0;
 /// Tolerances of its scale, beyond which no movement excuses a difference.
 const MOST: f64 = 100.0;
 
+/// What the outputs of one network on two engines may differ by, relative to their scale: room for what another order of f32 additions
+/// does over a hundred layers.
+pub const TOLERANCE: f64 = 1e-4;
+
 /// How one tensor compares with another.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Agreement {

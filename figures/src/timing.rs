@@ -136,16 +136,6 @@ pub fn keep_freed_memory() {
     drop(std::hint::black_box(vec![0u8; LARGEST]));
 }
 
-/// Milliseconds in four digits or less.
-pub fn ms(value: f64) -> String {
-    match value {
-        v if v >= 100.0 => format!("{v:.0}"),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v if v >= 1.0 => format!("{v:.2}"),
-        v => format!("{v:.3}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,7 +55,7 @@ fn deepest(bytes: &[u8]) -> usize {
 }
 
 static STOCK: LazyLock<Nnef> = LazyLock::new(|| tract_nnef::nnef().with_onnx());
-static OURS: LazyLock<Nnef> = LazyLock::new(tract_sparse::nnef);
+static OURS: LazyLock<Nnef> = LazyLock::new(|| tract_sparse::nnef().into_inner());
 
 fn load(nnef: &Nnef, bytes: &[u8], sparse: bool) -> TractResult<TypedModel> {
     let mut model = nnef.model_for_read(&mut &*bytes)?.into_decluttered()?;

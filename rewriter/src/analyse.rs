@@ -1,6 +1,7 @@
 //! Reads a layer off a node: its shape, its weights, and how sparse they are.
 
 use crate::costs::ASSUMED_PIXELS;
+use crate::table::by;
 use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_ops::{
@@ -163,11 +164,6 @@ impl fmt::Display for LayerShape {
             None => f.write_str("@?"),
         }
     }
-}
-
-/// Sizes as in `3x3`.
-pub(crate) fn by(dims: &[usize]) -> String {
-    dims.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
 /// A convolution or a matrix product with constant weights.

@@ -65,11 +65,15 @@ impl Assessment {
     /// # Errors
     /// Weights that cannot be read, or a layer that fails while it is measured.
     pub fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Option<Assessment>> {
-        Ok(match see(model, node)? {
-            None => None,
-            Some(Seen::Opaque(_, reason)) => Some(Assessment::Stock(reason.to_string())),
-            Some(Seen::Layer(layer)) => Some(Assessment::of_layer(&layer, policy)?),
-        })
+        see(model, node)?.map(|seen| Assessment::of_seen(&seen, policy)).transpose()
+    }
+
+    /// Of what a node has been seen to be.
+    pub(crate) fn of_seen(seen: &Seen, policy: &Policy) -> TractResult<Assessment> {
+        match seen {
+            Seen::Opaque(_, reason) => Ok(Assessment::Stock(reason.to_string())),
+            Seen::Layer(layer) => Assessment::of_layer(layer, policy),
+        }
     }
 
     /// Of a layer whose weights can be read.

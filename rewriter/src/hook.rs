@@ -6,11 +6,18 @@
 //!
 //! So are those of recurrent layers and of operators with bodies. What they become is simplified in a model of its own, so
 //! that products leave their loops as they would later on, and the layers are swapped where they stand then.
+//!
+//! What is found is noted on the way for reports on the optimised model; for their sake operators are hooked, too, whose
+//! layers always stay stock.
 
-use crate::choose::{Assessment, Neighbours};
+use crate::analyse::see;
+use crate::choose::{Assessment, Decision, Neighbours};
+use crate::nested::{Place, neighbours_of, places_among};
 use crate::policy::Policy;
+use crate::record::{Interface, note};
+use crate::report::{LayerReport, decided, layer_report};
 use crate::rules;
-use crate::transform::{enable_pulse, made, sparsify, unsparsify, unsparsify_bodies};
+use crate::transform::{enable_pulse, made, sparsify_unnoted, unsparsify, unsparsify_bodies};
 use sparse_ops::{constant, konst_of};
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -21,11 +28,30 @@ use tract_onnx::pb::NodeProto;
 
 type Builder = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies.
-const HOOKED: [&str; 9] = ["Conv", "ConvTranspose", "Gemm", "MatMul", "GRU", "LSTM", "RNN", "Scan", "If"];
+/// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies, then those whose layers
+/// stay stock.
+const HOOKED: [&str; 14] = [
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Scan",
+    "If",
+    "ConvInteger",
+    "QLinearConv",
+    "MatMulInteger",
+    "QLinearMatMul",
+    "Einsum",
+];
 
 /// How many of them are layers.
 const LAYERS: usize = 4;
+
+/// How many of them come before those whose layers stay stock.
+const SWAPPED: usize = 9;
 
 /// How many times a register may be hooked with another builder put over ours in between.
 const LEVELS: usize = 4;
@@ -43,6 +69,11 @@ const BUILDERS: [Builders; HOOKED.len()] = [
     builders::<6>(),
     builders::<7>(),
     builders::<8>(),
+    builders::<9>(),
+    builders::<10>(),
+    builders::<11>(),
+    builders::<12>(),
+    builders::<13>(),
 ];
 
 const fn builders<const OP: usize>() -> Builders {
@@ -92,8 +123,12 @@ fn build<const OP: usize, const LEVEL: usize>(
     let wrapped = ctx.framework.op_register.0.get(&wrapped(op, LEVEL));
     let wrapped = wrapped.with_context(|| format!("no builder of {op} in this register to wrap"))?;
     let (op, closures) = wrapped(ctx, node)?;
-    let hook = if OP < LAYERS { SparseHook::layer(op) } else { SparseHook::composite(op) };
-    Ok((Box::new(hook), closures))
+    let found = match OP {
+        ..LAYERS => Finding::Layer(OnceLock::new()),
+        LAYERS..SWAPPED => Finding::Composite(OnceLock::new()),
+        _ => Finding::Stock,
+    };
+    Ok((Box::new(SparseHook { stock: op, found }), closures))
 }
 
 thread_local! {
@@ -132,6 +167,8 @@ enum Finding {
     Layer(OnceLock<Vec<Found>>),
     /// Of a recurrent layer or an operator with bodies.
     Composite(OnceLock<Box<Composite>>),
+    /// Of an operator whose layers stay stock.
+    Stock,
 }
 
 /// What a recurrent layer or an operator with bodies becomes for inputs of these facts.
@@ -188,14 +225,6 @@ struct Alone {
 }
 
 impl SparseHook {
-    fn layer(stock: Box<dyn InferenceOp>) -> SparseHook {
-        SparseHook { stock, found: Finding::Layer(OnceLock::new()) }
-    }
-
-    fn composite(stock: Box<dyn InferenceOp>) -> SparseHook {
-        SparseHook { stock, found: Finding::Composite(OnceLock::new()) }
-    }
-
     /// Makes this operator alone, for inputs of these facts.
     fn alone(
         &self,
@@ -236,7 +265,7 @@ impl SparseHook {
         let Alone { model: mut alone, sources, .. } = self.alone(model, node, &inputs)?;
         // hooks in the bodies have decided before it was known what leaves a loop
         unsparsify(&mut alone)?;
-        let swapped = sparsify(&mut alone, policy).with_context(|| format!("simplifying {node}"))?;
+        let swapped = sparsify_unnoted(&mut alone, policy).with_context(|| format!("simplifying {node}"))?;
         Ok(Composite { inputs, sparse: (swapped > 0).then(|| Arc::new((alone, sources))) })
     }
 
@@ -290,6 +319,7 @@ impl SparseHook {
                     .as_ref()
                     .is_some_and(|sparse_model| sparse_model.0.nodes().iter().any(sparse)))
             }
+            Finding::Stock => Ok(false),
         }
     }
 
@@ -432,35 +462,87 @@ impl InferenceOp for SparseHook {
         target: &mut TypedModel,
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
-        let found = match &self.found {
-            Finding::Layer(found) => found,
-            Finding::Composite(_) if LOOKING.get() => {
-                return self.stock.to_typed(source, node, target, mapping);
-            }
-            Finding::Composite(known) => return self.wire_composite(known, source, node, target, mapping),
-        };
-        let first = target.nodes().len();
-        let outputs = self.stock.to_typed(source, node, target, mapping)?;
         if LOOKING.get() {
-            return Ok(outputs);
+            return self.stock.to_typed(source, node, target, mapping);
         }
+        let first = target.nodes().len();
+        let outputs = match &self.found {
+            Finding::Composite(known) => self.wire_composite(known, source, node, target, mapping)?,
+            Finding::Layer(_) | Finding::Stock => self.stock.to_typed(source, node, target, mapping)?,
+        };
         let policy = Policy::from_knobs()?;
         let neighbours = neighbours(source, &policy);
-        for (position, id) in (first..target.nodes().len()).enumerate() {
-            let node = target.node(id);
-            let known = found.get().and_then(|found| found.get(position));
-            let assessment = match known {
-                Some(known) if known.is_of(target, node)? => known.assessment.clone(),
-                _ => Found::of(target, node, &policy)?.assessment,
-            };
-            if let Some(assessment) = assessment {
-                let (before, name) = (target.nodes().len(), target.node(id).name.clone());
-                rules::swap(target, id, &assessment, &policy, neighbours)?;
-                set_apart(source, target, before, &name);
-            }
-        }
+        let notes = match &self.found {
+            Finding::Layer(found) => swap_layers(source, target, first, found, &policy, neighbours)?,
+            Finding::Composite(_) | Finding::Stock => notes(target, first, &policy, neighbours)?,
+        };
+        note(&target.symbols, Interface::of(source)?, notes);
         Ok(outputs)
     }
+}
+
+/// Swaps the typed nodes from `first` on, which a layer has become, where that is worth it; returns what is to be noted of them.
+fn swap_layers(
+    source: &InferenceModel,
+    target: &mut TypedModel,
+    first: usize,
+    found: &OnceLock<Vec<Found>>,
+    policy: &Policy,
+    neighbours: Neighbours,
+) -> TractResult<Vec<LayerReport>> {
+    let mut notes = vec![];
+    for (position, id) in (first..target.nodes().len()).enumerate() {
+        let node = target.node(id);
+        let known = found.get().and_then(|found| found.get(position));
+        let assessment = match known {
+            Some(known) if known.is_of(target, node)? => known.assessment.clone(),
+            _ => Found::of(target, node, policy)?.assessment,
+        };
+        let Some(assessment) = assessment else { continue };
+        let (before, name) = (target.nodes().len(), target.node(id).name.clone());
+        let swapped = rules::swap(target, id, &assessment, policy, neighbours)?;
+        set_apart(source, target, before, &name);
+        let decision = assessment.decide(policy, neighbours);
+        // a layer that was swapped may have become another node, and left its own behind
+        for id in std::iter::once(id).chain(before..target.nodes().len()) {
+            if made(target.node(id)).is_some() == swapped {
+                notes.extend(note_of(target, id, decision.clone(), policy, neighbours)?);
+            }
+        }
+    }
+    Ok(notes)
+}
+
+/// What is to be noted of a node about which this has been decided, if it is a layer.
+fn note_of(
+    model: &TypedModel,
+    id: usize,
+    decision: Decision,
+    policy: &Policy,
+    neighbours: Neighbours,
+) -> TractResult<Option<LayerReport>> {
+    let node = model.node(id);
+    rule_if_some!(seen = see(model, node)?);
+    let place = Place { model, node, name: node.name.clone(), seen };
+    layer_report(&place, decision, policy, neighbours, false).map(Some)
+}
+
+/// What is to be noted of the layers among the nodes from `first` on and in their bodies.
+fn notes(
+    model: &TypedModel,
+    first: usize,
+    policy: &Policy,
+    neighbours: Neighbours,
+) -> TractResult<Vec<LayerReport>> {
+    let nodes: Vec<usize> = (first..model.nodes().len()).collect();
+    let places = places_among(model, &nodes)?;
+    let in_bodies = neighbours_of(&places, policy)?;
+    let of_place = |(place, in_body): (&Place, Neighbours)| {
+        let neighbours = if std::ptr::eq(place.model, model) { neighbours } else { in_body };
+        let decision = decided(place.node, &place.seen, policy, neighbours)?;
+        layer_report(place, decision, policy, neighbours, false)
+    };
+    places.iter().zip(in_bodies).map(of_place).collect()
 }
 
 /// What is in names that we make while nodes are still to come, and in none that tract makes.

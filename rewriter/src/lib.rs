@@ -17,9 +17,11 @@ pub mod map;
 pub mod measure;
 pub mod nested;
 pub mod policy;
+mod record;
 pub mod report;
 pub mod rules;
 pub mod runtime;
+pub mod table;
 pub mod transform;
 pub mod zeros;
 

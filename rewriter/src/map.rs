@@ -77,12 +77,16 @@ impl Map {
     }
 }
 
-/// Maps of the layers of a model, in the order of a [`Report`](crate::Report); none where the weights cannot be read.
+/// Maps of the layers of a model, in the order of a [`Report`](crate::Report); none where the weights cannot be read. Of an
+/// optimised model, where all of them are packed, the list is empty.
 ///
 /// # Errors
 /// Layers whose shapes contradict each other.
 pub fn maps(model: &TypedModel) -> TractResult<Vec<Option<Map>>> {
     let mut maps = vec![];
+    if stage_is_optimized(&model.properties) {
+        return Ok(maps);
+    }
     for place in places(model)? {
         maps.push(match &place.seen {
             Seen::Layer(layer) => Some(Map::of(layer)?),

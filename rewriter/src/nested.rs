@@ -7,7 +7,7 @@ use crate::choose::Neighbours;
 use crate::costs::ASSUMED_PIXELS;
 use crate::policy::Policy;
 use crate::transform::neighbours;
-use sparse_ops::{OptSparseIf, SparseIf};
+use sparse_ops::{OptSparseConv, OptSparseIf, SparseIf};
 use std::collections::HashMap;
 use tract_core::internal::*;
 use tract_core::ops::logic::IfThenElse;
@@ -20,7 +20,8 @@ pub struct Place<'a> {
     pub model: &'a TypedModel,
     /// Its node there.
     pub node: &'a TypedNode,
-    /// Name of the node behind those of the nodes around: `scan.loop.product`, `If.then.product`.
+    /// Name of the node, or of the layer that it was before it took in what follows, behind those of the nodes around:
+    /// `scan.loop.product`, `If.then.product`.
     pub name: String,
     /// What it is; [`LayerShape::calls`](crate::analyse::LayerShape::calls) counts all iterations of the loops around.
     pub seen: Seen,
@@ -31,15 +32,22 @@ pub struct Place<'a> {
 /// # Errors
 /// Layers whose shapes contradict each other.
 pub fn places(model: &TypedModel) -> TractResult<Vec<Place<'_>>> {
+    places_among(model, &model.eval_order()?)
+}
+
+/// As [`places`], of these nodes and their bodies alone.
+pub(crate) fn places_among<'a>(model: &'a TypedModel, nodes: &[usize]) -> TractResult<Vec<Place<'a>>> {
     fn visit<'a>(
         model: &'a TypedModel,
+        nodes: &[usize],
         prefix: &str,
         calls: usize,
         places: &mut Vec<Place<'a>>,
     ) -> TractResult<()> {
-        for id in model.eval_order()? {
-            let node = model.node(id);
-            let name = qualified(prefix, &node.name);
+        for id in nodes {
+            let node = model.node(*id);
+            let own = node.op_as::<OptSparseConv>().map_or(&*node.name, OptSparseConv::layer);
+            let name = qualified(prefix, own);
             if let Some(mut seen) = see(model, node)? {
                 if let Some(shape) = seen.shape_mut() {
                     shape.calls *= calls;
@@ -49,13 +57,13 @@ pub fn places(model: &TypedModel) -> TractResult<Vec<Place<'_>>> {
             }
             for (label, body) in bodies(node) {
                 let calls = calls * iterations(model, node)?;
-                visit(body, &format!("{name}.{label}."), calls, places)?;
+                visit(body, &body.eval_order()?, &format!("{name}.{label}."), calls, places)?;
             }
         }
         Ok(())
     }
     let mut places = vec![];
-    visit(model, "", 1, &mut places)?;
+    visit(model, nodes, "", 1, &mut places)?;
     Ok(places)
 }
 

@@ -1,11 +1,15 @@
 //! What was decided, layer by layer: a value, not a log.
 
-use crate::analyse::{Layer, LayerKind, LayerShape, Seen, by};
+mod text;
+
+use crate::analyse::{Layer, LayerKind, LayerShape, Seen};
 use crate::choose::{Decision, Neighbours, choose};
 use crate::estimate::{Stored, Way, break_even, stock_ns};
 use crate::measure::measured;
 use crate::nested::{Place, neighbours_of, places};
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
+use crate::record::noted;
+use crate::table::by;
 use crate::transform::made;
 use crate::zeros::zeros;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
@@ -14,6 +18,9 @@ use std::ops::Add;
 use tract_core::internal::*;
 
 /// The layers of a model in the order in which they run, those of its bodies among them.
+///
+/// It prints as the table of `tract-sparse inspect`: a line for each layer, then which kernel runs which of them, and why the others
+/// stay on stock tract. `{:#}` writes long lists of names out.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Report {
     /// Instruction set of the sparse kernels, and the class of cores that they are for, if there is one.
@@ -22,10 +29,13 @@ pub struct Report {
     pub costs: String,
     /// One entry for every convolution and every product with constant weights.
     pub layers: Vec<LayerReport>,
+    /// Mode of the policy. With [`Mode::Measure`], times that are called predicted have been measured.
+    #[serde(skip)]
+    pub mode: Mode,
 }
 
 /// One layer.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct LayerReport {
     /// Name of the node, behind those of the operators around it if it is in a body.
     pub name: String,
@@ -93,9 +103,41 @@ impl LayerReport {
     /// in another way or splits it. The same layer has the same name whether it runs here or on stock tract.
     pub fn layer(&self) -> &str {
         const ADDED: [&str; 4] = [".einsum", ".product", ".planar", ".ab"];
-        let whole = self.name.find(".concat-einsum-").map_or(&*self.name, |part| &self.name[..part]);
-        let own = ADDED.iter().find_map(|added| whole.strip_suffix(added)).unwrap_or(whole);
+        let mut own = self.name.find(".concat-einsum-").map_or(&*self.name, |part| &self.name[..part]);
+        while let Some(shorter) = ADDED.iter().find_map(|added| own.strip_suffix(added)) {
+            own = shorter;
+        }
         if own.is_empty() { &self.name } else { own }
+    }
+
+    /// A layer of an optimised model, with what was found out about it before its weights were packed.
+    fn with_note(self, note: &LayerReport) -> LayerReport {
+        LayerReport {
+            structure: self.structure.or_else(|| note.structure.clone()),
+            zeros: self.zeros.or_else(|| note.zeros.clone()),
+            dead_oc: self.dead_oc.or(note.dead_oc),
+            dead_ic: self.dead_ic.or(note.dead_ic),
+            break_even: self.break_even.or(note.break_even),
+            ..self
+        }
+    }
+
+    /// A layer of which an optimised model shows nothing: it runs on stock tract whatever was decided for it, or was a constant.
+    fn stock_by_now(mut self) -> LayerReport {
+        if let Some(kernel) = self.chosen.take() {
+            self.reason = Some(format!(
+                "it was to run on {kernel}, but tract has put something else in its place since"
+            ));
+            let stock = match &*self.op {
+                "SparseConv" => "Conv",
+                "SparseDeconv" => "Deconv",
+                "SparseMatMul" => "EinSum",
+                "SparseGruSeq" => "GruSeq",
+                other => other,
+            };
+            self.op = stock.to_string();
+        }
+        self
     }
 
     /// Output by input channels, kernel and stride unless they are one, and output map: `512x512@14x14`.
@@ -117,8 +159,9 @@ impl Report {
     /// Reports on a typed model, stock or sparse, decluttered or optimised, under the policy of the knobs.
     ///
     /// What is said to run here is what has an operator of ours in this very model. Of the other layers, the reason says
-    /// why, or that the transform `sparsify` would take them. In an optimised model, stock tract has packed the weights of
-    /// its own layers away: those are not seen any more.
+    /// why, or that the transform `sparsify` would take them. Stock tract packs the weights of its own layers away while it optimises
+    /// a model: what is said of them, and the zeros of ours, was found when the model was loaded by
+    /// `tract_sparse` or went through `sparsify`. A model that was optimised without either has no layers to report on.
     ///
     /// # Errors
     /// A knob with an impossible value.
@@ -159,13 +202,18 @@ impl Report {
             if let Some(progress) = &mut measure {
                 progress(at, places.len());
             }
-            layers.push(layer_report(place, policy, neighbours, measure.is_some())?);
+            let decision = decided(place.node, &place.seen, policy, neighbours)?;
+            layers.push(layer_report(place, decision, policy, neighbours, measure.is_some())?);
+        }
+        if stage_is_optimized(&model.properties) {
+            layers = recalled(noted(model)?, layers);
         }
         let total: f64 = layers.iter().filter_map(LayerReport::ms).sum();
         for layer in &mut layers {
             layer.share = layer.ms().map(|ms| ms / total);
         }
-        Ok(Report { target: policy.target.to_string(), costs: policy.costs().to_string(), layers })
+        let (target, costs) = (policy.target.to_string(), policy.costs().to_string());
+        Ok(Report { target, costs, layers, mode: policy.mode })
     }
 
     /// Milliseconds of all layers that have a time: on stock tract, and as they run.
@@ -180,14 +228,36 @@ impl Report {
     }
 }
 
-fn layer_report(
+/// The layers of an optimised model: those that were `noted` when it was made, with the operators that run them now.
+fn recalled(noted: Vec<LayerReport>, running: Vec<LayerReport>) -> Vec<LayerReport> {
+    let mut running: Vec<Option<LayerReport>> = running.into_iter().map(Some).collect();
+    let mut layers = vec![];
+    for note in noted {
+        let mut take = |same: &dyn Fn(&LayerReport) -> bool| -> Vec<LayerReport> {
+            running.iter_mut().filter_map(|layer| layer.take_if(|layer| same(layer))).collect()
+        };
+        let mut parts = take(&|layer| layer.name == note.name);
+        if parts.is_empty() {
+            parts = take(&|layer| layer.layer() == note.layer());
+        }
+        match parts.is_empty() {
+            true => layers.push(note.stock_by_now()),
+            false => layers.extend(parts.into_iter().map(|part| part.with_note(&note))),
+        }
+    }
+    layers.extend(running.into_iter().flatten());
+    layers
+}
+
+/// What is said of a layer about which this has been decided; with `measure`, it runs for some milliseconds on either operator.
+pub(crate) fn layer_report(
     place: &Place,
+    decision: Decision,
     policy: &Policy,
     neighbours: Neighbours,
     measure: bool,
 ) -> TractResult<LayerReport> {
     let Place { node, seen, .. } = place;
-    let decision = decided(node, seen, policy, neighbours)?;
     let (choice, reason) = match decision {
         Decision::Sparse(choice) if made(node).is_some() => (Some(choice), None),
         // a layer is not taken for sparse before it is
@@ -212,21 +282,12 @@ fn layer_report(
             Some(output) => by(output),
             None => "?".into(),
         },
-        density: None,
-        structure: None,
-        zeros: None,
         format: choice.map(|c| c.packing.to_string()),
-        fill: None,
-        dead_oc: None,
-        dead_ic: None,
-        break_even: None,
         chosen: choice.filter(|_| reason.is_none()).map(|c| c.kernel().name.to_string()),
         reason,
         stock_ms: choice.map(|c| ms(c.stock_ns)),
         sparse_ms: choice.map(|c| ms(c.sparse_ns)),
-        measured_stock_ms: None,
-        measured_sparse_ms: None,
-        share: None,
+        ..LayerReport::default()
     };
     if let Seen::Layer(layer) = seen {
         weigh(&mut report, layer, choice)?;

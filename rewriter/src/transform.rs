@@ -3,6 +3,8 @@
 use crate::choose::{Assessment, Neighbours};
 use crate::nested::{edit_bodies, iterations};
 use crate::policy::{Mode, Policy};
+use crate::record::note_all;
+use crate::report::Report;
 use crate::rules;
 use sparse_ops::{
     Choice, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul,
@@ -20,6 +22,13 @@ use tract_core::transform::ModelTransform;
 /// # Errors
 /// A model that has already been optimised, or layers whose shapes contradict each other.
 pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
+    let swapped = sparsify_unnoted(model, policy)?;
+    note_all(model, Report::with_policy(model, policy)?.layers)?;
+    Ok(swapped)
+}
+
+/// [`sparsify`] without notes for reports: of a body, or of a model that another is made from.
+pub(crate) fn sparsify_unnoted(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
     enable_pulse();
     if policy.mode == Mode::Never {
         return Ok(0);
@@ -32,7 +41,12 @@ pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
     }
     let swapped = swap_layers(model, policy)?;
     Ok(swapped
-        + edit_bodies(model, 0, |branches| Box::new(SparseIf::new(branches)), |body| sparsify(body, policy))?)
+        + edit_bodies(
+            model,
+            0,
+            |branches| Box::new(SparseIf::new(branches)),
+            |body| sparsify_unnoted(body, policy),
+        )?)
 }
 
 /// Whether products may still stand in this loop or recurrent layer that do not depend on the step before. A loop of a single

@@ -53,11 +53,11 @@ fn registry() -> Registry {
     registry.register_dumper::<SparseConv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseDeconv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseMatMul>(|_, node, _| refuse(node));
-    registry.register_dumper::<OptSparseConv>(|_, node, _| refuse(node));
+    registry.register_dumper::<OptSparseConv>(|_, node, _| refuse_optimised(node));
     registry.register_dumper::<SparseGruSeq>(|_, node, _| refuse(node));
-    registry.register_dumper::<OptSparseGru>(|_, node, _| refuse(node));
+    registry.register_dumper::<OptSparseGru>(|_, node, _| refuse_optimised(node));
     registry.register_dumper::<SparseIf>(|_, node, _| refuse(node));
-    registry.register_dumper::<OptSparseIf>(|_, node, _| refuse(node));
+    registry.register_dumper::<OptSparseIf>(|_, node, _| refuse_optimised(node));
     registry
 }
 
@@ -133,6 +133,10 @@ fn dump_scan(ast: &mut IntoAst, node: &TypedNode, op: &Scan) -> TractResult<Opti
 
 fn refuse(node: &TypedNode) -> TractResult<Option<Arc<RValue>>> {
     bail!("{node} is a sparse layer: files hold stock ones, see the transform unsparsify")
+}
+
+fn refuse_optimised(node: &TypedNode) -> TractResult<Option<Arc<RValue>>> {
+    bail!("{node} is a sparse layer of an optimised model: write the model before it is optimised")
 }
 
 fn load(

@@ -16,6 +16,8 @@ use tract_core::internal::*;
 /// height and width need nothing special.
 #[derive(Debug, Clone)]
 pub struct OptSparseConv {
+    /// Name of the layer; that of the node is the last of what has been taken in.
+    layer: Arc<str>,
     form: Form,
     packed: Arc<Packed>,
     /// Weights of the dense layer.
@@ -37,10 +39,15 @@ impl PartialEq for OptSparseConv {
 impl Eq for OptSparseConv {}
 
 impl OptSparseConv {
-    /// A layer without an epilogue. `dense` is the number of weights, zeros included.
-    pub fn new(form: Form, packed: Packed, dense: usize, choice: Choice) -> OptSparseConv {
-        let packed = Arc::new(packed);
-        OptSparseConv { form, packed, dense, epilogue: Epilogue::default(), residual: false, choice }
+    /// The layer of this name, without an epilogue. `dense` is the number of weights, zeros included.
+    pub fn new(layer: &str, form: Form, packed: Packed, dense: usize, choice: Choice) -> OptSparseConv {
+        let (layer, packed) = (layer.into(), Arc::new(packed));
+        OptSparseConv { layer, form, packed, dense, epilogue: Epilogue::default(), residual: false, choice }
+    }
+
+    /// Name that the layer had before it took in what follows.
+    pub fn layer(&self) -> &str {
+        &self.layer
     }
 
     /// The decision that made this layer sparse.

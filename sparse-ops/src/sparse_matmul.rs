@@ -249,7 +249,7 @@ impl TypedOp for SparseMatMul {
             .packing
             .pack(self.choice.target, &dense)
             .with_context(|| format!("packing the weights of {node}"))?;
-        let op = OptSparseConv::new(Form::Linear(linear), packed, oc * ic, self.choice);
+        let op = OptSparseConv::new(&node.name, Form::Linear(linear), packed, oc * ic, self.choice);
         let x = &node.inputs[self.x_slot..][..1];
         Ok(Some(TypedModelPatch::replace_single_op(model, node, x, op)?))
     }

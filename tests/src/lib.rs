@@ -8,20 +8,11 @@ pub mod recurrent;
 
 use anyhow::{Context, Result, ensure};
 use figures::Agreement;
+pub use figures::models_dir;
 use noise::Noise;
-use std::path::PathBuf;
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
 use tract_sparse::{Onnx, Report};
-
-/// The folder of real models, if it is there: `TRACT_SPARSE_MODELS`, or `shared/models` beside the checkout.
-pub fn models_dir() -> Option<PathBuf> {
-    let dir = match std::env::var_os("TRACT_SPARSE_MODELS") {
-        Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/models"),
-    };
-    dir.is_dir().then_some(dir)
-}
 
 /// Says on standard error that a test could not run. Tests are never skipped without it.
 pub fn skipped(test: &str, why: &str) {

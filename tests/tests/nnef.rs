@@ -107,14 +107,47 @@ fn sparse_layers_are_written_as_stock_ones() -> Result<()> {
     let spec = Spec { conv1x1: Some("4x4:0.5".parse()?), hw: Some(32), ..Spec::default() };
     let model = zoo::build(Network::MobilenetV2, &spec)?;
     let mut model = onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
-    let error = format!("{:#}", tar(&tract_sparse::nnef(), &model).unwrap_err());
+    let sparse_layers = Report::of(&model)?.sparse_layers();
+    assert!(sparse_layers > 0);
+    let nnef = tract_sparse::nnef();
+    let written = nnef.write_to_tar_with_config(&model, vec![], false, true)?;
+    // tract's own writer, with the extension and without
+    let error = format!("{:#}", tar(&nnef, &model).unwrap_err());
     assert!(error.contains("unsparsify"), "{error}");
-    let expected = run(model.clone().into_optimized()?, &[noise(&[1, 3, 32, 32], 1)])?;
+    let error = format!("{:#}", tar(&plain(), &model).unwrap_err());
+    assert!(error.contains("No serializer found") && error.contains("Sparse"), "{error}");
+    let optimised = model.clone().into_optimized()?;
+    let error = format!("{:#}", nnef.write(&optimised, vec![]).unwrap_err());
+    assert!(error.contains("before it is optimised"), "{error}");
+    let expected = run(optimised, &[noise(&[1, 3, 32, 32], 1)])?;
     assert!(unsparsify(&mut model)? > 0);
-    let mut back = read(&tract_sparse::nnef(), &tar(&tract_sparse::nnef(), &model)?)?;
-    assert!(sparsify(&mut back, &Policy::from_knobs()?)? > 0);
+    assert_eq!(tar(&nnef, &model)?, written);
+    // what was written runs sparse again without a further call
+    let back = nnef.model_for_read(&mut &*written)?;
+    assert_eq!(Report::of(&back)?.sparse_layers(), sparse_layers);
     let got = run(back.into_optimized()?, &[noise(&[1, 3, 32, 32], 1)])?;
     tests::assert_same(&got, &expected)
+}
+
+/// Archives and folders are read by the one reader, and sparse.
+#[test]
+fn every_kind_of_file_is_read_sparse() -> Result<()> {
+    let spec = Spec { conv1x1: Some("4x4:0.5".parse()?), hw: Some(32), ..Spec::default() };
+    let model = zoo::build(Network::MobilenetV2, &spec)?;
+    let model = onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
+    let sparse_layers = Report::of(&model)?.sparse_layers();
+    let (nnef, folder) =
+        (tract_sparse::nnef(), std::env::temp_dir().join(format!("nnef-{}", std::process::id())));
+    std::fs::create_dir_all(&folder)?;
+    let (archive, unpacked) = (folder.join("m.nnef.tar"), folder.join("m.nnef"));
+    std::fs::write(&archive, nnef.write_to_tar(&model, vec![])?)?;
+    nnef.write_to_dir(&model, &unpacked)?;
+    let read = [archive, unpacked].map(|path| nnef.model_for_path(path).and_then(|model| Report::of(&model)));
+    std::fs::remove_dir_all(&folder)?;
+    for report in read {
+        assert_eq!(report?.sparse_layers(), sparse_layers);
+    }
+    Ok(())
 }
 
 /// Batch size and picture size stay symbols.

@@ -8,8 +8,8 @@
 
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tract_sparse::Report;
 use tract_sparse::prelude::*;
-use tract_sparse::{OptSparseConv, Report};
 
 const USAGE: &str = "usage: classify MODEL.onnx PHOTO LABELS.txt";
 const RUNS: usize = 21;
@@ -37,8 +37,8 @@ fn main() -> TractResult<()> {
     };
     let stock = load(tract_onnx::onnx(), model.as_ref())?;
     let sparse = load(onnx(), model.as_ref())?;
-    let layers = sparse.model().nodes().iter().filter(|n| n.op_is::<OptSparseConv>()).count();
-    println!("{layers} layers run on our kernels ({})", Report::of(sparse.model())?.target);
+    let report = Report::of(sparse.model())?;
+    println!("{} of {} layers run sparse on {}", report.sparse_layers(), report.layers.len(), report.target);
 
     // In turn, so that both see the same machine.
     let mut times: [Vec<Duration>; 2] = Default::default();

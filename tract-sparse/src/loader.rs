@@ -4,40 +4,11 @@ use onnx_file::Document;
 use std::path::Path;
 use tract_hir::prelude::*;
 use tract_nnef::internal::Nnef;
-use tract_onnx::{Onnx, WithOnnx};
+use tract_onnx::Onnx;
 
 /// tract's ONNX loader, which makes pruned layers sparse as it reads them. Drop-in for `tract_onnx::onnx()`.
 pub fn onnx() -> Onnx {
     tract_onnx::onnx().with_tract_sparse()
-}
-
-/// tract's NNEF reader and writer, with ONNX's operators and compact weights: zeros of pruned layers take no room in what
-/// it writes. Models come back as stock ones, since tract's reader tells nobody that it is done: whether a dense layer runs here
-/// depends on the others. [`nnef_model_for_path`] makes their layers sparse for this machine, as does the transform
-/// `sparsify`:
-///
-/// ```no_run
-/// use tract_sparse::prelude::*;
-///
-/// # fn main() -> TractResult<()> {
-/// let model = tract_sparse::nnef_model_for_path("pruned.nnef.tgz")?.into_optimized()?.into_runnable()?;
-/// # Ok(())
-/// # }
-/// ```
-///
-/// Models that are written must hold stock layers: those of `tract_onnx::onnx()`, or after the transform `unsparsify`.
-pub fn nnef() -> Nnef {
-    tract_nnef::nnef().with_onnx().with_tract_sparse()
-}
-
-/// Reads an NNEF model as [`nnef`] does, and makes its pruned layers sparse for this machine under the policy of the knobs.
-///
-/// # Errors
-/// A file that cannot be read or is no NNEF model; a knob with an impossible value.
-pub fn nnef_model_for_path(path: impl AsRef<Path>) -> TractResult<TypedModel> {
-    let mut model = nnef().model_for_path(path)?.into_decluttered()?;
-    rewriter::sparsify(&mut model, &rewriter::Policy::from_knobs()?)?;
-    Ok(model)
 }
 
 /// Reads an ONNX model as [`onnx`] does, and also one with `sparse_initializer` or `Constant.sparse_value`, which tract's
@@ -54,7 +25,8 @@ pub fn model_for_path(path: impl AsRef<Path>) -> TractResult<InferenceModel> {
 
 /// Adds sparse layers to a loader that already exists, with operators of its own perhaps.
 pub trait WithTractSparse: Sized {
-    /// Makes this loader read pruned layers as sparse ones, or compact weights.
+    /// Makes a loader of ONNX read pruned layers as sparse ones, and one of NNEF compact weights: its layers are stock ones until
+    /// the transform `sparsify`, or [`nnef`](crate::nnef()) as the loader, makes them sparse.
     ///
     /// Builders that an `Onnx` has for `Conv`, `Gemm` and `MatMul` are called as before, and what they build is looked at. A
     /// builder that is inserted afterwards takes the place of ours: its layers stay as it makes them, until this is called

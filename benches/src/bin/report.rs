@@ -7,7 +7,8 @@ use benches::report::rivals::Rivals;
 use benches::report::run::{Settings, measure};
 use benches::report::{Outcome, Report};
 use clap::Parser;
-use figures::{Progress, ms};
+use figures::Progress;
+use rewriter::table::ms;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
 
 /// Whether everything could be measured.
 fn run(args: &Args) -> Result<bool> {
-    let models = tests::models_dir();
+    let models = figures::models_dir();
     let mut cases = Case::built_in()?;
     if let Some(folder) = &models {
         cases.extend(Case::in_folder(folder)?);

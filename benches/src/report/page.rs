@@ -2,8 +2,8 @@
 
 use crate::report::rivals::Engine;
 use crate::report::{Answer, Outcome, Report};
-use figures::ms;
 use figures::svg::{Bar, Bars, Group};
+use rewriter::table::ms;
 use std::fmt::Write;
 
 impl Report {

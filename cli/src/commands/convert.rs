@@ -102,7 +102,7 @@ impl Made {
         let (mut draft, plain_bytes) = write(&framework)?;
         let mut bytes = plain_bytes;
         if !args.plain {
-            let ours = tract_sparse::nnef();
+            let ours = tract_sparse::nnef().into_inner();
             let (compact, compact_bytes) = write(&ours)?;
             if compact_bytes < bytes {
                 (draft, bytes, framework) = (compact, compact_bytes, ours);

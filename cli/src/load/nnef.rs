@@ -17,7 +17,10 @@ pub(super) fn is_nnef(path: &Path) -> bool {
 pub(super) fn load(path: &Path, flavour: Flavour, options: &Options) -> Result<TypedModel> {
     let meta = std::fs::metadata(path)?;
     ensure!(!meta.is_dir(), "is a folder, not an NNEF archive");
-    let mut model = tract_sparse::nnef().model_for_path(path).context("not an NNEF archive, or cut short")?;
+    let mut model = tract_sparse::nnef()
+        .into_inner()
+        .model_for_path(path)
+        .context("not an NNEF archive, or cut short")?;
     let symbols = symbols(&model.symbols, options)?;
     if !symbols.is_empty() {
         model = model.set_symbols(&symbols)?;

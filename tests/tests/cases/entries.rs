@@ -8,7 +8,7 @@ use tract_onnx::WithOnnx;
 use tract_onnx::pb::{ModelProto, NodeProto};
 use tract_sparse::prelude::*;
 use tract_sparse::tract_core::runtime::runtime_for_name;
-use tract_sparse::{Policy, Report, sparsify, unsparsify};
+use tract_sparse::{LayerReport, Policy, Report, sparsify, unsparsify};
 use zoo::proto::ints;
 use zoo::{Network, Spec};
 
@@ -235,12 +235,30 @@ fn reports_say_what_runs() -> Result<()> {
         let runs = Report::of(&optimised)?;
         assert_eq!(kernels(&said), kernels(&runs), "{name}");
         assert_eq!(runs.sparse_layers(), sparse_nodes(&optimised), "{name}");
+        remembers(&said, &runs).with_context(|| name.clone())?;
         for layer in &said.layers {
             let times = [layer.stock_ms, layer.sparse_ms].into_iter().flatten();
             assert!(times.into_iter().all(|ms| ms > 0.0), "{name} {}: {layer:?}", layer.name);
             assert!(layer.chosen.is_some() || layer.reason.is_some(), "{name} {}: no reason", layer.name);
         }
     }
+    Ok(())
+}
+
+/// Fails unless the report on an optimised model says of every layer what the one before said: its name, its zeros, the kernel that
+/// runs it, or why none does. Stock layers are those of the file, of which stock tract may have made several, or others.
+fn remembers(said: &Report, runs: &Report) -> Result<()> {
+    for layer in &said.layers {
+        let mut same = runs.layers.iter().filter(|other| other.layer() == layer.layer());
+        let found = same.any(|other| match layer.chosen {
+            Some(_) => (&other.chosen, &other.zeros, other.oc) == (&layer.chosen, &layer.zeros, layer.oc),
+            None => other.chosen.is_none() && other.reason.is_some(),
+        });
+        ensure!(found, "{layer:#?} is not in\n{runs:#}");
+    }
+    let known: Vec<&str> = said.layers.iter().map(LayerReport::layer).collect();
+    let made_up = runs.layers.iter().find(|layer| !known.contains(&layer.layer()));
+    ensure!(made_up.is_none(), "{made_up:#?} is not in\n{said:#}");
     Ok(())
 }
 

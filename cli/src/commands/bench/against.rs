@@ -7,9 +7,9 @@ use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
 use crate::out;
 use crate::outputs::TOLERANCE;
-use crate::table::Table;
+use crate::table::{Table, ms};
 use anyhow::Result;
-use figures::{Agreement, Progress, Ratio, Timing, in_turn, ms};
+use figures::{Agreement, Progress, Ratio, Timing, in_turn};
 use tract_core::internal::*;
 use tract_sparse::Report;
 

@@ -46,17 +46,15 @@ pub(super) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<
     value["layers_sparse"] = report.sparse_layers().into();
     value["advice"] = serde_json::to_value(&advice)?;
     if let Some(file) = &args.html {
-        let page = page::page(&value, &report, policy.mode == Mode::Measure, &maps(&model)?)?;
+        let mut maps = maps(&model)?;
+        maps.resize(report.layers.len(), None);
+        let page = page::page(&value, &report, policy.mode == Mode::Measure, &maps)?;
         files::write(file, page.as_bytes())?;
     }
     if options.json {
         return out::json(&value);
     }
-    let times = match policy.mode {
-        Mode::Measure => "measured ms",
-        _ => "predicted ms",
-    };
-    let mut text = words::layers(source, &report, times, options.verbose > 0);
+    let mut text = report.text(Some(&source.to_string()), options.verbose > 0);
     if args.measure {
         text += &words::measured(&report);
     }

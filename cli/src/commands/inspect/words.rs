@@ -1,9 +1,6 @@
 //! The report in tables and words.
 
-use crate::layers::{short, zeros_of};
-use crate::load::Source;
-use crate::table::{Table, names, wrap};
-use figures::ms;
+use crate::table::{Table, ms, wrap};
 use rewriter::Advice;
 use tract_sparse::{LayerReport, Report};
 
@@ -12,79 +9,6 @@ const NAMED: usize = 5;
 
 /// How much slower a layer has to be measured before its prediction is called wrong: times of single runs scatter.
 const DOUBT: f64 = 1.1;
-
-/// The table and what it means; `all` names are written out or a few of each list.
-pub(super) fn layers(source: &Source, report: &Report, times: &str, all: bool) -> String {
-    let mut table =
-        Table::new(&["layer", "<shape", "dens", "<zeros", "fill", "even", "stock", "ours", "%", "<runs"]);
-    for layer in &report.layers {
-        table.row(row(layer));
-    }
-    let mut text = table.text();
-    text.push('\n');
-    text += &wrap(
-        &format!(
-            "{source}: {} of {} layers run sparse on {}. dens: share of nonzero weights; zeros: as \
-             prune takes them (1x1: single weights); fill: the same among \
-             those that are stored; even: stored share below which the layer runs sparse; stock, ours: {times}; \
-             %: share of the time of all layers. Cost table: {}.",
-            report.sparse_layers(),
-            report.layers.len(),
-            report.target,
-            report.costs
-        ),
-        0,
-    );
-    for (what, layers) in grouped(&report.layers) {
-        text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
-    }
-    let dead: Vec<String> = report.layers.iter().filter_map(dead).collect();
-    if !dead.is_empty() {
-        text += &wrap(&format!("channels without a weight: {}", names(&dead, all)), 4);
-    }
-    text
-}
-
-/// The channels of a layer that have no weight, in words.
-fn dead(layer: &LayerReport) -> Option<String> {
-    let (oc, ic) = (layer.dead_oc.unwrap_or(0), layer.dead_ic.unwrap_or(0));
-    (oc + ic > 0).then(|| format!("{} {oc} out {ic} in", layer.name))
-}
-
-fn row(layer: &LayerReport) -> Vec<String> {
-    let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.2}"));
-    let time = |v: Option<f64>| v.map_or_else(String::new, ms);
-    vec![
-        layer.name.clone(),
-        short(layer),
-        share(layer.density),
-        zeros_of(layer),
-        share(layer.fill),
-        share(layer.break_even),
-        time(layer.stock_ms),
-        time(layer.sparse_ms),
-        layer.share.map_or_else(String::new, |share| format!("{:.0}", 100.0 * share)),
-        if layer.chosen.is_some() { "here" } else { "stock" }.into(),
-    ]
-}
-
-/// Layers by the kernel that runs them, then by the reason why none does, in order of appearance.
-fn grouped(layers: &[LayerReport]) -> Vec<(String, Vec<&str>)> {
-    let mut groups: Vec<(String, Vec<&str>)> = vec![];
-    let sparse =
-        layers.iter().filter_map(|layer| Some((layer, format!("kernel {}", layer.chosen.as_ref()?))));
-    let stock = layers
-        .iter()
-        .filter(|layer| layer.chosen.is_none())
-        .map(|layer| (layer, format!("stock, {}", layer.reason.as_deref().unwrap_or("no reason given"))));
-    for (layer, what) in sparse.chain(stock) {
-        match groups.iter_mut().find(|(known, _)| *known == what) {
-            Some((_, names)) => names.push(&layer.name),
-            None => groups.push((what, vec![&layer.name])),
-        }
-    }
-    groups
-}
 
 /// Measured times beside predicted ones.
 pub(super) fn measured(report: &Report) -> String {
@@ -179,20 +103,13 @@ mod tests {
             stride: "1x1".into(),
             output: "3x3".into(),
             density: Some(0.5),
-            structure: None,
-            zeros: None,
-            format: None,
-            fill: None,
-            dead_oc: None,
-            dead_ic: None,
-            break_even: None,
             chosen: sparse.then(|| "pointwise".into()),
             reason: (!sparse).then(|| "dense".into()),
             stock_ms: Some(1.0),
             sparse_ms: Some(0.5),
             measured_stock_ms: Some(stock_ms),
             measured_sparse_ms: Some(sparse_ms),
-            share: None,
+            ..LayerReport::default()
         }
     }
 

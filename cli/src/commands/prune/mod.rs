@@ -161,7 +161,7 @@ pub(super) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
     let outcome = prune(path, args, options)?;
     match options.json {
         true => out::json(&outcome.value()),
-        false => out::print(&outcome.text()),
+        false => out::print(&outcome.text(options.verbose > 0)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What has become of the layers, in JSON, tables and words.
 
 use super::Outcome;
-use crate::table::{Table, wrap};
+use crate::table::{Table, names, wrap};
 use prune::{Kept, Rearranged};
 use serde_json::{Value, json};
 
@@ -19,9 +19,9 @@ impl Outcome<'_> {
         })
     }
 
-    /// What is printed otherwise.
-    pub(super) fn text(&self) -> String {
-        let mut text = self.pruned() + &self.skipped();
+    /// What is printed otherwise; `all` names are written out or a few of each list.
+    pub(super) fn text(&self, all: bool) -> String {
+        let mut text = self.pruned() + &self.skipped(all);
         if let Some(rearranged) = &self.rearranged {
             text += &gained(rearranged);
         }
@@ -68,7 +68,7 @@ impl Outcome<'_> {
     }
 
     /// The layers that were not, by the reason.
-    fn skipped(&self) -> String {
+    fn skipped(&self, all: bool) -> String {
         let mut skipped: Vec<(&str, Vec<&str>)> = vec![];
         for layer in &self.report.layers {
             let Some(reason) = &layer.skipped else { continue };
@@ -77,8 +77,9 @@ impl Outcome<'_> {
                 None => skipped.push((reason, vec![&layer.name])),
             }
         }
-        let line =
-            |(reason, names): (_, Vec<&str>)| wrap(&format!("skipped, {reason}: {}", names.join(", ")), 4);
+        let line = |(reason, layers): (_, Vec<&str>)| {
+            wrap(&format!("skipped, {reason}: {}", names(&layers, all)), 4)
+        };
         skipped.into_iter().map(line).collect()
     }
 }

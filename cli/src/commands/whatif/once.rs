@@ -2,12 +2,10 @@
 
 use super::rows::{Row, rows};
 use super::{Whatif, look, plan};
-use crate::layers::{short, zeros_of};
 use crate::options::Options;
 use crate::out;
-use crate::table::{Table, wrap};
+use crate::table::{Table, ms, names, wrap};
 use anyhow::{Result, ensure};
-use figures::ms;
 use prune::{Document, L1};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -33,7 +31,7 @@ pub(super) fn run(path: &Path, document: Document, args: &Whatif, options: &Opti
     let found = find(path, document, args, options)?;
     match options.json {
         true => out::json(&found.value()),
-        false => out::print(&found.text()),
+        false => out::print(&found.text(options.verbose > 0)),
     }
 }
 
@@ -77,7 +75,7 @@ impl Found {
     }
 
     /// The table and what it means.
-    fn text(&self) -> String {
+    fn text(&self, all: bool) -> String {
         let Found { name, then, stock_ms, now_ms, then_ms, .. } = self;
         let mut table =
             Table::new(&["layer", "<shape", "<zeros", "dens", "stock", "now", "then", "gain", "<runs"]);
@@ -86,8 +84,8 @@ impl Found {
             let node = row.node();
             table.row(vec![
                 node.layer().to_string(),
-                short(node),
-                zeros_of(node),
+                node.short_shape(),
+                node.short_zeros(),
                 node.density.map_or_else(String::new, |d| format!("{d:.2}")),
                 time(row.stock_ms),
                 time(row.now_ms),
@@ -117,7 +115,7 @@ impl Found {
         );
         let unpriced = self.unpriced();
         if !unpriced.is_empty() {
-            text += &wrap(&format!("no predicted time, not counted: {}", unpriced.join(", ")), 4);
+            text += &wrap(&format!("no predicted time, not counted: {}", names(&unpriced, all)), 4);
         }
         text
     }

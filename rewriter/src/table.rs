@@ -1,27 +1,29 @@
-//! Plain text tables of at most 80 columns.
+//! Plain text of at most 80 columns: tables, paragraphs, lists of names, times.
 
 /// Columns of a terminal.
-pub(crate) const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 
 /// A table whose first column is text, cut where it has to be, and whose others are aligned as their title says.
-pub(crate) struct Table {
+#[derive(Debug, Clone)]
+pub struct Table {
     titles: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A title that begins with `<` aligns its column left; all others align right.
-    pub(crate) fn new(titles: &[&'static str]) -> Table {
+    pub fn new(titles: &[&'static str]) -> Table {
         Table { titles: titles.to_vec(), rows: vec![] }
     }
 
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
+    /// Adds a row of as many cells as there are titles.
+    pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.titles.len());
         self.rows.push(cells);
     }
 
     /// The table, one line for each row, no line longer than [`WIDTH`].
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let titles: Vec<String> = self.titles.iter().map(|t| t.trim_start_matches('<').to_string()).collect();
         let lines = || std::iter::once(&titles).chain(&self.rows);
         let mut widths: Vec<usize> = (0..titles.len())
@@ -57,7 +59,7 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 /// Breaks `text` at spaces into lines of at most [`WIDTH`], the second and following indented by `indent`.
-pub(crate) fn wrap(text: &str, indent: usize) -> String {
+pub fn wrap(text: &str, indent: usize) -> String {
     let mut lines = String::new();
     let mut line = String::new();
     for word in text.split(' ') {
@@ -79,7 +81,7 @@ pub(crate) fn wrap(text: &str, indent: usize) -> String {
 const FEW: usize = 7;
 
 /// Names with commas between; unless `all` are wanted, a few of many and how many more there are.
-pub(crate) fn names(names: &[impl AsRef<str>], all: bool) -> String {
+pub fn names(names: &[impl AsRef<str>], all: bool) -> String {
     let shown = if all || names.len() <= FEW + 1 { names.len() } else { FEW };
     let mut text = names[..shown].iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     if shown < names.len() {
@@ -88,8 +90,18 @@ pub(crate) fn names(names: &[impl AsRef<str>], all: bool) -> String {
     text
 }
 
+/// Milliseconds in four digits or less.
+pub fn ms(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v if v >= 1.0 => format!("{v:.2}"),
+        v => format!("{v:.3}"),
+    }
+}
+
 /// Dimensions, as in `1x10`.
-pub(crate) fn by(shape: &[usize]) -> String {
+pub fn by(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 

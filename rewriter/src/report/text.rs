@@ -1,0 +1,118 @@
+//! The report as text: the table of `tract-sparse inspect` and what it means.
+
+use super::{LayerReport, Report};
+use crate::analyse::LayerKind;
+use crate::policy::Mode;
+use crate::table::{Table, ms, names, wrap};
+use std::fmt;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.text(None, f.alternate()))
+    }
+}
+
+impl Report {
+    /// The table and what it means, no line longer than 80 columns. The summary begins with the name of the model, if one is given;
+    /// with `all`, long lists of names are written out.
+    pub fn text(&self, model: Option<&str>, all: bool) -> String {
+        let mut table =
+            Table::new(&["layer", "<shape", "dens", "<zeros", "fill", "even", "stock", "ours", "%", "<runs"]);
+        for layer in &self.layers {
+            table.row(row(layer));
+        }
+        let times = match self.mode {
+            Mode::Measure => "measured ms",
+            _ => "predicted ms",
+        };
+        let mut text = table.text();
+        text.push('\n');
+        text += &wrap(
+            &format!(
+                "{}{} of {} layers run sparse on {}. dens: share of nonzero weights; zeros: as \
+                 prune takes them (1x1: single weights); fill: the same among \
+                 those that are stored; even: stored share below which the layer runs sparse; stock, ours: {times}; \
+                 %: share of the time of all layers. Cost table: {}.",
+                model.map_or_else(String::new, |model| format!("{model}: ")),
+                self.sparse_layers(),
+                self.layers.len(),
+                self.target,
+                self.costs
+            ),
+            0,
+        );
+        for (what, layers) in grouped(&self.layers) {
+            text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
+        }
+        let dead: Vec<String> = self.layers.iter().filter_map(dead).collect();
+        if !dead.is_empty() {
+            text += &wrap(&format!("channels without a weight: {}", names(&dead, all)), 4);
+        }
+        text
+    }
+}
+
+impl LayerReport {
+    /// The [shape](LayerReport::shape) in fewer columns: square maps by one side, depthwise layers by one number of channels.
+    pub fn short_shape(&self) -> String {
+        let shape = self.shape();
+        let (shape, map) = shape.split_once('@').unwrap_or((&shape, ""));
+        let channels = format!("{}x{} ", self.oc, self.ic);
+        let shape = match self.kind {
+            Some(LayerKind::Transposed) => shape.replacen(&channels, &format!("{channels}t"), 1),
+            Some(LayerKind::Depthwise) => shape.replacen(&channels, &format!("{} dw", self.oc), 1),
+            _ => shape.to_string(),
+        };
+        match map.split_once('x') {
+            Some((h, w)) if h == w => format!("{shape}@{h}"),
+            _ if map.is_empty() => shape,
+            _ => format!("{shape}@{map}"),
+        }
+    }
+
+    /// The zeros as options take them, in fewer columns: 1x1 is the short name of single weights. `?` if they are not known.
+    pub fn short_zeros(&self) -> String {
+        self.zeros.as_deref().unwrap_or("?").replace("unstructured", "1x1")
+    }
+}
+
+fn row(layer: &LayerReport) -> Vec<String> {
+    let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.2}"));
+    let time = |v: Option<f64>| v.map_or_else(String::new, ms);
+    vec![
+        layer.name.clone(),
+        layer.short_shape(),
+        share(layer.density),
+        layer.short_zeros(),
+        share(layer.fill),
+        share(layer.break_even),
+        time(layer.stock_ms),
+        time(layer.sparse_ms),
+        layer.share.map_or_else(String::new, |share| format!("{:.0}", 100.0 * share)),
+        if layer.chosen.is_some() { "here" } else { "stock" }.into(),
+    ]
+}
+
+/// Layers by the kernel that runs them, then by the reason why none does, in order of appearance.
+fn grouped(layers: &[LayerReport]) -> Vec<(String, Vec<&str>)> {
+    let mut groups: Vec<(String, Vec<&str>)> = vec![];
+    let sparse =
+        layers.iter().filter_map(|layer| Some((layer, format!("kernel {}", layer.chosen.as_ref()?))));
+    let stock = layers
+        .iter()
+        .filter(|layer| layer.chosen.is_none())
+        .map(|layer| (layer, format!("stock, {}", layer.reason.as_deref().unwrap_or("no reason given"))));
+    for (layer, what) in sparse.chain(stock) {
+        match groups.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, names)) => names.push(&layer.name),
+            None => groups.push((what, vec![&layer.name])),
+        }
+    }
+    groups
+}
+
+/// The channels of a layer that have no weight, in words.
+fn dead(layer: &LayerReport) -> Option<String> {
+    let (oc, ic) = (layer.dead_oc.unwrap_or(0), layer.dead_ic.unwrap_or(0));
+    (oc + ic > 0).then(|| format!("{} {oc} out {ic} in", layer.name))
+}
