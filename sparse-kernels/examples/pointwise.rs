@@ -1,7 +1,7 @@
 //! Times the pointwise kernels of this machine on layers of MobileNet-v1 and v2, against the machine's own peak.
 //!
 //! ```text
-//! cargo run --release -p sparse-kernels --example pointwise -- [format [density [layer]]] [--target NAME]
+//! cargo run --release -p tract-sparse-kernels --example pointwise -- [format [density [layer]]] [--target NAME]
 //! ```
 //! Prints, per layer, format and density: milliseconds, 10^9 multiply-adds on stored weights a second, and the share of the
 //! multiply-add peak, which is measured right before and after every round because clocks drift. All are medians.

@@ -38,14 +38,16 @@ pub(crate) fn detect(isa: Isa) -> Core {
 
 #[cfg(target_arch = "x86_64")]
 fn x86() -> Core {
-    use std::arch::x86_64::__cpuid;
+    // SAFETY: every x86-64 processor has the instruction. (Newer Rust knows.)
+    #[allow(unused_unsafe)]
+    let cpuid = |leaf| unsafe { std::arch::x86_64::__cpuid(leaf) };
     if cfg!(miri) {
         return Core::Any;
     }
-    let vendor = __cpuid(0);
+    let vendor = cpuid(0);
     let letters: Vec<u8> =
         [vendor.ebx, vendor.edx, vendor.ecx].iter().flat_map(|r| r.to_le_bytes()).collect();
-    let signature = __cpuid(1).eax;
+    let signature = cpuid(1).eax;
     let field = |from: u32, bits: u32| signature >> from & ((1 << bits) - 1);
     let family = field(8, 4) + field(20, 8);
     x86_class(&letters, family, field(16, 4) << 4 | field(4, 4))

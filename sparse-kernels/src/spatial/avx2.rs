@@ -72,8 +72,10 @@ fn permute(v: Floats, order: &Order) -> Floats {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
+#[allow(unused_unsafe)] // older Rust does not know that it is safe
 fn prefetch(at: *const f32) {
-    _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    // SAFETY: a hint, which reads nothing: any address will do.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 /// Adds `columns` columns to the sums.
