@@ -1,9 +1,8 @@
 //! Models as NNEF, written so that they can be read again, and read again before the file counts as written.
 
 use crate::inputs::{Input, inputs};
-use crate::outputs::TOLERANCE;
 use anyhow::{Context, Result, ensure};
-use figures::Agreement;
+use figures::{Agreement, TOLERANCE};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::HashMap;

@@ -4,9 +4,6 @@ use anyhow::Result;
 use clap::ValueEnum;
 use tract_core::internal::*;
 
-/// What sparse and stock outputs may differ by, relative to their scale, unless another tolerance is given.
-pub(crate) const TOLERANCE: f64 = 1e-4;
-
 /// tract's degrees of nearness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Approx {

@@ -8,7 +8,7 @@ pub mod recurrent;
 
 use anyhow::{Context, Result, ensure};
 use figures::Agreement;
-pub use figures::models_dir;
+pub use figures::{TOLERANCE, models_dir};
 use noise::Noise;
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
@@ -48,13 +48,6 @@ const NEXT_TO_NOTHING: f64 = 1e-3;
 pub fn distance(got: &Tensor, expected: &Tensor) -> Result<f64> {
     Ok(Agreement::of_run(expected, got, None, TOLERANCE, NEXT_TO_NOTHING)?.relative)
 }
-
-/// What two ways of computing a whole network in f32 may differ by, as [`distance`] measures it.
-///
-/// Each layer sums up to some thousand products in another order; errors of a few units in the last place
-/// (6e-8) grow through some fifty layers. Stock tract and onnxruntime differ by up to 2.4e-5 on the real models; a lost or
-/// doubled weight shows at 1e-2 and more.
-pub const TOLERANCE: f64 = 1e-4;
 
 /// How many layers of a model and its bodies are sparse ones, at any stage.
 pub fn sparse_nodes(model: &TypedModel) -> usize {

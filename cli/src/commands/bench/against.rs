@@ -6,10 +6,9 @@ use crate::limits::MAX_TIME;
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
 use crate::out;
-use crate::outputs::TOLERANCE;
 use crate::table::{Table, ms};
 use anyhow::Result;
-use figures::{Agreement, Progress, Ratio, Timing, in_turn};
+use figures::{Agreement, Progress, Ratio, TOLERANCE, Timing, in_turn};
 use tract_core::internal::*;
 use tract_sparse::Report;
 
