@@ -77,16 +77,16 @@ impl OptSparseConv {
 
     /// Leaves out the output channels that the next layer, the only one that sees them, has no weight for.
     fn leave_out_unread(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        // no other kernels leave channels out
+        rule_if!(matches!(*self.packed, Packed::Depthwise(_)));
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
         rule_if_let!(&[reader] = &*node.outputs[0].successors);
         rule_if!(reader.slot == 0);
         rule_if_some!(next = model.node(reader.node).op_as::<OptSparseConv>());
-        rule_if_let!(Form::Conv(_) = &self.form);
         let rank = node.outputs[0].fact.rank();
         // the layouts of a convolution's input and output are the same
-        rule_if!(
-            self.form.x_channel(rank).is_some() && self.form.x_channel(rank) == next.form.x_channel(rank)
-        );
+        rule_if_some!(channels = self.form.x_channel(rank));
+        rule_if!(next.form.x_channel(rank) == Some(channels));
         rule_if_some!(packed = self.packed.with_only(&next.packed.reads()));
         let op = OptSparseConv { packed: Arc::new(packed), ..self.clone() };
         let mut patch = TypedModelPatch::replace_single_op(model, node, &node.inputs, op)?;
