@@ -1,6 +1,6 @@
 //! Weights that begin where a cache line does.
 
-use crate::scratch::LINE;
+use crate::scratch::{LINE, to_line};
 use std::fmt;
 use std::ops::Deref;
 
@@ -17,7 +17,7 @@ impl Aligned {
     /// A copy of `values`.
     pub(crate) fn new(values: &[f32]) -> Aligned {
         let mut buffer: Vec<f32> = Vec::with_capacity(values.len() + LINE);
-        let skip = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let skip = to_line(buffer.as_ptr());
         buffer.resize(skip, 0.0);
         buffer.extend_from_slice(values);
         Aligned { buffer, skip }

@@ -5,6 +5,12 @@ use std::cell::Cell;
 /// Cache line size in floats: buffers start on such a boundary.
 pub(crate) const LINE: usize = 16;
 
+/// Floats from `start` to where the next line begins, at most one line.
+pub(crate) fn to_line(start: *const f32) -> usize {
+    // an interpreter may not say
+    start.align_offset(LINE * size_of::<f32>()).min(LINE)
+}
+
 thread_local! {
     static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
@@ -17,7 +23,7 @@ pub(crate) fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     if buffer.len() < len + LINE {
         buffer.resize(len + LINE, 0.0);
     }
-    let skip = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    let skip = to_line(buffer.as_ptr());
     let result = f(&mut buffer[skip..skip + len]);
     BUFFER.set(buffer);
     result

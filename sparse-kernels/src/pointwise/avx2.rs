@@ -111,7 +111,7 @@ unsafe fn dot_products(args: &TileArgs) {
 /// AVX2 and FMA are there; `channel` is a multiple of four, and of a row in `args.block_rows`; `pixels` is 1.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
+unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
     // SAFETY: there are four lanes; each channel below `oc` has one pixel of `y`, and of `residual` if there is one, and four of them
     // are neighbours if the stride is 1 (TileArgs); `bias` has whole rows.
     unsafe {
