@@ -38,6 +38,7 @@ mod cores;
 pub mod depthwise;
 pub mod epilogue;
 pub mod error;
+mod exp;
 pub mod format;
 pub mod geometry;
 pub mod machine;
@@ -50,11 +51,13 @@ pub mod parallel;
 pub mod peak;
 pub mod planar;
 pub mod pointwise;
+pub mod recurrent;
 pub mod reference;
 mod scratch;
 pub mod spatial;
 pub mod table;
 pub mod target;
+mod work;
 
 /// So many indices behind those of its own columns a kernel may read, because it reads them before it needs them.
 const LOOK_AHEAD: usize = 4;

@@ -4,10 +4,9 @@ use crate::choice::{Choice, Dense, Packed};
 use crate::executor::with_threads;
 use crate::konst::{dense_fma, f32s, konst_of};
 use sparse_kernels::prelude::*;
+use sparse_kernels::recurrent::gru_cell;
 use tract_core::internal::*;
-use tract_core::ops::gru_cell::gru_cell_rows;
 use tract_core::ops::gru_seq::GruSeq;
-use tract_linalg::routines::Func;
 
 /// tract's `GruSeq` behind its input-side product, marked to multiply by its recurrent matrix on a sparse kernel.
 ///
@@ -208,10 +207,7 @@ impl OptSparseGru {
             y_layout: Layout::Interleaved,
             ..ConvShape::square(hidden, 3 * hidden, 1, 1, 1, 0)
         })?;
-        let (sigmoid, tanh) = (Func::Sigmoid.ew_f32()?, Func::Tanh.ew_f32()?);
-        let mut next = vec![0f32; cells];
         let mut recurrent = vec![0f32; batch * gates];
-        let mut sums = vec![0f32; gates];
         let mut y = Tensor::zero::<f32>(&[batch, if self.emit_y { steps } else { 0 }, hidden])?;
         let mut states = y.try_as_plain_ram_mut()?;
         let states = states.as_slice_mut::<f32>()?;
@@ -220,24 +216,15 @@ impl OptSparseGru {
                 let at = if self.backward { steps - 1 - step } else { step };
                 let epilogue = Epilogue::default();
                 self.packed.run(&geometry, state, &mut recurrent, None, &epilogue, parallel)?;
-                for image in 0..batch {
-                    let cells = image * hidden..(image + 1) * hidden;
-                    sums.copy_from_slice(&product[(image * steps + at) * gates..][..gates]);
-                    gru_cell_rows(
-                        hidden,
-                        1,
-                        &mut sums,
-                        &recurrent[image * gates..][..gates],
-                        &state[cells.clone()],
-                        &mut next[cells.clone()],
-                        &*sigmoid,
-                        &*tanh,
-                    )?;
+                for (image, state) in state.chunks_exact_mut(hidden.max(1)).enumerate() {
+                    let at = image * steps + at;
+                    let (input, recurrent) =
+                        (&product[at * gates..][..gates], &recurrent[image * gates..][..gates]);
+                    gru_cell(self.choice.target, input, recurrent, state)?;
                     if self.emit_y {
-                        states[(image * steps + at) * hidden..][..hidden].copy_from_slice(&next[cells]);
+                        states[at * hidden..][..hidden].copy_from_slice(state);
                     }
                 }
-                std::mem::swap(state, &mut next);
             }
             Ok(())
         })

@@ -14,38 +14,6 @@ pub use resize::{Resize, Taps};
 pub use softmax::softmax;
 
 use crate::error::KernelError;
-use crate::target::{Isa, Target};
-
-/// A loop that is compiled for every instruction set. [`Work::run`] and all that it calls must be `#[inline(always)]`.
-trait Work {
-    fn run(self);
-}
-
-/// Runs `work` with the instructions of `target`.
-#[inline]
-fn on(target: Target, work: impl Work) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2(work: impl Work) {
-            work.run();
-        }
-        #[target_feature(enable = "avx512f,avx2,fma")]
-        fn avx512(work: impl Work) {
-            work.run();
-        }
-        match target.isa() {
-            // SAFETY: a `Target` of this instruction set exists only where it has been detected.
-            Isa::Avx512 => return unsafe { avx512(work) },
-            // SAFETY: as above.
-            Isa::Avx2 => return unsafe { avx2(work) },
-            Isa::Scalar | Isa::Neon | Isa::Wasm => {}
-        }
-    }
-    // NEON and simd128 are enabled for all code of the builds that have them.
-    let _ = (target, Isa::Scalar);
-    work.run();
-}
 
 /// Checks that `x` and `y` hold the same number of planes of so many pixels; returns that number.
 fn planes(x: &[f32], x_plane: usize, y: &[f32], y_plane: usize) -> Result<usize, KernelError> {

@@ -3,10 +3,11 @@
 //! A window of `kh` by `kw` taps costs `kh + kw` operations a pixel instead of `kh * kw`, and both halves run along rows. The row in
 //! between has its padding written out, so that the second half knows no edges.
 
-use super::{Work, on, planes};
+use super::planes;
 use crate::error::KernelError;
 use crate::scratch;
 use crate::target::Target;
+use crate::work::{Work, on};
 use std::ops::Range;
 
 /// What becomes of the values in a window.

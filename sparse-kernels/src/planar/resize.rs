@@ -7,10 +7,11 @@
 //! place to place: a gather, pixel by pixel. Only an enlargement to twice the size, by far the most frequent, has a loop of
 //! its own: there two neighbouring outputs read the same two inputs with weights that are everywhere the same.
 
-use super::{Work, on, planes};
+use super::planes;
 use crate::error::KernelError;
 use crate::scratch;
 use crate::target::Target;
+use crate::work::{Work, on};
 use std::ops::Range;
 
 /// Which pixels of an axis every output is made of.

@@ -3,10 +3,11 @@
 //! Every pass runs along memory, whatever the axis: the exponentials, which are nearly all of the work, are taken of all values
 //! in one sweep.
 
-use super::{Work, on};
 use crate::error::KernelError;
+use crate::exp::exp;
 use crate::scratch;
 use crate::target::Target;
+use crate::work::{Work, on};
 
 /// Softmax in place over the middle axis of `data`, `[outer][len][inner]`. An axis with a NaN, or of nothing but negative infinities,
 /// becomes NaN.
@@ -89,45 +90,5 @@ impl Work for Job<'_> {
                 }
             }
         }
-    }
-}
-
-/// `e^x` for `x <= 0`, to 2 units in the last place; 0 where the result would be below the smallest normal number; NaN of NaN.
-///
-/// `x` is taken apart into a multiple `n` of ln 2 and a rest of at most half of that; ln 2 comes in two parts, of which the first has so few
-/// bits that its product with `n` is exact. The polynomial for the rest is that of the Cephes library's `expf`.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const SMALLEST: f32 = -87.336_54; // ln of the smallest normal number
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: what is added to it is rounded to a whole number
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let rest = x - n * (355.0 / 512.0) - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p * rest + coefficient;
-    }
-    let p = p * rest * rest + rest + 1.0;
-    let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32).wrapping_add(127);
-    let power = f32::from_bits((exponent as u32) << 23);
-    if x < SMALLEST { 0.0 } else { p * power }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::exp;
-
-    #[test]
-    #[cfg_attr(miri, ignore = "too many values for an interpreter")]
-    fn the_exponential_is_right_to_two_units_in_the_last_place() {
-        let mut worst = 0f64;
-        for i in 0..=873_000 {
-            let x = -(i as f32) * 1e-4;
-            let (got, expected) = (exp(x) as f64, (x as f64).exp());
-            worst = worst.max((got - expected).abs() / expected);
-        }
-        assert!(worst < 2.0 * f32::EPSILON as f64, "{worst:e}");
-        assert_eq!([exp(0.0), exp(-100.0), exp(f32::NEG_INFINITY)], [1.0, 0.0, 0.0]);
-        assert!(exp(f32::NAN).is_nan());
     }
 }

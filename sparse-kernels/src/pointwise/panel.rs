@@ -168,17 +168,20 @@ pub(super) fn transpose(
     for row in (0..rows).step_by(RUN) {
         for column in (0..columns).step_by(RUN) {
             let (tall, wide) = ((rows - row).min(RUN), (columns - column).min(RUN));
-            let mut tile = [[0f32; RUN]; RUN];
-            for (i, tile) in tile.iter_mut().enumerate().take(wide) {
-                let from = &from[(column + i) * from_stride + row..];
-                match tall {
-                    RUN => *tile = *run(from),
-                    _ => tile[..tall].copy_from_slice(&from[..tall]),
+            let from = &from[column * from_stride + row..];
+            if (tall, wide) == (RUN, RUN) {
+                // lengths that the compiler knows: vectors in registers, without a call to copy
+                let tile: [[f32; RUN]; RUN] = std::array::from_fn(|i| *run(&from[i * from_stride..]));
+                for r in 0..RUN {
+                    let of_row: [f32; RUN] = std::array::from_fn(|i| tile[i][r]);
+                    put(row + r, column, &of_row);
                 }
-            }
-            for r in 0..tall {
-                let of_row: [f32; RUN] = std::array::from_fn(|i| tile[i][r]);
-                put(row + r, column, if wide == RUN { &of_row } else { &of_row[..wide] });
+            } else {
+                for r in 0..tall {
+                    let of_row: [f32; RUN] =
+                        std::array::from_fn(|i| if i < wide { from[i * from_stride + r] } else { 0.0 });
+                    put(row + r, column, &of_row[..wide]);
+                }
             }
         }
     }
