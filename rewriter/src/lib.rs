@@ -19,6 +19,7 @@ pub mod nested;
 pub mod policy;
 mod record;
 pub mod report;
+mod restore;
 pub mod rules;
 pub mod runtime;
 pub mod table;

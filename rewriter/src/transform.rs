@@ -5,6 +5,7 @@ use crate::nested::{edit_bodies, iterations};
 use crate::policy::{Mode, Policy};
 use crate::record::note_all;
 use crate::report::Report;
+use crate::restore::restored;
 use crate::rules;
 use sparse_ops::{
     Choice, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul,
@@ -39,7 +40,17 @@ pub(crate) fn sparsify_unnoted(model: &mut TypedModel, policy: &Policy) -> Tract
         // weights of a loop may be slices of a constant
         model.prop_consts()?;
     }
-    let swapped = swap_layers(model, policy)?;
+    let swapped = match restored(model)? {
+        None => swap_layers(model, policy)?,
+        // left as it is unless it becomes sparse
+        Some(mut restored) => {
+            let swapped = swap_layers(&mut restored, policy)?;
+            if swapped > 0 {
+                *model = restored;
+            }
+            swapped
+        }
+    };
     Ok(swapped
         + edit_bodies(
             model,

@@ -107,12 +107,6 @@ fn entries(model: &ModelProto) -> Result<Vec<(&'static str, TypedModel)>> {
     Ok(all)
 }
 
-/// Layers that stock tract has given a third axis while it simplified the model: no kernel takes them, whoever asks late.
-fn of_three_axes(model: &TypedModel) -> Result<usize> {
-    let layers = Report::of(model)?.layers;
-    Ok(layers.iter().filter(|layer| layer.reason.as_deref() == Some("neither 1-D nor 2-D")).count())
-}
-
 /// The layers that run sparse, by size and weights: files name values, not nodes.
 fn sparse(model: &TypedModel) -> Result<Vec<String>> {
     let layers = Report::of(model)?.layers.into_iter().filter(|layer| layer.chosen.is_some());
@@ -130,11 +124,9 @@ fn the_same_everywhere(what: &str, model: &ModelProto, shape: &[usize]) -> Resul
     let all = entries(model)?;
     let wanted = sparse(&all[0].1)?;
     let mut wrong = vec![];
-    let lost = of_three_axes(&all[2].1)?;
     for (entry, model) in &all {
         let found = sparse(model)?;
-        let missing = wanted.iter().filter(|layer| !found.contains(layer)).count();
-        if found != wanted && (missing > lost || found.len() + of_three_axes(model)? != wanted.len()) {
+        if found != wanted {
             let missing: Vec<_> = wanted.iter().filter(|layer| !found.contains(layer)).collect();
             wrong.push(format!("{entry}: {} of {} layers, not {missing:?}", found.len(), wanted.len()));
         }
@@ -153,18 +145,18 @@ fn the_same_everywhere(what: &str, model: &ModelProto, shape: &[usize]) -> Resul
     let runtime = runtime_for_name("cpu-sparse")?.context("no runtime cpu-sparse")?;
     let prepared = runtime.prepare(typed(tract_onnx::onnx(), model)?)?;
     let nodes = sparse_nodes(prepared.typed_model().context("no model")?);
-    if nodes + lost != wanted.len() {
+    if nodes != wanted.len() {
         wrong.push(format!("cpu-sparse: {nodes} of {} layers", wanted.len()));
     }
     let layers = through_facade(model, shape)?;
-    if layers + lost != wanted.len() {
+    if layers != wanted.len() {
         wrong.push(format!("facade: {layers} of {} layers", wanted.len()));
     }
     ensure!(wrong.is_empty(), "{what}: {}", wrong.join("; "));
     Ok(wanted.len())
 }
 
-/// Really pruned networks, and dense ones. One layer of the face detector runs on a kernel only where it is seen early.
+/// Really pruned networks, and dense ones.
 #[test]
 fn real_networks_run_through_every_entry() -> Result<()> {
     for (name, model, shape) in real_models()? {
@@ -189,14 +181,9 @@ fn pruned_layers_run_through_every_entry_in_either_layout() -> Result<()> {
             ..Spec::default()
         };
         let (model, shape) = (zoo::build(network, &spec)?, [1, 3, 64, 64]);
-        // Wherever there are zeros: a strided 1x1 layer that is seen late is a smaller product behind a step of stock tract's, which
-        // has another price.
-        let everywhere = |what: &str, model: &ModelProto, shape: &[usize]| {
-            with_knobs(&[("TRACT_SPARSE", "always")], || the_same_everywhere(what, model, shape))
-        };
-        let planar = everywhere(&format!("{network}, planar"), &model, &shape)?;
+        let planar = the_same_everywhere(&format!("{network}, planar"), &model, &shape)?;
         let (model, shape) = channels_last(model, &shape)?;
-        let last = everywhere(&format!("{network}, channels last"), &model, &shape)?;
+        let last = the_same_everywhere(&format!("{network}, channels last"), &model, &shape)?;
         assert!(planar == last && planar >= 10, "{network}: {planar} layers planar, {last} channels last");
     }
     Ok(())

@@ -1,0 +1,121 @@
+//! Undoes what stock tract does to layers on its way to a decluttered model, so that whoever asks late finds the layers that whoever asks
+//! early does.
+
+use sparse_ops::{Form, Linear, konst_of};
+use tract_core::internal::*;
+use tract_core::ops::Downsample;
+use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
+use tract_core::ops::einsum::EinSum;
+use tract_core::ops::nn::DataFormat;
+
+/// The model with such layers as they were; none if it has none. (Stock tract makes them again of those that stay its own.)
+pub(crate) fn restored(model: &TypedModel) -> TractResult<Option<TypedModel>> {
+    let mut restored: Option<TypedModel> = None;
+    loop {
+        let from = restored.as_ref().unwrap_or(model);
+        let mut patch = None;
+        for node in from.nodes() {
+            patch = match patch {
+                None => strided(from, node)?,
+                found => found,
+            };
+            patch = match patch {
+                None => flat(from, node)?,
+                found => found,
+            };
+        }
+        let Some(patch) = patch else { return Ok(restored) };
+        let mut to = restored.unwrap_or_else(|| model.clone());
+        patch.apply(&mut to)?;
+        restored = Some(to);
+    }
+}
+
+/// A product behind steps along its pixels, as the strided 1x1 convolution that it was.
+fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+    rule_if_some!(einsum = node.op_as::<EinSum>());
+    rule_if!(node.inputs.len() == 2 && einsum.q_params.is_none());
+    let x_slot = if konst_of(model, node.inputs[1])?.is_some() { 0 } else { 1 };
+    let mut x = node.inputs[x_slot];
+    let mut steps = tvec!(1; model.outlet_fact(x)?.rank());
+    while let Some(step) = model.node(x.node).op_as::<Downsample>() {
+        if step.modulo > 0 || step.stride < 1 || !is_between(model, x)? {
+            break;
+        }
+        steps[step.axis] *= step.stride as usize;
+        x = model.node(x.node).inputs[0];
+    }
+    rule_if!(steps.iter().any(|step| *step > 1));
+    let weights = konst_of(model, node.inputs[1 - x_slot])?;
+    rule_if_some!(weights = weights.filter(|w| w.is_plain_ram() && w.datum_type() == f32::datum_type()));
+    let input = &model.outlet_fact(node.inputs[x_slot])?.shape;
+    rule_if_let!(Ok(linear) = Linear::of(einsum, x_slot, input, weights.shape()));
+    let (rank, channel) = (steps.len(), linear.y_channel());
+    let form = Form::Linear(linear.clone());
+    rule_if!(channel.is_some() && form.x_channel(rank) == channel);
+    rule_if_some!(channel = channel);
+    for axis in (0..rank).filter(|axis| *axis != channel) {
+        rule_if!(*einsum.axes.axis((InOut::In(x_slot), axis))?.outputs[0] == [axis]);
+    }
+    let has_n = channel != 0 && steps[0] == 1 && rank > 2;
+    let format = match (has_n, channel) {
+        (true, 1) => DataFormat::NCHW,
+        (true, c) if c + 1 == rank => DataFormat::NHWC,
+        (false, 0) => DataFormat::CHW,
+        (false, c) if c + 1 == rank => DataFormat::HWC,
+        _ => return Ok(None),
+    };
+    let strides: TVec<usize> =
+        (has_n as usize..rank).filter(|axis| *axis != channel).map(|a| steps[a]).collect();
+    rule_if!(matches!(strides.len(), 1 | 2) && steps[channel] == 1);
+    let kernel = tvec!(1; strides.len());
+    let mut shape = tvec!(linear.oc(), linear.ic());
+    shape.extend(kernel.iter().copied());
+    let weights = linear.matrix(&weights)?.into_shape(&shape)?;
+    let pool_spec =
+        PoolSpec::new(format, kernel, PaddingSpec::Valid, None, Some(strides), linear.ic(), linear.oc());
+    let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
+    let mut patch = TypedModelPatch::new("strided 1x1 convolution");
+    let taps = [
+        patch.tap_model(model, x)?,
+        patch.add_const(format!("{}.weights", node.name), weights)?,
+        patch.add_const(format!("{}.bias", node.name), Tensor::zero::<f32>(&[linear.oc()])?)?,
+    ];
+    let y = patch.wire_node(&node.name, conv, &taps)?[0];
+    // with symbols in them, sizes can be the same and look different
+    rule_if!(patch.outlet_fact(y)?.shape == node.outputs[0].fact.shape);
+    patch.shunt_outside(model, node.id.into(), y)?;
+    Ok(Some(patch))
+}
+
+/// A convolution that has been given an axis of extent one, without it.
+fn flat(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+    rule_if_some!(conv = node.op_as::<Conv>());
+    rule_if!(conv.pool_spec.rank() > 2 && conv.q_params.is_none());
+    let (input, output) = (&model.outlet_fact(node.inputs[0])?.shape, &node.outputs[0].fact.shape);
+    let axes = conv.pool_spec.data_format.shape(&**input)?.hw_axes();
+    for axis in axes.filter(|axis| input[*axis].is_one() && output[*axis].is_one()) {
+        let change = AxisOp::Rm(axis);
+        let Some(consequence) = conv.change_axes(model, node, InOut::In(0), &change)? else { continue };
+        let Some(conv) = consequence.substitute_op else { continue };
+        let mut patch = TypedModelPatch::new("convolution without an axis of extent one");
+        let mut inputs = patch.taps(model, &node.inputs)?;
+        for (io, change) in &consequence.wire_changes {
+            if let InOut::In(slot) = io {
+                let name = format!("{}.axis.{slot}", node.name);
+                inputs[*slot] = patch.wire_node(name, change.clone(), &[inputs[*slot]])?[0];
+            }
+        }
+        let y = patch.wire_node(format!("{}.conv", node.name), conv, &inputs)?;
+        let y = patch.wire_node(&node.name, AxisOp::Add(axis), &y)?[0];
+        rule_if!(patch.outlet_fact(y)?.shape == *output);
+        patch.shunt_outside(model, node.id.into(), y)?;
+        return Ok(Some(patch));
+    }
+    Ok(None)
+}
+
+/// Whether nothing but one input of one node reads an outlet.
+fn is_between(model: &TypedModel, outlet: OutletId) -> TractResult<bool> {
+    Ok(model.outlet_successors(outlet).len() == 1 && !model.output_outlets()?.contains(&outlet))
+}
