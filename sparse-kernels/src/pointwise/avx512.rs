@@ -18,7 +18,7 @@
 //! beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels and one pixel.
 
 use super::scalar::{finish, gemv};
-use super::{TileArgs, avx2};
+use super::{TileArgs, avx2, extra_slots};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
@@ -51,21 +51,22 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
             };
         }
         match args.pixels.div_ceil(LANES) {
-            1 => rows::<R, C, 1, false>(args),
-            2 => rows::<R, C, 2, false>(args),
-            3 => rows::<R, C, 3, false>(args),
-            4 => rows::<R, C, 4, false>(args),
-            5 => rows::<R, C, 5, false>(args),
-            6 => rows::<R, C, 6, false>(args),
-            7 => rows::<R, C, 7, false>(args),
-            8 => rows::<R, C, 8, false>(args),
+            1 => rows::<R, C, 1, false, 0>(args),
+            2 => rows::<R, C, 2, false, 0>(args),
+            3 => rows::<R, C, 3, false, 0>(args),
+            4 => rows::<R, C, 4, false, 0>(args),
+            5 => rows::<R, C, 5, false, 0>(args),
+            6 => rows::<R, C, 6, false, 0>(args),
+            7 => rows::<R, C, 7, false, 0>(args),
+            8 => rows::<R, C, 8, false, 0>(args),
             vectors => unreachable!("a tile of {vectors} vectors"),
         }
     }
 }
 
 /// [`tile`] for cores with two full-width units, where weights are one stream: `R` output channels by `LANES` to 6 `LANES` pixels, single
-/// rows to 8. Of many channels 4 vectors are taken, whose panel stays in the first level for longer chunks.
+/// rows to 8. Of many channels 4 vectors are taken, whose panel stays in the first level for longer chunks. 4x4 blocks of up to
+/// 5 vectors take some pixels beyond them along, see [`rows`].
 ///
 /// # Safety
 /// As [`tile`].
@@ -75,14 +76,24 @@ pub(super) unsafe fn tile_wide<const R: usize, const C: usize>(args: &TileArgs) 
         if R * C == 1 {
             return tile::<R, C>(args);
         }
-        match args.pixels.div_ceil(LANES) {
-            1 => rows::<R, C, 1, true>(args),
-            2 => rows::<R, C, 2, true>(args),
-            3 => rows::<R, C, 3, true>(args),
-            4 => rows::<R, C, 4, true>(args),
-            5 => rows::<R, C, 5, true>(args),
-            6 => rows::<R, C, 6, true>(args),
-            vectors => unreachable!("a tile of {vectors} vectors"),
+        match (args.pixels.div_ceil(LANES), extra_slots(args.extra)) {
+            (1, 0) => rows::<R, C, 1, true, 0>(args),
+            (2, 0) => rows::<R, C, 2, true, 0>(args),
+            (3, 0) => rows::<R, C, 3, true, 0>(args),
+            (4, 0) => rows::<R, C, 4, true, 0>(args),
+            (5, 0) => rows::<R, C, 5, true, 0>(args),
+            (6, 0) => rows::<R, C, 6, true, 0>(args),
+            (1, 1) => rows::<R, C, 1, true, 1>(args),
+            (2, 1) => rows::<R, C, 2, true, 1>(args),
+            (3, 1) => rows::<R, C, 3, true, 1>(args),
+            (4, 1) => rows::<R, C, 4, true, 1>(args),
+            (5, 1) => rows::<R, C, 5, true, 1>(args),
+            (1, 4) => rows::<R, C, 1, true, 4>(args),
+            (2, 4) => rows::<R, C, 2, true, 4>(args),
+            (3, 4) => rows::<R, C, 3, true, 4>(args),
+            (4, 4) => rows::<R, C, 4, true, 4>(args),
+            (5, 4) => rows::<R, C, 5, true, 4>(args),
+            (vectors, extra) => unreachable!("a tile of {vectors} vectors and {extra} pixels"),
         }
     }
 }
@@ -280,15 +291,22 @@ unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) 
 
 /// The loop over blocks for a fixed number of vectors; weights that are a `STREAM` are asked for ahead.
 ///
+/// `E` pixels beyond the vectors go along with 4x4 blocks, some of them perhaps without use: a whole block is one vector, whose lane
+/// `4 * c + r` is the weight of input `c` for output `r`. Times the inputs of such a pixel, each in four lanes as [`TileArgs::extra_x`] has them,
+/// that is one multiply-add and one load for each pixel, beside 16 for each vector of pixels; on its own, every such pixel would be
+/// a pass over all weights. Registers: `4 * V` sums, `V` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
+///
 /// # Safety
-/// As [`tile`]; `V` is the number of vectors of `args.pixels`.
+/// As [`tile`]; `V` is the number of vectors of `args.pixels`, and `E` is [`extra_slots`] of its extra pixels.
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: bool>(args: &TileArgs) {
+unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: bool, const E: usize>(
+    args: &TileArgs,
+) {
     /// How far ahead, in floats: what a core works off while the third level answers.
     const AHEAD: usize = (3 << 10) / size_of::<f32>();
-    if R * V > 24 {
+    if R * V > 24 || (E > 0 && R * C != LANES) {
         // Never a tile in the kernel table: keeps the compiler from making code for it.
-        unreachable!("a tile of {V} vectors of {R} rows");
+        unreachable!("a tile of {V} vectors and {E} pixels of {R} rows");
     }
     let mut at = [0; V];
     for (v, at) in at.iter_mut().enumerate() {
@@ -298,16 +316,24 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: boo
     for row in args.block_rows.clone() {
         // SAFETY: `row` is a block row.
         let mut sums: [[__m512; V]; R] = unsafe { begin(args, row, &at) };
+        let mut extra = [_mm512_setzero_ps(); E];
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         prefetch_next(args, row, R * C);
         for block in 0..blocks {
             // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
-            // (TileArgs); every block has R * C values (PackedPointwise).
+            // (TileArgs) and, for four channels together, a vector for each of `E` pixels (`extra_x`); every block has R * C values (PackedPointwise).
             unsafe {
-                let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
+                let index = *indices.add(block) as usize;
+                let mut channel = args.x.wrapping_add(index * args.x_stride);
                 if STREAM && R * C == LANES {
                     _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
+                }
+                if E > 0 {
+                    let (w, x) = (_mm512_loadu_ps(w), args.extra_x.wrapping_add(index / C * E * LANES));
+                    for e in 0..E {
+                        extra[e] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x.add(e * LANES)), extra[e]);
+                    }
                 }
                 for _ in 0..C {
                     let mut x = [_mm512_setzero_ps(); V];
@@ -325,8 +351,67 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: boo
                 }
             }
         }
-        // SAFETY: `row` is a block row.
-        unsafe { store(args, row, &at, &sums) };
+        // SAFETY: `row` is a block row, here of four channels if there are pixels beyond.
+        unsafe {
+            store(args, row, &at, &sums);
+            if E > 0 {
+                store_extra(args, row, &extra);
+            }
+        };
+    }
+}
+
+/// Epilogue and store of the pixels beyond the vectors of a block row: lane `i` of their sums belongs to channel `i % 4` of it.
+///
+/// # Safety
+/// As [`begin`], for an `R` of 4 and at most 4 pixels.
+#[inline(always)]
+unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m512; E]) {
+    // SAFETY: `bias` has four floats for each block row; there are `args.extra` floats behind the `args.pixels` of each of its
+    // channels that exist, in `y`, in `residual` if there is one, and in the waiting sums (TileArgs).
+    unsafe {
+        let some = _mm_cmpgt_epi32(_mm_set1_epi32(args.extra as i32), _mm_setr_epi32(0, 1, 2, 3));
+        let mut rows = [_mm_setzero_ps(); 4];
+        for e in 0..E {
+            let half = _mm256_add_ps(
+                _mm512_castps512_ps256(sums[e]),
+                _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums[e]))),
+            );
+            rows[e] = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+        }
+        // from channels of a pixel to pixels of a channel
+        let [a, b, c, d] = rows;
+        let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+        let (ab_hi, cd_hi) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+        rows = [
+            _mm_movelh_ps(ab, cd),
+            _mm_movehl_ps(cd, ab),
+            _mm_movelh_ps(ab_hi, cd_hi),
+            _mm_movehl_ps(cd_hi, ab_hi),
+        ];
+        let clamps = &args.clamps;
+        for r in 0..args.channels(row, 4) {
+            let channel = row * 4 + r;
+            let waiting = args.sums.wrapping_add(channel * args.sums_stride + args.pixels);
+            let begin = if args.first {
+                _mm_set1_ps(*args.weights.bias.get_unchecked(channel))
+            } else {
+                _mm_maskload_ps(waiting, some)
+            };
+            let mut value = _mm_add_ps(begin, rows[r]);
+            if !args.last {
+                _mm_maskstore_ps(waiting, some, value);
+                continue;
+            }
+            let within = |v, (lo, hi)| _mm_min_ps(_mm_set1_ps(hi), _mm_max_ps(_mm_set1_ps(lo), v));
+            let at = channel * args.stride + args.pixels;
+            value = within(value, clamps.before);
+            if clamps.residual {
+                let residual = _mm_maskload_ps(args.residual.wrapping_add(at), some);
+                value = within(_mm_add_ps(value, residual), clamps.after);
+            }
+            _mm_maskstore_ps(args.y.wrapping_add(at), some, value);
+        }
     }
 }
 

@@ -103,6 +103,12 @@ impl PointwiseKernel {
         columns.div_ceil(columns.div_ceil(most).max(1)).max(1)
     }
 
+    /// Most vectors of a tile that takes single pixels behind them along, instead of their being tiles of their own: as many as leave
+    /// registers for the sums of these. None if the kernel never does.
+    fn vectors_with_extra(&self) -> Option<usize> {
+        (self.info.core == Core::Wide && self.format == FormatKind::BLOCKS_4X4).then_some(5)
+    }
+
     /// Weights lie in the order of chunks, and of rows within each, so that they are one stream for each tile: these cores
     /// wait for weights sooner than for anything else, and fetch ahead only what is in order.
     fn chunk_major(&self) -> bool {
@@ -281,7 +287,9 @@ pub(crate) static KERNELS: &[PointwiseKernel] = &[
 /// the last output channel of `block_rows`; nothing else touches that part of `y` during the call; `indices` are those of
 /// `weights`; `starts` points to the number of block row 0, those of the other rows are multiples of `row_step` behind it, and
 /// `chunks` numbers behind each of them is another one; `block_rows` lies within its block rows; `pixels` is at least
-/// the vector of the kernel and at most its tile, or 1 for `single`.
+/// the vector of the kernel and at most its tile, or 1 for `single`; `extra` is zero but for a kernel with
+/// [`PointwiseKernel::vectors_with_extra`] and at most that many vectors of pixels, and is at most 4; `y`, `residual` and `sums` are valid for as
+/// many more pixels, and `extra_x` is valid for the channels that `x` is.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedPointwise,
     /// The first channel of every block of `weights`: counted in used channels, or in all.
@@ -316,7 +324,23 @@ pub(crate) struct TileArgs<'a> {
     sums: *mut f32,
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     sums_stride: usize,
+    /// Pixels behind the `pixels` that are computed along with them.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    extra: usize,
+    /// Their inputs, counted as those of `x`: for every four channels, [`extra_slots`] vectors of 16 floats, one for each such pixel, in
+    /// which each of the four channels fills four neighbours.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    extra_x: *const f32,
     clamps: Clamps,
+}
+
+/// Places for so many extra pixels: there are kernels for none, one and four.
+fn extra_slots(extra: usize) -> usize {
+    match extra {
+        0 | 1 => extra,
+        2..=4 => 4,
+        _ => unreachable!("{extra} extra pixels"),
+    }
 }
 
 impl TileArgs<'_> {

@@ -129,6 +129,38 @@ pub(super) fn fill(
     }
 }
 
+/// Fills, for each of the columns (of four channels), `slots` vectors of 16 floats with the inputs of one of the few output `pixels` each:
+/// every channel in four neighbouring lanes. Vectors beyond the pixels, and lanes beyond the last channel, become zero.
+pub(super) fn spread(
+    to: &mut [f32],
+    slots: usize,
+    geometry: &ConvGeometry,
+    image: &[f32],
+    columns: &[u32],
+    pixels: Range<usize>,
+) {
+    const LANES: usize = 4;
+    let (s, width) = (geometry.shape(), geometry.output()[1]);
+    let (pixel_step, channel_step) = match s.x_layout {
+        Layout::Planar => (1, geometry.input_pixels()),
+        Layout::Interleaved => (s.ic, 1),
+    };
+    for slot in 0..slots {
+        let pixel = pixels.start + slot;
+        let tap = || Some([geometry.tap(0, pixel / width, 0)?, geometry.tap(1, pixel % width, 0)?]);
+        let source = tap().filter(|_| pixel < pixels.end).map(|[y, x]| (y * s.input[1] + x) * pixel_step);
+        for (i, column) in columns.iter().enumerate() {
+            for c in 0..LANES {
+                let channel = *column as usize * LANES + c;
+                let value = source
+                    .filter(|_| channel < s.ic)
+                    .map_or(0.0, |source| image[source + channel * channel_step]);
+                to[((i * slots + slot) * LANES + c) * LANES..][..LANES].fill(value);
+            }
+        }
+    }
+}
+
 /// Transposes `C` neighbouring columns, the first of which `from` begins with, in rows `from_stride` floats apart: into `lanes` of
 /// `C` rows of `stride` floats each.
 fn columns_to_rows<const C: usize>(

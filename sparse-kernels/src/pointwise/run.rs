@@ -1,6 +1,6 @@
 //! Tiles, threads and layouts: what happens around the kernels.
 
-use super::{PackedPointwise, TileArgs, panel};
+use super::{PackedPointwise, TileArgs, extra_slots, panel};
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, Layout};
@@ -82,7 +82,10 @@ impl PackedPointwise {
         };
         let tiles = match self.pixels_before(geometry, tile, start) {
             Some(before) => Tiles::lines(geometry.output_pixels(), before, tile),
-            None => Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, tile),
+            None => {
+                let extra = kernel.vectors_with_extra();
+                Tiles::new(geometry.output_pixels(), kernel.vector, kernel.singles, tile, extra)
+            }
         };
         let job = Job {
             weights: self,
@@ -182,31 +185,52 @@ struct Tiles {
     tiles: usize,
     /// Vectors of all tiles.
     vectors: usize,
-    /// Pixels of all tiles.
+    /// Pixels of all tiles, without singles.
     tiled: usize,
     singles: usize,
+    /// The last tile takes the single pixels along.
+    along: bool,
 }
 
 impl Tiles {
-    /// Up to `singles` pixels beyond the last whole vector are left to single pixels.
-    fn new(pixels: usize, vector: usize, singles: usize, tile: usize) -> Tiles {
+    /// Up to `singles` pixels beyond the last whole vector are left to single pixels; the last tile takes them along if it has no
+    /// more than `with_extra` vectors.
+    fn new(pixels: usize, vector: usize, singles: usize, tile: usize, with_extra: Option<usize>) -> Tiles {
         let rest = pixels % vector;
         // With tiles of one vector there is nothing to overlap with.
         let alone = pixels == 1 || (pixels > vector && tile == vector);
         let singles = if alone || (pixels > vector && rest <= singles) { rest } else { 0 };
         let tiled = pixels - singles;
         let vectors = tiled.div_ceil(vector);
-        Tiles { vector, lines: None, tiles: vectors.div_ceil(tile / vector), vectors, tiled, singles }
+        let mut tiles = vectors.div_ceil(tile / vector);
+        let along = singles > 0 && tiles > 0 && with_extra.is_some();
+        if along && with_extra.is_some_and(|most| vectors / tiles > most) {
+            tiles += 1; // the smallest tile was a full one
+        }
+        Tiles { vector, lines: None, tiles, vectors, tiled, singles, along }
     }
 
     /// Tiles of `tile` pixels, the first of which begins `before` pixels ahead.
     fn lines(pixels: usize, before: usize, tile: usize) -> Tiles {
         let tiles = (before + pixels).div_ceil(tile);
-        Tiles { vector: 1, lines: Some((tile, before)), tiles, vectors: pixels, tiled: pixels, singles: 0 }
+        Tiles {
+            vector: 1,
+            lines: Some((tile, before)),
+            tiles,
+            vectors: pixels,
+            tiled: pixels,
+            singles: 0,
+            along: false,
+        }
     }
 
     fn count(&self) -> usize {
-        self.tiles + self.singles
+        if self.along { self.tiles } else { self.tiles + self.singles }
+    }
+
+    /// Single pixels at the end of a tile.
+    fn extra(&self, tile: usize) -> usize {
+        if self.along && tile + 1 == self.tiles { self.singles } else { 0 }
     }
 
     /// Whether the only tile has fewer pixels than a vector.
@@ -214,7 +238,7 @@ impl Tiles {
         (1..self.vector).contains(&self.tiled)
     }
 
-    /// The pixels of a tile; at least a vector unless [`Tiles::padded`], or exactly one.
+    /// The pixels of a tile, extra ones included; at least a vector unless [`Tiles::padded`], or exactly one.
     fn range(&self, tile: usize) -> Range<usize> {
         if tile >= self.tiles {
             let pixel = self.tiled + tile - self.tiles;
@@ -223,6 +247,11 @@ impl Tiles {
         if let Some((length, before)) = self.lines {
             let end = (tile + 1) * length - before;
             return (tile * length).saturating_sub(before)..end.min(self.tiled);
+        }
+        if self.along {
+            // The smaller tiles come last, which have registers left.
+            let vectors = share(self.vectors, self.tiles, tile);
+            return vectors.start * self.vector..vectors.end * self.vector + self.extra(tile);
         }
         // The larger tiles come last: one of two vectors or more can end with a part of a vector.
         let mirrored = share(self.vectors, self.tiles, self.tiles - 1 - tile);
@@ -252,6 +281,8 @@ struct Buffers {
     together: usize,
     /// Their panel; none if kernels read the input itself.
     panel: usize,
+    /// Inputs of single pixels that a tile takes along.
+    extra: usize,
     /// Sums between chunks.
     waiting: usize,
     /// A planar copy of their outputs; none if kernels write to the output itself.
@@ -275,7 +306,10 @@ impl Job<'_> {
         let (tile, limit) = (self.tile, w.kernel.panel());
         let panel = |columns: &[u32]| columns.len().checked_mul(c)?.checked_mul(tile);
         let all = panel(w.columns(0..w.chunks()))?;
-        let out = channels.checked_mul(tile)?;
+        // single pixels at the end, in lines of their own
+        let (along, slots) = if self.tiles.along { (LINE, extra_slots(self.tiles.singles)) } else { (0, 0) };
+        let extra = w.columns(0..w.chunks()).len().checked_mul(slots * LINE)?;
+        let out = channels.checked_mul(tile + along)?;
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
         let planar = planar && !self.tiles.padded();
         let most = MOST_TOGETHER.min(tiles.max(1));
@@ -288,8 +322,10 @@ impl Job<'_> {
         };
         let staged = if planar { 0 } else { out.checked_mul(together)? };
         let waiting = if w.chunks() > 1 && w.kernel.sums_apart() { out } else { 0 };
-        let floats = panel.checked_add(waiting)?.checked_add(staged.checked_mul(2)?)?.checked_add(LINE)?;
-        (floats <= MOST).then_some(Buffers { together, panel, waiting, staged })
+        let floats = [extra, waiting, staged.checked_mul(2)?, LINE]
+            .iter()
+            .try_fold(panel, |a, b| a.checked_add(*b))?;
+        (floats <= MOST).then_some(Buffers { together, panel, extra, waiting, staged })
     }
 
     /// Computes `block_rows` of the tiles in `tiles`, which count through all images.
@@ -299,16 +335,18 @@ impl Job<'_> {
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
         let w = self.weights;
         let channels = w.channels(&block_rows);
-        let Some(Buffers { together, panel, waiting, staged }) = self.buffers(tiles.len(), channels.len())
+        let Some(Buffers { together, panel, extra, waiting, staged }) =
+            self.buffers(tiles.len(), channels.len())
         else {
             unreachable!("`run` has asked for the buffers of all tiles and channels");
         };
         let planar = staged == 0;
         let mut segments = vec![];
-        // The panel, sums between chunks, then a planar copy of the output and of the residual where kernels cannot write to
-        // the output itself.
-        scratch::with(panel + waiting + 2 * staged, |buffer| {
+        // The panel, inputs of extra pixels, sums between chunks, then a planar copy of the output and of the residual where kernels
+        // cannot write to the output itself.
+        scratch::with(panel + extra + waiting + 2 * staged, |buffer| {
             let (panel, rest) = buffer.split_at_mut(panel);
+            let (extra, rest) = rest.split_at_mut(extra);
             let (sums, staging) = rest.split_at_mut(waiting);
             let (y_copy, residual_copy) = staging.split_at_mut(staged);
             if self.tiles.padded() {
@@ -322,11 +360,12 @@ impl Job<'_> {
                 next += last - first;
                 let pixels = self.tiles.range(first).start..self.tiles.range(last - 1).end;
                 if self.in_place.is_none() {
-                    panel::segments(self.geometry, pixels.clone(), &mut segments);
+                    let whole = pixels.start..pixels.end - self.tiles.extra(last - 1);
+                    panel::segments(self.geometry, whole, &mut segments);
                 }
                 let call = |output: Output| {
                     self.chunks(
-                        [&mut *panel, &mut *sums],
+                        [&mut *panel, &mut *extra, &mut *sums],
                         &segments,
                         n,
                         first..last,
@@ -343,10 +382,11 @@ impl Job<'_> {
         });
     }
 
-    /// Neighbouring tiles of one image, chunk by chunk of the input channels. The buffers are the panel and sums between chunks.
+    /// Neighbouring tiles of one image, chunk by chunk of the input channels. The buffers are the panel, inputs of extra pixels, and
+    /// sums between chunks.
     fn chunks(
         &self,
-        [panel, sums]: [&mut [f32]; 2],
+        [panel, extra_x, sums]: [&mut [f32]; 3],
         segments: &[panel::Segment],
         n: usize,
         tiles: Range<usize>,
@@ -358,15 +398,17 @@ impl Job<'_> {
         let plane = self.geometry.input_pixels();
         let image = &self.x[n * s.ic * plane..][..s.ic * plane];
         let origin = self.tiles.range(tiles.start).start;
-        let pixels = self.tiles.range(tiles.end - 1).end - origin;
+        let (extra, end) = (self.tiles.extra(tiles.end - 1), self.tiles.range(tiles.end - 1).end);
+        let (slots, pixels) = (extra_slots(extra), end - extra - origin);
         let mut lengths = [0; MOST_TOGETHER];
         for (length, tile) in lengths.iter_mut().zip(tiles.clone()) {
-            *length = self.tiles.range(tile).len();
+            *length = self.tiles.range(tile).len() - self.tiles.extra(tile);
             if self.tiles.padded() {
                 *length = kernel.vector;
             }
         }
         let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
+        let sums_stride = if extra > 0 { width + LINE } else { width };
         // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache. In place
         // the inputs of several tiles would be more lines than these are: there one tile after the other.
         let rows_together = if tiles.len() == 1 || self.in_place.is_some() {
@@ -388,6 +430,7 @@ impl Job<'_> {
             } else {
                 let columns = w.columns(chunks.clone());
                 panel::fill(panel, width, self.geometry, image, columns, c, segments);
+                panel::spread(extra_x, slots, self.geometry, image, columns, end - extra..end);
                 // Kernels count used channels from the first chunk.
                 (panel.as_ptr().wrapping_sub(w.channels_before(chunk) * width), width)
             };
@@ -409,12 +452,15 @@ impl Job<'_> {
                     residual: output.residual,
                     stride: output.stride,
                     // Kernels count from channel 0.
-                    sums: sums.as_mut_ptr().wrapping_sub(block_rows.start * kernel.format.r() * width),
-                    sums_stride: width,
+                    sums: sums.as_mut_ptr().wrapping_sub(block_rows.start * kernel.format.r() * sums_stride),
+                    sums_stride,
+                    extra: 0,
+                    extra_x: extra_x.as_ptr().wrapping_sub(w.channels_before(chunk) / c * slots * LINE),
                     clamps: self.clamps,
                 };
-                for len in &lengths[..tiles.len()] {
+                for (i, len) in lengths[..tiles.len()].iter().enumerate() {
                     args.pixels = *len;
+                    args.extra = if i + 1 == tiles.len() { extra } else { 0 };
                     args.ahead = if tiles.len() == 1 { 0 } else { *len };
                     let run = if *len == 1 { kernel.single } else { kernel.tile };
                     // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
@@ -533,6 +579,7 @@ mod tests {
     fn tiles_are_smaller_only_where_that_spares_chunks() {
         for kernel in super::super::KERNELS {
             let most = kernel.info.pixels;
+            assert!(kernel.vectors_with_extra().is_none() || kernel.singles <= 4, "{}", kernel.info.name);
             for channels in (4..2000).step_by(4) {
                 let tile = kernel.tile_for(channels);
                 let chunks = |tile: usize| (channels * tile).div_ceil(kernel.panel());
@@ -574,13 +621,24 @@ mod tests {
             [(8, 1, 24), (8, 0, 64), (8, 2, 8), (1, 0, 16), (16, 3, 96), (4, 1, 20)]
         {
             for pixels in (1..300).step_by(if cfg!(miri) { 23 } else { 1 }) {
-                let tiles = Tiles::new(pixels, vector, singles, tile);
-                let all: Vec<usize> = (0..tiles.count()).flat_map(|t| tiles.range(t)).collect();
-                assert_eq!(all, (0..pixels).collect::<Vec<_>>());
-                assert_eq!(tiles.padded(), (2..vector).contains(&pixels), "{pixels} {vector}");
-                for len in (0..tiles.count()).map(|t| tiles.range(t).len()) {
-                    let whole = len == 1 || (vector..=tile).contains(&len);
-                    assert!(whole || (tiles.padded() && len == pixels), "{pixels} {vector} {len}");
+                for with_extra in [None, Some(tile / vector), Some((tile / vector).max(2) - 1)] {
+                    let tiles = Tiles::new(pixels, vector, singles, tile, with_extra);
+                    let all: Vec<usize> = (0..tiles.count()).flat_map(|t| tiles.range(t)).collect();
+                    assert_eq!(all, (0..pixels).collect::<Vec<_>>());
+                    assert_eq!(tiles.padded(), (2..vector).contains(&pixels), "{pixels} {vector}");
+                    for (len, extra) in (0..tiles.count()).map(|t| (tiles.range(t).len(), tiles.extra(t))) {
+                        let whole = len == 1 || (vector..=tile).contains(&(len - extra));
+                        assert!(whole || (tiles.padded() && len == pixels), "{pixels} {vector} {len}");
+                        assert!(
+                            extra == 0 || len - extra <= with_extra.unwrap() * vector,
+                            "{pixels} {vector} {len}"
+                        );
+                    }
+                    let alone = (0..tiles.count()).any(|t| tiles.range(t).len() == 1);
+                    assert!(
+                        !alone || with_extra.is_none() || pixels == 1 || vector == 1,
+                        "{pixels} {vector}"
+                    );
                 }
             }
         }
@@ -596,7 +654,7 @@ mod tests {
             );
         }
         let vectors = |p| {
-            let t = Tiles::new(p, 8, 1, 24);
+            let t = Tiles::new(p, 8, 1, 24, None);
             (0..t.count()).map(|i| t.range(i).len()).collect::<Vec<_>>()
         };
         assert_eq!(vectors(49), [24, 24, 1]);
