@@ -65,8 +65,8 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
 }
 
 /// [`tile`] for cores with two full-width units, where weights are one stream: `R` output channels by `LANES` to 6 `LANES` pixels, single
-/// rows to 8. Of many channels 4 vectors are taken, whose panel stays in the first level for longer chunks. 4x4 blocks of up to
-/// 5 vectors take some pixels beyond them along, see [`rows`].
+/// rows to 8. Of many channels 4 vectors are taken, whose panel stays in the first level for longer chunks. Up to 5 vectors of
+/// four channels take some pixels beyond them along, see [`rows`].
 ///
 /// # Safety
 /// As [`tile`].
@@ -291,10 +291,13 @@ unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) 
 
 /// The loop over blocks for a fixed number of vectors; weights that are a `STREAM` are asked for ahead.
 ///
-/// `E` pixels beyond the vectors go along with 4x4 blocks, some of them perhaps without use: a whole block is one vector, whose lane
-/// `4 * c + r` is the weight of input `c` for output `r`. Times the inputs of such a pixel, each in four lanes as [`TileArgs::extra_x`] has them,
-/// that is one multiply-add and one load for each pixel, beside 16 for each vector of pixels; on its own, every such pixel would be
-/// a pass over all weights. Registers: `4 * V` sums, `V` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
+/// `E` pixels beyond the vectors go along, some of them perhaps without use; on its own, every such pixel would be a pass over all weights.
+/// Of 4x4 blocks, a whole block is one vector, whose lane `4 * c + r` is the weight of input `c` for output `r`. Times the inputs of such a
+/// pixel, that is one multiply-add and one load for each pixel, beside 16 for each vector of pixels. Of 4x1 rows, the weights of a
+/// column are repeated for each of the pixels, so that lane `4 * e + r` belongs to output `r` of pixel `e`: one multiply-add for all of
+/// them. (The vector of inputs is as long as one of pixels then, so that more than two pixels gain nothing. Pairs of rows do without: of 3
+/// vectors they have so few sums that their latency counts, and one more vector is as cheap.) [`TileArgs::extra_x`] has the inputs as these
+/// vectors want them. Registers: `R * V` sums, `V` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
 ///
 /// # Safety
 /// As [`tile`]; `V` is the number of vectors of `args.pixels`, and `E` is [`extra_slots`] of its extra pixels.
@@ -304,7 +307,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: boo
 ) {
     /// How far ahead, in floats: what a core works off while the third level answers.
     const AHEAD: usize = (3 << 10) / size_of::<f32>();
-    if R * V > 24 || (E > 0 && R * C != LANES) {
+    if R * V > 24 || (E > 0 && R != 4) {
         // Never a tile in the kernel table: keeps the compiler from making code for it.
         unreachable!("a tile of {V} vectors and {E} pixels of {R} rows");
     }
@@ -316,6 +319,7 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: boo
     for row in args.block_rows.clone() {
         // SAFETY: `row` is a block row.
         let mut sums: [[__m512; V]; R] = unsafe { begin(args, row, &at) };
+        // of rows only the first
         let mut extra = [_mm512_setzero_ps(); E];
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
@@ -330,9 +334,18 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: boo
                     _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
                 }
                 if E > 0 {
-                    let (w, x) = (_mm512_loadu_ps(w), args.extra_x.wrapping_add(index / C * E * LANES));
-                    for e in 0..E {
-                        extra[e] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x.add(e * LANES)), extra[e]);
+                    let x = args.extra_x.wrapping_add(index * E * R);
+                    let repeated = match (C, E) {
+                        (4, _) => _mm512_loadu_ps(w),
+                        (_, 4) => _mm512_broadcast_f32x4(_mm_loadu_ps(w)),
+                        _ => _mm512_zextps128_ps512(_mm_loadu_ps(w)),
+                    };
+                    for e in 0..if C == 4 { E } else { 1 } {
+                        let x = match (C, E) {
+                            (1, 1) => _mm512_zextps128_ps512(_mm_loadu_ps(x)),
+                            _ => _mm512_loadu_ps(x.add(e * LANES)),
+                        };
+                        extra[e] = _mm512_fmadd_ps(repeated, x, extra[e]);
                     }
                 }
                 for _ in 0..C {
@@ -351,34 +364,50 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: boo
                 }
             }
         }
-        // SAFETY: `row` is a block row, here of four channels if there are pixels beyond.
+        let mut channels = [_mm_setzero_ps(); E];
+        if C == 4 {
+            channels = extra.map(|sum| fold_blocks(sum));
+        } else if E > 0 {
+            let mut lanes = [0f32; LANES];
+            // SAFETY: there are 16 lanes, four for each pixel.
+            unsafe {
+                _mm512_storeu_ps(lanes.as_mut_ptr(), extra[0]);
+                for e in 0..E {
+                    channels[e] = _mm_loadu_ps(lanes.as_ptr().add(e * 4));
+                }
+            }
+        }
+        // SAFETY: `row` is a block row.
         unsafe {
             store(args, row, &at, &sums);
             if E > 0 {
-                store_extra(args, row, &extra);
+                store_extra(args, row, &channels);
             }
         };
     }
 }
 
-/// Epilogue and store of the pixels beyond the vectors of a block row: lane `i` of their sums belongs to channel `i % 4` of it.
+/// The sums of the four channels of a block row: lane `i` of `sum` belongs to channel `i % 4`.
+#[inline]
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn fold_blocks(sum: __m512) -> __m128 {
+    let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum)));
+    let half = _mm256_add_ps(_mm512_castps512_ps256(sum), high);
+    _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
+}
+
+/// Epilogue and store of the extra pixels of a block row: the sums of one have a lane for each channel.
 ///
 /// # Safety
-/// As [`begin`], for an `R` of 4 and at most 4 pixels.
+/// As [`begin`], for an `R` of 4.
 #[inline(always)]
-unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m512; E]) {
+unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m128; E]) {
     // SAFETY: `bias` has four floats for each block row; there are `args.extra` floats behind the `args.pixels` of each of its
     // channels that exist, in `y`, in `residual` if there is one, and in the waiting sums (TileArgs).
     unsafe {
         let some = _mm_cmpgt_epi32(_mm_set1_epi32(args.extra as i32), _mm_setr_epi32(0, 1, 2, 3));
         let mut rows = [_mm_setzero_ps(); 4];
-        for e in 0..E {
-            let half = _mm256_add_ps(
-                _mm512_castps512_ps256(sums[e]),
-                _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums[e]))),
-            );
-            rows[e] = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
-        }
+        rows[..E].copy_from_slice(sums);
         // from channels of a pixel to pixels of a channel
         let [a, b, c, d] = rows;
         let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));

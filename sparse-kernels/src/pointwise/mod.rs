@@ -106,7 +106,7 @@ impl PointwiseKernel {
     /// Most vectors of a tile that takes single pixels behind them along, instead of their being tiles of their own: as many as leave
     /// registers for the sums of these. None if the kernel never does.
     fn vectors_with_extra(&self) -> Option<usize> {
-        (self.info.core == Core::Wide && self.format == FormatKind::BLOCKS_4X4).then_some(5)
+        (self.info.core == Core::Wide && self.format.r() == 4).then_some(5)
     }
 
     /// Weights lie in the order of chunks, and of rows within each, so that they are one stream for each tile: these cores
@@ -327,8 +327,8 @@ pub(crate) struct TileArgs<'a> {
     /// Pixels behind the `pixels` that are computed along with them.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     extra: usize,
-    /// Their inputs, counted as those of `x`: for every four channels, [`extra_slots`] vectors of 16 floats, one for each such pixel, in
-    /// which each of the four channels fills four neighbours.
+    /// Their inputs, counted as those of `x`: for every block column, [`extra_slots`] times those of such a pixel, each of which fills
+    /// four neighbours.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     extra_x: *const f32,
     clamps: Clamps,

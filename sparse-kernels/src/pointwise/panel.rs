@@ -129,9 +129,12 @@ pub(super) fn fill(
     }
 }
 
-/// Fills, for each of the columns (of four channels), `slots` vectors of 16 floats with the inputs of one of the few output `pixels` each:
-/// every channel in four neighbouring lanes. Vectors beyond the pixels, and lanes beyond the last channel, become zero.
-pub(super) fn spread(
+/// Lanes that an input of an extra pixel fills: one for each row of a block.
+pub(super) const COPIES: usize = 4;
+
+/// Fills, for each of the block columns of `C` channels, so many slots with the inputs of one of the few `pixels` of an image each. Slots beyond
+/// the pixels, and channels beyond the last one, become zero.
+pub(super) fn spread<const C: usize>(
     to: &mut [f32],
     slots: usize,
     geometry: &ConvGeometry,
@@ -139,24 +142,24 @@ pub(super) fn spread(
     columns: &[u32],
     pixels: Range<usize>,
 ) {
-    const LANES: usize = 4;
     let (s, width) = (geometry.shape(), geometry.output()[1]);
     let (pixel_step, channel_step) = match s.x_layout {
         Layout::Planar => (1, geometry.input_pixels()),
         Layout::Interleaved => (s.ic, 1),
     };
-    for slot in 0..slots {
+    let sources: [Option<usize>; 4] = std::array::from_fn(|slot| {
         let pixel = pixels.start + slot;
         let tap = || Some([geometry.tap(0, pixel / width, 0)?, geometry.tap(1, pixel % width, 0)?]);
-        let source = tap().filter(|_| pixel < pixels.end).map(|[y, x]| (y * s.input[1] + x) * pixel_step);
-        for (i, column) in columns.iter().enumerate() {
-            for c in 0..LANES {
-                let channel = *column as usize * LANES + c;
-                let value = source
-                    .filter(|_| channel < s.ic)
-                    .map_or(0.0, |source| image[source + channel * channel_step]);
-                to[((i * slots + slot) * LANES + c) * LANES..][..LANES].fill(value);
-            }
+        tap().filter(|_| pixel < pixels.end).map(|[y, x]| (y * s.input[1] + x) * pixel_step)
+    });
+    for (to, column) in to.chunks_exact_mut(slots * C * COPIES).zip(columns) {
+        let (to, []) = to.as_chunks_mut::<COPIES>() else { unreachable!("whole slots") };
+        for (i, copies) in to.iter_mut().enumerate() {
+            let channel = *column as usize * C + i % C;
+            *copies = match sources[i / C] {
+                Some(source) if channel < s.ic => [image[source + channel * channel_step]; COPIES],
+                _ => [0.0; COPIES],
+            };
         }
     }
 }

@@ -308,7 +308,12 @@ impl Job<'_> {
         let all = panel(w.columns(0..w.chunks()))?;
         // single pixels at the end, in lines of their own
         let (along, slots) = if self.tiles.along { (LINE, extra_slots(self.tiles.singles)) } else { (0, 0) };
-        let extra = w.columns(0..w.chunks()).len().checked_mul(slots * LINE)?;
+        // as whole lines, so that what follows begins with one
+        let extra = w
+            .columns(0..w.chunks())
+            .len()
+            .checked_mul(slots * panel::COPIES * c)?
+            .checked_next_multiple_of(LINE)?;
         let out = channels.checked_mul(tile + along)?;
         let planar = self.geometry.shape().y_layout == Layout::Planar || self.geometry.output_pixels() == 1;
         let planar = planar && !self.tiles.padded();
@@ -430,7 +435,10 @@ impl Job<'_> {
             } else {
                 let columns = w.columns(chunks.clone());
                 panel::fill(panel, width, self.geometry, image, columns, c, segments);
-                panel::spread(extra_x, slots, self.geometry, image, columns, end - extra..end);
+                if extra > 0 {
+                    let spread = if c == 4 { panel::spread::<4> } else { panel::spread::<1> };
+                    spread(extra_x, slots, self.geometry, image, columns, end - extra..end);
+                }
                 // Kernels count used channels from the first chunk.
                 (panel.as_ptr().wrapping_sub(w.channels_before(chunk) * width), width)
             };
@@ -455,7 +463,7 @@ impl Job<'_> {
                     sums: sums.as_mut_ptr().wrapping_sub(block_rows.start * kernel.format.r() * sums_stride),
                     sums_stride,
                     extra: 0,
-                    extra_x: extra_x.as_ptr().wrapping_sub(w.channels_before(chunk) / c * slots * LINE),
+                    extra_x: extra_x.as_ptr().wrapping_sub(w.channels_before(chunk) * slots * panel::COPIES),
                     clamps: self.clamps,
                 };
                 for (i, len) in lengths[..tiles.len()].iter().enumerate() {
