@@ -7,7 +7,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, ValueHint};
 use std::io::ErrorKind as IoError;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,19 +62,19 @@ impl Cli {
     }
 }
 
-/// Reports a wrong command line in one line, or prints the help that was asked for.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+/// Reports a wrong command line in one line, or prints the help that was asked for; returns the exit code.
+pub(crate) fn usage(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
         return match error.print() {
             Err(e) if e.kind() != IoError::BrokenPipe => {
                 out::error(&e.to_string());
-                ExitCode::FAILURE
+                1
             }
-            _ => ExitCode::SUCCESS,
+            _ => 0,
         };
     }
     out::error(&format!("{} (see --help)", wrong(error)));
-    ExitCode::from(2)
+    2
 }
 
 /// What is wrong with the command line.

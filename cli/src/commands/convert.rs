@@ -36,8 +36,61 @@ pub(crate) struct Convert {
     plain: bool,
 }
 
-/// Writes the model; compact if that makes the file smaller. What is written has been read again and compared.
+impl Convert {
+    pub(crate) fn new(output: &Path, plain: bool) -> Convert {
+        Convert { output: output.to_path_buf(), plain }
+    }
+}
+
+/// A file that has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    bytes: u64,
+    plain_bytes: u64,
+}
+
+impl Written {
+    /// Size of the file.
+    pub fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// What it would be with the zeros of its weights written out.
+    pub fn plain_bytes(self) -> u64 {
+        self.plain_bytes
+    }
+
+    /// Whether it needs tract-sparse to be read.
+    pub fn is_compact(self) -> bool {
+        self.bytes < self.plain_bytes
+    }
+}
+
+/// Writes the model and says what it wrote.
 pub(super) fn run(source: &Source, args: &Convert, options: &Options) -> Result<()> {
+    let written = convert(source, args, options)?;
+    let Written { bytes, plain_bytes } = written;
+    if options.json {
+        return out::json(&serde_json::json!({
+            "file": args.output,
+            "bytes": bytes,
+            "plain_bytes": plain_bytes,
+            "compact": written.is_compact(),
+        }));
+    }
+    let how = match (written.is_compact(), args.plain) {
+        (true, _) => format!(
+            "{:.1} % less than with the zeros of its weights written out ({plain_bytes}); needs tract-sparse to be read",
+            100.0 * (1.0 - bytes as f64 / plain_bytes as f64)
+        ),
+        (false, true) => "for any tract".into(),
+        (false, false) => "compact weights would save nothing: for any tract".into(),
+    };
+    out::print(&wrap(&format!("{}: {bytes} bytes, {how}", args.output.display()), 4))
+}
+
+/// Writes the model; compact if that makes the file smaller. What is written has been read again and compared.
+pub(crate) fn convert(source: &Source, args: &Convert, options: &Options) -> Result<Written> {
     ensure!(
         options.pass.is_none() && !options.optimize,
         "convert writes the simplified model: no --pass or -O"
@@ -60,25 +113,7 @@ pub(super) fn run(source: &Source, args: &Convert, options: &Options) -> Result<
     let Made { draft, bytes, plain_bytes } =
         made.with_context(|| format!("{source} cannot be written as NNEF"))?;
     draft.commit()?;
-    drop(progress);
-    let compact = bytes < plain_bytes;
-    if options.json {
-        return out::json(&serde_json::json!({
-            "file": args.output,
-            "bytes": bytes,
-            "plain_bytes": plain_bytes,
-            "compact": compact,
-        }));
-    }
-    let how = match (compact, args.plain) {
-        (true, _) => format!(
-            "{:.1} % less than with the zeros of its weights written out ({plain_bytes}); needs tract-sparse to be read",
-            100.0 * (1.0 - bytes as f64 / plain_bytes as f64)
-        ),
-        (false, true) => "for any tract".into(),
-        (false, false) => "compact weights would save nothing: for any tract".into(),
-    };
-    out::print(&wrap(&format!("{}: {bytes} bytes, {how}", args.output.display()), 4))
+    Ok(Written { bytes, plain_bytes })
 }
 
 /// A file that has been compared with the model.

@@ -2,7 +2,7 @@
 
 mod bench;
 mod compare;
-mod convert;
+pub(crate) mod convert;
 mod doctor;
 mod dump;
 mod fit;
