@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold: format, lints, documentation, the kernels on every target, whole models on this machine.
+# Everything that must hold: format, lints, documentation, the kernels on every target, whole models on this machine, the Python
+# package.
 #
 #   scripts/test.sh            runs what it has the tools for; says NOT RUN, with the reason, of the rest; on a terminal it
 #                              first lists what is missing and asks whether to install it
@@ -10,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 install=ask
 for argument in "$@"; do
   case $argument in
@@ -50,7 +51,7 @@ if have rustup; then
   for name in rustfmt clippy; do component $name || components+=("$name"); done
   for name in aarch64-unknown-linux-gnu aarch64-apple-darwin wasm32-wasip1; do target $name || targets+=("$name"); done
 fi
-for name in onnx onnxruntime numpy; do python_has $name || python+=("$name"); done
+for name in onnx onnxruntime numpy maturin pytest; do python_has $name || python+=("$name"); done
 have python3 || python=()
 
 missing=("${debian[@]}" "${components[@]}" "${targets[@]}" "${python[@]}")
@@ -113,6 +114,7 @@ if component clippy || have cargo-clippy; then
 else
   not_run "cargo clippy: it is not installed"
 fi
+step "Python package" scripts/test-python.sh
 step "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
 step "Kernels on every target" scripts/test-kernels.sh
 if [ $status = 0 ]; then echo; echo "All tests passed."; else echo; echo "SOMETHING FAILED: see above."; fi

@@ -20,12 +20,11 @@ const CRATES: [&str; 12] = [
     "tract-sparse-zoo",
 ];
 
-/// Packages from elsewhere with their features, as tests of `selected` are built with them.
+/// Packages from elsewhere with their features, of what the options of `cargo tree` select.
 fn packages(selected: &[&str]) -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p} {f}"])
-        .args(["--edges", "normal,build,dev"])
         .args(selected)
         .current_dir(root)
         .output()
@@ -37,16 +36,30 @@ fn packages(selected: &[&str]) -> BTreeSet<String> {
     lines.filter(|line| !line.is_empty()).map(String::from).collect()
 }
 
+/// What is built for tests of the whole workspace.
+fn all() -> BTreeSet<String> {
+    let all = packages(&["--workspace", "--edges", "normal,build,dev"]);
+    assert!(all.iter().any(|package| package.starts_with("tract-core ")), "{all:?}");
+    all
+}
+
 #[test]
 fn a_crate_alone_is_built_as_with_all_others() {
-    let all = packages(&["--workspace"]);
-    assert!(all.iter().any(|package| package.starts_with("tract-core ")), "{all:?}");
+    let all = all();
     for name in CRATES {
-        let alone = packages(&["-p", name]);
+        let alone = packages(&["-p", name, "--edges", "normal,build,dev"]);
         let other: Vec<_> = alone.difference(&all).collect();
         assert!(
             other.is_empty(),
             "cargo test -p {name} builds these once more, see features/Cargo.toml: {other:#?}"
         );
     }
+}
+
+#[test]
+fn the_wheel_is_built_as_all_others_are() {
+    let wheel = ["-p", "tract-sparse-python", "--features", "warm", "--edges", "normal,build"];
+    let (all, wheel) = (all(), packages(&wheel));
+    let other: Vec<_> = wheel.difference(&all).collect();
+    assert!(other.is_empty(), "the wheel builds these once more, see features/Cargo.toml: {other:#?}");
 }

@@ -190,7 +190,7 @@ impl Plan {
             candidates.extend(scores.iter().zip(sizes).enumerate().map(|(g, (s, n))| (s * scale, at, g, n)));
             counts.push((at, scores.len(), 0usize));
         }
-        candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         let mut left = ratio * candidates.iter().map(|c| c.3 as f64).sum::<f64>();
         for (_, at, _, size) in candidates {
             if left < size as f64 / 2.0 {

@@ -167,7 +167,7 @@ impl Masker {
         &self.scores
     }
 
-    /// The `ratio` fraction (rounded to whole groups) of lowest score, in order of score and then index.
+    /// The `ratio` fraction (rounded to whole groups) of lowest score, of equal ones those of lowest index; in no order.
     pub fn lowest(&self, ratio: f64) -> Vec<usize> {
         lowest(&self.scores, ratio)
     }
@@ -264,10 +264,13 @@ fn best(masks: &[Mask], taps: &[f64; 9]) -> (Mask, f64) {
     })
 }
 
-/// Indices of the `ratio` fraction of lowest scores, in order of score and then index.
+/// Indices of the `ratio` fraction of lowest scores, of equal ones those of lowest index; in no order.
 fn lowest(scores: &[f64], ratio: f64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(a.cmp(b)));
-    order.truncate((ratio * scores.len() as f64).round() as usize);
+    let wanted = (ratio * scores.len() as f64).round() as usize;
+    if wanted < order.len() {
+        order.select_nth_unstable_by(wanted, |a, b| scores[*a].total_cmp(&scores[*b]).then(a.cmp(b)));
+        order.truncate(wanted);
+    }
     order
 }

@@ -1,0 +1,172 @@
+//! What a model is loaded by: when layers run sparse, for which instructions, on how many threads, at which shapes.
+
+use crate::errors::wrong;
+use anyhow::{Context, Result, anyhow, ensure};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use tract_core::internal::*;
+use tract_core::knobs::KnobScope;
+use tract_hir::infer::Factoid;
+use tract_hir::prelude::*;
+use tract_linalg::multithread::{Executor, multithread_tract_scope};
+use tract_sparse::Policy;
+
+/// Threads that nobody can mean.
+const MOST_THREADS: usize = 1024;
+
+/// When layers run sparse, and for which instructions.
+#[derive(Clone)]
+pub(crate) struct Settings(KnobScope);
+
+impl Settings {
+    /// `sparse` and `target` as the knobs `TRACT_SPARSE` and `TRACT_SPARSE_TARGET` have them; those decide where there is `None`.
+    ///
+    /// # Errors
+    /// A value that there is not; the message names the argument.
+    pub(crate) fn new(sparse: Option<&str>, target: Option<&str>) -> Result<Settings> {
+        let given = [("sparse", "TRACT_SPARSE", sparse), ("target", "TRACT_SPARSE_TARGET", target)];
+        let knobs = given.iter().filter_map(|(_, knob, value)| Some((*knob, (*value)?)));
+        let scope = KnobScope::new(knobs)?;
+        scope.enter(Policy::from_knobs).map_err(|error| {
+            let text = error.to_string();
+            let blamed = given.iter().find(|(_, knob, value)| {
+                value.is_some() && text.strip_prefix(knob).is_some_and(|rest| rest.starts_with('='))
+            });
+            match blamed {
+                Some((argument, _, Some(value))) => {
+                    // "TRACT_SPARSE=value: what is expected" says it of the knob
+                    let reason = text.split_once(": ").map_or(&*text, |(_, reason)| reason);
+                    anyhow!("{argument}={value:?}: {reason}")
+                }
+                _ => error,
+            }
+        })?;
+        Ok(Settings(scope))
+    }
+
+    /// Does `work` by them.
+    pub(crate) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.0.enter(work)
+    }
+}
+
+/// The threads that run a model.
+#[derive(Clone)]
+pub(crate) struct Threads {
+    count: usize,
+    executor: Executor,
+}
+
+impl Threads {
+    /// So many; 0 means one for every core.
+    ///
+    /// # Errors
+    /// More than make sense.
+    pub(crate) fn new(threads: usize) -> Result<Threads> {
+        ensure!(threads <= MOST_THREADS, "threads={threads}: at most {MOST_THREADS}");
+        let count = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let executor = if count > 1 { Executor::multithread(count) } else { Executor::SingleThread };
+        Ok(Threads { count, executor })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Does `work` on them.
+    pub(crate) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
+        // tract's scope does not end where something unwinds through it
+        let work = || catch_unwind(AssertUnwindSafe(work));
+        multithread_tract_scope(self.executor.clone(), work).unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// Shapes of inputs that are given in the place of those of the file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shapes(Vec<(String, Vec<Size>)>);
+
+#[derive(Debug, Clone)]
+enum Size {
+    Known(usize),
+    Symbol(String),
+}
+
+impl Shapes {
+    /// Of a dictionary from names to sequences of numbers and symbols.
+    ///
+    /// # Errors
+    /// `TypeError` or `ValueError`, naming the input.
+    pub(crate) fn new(inputs: Option<&Bound<'_, PyDict>>) -> PyResult<Shapes> {
+        let mut shapes = vec![];
+        for (name, dims) in inputs.into_iter().flatten() {
+            let name: String = name.extract()?;
+            let blame = |what: String| wrong(format!("inputs: {name:?}: {what}"));
+            if dims.is_instance_of::<PyString>() {
+                return Err(blame("expected a shape such as (1, 3, 224, 224)".into()));
+            }
+            let mut sizes = vec![];
+            for dim in
+                dims.try_iter().map_err(|_| blame("expected a shape such as (1, 3, 224, 224)".into()))?
+            {
+                let dim = dim?;
+                sizes.push(match (dim.extract::<usize>(), dim.extract::<String>()) {
+                    (Ok(size), _) => Size::Known(size),
+                    (_, Ok(symbol)) => Size::Symbol(symbol),
+                    _ => return Err(blame(format!("{dim} is neither a size nor a symbol"))),
+                });
+            }
+            shapes.push((name, sizes));
+        }
+        Ok(Shapes(shapes))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Gives the inputs of `model` these shapes. A symbol of the file that gets a size gets it everywhere.
+    ///
+    /// # Errors
+    /// No input has that name; another number of dimensions; text that is no size. The message names the input.
+    pub(crate) fn apply(&self, model: &mut InferenceModel) -> Result<()> {
+        let mut values = HashMap::new();
+        let outlets = model.input_outlets()?.to_vec();
+        let names: Vec<String> = outlets.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
+        for (name, sizes) in &self.0 {
+            let position = names.iter().position(|input| input == name).with_context(|| {
+                format!("inputs: no input is called {name:?}; the model has {}", names.join(", "))
+            })?;
+            let own = model.input_fact(position)?.clone();
+            let dims: Vec<TDim> = sizes
+                .iter()
+                .map(|size| match size {
+                    Size::Known(size) => Ok(size.to_dim()),
+                    Size::Symbol(text) => parse_tdim(&model.symbols, text)
+                        .with_context(|| format!("inputs: {name:?}: {text:?} is not a size")),
+                })
+                .collect::<Result<_>>()?;
+            if let Some(rank) = own.shape.rank().concretize() {
+                let got = dims.len();
+                ensure!(got as i64 == rank, "inputs: {name:?}: {got} dimensions, the input has {rank}");
+            }
+            for (own, given) in own.shape.dims().zip(&dims) {
+                if let Some(TDim::Sym(symbol)) = own.concretize()
+                    && !given.symbols().contains(&symbol)
+                {
+                    values.entry(symbol).or_insert(given.clone());
+                }
+            }
+            let dt = own.datum_type.concretize().unwrap_or(DatumType::F32);
+            model.set_input_fact(position, dt.fact(&dims).into())?;
+        }
+        if !values.is_empty() {
+            InferenceModelExt::set_symbols(model, &values)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+"""`tract_sparse.torch`: masks as `prune` chooses them, schedules, checkpoints, and files that have the zeros."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import tract_sparse
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from torch import nn  # noqa: E402
+from tract_sparse.torch import Mask, Sparsifier, export  # noqa: E402
+
+
+def separable(ic, oc, stride=1):
+    """A depthwise and a 1x1 convolution."""
+    return nn.Sequential(
+        nn.Conv2d(ic, ic, 3, stride, 1, groups=ic, bias=False),
+        nn.BatchNorm2d(ic),
+        nn.ReLU(),
+        nn.Conv2d(ic, oc, 1, bias=False),
+        nn.BatchNorm2d(oc),
+        nn.ReLU(),
+    )
+
+
+class Network(nn.Module):
+    """Layers of every kind."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, 2, 1)
+        self.body = nn.Sequential(separable(width, 2 * width), separable(2 * width, 4 * width, 2))
+        self.conv = nn.Conv2d(4 * width, 2 * width, 3, 1, 1)
+        self.fc = nn.Linear(2 * width, 10)
+
+    def forward(self, x):
+        x = self.conv(self.body(torch.relu(self.stem(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+EXAMPLE = (1, 3, 32, 32)
+
+
+def made(seed=1, width=16):
+    torch.manual_seed(seed)
+    network = Network(width)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.running_mean)
+    return network.eval()
+
+
+def exported(network):
+    """A network as ONNX, every weight under its name."""
+    file = io.BytesIO()
+    preserve = torch.onnx.TrainingMode.PRESERVE
+    settings = {"training": preserve, "do_constant_folding": False, "opset_version": 13}
+    torch.onnx.export(network, torch.zeros(EXAMPLE), file, **settings)
+    return file.getvalue()
+
+
+def sparsified(network, **settings):
+    sparsifier = Sparsifier(network, **settings)
+    sparsifier.prepare()
+    for _ in range(sparsifier.end):
+        sparsifier.step()
+    return sparsifier
+
+
+RECIPES = [
+    {},
+    {"ratio": 0.5, "scope": "uniform", "conv1x1": "4x4", "dwconv3x3": "3:9", "conv3x3": "5:9:0.5", "fc": "4x1"},
+    {"ratio": 0.7, "conv1x1": "unstructured", "conv3x3": "4x4", "fc": "unstructured", "exclude": "body.0*"},
+    {"ratio": 0.6, "conv1x1": "2:4", "conv3x3": None, "fc": "2x1", "dwconv3x3": "3:9/4+0.25"},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_masks_are_those_of_prune(recipe, seed):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    network = made(seed, width=(8, 12, 16)[seed - 1])
+    sparsifier = sparsified(copy.deepcopy(network), **recipe)
+    words = {"conv1x1": "2x1", "dwconv3x3": None, "conv3x3": "5:9", "fc": None, "ratio": 0.8, "scope": "global"}
+    words.update(recipe)
+    words = {name: "none" if value is None else value for name, value in words.items()}
+    model = exported(network)
+    if "exclude" in words:
+        names = {layer["weights"]: layer["name"] for layer in tract_sparse._tract_sparse.layers(model)}
+        words["exclude"] = [name for weight, name in names.items() if weight.startswith("body.0")]
+    pruned = tract_sparse.prune(model, conv="none", **words)["model"]
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(pruned).graph.initializer}
+    compared = 0
+    for name, module in sparsifier.model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            assert np.array_equal(module.weight.detach().numpy(), weights[f"{name}.weight"]), name
+            compared += 1
+    assert compared == 7
+    assert 0.0 < sparsifier.density() < 0.7
+
+
+def test_kinds_that_are_not_asked_for_stay():
+    network = made()
+    sparsifier = sparsified(network)
+    assert {name for name, _ in sparsifier.masks()} == {"body.0.3", "body.1.3", "conv"}
+    assert "dwconv3x3" in sparsifier.skipped["body.0.0"] and "fc" in sparsifier.skipped["fc"]
+    assert "3 input channels" in sparsifier.skipped["stem"]
+
+
+def test_schedules_grow_to_the_ratio():
+    shares = {}
+    for schedule in ("one-shot", "linear", "cubic"):
+        sparsifier = Sparsifier(
+            made(), conv1x1="unstructured", conv3x3=None, ratio=0.8, scope="uniform", schedule=schedule, begin=2, end=6
+        )
+        sparsifier.prepare()
+        zeros = []
+        for _ in range(8):
+            sparsifier.step()
+            zeros.append(1 - sparsifier.density())
+        shares[schedule] = zeros
+    assert shares["one-shot"] == pytest.approx([0] + 7 * [0.8], abs=0.01)
+    assert shares["linear"] == pytest.approx([0, 0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8], abs=0.01)
+    cubic = [0, 0] + [0.8 * (1 - (1 - t / 4) ** 3) for t in (1, 2, 3)] + 3 * [0.8]
+    assert shares["cubic"] == pytest.approx(cubic, abs=0.01)
+
+
+def test_masks_change_at_their_frequency_only():
+    sparsifier = Sparsifier(made(), schedule="linear", begin=1, end=8, frequency=3)
+    sparsifier.prepare()
+    densities = []
+    for _ in range(9):
+        sparsifier.step()
+        densities.append(round(sparsifier.density(), 6))
+    changes = [at + 2 for at in range(8) if densities[at] != densities[at + 1]]
+    assert changes == [4, 7, 8]
+
+
+@pytest.mark.parametrize("recover", [True, False])
+def test_masked_weights_come_back_if_they_may(recover):
+    layer = nn.Sequential(nn.Linear(8, 8, bias=False))
+    with torch.no_grad():
+        layer[0].weight.copy_(torch.arange(1, 65, dtype=torch.float32).reshape(8, 8))
+    sparsifier = Sparsifier(layer, fc="unstructured", ratio=0.5, schedule="linear", begin=0, end=2, recover=recover)
+    sparsifier.prepare()
+    sparsifier.step()
+    assert (layer[0].weight == 0).sum() == 16
+    with torch.no_grad():
+        # those that were masked are the largest now
+        layer[0].parametrizations.weight.original[:2] += 100
+    sparsifier.step()
+    assert (layer[0].weight == 0).sum() == 32
+    assert bool((layer[0].weight[:2] != 0).all()) == recover
+
+
+def test_training_leaves_zeros_zero():
+    network = made().train()
+    sparsifier = Sparsifier(network, dwconv3x3="3:9", fc="2x1", end=3)
+    sparsifier.prepare()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(6):
+        x, y = torch.randn((4, 3, 32, 32), generator=generator), torch.randint(10, (4,), generator=generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+        sparsifier.step()
+    before = {name: module.weight.detach().clone() for name, module in sparsifier._modules.items()}
+    for name, mask in sparsifier.masks():
+        assert (before[name][~mask] == 0).all() and (before[name][mask] != 0).all()
+    sparsifier.squash_mask()
+    for name, weight in before.items():
+        module = dict(network.named_modules())[name]
+        assert torch.equal(module.weight, weight) and isinstance(module.weight, nn.Parameter)
+    assert not any(isinstance(module, Mask) for module in network.modules())
+    with pytest.raises(ValueError, match="prepare"):
+        sparsifier.step()
+
+
+def test_checkpoints_go_on_where_they_were():
+    settings = {"schedule": "linear", "end": 6}
+    first = Sparsifier(made(), **settings)
+    first.prepare()
+    for _ in range(3):
+        first.step()
+    file = io.BytesIO()
+    torch.save({"model": first.model.state_dict(), "sparsifier": first.state_dict()}, file)
+    file.seek(0)
+    state = torch.load(file)
+    second = Sparsifier(made(seed=2), **settings)
+    second.prepare()
+    second.model.load_state_dict(state["model"])
+    second.load_state_dict(state["sparsifier"])
+    for _ in range(3):
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first.masks(), second.masks()))
+        first.step()
+        second.step()
+    x = torch.randn(EXAMPLE)
+    assert torch.equal(first.model(x), second.model(x))
+    third = Sparsifier(made(width=8), **settings)
+    third.prepare()
+    with pytest.raises(ValueError, match="a mask of"):
+        third.load_state_dict(state["sparsifier"])
+    fourth = Sparsifier(made(), fc="4x4", **settings)
+    fourth.prepare()
+    with pytest.raises(ValueError, match="only one of them has fc"):
+        fourth.load_state_dict(state["sparsifier"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_other_types_are_masked_alike(dtype):
+    network = made()
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16).to(torch.float32)
+    expected = sparsified(copy.deepcopy(network))
+    got = sparsified(copy.deepcopy(network).to(dtype))
+    if dtype != torch.float16:  # whose smallest numbers are not those of bfloat16
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(expected.masks(), got.masks()))
+    assert got.model.conv.weight.dtype == dtype
+    assert got.density() == pytest.approx(expected.density(), abs=0.01)
+
+
+def test_wrong_settings_are_named():
+    for settings, words in [
+        ({"schedule": "steep"}, "schedule='steep'.*one-shot"),
+        ({"scope": "local"}, "scope='local'"),
+        ({"ratio": 1.5}, "ratio=1.5"),
+        ({"begin": 3, "end": 2}, "begin=3, end=2"),
+        ({"frequency": 0}, "frequency=0"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            Sparsifier(made(), **settings)
+    for settings, words in [
+        ({"conv1x1": "5:9"}, "conv1x1.*5:9"),
+        ({"include": "nothing*"}, "nothing.*matches none"),
+        ({"conv1x1": None, "conv3x3": None}, "no layer can be pruned"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            Sparsifier(made(), **settings).prepare()
+    shared = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    shared[1].weight = shared[0].weight
+    with pytest.raises(ValueError, match="'1'.*shares its weight with '0'"):
+        Sparsifier(shared, fc="4x4").prepare()
+    normed = nn.Sequential(nn.Linear(8, 8))
+    nn.utils.parametrize.register_parametrization(normed[0], "weight", nn.Identity())
+    with pytest.raises(ValueError, match="'0'.*parametrization"):
+        Sparsifier(normed, fc="4x4").prepare()
+    prepared = Sparsifier(made())
+    prepared.prepare()
+    with pytest.raises(ValueError, match="already"):
+        prepared.prepare()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_exported_files_have_the_zeros(recipe, tmp_path):
+    network, path = made(), tmp_path / "network.onnx"
+    sparsifier = sparsified(network, **recipe)
+    x = torch.randn(EXAMPLE, generator=torch.Generator().manual_seed(1))
+    report = export(network, x, path, input_names=["x"])
+    # 2:4 and unstructured both run
+    assert report["layers_sparse"] >= len(list(sparsifier.masks()))
+    got = tract_sparse.Session(path).run(None, {"x": x.numpy()})[0]
+    expected = network(x).detach().numpy()
+    assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert sparsifier.density() < 1, "the masks are still there"
+    sparsifier.squash_mask()
+    export(network, x, tmp_path / "squashed.onnx", input_names=["x"])
+    assert (tmp_path / "squashed.onnx").read_bytes() == path.read_bytes()
+
+
+def test_a_layer_that_loses_its_zeros_is_named(tmp_path):
+    class Doubled(nn.Module):
+        """Its weights are computed at run time."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            return nn.functional.conv2d(x, self.conv.weight * x.mean(), self.conv.bias)
+
+    network = Doubled()
+    sparsified(network)
+    with pytest.raises(ValueError, match="layer 'conv'"):
+        export(network, torch.zeros(1, 8, 8, 8), tmp_path / "network.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_of_mobilenet_is_quick():
+    import time
+
+    layers, ic = [nn.Conv2d(3, 32, 3, 2, 1)], 32
+    for oc in (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024):
+        layers += [nn.Conv2d(ic, ic, 3, 1, 1, groups=ic), nn.Conv2d(ic, oc, 1)]
+        ic = oc
+    network = nn.Sequential(*layers, nn.Linear(1024, 1000))
+    sparsifier = Sparsifier(network, dwconv3x3="3:9", end=10)
+    sparsifier.prepare()
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        sparsifier.step()
+        taken.append(time.perf_counter() - start)
+    print(f"masks of MobileNet-v1: {1e3 * min(taken):.0f} ms a step")
+    assert min(taken) < 2.0
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
+    import re
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S))
+    assert program.count("steps = 400\n") == 1
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    exec(program.replace("steps = 400\n", "steps = 12\n"), {"__name__": "tutorial"})
+    said = capsys.readouterr().out
+    assert "step 0: loss" in said and "layers run sparse" in said and "times as fast" in said

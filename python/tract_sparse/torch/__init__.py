@@ -1,0 +1,18 @@
+"""Prunes networks while PyTorch trains them.
+
+    sparsifier = Sparsifier(model, ratio=0.8, end=1000)
+    sparsifier.prepare()
+    for ...:
+        loss.backward()
+        optimizer.step()
+        sparsifier.step()
+    sparsifier.squash_mask()
+    export(model, example, "pruned.onnx")
+
+Masks are those that `tract_sparse.prune` would choose for the same weights.
+"""
+
+from ._export import export
+from ._sparsifier import Mask, Sparsifier
+
+__all__ = ["Mask", "Sparsifier", "export"]

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The Python package: its wheel, built into target/wheels and tested. Says NOT RUN, with the reason, of what it has no tools for;
+# `scripts/test.sh --install` puts maturin, pytest, numpy, onnx and onnxruntime into target/onnx-venv.
+#
+# Tests of tract_sparse.torch run in target/onnx-venv or with Debian's Python, whichever has torch and pytest (Debian's packages
+# are python3-torch, python3-pytest, python3-onnx), or with that which TRACT_SPARSE_TORCH_PYTHON names. TRACT_SPARSE_MODELS says where
+# trained networks are.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ $# -gt 0 ]; then
+  sed -n '2,8s/^# \{0,1\}//p' "$0"
+  case $1 in -h | --help) exit ;; *) printf "unknown argument '%s'\n" "$1" >&2; exit 2 ;; esac
+fi
+
+not_run() { printf 'NOT RUN: %s\n' "$*" >&2; }
+has() { "$1" -c "import $2" >/dev/null 2>&1; }
+venv=$PWD/target/onnx-venv package=$PWD/target/python-package
+
+for name in maturin pytest numpy; do
+  has "$venv/bin/python" $name || { not_run "the Python package: $name is not in $venv"; exit 0; }
+done
+if [ -z "${TRACT_SPARSE_MODELS:-}" ] && [ -d ../shared/models ]; then
+  TRACT_SPARSE_MODELS=$(cd ../shared/models && pwd)
+  export TRACT_SPARSE_MODELS
+fi
+
+# Built as the rest of the workspace is: nothing but the crate itself is compiled here.
+rm -rf target/wheels "$package"
+"$venv/bin/maturin" build --quiet --release --features warm --interpreter "$venv/bin/python" --out target/wheels \
+  --manifest-path python/Cargo.toml
+wheels=(target/wheels/*.whl)
+wheel=${wheels[0]}
+size=$(wc -c <"$wheel")
+printf '%s: %s bytes\n' "$wheel" "$size"
+[ "$size" -le 12000000 ] || { printf 'the wheel is larger than 12 MB\n' >&2; exit 1; }
+"$venv/bin/pip" install -q --force-reinstall --no-deps "$wheel"
+"$venv/bin/python" -m pytest -q -rs -p no:cacheprovider --ignore python/tests/test_torch.py python/tests
+
+# One wheel is for every Python, and another one needs no installation.
+"$venv/bin/pip" install -q --no-deps --target "$package" "$wheel"
+for python in "${TRACT_SPARSE_TORCH_PYTHON:-}" "$venv/bin/python" /usr/bin/python3; do
+  if [ -n "$python" ] && has "$python" torch && has "$python" pytest && has "$python" numpy; then
+    PYTHONPATH=$package "$python" -m pytest -q -rs -p no:cacheprovider python/tests/test_torch.py
+    exit
+  fi
+done
+not_run "tests of tract_sparse.torch: no Python with torch, pytest and numpy"
