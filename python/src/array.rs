@@ -59,9 +59,10 @@ pub(crate) fn tensor(value: &Bound<'_, PyAny>, dt: DatumType) -> PyResult<Tensor
 fn of<T: Element + Datum + Copy>(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Tensor>> {
     let Ok(array) = array.cast::<PyArrayDyn<T>>() else { return Ok(None) };
     let array = array.try_readonly()?;
+    // in the order of C: a slice may be in that of Fortran, too
     let tensor = match array.as_slice() {
-        Ok(values) => Tensor::from_shape(array.shape(), values).map_err(failed)?,
-        Err(_) => array.as_array().as_standard_layout().into_owned().into(),
+        Ok(values) if array.is_c_contiguous() => Tensor::from_shape(array.shape(), values).map_err(failed)?,
+        _ => array.as_array().as_standard_layout().into_owned().into(),
     };
     Ok(Some(tensor))
 }

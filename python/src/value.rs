@@ -5,22 +5,40 @@ use crate::errors::wrong;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::collections::HashMap;
+use std::fmt;
 use tract_core::internal::*;
 
 /// An input or an output of a model.
-#[pyclass(frozen, module = "tract_sparse", name = "NodeArg")]
+#[pyclass(frozen, skip_from_py_object, module = "tract_sparse", name = "NodeArg")]
 #[derive(Debug, Clone)]
 pub(crate) struct Value {
     /// Its name in the file.
     #[pyo3(get)]
     name: String,
     dt: DatumType,
-    dims: TVec<TDim>,
+    dims: TVec<Dim>,
+}
+
+/// A dimension. Symbols are text, which stays when the model goes.
+#[derive(Debug, Clone, IntoPyObjectRef)]
+enum Dim {
+    Known(usize),
+    Symbolic(String),
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Dim::Known(size) => size.fmt(f),
+            Dim::Symbolic(text) => text.fmt(f),
+        }
+    }
 }
 
 impl Value {
     pub(crate) fn new(name: &str, fact: &TypedFact) -> Value {
-        Value { name: name.into(), dt: fact.datum_type, dims: fact.shape.iter().cloned().collect() }
+        let dim = |dim: &TDim| dim.to_usize().map_or_else(|_| Dim::Symbolic(dim.to_string()), Dim::Known);
+        Value { name: name.into(), dt: fact.datum_type, dims: fact.shape.iter().map(dim).collect() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -29,13 +47,13 @@ impl Value {
 
     /// Type and shape, if all of it is known.
     pub(crate) fn concrete(&self) -> Option<(DatumType, Vec<usize>)> {
-        let dims = self.dims.iter().map(|dim| dim.to_usize().ok()).collect::<Option<_>>()?;
-        Some((self.dt, dims))
+        let known = |dim: &Dim| if let Dim::Known(size) = dim { Some(*size) } else { None };
+        Some((self.dt, self.dims.iter().map(known).collect::<Option<_>>()?))
     }
 
     /// The dimensions in words.
     fn dims(&self) -> String {
-        let dims: Vec<String> = self.dims.iter().map(TDim::to_string).collect();
+        let dims: Vec<String> = self.dims.iter().map(Dim::to_string).collect();
         format!("({})", dims.join(", "))
     }
 
@@ -46,7 +64,7 @@ impl Value {
     pub(crate) fn tensor(
         &self,
         value: &Bound<'_, PyAny>,
-        sizes: &mut HashMap<Symbol, usize>,
+        sizes: &mut HashMap<String, usize>,
     ) -> PyResult<Tensor> {
         let py = value.py();
         let name = &self.name;
@@ -56,8 +74,8 @@ impl Value {
         })?;
         let fits = tensor.rank() == self.dims.len()
             && self.dims.iter().zip(tensor.shape()).all(|(wanted, got)| match wanted {
-                TDim::Sym(symbol) => *sizes.entry(symbol.clone()).or_insert(*got) == *got,
-                wanted => wanted.to_usize().map_or(*got > 0, |wanted| wanted == *got),
+                Dim::Known(wanted) => wanted == got,
+                Dim::Symbolic(text) => *got > 0 && *sizes.entry(text.clone()).or_insert(*got) == *got,
             });
         if !fits {
             let (got, wanted) = (tensor.shape(), self.dims());
@@ -74,14 +92,7 @@ impl Value {
     /// Dimensions: numbers, or text where a symbol stands for any size.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for dim in &self.dims {
-            match dim.to_usize() {
-                Ok(dim) => list.append(dim)?,
-                Err(_) => list.append(dim.to_string())?,
-            }
-        }
-        Ok(list)
+        PyList::new(py, &self.dims)
     }
 
     /// Type, in the words of onnxruntime: `tensor(float)`, `tensor(int64)`.

@@ -41,6 +41,7 @@ def export(
         if parametrize.is_parametrized(module, WEIGHT):
             masked = [part for part in module.parametrizations[WEIGHT] if isinstance(part, Mask)]
             if masked:
+                _own_class(module)
                 parametrize.remove_parametrizations(module, WEIGHT, leave_parametrized=True)
                 wanted[name] = masked[0]
     settings: dict[str, Any] = {
@@ -62,6 +63,13 @@ def export(
             _check(name, mask, nodes, found)
     write(path, written)
     return report
+
+
+def _own_class(module: nn.Module) -> None:
+    """Gives a copied module a class of its own: removing a parametrization edits the class, which copies share."""
+    shared = type(module)
+    own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, own)
 
 
 def _check(name: str, mask: Mask, nodes: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
