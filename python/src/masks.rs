@@ -104,7 +104,7 @@ pub(crate) fn masks<'py>(
         if recipe.scope == Scope::Global {
             plan.spread(&model, &L1, share * recipe.ratio.unwrap_or(0.0))?;
         }
-        masked(&plan, &model)
+        masked(&plan, &given)
     })?;
     let list = PyList::empty(py);
     for (given, masked) in given.iter().zip(masked) {
@@ -123,15 +123,15 @@ pub(crate) fn masks<'py>(
 }
 
 /// What `prune` would do to each layer, in their order.
-fn masked(plan: &Plan, model: &ModelProto) -> Result<Vec<Masked>> {
-    let graph = model.graph.as_ref().context("the network has no graph")?;
-    let layers = plan.layers.iter().map(|planned| {
+fn masked(plan: &Plan, given: &[Given]) -> Result<Vec<Masked>> {
+    let layers = plan.layers.iter().zip(given).map(|(planned, given)| {
         let planned = match planned {
             Ok(planned) => planned,
             Err(skip) => return Ok(Masked::Skipped(skip.reason.clone())),
         };
         let (layer, wish) = (&planned.layer, planned.wish);
-        let masker = L1.masker(layer, wish.structure, &layer.weights(graph)?);
+        let weights = given.weights.try_as_plain_ram()?.as_slice::<f32>()?;
+        let masker = L1.masker(layer, wish.structure, weights);
         let masker = masker.with_context(|| format!("layer {:?}", layer.name))?;
         let removed = masker.lowest(wish.ratio);
         Ok(Masked::Keep(masker.remove(&removed), wish.structure.to_string()))

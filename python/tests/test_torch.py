@@ -2,6 +2,9 @@
 
 import copy
 import io
+import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,9 +294,14 @@ def test_a_layer_that_loses_its_zeros_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_step_of_mobilenet_is_quick():
-    import time
+def test_a_single_layer_is_a_network(tmp_path):
+    layer = nn.Conv2d(16, 16, 1)
+    sparsifier = sparsified(layer)
+    assert [name for name, _ in sparsifier.masks()] == [""]
+    assert export(layer, torch.zeros(1, 16, 8, 8), tmp_path / "layer.onnx")["layers"][0]["zeros"] == "2x1:0.8"
 
+
+def test_a_step_of_mobilenet_is_quick():
     layers, ic = [nn.Conv2d(3, 32, 3, 2, 1)], 32
     for oc in (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024):
         layers += [nn.Conv2d(ic, ic, 3, 1, 1, groups=ic), nn.Conv2d(ic, oc, 1)]
@@ -311,9 +319,6 @@ def test_a_step_of_mobilenet_is_quick():
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
-    import re
-    from pathlib import Path
-
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     program = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S))
     assert program.count("steps = 400\n") == 1

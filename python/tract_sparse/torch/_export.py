@@ -74,7 +74,7 @@ def _own_class(module: nn.Module) -> None:
 
 def _check(name: str, mask: Mask, nodes: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
     """Fails unless a layer has the zeros of its mask."""
-    tensor = f"{name}.{WEIGHT}"
+    tensor = f"{name}.{WEIGHT}" if name else WEIGHT
     if tensor not in nodes:
         raise ValueError(f"layer {name!r}: no layer of the file that can be pruned has the weights {tensor!r}")
     node = nodes[tensor]["name"]
