@@ -172,7 +172,9 @@ impl Plan {
     /// As [`Method::masker`].
     pub fn spread(&mut self, model: &ModelProto, method: &dyn Method, ratio: f64) -> Result<()> {
         let graph = model.graph.as_ref().context("the model has no graph")?;
-        let mut candidates = vec![];
+        // of each group its score, and below that its number among all: integers are quickly sorted
+        let mut candidates: Vec<u128> = vec![];
+        let mut all: Vec<(usize, usize)> = vec![];
         let mut counts = vec![];
         let roles = [Role::Pointwise, Role::FullyConnected, Role::Recurrent, Role::Transposed, Role::Other];
         let free =
@@ -186,17 +188,20 @@ impl Plan {
             let scores = masker.scores();
             let mean = scores.iter().sum::<f64>() / scores.len() as f64;
             let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
-            let sizes = (0..scores.len()).map(|g| masker.size(g));
-            candidates.extend(scores.iter().zip(sizes).enumerate().map(|(g, (s, n))| (s * scale, at, g, n)));
+            for (group, score) in scores.iter().enumerate() {
+                candidates.push(u128::from(ordered(score * scale)) << 64 | all.len() as u128);
+                all.push((counts.len(), masker.size(group)));
+            }
             counts.push((at, scores.len(), 0usize));
         }
-        candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let mut left = ratio * candidates.iter().map(|c| c.3 as f64).sum::<f64>();
-        for (_, at, _, size) in candidates {
+        candidates.sort_unstable();
+        let mut left = ratio * all.iter().map(|(_, size)| *size as f64).sum::<f64>();
+        for candidate in candidates {
+            let (layer, size) = all[candidate as u64 as usize];
             if left < size as f64 / 2.0 {
                 break;
             }
-            let Some(count) = counts.iter_mut().find(|c| c.0 == at) else { continue };
+            let count = &mut counts[layer];
             if ((count.2 + 1) as f64) <= MOST.max(ratio) * count.1 as f64 {
                 count.2 += 1;
                 left -= size as f64;
@@ -256,6 +261,12 @@ impl Plan {
         };
         self.planned().map(kept).collect()
     }
+}
+
+/// An integer in the place of a number: they are in the same order.
+fn ordered(number: f64) -> u64 {
+    let bits = number.to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
 }
 
 fn prune_one(graph: &mut GraphProto, p: &Planned, method: &dyn Method) -> Result<LayerReport> {
@@ -323,4 +334,17 @@ pub fn prune(model: &mut ModelProto, recipe: &Recipe) -> Result<Report> {
         plan.spread(model, &L1, recipe.ratio.unwrap_or(0.0))?;
     }
     plan.apply(model, &L1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_in_the_order_of_numbers() {
+        let numbers = [f64::NEG_INFINITY, -1.0, -1e-300, -0.0, 0.0, 1e-300, 0.5, 1.0, f64::INFINITY];
+        for pair in numbers.windows(2) {
+            assert!(ordered(pair[0]) < ordered(pair[1]), "{pair:?}");
+        }
+    }
 }

@@ -131,7 +131,8 @@ impl Masker {
 
     /// Number of weights in a group.
     pub fn size(&self, group: usize) -> usize {
-        self.kernels(group).count() * self.shape.taps
+        let (rows, cols) = self.group(group);
+        rows.len() * cols.len() * self.shape.taps
     }
 
     /// Kernels of a group, as indices into the weights divided by the number of taps.
