@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use budget::{Goal, Spent};
 use clap::{Args, ValueEnum};
 use figures::Progress;
-use prune::calibrate::Error;
+use prune::calibrate::{Error, output_error};
 use prune::onnx::Saved;
+use prune::sensitivity::{self, Change, Within};
 use prune::{Array, Document, L1, Plan, Rearranged, Recipe, Report, Rule, Scope, Search, Tract, rearrange};
 use samples::{Samples, input_facts};
 use std::collections::HashMap;
@@ -27,6 +28,9 @@ use tract_onnx::pb::tensor_proto::DataType;
 /// Real inputs that a rearrangement is proven on, besides those that are made up.
 const PROVEN_ON: usize = 4;
 
+/// The ratio where an error decides which layers are pruned and nothing says how far.
+const WITHIN: f64 = 0.5;
+
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
 Examples:
@@ -34,6 +38,7 @@ Examples:
   tract-sparse m.onnx prune --conv1x1 4x4:0.5 --dwconv3x3 3:9 -o pruned.onnx
   tract-sparse m.onnx prune --ratio 0.3 --rearrange --calibrate x/ -o p.onnx
   tract-sparse m.onnx prune --speedup 1.5 -o pruned.onnx
+  tract-sparse m.onnx prune --max-error 0.05 --calibrate x/ -o pruned.onnx
 
 Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
 3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
@@ -95,6 +100,14 @@ pub(crate) struct Prune {
     /// Choose the ratios for this time of the whole model on this machine
     #[arg(long, value_name = "MS", allow_hyphen_values = true, conflicts_with = "global")]
     latency_ms: Option<f64>,
+    /// Prune only layers that change the outputs by at most this, together:
+    /// norm of the difference over norm of the outputs
+    #[arg(long, value_name = "E", allow_hyphen_values = true, conflicts_with_all = ["speedup", "latency_ms", "global"])]
+    max_error: Option<f64>,
+    /// The same for the share of inputs whose top class changes
+    #[arg(long, value_name = "S", allow_hyphen_values = true, requires = "calibrate",
+          conflicts_with_all = ["max_error", "speedup", "latency_ms", "global"])]
+    max_top_changes: Option<f64>,
     /// Write weights as sparse_initializer where that is smaller
     #[arg(long)]
     sparse_initializer: bool,
@@ -138,6 +151,12 @@ impl Prune {
         })
     }
 
+    /// The change that answers may show, if there is a limit.
+    fn limit(&self) -> Option<(Change, f64)> {
+        let outputs = self.max_error.map(|limit| (Change::Outputs, limit));
+        outputs.or(self.max_top_changes.map(|limit| (Change::TopClass, limit)))
+    }
+
     /// The time to be met, if there is one.
     fn goal(&self) -> Option<Goal> {
         self.speedup.map(Goal::Speedup).or(self.latency_ms.map(Goal::Milliseconds))
@@ -150,6 +169,9 @@ struct Outcome<'a> {
     report: Report,
     rearranged: Option<Rearranged>,
     spent: Option<Spent>,
+    within: Option<Within>,
+    /// What pruning does to the outputs of made-up inputs, where there are no real ones.
+    made_up: Option<f64>,
     /// What every method does to the outputs of inputs that were held out.
     errors: Option<Vec<Error>>,
     held_out: usize,
@@ -175,8 +197,13 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     let progress = Progress::new();
     let mut document = Document::open(path)?;
     prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
-    let of = if args.goal().is_some() { Plan::without_ratios } else { Plan::new };
-    let mut plan = of(&document.model, &recipe)?;
+    let mut plan = match (args.goal(), args.limit()) {
+        (Some(_), _) => Plan::without_ratios(&document.model, &recipe)?,
+        (None, Some(_)) => {
+            Plan::new(&document.model, &Recipe { ratio: recipe.ratio.or(Some(WITHIN)), ..recipe.clone() })?
+        }
+        (None, None) => Plan::new(&document.model, &recipe)?,
+    };
     let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
     let judge = args.judge()?;
     let samples = match &args.calibrate {
@@ -191,6 +218,22 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     if let Some(goal) = args.goal() {
         progress.say("measuring and predicting times");
         spent = Some(budget::fit(&mut plan, &source, &document.model, goal, options)?);
+    }
+    let made_up = match &args.calibrate {
+        Some(_) => Ok(vec![]),
+        None => samples::made_up(&source, options, args.seed),
+    };
+    let mut within = None;
+    if let Some(limit) = args.limit() {
+        let inputs = match (&made_up, samples.held_out.is_empty()) {
+            (Err(error), _) => bail!("{error:#}: an error can only be measured with inputs"),
+            (Ok(made_up), _) if args.calibrate.is_none() => made_up,
+            (_, true) => &samples.seen,
+            (_, false) => &samples.held_out,
+        };
+        let mut say = |layer, all| progress.say(&format!("measuring layer {} of {all}", layer + 1));
+        let model = &document.model;
+        within = Some(sensitivity::within(&mut plan, model, &L1, &Tract, inputs, limit, &mut say)?);
     }
     let mut rearranged = None;
     if args.rearrange && plan.planned().next().is_some() {
@@ -207,7 +250,12 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
         rearranged = Some(rearrange(&mut document.model, &plan, &Tract, &inputs, search, &mut say)?);
     }
     progress.say("pruning");
+    let dense =
+        made_up.ok().filter(|inputs| !inputs.is_empty()).map(|inputs| (document.model.clone(), inputs));
     let (mut report, errors) = method::apply(judge, &mut document.model, &plan, &samples, &progress)?;
+    // a model that stock tract cannot run is pruned all the same
+    let made_up = dense
+        .and_then(|(dense, inputs)| Some(output_error(&dense, &document.model, &Tract, &inputs).ok()?.0));
     if let Some(rearranged) = &rearranged {
         let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
         for layer in &mut report.layers {
@@ -219,7 +267,8 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     }
     document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
     let saved = document.save(&args.output)?;
-    Ok(Outcome { args, report, rearranged, spent, errors, held_out: samples.held_out.len(), saved })
+    let held_out = samples.held_out.len();
+    Ok(Outcome { args, report, rearranged, spent, within, made_up, errors, held_out, saved })
 }
 
 /// Has the weights that the plan prunes written without their zeros, where that is smaller.

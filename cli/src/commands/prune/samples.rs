@@ -28,6 +28,20 @@ impl Samples {
     }
 }
 
+/// So many inputs are made up where there are no real ones.
+const MADE_UP: u64 = 4;
+
+/// Standard normal values in the place of real inputs.
+///
+/// # Errors
+/// A model of other inputs than f32 of known shape.
+pub(super) fn made_up(source: &Source, options: &Options, seed: u64) -> Result<Vec<Vec<Array>>> {
+    let shapes = input_shapes(source, options)?;
+    let input =
+        |(at, shape): (usize, &Vec<usize>), run: u64| Array::noise(shape, seed + 1000 * run + at as u64);
+    Ok((0..MADE_UP).map(|run| shapes.iter().enumerate().map(|shape| input(shape, run)).collect()).collect())
+}
+
 /// Type and shape of every input.
 pub(super) fn input_facts(source: &Source, options: &Options) -> Result<Vec<(DatumType, Vec<usize>)>> {
     let model = source.load(Flavour::Stock, options, Pass::Type)?;
