@@ -155,6 +155,45 @@ fn errors_stay_within_their_limit() {
 }
 
 #[test]
+fn calibration_takes_pictures_and_other_numbers() {
+    let dir = folder("pictures");
+    zoo(&dir);
+    std::fs::create_dir(dir.join("photos")).unwrap();
+    for at in 0..5u8 {
+        let picture =
+            image::RgbImage::from_fn(80, 48, |x, y| image::Rgb([x as u8 * at, y as u8 * 5, 40 * at + 3]));
+        picture.save(dir.join("photos").join(format!("{at}.png"))).unwrap();
+    }
+    let prune = |args: &[&str]| {
+        run(
+            &dir,
+            &[&["dense.onnx", "prune", "--ratio", "0.3", "--method", "l1", "-o", "p.onnx"][..], args]
+                .concat(),
+        )
+    };
+    let photos = ["--calibrate", "photos", "--mean", "0.5,0.4,0.3", "--std", "0.25"];
+    let (code, out, error) = prune(&photos);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("1 held-out inputs") && !out.contains("without real inputs"), "{out}");
+    let (code, out, error) = prune(&[&photos[..], &["--max-error", "5"]].concat());
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("layers pruned: the outputs change by"), "{out}");
+    let (code, _, error) = prune(&["--calibrate", "photos", "--mean", "1,2"]);
+    assert!(code == 1 && error.contains("--mean: 2 numbers for 3 channels"), "{error}");
+    std::fs::write(dir.join("photos").join("broken.jpg"), b"no picture").unwrap();
+    let (code, _, error) = prune(&photos);
+    assert!(code == 1 && error.contains("broken.jpg"), "{error}");
+
+    let bytes =
+        ndarray::Array4::<u8>::from_shape_fn((3, 3, 64, 64), |(n, c, y, x)| (n * 50 + c + y * x) as u8);
+    ndarray_npy::write_npy(dir.join("bytes.npy"), &bytes).unwrap();
+    let (code, out, error) = prune(&["--calibrate", "bytes.npy"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("bytes.npy: U8 taken for f32"), "{out}");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn calibration_reports_errors_on_held_out_inputs() {
     let dir = folder("calibrate");
     zoo(&dir);

@@ -2,6 +2,7 @@
 
 mod budget;
 mod method;
+mod pictures;
 mod samples;
 mod words;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use budget::{Goal, Spent};
 use clap::{Args, ValueEnum};
 use figures::Progress;
+use pictures::Pictures;
 use prune::calibrate::{Error, output_error};
 use prune::onnx::Saved;
 use prune::sensitivity::{self, Change, Within};
@@ -38,7 +40,7 @@ Examples:
   tract-sparse m.onnx prune --conv1x1 4x4:0.5 --dwconv3x3 3:9 -o pruned.onnx
   tract-sparse m.onnx prune --ratio 0.3 --rearrange --calibrate x/ -o p.onnx
   tract-sparse m.onnx prune --speedup 1.5 -o pruned.onnx
-  tract-sparse m.onnx prune --max-error 0.05 --calibrate x/ -o pruned.onnx
+  tract-sparse m.onnx prune --max-error 0.05 --calibrate photos/ -o p.onnx
 
 Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
 3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
@@ -88,9 +90,11 @@ pub(crate) struct Prune {
     /// Seed of --rearrange and of the inputs that prove it
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Real inputs: an .npz, an .npy or a folder of .npy
+    /// Real inputs: an .npz, an .npy, a picture, or a folder of such files
     #[arg(long, value_name = "PATH")]
     calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    pictures: Pictures,
     /// l1, wanda or obc [default: obc with --calibrate, else l1]
     #[arg(long, value_name = "METHOD", hide_possible_values = true)]
     method: Option<Judge>,
@@ -100,11 +104,10 @@ pub(crate) struct Prune {
     /// Choose the ratios for this time of the whole model on this machine
     #[arg(long, value_name = "MS", allow_hyphen_values = true, conflicts_with = "global")]
     latency_ms: Option<f64>,
-    /// Prune only layers that change the outputs by at most this, together:
-    /// norm of the difference over norm of the outputs
+    /// Prune only as many layers as change the outputs by this share at most
     #[arg(long, value_name = "E", allow_hyphen_values = true, conflicts_with_all = ["speedup", "latency_ms", "global"])]
     max_error: Option<f64>,
-    /// The same for the share of inputs whose top class changes
+    /// Prune only as many as move the top class of this share of the inputs
     #[arg(long, value_name = "S", allow_hyphen_values = true, requires = "calibrate",
           conflicts_with_all = ["max_error", "speedup", "latency_ms", "global"])]
     max_top_changes: Option<f64>,
@@ -175,6 +178,7 @@ struct Outcome<'a> {
     /// What every method does to the outputs of inputs that were held out.
     errors: Option<Vec<Error>>,
     held_out: usize,
+    converted: Vec<String>,
     saved: Saved,
 }
 
@@ -207,7 +211,7 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
     let judge = args.judge()?;
     let samples = match &args.calibrate {
-        Some(path) => Samples::read(path, &source, options)?,
+        Some(path) => Samples::read(path, &source, &args.pictures, options)?,
         None => Samples::default(),
     };
     // ratios first, so that the rearrangement knows what is to go
@@ -267,8 +271,9 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     }
     document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
     let saved = document.save(&args.output)?;
-    let held_out = samples.held_out.len();
-    Ok(Outcome { args, report, rearranged, spent, within, made_up, errors, held_out, saved })
+    let Samples { held_out, converted, .. } = samples;
+    let held_out = held_out.len();
+    Ok(Outcome { args, report, rearranged, spent, within, made_up, errors, held_out, converted, saved })
 }
 
 /// Has the weights that the plan prunes written without their zeros, where that is smaller.

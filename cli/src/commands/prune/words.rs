@@ -19,6 +19,7 @@ impl Outcome<'_> {
             "within": self.within,
             "made_up_inputs_error": self.made_up,
             "held_out_errors": self.errors,
+            "converted": self.converted,
         })
     }
 
@@ -49,6 +50,10 @@ impl Outcome<'_> {
                 "{:<20} output error {:.4}, same top class {:.2} ({} held-out inputs)\n",
                 error.method, error.error, error.agreement, self.held_out
             );
+        }
+        if !self.converted.is_empty() {
+            let converted: Vec<&str> = self.converted.iter().map(String::as_str).collect();
+            text += &wrap(&names(&converted, all), 4);
         }
         if self.args.calibrate.is_some() && self.errors.is_none() {
             text += "only one input: nothing is held out to measure errors on\n";
