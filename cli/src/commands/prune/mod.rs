@@ -229,11 +229,12 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     };
     let mut within = None;
     if let Some(limit) = args.limit() {
-        let inputs = match (&made_up, samples.held_out.is_empty()) {
-            (Err(error), _) => bail!("{error:#}: an error can only be measured with inputs"),
-            (Ok(made_up), _) if args.calibrate.is_none() => made_up,
-            (_, true) => &samples.seen,
-            (_, false) => &samples.held_out,
+        // magnitudes are not fitted to inputs: all of them may say what the error is
+        let real: Vec<Vec<Array>> = samples.seen.iter().chain(&samples.held_out).cloned().collect();
+        let inputs = match &made_up {
+            Err(error) => bail!("{error:#}: an error can only be measured with inputs"),
+            Ok(made_up) if args.calibrate.is_none() => made_up,
+            Ok(_) => &real,
         };
         let mut say = |layer, all| progress.say(&format!("measuring layer {} of {all}", layer + 1));
         let model = &document.model;
