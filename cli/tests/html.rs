@@ -92,6 +92,11 @@ fn rows(dom: &str) -> Vec<usize> {
         .collect()
 }
 
+/// The number that a text begins with.
+fn number(text: &str) -> f64 {
+    text.split('<').next().unwrap().trim().parse().unwrap()
+}
+
 #[test]
 fn a_browser_shows_every_layer() {
     model();
@@ -102,13 +107,24 @@ fn a_browser_shows_every_layer() {
         let data = data(file);
         let layers = data["report"]["layers"].as_array().unwrap().len();
         assert_eq!(rows(&dom), (0..layers).collect::<Vec<_>>(), "{file}");
-        assert_eq!(dom.matches("<figure class=\"map\"").count(), layers, "{file}");
+        let all = data["report"]["layers"].as_array().unwrap().iter().zip(data["maps"].as_array().unwrap());
+        let drawn: Vec<&Value> = all
+            .filter(|(layer, map)| !map.is_null() && layer["zeros"] != "dense")
+            .map(|(_, map)| map)
+            .collect();
+        assert!(!drawn.is_empty() && drawn.len() < layers, "{file}: {} of {layers}", drawn.len());
+        assert_eq!(dom.matches("<figure class=\"map\"").count(), drawn.len(), "{file}");
+        assert!(dom.contains("Not drawn, dense: "), "{file}");
         assert_eq!(dom.matches("<div class=\"bar\"").count(), layers, "{file}");
         // set when a map is drawn: the number of cells with a nonzero weight
-        for map in data["maps"].as_array().unwrap() {
+        for map in drawn {
             let nonzero = map["cells"].as_str().unwrap().chars().filter(|digit| *digit != 'A').count();
             assert!(dom.contains(&format!("data-nonzero=\"{nonzero}\"")), "{file}: {map}");
         }
+        // the longest bars first, those that are folded behind them
+        let shown: Vec<f64> = dom.split("class=\"runs\"></i>").skip(1).map(number).collect();
+        assert!(shown.len() > 1 && shown.is_sorted_by(|a, b| a >= b), "{file}: {shown:?}");
+        assert_eq!(dom.contains("more layers, "), layers > 20, "{file}");
         let measured = file == "measured.html";
         assert_eq!(dom.contains("on stock tract, measured"), measured, "{file}");
         assert_eq!(dom.contains("on stock tract, predicted"), !measured, "{file}");
@@ -121,7 +137,7 @@ fn a_column_head_sorts() {
     run("page.onnx inspect --html sorted.html");
     let file = folder().join("sorted.html");
     let page = std::fs::read_to_string(&file).unwrap();
-    let click = "<script>document.querySelectorAll('th button')[6].click()</script></body>";
+    let click = "<script>document.querySelectorAll('th button')[7].click()</script></body>";
     std::fs::write(&file, page.replace("</body>", click)).unwrap();
     let Some(dom) = dom("sorted.html") else { return };
     let data = data("sorted.html");

@@ -95,6 +95,108 @@ fn budgets_are_met_or_refused_with_the_reason() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+/// What a limit on the change of the answers leaves is within it, as measured again here.
+#[test]
+fn errors_stay_within_their_limit() {
+    use prune::calibrate::output_error;
+    use prune::{Array, Tract};
+    let dir = folder("limit");
+    zoo(&dir);
+    let limited = |args: &[&str]| {
+        let line = [&["dense.onnx", "prune", "--ratio", "0.3", "-o", "p.onnx"][..], args].concat();
+        run(&dir, &line)
+    };
+    let (code, out, error) = limited(&["--max-error", "0.5", "--json"]);
+    assert_eq!(code, 0, "{error}");
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let within = value["within"]["error"].as_f64().unwrap();
+    let layers = value["within"]["layers"].as_array().unwrap();
+    let pruned = layers.iter().filter(|layer| layer["pruned"] == true);
+    let names: BTreeSet<&str> = pruned.filter_map(|layer| layer["layer"].as_str()).collect();
+    let report = value["report"]["layers"].as_array().unwrap().iter();
+    let done = report.filter(|layer| layer["skipped"].is_null()).filter_map(|layer| layer["name"].as_str());
+    assert_eq!(names, done.collect());
+    assert!(!names.is_empty() && names.len() < layers.len(), "{names:?}");
+    assert!(layers.iter().all(|l| l["error"].as_f64() > Some(0.0) && l["saved"].as_f64() > Some(0.0)));
+    let open = |file: &str| Document::open(&dir.join(file)).unwrap().model;
+    let inputs: Vec<_> = (0..4).map(|run| vec![Array::noise(&[1, 3, 64, 64], 1 + 1000 * run)]).collect();
+    let (again, _) = output_error(&open("dense.onnx"), &open("p.onnx"), &Tract, &inputs).unwrap();
+    assert!(within <= 0.5 && (again - within).abs() < 1e-6, "{within} {again}");
+    assert!((value["made_up_inputs_error"].as_f64().unwrap() - again).abs() < 1e-6);
+
+    let (code, out, error) = limited(&["--max-error", "0.5"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        out.contains("layers pruned: the outputs change by") && out.contains("without real inputs"),
+        "{out}"
+    );
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    std::fs::remove_file(dir.join("p.onnx")).unwrap();
+    let (code, _, error) = limited(&["--max-error", "1e-9"]);
+    assert!(code == 1 && error.contains("no layer can be pruned with an error of at most"), "{error}");
+    let (code, _, error) = limited(&["--max-error", "-1"]);
+    assert!(code == 1 && error.contains("makes no sense"), "{error}");
+    assert_eq!(limited(&["--max-top-changes", "0.1"]).0, 2, "real inputs are wanted");
+    assert!(!dir.join("p.onnx").exists());
+
+    let inputs = ndarray::Array4::<f32>::from_shape_fn((8, 3, 64, 64), |(n, c, y, x)| {
+        (((n * 7 + c * 5 + y) * (x + 3)) as f32 * 0.37).sin()
+    });
+    ndarray_npy::write_npy(dir.join("x.npy"), &inputs).unwrap();
+    let top = ["--max-top-changes", "0.5", "--calibrate", "x.npy", "--method", "l1", "--json"];
+    let (code, out, error) = limited(&top);
+    assert_eq!(code, 0, "{error}");
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["within"]["change"], "top_class");
+    let inputs: Vec<_> = inputs
+        .outer_iter()
+        .map(|input| vec![Array { shape: vec![1, 3, 64, 64], data: input.iter().copied().collect() }])
+        .collect();
+    let (_, agreement) = output_error(&open("dense.onnx"), &open("p.onnx"), &Tract, &inputs).unwrap();
+    assert!(agreement >= 0.5, "{agreement}");
+    assert!((value["within"]["error"].as_f64().unwrap() - (1.0 - agreement)).abs() < 1e-9, "{value}");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn calibration_takes_pictures_and_other_numbers() {
+    let dir = folder("pictures");
+    zoo(&dir);
+    std::fs::create_dir(dir.join("photos")).unwrap();
+    for at in 0..5u8 {
+        let picture =
+            image::RgbImage::from_fn(80, 48, |x, y| image::Rgb([x as u8 * at, y as u8 * 5, 40 * at + 3]));
+        picture.save(dir.join("photos").join(format!("{at}.png"))).unwrap();
+    }
+    let prune = |args: &[&str]| {
+        run(
+            &dir,
+            &[&["dense.onnx", "prune", "--ratio", "0.3", "--method", "l1", "-o", "p.onnx"][..], args]
+                .concat(),
+        )
+    };
+    let photos = ["--calibrate", "photos", "--mean", "0.5,0.4,0.3", "--std", "0.25"];
+    let (code, out, error) = prune(&photos);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("1 held-out inputs") && !out.contains("without real inputs"), "{out}");
+    let (code, out, error) = prune(&[&photos[..], &["--max-error", "5"]].concat());
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("layers pruned: the outputs change by"), "{out}");
+    let (code, _, error) = prune(&["--calibrate", "photos", "--mean", "1,2"]);
+    assert!(code == 1 && error.contains("--mean: 2 numbers for 3 channels"), "{error}");
+    std::fs::write(dir.join("photos").join("broken.jpg"), b"no picture").unwrap();
+    let (code, _, error) = prune(&photos);
+    assert!(code == 1 && error.contains("broken.jpg"), "{error}");
+
+    let bytes =
+        ndarray::Array4::<u8>::from_shape_fn((3, 3, 64, 64), |(n, c, y, x)| (n * 50 + c + y * x) as u8);
+    ndarray_npy::write_npy(dir.join("bytes.npy"), &bytes).unwrap();
+    let (code, out, error) = prune(&["--calibrate", "bytes.npy"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("bytes.npy: U8 taken for f32"), "{out}");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 #[test]
 fn calibration_reports_errors_on_held_out_inputs() {
     let dir = folder("calibrate");

@@ -117,7 +117,7 @@ impl Plan {
         ensure!(
             recipe.asks() || plan.planned().next().is_some(),
             "nothing says how much to prune: give a ratio (--ratio, --conv1x1 4x4:0.5, --layer GLOB=R), a budget (--speedup, \
-             --latency-ms) or patterns (--dwconv3x3 3:9, --conv3x3 5:9, --conv1x1 2:4)"
+             --latency-ms, --max-error) or patterns (--dwconv3x3 3:9, --conv3x3 5:9, --conv1x1 2:4)"
         );
         plan.ready()
     }

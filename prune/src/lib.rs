@@ -15,7 +15,8 @@
 //! ```
 //!
 //! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`] permutes channels
-//! first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time.
+//! first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time, [`sensitivity`] keeps
+//! within an error.
 
 mod apply;
 pub mod budget;
@@ -28,6 +29,7 @@ pub mod proof;
 pub mod rearrange;
 mod recipe;
 mod runtime;
+pub mod sensitivity;
 mod stored;
 mod tract;
 

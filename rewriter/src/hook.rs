@@ -1,4 +1,4 @@
-//! The early door: while an ONNX model becomes a typed one, sparse layers are swapped as they are made.
+//! The early entry point: while an ONNX model becomes a typed one, sparse layers are swapped as they are made.
 //!
 //! `tract_onnx::Onnx` has a public register of operator builders. The builders of `Conv`, `ConvTranspose`, `Gemm` and `MatMul` are
 //! replaced by ones that wrap what the stock builder makes; the wrapper delegates everything and looks at the result of

@@ -15,14 +15,13 @@ pub(crate) fn restored(model: &TypedModel) -> TractResult<Option<TypedModel>> {
         let from = restored.as_ref().unwrap_or(model);
         let mut patch = None;
         for node in from.nodes() {
-            patch = match patch {
-                None => strided(from, node)?,
-                found => found,
-            };
-            patch = match patch {
-                None => flat(from, node)?,
-                found => found,
-            };
+            patch = strided(from, node)?;
+            if patch.is_none() {
+                patch = flat(from, node)?;
+            }
+            if patch.is_some() {
+                break;
+            }
         }
         let Some(patch) = patch else { return Ok(restored) };
         let mut to = restored.unwrap_or_else(|| model.clone());
@@ -35,6 +34,7 @@ pub(crate) fn restored(model: &TypedModel) -> TractResult<Option<TypedModel>> {
 fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
     rule_if_some!(einsum = node.op_as::<EinSum>());
     rule_if!(node.inputs.len() == 2 && einsum.q_params.is_none());
+    rule_if!(node.inputs.iter().any(|input| model.node(input.node).op_is::<Downsample>()));
     let x_slot = if konst_of(model, node.inputs[1])?.is_some() { 0 } else { 1 };
     let mut x = node.inputs[x_slot];
     let mut steps = tvec!(1; model.outlet_fact(x)?.rank());
@@ -76,10 +76,11 @@ fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
         PoolSpec::new(format, kernel, PaddingSpec::Valid, None, Some(strides), linear.ic(), linear.oc());
     let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
     let mut patch = TypedModelPatch::new("strided 1x1 convolution");
+    let name = |what: &str| model.unique_name(format!("{}.{what}", node.name)).into_owned();
     let taps = [
         patch.tap_model(model, x)?,
-        patch.add_const(format!("{}.weights", node.name), weights)?,
-        patch.add_const(format!("{}.bias", node.name), Tensor::zero::<f32>(&[linear.oc()])?)?,
+        patch.add_const(name("weights"), weights)?,
+        patch.add_const(name("bias"), Tensor::zero::<f32>(&[linear.oc()])?)?,
     ];
     let y = patch.wire_node(&node.name, conv, &taps)?[0];
     // with symbols in them, sizes can be the same and look different
@@ -102,11 +103,12 @@ fn flat(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPa
         let mut inputs = patch.taps(model, &node.inputs)?;
         for (io, change) in &consequence.wire_changes {
             if let InOut::In(slot) = io {
-                let name = format!("{}.axis.{slot}", node.name);
+                let name = model.unique_name(format!("{}.axis.{slot}", node.name)).into_owned();
                 inputs[*slot] = patch.wire_node(name, change.clone(), &[inputs[*slot]])?[0];
             }
         }
-        let y = patch.wire_node(format!("{}.conv", node.name), conv, &inputs)?;
+        let name = model.unique_name(format!("{}.conv", node.name)).into_owned();
+        let y = patch.wire_node(name, conv, &inputs)?;
         let y = patch.wire_node(&node.name, AxisOp::Add(axis), &y)?[0];
         rule_if!(patch.outlet_fact(y)?.shape == *output);
         patch.shunt_outside(model, node.id.into(), y)?;

@@ -1,4 +1,4 @@
-//! The late door: models that are already typed (NNEF, TFLite, the `tract` facade, deployment files).
+//! The late entry point: models that are already typed (NNEF, TFLite, the `tract` facade, deployment files).
 
 use crate::choose::{Assessment, Neighbours};
 use crate::nested::{edit_bodies, iterations};

@@ -16,7 +16,7 @@
 //! [`onnx`] returns tract's own `Onnx`; every type after it is tract's. Layers whose weights have enough zeros run on sparse
 //! kernels, all others are the stock operators. A model without such a layer is the stock model, bit for bit.
 //!
-//! Other doors to the same machinery:
+//! Other entry points to the same machinery:
 //!
 //! * the transforms `sparsify`, `planar` (layers without zeros too) and `unsparsify`, for any typed model: by name, as tract's own, or as
 //!   [`sparsify`](fn@sparsify) and [`unsparsify`](fn@unsparsify);

@@ -28,17 +28,65 @@ pub fn compare(
     runtime: &dyn Runtime,
     inputs: &[Vec<Array>],
 ) -> Result<Vec<Error>> {
+    let dense = Answers::of(model, runtime, inputs)?;
     let mut errors = vec![];
     for (name, method) in methods {
         let mut pruned = model.clone();
         let _: Report = plan.apply(&mut pruned, *method)?;
-        let (error, agreement) = output_error(model, &pruned, runtime, inputs)?;
+        let (error, agreement) = dense.error(&pruned)?;
         errors.push(Error { method: name.to_string(), error, agreement });
     }
     Ok(errors)
 }
 
-/// Relative difference of the outputs of two models, and how often their first output is largest at the same place.
+/// The outputs of a model for some inputs, which those of others are compared with.
+pub struct Answers<'a> {
+    runtime: &'a dyn Runtime,
+    inputs: &'a [Vec<Array>],
+    names: Vec<String>,
+    outputs: Vec<Vec<Option<Array>>>,
+}
+
+impl<'a> Answers<'a> {
+    /// Those of `model`.
+    ///
+    /// # Errors
+    /// No inputs, or a model that cannot be run.
+    pub fn of(model: &ModelProto, runtime: &'a dyn Runtime, inputs: &'a [Vec<Array>]) -> Result<Answers<'a>> {
+        ensure!(!inputs.is_empty(), "there are no inputs to compare on");
+        let names = outputs(model);
+        let mut session = runtime.open(model, &names)?;
+        let outputs = inputs.iter().map(|run| session.run(run)).collect::<Result<_>>()?;
+        Ok(Answers { runtime, inputs, names, outputs })
+    }
+
+    /// How far those of another model are off: the norm of the difference of all outputs over the norm of these, and the share of
+    /// inputs for which the largest value of the first output is at the same place.
+    ///
+    /// # Errors
+    /// A model that cannot be run.
+    pub fn error(&self, other: &ModelProto) -> Result<(f64, f64)> {
+        let (mut difference, mut norm, mut agreed) = (0.0, 0.0, 0usize);
+        let mut session = self.runtime.open(other, &self.names)?;
+        for (run, expected) in self.inputs.iter().zip(&self.outputs) {
+            let got = session.run(run)?;
+            for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+                for (g, e) in got.data.iter().zip(&expected.data) {
+                    difference += f64::from(g - e).powi(2);
+                    norm += f64::from(*e).powi(2);
+                }
+            }
+            let top = |outputs: &[Option<Array>]| {
+                let first = outputs.iter().flatten().next()?;
+                first.data.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i)
+            };
+            agreed += usize::from(top(&got) == top(expected));
+        }
+        Ok(((difference / norm.max(1e-30)).sqrt(), agreed as f64 / self.inputs.len() as f64))
+    }
+}
+
+/// [`Answers::error`] of a pruned model, if only one is compared with the dense one.
 ///
 /// # Errors
 /// No inputs, or a model that cannot be run.
@@ -48,23 +96,5 @@ pub fn output_error(
     runtime: &dyn Runtime,
     inputs: &[Vec<Array>],
 ) -> Result<(f64, f64)> {
-    ensure!(!inputs.is_empty(), "there are no inputs to compare on");
-    let names = outputs(dense);
-    let (mut difference, mut norm, mut agreed) = (0.0, 0.0, 0usize);
-    let (mut dense, mut pruned) = (runtime.open(dense, &names)?, runtime.open(pruned, &names)?);
-    for run in inputs {
-        let (expected, got) = (dense.run(run)?, pruned.run(run)?);
-        for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
-            for (g, e) in got.data.iter().zip(&expected.data) {
-                difference += f64::from(g - e).powi(2);
-                norm += f64::from(*e).powi(2);
-            }
-        }
-        let top = |outputs: &[Option<Array>]| {
-            let first = outputs.iter().flatten().next()?;
-            first.data.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i)
-        };
-        agreed += usize::from(top(&got) == top(&expected));
-    }
-    Ok(((difference / norm.max(1e-30)).sqrt(), agreed as f64 / inputs.len() as f64))
+    Answers::of(dense, runtime, inputs)?.error(pruned)
 }

@@ -18,7 +18,7 @@ mod wanda;
 mod window;
 
 pub use collect::Calibration;
-pub use compare::{Error, compare, output_error};
+pub use compare::{Answers, Error, compare, output_error};
 pub use obc::Obc;
 pub use sequential::sequential;
 pub use wanda::Wanda;

@@ -308,7 +308,7 @@ fn weights_behind_other_nodes_run_sparse() -> Result<()> {
                 let x = noise(&pixels, 3);
                 let sparse = agree(&model, std::slice::from_ref(&x)).context(what.clone())?;
                 ensure!(count(&sparse, "OptSparseConv") == 1, "{what}: {:?}", op_names(&sparse));
-                // through the late door, too
+                // through the late entry point, too
                 let mut late = tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?;
                 let swapped = tract_sparse::sparsify(&mut late, &tract_sparse::Policy::from_knobs()?)?;
                 ensure!(swapped == 1, "{what}: late, {swapped} layers");

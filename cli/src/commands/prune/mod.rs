@@ -2,6 +2,7 @@
 
 mod budget;
 mod method;
+mod pictures;
 mod samples;
 mod words;
 
@@ -13,8 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 use budget::{Goal, Spent};
 use clap::{Args, ValueEnum};
 use figures::Progress;
-use prune::calibrate::Error;
+use pictures::Pictures;
+use prune::calibrate::{Error, output_error};
 use prune::onnx::Saved;
+use prune::sensitivity::{self, Change, Within};
 use prune::{Array, Document, L1, Plan, Rearranged, Recipe, Report, Rule, Scope, Search, Tract, rearrange};
 use samples::{Samples, input_facts};
 use std::collections::HashMap;
@@ -27,6 +30,9 @@ use tract_onnx::pb::tensor_proto::DataType;
 /// Real inputs that a rearrangement is proven on, besides those that are made up.
 const PROVEN_ON: usize = 4;
 
+/// The ratio where an error decides which layers are pruned and nothing says how far.
+const WITHIN: f64 = 0.5;
+
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
 Examples:
@@ -34,6 +40,7 @@ Examples:
   tract-sparse m.onnx prune --conv1x1 4x4:0.5 --dwconv3x3 3:9 -o pruned.onnx
   tract-sparse m.onnx prune --ratio 0.3 --rearrange --calibrate x/ -o p.onnx
   tract-sparse m.onnx prune --speedup 1.5 -o pruned.onnx
+  tract-sparse m.onnx prune --max-error 0.05 --calibrate photos/ -o p.onnx
 
 Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
 3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
@@ -83,9 +90,11 @@ pub(crate) struct Prune {
     /// Seed of --rearrange and of the inputs that prove it
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Real inputs: an .npz, an .npy or a folder of .npy
+    /// Real inputs: an .npz, an .npy, a picture, or a folder of such files
     #[arg(long, value_name = "PATH")]
     calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    pictures: Pictures,
     /// l1, wanda or obc [default: obc with --calibrate, else l1]
     #[arg(long, value_name = "METHOD", hide_possible_values = true)]
     method: Option<Judge>,
@@ -95,6 +104,13 @@ pub(crate) struct Prune {
     /// Choose the ratios for this time of the whole model on this machine
     #[arg(long, value_name = "MS", allow_hyphen_values = true, conflicts_with = "global")]
     latency_ms: Option<f64>,
+    /// Prune only as many layers as change the outputs by this share at most
+    #[arg(long, value_name = "E", allow_hyphen_values = true, conflicts_with_all = ["speedup", "latency_ms", "global"])]
+    max_error: Option<f64>,
+    /// Prune only as many as move the top class of this share of the inputs
+    #[arg(long, value_name = "S", allow_hyphen_values = true, requires = "calibrate",
+          conflicts_with_all = ["max_error", "speedup", "latency_ms", "global"])]
+    max_top_changes: Option<f64>,
     /// Write weights as sparse_initializer where that is smaller
     #[arg(long)]
     sparse_initializer: bool,
@@ -138,6 +154,12 @@ impl Prune {
         })
     }
 
+    /// The change that answers may show, if there is a limit.
+    fn limit(&self) -> Option<(Change, f64)> {
+        let outputs = self.max_error.map(|limit| (Change::Outputs, limit));
+        outputs.or(self.max_top_changes.map(|limit| (Change::TopClass, limit)))
+    }
+
     /// The time to be met, if there is one.
     fn goal(&self) -> Option<Goal> {
         self.speedup.map(Goal::Speedup).or(self.latency_ms.map(Goal::Milliseconds))
@@ -150,9 +172,13 @@ struct Outcome<'a> {
     report: Report,
     rearranged: Option<Rearranged>,
     spent: Option<Spent>,
+    within: Option<Within>,
+    /// What pruning does to the outputs of made-up inputs, where there are no real ones.
+    made_up: Option<f64>,
     /// What every method does to the outputs of inputs that were held out.
     errors: Option<Vec<Error>>,
     held_out: usize,
+    converted: Vec<String>,
     saved: Saved,
 }
 
@@ -175,12 +201,17 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     let progress = Progress::new();
     let mut document = Document::open(path)?;
     prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
-    let of = if args.goal().is_some() { Plan::without_ratios } else { Plan::new };
-    let mut plan = of(&document.model, &recipe)?;
+    let mut plan = match (args.goal(), args.limit()) {
+        (Some(_), _) => Plan::without_ratios(&document.model, &recipe)?,
+        (None, Some(_)) => {
+            Plan::new(&document.model, &Recipe { ratio: recipe.ratio.or(Some(WITHIN)), ..recipe.clone() })?
+        }
+        (None, None) => Plan::new(&document.model, &recipe)?,
+    };
     let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
     let judge = args.judge()?;
     let samples = match &args.calibrate {
-        Some(path) => Samples::read(path, &source, options)?,
+        Some(path) => Samples::read(path, &source, &args.pictures, options)?,
         None => Samples::default(),
     };
     // ratios first, so that the rearrangement knows what is to go
@@ -191,6 +222,23 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     if let Some(goal) = args.goal() {
         progress.say("measuring and predicting times");
         spent = Some(budget::fit(&mut plan, &source, &document.model, goal, options)?);
+    }
+    let made_up = match &args.calibrate {
+        Some(_) => Ok(vec![]),
+        None => samples::made_up(&source, options, args.seed),
+    };
+    let mut within = None;
+    if let Some(limit) = args.limit() {
+        // magnitudes are not fitted to inputs: all of them may say what the error is
+        let real: Vec<Vec<Array>> = samples.seen.iter().chain(&samples.held_out).cloned().collect();
+        let inputs = match &made_up {
+            Err(error) => bail!("{error:#}: an error can only be measured with inputs"),
+            Ok(made_up) if args.calibrate.is_none() => made_up,
+            Ok(_) => &real,
+        };
+        let mut say = |layer, all| progress.say(&format!("measuring layer {} of {all}", layer + 1));
+        let model = &document.model;
+        within = Some(sensitivity::within(&mut plan, model, &L1, &Tract, inputs, limit, &mut say)?);
     }
     let mut rearranged = None;
     if args.rearrange && plan.planned().next().is_some() {
@@ -207,7 +255,12 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
         rearranged = Some(rearrange(&mut document.model, &plan, &Tract, &inputs, search, &mut say)?);
     }
     progress.say("pruning");
+    let dense =
+        made_up.ok().filter(|inputs| !inputs.is_empty()).map(|inputs| (document.model.clone(), inputs));
     let (mut report, errors) = method::apply(judge, &mut document.model, &plan, &samples, &progress)?;
+    // a model that stock tract cannot run is pruned all the same
+    let made_up = dense
+        .and_then(|(dense, inputs)| Some(output_error(&dense, &document.model, &Tract, &inputs).ok()?.0));
     if let Some(rearranged) = &rearranged {
         let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
         for layer in &mut report.layers {
@@ -219,7 +272,9 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     }
     document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
     let saved = document.save(&args.output)?;
-    Ok(Outcome { args, report, rearranged, spent, errors, held_out: samples.held_out.len(), saved })
+    let Samples { held_out, converted, .. } = samples;
+    let held_out = held_out.len();
+    Ok(Outcome { args, report, rearranged, spent, within, made_up, errors, held_out, converted, saved })
 }
 
 /// Has the weights that the plan prunes written without their zeros, where that is smaller.

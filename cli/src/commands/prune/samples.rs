@@ -1,5 +1,6 @@
 //! `prune --calibrate`: real inputs.
 
+use super::pictures::{Pictures, is_picture};
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
 use anyhow::{Context, Result, bail, ensure};
@@ -14,18 +15,41 @@ pub(super) struct Samples {
     pub(super) seen: Vec<Vec<Array>>,
     /// What errors are measured on.
     pub(super) held_out: Vec<Vec<Array>>,
+    /// Arrays that were of another type than f32.
+    pub(super) converted: Vec<String>,
 }
 
 impl Samples {
-    /// Reads an .npz file, an .npy file or a folder of .npy files for the model of `source`.
+    /// Reads an .npz file, an .npy file, a picture or a folder of .npy files and pictures for the model of `source`.
     ///
     /// # Errors
     /// A model of several inputs, or of others than f32; a file that cannot be read or does not fit.
-    pub(super) fn read(path: &Path, source: &Source, options: &Options) -> Result<Samples> {
+    pub(super) fn read(
+        path: &Path,
+        source: &Source,
+        pictures: &Pictures,
+        options: &Options,
+    ) -> Result<Samples> {
         let shapes = input_shapes(source, options)?;
-        let (seen, held_out) = split(samples(path, &shapes).with_context(|| path.display().to_string())?);
-        Ok(Samples { seen, held_out })
+        let (files, converted) =
+            samples(path, &shapes, pictures).with_context(|| path.display().to_string())?;
+        let (seen, held_out) = split(files);
+        Ok(Samples { seen, held_out, converted })
     }
+}
+
+/// So many inputs are made up where there are no real ones.
+const MADE_UP: u64 = 4;
+
+/// Standard normal values in the place of real inputs.
+///
+/// # Errors
+/// A model of other inputs than f32 of known shape.
+pub(super) fn made_up(source: &Source, options: &Options, seed: u64) -> Result<Vec<Vec<Array>>> {
+    let shapes = input_shapes(source, options)?;
+    let input =
+        |(at, shape): (usize, &Vec<usize>), run: u64| Array::noise(shape, seed + 1000 * run + at as u64);
+    Ok((0..MADE_UP).map(|run| shapes.iter().enumerate().map(|shape| input(shape, run)).collect()).collect())
 }
 
 /// Type and shape of every input.
@@ -51,51 +75,74 @@ fn input_shapes(source: &Source, options: &Options) -> Result<Vec<Vec<usize>>> {
     Ok(facts.into_iter().map(|(_, shape)| shape).collect())
 }
 
-/// Real inputs, one run each. A file whose first dimension is larger than the input's holds several.
-fn samples(path: &Path, shapes: &[Vec<usize>]) -> Result<Vec<Vec<Array>>> {
+/// Real inputs, file by file, one entry a run. An array whose first dimension is larger than the input's holds several.
+type Files = Vec<Vec<Vec<Array>>>;
+
+fn samples(path: &Path, shapes: &[Vec<usize>], pictures: &Pictures) -> Result<(Files, Vec<String>)> {
     let [shape] = shapes else { bail!("calibration is for models of one input, this has {}", shapes.len()) };
-    let mut arrays: Vec<(String, Tensor)> = vec![];
+    let mut converted = vec![];
+    let mut files: Files = vec![];
+    let mut add = |name: String, array: Tensor| -> Result<()> {
+        if array.datum_type() != f32::datum_type() {
+            converted.push(format!("{name}: {:?} taken for f32", array.datum_type()));
+        }
+        files.push(runs(&name, &array, shape)?);
+        Ok(())
+    };
     if path.extension().is_some_and(|e| e == "npz") {
         let mut npz = arrays::Npz::new(std::fs::read(path)?)?;
         let mut names = npz.names();
         names.sort();
         for name in names {
-            let array = npz.of_type(&name, f32::datum_type())?;
-            arrays.push((name, array));
+            let array = npz.any(&name)?;
+            add(name, array)?;
         }
     } else {
-        let mut files = vec![path.to_path_buf()];
+        let mut all = vec![path.to_path_buf()];
         if path.is_dir() {
-            files = std::fs::read_dir(path)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
-            files.retain(|f| f.extension().is_some_and(|e| e == "npy"));
-            files.sort();
+            all = std::fs::read_dir(path)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+            all.retain(|f| f.extension().is_some_and(|e| e == "npy") || is_picture(f));
+            all.sort();
         }
-        for file in files {
+        for file in all {
             let name = file.display().to_string();
-            let bytes = std::fs::read(&file).with_context(|| name.clone())?;
-            let array = arrays::npy_of_type(&bytes, f32::datum_type()).with_context(|| name.clone())?;
-            arrays.push((name, array));
+            if is_picture(&file) {
+                add(name, pictures.read(&file, shape)?.tensor()?)?;
+            } else {
+                let bytes = std::fs::read(&file).with_context(|| name.clone())?;
+                let array = arrays::npy(&bytes).with_context(|| name.clone())?;
+                add(name, array)?;
+            }
         }
     }
-    ensure!(!arrays.is_empty(), "no inputs: expected an .npz, an .npy or a folder of .npy files");
-    let mut runs = vec![];
-    for (name, array) in arrays {
-        let (own, size) = (array.shape().to_vec(), shape.iter().product::<usize>());
-        let fits = own.len() == shape.len() && own[1..] == shape[1..] && own[0] > 0 && own[0] % shape[0] == 0;
-        ensure!(fits, "{name}: shape {own:?}, the input has {shape:?}");
-        let data = array.try_as_plain_ram()?.as_slice::<f32>()?;
-        ensure!(data.iter().all(|v| v.is_finite()), "{name}: a value is NaN or infinite");
-        runs.extend(data.chunks(size).map(|d| vec![Array { shape: shape.clone(), data: d.to_vec() }]));
-    }
-    Ok(runs)
+    let expected = "an .npz, an .npy, a picture (jpg, png, bmp) or a folder of .npy or pictures";
+    ensure!(!files.is_empty(), "no inputs: expected {expected}");
+    Ok((files, converted))
 }
 
-/// Every fourth input is held out, at least one if there are two.
-fn split(inputs: Vec<Vec<Array>>) -> (Vec<Vec<Array>>, Vec<Vec<Array>>) {
-    let n = inputs.len();
+/// The runs that an array holds, of any numeric type.
+fn runs(name: &str, array: &Tensor, shape: &[usize]) -> Result<Vec<Vec<Array>>> {
+    let dt = array.datum_type();
+    ensure!(dt.is_number() || dt == bool::datum_type(), "{name}: {dt:?} is no number");
+    let (own, size) = (array.shape().to_vec(), shape.iter().product::<usize>());
+    let fits = own.len() == shape.len() && own[1..] == shape[1..] && own[0] > 0 && own[0] % shape[0] == 0;
+    ensure!(fits, "{name}: shape {own:?}, the input has {shape:?}");
+    let array = array.cast_to::<f32>().with_context(|| name.to_string())?;
+    let data = array.try_as_plain_ram()?.as_slice::<f32>()?;
+    ensure!(data.iter().all(|v| v.is_finite()), "{name}: a value is NaN or infinite");
+    Ok(data.chunks(size).map(|d| vec![Array { shape: shape.to_vec(), data: d.to_vec() }]).collect())
+}
+
+/// Every fourth file is held out, at least one if there are two; of a single file every fourth run.
+fn split(files: Files) -> (Vec<Vec<Array>>, Vec<Vec<Array>>) {
+    let parts: Files = match files.len() {
+        1 => files.into_iter().flatten().map(|run| vec![run]).collect(),
+        _ => files,
+    };
+    let n = parts.len();
     let step = 4.min(n.max(2));
     let (held, seen): (Vec<_>, Vec<_>) =
-        inputs.into_iter().enumerate().partition(|(i, _)| n > 1 && i % step == step - 1);
-    let strip = |v: Vec<(usize, Vec<Array>)>| v.into_iter().map(|(_, x)| x).collect();
+        parts.into_iter().enumerate().partition(|(i, _)| n > 1 && i % step == step - 1);
+    let strip = |v: Vec<(usize, Vec<Vec<Array>>)>| v.into_iter().flat_map(|(_, runs)| runs).collect();
     (strip(seen), strip(held))
 }

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use crate::table::{Table, names, wrap};
+use prune::sensitivity::{Change, Within};
 use prune::{Kept, Rearranged};
 use serde_json::{Value, json};
 
@@ -15,7 +16,10 @@ impl Outcome<'_> {
             "report": self.report,
             "rearranged": self.rearranged,
             "budget": self.spent,
+            "within": self.within,
+            "made_up_inputs_error": self.made_up,
             "held_out_errors": self.errors,
+            "converted": self.converted,
         })
     }
 
@@ -28,11 +32,28 @@ impl Outcome<'_> {
         if let Some(spent) = &self.spent {
             text += &wrap(&spent.to_string(), 4);
         }
+        if let Some(within) = &self.within {
+            text += &sensitivities(within);
+        }
+        if let Some(error) = self.made_up {
+            text += &wrap(
+                &format!(
+                    "warning: without real inputs (--calibrate), all that is known is that the outputs of made-up ones \
+                     change by {:.1} % of their norm; train after pruning, or see --max-error",
+                    100.0 * error
+                ),
+                4,
+            );
+        }
         for error in self.errors.iter().flatten() {
             text += &format!(
                 "{:<20} output error {:.4}, same top class {:.2} ({} held-out inputs)\n",
                 error.method, error.error, error.agreement, self.held_out
             );
+        }
+        if !self.converted.is_empty() {
+            let converted: Vec<&str> = self.converted.iter().map(String::as_str).collect();
+            text += &wrap(&names(&converted, all), 4);
         }
         if self.args.calibrate.is_some() && self.errors.is_none() {
             text += "only one input: nothing is held out to measure errors on\n";
@@ -82,6 +103,32 @@ impl Outcome<'_> {
         };
         skipped.into_iter().map(line).collect()
     }
+}
+
+/// What each layer alone does to the answers, and all that are pruned together.
+fn sensitivities(within: &Within) -> String {
+    let (what, of) = match within.change {
+        Change::Outputs => ("the outputs change by", "of their norm"),
+        Change::TopClass => ("the top class changes for", "of the inputs"),
+    };
+    let mut table = Table::new(&["layer", "alone %", "saves MMAC", "<pruned"]);
+    for layer in &within.layers {
+        let pruned = if layer.pruned { "yes" } else { "no" };
+        table.row(vec![
+            layer.layer.clone(),
+            format!("{:.2}", 100.0 * layer.error),
+            format!("{:.2}", layer.saved / 1e6),
+            pruned.into(),
+        ]);
+    }
+    let pruned = within.layers.iter().filter(|layer| layer.pruned).count();
+    let all = within.layers.len();
+    let sum = format!(
+        "{pruned} of {all} layers pruned: {what} {:.2} % {of}, of {:.2} % allowed (by magnitude)",
+        100.0 * within.error,
+        100.0 * within.limit
+    );
+    table.text() + &wrap(&sum, 4)
 }
 
 /// What rearrangement has brought.

@@ -1,0 +1,146 @@
+//! An error as a budget: which layers can be pruned before the answers change too much.
+
+use crate::apply::{Method, Plan};
+use crate::calibrate::Answers;
+use crate::layer::Skip;
+use crate::runtime::{Array, Runtime, shapes};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use tract_onnx::pb::ModelProto;
+
+/// What pruning one layer alone does to the outputs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sensitivity {
+    /// Name of the layer.
+    pub layer: String,
+    /// How much that changes the answers.
+    pub error: f64,
+    /// Multiply-adds that it saves in one run.
+    pub saved: f64,
+    /// Whether it is among the layers that are pruned.
+    pub pruned: bool,
+}
+
+/// What may not change by more than a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// The outputs: norm of the difference of all of them over the norm of the dense model's.
+    Outputs,
+    /// The place of the largest value of the first output: share of the inputs for which it moves.
+    TopClass,
+}
+
+/// What the budget has come to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Within {
+    /// What is limited.
+    pub change: Change,
+    /// The largest change allowed.
+    pub limit: f64,
+    /// That of the pruned model.
+    pub error: f64,
+    /// Every layer of the plan, in the order of the nodes.
+    pub layers: Vec<Sensitivity>,
+}
+
+/// Leaves only those layers in `plan` that can be pruned together, by `method`, while the answers to `inputs` change by at most `limit`.
+///
+/// Every layer is pruned alone first. Small errors of many layers add up as independent ones do, in squares: so the layers come in the
+/// order of their squared error for each multiply-add saved, and the longest run of them is looked for, by bisection, whose error
+/// together, as measured, is within the limit.
+///
+/// # Errors
+/// A limit that is no positive number; no layer can be pruned within it; as [`Answers::of`].
+pub fn within(
+    plan: &mut Plan,
+    model: &ModelProto,
+    method: &dyn Method,
+    runtime: &dyn Runtime,
+    inputs: &[Vec<Array>],
+    (change, limit): (Change, f64),
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Within> {
+    ensure!(limit > 0.0 && limit.is_finite(), "an error of at most {limit} makes no sense");
+    let total = plan.planned().count();
+    let pixels = pixels(model, plan, runtime, inputs)?;
+    let dense = Answers::of(model, runtime, inputs)?;
+    let error_of = |plan: &Plan| -> Result<(f64, f64)> {
+        let mut pruned = model.clone();
+        let report = plan.apply(&mut pruned, method)?;
+        let (outputs, agreement) = dense.error(&pruned)?;
+        let error = match change {
+            Change::Outputs => outputs,
+            Change::TopClass => 1.0 - agreement,
+        };
+        ensure!(!error.is_nan(), "the outputs cannot be compared: they have values that are NaN");
+        let removed = |layer: &crate::LayerReport| {
+            let weights: f64 = layer.shape.map_or(0.0, |shape| shape.iter().product::<usize>() as f64);
+            weights * (1.0 - layer.density.unwrap_or(1.0))
+        };
+        Ok((error, report.pruned().map(removed).sum()))
+    };
+    let mut layers = vec![];
+    for (turn, p) in plan.planned().enumerate() {
+        progress(turn, total);
+        let (error, removed) = error_of(&only(plan, |at| at == turn, ""))?;
+        let name = p.layer.name.clone();
+        layers.push(Sensitivity { layer: name, error, saved: removed * pixels[turn], pruned: false });
+    }
+    let mut order: Vec<usize> = (0..total).collect();
+    let price = |at: &usize| layers[*at].error.powi(2) / layers[*at].saved.max(1.0);
+    order.sort_by(|a, b| price(a).total_cmp(&price(b)));
+    let reason = "pruning it would exceed the error allowed";
+    // `fits` layers are within the limit, `too_many` are not
+    let (mut fits, mut too_many, mut error) = (0, total + 1, 0.0);
+    while too_many - fits > 1 {
+        // all of them first
+        let middle = if too_many > total { total } else { fits.midpoint(too_many) };
+        let chosen = only(plan, |at| order[..middle].contains(&at), reason);
+        let (found, _) = error_of(&chosen)?;
+        if found <= limit {
+            (fits, error) = (middle, found);
+        } else {
+            too_many = middle;
+        }
+    }
+    let least = layers.iter().map(|layer| layer.error).fold(f64::INFINITY, f64::min);
+    ensure!(
+        fits > 0,
+        "no layer can be pruned with an error of at most {limit}: the least is {least:.3}, from one layer alone; a smaller ratio, finer \
+         zeros (--conv1x1 2x1, unstructured), calibration or training after pruning help"
+    );
+    for at in &order[..fits] {
+        layers[*at].pruned = true;
+    }
+    *plan = only(plan, |at| order[..fits].contains(&at), reason);
+    Ok(Within { change, limit, error, layers })
+}
+
+/// The plan for those of its layers whose number, counted among the planned ones, is wanted; the others are left for `reason`.
+fn only(plan: &Plan, wanted: impl Fn(usize) -> bool, reason: &str) -> Plan {
+    let mut plan = plan.clone();
+    for (at, entry) in plan.layers.iter_mut().filter(|entry| entry.is_ok()).enumerate() {
+        if let Ok(p) = entry
+            && !wanted(at)
+        {
+            let (name, op) = (p.layer.name.clone(), p.layer.op.clone());
+            *entry = Err(Skip { name, op, reason: reason.into() });
+        }
+    }
+    plan
+}
+
+/// How often each weight of the planned layers is used in a run: output pixels of all images.
+fn pixels(model: &ModelProto, plan: &Plan, runtime: &dyn Runtime, inputs: &[Vec<Array>]) -> Result<Vec<f64>> {
+    let graph = model.graph.as_ref().context("the model has no graph")?;
+    let first = inputs.first().context("there are no inputs to compare on")?;
+    let first = first.iter().map(Array::tensor).collect::<Result<Vec<_>>>()?;
+    let shapes = shapes(model, runtime, &first)?;
+    let of = |p: &crate::Planned| {
+        let output = graph.node.get(p.layer.node).and_then(|node| node.output.first());
+        let values = output.and_then(|name| shapes.get(name)).map_or(1, |shape| shape.iter().product());
+        (values as f64 / p.layer.shape.oc.max(1) as f64).max(1.0)
+    };
+    Ok(plan.planned().map(of).collect())
+}
