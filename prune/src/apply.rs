@@ -12,6 +12,9 @@ use tract_onnx::pb::{GraphProto, ModelProto};
 /// Share of a layer's groups that a threshold over layers may remove: a layer without weights cuts the network in two.
 const MOST: f64 = 0.95;
 
+/// Bits of the number of a group of a layer: more groups than memory has room for.
+const GROUP_BITS: u32 = 40;
+
 /// What one layer has become.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerReport {
@@ -172,10 +175,9 @@ impl Plan {
     /// As [`Method::masker`].
     pub fn spread(&mut self, model: &ModelProto, method: &dyn Method, ratio: f64) -> Result<()> {
         let graph = model.graph.as_ref().context("the model has no graph")?;
-        // of each group its score, and below that its number among all: integers are quickly sorted
+        // of each group its score, then its layer and its number there, as an integer: sorting and counting read nothing else
         let mut candidates: Vec<u128> = vec![];
-        let mut all: Vec<(usize, usize)> = vec![];
-        let mut counts = vec![];
+        let mut layers: Vec<(usize, Masker, usize)> = vec![];
         let roles = [Role::Pointwise, Role::FullyConnected, Role::Recurrent, Role::Transposed, Role::Other];
         let free =
             |p: &Planned| !p.wish.fixed && p.wish.structure.removes_groups() && roles.contains(&p.layer.role);
@@ -189,27 +191,29 @@ impl Plan {
             let mean = scores.iter().sum::<f64>() / scores.len() as f64;
             let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
             for (group, score) in scores.iter().enumerate() {
-                candidates.push(u128::from(ordered(score * scale)) << 64 | all.len() as u128);
-                all.push((counts.len(), masker.size(group)));
+                let place = (layers.len() as u64) << GROUP_BITS | group as u64;
+                candidates.push(u128::from(ordered(score * scale)) << 64 | u128::from(place));
             }
-            counts.push((at, scores.len(), 0usize));
+            layers.push((at, masker, 0));
         }
         candidates.sort_unstable();
-        let mut left = ratio * all.iter().map(|(_, size)| *size as f64).sum::<f64>();
+        let sizes = |masker: &Masker| (0..masker.scores().len()).map(|g| masker.size(g)).sum::<usize>();
+        let mut left = ratio * layers.iter().map(|(_, masker, _)| sizes(masker) as f64).sum::<f64>();
         for candidate in candidates {
-            let (layer, size) = all[candidate as u64 as usize];
-            if left < size as f64 / 2.0 {
+            let place = candidate as u64;
+            let (_, masker, removed) = &mut layers[(place >> GROUP_BITS) as usize];
+            let size = masker.size((place & ((1 << GROUP_BITS) - 1)) as usize) as f64;
+            if left < size / 2.0 {
                 break;
             }
-            let count = &mut counts[layer];
-            if ((count.2 + 1) as f64) <= MOST.max(ratio) * count.1 as f64 {
-                count.2 += 1;
-                left -= size as f64;
+            if ((*removed + 1) as f64) <= MOST.max(ratio) * masker.scores().len() as f64 {
+                *removed += 1;
+                left -= size;
             }
         }
-        for (at, groups, removed) in counts {
+        for (at, masker, removed) in layers {
             if let Ok(p) = &mut self.layers[at] {
-                p.wish.ratio = removed as f64 / groups as f64;
+                p.wish.ratio = removed as f64 / masker.scores().len() as f64;
             }
         }
         Ok(())
