@@ -32,6 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 pub use commands::convert::Written;
+pub use load::is_nnef;
 
 /// Runs a command line, the name of the program first, and returns its exit code: 0 done, 1 something failed, 2 the command
 /// line is wrong, 3 something is not what it should be. It logs, keeps panics from printing and removes half-written files on an

@@ -2,11 +2,14 @@
 
 use crate::layer::{Layer, Role, Skip, layers};
 use crate::mask::Masker;
+use crate::rearrange::Rearranged;
 use crate::recipe::{Recipe, Scope, Wish};
 use anyhow::{Context, Result, ensure};
+use onnx_file::sparsify_initializers;
 use serde::Serialize;
 use sparsity::Structure;
 use std::collections::{BTreeMap, HashMap};
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto};
 
 /// Share of a layer's groups that a threshold over layers may remove: a layer without weights cuts the network in two.
@@ -55,6 +58,14 @@ impl Report {
     /// Layers that were pruned.
     pub fn pruned(&self) -> impl Iterator<Item = &LayerReport> {
         self.layers.iter().filter(|layer| layer.skipped.is_none())
+    }
+
+    /// Notes of every layer what it would have kept without rearrangement.
+    pub fn note_rearranged(&mut self, rearranged: &Rearranged) {
+        let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
+        for layer in &mut self.layers {
+            layer.kept_l1_before = before.get(&*layer.name).copied();
+        }
     }
 }
 
@@ -110,6 +121,14 @@ pub struct Planned {
     pub wish: Wish,
 }
 
+impl Planned {
+    /// The layer as one that is left alone after all.
+    pub(crate) fn left(&self, reason: &str) -> Skip {
+        let (name, op) = (self.layer.name.clone(), self.layer.op.clone());
+        Skip { name, op, reason: reason.into() }
+    }
+}
+
 impl Plan {
     /// What `recipe` says about every layer of `model`.
     ///
@@ -160,6 +179,20 @@ impl Plan {
         let reasons: Vec<String> = reasons.iter().map(|(reason, n)| format!("{n}: {reason}")).collect();
         ensure!(self.layers.iter().any(Result::is_ok), "no layer can be pruned ({})", reasons.join("; "));
         Ok(self)
+    }
+
+    /// The plan for those of its layers whose number, counted among the planned ones, is `wanted`; the others are left alone for
+    /// `reason`.
+    pub(crate) fn only(&self, wanted: impl Fn(usize) -> bool, reason: &str) -> Plan {
+        let mut plan = self.clone();
+        for (at, entry) in plan.layers.iter_mut().filter(|entry| entry.is_ok()).enumerate() {
+            if let Ok(p) = entry
+                && !wanted(at)
+            {
+                *entry = Err(p.left(reason));
+            }
+        }
+        plan
     }
 
     /// The layers that are going to be pruned.
@@ -231,6 +264,19 @@ impl Plan {
             reports.insert(p.layer.key(), report);
         }
         self.gather(reports)
+    }
+
+    /// Has the weights of the planned layers of `model` written without their zeros, where that is smaller.
+    ///
+    /// # Errors
+    /// A model without a graph; weights that cannot be read.
+    pub fn store_sparse(&self, model: &mut ModelProto) -> Result<()> {
+        let graph = model.graph.as_ref().context("the model has no graph")?;
+        let weights = self.planned().filter_map(|p| p.layer.place.get(graph));
+        let weights = weights.filter(|t| !t.name.is_empty() && t.data_type == DataType::Float as i32);
+        let names: Vec<String> = weights.map(|t| t.name.clone()).collect();
+        sparsify_initializers(model, &names)?;
+        Ok(())
     }
 
     /// Puts the reports of layers, by node, in the order of the nodes.

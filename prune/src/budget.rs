@@ -9,7 +9,7 @@
 //! where it saves most loss.
 
 use crate::apply::{Method, Plan};
-use crate::layer::{Layer, Skip};
+use crate::layer::Layer;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tract_onnx::pb::ModelProto;
@@ -181,14 +181,7 @@ pub fn fit(
         let Ok(p) = entry else { continue };
         match picked.next().context("a layer without a choice")? {
             Some(ratio) => p.wish.ratio = ratio,
-            None => {
-                let (name, op) = (p.layer.name.clone(), p.layer.op.clone());
-                *entry = Err(Skip {
-                    name,
-                    op,
-                    reason: "pruning it is not needed for the budget, or brings no time".into(),
-                });
-            }
+            None => *entry = Err(p.left("pruning it is not needed for the budget, or brings no time")),
         }
     }
     Ok(Spent { predicted_ms: fixed_ms + spent, budget_ms, fixed_ms })

@@ -1,7 +1,7 @@
 //! Whether two models compute the same, shown by running both.
 
 use crate::layer::captured_names;
-use crate::runtime::{Runtime, Session, even, normal, outputs};
+use crate::runtime::{Array, Runtime, Session, even, normal, outputs};
 use anyhow::{Context, Result, ensure};
 use figures::{Agreement, nudged};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -42,6 +42,25 @@ const RANGES: [Range; 14] = [
 ];
 /// What integers stay below, run by run: counts of turns, indices, lengths.
 const BOUNDS: [u64; 14] = [2, 1, 3, 2, 4, 5, 2, 8, 3, 2, 6, 4, 16, 10];
+
+/// Real runs that a rearrangement is proven on, besides those that are made up.
+const REAL: usize = 4;
+
+/// [`inputs`], and the first few of some real runs.
+///
+/// # Errors
+/// As [`inputs`].
+pub fn inputs_with(
+    of: &[(DatumType, Vec<usize>)],
+    seed: u64,
+    real: &[Vec<Array>],
+) -> Result<Vec<Vec<Tensor>>> {
+    let mut all = inputs(of, seed)?;
+    for run in real.iter().take(REAL) {
+        all.push(run.iter().map(Array::tensor).collect::<Result<_>>()?);
+    }
+    Ok(all)
+}
 
 /// Inputs of the given types and shapes for [`prove`], one entry a run: floats of several ranges, small integers, and booleans in
 /// all combinations of their first values.

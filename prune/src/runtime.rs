@@ -5,7 +5,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::collections::HashMap;
 use tract_onnx::pb::ModelProto;
-use tract_onnx::prelude::Tensor;
+use tract_onnx::prelude::{Datum, Tensor};
 
 /// A dense row-major f32 tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,29 @@ impl Array {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let data = (0..shape.iter().product()).map(|_| normal(&mut || even(&mut rng))).collect();
         Array { shape: shape.to_vec(), data }
+    }
+
+    /// The runs that a tensor of any numeric type holds for an input of `shape`: several if its first dimension is a multiple of
+    /// the input's. `name` is what errors call it.
+    ///
+    /// # Errors
+    /// No numbers; another shape; a value that is NaN or infinite.
+    pub fn runs(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<Vec<Vec<Array>>> {
+        let dt = tensor.datum_type();
+        ensure!(dt.is_number() || dt == bool::datum_type(), "{name}: {dt:?} is no number");
+        let (own, size) = (tensor.shape(), shape.iter().product::<usize>());
+        let fits = match (own, shape) {
+            ([all, own @ ..], [one, shape @ ..]) => own == shape && *all > 0 && all.is_multiple_of(*one),
+            _ => false,
+        };
+        ensure!(fits, "{name}: shape {own:?}, the input has {shape:?}");
+        let tensor = tensor.cast_to::<f32>().with_context(|| name.to_string())?;
+        let data = tensor.try_as_plain_ram()?.as_slice::<f32>()?;
+        ensure!(data.iter().all(|v| v.is_finite()), "{name}: a value is NaN or infinite");
+        Ok(data
+            .chunks(size.max(1))
+            .map(|d| vec![Array { shape: shape.to_vec(), data: d.to_vec() }])
+            .collect())
     }
 
     /// The values of a tensor, if they are f32.
@@ -109,4 +132,25 @@ pub(crate) fn shapes(
     let values = values.context("running the model to learn its shapes")?;
     ensure!(values.len() == names.len(), "{} values for {} names", values.len(), names.len());
     Ok(names.into_iter().zip(values).map(|(name, value)| (name, value.shape().to_vec())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_hold_whole_runs_of_numbers() {
+        let bytes = Tensor::from_shape(&[4, 3], &[7u8; 12]).unwrap();
+        let runs = Array::runs("x", &bytes, &[2, 3]).unwrap();
+        assert_eq!(runs, [(); 2].map(|()| vec![Array { shape: vec![2, 3], data: vec![7.0; 6] }]));
+        for (shape, wanted) in
+            [(&[4, 3][..], &[3, 3][..]), (&[4, 3], &[2, 4]), (&[], &[]), (&[0, 3], &[2, 3])]
+        {
+            let tensor = Tensor::zero::<f32>(shape).unwrap();
+            let error = Array::runs("x", &tensor, wanted).unwrap_err().to_string();
+            assert!(error.starts_with("x: shape"), "{shape:?} {wanted:?}: {error}");
+        }
+        let nan = Tensor::from_shape(&[1], &[f32::NAN]).unwrap();
+        assert!(Array::runs("x", &nan, &[1]).unwrap_err().to_string().contains("NaN"));
+    }
 }

@@ -2,7 +2,6 @@
 
 use crate::apply::{Method, Plan};
 use crate::calibrate::Answers;
-use crate::layer::Skip;
 use crate::runtime::{Array, Runtime, shapes};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -83,7 +82,7 @@ pub fn within(
     let mut layers = vec![];
     for (turn, p) in plan.planned().enumerate() {
         progress(turn, total);
-        let (error, removed) = error_of(&only(plan, |at| at == turn, ""))?;
+        let (error, removed) = error_of(&plan.only(|at| at == turn, ""))?;
         let name = p.layer.name.clone();
         layers.push(Sensitivity { layer: name, error, saved: removed * pixels[turn], pruned: false });
     }
@@ -96,7 +95,7 @@ pub fn within(
     while too_many - fits > 1 {
         // all of them first
         let middle = if too_many > total { total } else { fits.midpoint(too_many) };
-        let chosen = only(plan, |at| order[..middle].contains(&at), reason);
+        let chosen = plan.only(|at| order[..middle].contains(&at), reason);
         let (found, _) = error_of(&chosen)?;
         if found <= limit {
             (fits, error) = (middle, found);
@@ -113,22 +112,8 @@ pub fn within(
     for at in &order[..fits] {
         layers[*at].pruned = true;
     }
-    *plan = only(plan, |at| order[..fits].contains(&at), reason);
+    *plan = plan.only(|at| order[..fits].contains(&at), reason);
     Ok(Within { change, limit, error, layers })
-}
-
-/// The plan for those of its layers whose number, counted among the planned ones, is wanted; the others are left for `reason`.
-fn only(plan: &Plan, wanted: impl Fn(usize) -> bool, reason: &str) -> Plan {
-    let mut plan = plan.clone();
-    for (at, entry) in plan.layers.iter_mut().filter(|entry| entry.is_ok()).enumerate() {
-        if let Ok(p) = entry
-            && !wanted(at)
-        {
-            let (name, op) = (p.layer.name.clone(), p.layer.op.clone());
-            *entry = Err(Skip { name, op, reason: reason.into() });
-        }
-    }
-    plan
 }
 
 /// How often each weight of the planned layers is used in a run: output pixels of all images.

@@ -7,23 +7,18 @@ use crate::source::{Flavour, Given, Source};
 use crate::work::{Watch, watched};
 use ::prune::calibrate::{Calibration, Wanda, sequential};
 use ::prune::{
-    Array, L1, Plan, RECIPE_KEY, Rearranged, Recipe, Report, Scope, Search, Tract, onnx, proof, rearrange,
+    Array, L1, Plan, RECIPE_KEY, Rearranged, Recipe, Report, Scope, Search, Tract, proof, rearrange,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pythonize::{depythonize, pythonize};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tract_core::internal::*;
 use tract_onnx::pb::ModelProto;
-use tract_onnx::pb::tensor_proto::DataType;
-
-/// Real inputs that a rearrangement is proven on, besides those that are made up.
-const PROVEN_ON: usize = 4;
 
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,10 +145,7 @@ fn prune_model(
     }
     let mut rearranged = None;
     if let Some(search) = way.search {
-        let mut inputs = proof::inputs(&facts()?, search.seed)?;
-        for run in runs.iter().take(PROVEN_ON) {
-            inputs.push(run.iter().map(Array::tensor).collect::<Result<_>>()?);
-        }
+        let inputs = proof::inputs_with(&facts()?, search.seed, &runs)?;
         let mut say = |p: ::prune::Progress| watch.say(&format!("rearranging, kept {:.4}", p.kept), None);
         rearranged = Some(rearrange(model, &plan, &Tract, &inputs, search, &mut say)?);
     }
@@ -171,25 +163,12 @@ fn prune_model(
         }
     };
     if let Some(rearranged) = &rearranged {
-        let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
-        for layer in &mut report.layers {
-            layer.kept_l1_before = before.get(&*layer.name).copied();
-        }
+        report.note_rearranged(rearranged);
     }
     if way.sparse_initializer {
-        store_sparse(model, &plan)?;
+        plan.store_sparse(model)?;
     }
     Ok((report, rearranged))
-}
-
-/// Has the weights that the plan prunes written without their zeros, where that is smaller.
-fn store_sparse(model: &mut ModelProto, plan: &Plan) -> Result<()> {
-    let graph = model.graph.as_ref().context("the model has no graph")?;
-    let weights = plan.planned().filter_map(|p| p.layer.place.get(graph));
-    let weights = weights.filter(|t| !t.name.is_empty() && t.data_type == DataType::Float as i32);
-    let names: Vec<String> = weights.map(|t| t.name.clone()).collect();
-    onnx::sparsify_initializers(model, &names)?;
-    Ok(())
 }
 
 /// Type and shape of every input.
@@ -225,18 +204,9 @@ fn runs(arrays: &[Tensor], facts: &[(DatumType, Vec<usize>)]) -> Result<Vec<Vec<
     let [(DatumType::F32, shape)] = facts else {
         anyhow::bail!("calibrate: for models of one float32 input; this has {facts:?}")
     };
-    let (mut runs, size) = (vec![], shape.iter().product::<usize>());
+    let mut runs = vec![];
     for (at, array) in arrays.iter().enumerate() {
-        let own = array.shape();
-        let fits = own.len() == shape.len()
-            && !own.is_empty()
-            && own[1..] == shape[1..]
-            && own[0] > 0
-            && own[0].is_multiple_of(shape[0]);
-        ensure!(fits, "calibrate, array {at}: shape {own:?}, the input has {shape:?}");
-        let data = array.try_as_plain_ram()?.as_slice::<f32>()?;
-        ensure!(data.iter().all(|v| v.is_finite()), "calibrate, array {at}: a value is NaN or infinite");
-        runs.extend(data.chunks(size).map(|d| vec![Array { shape: shape.clone(), data: d.to_vec() }]));
+        runs.extend(Array::runs(&format!("calibrate, array {at}"), array, shape)?);
     }
     Ok(runs)
 }

@@ -5,11 +5,12 @@ use ::prune::Document;
 use anyhow::{Context, Result, ensure};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tract_hir::prelude::*;
 use tract_onnx::pb::ModelProto;
 use tract_sparse::Policy;
+use tract_sparse_cli::is_nnef;
 
 /// Where a model comes from: an ONNX file or its bytes, or an NNEF archive.
 #[derive(Clone)]
@@ -58,12 +59,6 @@ impl Given {
         ::prune::densify(&mut document.model)?;
         Ok(document)
     }
-}
-
-/// Whether a file is an NNEF archive, by its name.
-fn is_nnef(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase());
-    name.is_some_and(|name| [".tgz", ".tar.gz", ".tar"].iter().any(|end| name.ends_with(end)))
 }
 
 impl Source {

@@ -4,6 +4,7 @@ from typing import Any, Literal, Optional, TypedDict, Union
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 __version__: str
 
@@ -56,6 +57,21 @@ class _Rule(TypedDict, total=False):
     ratio: float
     structure: str
 
+class _Entries(TypedDict, total=False):
+    ratio: Optional[float]
+    scope: Optional[Literal["uniform", "global"]]
+    conv1x1: Optional[str]
+    fc: Optional[str]
+    dwconv3x3: Optional[str]
+    conv3x3: Optional[str]
+    connectivity: Optional[float]
+    conv: Optional[str]
+    convtranspose: Optional[str]
+    recurrent: Optional[str]
+    include: Optional[Sequence[str]]
+    exclude: Optional[Sequence[str]]
+    layer: Optional[Sequence[_Rule]]
+
 def inspect(
     model: _Model,
     *,
@@ -77,36 +93,14 @@ def prune(
     sparse_initializer: bool = False,
     recipe: Optional[str] = None,
     progress: Optional[_Progress] = None,
-    ratio: Optional[float] = None,
-    scope: Optional[Literal["uniform", "global"]] = None,
-    conv1x1: Optional[str] = None,
-    fc: Optional[str] = None,
-    dwconv3x3: Optional[str] = None,
-    conv3x3: Optional[str] = None,
-    connectivity: Optional[float] = None,
-    conv: Optional[str] = None,
-    convtranspose: Optional[str] = None,
-    recurrent: Optional[str] = None,
-    include: Optional[Sequence[str]] = None,
-    exclude: Optional[Sequence[str]] = None,
-    layer: Optional[Sequence[_Rule]] = None,
+    **entries: Unpack[_Entries],
 ) -> dict[str, Any]: ...
 def mask(weights: NDArray[np.float32], zeros: str, *, groups: int = 1) -> NDArray[np.bool_]: ...
 def masks(
     layers: Sequence[tuple[str, NDArray[np.float32], int]],
     *,
     share: float = 1.0,
-    ratio: Optional[float] = None,
-    scope: Optional[Literal["uniform", "global"]] = None,
-    conv1x1: Optional[str] = None,
-    fc: Optional[str] = None,
-    dwconv3x3: Optional[str] = None,
-    conv3x3: Optional[str] = None,
-    connectivity: Optional[float] = None,
-    conv: Optional[str] = None,
-    include: Optional[Sequence[str]] = None,
-    exclude: Optional[Sequence[str]] = None,
-    layer: Optional[Sequence[_Rule]] = None,
+    **entries: Unpack[_Entries],
 ) -> list[dict[str, Any]]: ...
 def convert(model: _Path, output: _Path, *, plain: bool = False) -> dict[str, Any]: ...
 def zoo(

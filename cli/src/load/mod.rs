@@ -3,6 +3,8 @@
 mod facts;
 mod nnef;
 
+pub use nnef::is_nnef;
+
 use crate::options::{Options, Pass};
 use anyhow::{Context, Result, ensure};
 use facts::{check_shape, known_symbol, set_fact, symbols};
@@ -90,7 +92,7 @@ impl Source {
 
     fn typed(&self, flavour: Flavour, options: &Options) -> Result<TypedModel> {
         if let Source::File(path) = self
-            && nnef::is_nnef(path)
+            && is_nnef(path)
         {
             return nnef::load(path, flavour, options);
         }

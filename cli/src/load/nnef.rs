@@ -8,7 +8,7 @@ use std::path::Path;
 use tract_hir::prelude::*;
 
 /// Whether a file is an NNEF archive, by its name.
-pub(super) fn is_nnef(path: &Path) -> bool {
+pub fn is_nnef(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase());
     name.is_some_and(|name| [".tgz", ".tar.gz", ".tar"].iter().any(|end| name.ends_with(end)))
 }

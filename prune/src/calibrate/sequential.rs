@@ -3,7 +3,6 @@
 use super::collect::Calibration;
 use super::obc::Obc;
 use crate::apply::{Plan, Report};
-use crate::layer::Skip;
 use crate::runtime::{Array, Runtime};
 use anyhow::Result;
 use std::collections::HashMap;
@@ -28,17 +27,7 @@ pub fn sequential(
     let mut reports = HashMap::new();
     for turn in 0..total {
         progress(turn, total);
-        let mut at = 0;
-        let mut stage = plan.clone();
-        for entry in &mut stage.layers {
-            if let Ok(p) = entry {
-                if at != turn {
-                    let (name, op) = (p.layer.name.clone(), p.layer.op.clone());
-                    *entry = Err(Skip { name, op, reason: "not its turn".into() });
-                }
-                at += 1;
-            }
-        }
+        let stage = plan.only(|at| at == turn, "not its turn");
         let before = model.clone();
         let calibration = Calibration::collect_against(&before, Some(&dense), &stage, runtime, inputs)?;
         let report = stage.apply(model, &Obc(&calibration))?;

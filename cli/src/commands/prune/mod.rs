@@ -20,15 +20,9 @@ use prune::onnx::Saved;
 use prune::sensitivity::{self, Change, Within};
 use prune::{Array, Document, L1, Plan, Rearranged, Recipe, Report, Rule, Scope, Search, Tract, rearrange};
 use samples::{Samples, input_facts};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tract_onnx::pb::ModelProto;
-use tract_onnx::pb::tensor_proto::DataType;
-
-/// Real inputs that a rearrangement is proven on, besides those that are made up.
-const PROVEN_ON: usize = 4;
 
 /// The ratio where an error decides which layers are pruned and nothing says how far.
 const WITHIN: f64 = 0.5;
@@ -242,10 +236,7 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     }
     let mut rearranged = None;
     if args.rearrange && plan.planned().next().is_some() {
-        let mut inputs = prune::proof::inputs(&input_facts(&source, options)?, args.seed)?;
-        for run in samples.seen.iter().take(PROVEN_ON) {
-            inputs.push(run.iter().map(Array::tensor).collect::<Result<_>>()?);
-        }
+        let inputs = prune::proof::inputs_with(&input_facts(&source, options)?, args.seed, &samples.seen)?;
         let search = Search { seed: args.seed, budget: Duration::from_secs_f64(args.search_seconds) };
         let mut say = |p: prune::Progress| {
             let (round, class) = (p.round + 1, p.class + 1);
@@ -262,27 +253,14 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
     let made_up = dense
         .and_then(|(dense, inputs)| Some(output_error(&dense, &document.model, &Tract, &inputs).ok()?.0));
     if let Some(rearranged) = &rearranged {
-        let before: HashMap<&str, f64> = rearranged.layers.iter().map(|l| (&*l.name, l.before)).collect();
-        for layer in &mut report.layers {
-            layer.kept_l1_before = before.get(&*layer.name).copied();
-        }
+        report.note_rearranged(rearranged);
     }
     if args.sparse_initializer {
-        store_sparse(&mut document.model, &plan)?;
+        plan.store_sparse(&mut document.model)?;
     }
     document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
     let saved = document.save(&args.output)?;
     let Samples { held_out, converted, .. } = samples;
     let held_out = held_out.len();
     Ok(Outcome { args, report, rearranged, spent, within, made_up, errors, held_out, converted, saved })
-}
-
-/// Has the weights that the plan prunes written without their zeros, where that is smaller.
-fn store_sparse(model: &mut ModelProto, plan: &Plan) -> Result<()> {
-    let graph = model.graph.as_ref().context("the model has no graph")?;
-    let weights = plan.planned().filter_map(|p| p.layer.place.get(graph));
-    let weights = weights.filter(|t| !t.name.is_empty() && t.data_type == DataType::Float as i32);
-    let names: Vec<String> = weights.map(|t| t.name.clone()).collect();
-    prune::onnx::sparsify_initializers(model, &names)?;
-    Ok(())
 }

@@ -86,7 +86,7 @@ fn samples(path: &Path, shapes: &[Vec<usize>], pictures: &Pictures) -> Result<(F
         if array.datum_type() != f32::datum_type() {
             converted.push(format!("{name}: {:?} taken for f32", array.datum_type()));
         }
-        files.push(runs(&name, &array, shape)?);
+        files.push(Array::runs(&name, &array, shape)?);
         Ok(())
     };
     if path.extension().is_some_and(|e| e == "npz") {
@@ -118,19 +118,6 @@ fn samples(path: &Path, shapes: &[Vec<usize>], pictures: &Pictures) -> Result<(F
     let expected = "an .npz, an .npy, a picture (jpg, png, bmp) or a folder of .npy or pictures";
     ensure!(!files.is_empty(), "no inputs: expected {expected}");
     Ok((files, converted))
-}
-
-/// The runs that an array holds, of any numeric type.
-fn runs(name: &str, array: &Tensor, shape: &[usize]) -> Result<Vec<Vec<Array>>> {
-    let dt = array.datum_type();
-    ensure!(dt.is_number() || dt == bool::datum_type(), "{name}: {dt:?} is no number");
-    let (own, size) = (array.shape().to_vec(), shape.iter().product::<usize>());
-    let fits = own.len() == shape.len() && own[1..] == shape[1..] && own[0] > 0 && own[0] % shape[0] == 0;
-    ensure!(fits, "{name}: shape {own:?}, the input has {shape:?}");
-    let array = array.cast_to::<f32>().with_context(|| name.to_string())?;
-    let data = array.try_as_plain_ram()?.as_slice::<f32>()?;
-    ensure!(data.iter().all(|v| v.is_finite()), "{name}: a value is NaN or infinite");
-    Ok(data.chunks(size).map(|d| vec![Array { shape: shape.to_vec(), data: d.to_vec() }]).collect())
 }
 
 /// Every fourth file is held out, at least one if there are two; of a single file every fourth run.
