@@ -1,7 +1,8 @@
 //! numpy's files as tensors: `.npy` and `.npz`, from sources that nobody vouches for.
 //!
-//! A header may claim any shape. What is asked for stays within a small multiple of the bytes that are there: those of the
-//! file, for compressed archives those that come out of it (at most 1032 times as many, by the nature of deflate).
+//! A header may claim any shape. What is asked for stays within a small multiple of the bytes that are there:
+//! those of the file, for compressed archives those that come out of it (at most 1032 times as many, by the
+//! nature of deflate).
 
 use anyhow::{Context, Result, bail, ensure};
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
@@ -62,8 +63,8 @@ fn in_numpy(dt: DatumType) -> String {
     }
 }
 
-/// Refuses a header that claims more elements than there are bytes behind it, which is when memory would be asked for
-/// before anything is missed.
+/// Refuses a header that claims more elements than there are bytes behind it, which is when memory would be
+/// asked for before anything is missed.
 fn check_shape(bytes: &[u8]) -> Result<()> {
     let rest = bytes.strip_prefix(b"\x93NUMPY").context("it does not begin with \\x93NUMPY")?;
     let (length, rest) = match rest {
@@ -74,7 +75,8 @@ fn check_shape(bytes: &[u8]) -> Result<()> {
     let (header, data) =
         rest.split_at_checked(usize::try_from(length)?).context("it ends within its header")?;
     let header = std::str::from_utf8(header).context("the header is no text")?;
-    // A dictionary whose only tuple is the shape. (Records have a list of tuples for a type; they are not read.)
+    // A dictionary whose only tuple is the shape. (Records have a list of tuples for a type; they are not
+    // read.)
     let mut parts = header.split('(');
     let (Some(_), Some(tuple), None) = (parts.next(), parts.next(), parts.next()) else {
         bail!("the header has not exactly one tuple");
@@ -145,8 +147,8 @@ impl Npz {
     }
 }
 
-/// Refuses the count of a large archive (zip64), for which memory is asked before an entry is read, if there is no room for so
-/// many entries. Other archives count in 16 bits.
+/// Refuses the count of a large archive (zip64), for which memory is asked before an entry is read, if there
+/// is no room for so many entries. Other archives count in 16 bits.
 fn check_entries(bytes: &[u8]) -> Result<()> {
     /// Bytes of the shortest entry of the directory, and of the end of an archive with the longest comment.
     const ENTRY: u64 = 46;

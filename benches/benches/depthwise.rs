@@ -1,10 +1,12 @@
-//! The depthwise layers of MobileNet-v1 and v2 on the kernels of this machine: dense, and with 3:9 patterns shared by 16 channels.
+//! The depthwise layers of MobileNet-v1 and v2 on the kernels of this machine: dense, and with 3:9 patterns
+//! shared by 16 channels.
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --bench depthwise             # everything
 //! taskset -c 1 cargo bench --bench depthwise -- '3:9/'   # patterns
 //! ```
-//! Throughput is in output pixels, so that dense and patterns compare. Every layer's answer is checked against the oracle first.
+//! Throughput is in output pixels, so that dense and patterns compare. Every layer's answer is checked
+//! against the oracle first.
 
 use benches::{assert_answers, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,12 +1,12 @@
-//! What rewriting costs at load: each network is loaded, optimised and made runnable on stock tract and on tract-sparse, in
-//! turn, and the median of the paired ratios is printed.
+//! What rewriting costs at load: each network is loaded, optimised and made runnable on stock tract and on
+//! tract-sparse, in turn, and the median of the paired ratios is printed.
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --workspace --bench loading
 //! taskset -c 1 cargo bench --workspace --bench loading -- resnet-18   # the networks whose name has this in it
 //! ```
-//! Built-in networks come with pruned and with dense weights; real ones from `TRACT_SPARSE_MODELS`, or from `shared/models`
-//! beside the checkout.
+//! Built-in networks come with pruned and with dense weights; real ones from `TRACT_SPARSE_MODELS`, or from
+//! `shared/models` beside the checkout.
 
 use anyhow::{Context, Result};
 use std::time::Instant;

@@ -1,10 +1,12 @@
-//! The 1x1 layers of MobileNet-v1 on the pointwise kernels of this machine, and the core's multiply-add peak beside them.
+//! The 1x1 layers of MobileNet-v1 on the pointwise kernels of this machine, and the core's multiply-add peak
+//! beside them.
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --bench pointwise             # everything
 //! taskset -c 1 cargo bench --bench pointwise -- '4x4/70' # one format with 70 % of the blocks kept
 //! ```
-//! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle first.
+//! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle
+//! first.
 
 use benches::{is_close, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

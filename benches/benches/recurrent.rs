@@ -1,5 +1,5 @@
-//! Recurrent layers like those of DeepFilterNet3 (GRU, 256 to 768 wide) and LSTMs, 80 % of the weights pruned: stock tract and
-//! tract-sparse in turn in one process, medians and the median of the paired ratios.
+//! Recurrent layers like those of DeepFilterNet3 (GRU, 256 to 768 wide) and LSTMs, 80 % of the weights
+//! pruned: stock tract and tract-sparse in turn in one process, medians and the median of the paired ratios.
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --workspace --bench recurrent

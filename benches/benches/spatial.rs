@@ -1,11 +1,13 @@
-//! The 3x3 layers of ResNet-18 and ResNet-20 and the entry layer of MobileNets on the spatial kernels of this machine: dense, with
-//! four-of-nine patterns shared by four filters, and with half of the kernels absent besides.
+//! The 3x3 layers of ResNet-18 and ResNet-20 and the entry layer of MobileNets on the spatial kernels of this
+//! machine: dense, with four-of-nine patterns shared by four filters, and with half of the kernels absent
+//! besides.
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --bench spatial               # everything
 //! taskset -c 1 cargo bench --bench spatial -- '5:9/'     # patterns without connectivity
 //! ```
-//! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle first.
+//! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle
+//! first.
 
 use benches::{assert_answers, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,5 +1,6 @@
-//! How much of the l1 norm of its layers MobileNet v2 keeps when 4x4 groups, 3:9 and 5:9 patterns are pruned by magnitude,
-//! with and without rearrangement. Prints a Markdown table; fails if a layer whose channels may move keeps less with it.
+//! How much of the l1 norm of its layers MobileNet v2 keeps when 4x4 groups, 3:9 and 5:9 patterns are pruned
+//! by magnitude, with and without rearrangement. Prints a Markdown table; fails if a layer whose channels may
+//! move keeps less with it.
 //!
 //! `cargo run --release --example prune_kept -- SECONDS`, where SECONDS is the search time of each ratio.
 

@@ -29,7 +29,8 @@ fn bare_python() -> PathBuf {
     python
 }
 
-/// Reports on some networks with the engines of a Python: the page, the names and numbers of the picture, the JSON.
+/// Reports on some networks with the engines of a Python: the page, the names and numbers of the picture, the
+/// JSON.
 fn written(name: &str, only: &[&str], python: &Path) -> (String, Vec<String>, Value) {
     let [md, svg, json] = ["md", "svg", "json"].map(|end| file(&format!("{name}.{end}")));
     let mut args = vec!["--quick", "-o", md.to_str().unwrap(), "--json", json.to_str().unwrap()];

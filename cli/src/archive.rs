@@ -12,8 +12,8 @@ use tract_core::internal::*;
 use tract_nnef::internal::Nnef;
 use tract_sparse::{Policy, Report};
 
-/// What symbols are set to for a run, one after the other until the model takes it: small numbers, then what strides and
-/// windows go into.
+/// What symbols are set to for a run, one after the other until the model takes it: small numbers, then what
+/// strides and windows go into.
 const SIZES: [i64; 4] = [2, 7, 16, 64];
 /// Bytes of a block of a tar file.
 const BLOCK: usize = 512;
@@ -100,8 +100,8 @@ impl Write for Mended<'_> {
     }
 }
 
-/// The text of a graph with its strings as tract reads them: a character behind a backslash stands for itself, and
-/// quotes of both kinds need one. What tract 0.23.9 writes are strings of Rust.
+/// The text of a graph with its strings as tract reads them: a character behind a backslash stands for
+/// itself, and quotes of both kinds need one. What tract 0.23.9 writes are strings of Rust.
 pub(crate) fn mended(text: &str) -> String {
     let (mut out, mut chars) = (String::with_capacity(text.len()), text.chars());
     while let Some(c) = chars.next() {
@@ -143,8 +143,8 @@ fn escaped(chars: &mut std::str::Chars) -> char {
     }
 }
 
-/// Reads a model back from a file or folder and compares it with what was to be written: its properties, inputs and
-/// outputs, how many layers run sparse, and what it gives for a seeded input.
+/// Reads a model back from a file or folder and compares it with what was to be written: its properties,
+/// inputs and outputs, how many layers run sparse, and what it gives for a seeded input.
 ///
 /// # Errors
 /// It cannot be read, or it is not the same; the message says what differs.

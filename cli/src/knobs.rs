@@ -8,7 +8,8 @@ use tract_sparse::Policy;
 /// Runs `command` with the knobs that the options set.
 ///
 /// # Errors
-/// A wrong value of an option or of a variable of the environment, whatever the command; or that of the command.
+/// A wrong value of an option or of a variable of the environment, whatever the command; or that of the
+/// command.
 pub(crate) fn with<R>(options: &Options, command: impl FnOnce() -> Result<R>) -> Result<R> {
     let given: Vec<(&str, &str, &str)> = [
         ("--sparse", "TRACT_SPARSE", &options.sparse),

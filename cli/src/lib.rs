@@ -1,4 +1,5 @@
-//! The command line as a library: what the program `tract-sparse` does, for programs that bring their own `main`.
+//! The command line as a library: what the program `tract-sparse` does, for programs that bring their own
+//! `main`.
 
 mod archive;
 mod assertions;
@@ -34,9 +35,9 @@ use std::path::Path;
 pub use commands::convert::Written;
 pub use load::is_nnef;
 
-/// Runs a command line, the name of the program first, and returns its exit code: 0 done, 1 something failed, 2 the command
-/// line is wrong, 3 something is not what it should be. It logs, keeps panics from printing and removes half-written files on an
-/// interrupt: the process is meant to end with it.
+/// Runs a command line, the name of the program first, and returns its exit code: 0 done, 1 something failed,
+/// 2 the command line is wrong, 3 something is not what it should be. It logs, keeps panics from printing and
+/// removes half-written files on an interrupt: the process is meant to end with it.
 pub fn main(line: impl IntoIterator<Item = OsString>) -> u8 {
     out::quiet_panics();
     let mut cli = match Cli::try_parse_from(line) {
@@ -83,12 +84,13 @@ fn run(cli: &mut Cli, model: Option<&Path>) -> Result<()> {
     knobs::with(&cli.options, || cli.command.run(model, &cli.options, Cli::command))
 }
 
-/// Writes the ONNX or NNEF model at `model` as the command `convert` does: without the zeros of its weights where that is smaller
-/// and `plain` does not ask for a file that any tract reads. The file has been read again and compared before it gets its name.
+/// Writes the ONNX or NNEF model at `model` as the command `convert` does: without the zeros of its weights
+/// where that is smaller and `plain` does not ask for a file that any tract reads. The file has been read
+/// again and compared before it gets its name.
 ///
 /// # Errors
-/// Another end of the name than .nnef.tgz, .nnef.tar.gz or .nnef.tar; a model that cannot be read or that NNEF has no words
-/// for; a file that cannot be written.
+/// Another end of the name than .nnef.tgz, .nnef.tar.gz or .nnef.tar; a model that cannot be read or that
+/// NNEF has no words for; a file that cannot be written.
 pub fn convert(model: &Path, output: &Path, plain: bool) -> Result<Written> {
     let source = load::Source::File(load::file(model));
     commands::convert::convert(&source, &Convert::new(output, plain), &Options::default())

@@ -25,8 +25,8 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The same for tract, with `max_time` milliseconds where nothing was said. As in tract, a warm-up of no loops but some
-    /// time is limited by that time alone.
+    /// The same for tract, with `max_time` milliseconds where nothing was said. As in tract, a warm-up of no
+    /// loops but some time is limited by that time alone.
     pub(crate) fn bench(&self, max_time: u64) -> BenchLimits {
         let warmup_loops = self.warmup_loops.unwrap_or(if self.warmup_time == 0 { 2 } else { 0 });
         BenchLimits {

@@ -137,7 +137,8 @@ impl std::fmt::Display for Pass {
     }
 }
 
-/// The arguments `T` of a command that takes a model. It stands before the command, as tract has it, or behind it.
+/// The arguments `T` of a command that takes a model. It stands before the command, as tract has it, or
+/// behind it.
 #[derive(Debug, Args)]
 pub(crate) struct OnModel<T: Args> {
     #[command(flatten)]

@@ -4,9 +4,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// Removes half-written files when the process is interrupted, and then lets it end by that signal, as shells expect.
-/// Signals that whoever started the process told it to ignore (`nohup`, `&` in scripts) stay ignored; a system
-/// that does not say which those are is taken to ignore that of a terminal that goes away.
+/// Removes half-written files when the process is interrupted, and then lets it end by that signal, as shells
+/// expect. Signals that whoever started the process told it to ignore (`nohup`, `&` in scripts) stay ignored;
+/// a system that does not say which those are is taken to ignore that of a terminal that goes away.
 pub(crate) fn clean_up_on_interrupt() {
     let ignored = ignored().unwrap_or(1 << (SIGHUP - 1));
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);

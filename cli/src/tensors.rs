@@ -49,7 +49,8 @@ impl Npz {
     }
 }
 
-/// Writes tensors to a file, whole or not at all. What .npz files have no type for, such as f16, is written as f32.
+/// Writes tensors to a file, whole or not at all. What .npz files have no type for, such as f16, is written
+/// as f32.
 ///
 /// # Errors
 /// A tensor of text, or a file that cannot be written; the message names it.

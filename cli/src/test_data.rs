@@ -1,4 +1,5 @@
-//! `--onnx-test-data-set`: inputs and outputs as ONNX's own tests keep them, `input_0.pb` and so on in a folder.
+//! `--onnx-test-data-set`: inputs and outputs as ONNX's own tests keep them, `input_0.pb` and so on in a
+//! folder.
 
 use crate::errors::Differs;
 use crate::inputs::Input;
@@ -9,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use tract_core::internal::*;
 
-/// Has the command read its inputs from the folder, if one is given. `input` says where the command takes them from, if it
-/// takes any.
+/// Has the command read its inputs from the folder, if one is given. `input` says where the command takes
+/// them from, if it takes any.
 ///
 /// # Errors
 /// The folder has no `input_0.pb`, the command takes no inputs, or they are given twice.

@@ -22,8 +22,8 @@ fn a_compact_file_is_smaller_and_runs_as_the_onnx_file_does() {
     fits(&text);
 }
 
-/// The file of a network pruned to 30 % is at least a quarter smaller than that of the same network before it was pruned,
-/// compressed or not, and never larger than with its zeros.
+/// The file of a network pruned to 30 % is at least a quarter smaller than that of the same network before it
+/// was pruned, compressed or not, and never larger than with its zeros.
 #[test]
 fn pruned_networks_take_a_quarter_less_than_dense_ones() {
     run("zoo mobilenet-v1 --width 0.5 --hw 64 -o dense.onnx");
@@ -63,8 +63,8 @@ fn case(name: &str) -> String {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name).display().to_string()
 }
 
-/// Files that once were written and could not be read: stock tract reads what is for any tract, every command here the
-/// rest, and both compute what the ONNX file does.
+/// Files that once were written and could not be read: stock tract reads what is for any tract, every command
+/// here the rest, and both compute what the ONNX file does.
 #[test]
 fn what_is_written_can_be_read() {
     use tract_nnef::internal::*;

@@ -178,8 +178,8 @@ const WRITERS: [(&str, &str); 7] = [
     ("zoo resnet-20 --width 0.5 -o out.onnx", "out.onnx"),
 ];
 
-/// Runs a command line where the folder `dir` has been mounted as `mount` says, with a file `name` in it. Prints what is
-/// there afterwards. None if nothing can be mounted here.
+/// Runs a command line where the folder `dir` has been mounted as `mount` says, with a file `name` in it.
+/// Prints what is there afterwards. None if nothing can be mounted here.
 fn mounted(dir: &Path, mount: &str, line: &str, name: &str) -> Option<Output> {
     let script = format!(
         "set -e; {mount}; cd {}; set +e; \"$0\" {line}; code=$?; ls -A; cat {name}; exit $code",

@@ -37,7 +37,8 @@ fn the_page_holds_the_report_and_its_maps() {
         let size = |at: usize| map["size"][at].as_u64().unwrap();
         assert_eq!(map["cells"].as_str().unwrap().len() as u64, size(0) * size(1), "{layer}");
         assert_eq!(map["matrix"][0], layer["oc"], "{layer}");
-        // cells of equal size that are single weights or whole blocks are all or nothing: their share is the density
+        // cells of equal size that are single weights or whole blocks are all or nothing: their share is the
+        // density
         if layer["structure"] == "4x4" || layer["structure"] == "3:9" {
             let cells = map["cells"].as_str().unwrap();
             assert!(cells.chars().all(|digit| digit == 'A' || digit == '/'), "{layer}: {cells}");

@@ -414,7 +414,8 @@ fn wrong_arguments_are_named() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-/// What `inspect` advises for pruning is what `prune` does: the command works, and changes every layer that is named.
+/// What `inspect` advises for pruning is what `prune` does: the command works, and changes every layer that
+/// is named.
 #[test]
 fn advice_can_be_taken() {
     let dir = folder("advice");

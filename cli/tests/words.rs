@@ -165,8 +165,8 @@ fn node(op: &str, output: &str, inputs: &[&str]) -> NodeProto {
     }
 }
 
-/// Two 1x1 layers with 8-bit weights and activations, as exporters write them: behind DequantizeLinear. Nine of ten blocks of
-/// weights are zero.
+/// Two 1x1 layers with 8-bit weights and activations, as exporters write them: behind DequantizeLinear. Nine
+/// of ten blocks of weights are zero.
 fn qdq() -> PathBuf {
     let bytes = |name: &str, dims: &[i64], values: Vec<i32>| TensorProto {
         name: name.into(),

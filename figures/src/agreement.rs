@@ -4,35 +4,39 @@ use anyhow::{Result, ensure};
 use std::borrow::Borrow;
 use tract_core::internal::*;
 
-/// A slice of fewer finite values does not tell how large its values are: the largest of eight that are spread like rounding errors
-/// or activations is below a quarter of their standard deviation once in 400,000 times.
+/// A slice of fewer finite values does not tell how large its values are: the largest of eight that are
+/// spread like rounding errors or activations is below a quarter of their standard deviation once in 400,000
+/// times.
 const FEWEST: usize = 8;
-/// Scales below this share of the tensor's largest value: a difference of 1e-4 of it is one unit in the last place of
-/// that value in f32, which a sum over the whole tensor leaves anywhere.
+/// Scales below this share of the tensor's largest value: a difference of 1e-4 of it is one unit in the last
+/// place of that value in f32, which a sum over the whole tensor leaves anywhere.
 const SMALLEST: f64 = 1e-3;
-/// Added to every scale, but never more than the tensor's largest value: the feet of sigmoids and of softmax, whose relative
-/// error is the absolute one of what they were computed from.
+/// Added to every scale, but never more than the tensor's largest value: the feet of sigmoids and of softmax,
+/// whose relative error is the absolute one of what they were computed from.
 const FEET: f64 = 1e-2;
 /// Times that a value may differ by what it moves when the inputs do by a millionth.
 const MOVEMENTS: f64 = 4.0;
 /// Tolerances of its scale, beyond which no movement excuses a difference.
 const MOST: f64 = 100.0;
 
-/// What two ways of computing a whole network in f32 may differ by, relative to a value and its scale ([`Agreement::of`]).
+/// What two ways of computing a whole network in f32 may differ by, relative to a value and its scale
+/// ([`Agreement::of`]).
 ///
 /// Each layer sums up to some thousand products in another order; errors of a few units in the last place
-/// (6e-8) grow through some fifty layers. Stock tract and onnxruntime differ by up to 2.4e-5 on the real models; a lost or
-/// doubled weight shows at 1e-2 and more.
+/// (6e-8) grow through some fifty layers. Stock tract and onnxruntime differ by up to 2.4e-5 on the real
+/// models; a lost or doubled weight shows at 1e-2 and more.
 pub const TOLERANCE: f64 = 1e-4;
 
 /// How one tensor compares with another.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Agreement {
-    /// Largest absolute difference; infinite where one value is NaN or infinite and the other is not the same.
+    /// Largest absolute difference; infinite where one value is NaN or infinite and the other is not the
+    /// same.
     pub max_abs_diff: f64,
     /// Largest finite magnitude of what was expected.
     pub max_abs_expected: f64,
-    /// Largest difference relative to its value and scale, as the tolerance is; infinite where what must be equal is not.
+    /// Largest difference relative to its value and scale, as the tolerance is; infinite where what must be
+    /// equal is not.
     pub relative: f64,
     /// Whether all values are within the tolerance.
     pub agrees: bool,
@@ -44,14 +48,15 @@ impl Agreement {
 
     /// Compares two tensors of the same shape.
     ///
-    /// Integers, booleans and everything else that is not a float must be equal. Floats (and numbers of two types) agree if
-    /// `|got - expected| <= tolerance * (|expected| + scale + foot)`. Rounding errors of a sum follow the size of its terms, not
-    /// that of the result; results that are computed alike, such as those of one channel, have terms of one size. Which axis
-    /// holds channels is not known: the `scale` of an element is the smallest, over all axes, of the largest finite values
-    /// of the slices that it is in, among slices of at least eight values and the whole tensor; at least a
-    /// thousandth of the tensor's largest value. So scores beside coordinates of 1000 are measured as
-    /// scores, if they fill rows, columns or channels. `foot` is a hundredth, or the tensor's largest value if that is less.
-    /// Half floats may differ by their own rounding besides. NaN agrees with NaN.
+    /// Integers, booleans and everything else that is not a float must be equal. Floats (and numbers of two
+    /// types) agree if `|got - expected| <= tolerance * (|expected| + scale + foot)`. Rounding errors of
+    /// a sum follow the size of its terms, not that of the result; results that are computed alike, such
+    /// as those of one channel, have terms of one size. Which axis holds channels is not known: the
+    /// `scale` of an element is the smallest, over all axes, of the largest finite values of the slices
+    /// that it is in, among slices of at least eight values and the whole tensor; at least a thousandth
+    /// of the tensor's largest value. So scores beside coordinates of 1000 are measured as scores, if
+    /// they fill rows, columns or channels. `foot` is a hundredth, or the tensor's largest value if that is
+    /// less. Half floats may differ by their own rounding besides. NaN agrees with NaN.
     ///
     /// # Errors
     /// Different shapes, or different types of which one is no number.
@@ -61,10 +66,11 @@ impl Agreement {
 
     /// As [`Agreement::of`], with what is known of the run of a network that gave `expected`.
     ///
-    /// `moved` is what `expected` became when every other input grew by a millionth ([`nudged`]): a value that is beyond the tolerance
-    /// also agrees if it differs by at most four times the largest movement in its slice, and by at most a hundred
-    /// tolerances of its scale: where a network amplifies rounding errors it amplifies such a nudge as much. `largest` is
-    /// the largest value of this output in several runs: `foot` is bounded by that. Scores that are tiny for one input are still scores.
+    /// `moved` is what `expected` became when every other input grew by a millionth ([`nudged`]): a value
+    /// that is beyond the tolerance also agrees if it differs by at most four times the largest movement
+    /// in its slice, and by at most a hundred tolerances of its scale: where a network amplifies rounding
+    /// errors it amplifies such a nudge as much. `largest` is the largest value of this output in several
+    /// runs: `foot` is bounded by that. Scores that are tiny for one input are still scores.
     ///
     /// # Errors
     /// As [`Agreement::of`].
@@ -175,7 +181,8 @@ fn values(tensor: &Tensor) -> Result<Vec<f64>> {
 struct Slices {
     /// Of the whole tensor.
     all: f64,
-    /// Elements between neighbours, number of slices, and their largest values; of axes whose slices are not too small.
+    /// Elements between neighbours, number of slices, and their largest values; of axes whose slices are not
+    /// too small.
     axes: Vec<(usize, usize, Vec<f64>)>,
 }
 

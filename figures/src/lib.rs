@@ -1,5 +1,5 @@
-//! What measurements are made and told with: models timed in turn, tensors compared, charts, progress on a terminal. The
-//! command line, the benches and the tests of whole models share it.
+//! What measurements are made and told with: models timed in turn, tensors compared, charts, progress on a
+//! terminal. The command line, the benches and the tests of whole models share it.
 
 mod agreement;
 mod models;

@@ -2,8 +2,9 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A line on stderr that says what is being done, and how far that is; silent unless stderr is a terminal. It is drawn
-/// only when it is told something, by the thread that tells: nothing runs beside what is being timed.
+/// A line on stderr that says what is being done, and how far that is; silent unless stderr is a terminal. It
+/// is drawn only when it is told something, by the thread that tells: nothing runs beside what is being
+/// timed.
 pub struct Progress(ProgressBar);
 
 impl Default for Progress {

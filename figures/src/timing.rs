@@ -80,8 +80,8 @@ const TURN: usize = 4;
 
 /// Runs plans in turn until the limits are reached, and returns the milliseconds of each run of each.
 ///
-/// A turn is four runs that count, after one that does not: it finds the caches full of what another plan left there,
-/// which a plan that runs alone never does.
+/// A turn is four runs that count, after one that does not: it finds the caches full of what another plan
+/// left there, which a plan that runs alone never does.
 ///
 /// # Errors
 /// A limit of no runs; a model that cannot run.
@@ -128,9 +128,10 @@ pub fn in_turn(
     Ok(times)
 }
 
-/// Makes glibc keep what is freed, so that a run finds the memory of the run before. It gives large blocks back to the system
-/// at once, and a profile would tell the time of getting each page anew, until it has seen a block freed: those of up to
-/// that size are kept from then on, if it is not larger than 32 MiB (mallopt(3), M_MMAP_THRESHOLD). Other allocators do not mind.
+/// Makes glibc keep what is freed, so that a run finds the memory of the run before. It gives large blocks
+/// back to the system at once, and a profile would tell the time of getting each page anew, until it has seen
+/// a block freed: those of up to that size are kept from then on, if it is not larger than 32 MiB
+/// (mallopt(3), M_MMAP_THRESHOLD). Other allocators do not mind.
 pub fn keep_freed_memory() {
     const LARGEST: usize = (32 << 20) - (64 << 10);
     drop(std::hint::black_box(vec![0u8; LARGEST]));

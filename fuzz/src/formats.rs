@@ -1,4 +1,5 @@
-//! Formats taken from parts: what is accepted is a matrix that every kernel computes rightly, the rest is an error.
+//! Formats taken from parts: what is accepted is a matrix that every kernel computes rightly, the rest is an
+//! error.
 
 use arbitrary::{Arbitrary, Unstructured};
 use sparse_kernels::format::{DepthwisePattern, DepthwisePatterns};

@@ -1,4 +1,5 @@
-//! Kernels beside the oracle in double precision, for any geometry, sparsity, epilogue and split into threads.
+//! Kernels beside the oracle in double precision, for any geometry, sparsity, epilogue and split into
+//! threads.
 
 use arbitrary::{Arbitrary, Unstructured};
 use noise::Noise;

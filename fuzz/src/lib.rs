@@ -1,8 +1,8 @@
-//! Hostile input for everything that reads: the targets, and what they share, memory that is rationed and panics that are told apart
-//! by where they come from.
+//! Hostile input for everything that reads: the targets, and what they share, memory that is rationed and
+//! panics that are told apart by where they come from.
 //!
-//! libFuzzer drives them (`fuzz_targets`, `scripts/fuzz.sh`, feature `libfuzzer`, which needs nightly); the test of this
-//! crate mutates their seeds for some seconds, on any toolchain.
+//! libFuzzer drives them (`fuzz_targets`, `scripts/fuzz.sh`, feature `libfuzzer`, which needs nightly); the
+//! test of this crate mutates their seeds for some seconds, on any toolchain.
 #![cfg_attr(feature = "libfuzzer", feature(alloc_error_hook))]
 
 pub mod compact;
@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const OURS: [&str; 7] =
     ["sparse-kernels/", "sparse-ops/", "rewriter/", "tract-sparse/src", "onnx-file/", "prune/", "arrays/"];
 
-/// Counts what is taken and refuses what goes beyond the ration; the refusal becomes a panic, which can be caught.
+/// Counts what is taken and refuses what goes beyond the ration; the refusal becomes a panic, which can be
+/// caught.
 struct Rationed;
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -121,8 +122,8 @@ pub fn caught<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, String> {
     result.map_err(|_| CAUGHT.take().unwrap_or_default()).inspect(|_| CAUGHT.set(None))
 }
 
-/// Ends the run if `ours` panicked and this cannot be laid at the door of stock tract: it began in a crate of this
-/// workspace, or stock tract does not panic.
+/// Ends the run if `ours` panicked and this cannot be laid at the door of stock tract: it began in a crate of
+/// this workspace, or stock tract does not panic.
 ///
 /// `same` says whether stock tract was given the same work.
 pub fn judge<A, B>(ours: Result<A, String>, stock: Result<B, String>, same: bool) -> Option<A> {

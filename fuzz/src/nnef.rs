@@ -1,5 +1,5 @@
-//! NNEF archives. An input is an archive as it is, or, since nothing else than the project's own generator gets tar's check
-//! sums right, the text of a graph and, behind a zero, the bytes of all its variables.
+//! NNEF archives. An input is an archive as it is, or, since nothing else than the project's own generator
+//! gets tar's check sums right, the text of a graph and, behind a zero, the bytes of all its variables.
 
 use std::sync::LazyLock;
 use tract_nnef::internal::Nnef;

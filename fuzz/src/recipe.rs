@@ -1,4 +1,5 @@
-//! Recipes and the small grammars of the command line: what is accepted is written so that it reads as the same.
+//! Recipes and the small grammars of the command line: what is accepted is written so that it reads as the
+//! same.
 
 use arbitrary::{Arbitrary, Unstructured};
 use prune::{Recipe, Setting, Structure, Zeros};

@@ -1,8 +1,8 @@
-//! Every target on mutations of its seeds, `FUZZ_SECONDS` each (2): no substitute for libFuzzer, which sees what an input reaches, but
-//! it runs wherever tests do.
+//! Every target on mutations of its seeds, `FUZZ_SECONDS` each (2): no substitute for libFuzzer, which sees
+//! what an input reaches, but it runs wherever tests do.
 //!
-//! Each target is a process of its own: memory that is refused ends it. What stock tract asks for is not ours to refuse: of the
-//! targets that load models, such a process is started again.
+//! Each target is a process of its own: memory that is refused ends it. What stock tract asks for is not ours
+//! to refuse: of the targets that load models, such a process is started again.
 
 use noise::Noise;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Repeatable random numbers for tests and measurements: the same for the same seed on every machine; good ones are not
-//! needed.
+//! Repeatable random numbers for tests and measurements: the same for the same seed on every machine; good
+//! ones are not needed.
 
 /// A linear congruential generator.
 #[derive(Debug, Clone)]
@@ -53,8 +53,8 @@ impl Noise {
         from[self.below(from.len())]
     }
 
-    /// A row-major matrix of values in -1..1, of which about a share `density` of the blocks of `r` rows by `c` columns
-    /// is kept and the rest is zero.
+    /// A row-major matrix of values in -1..1, of which about a share `density` of the blocks of `r` rows by
+    /// `c` columns is kept and the rest is zero.
     pub fn blocks(&mut self, rows: usize, cols: usize, (r, c): (usize, usize), density: f64) -> Vec<f32> {
         let mut matrix = self.values(rows * cols);
         for row in (0..rows).step_by(r) {

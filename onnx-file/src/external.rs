@@ -58,7 +58,8 @@ pub(crate) fn reader_of(path: &Path) -> Option<PathBuf> {
     models.find(|model| reads(model, path))
 }
 
-/// Fails if a model reads values from the file at `path`. Files that say themselves what they are hold no values.
+/// Fails if a model reads values from the file at `path`. Files that say themselves what they are hold no
+/// values.
 ///
 /// # Errors
 /// There is one; the message names it.
@@ -88,11 +89,12 @@ fn is_known(path: &Path) -> Result<bool> {
     Ok(ModelProto::decode(&*head).is_ok_and(|model| model.graph.is_some()))
 }
 
-/// How often the tensors of a model may share the bytes of a file, on average: without a limit, a small model could ask for
-/// any multiple of a large file.
+/// How often the tensors of a model may share the bytes of a file, on average: without a limit, a small model
+/// could ask for any multiple of a large file.
 const SHARED: u64 = 64;
 
-/// Puts the values of an external tensor into it; `folder` is that of its model, `taken` counts the bytes taken of every file.
+/// Puts the values of an external tensor into it; `folder` is that of its model, `taken` counts the bytes
+/// taken of every file.
 pub(crate) fn load(
     tensor: &mut TensorProto,
     folder: Option<&Path>,

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::{Builder, NamedTempFile, TempDir, TempPath};
 
-/// Links that are followed from one name to the next before they are taken for a circle: as many as Linux follows.
+/// Links that are followed from one name to the next before they are taken for a circle: as many as Linux
+/// follows.
 const LINKS: usize = 40;
 /// Bytes of a file's name that its name aside repeats; file systems allow 255 in all.
 const NAME: usize = 200;
@@ -31,12 +32,13 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     draft.commit()
 }
 
-/// A file in the making. Its content goes into a new file beside `path`, which takes that name when it is complete: a
-/// reader never sees half a file, and what was there before stays until then. Dropped before, it leaves nothing.
+/// A file in the making. Its content goes into a new file beside `path`, which takes that name when it is
+/// complete: a reader never sees half a file, and what was there before stays until then. Dropped before, it
+/// leaves nothing.
 ///
-/// A file that is replaced keeps its mode and, as far as the system permits, its owner and group; where the group cannot be
-/// kept, the new one gets no more rights than everybody. A link stays: the file that it names is replaced. Devices and
-/// pipes get the content when it is complete.
+/// A file that is replaced keeps its mode and, as far as the system permits, its owner and group; where the
+/// group cannot be kept, the new one gets no more rights than everybody. A link stays: the file that it names
+/// is replaced. Devices and pipes get the content when it is complete.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
@@ -50,8 +52,8 @@ impl Draft {
     /// Begins the file that is to be `path`.
     ///
     /// # Errors
-    /// The folder is missing or not writable; `path` is a folder, a read-only file, or a file that a model beside it (or in
-    /// a folder above) names as its external data. The message names the path.
+    /// The folder is missing or not writable; `path` is a folder, a read-only file, or a file that a model
+    /// beside it (or in a folder above) names as its external data. The message names the path.
     pub fn new(path: &Path) -> Result<Draft> {
         Draft::begin(path).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -82,8 +84,8 @@ impl Draft {
         Ok(Draft { path: path.to_path_buf(), target, file: BufWriter::new(file), content, aside })
     }
 
-    /// Writes out what is still in memory and returns the path under which the content can be read back until the draft is
-    /// committed.
+    /// Writes out what is still in memory and returns the path under which the content can be read back until
+    /// the draft is committed.
     ///
     /// # Errors
     /// The disk is full.
@@ -101,7 +103,8 @@ impl Draft {
         self.commit_behind(None).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Gives two files their names, `first` before this one, which reads it. Nothing may have the name of `first`.
+    /// Gives two files their names, `first` before this one, which reads it. Nothing may have the name of
+    /// `first`.
     ///
     /// # Errors
     /// As [`Draft::commit`]; neither file has changed then.
@@ -173,8 +176,8 @@ impl Seek for Draft {
 /// Makes the folder `path` with `fill`, which is given another name of it until it is complete.
 ///
 /// # Errors
-/// There is something already, the folder around it is missing or not writable, or what `fill` fails with. Nothing is left
-/// then.
+/// There is something already, the folder around it is missing or not writable, or what `fill` fails with.
+/// Nothing is left then.
 pub fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let make = || {
         let free = || std::fs::symlink_metadata(path).is_err();
@@ -197,8 +200,8 @@ pub fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()>
     make().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Removes every file that this process is still making; threads that want to begin or complete one wait from now on. For
-/// a process that ends at once, on a signal perhaps.
+/// Removes every file that this process is still making; threads that want to begin or complete one wait from
+/// now on. For a process that ends at once, on a signal perhaps.
 pub fn abandon() {
     let asides = asides();
     for path in asides.iter() {
@@ -312,7 +315,8 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes renamings of files in the folder of `path` last through a power cut, where the file system can do that.
+/// Makes renamings of files in the folder of `path` last through a power cut, where the file system can do
+/// that.
 fn sync_folder(path: &Path) {
     if cfg!(unix) {
         // the file is complete either way

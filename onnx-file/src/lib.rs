@@ -1,5 +1,5 @@
-//! ONNX files, edited in place: what a program does not change comes out as it went in. Knows the messages of the format
-//! and where their values are; knows neither layers nor runtimes.
+//! ONNX files, edited in place: what a program does not change comes out as it went in. Knows the messages of
+//! the format and where their values are; knows neither layers nor runtimes.
 
 mod external;
 pub mod file;
@@ -35,11 +35,12 @@ fn unread(data: BTreeSet<PathBuf>) -> Vec<PathBuf> {
 
 /// A model and the file that it came from.
 ///
-/// Tensors whose values are in other files have them in `raw_data` while the document is open; they are written to
-/// another file again.
+/// Tensors whose values are in other files have them in `raw_data` while the document is open; they are
+/// written to another file again.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// The model, free to be edited: nodes, initializers, value infos, metadata and the IR version are written back.
+    /// The model, free to be edited: nodes, initializers, value infos, metadata and the IR version are
+    /// written back.
     pub model: ModelProto,
     original: Vec<u8>,
     /// Names of the tensors whose values were in other files, and those files.
@@ -51,8 +52,8 @@ impl Document {
     /// Reads a model, and the values that it keeps in other files of the same folder.
     ///
     /// # Errors
-    /// A file that cannot be read or is no ONNX model; external data outside the model's folder or past the end of
-    /// its file. The message names the file and the tensor.
+    /// A file that cannot be read or is no ONNX model; external data outside the model's folder or past the
+    /// end of its file. The message names the file and the tensor.
     pub fn open(path: &Path) -> Result<Document> {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -79,7 +80,8 @@ impl Document {
         Ok(Document { model, original: bytes, external, files: taken.into_keys().collect() })
     }
 
-    /// The model as a file. Fields and messages that have not been edited are those of the original, byte by byte.
+    /// The model as a file. Fields and messages that have not been edited are those of the original, byte by
+    /// byte.
     ///
     /// # Errors
     /// Parts of the model were edited that cannot be written back.
@@ -98,11 +100,13 @@ impl Document {
         Ok(bytes)
     }
 
-    /// Writes the model whole or not at all. If values of the original were in other files, initializers among them go
-    /// to a new file beside it, `<path>.data`, or `<path>.<n>.data` if there is such a file.
+    /// Writes the model whole or not at all. If values of the original were in other files, initializers
+    /// among them go to a new file beside it, `<path>.data`, or `<path>.<n>.data` if there is such a
+    /// file.
     ///
-    /// Files that the model at `path`, or any other, read before are neither changed nor removed: until the model gets its
-    /// name, last, the old one and its values stay as they were. To a device or a pipe, all values go with the model.
+    /// Files that the model at `path`, or any other, read before are neither changed nor removed: until the
+    /// model gets its name, last, the old one and its values stay as they were. To a device or a pipe,
+    /// all values go with the model.
     ///
     /// # Errors
     /// As [`file::write`] and [`Document::encode`]. Nothing has changed then.

@@ -8,7 +8,8 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, SparseTensorProto, Tenso
 
 /// Bytes that all dense tensors of a model may take together: what a protobuf file can hold.
 const LARGEST: usize = i32::MAX as usize;
-/// Dense bytes that tensors may take for every byte stored, beyond [`SMALL`]: one weight of a hundred kept takes 100.
+/// Dense bytes that tensors may take for every byte stored, beyond [`SMALL`]: one weight of a hundred kept
+/// takes 100.
 const EXPANSION: usize = 1024;
 /// What all tensors of a model may take together without a byte stored.
 const SMALL: usize = 64 << 20;
@@ -21,15 +22,16 @@ struct Room {
     left: usize,
 }
 
-/// Makes every sparse tensor of a model dense: `sparse_initializer` becomes `initializer`, `Constant.sparse_value` becomes
-/// `Constant.value`, in the graph, its subgraphs and functions. Returns how many there were.
+/// Makes every sparse tensor of a model dense: `sparse_initializer` becomes `initializer`,
+/// `Constant.sparse_value` becomes `Constant.value`, in the graph, its subgraphs and functions. Returns how
+/// many there were.
 ///
 /// Stock tract 0.23.9 refuses such models.
 ///
 /// # Errors
-/// Names the tensor: indices out of bounds, not growing, not 1-D or 2-D; another number of values than of indices; a
-/// shape that is negative, overflows or is larger than its few values can justify; values in another file (a model opened
-/// by path has read those). The model is unchanged then.
+/// Names the tensor: indices out of bounds, not growing, not 1-D or 2-D; another number of values than of
+/// indices; a shape that is negative, overflows or is larger than its few values can justify; values in
+/// another file (a model opened by path has read those). The model is unchanged then.
 pub fn densify(model: &mut ModelProto) -> Result<usize> {
     let mut dense = model.clone_if_sparse();
     let Some(target) = dense.as_mut() else { return Ok(0) };
@@ -151,11 +153,12 @@ fn positions(indices: &TensorProto, shape: &[usize], nnz: usize) -> Result<Vec<u
     Ok(linear)
 }
 
-/// Moves those of the named f32 initializers that take less room so to `sparse_initializer`, with linear indices. Returns
-/// how many were moved: a value and its index take 12 bytes, so that fewer than a third of the weights may be left.
+/// Moves those of the named f32 initializers that take less room so to `sparse_initializer`, with linear
+/// indices. Returns how many were moved: a value and its index take 12 bytes, so that fewer than a third of
+/// the weights may be left.
 ///
-/// Raises the IR version to 6, the first that has them. Graph inputs of the same name (a default value that callers may
-/// replace) keep their initializer dense.
+/// Raises the IR version to 6, the first that has them. Graph inputs of the same name (a default value that
+/// callers may replace) keep their initializer dense.
 ///
 /// # Errors
 /// An initializer whose values cannot be read.

@@ -1,5 +1,5 @@
-//! Writes an edited message over the bytes that it was read from: what has not been edited is copied byte by byte, fields
-//! that this version of the format does not know included.
+//! Writes an edited message over the bytes that it was read from: what has not been edited is copied byte by
+//! byte, fields that this version of the format does not know included.
 
 use anyhow::{Context, Result, ensure};
 use prost::Message;
@@ -9,7 +9,8 @@ use tract_onnx::pb::{
     StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 
-/// One field of an encoded message: its number, the bytes of the whole field, and of its content if it has a length.
+/// One field of an encoded message: its number, the bytes of the whole field, and of its content if it has a
+/// length.
 struct Field<'a> {
     number: u64,
     whole: &'a [u8],
@@ -294,8 +295,9 @@ impl Item for GraphProto {
     }
 }
 
-/// A field that may be repeated: what was in it, and what is to be. An item is the one that it was if it has its key, or
-/// where several have that key, if it is equal. It is copied if it is equal, and else written over it.
+/// A field that may be repeated: what was in it, and what is to be. An item is the one that it was if it has
+/// its key, or where several have that key, if it is equal. It is copied if it is equal, and else written
+/// over it.
 struct Items<'a, M> {
     number: u64,
     was: Vec<(&'a Field<'a>, &'a M)>,
@@ -370,7 +372,8 @@ impl<'a, M: Item> Items<'a, M> {
     }
 }
 
-/// The fields that decoding loses: alone, such a field decodes to the empty message, and yet it holds something.
+/// The fields that decoding loses: alone, such a field decodes to the empty message, and yet it holds
+/// something.
 fn lost<M: Message + PartialEq + Default>(fields: &[Field]) -> Vec<u8> {
     let is_lost = |field: &&Field| {
         let mut payload = 0;

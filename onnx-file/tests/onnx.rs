@@ -1,4 +1,5 @@
-//! Files in and out: what is not edited comes out as it went in; sparse tensors become dense, or a clear error.
+//! Files in and out: what is not edited comes out as it went in; sparse tensors become dense, or a clear
+//! error.
 
 use onnx_file::{Document, Saved, densify, sparsify_initializers, tensor};
 use prost::Message;
@@ -81,8 +82,8 @@ fn marked(message: &impl Message, mark: &str) -> Vec<u8> {
     [message.encode_to_vec(), unknown(90, mark.as_bytes())].concat()
 }
 
-/// What decoding loses of a tensor stays with that tensor, whatever comes and goes before it; so it is with nodes, their
-/// attributes and subgraphs, value infos, functions and metadata.
+/// What decoding loses of a tensor stays with that tensor, whatever comes and goes before it; so it is with
+/// nodes, their attributes and subgraphs, value infos, functions and metadata.
 #[test]
 fn unknown_fields_stay_where_they_were() {
     let tensors: Vec<Vec<u8>> = ["a", "b", "c", "d"]
@@ -209,8 +210,8 @@ fn unknown_fields_stay_where_they_were() {
     }
 }
 
-/// Four weights of a file become sparse at once: each takes along the field that only it has (16 of a tensor, "I am ..."), and
-/// the tensors behind them keep theirs, as do the nodes.
+/// Four weights of a file become sparse at once: each takes along the field that only it has (16 of a tensor,
+/// "I am ..."), and the tensors behind them keep theirs, as do the nodes.
 #[test]
 fn every_tensor_of_a_file_keeps_its_unknown_fields() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/unknown_fields.onnx");
@@ -544,8 +545,8 @@ fn with_values(document: &Document, values: [f32; 2]) -> Document {
     document
 }
 
-/// A model and its values change together: where the model cannot be written, the old pair stays readable; where it
-/// can, the old values stay where they are.
+/// A model and its values change together: where the model cannot be written, the old pair stays readable;
+/// where it can, the old values stay where they are.
 #[test]
 fn a_failed_write_leaves_the_old_model_and_its_values() {
     let dir = folder("pair");

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto};
 
-/// Share of a layer's groups that a threshold over layers may remove: a layer without weights cuts the network in two.
+/// Share of a layer's groups that a threshold over layers may remove: a layer without weights cuts the
+/// network in two.
 const MOST: f64 = 0.95;
 
 /// Bits of the number of a group of a layer: more groups than memory has room for.
@@ -144,8 +145,8 @@ impl Plan {
         plan.ready()
     }
 
-    /// What `recipe` says about every layer of `model` if it has a ratio; those that have none get 0, for [`crate::budget::fit`] or
-    /// the caller to replace.
+    /// What `recipe` says about every layer of `model` if it has a ratio; those that have none get 0, for
+    /// [`crate::budget::fit`] or the caller to replace.
     ///
     /// # Errors
     /// As [`Recipe::wishes`]; no layer is left to be pruned.
@@ -181,8 +182,8 @@ impl Plan {
         Ok(self)
     }
 
-    /// The plan for those of its layers whose number, counted among the planned ones, is `wanted`; the others are left alone for
-    /// `reason`.
+    /// The plan for those of its layers whose number, counted among the planned ones, is `wanted`; the others
+    /// are left alone for `reason`.
     pub(crate) fn only(&self, wanted: impl Fn(usize) -> bool, reason: &str) -> Plan {
         let mut plan = self.clone();
         for (at, entry) in plan.layers.iter_mut().filter(|entry| entry.is_ok()).enumerate() {
@@ -200,15 +201,16 @@ impl Plan {
         self.layers.iter().flatten()
     }
 
-    /// Replaces the ratios of layers without a rule of their own by one threshold on the groups' scores, each relative to
-    /// the mean of its layer, so that the `ratio` fraction of all their weights goes. No layer loses more than 95 %
-    /// of its groups.
+    /// Replaces the ratios of layers without a rule of their own by one threshold on the groups' scores, each
+    /// relative to the mean of its layer, so that the `ratio` fraction of all their weights goes. No
+    /// layer loses more than 95 % of its groups.
     ///
     /// # Errors
     /// As [`Method::masker`].
     pub fn spread(&mut self, model: &ModelProto, method: &dyn Method, ratio: f64) -> Result<()> {
         let graph = model.graph.as_ref().context("the model has no graph")?;
-        // of each group its score, then its layer and its number there, as an integer: sorting and counting read nothing else
+        // of each group its score, then its layer and its number there, as an integer: sorting and counting
+        // read nothing else
         let mut candidates: Vec<u128> = vec![];
         let mut layers: Vec<(usize, Masker, usize)> = vec![];
         let roles = [Role::Pointwise, Role::FullyConnected, Role::Recurrent, Role::Transposed, Role::Other];
@@ -252,7 +254,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Prunes the layers of `model`, which must be the one that the plan was made for, or that model rearranged.
+    /// Prunes the layers of `model`, which must be the one that the plan was made for, or that model
+    /// rearranged.
     ///
     /// # Errors
     /// A layer has changed since the plan was made.

@@ -1,12 +1,12 @@
 //! Ratios that meet a time at the least loss of saliency.
 //!
-//! A network whose layers are all dense runs on the stock engine: so one layer at least must be pruned so far that it is
-//! worth running sparse ([`Time::wakes`]), unless the network has such a layer before.
+//! A network whose layers are all dense runs on the stock engine: so one layer at least must be pruned so far
+//! that it is worth running sparse ([`Time::wakes`]), unless the network has such a layer before.
 //!
-//! Every layer offers a few ratios, each with a predicted time and a loss. For a price `p` of time, the best choice of each
-//! layer is the one of least `loss + p * time`, on its own; the least price at which the sum of times meets the budget is
-//! found by bisection (a Lagrangian relaxation: exact up to one step of one layer). Time left over is then given back
-//! where it saves most loss.
+//! Every layer offers a few ratios, each with a predicted time and a loss. For a price `p` of time, the best
+//! choice of each layer is the one of least `loss + p * time`, on its own; the least price at which the sum
+//! of times meets the budget is found by bisection (a Lagrangian relaxation: exact up to one step of one
+//! layer). Time left over is then given back where it saves most loss.
 
 use crate::apply::{Method, Plan};
 use crate::layer::Layer;
@@ -117,12 +117,12 @@ pub struct Budget {
 const RATIOS: [f64; 12] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95];
 
 /// Sets the ratios of the layers of `plan` so that their times, as `time` predicts them for a layer's weights
-/// `[oc][ic][taps]`, and `budget.fixed_ms` together take at most `budget.ms`. Layers that bring no time stay dense. Layers
-/// with a ratio of their own keep it.
+/// `[oc][ic][taps]`, and `budget.fixed_ms` together take at most `budget.ms`. Layers that bring no time stay
+/// dense. Layers with a ratio of their own keep it.
 ///
 /// # Errors
-/// The budget cannot be met; the message says by what, and what could be. No layer can be pruned so far that the network
-/// runs sparse.
+/// The budget cannot be met; the message says by what, and what could be. No layer can be pruned so far that
+/// the network runs sparse.
 pub fn fit(
     plan: &mut Plan,
     model: &ModelProto,
@@ -224,7 +224,8 @@ mod tests {
             .collect()
     }
 
-    /// The relaxation is exact on the convex hull; within the budget it may miss the optimum by one step of one layer.
+    /// The relaxation is exact on the convex hull; within the budget it may miss the optimum by one step of
+    /// one layer.
     #[test]
     fn budgets_are_met_at_nearly_the_least_loss() {
         for seed in 0..20 {
@@ -252,7 +253,8 @@ mod tests {
         }
     }
 
-    /// A network of dense layers that is fast enough already must still be made to run sparse, at the least loss.
+    /// A network of dense layers that is fast enough already must still be made to run sparse, at the least
+    /// loss.
     #[test]
     fn one_layer_wakes_the_network() {
         let layers = offers(3);

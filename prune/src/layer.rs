@@ -139,8 +139,8 @@ impl Layer {
         Ok(self.stored(graph)?.values)
     }
 
-    /// Puts weights `[oc][ic][taps]` back. Those that stay the same keep every bit of what is stored; zeros become what is
-    /// computed as zero.
+    /// Puts weights `[oc][ic][taps]` back. Those that stay the same keep every bit of what is stored; zeros
+    /// become what is computed as zero.
     ///
     /// # Errors
     /// As [`Layer::weights`].
@@ -181,10 +181,11 @@ pub(crate) fn name_of(node: &NodeProto) -> String {
     if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() }
 }
 
-/// The constants of a graph, found through `Identity` nodes, and what operators that move or recode their elements make of
-/// them.
+/// The constants of a graph, found through `Identity` nodes, and what operators that move or recode their
+/// elements make of them.
 ///
-/// Old exporters list every initializer as a graph input too: a default value that nobody replaces. It counts as constant.
+/// Old exporters list every initializer as a graph input too: a default value that nobody replaces. It counts
+/// as constant.
 pub struct Constants {
     places: HashMap<String, Place>,
     derived: HashMap<String, (Place, Vec<usize>)>,
@@ -240,8 +241,8 @@ impl Constants {
         Constants { places, derived, uses, captured }
     }
 
-    /// Where the constant is that this name is computed of, and by which nodes, each of which only moves or recodes its
-    /// elements.
+    /// Where the constant is that this name is computed of, and by which nodes, each of which only moves or
+    /// recodes its elements.
     fn origin(&self, name: &str) -> Option<(Place, Vec<usize>)> {
         match self.places.get(name) {
             Some(place) => Some((*place, vec![])),

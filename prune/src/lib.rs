@@ -1,6 +1,6 @@
-//! Makes the weights of ONNX networks sparse, in structures that run faster: kernel-group pruning after SparseByteNN, and
-//! the reading and writing of models. Knows ONNX's protobuf and what the kernels want; runs models on stock tract
-//! ([`Tract`]), or on what else is a [`Runtime`].
+//! Makes the weights of ONNX networks sparse, in structures that run faster: kernel-group pruning after
+//! SparseByteNN, and the reading and writing of models. Knows ONNX's protobuf and what the kernels want; runs
+//! models on stock tract ([`Tract`]), or on what else is a [`Runtime`].
 //!
 //! ```no_run
 //! use prune::{Document, Recipe};
@@ -14,9 +14,9 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`] permutes channels
-//! first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at activations, [`budget`] meets a time, [`sensitivity`] keeps
-//! within an error.
+//! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`]
+//! permutes channels first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at
+//! activations, [`budget`] meets a time, [`sensitivity`] keeps within an error.
 
 mod apply;
 pub mod budget;

@@ -1,10 +1,11 @@
-//! Which weights stay: the masks that keep most of a saliency. Kernel-group pruning (SparseByteNN, arXiv 2310.19509, section
-//! 3.2): a group of kernels is kept or removed as a whole (**connectivity**), and the kernels kept in a group share one mask
-//! (**pattern**).
+//! Which weights stay: the masks that keep most of a saliency. Kernel-group pruning (SparseByteNN, arXiv
+//! 2310.19509, section 3.2): a group of kernels is kept or removed as a whole (**connectivity**), and the
+//! kernels kept in a group share one mask (**pattern**).
 //!
-//! Saliency is a nonnegative number per weight: the magnitude for l1 pruning, magnitude times input norm for Wanda. A
-//! structure first chooses a pattern for every group of kernels (where it has patterns), then offers groups of kernels that
-//! can be removed as a whole. Equal sums are decided by index, so that the same saliency always gives the same mask.
+//! Saliency is a nonnegative number per weight: the magnitude for l1 pruning, magnitude times input norm for
+//! Wanda. A structure first chooses a pattern for every group of kernels (where it has patterns), then offers
+//! groups of kernels that can be removed as a whole. Equal sums are decided by index, so that the same
+//! saliency always gives the same mask.
 
 use anyhow::{Result, ensure};
 use sparsity::patterns::{FIVE_OF_NINE, Mask, THREE_OF_NINE, channel_groups, keeps};
@@ -75,8 +76,8 @@ impl Masker {
     /// Chooses patterns and scores groups for the saliency of every weight.
     ///
     /// # Errors
-    /// An empty shape, a slice of another length, a saliency that is negative or not finite, a structure that does
-    /// not fit the shape.
+    /// An empty shape, a slice of another length, a saliency that is negative or not finite, a structure that
+    /// does not fit the shape.
     pub fn new(structure: Structure, shape: Shape, saliency: &[f64]) -> Result<Masker> {
         let Shape { oc, ic, taps, parts } = shape;
         ensure!(parts > 0 && oc % parts == 0, "{oc} output channels are not {parts} equal parts");
@@ -168,7 +169,8 @@ impl Masker {
         &self.scores
     }
 
-    /// The `ratio` fraction (rounded to whole groups) of lowest score, of equal ones those of lowest index; in no order.
+    /// The `ratio` fraction (rounded to whole groups) of lowest score, of equal ones those of lowest index;
+    /// in no order.
     pub fn lowest(&self, ratio: f64) -> Vec<usize> {
         lowest(&self.scores, ratio)
     }

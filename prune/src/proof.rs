@@ -11,19 +11,21 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 use tract_onnx::prelude::*;
 
-/// What the outputs of a network and of its rearrangement may differ by, relative to their scale (see [`Agreement::of_run`]):
-/// each layer adds the same products in another order, and errors of a few units in the last place (6e-8) grow through
-/// some fifty layers. A channel in the wrong place shows at 1e-2 and more.
+/// What the outputs of a network and of its rearrangement may differ by, relative to their scale (see
+/// [`Agreement::of_run`]): each layer adds the same products in another order, and errors of a few units in
+/// the last place (6e-8) grow through some fifty layers. A channel in the wrong place shows at 1e-2 and more.
 pub const PROOF: f64 = 1e-4;
 
-/// How floats of an input are drawn: standard normal values times a factor plus an offset, or evenly from 0 to a bound.
+/// How floats of an input are drawn: standard normal values times a factor plus an offset, or evenly from 0
+/// to a bound.
 #[derive(Clone, Copy)]
 enum Range {
     Normal(f32, f32),
     Even(f32),
 }
 
-/// Several draws of the usual kind, so that outputs of few values can be compared over runs; then what turns conditions round.
+/// Several draws of the usual kind, so that outputs of few values can be compared over runs; then what turns
+/// conditions round.
 const RANGES: [Range; 14] = [
     Range::Normal(1.0, 0.0),
     Range::Normal(1.0, 0.0),
@@ -62,8 +64,8 @@ pub fn inputs_with(
     Ok(all)
 }
 
-/// Inputs of the given types and shapes for [`prove`], one entry a run: floats of several ranges, small integers, and booleans in
-/// all combinations of their first values.
+/// Inputs of the given types and shapes for [`prove`], one entry a run: floats of several ranges, small
+/// integers, and booleans in all combinations of their first values.
 ///
 /// # Errors
 /// A type that has no numbers.
@@ -106,14 +108,16 @@ pub fn inputs(of: &[(DatumType, Vec<usize>)], seed: u64) -> Result<Vec<Vec<Tenso
     (0..RANGES.len()).map(&mut run).collect()
 }
 
-/// Runs two models that should compute the same; returns the largest difference of their outputs relative to its scale.
+/// Runs two models that should compute the same; returns the largest difference of their outputs relative to
+/// its scale.
 ///
-/// Every output of every type is compared, by [`Agreement::of_run`] with [`PROOF`], alone and together with the other runs
-/// whose inputs are of like size; where a value is beyond it, with what the output moves by besides. What is no float must be equal,
-/// unless the original's own changes when its inputs do by a millionth: then rounding decides it, and that run says nothing of it.
-/// An output that depends on what differs between the models must take at least two finite values over all runs: one that is
-/// constant, NaN or infinite proves nothing. Branches of `If` that the conditions do not reach are forced besides. Inputs that the
-/// original cannot be run on are passed over.
+/// Every output of every type is compared, by [`Agreement::of_run`] with [`PROOF`], alone and together with
+/// the other runs whose inputs are of like size; where a value is beyond it, with what the output moves by
+/// besides. What is no float must be equal, unless the original's own changes when its inputs do by a
+/// millionth: then rounding decides it, and that run says nothing of it. An output that depends on what
+/// differs between the models must take at least two finite values over all runs: one that is constant, NaN
+/// or infinite proves nothing. Branches of `If` that the conditions do not reach are forced besides. Inputs
+/// that the original cannot be run on are passed over.
 ///
 /// # Errors
 /// The outputs differ, or prove nothing; one of the models cannot be run.
@@ -176,7 +180,8 @@ struct Alike {
 }
 
 impl Proof {
-    /// Compares two models on all inputs that the first can be run on; returns how many those were, and why not another.
+    /// Compares two models on all inputs that the first can be run on; returns how many those were, and why
+    /// not another.
     fn compare(
         &mut self,
         original: &ModelProto,

@@ -40,8 +40,8 @@ impl Rule {
     }
 }
 
-/// What to prune: the contents of `recipe.toml`. Zeros are written as everywhere, see [`sparsity`]; a ratio behind a
-/// structure goes before `ratio` and `connectivity`.
+/// What to prune: the contents of `recipe.toml`. Zeros are written as everywhere, see [`sparsity`]; a ratio
+/// behind a structure goes before `ratio` and `connectivity`.
 ///
 /// ```
 /// let recipe: prune::Recipe = r#"
@@ -79,8 +79,8 @@ pub struct Recipe {
     pub dwconv3x3: Setting,
     /// Zeros of 3x3 convolutions.
     pub conv3x3: Setting,
-    /// Fraction of the groups of 3x3 convolutions to remove, if `conv3x3` does not say it; with patterns none, with blocks
-    /// `ratio` if it is not given.
+    /// Fraction of the groups of 3x3 convolutions to remove, if `conv3x3` does not say it; with patterns
+    /// none, with blocks `ratio` if it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connectivity: Option<f64>,
     /// Zeros of convolutions with other kernels, and of grouped ones.
@@ -99,7 +99,8 @@ pub struct Recipe {
 }
 
 impl Default for Recipe {
-    /// Blocks for everything that `ratio` is for but transposed convolutions, no patterns, and nothing asked for yet.
+    /// Blocks for everything that `ratio` is for but transposed convolutions, no patterns, and nothing asked
+    /// for yet.
     fn default() -> Recipe {
         Recipe {
             ratio: None,
@@ -142,7 +143,8 @@ pub struct Wish {
     pub structure: Structure,
     /// Fraction of its groups to remove.
     pub ratio: f64,
-    /// Whether the ratio is said of this layer or its kind, so that neither a threshold over layers nor a budget changes it.
+    /// Whether the ratio is said of this layer or its kind, so that neither a threshold over layers nor a
+    /// budget changes it.
     pub fixed: bool,
 }
 
@@ -213,8 +215,8 @@ impl Recipe {
     /// What to do with each layer, in their order: a wish, or why it is left alone.
     ///
     /// # Errors
-    /// A glob that is malformed or matches no layer, a ratio outside 0..=1, a rule whose structure does not fit a
-    /// layer that it matches.
+    /// A glob that is malformed or matches no layer, a ratio outside 0..=1, a rule whose structure does not
+    /// fit a layer that it matches.
     pub fn wishes(&self, layers: &[Result<Layer, Skip>]) -> Result<Vec<Result<Wish, String>>> {
         self.check()?;
         let globs =

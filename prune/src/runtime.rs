@@ -24,8 +24,8 @@ impl Array {
         Array { shape: shape.to_vec(), data }
     }
 
-    /// The runs that a tensor of any numeric type holds for an input of `shape`: several if its first dimension is a multiple of
-    /// the input's. `name` is what errors call it.
+    /// The runs that a tensor of any numeric type holds for an input of `shape`: several if its first
+    /// dimension is a multiple of the input's. `name` is what errors call it.
     ///
     /// # Errors
     /// No numbers; another shape; a value that is NaN or infinite.

@@ -43,11 +43,12 @@ pub struct Within {
     pub layers: Vec<Sensitivity>,
 }
 
-/// Leaves only those layers in `plan` that can be pruned together, by `method`, while the answers to `inputs` change by at most `limit`.
+/// Leaves only those layers in `plan` that can be pruned together, by `method`, while the answers to `inputs`
+/// change by at most `limit`.
 ///
-/// Every layer is pruned alone first. Small errors of many layers add up as independent ones do, in squares: so the layers come in the
-/// order of their squared error for each multiply-add saved, and the longest run of them is looked for, by bisection, whose error
-/// together, as measured, is within the limit.
+/// Every layer is pruned alone first. Small errors of many layers add up as independent ones do, in squares:
+/// so the layers come in the order of their squared error for each multiply-add saved, and the longest run of
+/// them is looked for, by bisection, whose error together, as measured, is within the limit.
 ///
 /// # Errors
 /// A limit that is no positive number; no layer can be pruned within it; as [`Answers::of`].

@@ -1,5 +1,5 @@
-//! Constants as constant operators make weights of them: read, and written back so that the computed weights become what they
-//! should be.
+//! Constants as constant operators make weights of them: read, and written back so that the computed weights
+//! become what they should be.
 
 use crate::layer::{Constants, Place, attribute, int, name_of};
 use crate::onnx::tensor;
@@ -40,7 +40,8 @@ impl Stored {
     /// What the nodes `chain` (numbers of nodes, in order) make of the constant at `place`.
     ///
     /// # Errors
-    /// An element type that is not read, a shape or a scale that is not constant, something that is none of f32.
+    /// An element type that is not read, a shape or a scale that is not constant, something that is none of
+    /// f32.
     pub(crate) fn of(graph: &GraphProto, place: Place, chain: &[usize]) -> Result<Stored> {
         let tensor = place.get(graph).context("the weights are gone")?;
         let dims = tensor::shape(&tensor.dims)?;

@@ -90,7 +90,8 @@ fn every_role_gets_its_structure() {
     }
 }
 
-/// A ratio behind a structure is for its layers alone, and goes before the ratio of all; rules go before both.
+/// A ratio behind a structure is for its layers alone, and goes before the ratio of all; rules go before
+/// both.
 #[test]
 fn structures_have_ratios_of_their_own() {
     let removed = |text: &str| -> Vec<Option<f64>> {

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 /// output: file to write, whole or not at all: .nnef.tgz, .nnef.tar.gz or .nnef.tar.
 /// plain: write what any tract reads, zeros and all.
 ///
-/// Returns a dictionary with `bytes`, `plain_bytes` (what it would be with the zeros written out) and `compact`.
+/// Returns a dictionary with `bytes`, `plain_bytes` (what it would be with the zeros written out) and
+/// `compact`.
 #[pyfunction]
 #[pyo3(signature = (model, output, *, plain = false))]
 pub(crate) fn convert(

@@ -5,7 +5,8 @@ use pyo3::PyErr;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use std::fmt::Display;
 
-/// An error of what was given: `OSError` (of the kind that Python has for it) where a file is to blame, else `ValueError`.
+/// An error of what was given: `OSError` (of the kind that Python has for it) where a file is to blame, else
+/// `ValueError`.
 pub(crate) fn raised(error: Error) -> PyErr {
     let text = format!("{error:#}");
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());

@@ -35,10 +35,11 @@ struct Layer<'a> {
 /// measure: also time every layer for some milliseconds on either operator.
 /// progress: called with a text and the share that is done.
 ///
-/// Returns a dictionary with `layers` (one dictionary for every layer, which `pandas.DataFrame` takes; times in
-/// milliseconds), `layers_sparse`, `target`, `costs`, and `text`, a table for people.
+/// Returns a dictionary with `layers` (one dictionary for every layer, which `pandas.DataFrame` takes; times
+/// in milliseconds), `layers_sparse`, `target`, `costs`, and `text`, a table for people.
 ///
-/// Raises OSError for a file that cannot be read, ValueError for one that is no model or a value that makes no sense.
+/// Raises OSError for a file that cannot be read, ValueError for one that is no model or a value that makes
+/// no sense.
 #[pyfunction]
 #[pyo3(signature = (model, *, sparse = None, target = None, inputs = None, measure = false, progress = None))]
 pub(crate) fn inspect<'py>(
@@ -85,8 +86,8 @@ struct Prunable {
     skipped: Option<String>,
 }
 
-/// The layers of an ONNX model that have weights, in the order of its nodes: a list of dictionaries with `name`, `op`, `weights` (the
-/// name of their tensor) and `skipped` (why they cannot be pruned).
+/// The layers of an ONNX model that have weights, in the order of its nodes: a list of dictionaries with
+/// `name`, `op`, `weights` (the name of their tensor) and `skipped` (why they cannot be pruned).
 #[pyfunction]
 pub(crate) fn layers(py: Python<'_>, model: Given) -> PyResult<Bound<'_, PyAny>> {
     let found = watched(py, None, |_| -> Result<Vec<Prunable>> {

@@ -1,7 +1,9 @@
-//! The native half of the Python package `tract_sparse`: arguments and exceptions over the crates that do the work.
+//! The native half of the Python package `tract_sparse`: arguments and exceptions over the crates that do the
+//! work.
 //!
-//! `session` runs models; `inspect`, `prune`, `masks`, `convert` and `zoo` are the functions of those names; `source` loads models,
-//! `settings` has what loading goes by, `array` exchanges numpy's arrays for tensors, `work` lets Python go on, and stop, meanwhile.
+//! `session` runs models; `inspect`, `prune`, `masks`, `convert` and `zoo` are the functions of those names;
+//! `source` loads models, `settings` has what loading goes by, `array` exchanges numpy's arrays for tensors,
+//! `work` lets Python go on, and stop, meanwhile.
 
 mod array;
 mod convert;

@@ -18,8 +18,8 @@ use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorPr
 /// Which weights stay if zeros of one kind are made in them.
 ///
 /// weights: float32 array (out, in) or (out, in / groups, *kernel).
-/// zeros: structure and ratio: "2x1:0.8", "unstructured:0.9", "2:4", "3:9" for depthwise 3x3 kernels, "5:9" or "5:9:0.5" for 3x3 ones.
-/// groups: groups of channels of a convolution.
+/// zeros: structure and ratio: "2x1:0.8", "unstructured:0.9", "2:4", "3:9" for depthwise 3x3 kernels, "5:9"
+/// or "5:9:0.5" for 3x3 ones. groups: groups of channels of a convolution.
 ///
 /// Returns a bool array of the shape of the weights: true where a weight stays.
 #[pyfunction]
@@ -69,13 +69,13 @@ enum Masked {
 
 /// Which weights of a whole network `prune` would keep.
 ///
-/// layers: tuples of a name, weights (float32, (out, in) of a linear layer or (out, in / groups, *kernel) of a convolution) and the
-///     number of groups of channels.
+/// layers: tuples of a name, weights (float32, (out, in) of a linear layer or (out, in / groups, *kernel) of
+/// a convolution) and the     number of groups of channels.
 /// share: of the way to all ratios, 0..1: half of the groups go with ratio 0.8 and share 0.625.
 /// entries: what to prune, as `prune` has it.
 ///
-/// Returns for every layer a dictionary with `name`, and either `mask` (bool, true where a weight stays) and `structure`, or
-/// `skipped`: why it is left alone.
+/// Returns for every layer a dictionary with `name`, and either `mask` (bool, true where a weight stays) and
+/// `structure`, or `skipped`: why it is left alone.
 #[pyfunction]
 #[pyo3(signature = (layers, *, share = 1.0, **entries))]
 pub(crate) fn masks<'py>(

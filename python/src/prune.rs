@@ -60,20 +60,21 @@ pub(crate) fn recipe(
 ///
 /// model: path of an ONNX file, or its bytes.
 /// output: file to write, whole or not at all; without it the result has the model.
-/// calibrate: real inputs, float32: an array whose first dimension is a multiple of that of the model's input, or several.
-/// method: "l1" (by magnitude), "wanda" (times the norm of inputs) or "obc" (exact cost, weights that stay are refitted); "obc"
-///     if there is something to calibrate on, else "l1".
-/// rearrange: permute channels first, so that more of the norm is kept, for at most `search_seconds` (seconds).
-/// seed: of the rearrangement.
+/// calibrate: real inputs, float32: an array whose first dimension is a multiple of that of the model's
+/// input, or several. method: "l1" (by magnitude), "wanda" (times the norm of inputs) or "obc" (exact cost,
+/// weights that stay are refitted); "obc"     if there is something to calibrate on, else "l1".
+/// rearrange: permute channels first, so that more of the norm is kept, for at most `search_seconds`
+/// (seconds). seed: of the rearrangement.
 /// sparse_initializer: write weights without their zeros where that is smaller.
 /// recipe: text of a recipe (TOML), whose entries the keywords replace.
 /// progress: called with a text and the share that is done, or None where nobody knows it.
-/// entries: what to prune, as recipes have it: ratio (0..1), scope ("uniform" or "global"), conv1x1, fc, dwconv3x3, conv3x3,
-///     connectivity, conv, convtranspose, recurrent (zeros such as "4x4:0.5", "2x1", "unstructured:0.8", "2:4", "3:9", "5:9",
-///     "none"), include, exclude (lists of globs over names of layers), layer (a list of dictionaries with name, ratio, structure).
+/// entries: what to prune, as recipes have it: ratio (0..1), scope ("uniform" or "global"), conv1x1, fc,
+/// dwconv3x3, conv3x3,     connectivity, conv, convtranspose, recurrent (zeros such as "4x4:0.5", "2x1",
+/// "unstructured:0.8", "2:4", "3:9", "5:9",     "none"), include, exclude (lists of globs over names of
+/// layers), layer (a list of dictionaries with name, ratio, structure).
 ///
-/// Returns a dictionary with `layers` (a dictionary for each), `density` (share of nonzero weights of the layers pruned),
-/// `rearranged`, and without `output` `model`, the bytes of the file.
+/// Returns a dictionary with `layers` (a dictionary for each), `density` (share of nonzero weights of the
+/// layers pruned), `rearranged`, and without `output` `model`, the bytes of the file.
 ///
 /// Raises OSError for a file that cannot be read or written, ValueError for what makes no sense.
 #[pyfunction]

@@ -21,17 +21,19 @@ use tract_sparse::Report;
 /// Seed of inputs that are made up.
 const SEED: u64 = 1;
 
-/// A model that is ready to run, with the methods of onnxruntime's `InferenceSession`. Several threads may use it at once.
+/// A model that is ready to run, with the methods of onnxruntime's `InferenceSession`. Several threads may
+/// use it at once.
 ///
 /// model: path of an ONNX file or an NNEF archive, or the bytes of an ONNX file.
 /// threads: threads that one run may use; 0 means one for every core.
-/// sparse: when layers run sparse: "auto" where a gain is predicted, "measure" where one is measured while loading, "always"
-///     wherever a weight is zero, "dense" as "auto" in models without zeros too, "never"; without it TRACT_SPARSE decides, else "auto".
-/// target: instructions of the kernels: "auto", "scalar", "avx2", "avx512", "avx512-wide", "neon"; without it
-///     TRACT_SPARSE_TARGET decides, else the best of this machine.
-/// inputs: shapes in the place of those of the file: {"x": (1, 3, 224, 224)}; text is a symbol.
+/// sparse: when layers run sparse: "auto" where a gain is predicted, "measure" where one is measured while
+/// loading, "always"     wherever a weight is zero, "dense" as "auto" in models without zeros too, "never";
+/// without it TRACT_SPARSE decides, else "auto". target: instructions of the kernels: "auto", "scalar",
+/// "avx2", "avx512", "avx512-wide", "neon"; without it     TRACT_SPARSE_TARGET decides, else the best of this
+/// machine. inputs: shapes in the place of those of the file: {"x": (1, 3, 224, 224)}; text is a symbol.
 ///
-/// Raises OSError for a file that cannot be read, ValueError for one that is no model or a value that makes no sense.
+/// Raises OSError for a file that cannot be read, ValueError for one that is no model or a value that makes
+/// no sense.
 #[pyclass(frozen, module = "tract_sparse")]
 pub(crate) struct Session {
     source: Source,
@@ -140,8 +142,8 @@ impl Session {
     ///
     /// Returns a list of arrays, which own their memory.
     ///
-    /// Raises TypeError for an array of another type, ValueError for another shape and for names that are missing or unknown;
-    /// the message names the input. RuntimeError if the model cannot run.
+    /// Raises TypeError for an array of another type, ValueError for another shape and for names that are
+    /// missing or unknown; the message names the input. RuntimeError if the model cannot run.
     #[pyo3(signature = (output_names, input_feed, run_options = None))]
     fn run<'py>(
         &self,
@@ -168,8 +170,8 @@ impl Session {
         Ok(list)
     }
 
-    /// What runs each layer, and why the others stay on stock tract: a dictionary for each, which `pandas.DataFrame` takes. Times
-    /// (`stock_ms`, `sparse_ms`) are predicted, in milliseconds.
+    /// What runs each layer, and why the others stay on stock tract: a dictionary for each, which
+    /// `pandas.DataFrame` takes. Times (`stock_ms`, `sparse_ms`) are predicted, in milliseconds.
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(pythonize(py, &self.report.layers)?)
     }
@@ -192,8 +194,9 @@ impl Session {
     /// seconds: how long to measure.
     /// progress: called with a text and the share that is done.
     ///
-    /// Returns a dictionary: `sparse_ms` and `stock_ms` (median milliseconds of a run), `ratio` (median of the ratios of runs of
-    /// neighbouring turns) with its quartiles, `runs`, `max_abs_diff` and `agrees` (of the outputs), and more.
+    /// Returns a dictionary: `sparse_ms` and `stock_ms` (median milliseconds of a run), `ratio` (median of
+    /// the ratios of runs of neighbouring turns) with its quartiles, `runs`, `max_abs_diff` and `agrees`
+    /// (of the outputs), and more.
     #[pyo3(signature = (against = Some("stock"), *, inputs = None, seconds = 1.0, progress = None))]
     fn bench<'py>(
         &self,
@@ -227,9 +230,11 @@ impl Session {
     /// Runs the model here and on stock tract, and says how far the outputs are from each other.
     ///
     /// inputs: arrays by name; seeded random ones without.
-    /// tolerance: floats agree if they differ by at most that many times their size and that of the values around them.
+    /// tolerance: floats agree if they differ by at most that many times their size and that of the values
+    /// around them.
     ///
-    /// Returns a dictionary: `agrees`, `tolerance`, and `outputs`, a dictionary with `name`, `shape`, `max_abs_diff` and more for each.
+    /// Returns a dictionary: `agrees`, `tolerance`, and `outputs`, a dictionary with `name`, `shape`,
+    /// `max_abs_diff` and more for each.
     #[pyo3(signature = (inputs = None, *, tolerance = TOLERANCE))]
     fn compare<'py>(
         &self,

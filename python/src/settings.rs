@@ -1,4 +1,5 @@
-//! What a model is loaded by: when layers run sparse, for which instructions, on how many threads, at which shapes.
+//! What a model is loaded by: when layers run sparse, for which instructions, on how many threads, at which
+//! shapes.
 
 use crate::errors::wrong;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -21,7 +22,8 @@ const MOST_THREADS: usize = 1024;
 pub(crate) struct Settings(KnobScope);
 
 impl Settings {
-    /// `sparse` and `target` as the knobs `TRACT_SPARSE` and `TRACT_SPARSE_TARGET` have them; those decide where there is `None`.
+    /// `sparse` and `target` as the knobs `TRACT_SPARSE` and `TRACT_SPARSE_TARGET` have them; those decide
+    /// where there is `None`.
     ///
     /// # Errors
     /// A value that there is not; the message names the argument.
@@ -132,7 +134,8 @@ impl Shapes {
     /// Gives the inputs of `model` these shapes. A symbol of the file that gets a size gets it everywhere.
     ///
     /// # Errors
-    /// No input has that name; another number of dimensions; text that is no size. The message names the input.
+    /// No input has that name; another number of dimensions; text that is no size. The message names the
+    /// input.
     pub(crate) fn apply(&self, model: &mut InferenceModel) -> Result<()> {
         let mut values = HashMap::new();
         let outlets = model.input_outlets()?.to_vec();

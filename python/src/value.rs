@@ -57,7 +57,8 @@ impl Value {
         format!("({})", dims.join(", "))
     }
 
-    /// A copy of an array that is given for this input. `sizes` are those that symbols have got from other inputs.
+    /// A copy of an array that is given for this input. `sizes` are those that symbols have got from other
+    /// inputs.
     ///
     /// # Errors
     /// `TypeError` for another type, `ValueError` for another shape; both name the input.

@@ -1,4 +1,5 @@
-//! Long work: without the interpreter's lock, with what Python is told of it, and an end where Python wants one.
+//! Long work: without the interpreter's lock, with what Python is told of it, and an end where Python wants
+//! one.
 
 use crate::errors::raised;
 use anyhow::Result;
@@ -10,7 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// Tells Python how far the work is, and asks it whether to go on.
 pub(crate) struct Watch(Option<Py<PyAny>>);
 
-/// What unwinds through work that Python has ended: an exception of the callback, or that of a signal such as Ctrl-C.
+/// What unwinds through work that Python has ended: an exception of the callback, or that of a signal such as
+/// Ctrl-C.
 struct Ended(PyErr);
 
 impl Watch {
@@ -27,10 +29,12 @@ impl Watch {
     }
 }
 
-/// Does `work` without the interpreter's lock. `progress` is a callable that takes a text and a share or `None`.
+/// Does `work` without the interpreter's lock. `progress` is a callable that takes a text and a share or
+/// `None`.
 ///
 /// # Errors
-/// Those of `work`; an exception of `progress` or of a signal handler while it worked; a panic, as `RuntimeError`.
+/// Those of `work`; an exception of `progress` or of a signal handler while it worked; a panic, as
+/// `RuntimeError`.
 pub(crate) fn watched<R: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,

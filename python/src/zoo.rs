@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 /// Makes a built-in network with seeded random weights.
 ///
-/// network: "mobilenet-v1", "mobilenet-v2", "mobilenet-v3-large", "efficientnet-lite0", "resnet-18" or "resnet-20".
-/// output: ONNX file to write, whole or not at all.
+/// network: "mobilenet-v1", "mobilenet-v2", "mobilenet-v3-large", "efficientnet-lite0", "resnet-18" or
+/// "resnet-20". output: ONNX file to write, whole or not at all.
 /// conv1x1, dwconv3x3, conv3x3, fc: zeros such as "4x4:0.5", "3:9", "5:9"; dense without.
 /// seed: of the weights.
 /// batch: images at a time, or a symbol such as "N"; 1 without.

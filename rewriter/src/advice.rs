@@ -27,7 +27,8 @@ pub enum Action {
     Patterns3Of9,
     /// Prune a dense 3x3 layer to 5:9 patterns.
     Patterns5Of9,
-    /// Nothing but the mode [`Mode::Dense`], or one pruned layer: these dense layers then run here, where they are faster.
+    /// Nothing but the mode [`Mode::Dense`], or one pruned layer: these dense layers then run here, where
+    /// they are faster.
     Neighbours,
     /// Make an operator readable that no kernel takes as it is.
     Unread,

@@ -48,7 +48,8 @@ pub struct LayerShape {
     pub dilation: TVec<usize>,
     /// Input pixels along each spatial axis, if known.
     pub input: Option<TVec<usize>>,
-    /// True for a transposed convolution: its strides are those of the input, so to say, and the output is the larger map.
+    /// True for a transposed convolution: its strides are those of the input, so to say, and the output is
+    /// the larger map.
     pub transposed: bool,
     /// Output pixels of all images together, if known.
     pub pixels: Option<usize>,
@@ -77,8 +78,8 @@ impl LayerShape {
         if self.transposed { self.oc * self.taps() } else { self.oc }
     }
 
-    /// The product that a transposed convolution begins with: all taps of all output channels for each input pixel. What puts
-    /// the results in place is not a part of it.
+    /// The product that a transposed convolution begins with: all taps of all output channels for each input
+    /// pixel. What puts the results in place is not a part of it.
     pub fn product(&self) -> Option<LayerShape> {
         let pixels = |dims: &TVec<usize>| dims.iter().product::<usize>();
         let images = self.pixels.zip(self.output.as_ref()).map(|(all, one)| all / pixels(one).max(1));
@@ -102,9 +103,9 @@ impl LayerShape {
         self.kernel.iter().product()
     }
 
-    /// The shape as the kernels see it, apart from the sizes of the maps: those that are unknown are taken for
-    /// large enough. Channels stand first, whatever the layout of the model: kernels that want planes get them. 1-D convolutions
-    /// are one row high, products with a matrix of any rank a pixel large.
+    /// The shape as the kernels see it, apart from the sizes of the maps: those that are unknown are taken
+    /// for large enough. Channels stand first, whatever the layout of the model: kernels that want planes
+    /// get them. 1-D convolutions are one row high, products with a matrix of any rank a pixel large.
     pub fn conv_shape(&self) -> ConvShape {
         let pair = |of: &TVec<usize>| match **of {
             [] => [1, 1],
@@ -248,8 +249,8 @@ impl Layer {
 
     /// Block statistics of the weights as a matrix of [`LayerShape::rows`].
     ///
-    /// Channel groups are stored as the ungrouped layer that they are a part of; density, fill and dead channels are those of
-    /// the weights that there are.
+    /// Channel groups are stored as the ungrouped layer that they are a part of; density, fill and dead
+    /// channels are those of the weights that there are.
     pub fn stats(&self, kind: FormatKind) -> Stats {
         self.nonzeros.group_stats(kind, self.shape.group)
     }
@@ -437,8 +438,8 @@ fn see_deconv(model: &TypedModel, node: &TypedNode, deconv: &Deconv) -> TractRes
     })
 }
 
-/// A product that also transposes, as one that does not and the changes of axes to be made behind it; none if that is not all
-/// that it does.
+/// A product that also transposes, as one that does not and the changes of axes to be made behind it; none if
+/// that is not all that it does.
 pub(crate) fn straight(op: &EinSum, x_slot: usize) -> Option<(EinSum, TVec<AxisOp>)> {
     let (inputs, outputs) = op.axes.to_strs();
     let axes_of = |text: &str| text.chars().collect::<Vec<char>>();
@@ -481,8 +482,9 @@ fn see_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum, x_slot: usize) 
     })
 }
 
-/// The recurrent product of a GRU over an input of shape `[batch, steps, ..]`: each step waits for the one before, and its pixels
-/// are the sequences of the batch. Where their number is unknown, as many steps are assumed as pixels elsewhere.
+/// The recurrent product of a GRU over an input of shape `[batch, steps, ..]`: each step waits for the one
+/// before, and its pixels are the sequences of the batch. Where their number is unknown, as many steps are
+/// assumed as pixels elsewhere.
 fn recurrent_shape(hidden: usize, x: &TypedFact) -> LayerShape {
     let batch = x.shape[0].to_usize().ok();
     LayerShape {

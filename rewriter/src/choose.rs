@@ -7,8 +7,8 @@ use crate::policy::{Mode, Policy};
 use sparse_ops::Choice;
 use tract_core::internal::*;
 
-/// A layer is pruned if its kernel leaves out at least one weight in ten. Fewer zeros are found in networks that
-/// nobody pruned (rounded weights, dead channels): those are dense.
+/// A layer is pruned if its kernel leaves out at least one weight in ten. Fewer zeros are found in networks
+/// that nobody pruned (rounded weights, dead channels): those are dense.
 pub(crate) const PRUNED_SHARE: f64 = 0.9;
 
 /// What becomes of a layer.
@@ -52,7 +52,8 @@ pub enum Assessment {
         density: f64,
         /// Share of weights that its format stores.
         stored: f64,
-        /// The fastest of those that leave out a tenth of the weights, and the share that its format stores, if that is another.
+        /// The fastest of those that leave out a tenth of the weights, and the share that its format stores,
+        /// if that is another.
         pruned: Option<(Choice, f64)>,
         /// Shape of the layer.
         shape: Box<LayerShape>,

@@ -1,5 +1,5 @@
-//! How the predicted time of a layer depends on how sparse it is: break-even points, and times of weights that nobody has
-//! pruned yet.
+//! How the predicted time of a layer depends on how sparse it is: break-even points, and times of weights
+//! that nobody has pruned yet.
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use crate::choose::{Neighbours, PRUNED_SHARE};
@@ -29,8 +29,8 @@ pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing
         // Of a transposed convolution, the product that it begins with.
         LayerKind::Pointwise | LayerKind::Transposed => pointwise(),
         LayerKind::Grouped if shape.taps() == 1 => pointwise(),
-        // Depthwise kernels that are made for no size add tap after tap to rows of outputs, which is slower than single weights
-        // of the ungrouped layer.
+        // Depthwise kernels that are made for no size add tap after tap to rows of outputs, which is slower
+        // than single weights of the ungrouped layer.
         LayerKind::Depthwise => {
             let made_for = table::depthwise(target, conv.kernel).is_some_and(|k| k.kernel().is_some());
             if made_for && depthwise::supports(&conv).is_ok() {
@@ -96,7 +96,8 @@ impl Stored {
     }
 }
 
-/// Predicted nanoseconds of our kernel for weights stored in this way; of a transposed convolution, those of its product.
+/// Predicted nanoseconds of our kernel for weights stored in this way; of a transposed convolution, those of
+/// its product.
 pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stored: &Stored) -> f64 {
     let target = costs.target();
     let product = shape.product();
@@ -131,8 +132,8 @@ pub fn stock_ns(shape: &LayerShape, costs: Costs) -> f64 {
     let shape = product.as_ref().unwrap_or(shape);
     let key = match shape.kind() {
         LayerKind::Pointwise => Key::StockPointwise(shape.pixels == Some(1)),
-        // Stock tract multiplies the groups one after the other. That of as many multiplications without groups is less than
-        // their time by a tenth at least, and by much more if groups are small.
+        // Stock tract multiplies the groups one after the other. That of as many multiplications without
+        // groups is less than their time by a tenth at least, and by much more if groups are small.
         LayerKind::Grouped if shape.taps() == 1 => Key::StockPointwise(shape.pixels == Some(1)),
         LayerKind::Depthwise => Key::StockDepthwise(stride_class(shape)),
         LayerKind::Spatial | LayerKind::Grouped | LayerKind::Transposed => Key::StockSpatial,
@@ -147,8 +148,8 @@ fn stride_class(shape: &LayerShape) -> usize {
 
 /// One way to run a layer of a shape here, and its predicted time at every density.
 ///
-/// Predictions are sums of parts of which some grow in proportion to the stored weights: the time is a straight line in
-/// the share of the weights that is stored.
+/// Predictions are sums of parts of which some grow in proportion to the stored weights: the time is a
+/// straight line in the share of the weights that is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Way {
     packing: Packing,
@@ -184,8 +185,8 @@ impl Way {
         self.empty_ns + stored * (self.dense_ns - self.empty_ns)
     }
 
-    /// The largest stored share at which the layer is `min_gain` times as fast as stock tract, at most 1; `None` if no
-    /// number of zeros is enough.
+    /// The largest stored share at which the layer is `min_gain` times as fast as stock tract, at most 1;
+    /// `None` if no number of zeros is enough.
     pub fn break_even(&self, min_gain: f64) -> Option<f64> {
         let allowed = self.stock_ns / min_gain;
         if self.ns(1.0) <= allowed {
@@ -196,8 +197,8 @@ impl Way {
     }
 }
 
-/// The density below which weights pruned in this packing run sparse under a policy; `None` if there is none. A layer
-/// among dense ones must leave out a tenth of its weights, whatever the gain.
+/// The density below which weights pruned in this packing run sparse under a policy; `None` if there is none.
+/// A layer among dense ones must leave out a tenth of its weights, whatever the gain.
 pub fn break_even(
     shape: &LayerShape,
     packing: Packing,
@@ -252,8 +253,8 @@ mod tests {
             let way = way.iter().find(|way| way.packing() == choice.packing).unwrap();
             let stored = layer.stats(choice.packing.format().unwrap()).block_density;
             let predicted = way.ns(stored);
-            // The chooser rounds to nanoseconds. It also knows the input channels that no weight is left of, which the line
-            // takes for used: of few blocks, some columns have none.
+            // The chooser rounds to nanoseconds. It also knows the input channels that no weight is left of,
+            // which the line takes for used: of few blocks, some columns have none.
             let unused = if share < 0.4 { 0.02 * predicted } else { 0.0 };
             let below = predicted - choice.sparse_ns as f64;
             assert!((-2.0..=2.0 + unused).contains(&below), "{predicted} {choice:?}");

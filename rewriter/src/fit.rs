@@ -1,7 +1,8 @@
-//! Fits a cost table to this machine: measures our kernels and stock tract's operators over many shapes, and finds the constants by
-//! which times are predicted ([`crate::costs`]).
+//! Fits a cost table to this machine: measures our kernels and stock tract's operators over many shapes, and
+//! finds the constants by which times are predicted ([`crate::costs`]).
 //!
-//! `tract-sparse fit` keeps the table where [`file()`] says, and [`Policy::from_knobs`](crate::Policy::from_knobs) finds it there.
+//! `tract-sparse fit` keeps the table where [`file()`] says, and
+//! [`Policy::from_knobs`](crate::Policy::from_knobs) finds it there.
 
 use crate::TRACT_VERSION;
 use crate::analyse::LayerShape;
@@ -308,8 +309,8 @@ impl Case {
     }
 }
 
-/// Nanoseconds of one call: the lower quartile of at least nine, a few milliseconds in all. (What disturbs a run only ever
-/// makes it longer.)
+/// Nanoseconds of one call: the lower quartile of at least nine, a few milliseconds in all. (What disturbs a
+/// run only ever makes it longer.)
 fn time<T>(mut run: impl FnMut() -> TractResult<T>) -> TractResult<f64> {
     black_box(run()?);
     let begin = Instant::now();

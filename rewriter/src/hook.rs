@@ -1,14 +1,17 @@
-//! The early entry point: while an ONNX model becomes a typed one, sparse layers are swapped as they are made.
+//! The early entry point: while an ONNX model becomes a typed one, sparse layers are swapped as they are
+//! made.
 //!
-//! `tract_onnx::Onnx` has a public register of operator builders. The builders of `Conv`, `ConvTranspose`, `Gemm` and `MatMul` are
-//! replaced by ones that wrap what the stock builder makes; the wrapper delegates everything and looks at the result of
-//! `to_typed`. A layer that stays dense is the stock operator, bit for bit.
+//! `tract_onnx::Onnx` has a public register of operator builders. The builders of `Conv`, `ConvTranspose`,
+//! `Gemm` and `MatMul` are replaced by ones that wrap what the stock builder makes; the wrapper delegates
+//! everything and looks at the result of `to_typed`. A layer that stays dense is the stock operator, bit for
+//! bit.
 //!
-//! So are those of recurrent layers and of operators with bodies. What they become is simplified in a model of its own, so
-//! that products leave their loops as they would later on, and the layers are swapped where they stand then.
+//! So are those of recurrent layers and of operators with bodies. What they become is simplified in a model
+//! of its own, so that products leave their loops as they would later on, and the layers are swapped where
+//! they stand then.
 //!
-//! What is found is noted on the way for reports on the optimised model; for their sake operators are hooked, too, whose
-//! layers always stay stock.
+//! What is found is noted on the way for reports on the optimised model; for their sake operators are hooked,
+//! too, whose layers always stay stock.
 
 use crate::analyse::see;
 use crate::choose::{Assessment, Decision, Neighbours};
@@ -28,8 +31,8 @@ use tract_onnx::pb::NodeProto;
 
 type Builder = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies, then those whose layers
-/// stay stock.
+/// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies,
+/// then those whose layers stay stock.
 const HOOKED: [&str; 14] = [
     "Conv",
     "ConvTranspose",
@@ -80,7 +83,8 @@ const fn builders<const OP: usize>() -> Builders {
     [build::<OP, 0>, build::<OP, 1>, build::<OP, 2>, build::<OP, 3>]
 }
 
-/// The entry of the register that holds what our builder of a level wraps. No ONNX operator has a name like it.
+/// The entry of the register that holds what our builder of a level wraps. No ONNX operator has a name like
+/// it.
 fn wrapped(op: &str, level: usize) -> String {
     format!("tract_sparse.wrapped/{op}/{level}")
 }
@@ -93,11 +97,12 @@ fn ours(op: &str, level: usize) -> String {
 /// Makes `onnx` load pruned layers as sparse ones, whatever builds its `Conv`, `ConvTranspose`, `Gemm` and
 /// `MatMul`: stock tract, or the user. Calling it twice is harmless.
 ///
-/// A builder that the user inserts afterwards replaces ours, and layers that it makes are not looked at, unless it calls the one
-/// that it has found in the register, or `onnx` is hooked again.
+/// A builder that the user inserts afterwards replaces ours, and layers that it makes are not looked at,
+/// unless it calls the one that it has found in the register, or `onnx` is hooked again.
 pub fn hook_onnx(onnx: &mut Onnx) {
     enable_pulse();
-    // A builder is a plain function pointer and cannot carry the one that it wraps: that waits in the same register.
+    // A builder is a plain function pointer and cannot carry the one that it wraps: that waits in the same
+    // register.
     let register = &mut onnx.op_register.0;
     for (op, builders) in HOOKED.into_iter().zip(BUILDERS) {
         let Some(builder) = register.get(op).copied() else { continue };
@@ -175,8 +180,8 @@ enum Finding {
 #[derive(Debug, Clone)]
 struct Composite {
     inputs: TVec<TypedFact>,
-    /// It alone, simplified and with sparse layers; its inputs that are not constant, by their positions. None if it is to
-    /// be the stock operator.
+    /// It alone, simplified and with sparse layers; its inputs that are not constant, by their positions.
+    /// None if it is to be the stock operator.
     sparse: Option<Arc<(TypedModel, Vec<usize>)>>,
 }
 
@@ -356,7 +361,8 @@ impl SparseHook {
     }
 }
 
-/// Wires the nodes of `model` into `target`, whose wires `inputs` are its inputs; returns those that are its outputs.
+/// Wires the nodes of `model` into `target`, whose wires `inputs` are its inputs; returns those that are its
+/// outputs.
 fn splice(model: &TypedModel, inputs: &[OutletId], target: &mut TypedModel) -> TractResult<TVec<OutletId>> {
     let mut mapping: HashMap<OutletId, OutletId> =
         model.input_outlets()?.iter().copied().zip(inputs.iter().copied()).collect();
@@ -373,8 +379,8 @@ fn splice(model: &TypedModel, inputs: &[OutletId], target: &mut TypedModel) -> T
     Ok(model.output_outlets()?.iter().map(|outlet| mapping[outlet]).collect())
 }
 
-/// Whether any hooked layer of the model is worth running sparse. A layer that cannot be made on its own (its input is
-/// not known well enough) is none.
+/// Whether any hooked layer of the model is worth running sparse. A layer that cannot be made on its own (its
+/// input is not known well enough) is none.
 fn neighbours(model: &InferenceModel, policy: &Policy) -> Neighbours {
     let worth_it = model.nodes().iter().any(|node| {
         let hook = node.op_as::<SparseHook>();
@@ -481,7 +487,8 @@ impl InferenceOp for SparseHook {
     }
 }
 
-/// Swaps the typed nodes from `first` on, which a layer has become, where that is worth it; returns what is to be noted of them.
+/// Swaps the typed nodes from `first` on, which a layer has become, where that is worth it; returns what is
+/// to be noted of them.
 fn swap_layers(
     source: &InferenceModel,
     target: &mut TypedModel,
@@ -548,8 +555,8 @@ fn notes(
 /// What is in names that we make while nodes are still to come, and in none that tract makes.
 const APART: &str = "tract_sparse";
 
-/// Renames the nodes from `first` on, which we have added, but for that of the name `kept`: nodes of `source` that are still to
-/// come, and what they become, may want such names.
+/// Renames the nodes from `first` on, which we have added, but for that of the name `kept`: nodes of `source`
+/// that are still to come, and what they become, may want such names.
 fn set_apart(source: &InferenceModel, target: &mut TypedModel, first: usize, kept: &str) {
     for id in first..target.nodes().len() {
         if target.node(id).name == kept {

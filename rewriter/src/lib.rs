@@ -1,10 +1,10 @@
 //! Which layers of a tract model are worth running sparse, why or why not, and the swap.
 //!
-//! [`analyse`] reads a layer and its weights off a node; [`choose`] compares predicted times under a [`Policy`];
-//! [`rules`] puts the operators of `sparse-ops` in place of the stock ones. Three entry points lead here: [`hook`] while an ONNX
-//! model is being read, [`transform`] for a model that is already typed, [`runtime`] for users who pick a
-//! runtime by name. The [`Report`] says what was decided for every layer, [`advise`] what would help, [`estimate`] where
-//! sparsity begins to pay.
+//! [`analyse`] reads a layer and its weights off a node; [`choose`] compares predicted times under a
+//! [`Policy`]; [`rules`] puts the operators of `sparse-ops` in place of the stock ones. Three entry points
+//! lead here: [`hook`] while an ONNX model is being read, [`transform`] for a model that is already typed,
+//! [`runtime`] for users who pick a runtime by name. The [`Report`] says what was decided for every layer,
+//! [`advise`] what would help, [`estimate`] where sparsity begins to pay.
 
 pub mod advice;
 pub mod analyse;

@@ -7,7 +7,8 @@ use tract_core::internal::*;
 /// Cells of a map at most.
 const MOST: usize = 128 * 128;
 
-/// Shares of nonzero weights of an `oc` x `ic / group * taps` matrix (`oc * taps` x `ic / group` if transposed), cell by cell.
+/// Shares of nonzero weights of an `oc` x `ic / group * taps` matrix (`oc * taps` x `ic / group` if
+/// transposed), cell by cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
     matrix: [usize; 2],
@@ -17,10 +18,10 @@ pub struct Map {
 }
 
 impl Map {
-    /// Makes the map of a layer. Cells are single weights while at most 128 x 128 are needed. Beyond that the longer side
-    /// is halved until they are enough: cells are 2, 4, 8 ... weights wide or high, so that blocks of a power of two are
-    /// not cut; those of a k x k convolution are as wide as a whole kernel first. The map of a depthwise layer keeps the
-    /// taps of its kernels apart.
+    /// Makes the map of a layer. Cells are single weights while at most 128 x 128 are needed. Beyond that the
+    /// longer side is halved until they are enough: cells are 2, 4, 8 ... weights wide or high, so that
+    /// blocks of a power of two are not cut; those of a k x k convolution are as wide as a whole kernel
+    /// first. The map of a depthwise layer keeps the taps of its kernels apart.
     ///
     /// # Errors
     /// Weights that are not plain f32.
@@ -77,8 +78,8 @@ impl Map {
     }
 }
 
-/// Maps of the layers of a model, in the order of a [`Report`](crate::Report); none where the weights cannot be read. Of an
-/// optimised model, where all of them are packed, the list is empty.
+/// Maps of the layers of a model, in the order of a [`Report`](crate::Report); none where the weights cannot
+/// be read. Of an optimised model, where all of them are packed, the list is empty.
 ///
 /// # Errors
 /// Layers whose shapes contradict each other.

@@ -1,8 +1,8 @@
 //! Times from a stopwatch instead of a table: `TRACT_SPARSE=measure`.
 //!
-//! A layer's candidates and the stock operator run a few times each on made-up activations while the model loads. It costs
-//! some milliseconds a layer; times are kept for the life of the process, so that a layer that occurs again is not
-//! measured again.
+//! A layer's candidates and the stock operator run a few times each on made-up activations while the model
+//! loads. It costs some milliseconds a layer; times are kept for the life of the process, so that a layer
+//! that occurs again is not measured again.
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use sparse_kernels::prelude::*;
@@ -15,7 +15,8 @@ use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
 use tract_core::ops::nn::DataFormat;
 
-/// What has been measured: a layer with its number of stored weights on a kernel, or (no kernel) on stock tract.
+/// What has been measured: a layer with its number of stored weights on a kernel, or (no kernel) on stock
+/// tract.
 type Key = (LayerShape, Option<(&'static str, usize)>);
 
 static MEASURED: LazyLock<Mutex<HashMap<Key, u64>>> = LazyLock::new(Mutex::default);
@@ -49,7 +50,8 @@ fn remember(key: Key, measure: impl FnOnce() -> TractResult<u64>) -> TractResult
     Ok(ns)
 }
 
-/// A geometry of the layer's size for the kernels of a packing, one image, planar; padding is whatever makes the output come out right.
+/// A geometry of the layer's size for the kernels of a packing, one image, planar; padding is whatever makes
+/// the output come out right.
 fn geometry(shape: &LayerShape, packing: Packing) -> Option<ConvGeometry> {
     let pixels = shape.pixels?;
     let mut conv = shape.conv_shape();
@@ -135,7 +137,8 @@ pub fn stock_plan(
     model.into_optimized()?.into_runnable()
 }
 
-/// The lower quartile of at least five calls, two milliseconds in all. (What disturbs a call only ever makes it longer.)
+/// The lower quartile of at least five calls, two milliseconds in all. (What disturbs a call only ever makes
+/// it longer.)
 fn time<T, E>(mut run: impl FnMut() -> Result<T, E>) -> Result<Duration, E> {
     black_box(run()?);
     let begin = Instant::now();

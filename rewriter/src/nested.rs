@@ -1,6 +1,7 @@
 //! Models inside of models: the bodies of `Scan` and `If`.
 //!
-//! Every body is a model of its own: whether its dense layers run on our kernels depends on its other layers alone.
+//! Every body is a model of its own: whether its dense layers run on our kernels depends on its other layers
+//! alone.
 
 use crate::analyse::{Seen, see};
 use crate::choose::Neighbours;
@@ -20,10 +21,11 @@ pub struct Place<'a> {
     pub model: &'a TypedModel,
     /// Its node there.
     pub node: &'a TypedNode,
-    /// Name of the node, or of the layer that it was before it took in what follows, behind those of the nodes around:
-    /// `scan.loop.product`, `If.then.product`.
+    /// Name of the node, or of the layer that it was before it took in what follows, behind those of the
+    /// nodes around: `scan.loop.product`, `If.then.product`.
     pub name: String,
-    /// What it is; [`LayerShape::calls`](crate::analyse::LayerShape::calls) counts all iterations of the loops around.
+    /// What it is; [`LayerShape::calls`](crate::analyse::LayerShape::calls) counts all iterations of the
+    /// loops around.
     pub seen: Seen,
 }
 
@@ -112,8 +114,8 @@ fn branches(node: &TypedNode) -> Option<&IfThenElse> {
     node.op_as::<IfThenElse>().or_else(|| node.op_as::<SparseIf>().map(SparseIf::branches))
 }
 
-/// How often the body of a node runs in one run of the model around. For a sequence of unknown length, as many steps are
-/// assumed as pixels elsewhere; of the branches of an `If`, each counts as if it were taken.
+/// How often the body of a node runs in one run of the model around. For a sequence of unknown length, as
+/// many steps are assumed as pixels elsewhere; of the branches of an `If`, each counts as if it were taken.
 pub(crate) fn iterations(model: &TypedModel, node: &TypedNode) -> TractResult<usize> {
     let mapping = match (node.op_as::<Scan>(), node.op_as::<OptScan>()) {
         (Some(scan), _) => &scan.input_mapping,

@@ -60,7 +60,8 @@ pub struct Policy {
     pub target: Target,
     /// What times are predicted with, if it is for the target; else the table that comes with this crate.
     pub table: Option<&'static Table>,
-    /// Predicted stock time over predicted sparse time that every mode but [`Mode::Always`] asks for. At least 1.
+    /// Predicted stock time over predicted sparse time that every mode but [`Mode::Always`] asks for. At
+    /// least 1.
     pub min_gain: f64,
 }
 
@@ -81,8 +82,8 @@ impl Policy {
         Costs::new(self.target, self.table)
     }
 
-    /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET`, `TRACT_SPARSE_COSTS` and `TRACT_SPARSE_MIN_GAIN`: programmatic
-    /// override, scope, environment, in tract's order.
+    /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET`, `TRACT_SPARSE_COSTS` and
+    /// `TRACT_SPARSE_MIN_GAIN`: programmatic override, scope, environment, in tract's order.
     ///
     /// # Errors
     /// A value that is not one of the documented ones, naming the knob.
@@ -118,8 +119,8 @@ impl Policy {
     }
 }
 
-/// The table that has been fitted for a target on this machine, if there is one that can be used. Looked for once in the life of a
-/// process: knobs are read for every layer.
+/// The table that has been fitted for a target on this machine, if there is one that can be used. Looked for
+/// once in the life of a process: knobs are read for every layer.
 fn fitted(target: Target) -> Option<&'static Table> {
     static FOUND: LazyLock<Mutex<HashMap<Target, Option<&'static Table>>>> = LazyLock::new(Mutex::default);
     let look = || {

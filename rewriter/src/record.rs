@@ -1,16 +1,18 @@
 //! What was found out about the layers of a model while they were made.
 //!
-//! An optimised model shows little of it: stock layers have packed their weights away, and ours are called after what they
-//! have taken in. tract has no place for notes that lasts from the ONNX graph to there: the properties of a model are set anew when
-//! it becomes a typed one, and stock operators are tract's own. What does last is the scope of symbols, which a model shares with all
-//! that are made from it. Notes are kept beside the scope, and dropped once it is gone.
+//! An optimised model shows little of it: stock layers have packed their weights away, and ours are called
+//! after what they have taken in. tract has no place for notes that lasts from the ONNX graph to there: the
+//! properties of a model are set anew when it becomes a typed one, and stock operators are tract's own. What
+//! does last is the scope of symbols, which a model shares with all that are made from it. Notes are kept
+//! beside the scope, and dropped once it is gone.
 
 use crate::report::LayerReport;
 use std::fmt::{Debug, Display};
 use std::sync::{Mutex, PoisonError, Weak};
 use tract_core::internal::*;
 
-/// The names by which a model is told from others of the same scope: of its inputs, and of its outputs where they have labels.
+/// The names by which a model is told from others of the same scope: of its inputs, and of its outputs where
+/// they have labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Interface {
     inputs: Vec<String>,
@@ -77,8 +79,8 @@ pub(crate) fn note_all(model: &TypedModel, layers: Vec<LayerReport>) -> TractRes
     Ok(())
 }
 
-/// What is known of a model, in the order in which its layers were made: by the names of its inputs and outputs, or if one model alone
-/// has been made in its scope, of that.
+/// What is known of a model, in the order in which its layers were made: by the names of its inputs and
+/// outputs, or if one model alone has been made in its scope, of that.
 pub(crate) fn noted(model: &TypedModel) -> TractResult<Vec<LayerReport>> {
     let (scope, interface) = (model.symbols.id(), Interface::of(model)?);
     Ok(with_notes(|all| {

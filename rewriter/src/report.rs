@@ -19,8 +19,8 @@ use tract_core::internal::*;
 
 /// The layers of a model in the order in which they run, those of its bodies among them.
 ///
-/// It prints as the table of `tract-sparse inspect`: a line for each layer, then which kernel runs which of them, and why the others
-/// stay on stock tract. `{:#}` writes long lists of names out.
+/// It prints as the table of `tract-sparse inspect`: a line for each layer, then which kernel runs which of
+/// them, and why the others stay on stock tract. `{:#}` writes long lists of names out.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Report {
     /// Instruction set of the sparse kernels, and the class of cores that they are for, if there is one.
@@ -57,7 +57,8 @@ pub struct LayerReport {
     pub density: Option<f64>,
     /// Structure of the zeros in the words of [`sparsity`], as in `4x4`, `unstructured`, `3:9`; or `dense`.
     pub structure: Option<String>,
-    /// The structure with the share of its groups that is zero, as `prune` takes it: `4x4:0.5`, `5:9:0.25`; or `dense`.
+    /// The structure with the share of its groups that is zero, as `prune` takes it: `4x4:0.5`, `5:9:0.25`;
+    /// or `dense`.
     pub zeros: Option<String>,
     /// Format with the least predicted time.
     pub format: Option<String>,
@@ -67,7 +68,8 @@ pub struct LayerReport {
     pub dead_oc: Option<usize>,
     /// Input channels all of whose weights are zero.
     pub dead_ic: Option<usize>,
-    /// Share of stored weights, in that format, below which the layer runs sparse; null if no share is small enough.
+    /// Share of stored weights, in that format, below which the layer runs sparse; null if no share is small
+    /// enough.
     pub break_even: Option<f64>,
     /// The kernel that runs it, if it runs here.
     pub chosen: Option<String>,
@@ -99,8 +101,9 @@ impl LayerReport {
         self.measured_stock_ms.or(self.stock_ms)
     }
 
-    /// Name of the layer that this is, or is a part of: that of the node without what tract adds to it when it writes a layer
-    /// in another way or splits it. The same layer has the same name whether it runs here or on stock tract.
+    /// Name of the layer that this is, or is a part of: that of the node without what tract adds to it when
+    /// it writes a layer in another way or splits it. The same layer has the same name whether it runs
+    /// here or on stock tract.
     pub fn layer(&self) -> &str {
         const ADDED: [&str; 4] = [".einsum", ".product", ".planar", ".ab"];
         let mut own = self.name.find(".concat-einsum-").map_or(&*self.name, |part| &self.name[..part]);
@@ -122,7 +125,8 @@ impl LayerReport {
         }
     }
 
-    /// A layer of which an optimised model shows nothing: it runs on stock tract whatever was decided for it, or was a constant.
+    /// A layer of which an optimised model shows nothing: it runs on stock tract whatever was decided for it,
+    /// or was a constant.
     fn stock_by_now(mut self) -> LayerReport {
         if let Some(kernel) = self.chosen.take() {
             self.reason = Some(format!(
@@ -158,10 +162,11 @@ impl LayerReport {
 impl Report {
     /// Reports on a typed model, stock or sparse, decluttered or optimised, under the policy of the knobs.
     ///
-    /// What is said to run here is what has an operator of ours in this very model. Of the other layers, the reason says
-    /// why, or that the transform `sparsify` would take them. Stock tract packs the weights of its own layers away while it optimises
-    /// a model: what is said of them, and the zeros of ours, was found when the model was loaded by
-    /// `tract_sparse` or went through `sparsify`. A model that was optimised without either has no layers to report on.
+    /// What is said to run here is what has an operator of ours in this very model. Of the other layers, the
+    /// reason says why, or that the transform `sparsify` would take them. Stock tract packs the weights
+    /// of its own layers away while it optimises a model: what is said of them, and the zeros of ours,
+    /// was found when the model was loaded by `tract_sparse` or went through `sparsify`. A model that was
+    /// optimised without either has no layers to report on.
     ///
     /// # Errors
     /// A knob with an impossible value.
@@ -177,8 +182,8 @@ impl Report {
         Report::new(model, policy, None)
     }
 
-    /// As [`Report::with_policy`], with every layer run for some milliseconds on either operator; `progress` is told the
-    /// number of layers that are done, and of all.
+    /// As [`Report::with_policy`], with every layer run for some milliseconds on either operator; `progress`
+    /// is told the number of layers that are done, and of all.
     ///
     /// # Errors
     /// As [`Report::with_policy`]; a layer that cannot be run alone.
@@ -228,7 +233,8 @@ impl Report {
     }
 }
 
-/// The layers of an optimised model: those that were `noted` when it was made, with the operators that run them now.
+/// The layers of an optimised model: those that were `noted` when it was made, with the operators that run
+/// them now.
 fn recalled(noted: Vec<LayerReport>, running: Vec<LayerReport>) -> Vec<LayerReport> {
     let mut running: Vec<Option<LayerReport>> = running.into_iter().map(Some).collect();
     let mut layers = vec![];
@@ -249,7 +255,8 @@ fn recalled(noted: Vec<LayerReport>, running: Vec<LayerReport>) -> Vec<LayerRepo
     layers
 }
 
-/// What is said of a layer about which this has been decided; with `measure`, it runs for some milliseconds on either operator.
+/// What is said of a layer about which this has been decided; with `measure`, it runs for some milliseconds
+/// on either operator.
 pub(crate) fn layer_report(
     place: &Place,
     decision: Decision,
@@ -327,8 +334,8 @@ pub(crate) fn decided(
     }
 }
 
-/// The break-even density in the packing of the best candidate; for dense weights, that of the packing that breaks even
-/// first.
+/// The break-even density in the packing of the best candidate; for dense weights, that of the packing that
+/// breaks even first.
 fn even(layer: &Layer, choice: Option<Choice>, policy: &Policy, neighbours: Neighbours) -> Option<f64> {
     let of = |packing| break_even(&layer.shape, packing, policy, neighbours);
     match choice {

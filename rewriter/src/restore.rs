@@ -1,5 +1,5 @@
-//! Undoes what stock tract does to layers on its way to a decluttered model, so that whoever asks late finds the layers that whoever asks
-//! early does.
+//! Undoes what stock tract does to layers on its way to a decluttered model, so that whoever asks late finds
+//! the layers that whoever asks early does.
 
 use sparse_ops::{Form, Linear, konst_of};
 use tract_core::internal::*;
@@ -8,7 +8,8 @@ use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::nn::DataFormat;
 
-/// The model with such layers as they were; none if it has none. (Stock tract makes them again of those that stay its own.)
+/// The model with such layers as they were; none if it has none. (Stock tract makes them again of those that
+/// stay its own.)
 pub(crate) fn restored(model: &TypedModel) -> TractResult<Option<TypedModel>> {
     let mut restored: Option<TypedModel> = None;
     loop {

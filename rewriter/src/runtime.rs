@@ -1,4 +1,5 @@
-//! tract's own CPU runtime behind our transforms: `cpu-sparse` behind `sparsify`, `cpu-planar` behind `planar`.
+//! tract's own CPU runtime behind our transforms: `cpu-sparse` behind `sparsify`, `cpu-planar` behind
+//! `planar`.
 
 use crate::policy::{Mode, Policy};
 use crate::transform::sparsify;

@@ -3,7 +3,8 @@
 /// Columns of a terminal.
 pub const WIDTH: usize = 80;
 
-/// A table whose first column is text, cut where it has to be, and whose others are aligned as their title says.
+/// A table whose first column is text, cut where it has to be, and whose others are aligned as their title
+/// says.
 #[derive(Debug, Clone)]
 pub struct Table {
     titles: Vec<&'static str>,

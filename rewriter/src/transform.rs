@@ -17,8 +17,8 @@ use tract_core::transform::ModelTransform;
 
 /// Swaps the sparse layers of a typed model that has not been optimised, and of its bodies; returns how many.
 ///
-/// A model with loops or recurrent layers is decluttered first, so that products which do not depend on the step before have
-/// left their loop.
+/// A model with loops or recurrent layers is decluttered first, so that products which do not depend on the
+/// step before have left their loop.
 ///
 /// # Errors
 /// A model that has already been optimised, or layers whose shapes contradict each other.
@@ -60,8 +60,8 @@ pub(crate) fn sparsify_unnoted(model: &mut TypedModel, policy: &Policy) -> Tract
         )?)
 }
 
-/// Whether products may still stand in this loop or recurrent layer that do not depend on the step before. A loop of a single
-/// step is left alone: stock tract may only unroll it where the model around lets it.
+/// Whether products may still stand in this loop or recurrent layer that do not depend on the step before. A
+/// loop of a single step is left alone: stock tract may only unroll it where the model around lets it.
 fn may_be_hoisted(model: &TypedModel, node: &TypedNode) -> bool {
     if let Some(scan) = node.op_as::<Scan>() {
         !scan.decluttered && !iterations(model, node).is_ok_and(|steps| steps == 1)

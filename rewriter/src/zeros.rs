@@ -7,14 +7,16 @@ use sparsity::patterns::{CHANNEL_GROUPS, channel_groups};
 use sparsity::{Error, Structure, Zeros};
 use tract_core::internal::*;
 
-/// A few weights of a kept block may happen to be zero: a block structure is one whose kept blocks are this full.
+/// A few weights of a kept block may happen to be zero: a block structure is one whose kept blocks are this
+/// full.
 const FULL: f64 = 0.95;
 
-/// Of every four neighbouring weights two are left: about half of all. Of many more zeros any arrangement looks like that.
+/// Of every four neighbouring weights two are left: about half of all. Of many more zeros any arrangement
+/// looks like that.
 const HALF: f64 = 0.4;
 
-/// Finds the zeros of a layer's weights: the coarsest structure that fits, and to a hundredth, how much of it is removed. A
-/// layer of which fewer than a tenth of the weights are zero has none.
+/// Finds the zeros of a layer's weights: the coarsest structure that fits, and to a hundredth, how much of it
+/// is removed. A layer of which fewer than a tenth of the weights are zero has none.
 ///
 /// # Errors
 /// Weights that are not plain f32.
@@ -69,7 +71,8 @@ pub fn zeros(layer: &Layer) -> TractResult<Option<Zeros>> {
     }))
 }
 
-/// The patterns of a depthwise layer, shared by groups as large as can be, unless all of its channels are dense.
+/// The patterns of a depthwise layer, shared by groups as large as can be, unless all of its channels are
+/// dense.
 fn three_of_nine(patterns: &DepthwisePatterns) -> Result<Option<Structure>, Error> {
     let dense = patterns.groups().iter().filter(|g| g.pattern() == DepthwisePattern::ALL_ONES);
     let dense = dense.map(|g| g.channels().len()).sum::<usize>();

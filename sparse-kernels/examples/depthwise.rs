@@ -1,5 +1,6 @@
-//! Times the depthwise kernels of this machine's best target over the layers of MobileNets and of the hand model: all
-//! ones against 3:9, interleaved. `cargo run --release -p tract-sparse-kernels --example depthwise [target]`
+//! Times the depthwise kernels of this machine's best target over the layers of MobileNets and of the hand
+//! model: all ones against 3:9, interleaved. `cargo run --release -p tract-sparse-kernels --example depthwise
+//! [target]`
 
 use sparse_kernels::prelude::*;
 use std::time::Instant;

@@ -3,12 +3,14 @@
 //! ```text
 //! neon_operator OPERATOR LAYER WEIGHTS [TARGET]       for example: neon_operator pointwise 256x28 4x4:0.5 neon-a53
 //! ```
-//! OPERATOR is pointwise, depthwise or spatial. LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a square map, in
-//! f32, with bias and ReLU6. WEIGHTS are
+//! OPERATOR is pointwise, depthwise or spatial. LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a
+//! square map, in f32, with bias and ReLU6. WEIGHTS are
 //!
-//! * pointwise: FORMAT:DENSITY, where DENSITY is the share of weight groups that is kept, of all layer, exactly;
+//! * pointwise: FORMAT:DENSITY, where DENSITY is the share of weight groups that is kept, of all layer,
+//!   exactly;
 //! * depthwise: `dense` and `5x5`, with all taps, or `3:9`, a pattern for every 16 channels, six taps kept;
-//! * spatial, 3x3: `dense`, or `5:9`, a pattern for every four output channels of an input channel, four taps kept.
+//! * spatial, 3x3: `dense`, or `5:9`, a pattern for every four output channels of an input channel, four taps
+//!   kept.
 //!
 //! Between the marks is a single run, after one that warms up. `scripts/neon-cost.sh` prints tables from it.
 

@@ -1,10 +1,12 @@
-//! Times the pointwise kernels of this machine on layers of MobileNet-v1 and v2, against the machine's own peak.
+//! Times the pointwise kernels of this machine on layers of MobileNet-v1 and v2, against the machine's own
+//! peak.
 //!
 //! ```text
 //! cargo run --release -p tract-sparse-kernels --example pointwise -- [format [density [layer]]] [--target NAME]
 //! ```
-//! Prints, per layer, format and density: milliseconds, 10^9 multiply-adds on stored weights a second, and the share of the
-//! multiply-add peak, which is measured right before and after every round because clocks drift. All are medians.
+//! Prints, per layer, format and density: milliseconds, 10^9 multiply-adds on stored weights a second, and
+//! the share of the multiply-add peak, which is measured right before and after every round because clocks
+//! drift. All are medians.
 
 use sparse_kernels::peak::multiply_adds_per_second;
 use sparse_kernels::prelude::*;

@@ -1,8 +1,9 @@
-//! Times the spatial kernels on one core: `cargo run --release -p tract-sparse-kernels --example spatial [TARGET] [FILTER] [ROWS]`.
+//! Times the spatial kernels on one core: `cargo run --release -p tract-sparse-kernels --example spatial
+//! [TARGET] [FILTER] [ROWS]`.
 //!
 //! For the layers of ResNet-18 and ResNet-20 and some entry layers: milliseconds (fastest tenth, and median),
-//! multiply-adds of stored weights per second, and their share of the peak that independent multiply-adds reach in the
-//! same process.
+//! multiply-adds of stored weights per second, and their share of the peak that independent multiply-adds
+//! reach in the same process.
 
 use sparse_kernels::peak::multiply_adds_per_second;
 use sparse_kernels::prelude::*;

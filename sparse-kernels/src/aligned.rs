@@ -6,8 +6,9 @@ use std::ops::Deref;
 
 /// A slice of floats whose first one is at a multiple of 64 bytes, where it stays.
 ///
-/// What is read a whole vector at a time then lies in one line and not across two: memory from the allocator begins 16 bytes
-/// behind a line when it is large, and a single pixel of 4x4 blocks, which reads nothing else, took 1.4 to 1.7 times as long.
+/// What is read a whole vector at a time then lies in one line and not across two: memory from the allocator
+/// begins 16 bytes behind a line when it is large, and a single pixel of 4x4 blocks, which reads nothing
+/// else, took 1.4 to 1.7 times as long.
 pub(crate) struct Aligned {
     buffer: Vec<f32>,
     skip: usize,

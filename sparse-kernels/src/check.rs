@@ -1,5 +1,5 @@
-//! A quick check of every kernel that this machine can run: right against the oracle, and how fast against the multiply-add
-//! peak of its vectors.
+//! A quick check of every kernel that this machine can run: right against the oracle, and how fast against
+//! the multiply-add peak of its vectors.
 
 use crate::depthwise::PackedDepthwise;
 use crate::epilogue::{Activation, Epilogue};
@@ -27,7 +27,8 @@ pub struct Check {
     pub error: f64,
     /// Multiply-adds with stored weights a second.
     pub speed: f64,
-    /// Multiply-adds a second of the core with the vectors of this kernel: the best that was seen during the whole check.
+    /// Multiply-adds a second of the core with the vectors of this kernel: the best that was seen during the
+    /// whole check.
     pub peak: f64,
 }
 
@@ -141,8 +142,8 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
     Ok(all)
 }
 
-/// The best multiply-add peak seen so far of every instruction set of this machine. A busy core rarely shows its peak: what
-/// one kernel is compared with is the best of the measurements beside all of them.
+/// The best multiply-add peak seen so far of every instruction set of this machine. A busy core rarely shows
+/// its peak: what one kernel is compared with is the best of the measurements beside all of them.
 struct Peaks(Vec<(Target, f64)>);
 
 impl Peaks {
@@ -179,9 +180,9 @@ impl Layer {
         Ok(Layer { geometry, x, epilogue: Epilogue::activation(Activation::RELU6) })
     }
 
-    /// Largest deviation from the oracle over what is allowed. The oracle rounds once; a sum of `n` products of at most 1
-    /// rounds `n` times by half a unit in the last place of at most `n`; four times the root-mean-square growth of that
-    /// is far above what is seen and far below a lost product.
+    /// Largest deviation from the oracle over what is allowed. The oracle rounds once; a sum of `n` products
+    /// of at most 1 rounds `n` times by half a unit in the last place of at most `n`; four times the
+    /// root-mean-square growth of that is far above what is seen and far below a lost product.
     fn error(&self, weights: &[f32], bias: &[f32], run: Run) -> Result<f64, KernelError> {
         let expected =
             reference::conv(&self.geometry, weights, None, Some(bias), &self.x, None, &self.epilogue);
@@ -225,8 +226,8 @@ mod tests {
         for check in all {
             assert!(check.is_right(), "{check:?}");
             assert!(check.speed > 0.0 && check.peak > 0.0, "{check:?}");
-            // Loops of plain Rust reach their peak in optimised builds only, and emulators have none. Clocks drift by some
-            // per cent while all kernels are timed.
+            // Loops of plain Rust reach their peak in optimised builds only, and emulators have none. Clocks
+            // drift by some per cent while all kernels are timed.
             let native = cfg!(all(target_arch = "x86_64", not(debug_assertions)));
             assert!(!native || check.speed <= 1.05 * check.peak, "{check:?}");
         }

@@ -1,9 +1,10 @@
-//! Which class of cores a machine has: on x86-64 by what the processor says of itself, on Arm read from what Linux says of its
-//! processors.
+//! Which class of cores a machine has: on x86-64 by what the processor says of itself, on Arm read from what
+//! Linux says of its processors.
 //!
-//! Phones mix classes, threads wander between them, and weights are packed once for all threads: one class has to serve the
-//! whole set of cores that the process may run on. Every class runs every kernel, so a wrong choice is slow, never wrong.
-//! Modelled (a layer of 256 channels, 30 % sparse), other kernels than a core's own cost
+//! Phones mix classes, threads wander between them, and weights are packed once for all threads: one class
+//! has to serve the whole set of cores that the process may run on. Every class runs every kernel, so a wrong
+//! choice is slow, never wrong. Modelled (a layer of 256 channels, 30 % sparse), other kernels than a core's
+//! own cost
 //!
 //! | core | kernel for A53 | for A55 | for A76 |
 //! |---|---|---|---|
@@ -11,15 +12,17 @@
 //! | A55 | 1.03 times | 1 | 1.7 times |
 //! | A76 | 1.3 times | 1.3 times | 1 |
 //!
-//! So the A53 kernel serves any set of small cores that has one. With a large core in the set the A76 kernel is chosen: a
-//! single thread is put on a large core by the scheduler, and of shared work those do most. Threads that are
-//! kept on small cores (a process in the background) are seen by what the process may run on.
+//! So the A53 kernel serves any set of small cores that has one. With a large core in the set the A76 kernel
+//! is chosen: a single thread is put on a large core by the scheduler, and of shared work those do most.
+//! Threads that are kept on small cores (a process in the background) are seen by what the process may run
+//! on.
 //!
-//! **Not per thread.** Kernels of the three classes read the same formats, and each thread could ask for its core before a
-//! tile that suits them all. The answer would be old when it is used: schedulers move threads at any time, and asking
-//! is a system call, which costs as much as a tile. It would gain what the table says, and only on those small cores that take part in
-//! the work of a large one, which is the smaller part of it; and two kernels round alike only because all of them add in the order of
-//! the weights, a promise that nothing else needs. Whoever keeps threads on small cores names the target:
+//! **Not per thread.** Kernels of the three classes read the same formats, and each thread could ask for its
+//! core before a tile that suits them all. The answer would be old when it is used: schedulers move threads
+//! at any time, and asking is a system call, which costs as much as a tile. It would gain what the table
+//! says, and only on those small cores that take part in the work of a large one, which is the smaller part
+//! of it; and two kernels round alike only because all of them add in the order of the weights, a promise
+//! that nothing else needs. Whoever keeps threads on small cores names the target:
 //! `TRACT_SPARSE_TARGET=neon-a55`.
 
 use crate::target::{Core, Isa};
@@ -31,7 +34,8 @@ pub(crate) fn detect(isa: Isa) -> Core {
         Isa::Avx512 => return x86(),
         _ => return Core::Any,
     }
-    // Without these files (other systems, sandboxes) nothing is known, which means the class of all newer cores.
+    // Without these files (other systems, sandboxes) nothing is known, which means the class of all newer
+    // cores.
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     serving(&read("/proc/cpuinfo"), &read("/proc/self/status"))
 }
@@ -58,12 +62,13 @@ fn x86() -> Core {
     Core::Any
 }
 
-/// The class of a processor with AVX-512, as numbered by its vendor. On cores that are not known, kernels for no class: those lose
-/// less on a wide core than the others do on one with half the units.
+/// The class of a processor with AVX-512, as numbered by its vendor. On cores that are not known, kernels for
+/// no class: those lose less on a wide core than the others do on one with half the units.
 #[cfg(any(target_arch = "x86_64", test))]
 fn x86_class(vendor: &[u8], family: u32, model: u32) -> Core {
     match (vendor, family, model) {
-        // Skylake-SP (and Cascade Lake, Cooper Lake), Ice Lake-SP and -D, Sapphire Rapids, Emerald Rapids, Granite Rapids
+        // Skylake-SP (and Cascade Lake, Cooper Lake), Ice Lake-SP and -D, Sapphire Rapids, Emerald Rapids,
+        // Granite Rapids
         (b"GenuineIntel", 6, 0x55 | 0x6a | 0x6c | 0x8f | 0xcf | 0xad | 0xae) => Core::Wide,
         // Zen 5 servers and desktops; the cores of its notebooks (0x20 to 0x2f, 0x60 on) split vectors
         (b"AuthenticAMD", 0x1a, 0x00..=0x1f | 0x40..=0x4f) => Core::Wide,
@@ -83,7 +88,8 @@ fn serving(cpuinfo: &str, status: &str) -> Core {
         // Processors that are switched off are not listed: the allowed ones may all be.
         classes = all.iter().map(|p| p.class).collect();
     }
-    // Without a large core the first in the order of the enum, which is the one that the others can live with.
+    // Without a large core the first in the order of the enum, which is the one that the others can live
+    // with.
     classes.iter().copied().min().filter(|_| !classes.contains(&Core::A76)).unwrap_or(Core::A76)
 }
 

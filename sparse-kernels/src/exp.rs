@@ -1,9 +1,11 @@
 //! The exponential in plain arithmetic, without a table or a branch, so that loops over it become vectors.
 //!
-//! `x` is taken apart into a multiple `n` of ln 2 and a rest of at most half of that; ln 2 comes in two parts, of which the first has so few
-//! bits that its product with `n` is exact. The polynomial for the rest is that of the Cephes library's `expf`.
+//! `x` is taken apart into a multiple `n` of ln 2 and a rest of at most half of that; ln 2 comes in two
+//! parts, of which the first has so few bits that its product with `n` is exact. The polynomial for the rest
+//! is that of the Cephes library's `expf`.
 
-/// `e^x` for `x <= 0`, to 2 units in the last place; 0 where the result would be below the smallest normal number; NaN of NaN.
+/// `e^x` for `x <= 0`, to 2 units in the last place; 0 where the result would be below the smallest normal
+/// number; NaN of NaN.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const SMALLEST: f32 = -87.336_54; // ln of the smallest normal number
@@ -11,7 +13,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < SMALLEST { 0.0 } else { (more + 1.0) * power }
 }
 
-/// `e^x - 1` for `x` from -87 to 88, to 2 units in the last place of the larger of it and 1, or of itself around 0; NaN of NaN.
+/// `e^x - 1` for `x` from -87 to 88, to 2 units in the last place of the larger of it and 1, or of itself
+/// around 0; NaN of NaN.
 #[inline(always)]
 pub(crate) fn exp_m1(x: f32) -> f32 {
     let (power, more) = parts(x);
@@ -59,7 +62,8 @@ mod tests {
             let small = x * 1e-6;
             for x in [x, small] {
                 let (got, expected) = (exp_m1(x) as f64, (x as f64).exp_m1());
-                // beyond ln 2 / 2 it is a difference of two numbers of which the larger is at most 1 or the result itself
+                // beyond ln 2 / 2 it is a difference of two numbers of which the larger is at most 1 or the
+                // result itself
                 let unit = if x.abs() < 0.34 { expected.abs() } else { expected.abs().max(1.0) };
                 assert!(
                     (got - expected).abs() <= 2.0 * f32::EPSILON as f64 * unit,

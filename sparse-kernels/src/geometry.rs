@@ -12,7 +12,8 @@ pub enum Layout {
     Interleaved,
 }
 
-/// Plain description of a 2-D convolution, to be checked by [`ConvGeometry::new`]. 1-D convolutions have height 1.
+/// Plain description of a 2-D convolution, to be checked by [`ConvGeometry::new`]. 1-D convolutions have
+/// height 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Images.
@@ -61,8 +62,8 @@ impl ConvShape {
     }
 }
 
-/// A checked convolution geometry: channels, kernel and steps are not zero, every product fits. Batch, input and output may
-/// be empty; a kernel larger than the padded input has no outputs.
+/// A checked convolution geometry: channels, kernel and steps are not zero, every product fits. Batch, input
+/// and output may be empty; a kernel larger than the padded input has no outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConvGeometry {
     shape: ConvShape,
@@ -73,7 +74,8 @@ impl ConvGeometry {
     /// Checks `shape` and computes the output size.
     ///
     /// # Errors
-    /// No channels, groups, taps or step; groups that do not divide the channels; or sizes whose product overflows.
+    /// No channels, groups, taps or step; groups that do not divide the channels; or sizes whose product
+    /// overflows.
     pub fn new(shape: ConvShape) -> Result<ConvGeometry, KernelError> {
         let bad = |what: &str| Err(KernelError::Geometry(format!("{what} in {shape:?}")));
         let positive = [shape.ic, shape.oc, shape.group];
@@ -96,7 +98,8 @@ impl ConvGeometry {
                 output[axis] = last / shape.stride[axis] + 1;
             }
         }
-        // An empty axis does not make the others fit: products of some of the sizes must not overflow, either.
+        // An empty axis does not make the others fit: products of some of the sizes must not overflow,
+        // either.
         let fits = |channels: usize, [h, w]: [usize; 2]| {
             [channels, h.max(1), w.max(1), size_of::<f32>()]
                 .into_iter()
@@ -110,7 +113,8 @@ impl ConvGeometry {
         Ok(ConvGeometry { shape, output })
     }
 
-    /// A planar 1x1 convolution over `pixels` pixels: a matrix product with `ic` x `pixels` columns per image.
+    /// A planar 1x1 convolution over `pixels` pixels: a matrix product with `ic` x `pixels` columns per
+    /// image.
     ///
     /// # Errors
     /// As [`ConvGeometry::new`].
@@ -162,8 +166,9 @@ impl ConvGeometry {
             .filter(|i| *i < s.input[axis])
     }
 
-    /// If every tap of every output lies in the padding because the input has no pixels: a geometry with the same outputs
-    /// for an input of zeros, and that input. A pixel takes the place of one of padding along each empty axis.
+    /// If every tap of every output lies in the padding because the input has no pixels: a geometry with the
+    /// same outputs for an input of zeros, and that input. A pixel takes the place of one of padding
+    /// along each empty axis.
     pub(crate) fn on_zeros(&self) -> Option<(ConvGeometry, Vec<f32>)> {
         if self.x_len() > 0 || self.y_len() == 0 {
             return None;

@@ -59,7 +59,8 @@ pub mod table;
 pub mod target;
 mod work;
 
-/// So many indices behind those of its own columns a kernel may read, because it reads them before it needs them.
+/// So many indices behind those of its own columns a kernel may read, because it reads them before it needs
+/// them.
 const LOOK_AHEAD: usize = 4;
 
 /// What most callers need.

@@ -1,13 +1,15 @@
-//! aarch64, groups of 1, 2 and 4 rows, one loop for each class of cores that work in order; `neon_wide` has the others.
+//! aarch64, groups of 1, 2 and 4 rows, one loop for each class of cores that work in order; `neon_wide` has
+//! the others.
 //!
-//! Every stored column has an input channel of its own, and `R` weights for it. That is fewer multiply-adds per load than
-//! in a 4x4 block, so that on cores that work in order loads and not multiply-adds decide: what counts is that none of them waits.
+//! Every stored column has an input channel of its own, and `R` weights for it. That is fewer multiply-adds
+//! per load than in a 4x4 block, so that on cores that work in order loads and not multiply-adds decide: what
+//! counts is that none of them waits.
 //!
-//! **Registers.** As in `neon_cores`, two sets of inputs and weights: the multiply-adds of one column read one set
-//! while the other is loaded for the next column; the loop has two columns. Besides, the address of the column after the next
-//! is computed from its index, and the index of the one after that is loaded: so long does it take until an address is known.
-//! ([`gather`] has offsets in bytes instead of indices, and nothing to compute.)
-//! What is left are the sums:
+//! **Registers.** As in `neon_cores`, two sets of inputs and weights: the multiply-adds of one column read
+//! one set while the other is loaded for the next column; the loop has two columns. Besides, the address of
+//! the column after the next is computed from its index, and the index of the one after that is loaded: so
+//! long does it take until an address is known. ([`gather`] has offsets in bytes instead of indices, and
+//! nothing to compute.) What is left are the sums:
 //!
 //! | rows | vectors of pixels | sums | inputs and weights | registers |
 //! |---|---|---|---|---|
@@ -17,17 +19,18 @@
 //!
 //! Seven vectors and no more than eight because 7, 14, 28 and 56 pixels a side are sevenths of vectors.
 //!
-//! **Schedule.** Pieces of a vector are as in `neon_cores`: low half, high half to an integer register, and from there to its
-//! place. The last piece comes two vectors after the others, when both have arrived; it runs over the end of the column. In cycles
-//! for `V` vectors:
+//! **Schedule.** Pieces of a vector are as in `neon_cores`: low half, high half to an integer register, and
+//! from there to its place. The last piece comes two vectors after the others, when both have arrived; it
+//! runs over the end of the column. In cycles for `V` vectors:
 //!
-//! * Cortex-A55: a multiply-add beside each of the pieces, as far as there are any. One row is bound by loads, of which one
-//!   starts in a cycle: 2 V and two more. Two rows: 5 instructions for two multiply-adds, 2.5 V and two more. Four
-//!   rows: 4 V, all beside multiply-adds.
-//! * Cortex-A53: multiply-adds and vector loads in turn, each with another piece beside it. That rhythm is safe from the rule
-//!   that no vector load starts four cycles after a multiply-add. One row needs nothing else: 2 V and two more. For two rows
-//!   multiply-adds are left at the end of a column, and two cycles without any between them let the next column begin
-//!   its loads: 3 V + 3. For four rows the rhythm is that of `neon_cores`, three multiply-adds and a load: 5 V + 2.
+//! * Cortex-A55: a multiply-add beside each of the pieces, as far as there are any. One row is bound by
+//!   loads, of which one starts in a cycle: 2 V and two more. Two rows: 5 instructions for two multiply-adds,
+//!   2.5 V and two more. Four rows: 4 V, all beside multiply-adds.
+//! * Cortex-A53: multiply-adds and vector loads in turn, each with another piece beside it. That rhythm is
+//!   safe from the rule that no vector load starts four cycles after a multiply-add. One row needs nothing
+//!   else: 2 V and two more. For two rows multiply-adds are left at the end of a column, and two cycles
+//!   without any between them let the next column begin its loads: 3 V + 3. For four rows the rhythm is that
+//!   of `neon_cores`, three multiply-adds and a load: 5 V + 2.
 //!
 //! Cycles are modelled, not measured.
 
@@ -38,10 +41,11 @@ use std::arch::{aarch64::float32x4_t, asm};
 
 /// The blocks of one row and the panel they are applied to.
 ///
-/// Invariants, where `blocks` is not zero: that many blocks are valid at `values`, and `indices` has those of all
-/// blocks but the first, which begins at `first`, and [`LOOK_AHEAD`] more that need not mean anything; `x` plus `stride` bytes
-/// times the index of a block, and the strides to its other channels, is
-/// valid for the pixels of the tile, the last vector of which begins at byte `last`. The same holds for `first`.
+/// Invariants, where `blocks` is not zero: that many blocks are valid at `values`, and `indices` has those of
+/// all blocks but the first, which begins at `first`, and [`LOOK_AHEAD`] more that need not mean anything;
+/// `x` plus `stride` bytes times the index of a block, and the strides to its other channels, is
+/// valid for the pixels of the tile, the last vector of which begins at byte `last`. The same holds for
+/// `first`.
 pub(crate) struct Walk {
     pub(crate) indices: *const u32,
     pub(crate) values: *const f32,
@@ -63,13 +67,14 @@ pub(crate) const fn most_vectors(rows: usize) -> usize {
 
 /// The loop of [`multiply_add`] for the vectors that are listed with the registers of their sums.
 ///
-/// The text is a program for the assembler, as in `neon_cores`. `.Ls` is the set that the multiply-adds read and `.Lt` the
-/// other, `.Ln` the number of multiply-adds written for this column, `.Lk` counts what is loaded for the next one: the
-/// first input, for four rows the weights, the other inputs. `load` says whether there is a next column.
+/// The text is a program for the assembler, as in `neon_cores`. `.Ls` is the set that the multiply-adds read
+/// and `.Lt` the other, `.Ln` the number of multiply-adds written for this column, `.Lk` counts what is
+/// loaded for the next one: the first input, for four rows the weights, the other inputs. `load` says whether
+/// there is a next column.
 ///
-/// x9 to x11 and x14 to x16 hold high halves, for the first and the second set; x12 and x13 point to the column whose inputs
-/// that set is to get, and are renewed by `pr_address` at the end of a column or, where a load is all it takes, by
-/// `pr_early_address` in its middle; w17 is an index.
+/// x9 to x11 and x14 to x16 hold high halves, for the first and the second set; x12 and x13 point to the
+/// column whose inputs that set is to get, and are renewed by `pr_address` at the end of a column or, where a
+/// load is all it takes, by `pr_early_address` in its middle; w17 is an index.
 macro_rules! walk {
     (($r:expr, $core:expr, $v:expr, $sums:ident, ($addressing:literal, $($place:tt)*), ($($more:tt)*)),
      $(($vector:literal $($row:literal $register:tt)*))*) => {
@@ -313,7 +318,8 @@ macro_rules! walk_first {
 }
 pub(crate) use walk_first;
 
-/// How many vectors the last piece of a vector is behind the others, and how many of these are left to the next column.
+/// How many vectors the last piece of a vector is behind the others, and how many of these are left to the
+/// next column.
 const fn behind(rows: usize, core: u8, vectors: usize) -> (usize, usize) {
     if vectors < 3 {
         (0, 0)
@@ -355,7 +361,8 @@ macro_rules! walk_rows {
 /// Adds all columns of a group of `R` rows to `sums`, with the schedule for `CORE`.
 ///
 /// # Safety
-/// NEON is there; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not zero.
+/// NEON is there; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not
+/// zero.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
@@ -411,12 +418,13 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
     }
 }
 
-/// Adds `columns` columns of four weights to `sums`, where every vector of inputs has a base of its own, with the schedule for
-/// `CORE`.
+/// Adds `columns` columns of four weights to `sums`, where every vector of inputs has a base of its own, with
+/// the schedule for `CORE`.
 ///
 /// # Safety
-/// NEON is there; `columns` is not zero; so many offsets, in bytes, are valid at `offsets`, and [`LOOK_AHEAD`] more that need not
-/// mean anything, and four times as many floats at `values`; at each offset from each of `bases` is a whole vector.
+/// NEON is there; `columns` is not zero; so many offsets, in bytes, are valid at `offsets`, and
+/// [`LOOK_AHEAD`] more that need not mean anything, and four times as many floats at `values`; at each offset
+/// from each of `bases` is a whole vector.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(

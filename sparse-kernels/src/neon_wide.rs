@@ -1,9 +1,10 @@
-//! aarch64, cores that rename registers (Cortex-A76 and wider): the loops over 4x4 blocks and over groups of 1, 2 and 4 rows.
+//! aarch64, cores that rename registers (Cortex-A76 and wider): the loops over 4x4 blocks and over groups of
+//! 1, 2 and 4 rows.
 //!
-//! Such a core starts two multiply-adds and two loads a cycle in any order, and works ahead of what waits: the inputs of the
-//! next column need no registers of their own, which makes room for more sums. That is what counts, because bias, clamp and store
-//! take turns with the multiply-adds in the same two pipes, and there is one passage through a loop's entry for all of
-//! them.
+//! Such a core starts two multiply-adds and two loads a cycle in any order, and works ahead of what waits:
+//! the inputs of the next column need no registers of their own, which makes room for more sums. That is what
+//! counts, because bias, clamp and store take turns with the multiply-adds in the same two pipes, and there
+//! is one passage through a loop's entry for all of them.
 //!
 //! **Registers.** Weights in v0, inputs behind it, one after the other in turn, sums at the end:
 //!
@@ -14,11 +15,12 @@
 //! | 4 | 7 | 28 | 3 | 1 |
 //!
 //! **Schedule.** Four rows: in the order of need. The multiply-adds of a column, or a block of four, take
-//! longer than the way from its index to its inputs. Inputs are loaded two vectors before they are used, for the sake of
-//! smaller cores of the same phone, which wait otherwise. One and two rows are bound by loads: inputs come in pairs, but for the last
-//! vector of a tile, which ends at its last pixel; indices come in pairs as well, two columns before the address is
-//! computed, two before it is used, because in the queue of loads they would wait behind the inputs. Then 10 vectors of one
-//! row take 5.6 cycles a column, of which 5 multiply, of two rows 10, of four rows 7 vectors take 14.
+//! longer than the way from its index to its inputs. Inputs are loaded two vectors before they are used, for
+//! the sake of smaller cores of the same phone, which wait otherwise. One and two rows are bound by loads:
+//! inputs come in pairs, but for the last vector of a tile, which ends at its last pixel; indices come in
+//! pairs as well, two columns before the address is computed, two before it is used, because in the queue of
+//! loads they would wait behind the inputs. Then 10 vectors of one row take 5.6 cycles a column, of which 5
+//! multiply, of two rows 10, of four rows 7 vectors take 14.
 //!
 //! Cycles are modelled, not measured; `scripts/neon-cost.sh` models whole layers.
 
@@ -32,9 +34,9 @@ pub(crate) const fn most_vectors(rows: usize) -> usize {
 
 /// The loop over columns for the vectors that are listed with the registers of their sums.
 ///
-/// The text is a program for the assembler. `$place` brings what differs between panels and images, three macros of it:
-/// `pc_address` makes the place of a column of its index, `pc_load` loads vector `v` of the inputs there, `pc_pair` two from byte
-/// `at` on. `.Lk` counts vectors.
+/// The text is a program for the assembler. `$place` brings what differs between panels and images, three
+/// macros of it: `pc_address` makes the place of a column of its index, `pc_load` loads vector `v` of the
+/// inputs there, `pc_pair` two from byte `at` on. `.Lk` counts vectors.
 macro_rules! walk {
     (($r:expr, $c:expr, $v:expr, $sums:ident, ($place:literal, $($operands:tt)*), ($($input:tt)*)),
      $(($vector:literal $($row:literal $register:tt)*))*) => {
@@ -220,8 +222,8 @@ pub(crate) unsafe fn multiply_add<const R: usize, const C: usize, const V: usize
 /// Adds `columns` columns of four weights to `sums`, where every vector of inputs has a base of its own.
 ///
 /// # Safety
-/// NEON is there; `columns` is not zero; so many offsets, in bytes, are valid at `offsets` and four times as many floats at
-/// `values`; at each offset from each of `bases` is a whole vector.
+/// NEON is there; `columns` is not zero; so many offsets, in bytes, are valid at `offsets` and four times as
+/// many floats at `values`; at each offset from each of `bases` is a whole vector.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) unsafe fn gather<const V: usize>(

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Runs independent tasks, on as many threads as the caller likes.
 ///
-/// Tasks write to disjoint parts of the output without locks. So every call is checked: one of a number that is out of range,
-/// or that has been called before, does nothing, and a run in which not every task was called once is an error.
+/// Tasks write to disjoint parts of the output without locks. So every call is checked: one of a number that
+/// is out of range, or that has been called before, does nothing, and a run in which not every task was
+/// called once is an error.
 pub trait Parallel: Sync {
     /// How many tasks can run at once. A hint for splitting; never changes results.
     fn threads(&self) -> usize;

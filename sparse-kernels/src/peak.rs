@@ -4,8 +4,9 @@ use crate::target::{Isa, Target};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Multiply-adds a second that this core reaches right now with the vectors of `target`, from some ten microseconds of work
-/// in registers. Clocks drift and others use the core, too: take the best of several, measured beside what it is compared with.
+/// Multiply-adds a second that this core reaches right now with the vectors of `target`, from some ten
+/// microseconds of work in registers. Clocks drift and others use the core, too: take the best of several,
+/// measured beside what it is compared with.
 pub fn multiply_adds_per_second(target: Target) -> f64 {
     const ROUNDS: usize = 5_000;
     let start = Instant::now();
@@ -15,7 +16,8 @@ pub fn multiply_adds_per_second(target: Target) -> f64 {
 
 /// Independent sums in vector registers, each multiplied and added to once a round.
 ///
-/// Their number covers the latency of a multiply-add on every port that has one, and leaves registers for the factors.
+/// Their number covers the latency of a multiply-add on every port that has one, and leaves registers for the
+/// factors.
 macro_rules! sums {
     ($rounds:ident, $sums:literal x $lanes:literal, $set:ident, $multiply_add:expr) => {{
         let mut sums = [$set(black_box(1.0)); $sums];
@@ -30,7 +32,8 @@ macro_rules! sums {
     }};
 }
 
-/// Runs `rounds` times some independent multiply-adds in the registers of `target`; returns how many a round has.
+/// Runs `rounds` times some independent multiply-adds in the registers of `target`; returns how many a round
+/// has.
 pub fn multiply_adds(target: Target, rounds: usize) -> usize {
     match target.isa() {
         #[cfg(target_arch = "x86_64")]
@@ -67,7 +70,8 @@ pub fn multiply_adds(target: Target, rounds: usize) -> usize {
     }
 }
 
-/// The same without intrinsics, in the vectors that every machine of this architecture has, product and sum apart.
+/// The same without intrinsics, in the vectors that every machine of this architecture has, product and sum
+/// apart.
 fn plain(rounds: usize) -> usize {
     let set = |value: f32| [value; 4];
     let multiply_add =

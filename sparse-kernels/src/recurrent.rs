@@ -1,14 +1,15 @@
 //! What stands between the products of recurrent layers.
 //!
-//! A step of a pruned recurrent layer is so short that sums, sigmoids and hyperbolic tangents of its gates, as passes of their own, take half as
-//! long as the product. Here they are one pass, value by value.
+//! A step of a pruned recurrent layer is so short that sums, sigmoids and hyperbolic tangents of its gates,
+//! as passes of their own, take half as long as the product. Here they are one pass, value by value.
 
 use crate::error::KernelError;
 use crate::exp::exp_m1;
 use crate::target::Target;
 use crate::work::{Work, on};
 
-/// A step of a gated recurrent unit (GRU) whose reset gate scales the finished recurrent product (`linear_before_reset` in ONNX):
+/// A step of a gated recurrent unit (GRU) whose reset gate scales the finished recurrent product
+/// (`linear_before_reset` in ONNX):
 ///
 /// ```text
 /// z = sigmoid(input_z + recurrent_z)
@@ -17,8 +18,9 @@ use crate::work::{Work, on};
 /// state = h + z * (state - h)
 /// ```
 ///
-/// `input` and `recurrent` are the two products, biases included, each `[3, hidden]` with gates in the order z, r, h; `state` is
-/// `[hidden]` and is replaced. Gates are right to a few units in the last place; a NaN stays where it is.
+/// `input` and `recurrent` are the two products, biases included, each `[3, hidden]` with gates in the order
+/// z, r, h; `state` is `[hidden]` and is replaced. Gates are right to a few units in the last place; a NaN
+/// stays where it is.
 ///
 /// # Errors
 /// Products that do not hold three values for each of the state's.
@@ -45,9 +47,10 @@ struct GruCell<'a> {
 }
 
 impl Work for GruCell<'_> {
-    /// A division takes as long as ten other operations. Three gates would need three; the update gate and the new values share
-    /// theirs. With `u = e^-a` for the update gate's sum `a`, and `m = e^-2b - 1` for the sum `b` of the new value,
-    /// `z = 1 / (1 + u)` and `h = -m / (2 + m)`, so that `h + z * (s - h) = (s * (2 + m) - m * u) / ((1 + u) * (2 + m))`.
+    /// A division takes as long as ten other operations. Three gates would need three; the update gate and
+    /// the new values share theirs. With `u = e^-a` for the update gate's sum `a`, and `m = e^-2b - 1`
+    /// for the sum `b` of the new value, `z = 1 / (1 + u)` and `h = -m / (2 + m)`, so that `h + z * (s -
+    /// h) = (s * (2 + m) - m * u) / ((1 + u) * (2 + m))`.
     #[inline(always)]
     fn run(self) {
         let hidden = self.state.len();

@@ -6,7 +6,8 @@ use crate::geometry::{ConvGeometry, Layout};
 /// Convolution of any geometry with dense weights `[oc][ic / group][kh][kw]`, accumulated in f64.
 ///
 /// `stored` says which weights take part: a weight that is not stored is skipped even if it meets a NaN or an
-/// infinite activation, as in a sparse kernel; `None` stands for all. Slices must have the lengths of the geometry.
+/// infinite activation, as in a sparse kernel; `None` stands for all. Slices must have the lengths of the
+/// geometry.
 pub fn conv(
     geometry: &ConvGeometry,
     weights: &[f32],

@@ -1,5 +1,5 @@
-//! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here does not
-//! exist.
+//! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here
+//! does not exist.
 //!
 //! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`.
 
@@ -77,8 +77,8 @@ pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
     pointwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
-/// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for its core and this size, else
-/// for its instruction set and this size, else one that takes any. `None` for an empty size.
+/// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for its core and
+/// this size, else for its instruction set and this size, else one that takes any. `None` for an empty size.
 pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
     let find = |isa, core| {
         depthwise::KERNELS
@@ -98,8 +98,8 @@ pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
     depthwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
-/// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time that
-/// the groups allow.
+/// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time
+/// that the groups allow.
 pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
     let find = |isa, core| {
         let usable = |k: &&SpatialKernel| {

@@ -61,8 +61,8 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Classes of cores with one instruction set that want different schedules. Every core runs the kernels of every class:
-/// the wrong one is slow, never wrong.
+/// Classes of cores with one instruction set that want different schedules. Every core runs the kernels of
+/// every class: the wrong one is slow, never wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Core {
@@ -74,8 +74,8 @@ pub enum Core {
     A55,
     /// Cortex-A76 and wider: out of order, 128-bit loads.
     A76,
-    /// x86-64 cores that start two AVX-512 multiply-adds a cycle: Zen 5, and Intel's servers since Skylake-SP. Others split them
-    /// (Zen 4) or have one such unit.
+    /// x86-64 cores that start two AVX-512 multiply-adds a cycle: Zen 5, and Intel's servers since
+    /// Skylake-SP. Others split them (Zen 4) or have one such unit.
     Wide,
 }
 
@@ -90,8 +90,8 @@ impl Core {
     }
 }
 
-/// Proof that this machine runs an instruction set, and for which class of its cores kernels are chosen. Kernels can only
-/// be obtained with one.
+/// Proof that this machine runs an instruction set, and for which class of its cores kernels are chosen.
+/// Kernels can only be obtained with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
     isa: Isa,
@@ -118,9 +118,9 @@ impl Target {
         Target { isa, core: cores::detect(isa) }
     }
 
-    /// The target called `name`; `auto` and the empty string detect it. On aarch64 `neon` means the kernels that are
-    /// not made for a class of cores, `neon-a53`, `neon-a55` and `neon-a76` those that are; so it is with `avx512` and
-    /// `avx512-wide` on x86-64.
+    /// The target called `name`; `auto` and the empty string detect it. On aarch64 `neon` means the kernels
+    /// that are not made for a class of cores, `neon-a53`, `neon-a55` and `neon-a76` those that are; so
+    /// it is with `avx512` and `avx512-wide` on x86-64.
     ///
     /// # Errors
     /// An unknown name, or an instruction set that this machine lacks.

@@ -1,9 +1,10 @@
-//! Plain loops, compiled once for every instruction set: what is written over slices whose length the compiler sees becomes vectors of
-//! whatever width the CPU has.
+//! Plain loops, compiled once for every instruction set: what is written over slices whose length the
+//! compiler sees becomes vectors of whatever width the CPU has.
 
 use crate::target::{Isa, Target};
 
-/// A loop that is compiled for every instruction set. [`Work::run`] and all that it calls must be `#[inline(always)]`.
+/// A loop that is compiled for every instruction set. [`Work::run`] and all that it calls must be
+/// `#[inline(always)]`.
 pub(crate) trait Work {
     fn run(self);
 }

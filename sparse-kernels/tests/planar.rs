@@ -1,4 +1,5 @@
-//! Resizing, pooling and softmax of planes against plain loops in double precision, on every target of this machine.
+//! Resizing, pooling and softmax of planes against plain loops in double precision, on every target of this
+//! machine.
 
 mod common;
 

@@ -19,8 +19,8 @@ fn plain_gru_cell(input: &[f32], recurrent: &[f32], state: &[f32]) -> Vec<f64> {
     (0..hidden).map(cell).collect()
 }
 
-/// Sums of two single-precision products are rounded before a gate sees them: that is an error of half a unit of the sum, in a slope of at
-/// most one. The gates add some units of their own.
+/// Sums of two single-precision products are rounded before a gate sees them: that is an error of half a unit
+/// of the sum, in a slope of at most one. The gates add some units of their own.
 fn assert_cells(target: Target, input: &[f32], recurrent: &[f32], state: &[f32]) {
     let hidden = state.len();
     let expected = plain_gru_cell(input, recurrent, state);

@@ -1,5 +1,6 @@
-//! Everything public, called wrongly, from code that may not use `unsafe`: an error, a panic, or the right numbers, but never
-//! memory that is not there. Under an address sanitizer, valgrind or Miri (`scripts/sanitize.sh`) "never" is checked, too.
+//! Everything public, called wrongly, from code that may not use `unsafe`: an error, a panic, or the right
+//! numbers, but never memory that is not there. Under an address sanitizer, valgrind or Miri
+//! (`scripts/sanitize.sh`) "never" is checked, too.
 #![forbid(unsafe_code)]
 
 mod common;

@@ -5,8 +5,8 @@ use tract_core::ops::logic::IfThenElse;
 
 /// tract's `IfThenElse`, marked to have its bodies optimised.
 ///
-/// Stock tract 0.23.9 runs the bodies as they were written, and prepares them anew at every run. Inputs, outputs and
-/// evaluation are those of the stock operator inside.
+/// Stock tract 0.23.9 runs the bodies as they were written, and prepares them anew at every run. Inputs,
+/// outputs and evaluation are those of the stock operator inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SparseIf(IfThenElse);
 
@@ -100,8 +100,8 @@ impl TypedOp for SparseIf {
 
 /// `IfThenElse` with optimised bodies.
 ///
-/// Inputs: the condition, one boolean, and what the bodies take. Every run begins with fresh bodies, as that of the stock
-/// operator does: they keep no state.
+/// Inputs: the condition, one boolean, and what the bodies take. Every run begins with fresh bodies, as that
+/// of the stock operator does: they keep no state.
 #[derive(Debug, Clone)]
 pub struct OptSparseIf {
     then: Branch,

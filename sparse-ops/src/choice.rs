@@ -79,8 +79,9 @@ impl Packing {
         })
     }
 
-    /// The channel groups of a layer of `group` of them as the kernels of this packing see it: one, but for depthwise kernels.
-    /// Weights of channel groups are packed as those of an ungrouped layer, of which most are zeros that nobody stores.
+    /// The channel groups of a layer of `group` of them as the kernels of this packing see it: one, but for
+    /// depthwise kernels. Weights of channel groups are packed as those of an ungrouped layer, of which
+    /// most are zeros that nobody stores.
     pub fn kernel_groups(self, group: usize) -> usize {
         match self {
             Packing::Depthwise(_) => group,
@@ -184,8 +185,9 @@ impl Packed {
         }
     }
 
-    /// The same layer where nothing looks at the output channels that are not `read`, if it can leave them out (they become zeros) and
-    /// does not yet. What costs a plane of its own is left out: the channels of depthwise layers.
+    /// The same layer where nothing looks at the output channels that are not `read`, if it can leave them
+    /// out (they become zeros) and does not yet. What costs a plane of its own is left out: the channels
+    /// of depthwise layers.
     pub fn with_only(&self, read: &[bool]) -> Option<Packed> {
         let Packed::Depthwise(weights) = self else { return None };
         let both: Vec<bool> = weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect();

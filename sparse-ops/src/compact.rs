@@ -1,14 +1,15 @@
 //! Weights in files: a bitmap or pattern ids, then the values that are not zero.
 //!
-//! What kernels read is made for speed and for one target; this is made for size and for every target. A tensor is seen as
-//! rows by columns of kernels: of ONNX weights `[oc][ic][kh][kw]`, output by input channels by taps. Groups of
-//! kernels follow each other row by row, the kernels of a group likewise.
+//! What kernels read is made for speed and for one target; this is made for size and for every target. A
+//! tensor is seen as rows by columns of kernels: of ONNX weights `[oc][ic][kh][kw]`, output by input channels
+//! by taps. Groups of kernels follow each other row by row, the kernels of a group likewise.
 //!
-//! * **Blocks**: one bit per group (lowest bit first) says whether it is stored, then all weights of those that are. For
-//!   4x4 groups of a 1x1 convolution that is one bit per 16 weights.
-//! * **Patterns**: the number of different masks of taps, each mask (16 bits), one byte per group with the number of
-//!   the mask that its kernels share, then the weights that the masks keep. A mask of no taps is an absent group. That covers 3:9
-//!   of depthwise kernels and 5:9 with connectivity, and whatever else shares masks.
+//! * **Blocks**: one bit per group (lowest bit first) says whether it is stored, then all weights of those
+//!   that are. For 4x4 groups of a 1x1 convolution that is one bit per 16 weights.
+//! * **Patterns**: the number of different masks of taps, each mask (16 bits), one byte per group with the
+//!   number of the mask that its kernels share, then the weights that the masks keep. A mask of no taps is an
+//!   absent group. That covers 3:9 of depthwise kernels and 5:9 with connectivity, and whatever else shares
+//!   masks.
 //!
 //! All numbers are little-endian. A negative zero comes back as zero.
 
@@ -21,8 +22,8 @@ const PATTERNS: [(usize, usize); 7] = [(16, 1), (8, 1), (4, 1), (1, 1), (4, 4), 
 const MASK: usize = 16;
 /// Weights of a group.
 const LARGEST_GROUP: usize = 1 << 16;
-/// Dense bytes that a tensor may take for every byte stored, beyond [`SMALL`]. 4x4 blocks of which none is stored take 512
-/// bytes for every byte of their bitmap.
+/// Dense bytes that a tensor may take for every byte stored, beyond [`SMALL`]. 4x4 blocks of which none is
+/// stored take 512 bytes for every byte of their bitmap.
 const EXPANSION: usize = 1024;
 /// What the text that names a tensor justifies without any byte stored.
 const SMALL: usize = 64 << 10;
@@ -111,8 +112,8 @@ fn rows_of(shape: &[usize]) -> usize {
     shape.iter().copied().find(|d| *d != 1).unwrap_or(1)
 }
 
-/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is not f32, has fewer than two
-/// axes, or takes no less room so.
+/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is not f32, has
+/// fewer than two axes, or takes no less room so.
 ///
 /// # Errors
 /// A tensor whose values are not in memory.

@@ -2,9 +2,11 @@
 
 use sparse_kernels::prelude::{Parallel, Serial};
 
-/// Calls `run` with the threads of tract's current executor, or with none where the work is too small to share.
+/// Calls `run` with the threads of tract's current executor, or with none where the work is too small to
+/// share.
 ///
-/// `elements` is the size of the output: below tract's own threshold, waking threads costs more than it brings.
+/// `elements` is the size of the output: below tract's own threshold, waking threads costs more than it
+/// brings.
 #[cfg(feature = "multithread-mm")]
 pub(crate) fn with_threads<R>(elements: usize, run: impl FnOnce(&dyn Parallel) -> R) -> R {
     use rayon::prelude::*;

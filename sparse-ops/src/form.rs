@@ -17,7 +17,8 @@ pub enum Form {
 }
 
 impl Form {
-    /// The geometry for a concrete input, as the kernels of a packing see it, and the shape of the output tensor.
+    /// The geometry for a concrete input, as the kernels of a packing see it, and the shape of the output
+    /// tensor.
     ///
     /// # Errors
     /// A shape that the layer cannot take.
@@ -54,8 +55,8 @@ impl Form {
     }
 }
 
-/// Whether a convolution is a product of every pixel's channels with one matrix, whatever the size and the number of the other
-/// axes.
+/// Whether a convolution is a product of every pixel's channels with one matrix, whatever the size and the
+/// number of the other axes.
 pub(crate) fn is_matmul(conv: &Conv, shape: &[TDim]) -> TractResult<bool> {
     let spec = &conv.pool_spec;
     let shape = spec.data_format.shape(shape)?;
@@ -70,8 +71,8 @@ pub(crate) fn is_matmul(conv: &Conv, shape: &[TDim]) -> TractResult<bool> {
             .all(|pad| zero(&pad.pad_after) && zero(&pad.pad_before)))
 }
 
-/// Why a convolution of an input of this shape cannot become sparse, or `None` if it can. A product with a matrix can have any
-/// rank: it becomes one before it is packed.
+/// Why a convolution of an input of this shape cannot become sparse, or `None` if it can. A product with a
+/// matrix can have any rank: it becomes one before it is packed.
 ///
 /// # Errors
 /// A shape that the convolution cannot take.
@@ -148,7 +149,8 @@ pub(crate) fn padding(spec: &PoolSpec, input: &[usize]) -> TVec<PaddedAxis> {
             // Without outputs, padding is whatever has overflowed.
             return PaddedAxis { pad_before: 0, pad_after: 0, convoluted };
         };
-        // There may be an output whose kernel leaves the padding: stock tract takes what is beyond for padding, too.
+        // There may be an output whose kernel leaves the padding: stock tract takes what is beyond for
+        // padding, too.
         let reach = last * spec.stride(axis) + (spec.kernel_shape[axis] - 1) * spec.dilation(axis) + 1;
         let beyond = reach.saturating_sub(input + pad_before + dim.pad_after);
         PaddedAxis { pad_before, pad_after: dim.pad_after + beyond, convoluted }
@@ -169,9 +171,10 @@ enum OutAxis {
 
 /// An `EinSum` of an activation and a constant matrix, seen as a pointwise convolution.
 ///
-/// Apart from the channels, input and output must have the same axes in the same order. The axes before the first of
-/// the two channel positions are the batch, the others are the pixels. Several axes of the input that are summed over count as one
-/// axis of channels if they are neighbours: what is left of a `Flatten` before a fully connected layer.
+/// Apart from the channels, input and output must have the same axes in the same order. The axes before the
+/// first of the two channel positions are the batch, the others are the pixels. Several axes of the input
+/// that are summed over count as one axis of channels if they are neighbours: what is left of a `Flatten`
+/// before a fully connected layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Linear {
     oc: usize,
@@ -184,12 +187,14 @@ pub struct Linear {
     x_layout: Layout,
     y_layout: Layout,
     out: TVec<OutAxis>,
-    /// Axis of the weights that holds the output channels, and those that hold the input channels, in the order of the input.
+    /// Axis of the weights that holds the output channels, and those that hold the input channels, in the
+    /// order of the input.
     w_axes: (Option<usize>, TVec<usize>),
 }
 
 impl Linear {
-    /// Recognises the product of input `x_slot` (shape `x`) and constant weights (shape `w`) in the other slot.
+    /// Recognises the product of input `x_slot` (shape `x`) and constant weights (shape `w`) in the other
+    /// slot.
     ///
     /// # Errors
     /// In words, why it is not a pointwise convolution.

@@ -1,8 +1,9 @@
-//! Recognising hard-swish and SiLU as exporters write them: `x * g(x)` with `g` spelled out in scalar operations.
+//! Recognising hard-swish and SiLU as exporters write them: `x * g(x)` with `g` spelled out in scalar
+//! operations.
 //!
-//! The output of a layer then has two consumers, and none of them could be fused. Both forms of hard-swish in use
-//! (`x * HardSigmoid(x)` and `x * Clip(x + 3, 0, 6) / 6`) are a chain of operations with one constant each; the
-//! chain is not matched by its spelling but by what it does to a few sample values.
+//! The output of a layer then has two consumers, and none of them could be fused. Both forms of hard-swish in
+//! use (`x * HardSigmoid(x)` and `x * Clip(x + 3, 0, 6) / 6`) are a chain of operations with one constant
+//! each; the chain is not matched by its spelling but by what it does to a few sample values.
 
 use crate::konst::{f32s, konst_of};
 use tract_core::internal::*;
@@ -15,8 +16,8 @@ use tract_core::ops::nn::{Sigmoid, hard_swish};
 /// Longest chain that is followed.
 const STEPS: usize = 6;
 
-/// Where hard-sigmoid is compared: both flat ends, both corners, the slope. A chain of additions, factors and bounds that agrees here
-/// is the same function, because it is linear between its two corners.
+/// Where hard-sigmoid is compared: both flat ends, both corners, the slope. A chain of additions, factors and
+/// bounds that agrees here is the same function, because it is linear between its two corners.
 const SAMPLES: [f32; 9] = [-20.0, -3.5, -3.0, -2.0, 0.0, 1.0, 3.0, 3.5, 20.0];
 
 /// Replaces `x * g(x)` behind `node` by tract's own operator, which can be fused.
@@ -90,7 +91,8 @@ fn feeds(node: &TypedNode, product: &TypedNode) -> bool {
     matches!(&*node.outputs[0].successors, [succ] if succ.node == product.id)
 }
 
-/// Does to `values` what `node` does to the wire `from`; false if it is not an operation with one constant number.
+/// Does to `values` what `node` does to the wire `from`; false if it is not an operation with one constant
+/// number.
 fn apply(model: &TypedModel, node: &TypedNode, from: OutletId, values: &mut [f32]) -> TractResult<bool> {
     let Some(op) = node.op_as::<TypedBinOp>().filter(|op| op.1.is_none()) else { return Ok(false) };
     let Some(slot) = node.inputs.iter().position(|i| *i == from) else { return Ok(false) };

@@ -8,11 +8,12 @@ use sparse_kernels::recurrent::gru_cell;
 use tract_core::internal::*;
 use tract_core::ops::gru_seq::GruSeq;
 
-/// tract's `GruSeq` behind its input-side product, marked to multiply by its recurrent matrix on a sparse kernel.
+/// tract's `GruSeq` behind its input-side product, marked to multiply by its recurrent matrix on a sparse
+/// kernel.
 ///
-/// Inputs as those of the stock operator: the input-side product `[batch, steps, 3 * hidden]`, the recurrent matrix
-/// `[3 * hidden, hidden]` (a constant), the biases `[1, 6 * hidden]` if there are any (a constant), the initial state. Facts and
-/// evaluation are those of the stock operator inside.
+/// Inputs as those of the stock operator: the input-side product `[batch, steps, 3 * hidden]`, the recurrent
+/// matrix `[3 * hidden, hidden]` (a constant), the biases `[1, 6 * hidden]` if there are any (a constant),
+/// the initial state. Facts and evaluation are those of the stock operator inside.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SparseGruSeq {
     seq: GruSeq,
@@ -148,10 +149,10 @@ impl TypedOp for SparseGruSeq {
 
 /// A whole-sequence GRU whose recurrent matrix is packed for a sparse kernel.
 ///
-/// Inputs: the input-side product `[batch, steps, 3 * hidden]`, gates in the order z, r, h, and the initial state
-/// `[batch, 1, hidden]`. Outputs: the states `[batch, steps, hidden]` (none of them unless they are asked for) and the last
-/// state `[batch, 1, hidden]`. As in the stock operator, the last state is that with which the next turn begins, unless
-/// every turn begins with the initial one.
+/// Inputs: the input-side product `[batch, steps, 3 * hidden]`, gates in the order z, r, h, and the initial
+/// state `[batch, 1, hidden]`. Outputs: the states `[batch, steps, hidden]` (none of them unless they are
+/// asked for) and the last state `[batch, 1, hidden]`. As in the stock operator, the last state is that with
+/// which the next turn begins, unless every turn begins with the initial one.
 #[derive(Debug, Clone)]
 pub struct OptSparseGru {
     hidden: usize,

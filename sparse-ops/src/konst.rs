@@ -14,8 +14,9 @@ pub type Eval<'a, O> = &'a dyn Fn(&O, TVec<TValue>) -> TractResult<Option<TVec<T
 
 /// The value of a wire that depends on constants alone, computed if the graph does not carry it.
 ///
-/// Between translation and the first optimisation, small detours (`Reshape`, `Transpose`, `Cast`, `DequantizeLinear`, ...) still
-/// stand between a weight and its consumer; tract never folds those of more than a few megabytes.
+/// Between translation and the first optimisation, small detours (`Reshape`, `Transpose`, `Cast`,
+/// `DequantizeLinear`, ...) still stand between a weight and its consumer; tract never folds those of more
+/// than a few megabytes.
 ///
 /// # Errors
 /// A wire that is not in the graph.
@@ -23,8 +24,8 @@ pub fn konst_of(model: &TypedModel, outlet: OutletId) -> TractResult<Option<Arc<
     constant(model, outlet, &|fact| fact.konst.clone(), &|op, inputs| op.eval_out_of_plan(inputs))
 }
 
-/// As [`konst_of`], in a graph of any kind: `known` is the value that a fact carries, `eval` runs an operator that needs nothing
-/// but its inputs.
+/// As [`konst_of`], in a graph of any kind: `known` is the value that a fact carries, `eval` runs an operator
+/// that needs nothing but its inputs.
 ///
 /// # Errors
 /// A wire that is not in the graph.
@@ -78,8 +79,8 @@ pub(crate) fn f32s(tensor: &Tensor) -> TractResult<&[f32]> {
     tensor.try_as_plain_ram()?.as_slice::<f32>()
 }
 
-/// The cost of a layer from that of its stock operator: the multiply-adds of the weights that are not zero, those of the
-/// dense layer beside them.
+/// The cost of a layer from that of its stock operator: the multiply-adds of the weights that are not zero,
+/// those of the dense layer beside them.
 pub(crate) fn sparse_cost(stock: TVec<(Cost, TDim)>, weights: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
     let Some(konst) = weights.konst.as_ref().filter(|konst| konst.datum_type() == f32::datum_type()) else {
         return Ok(stock);

@@ -2,16 +2,17 @@
 //!
 //! A sparse layer passes through three levels, as tract's own convolution does:
 //!
-//! 1. [`SparseConv`] and [`SparseMatMul`] stand in the decluttered graph. Their weights are still a dense constant input, so
-//!    that every tool and every other transform can see them; they delegate facts, axes and evaluation to the stock
-//!    operator that they hold, and fold the arithmetic that follows into weights and bias.
-//!    [`SparseDeconv`] holds the product of a transposed convolution.
+//! 1. [`SparseConv`] and [`SparseMatMul`] stand in the decluttered graph. Their weights are still a dense
+//!    constant input, so that every tool and every other transform can see them; they delegate facts, axes
+//!    and evaluation to the stock operator that they hold, and fold the arithmetic that follows into weights
+//!    and bias. [`SparseDeconv`] holds the product of a transposed convolution.
 //! 2. At code generation the weights are packed for one kernel and the node becomes an [`OptSparseConv`].
-//! 3. `OptSparseConv::fuse` takes in activations and residual additions, and puts [`Planar`] in place of stock tract's slow
-//!    operators beside it.
+//! 3. `OptSparseConv::fuse` takes in activations and residual additions, and puts [`Planar`] in place of
+//!    stock tract's slow operators beside it.
 //!
-//! A whole-sequence GRU passes through two levels, [`SparseGruSeq`] and [`OptSparseGru`]; so does an `If` whose bodies hold sparse
-//! layers, [`SparseIf`] and [`OptSparseIf`]. Bodies of a `Scan` are optimised by tract.
+//! A whole-sequence GRU passes through two levels, [`SparseGruSeq`] and [`OptSparseGru`]; so does an `If`
+//! whose bodies hold sparse layers, [`SparseIf`] and [`OptSparseIf`]. Bodies of a `Scan` are optimised by
+//! tract.
 //!
 //! In files, weights are kept as [`compact`], by an extension of [`nnef`].
 //!

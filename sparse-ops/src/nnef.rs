@@ -1,4 +1,5 @@
-//! NNEF with the extension `tract_sparse`: the graph is the stock one, weights with enough zeros are stored compactly.
+//! NNEF with the extension `tract_sparse`: the graph is the stock one, weights with enough zeros are stored
+//! compactly.
 //!
 //! ```text
 //! extension tract_registry tract_sparse;
@@ -8,8 +9,8 @@
 //! y = conv(x, w, bias, ...);
 //! ```
 //!
-//! A reader without the extension refuses the file by that name. When it is read the weights become dense again: layers are
-//! made sparse afterwards, for the machine that reads.
+//! A reader without the extension refuses the file by that name. When it is read the weights become dense
+//! again: layers are made sparse afterwards, for the machine that reads.
 
 use crate::compact::{Grouping, Scheme, decode, encode};
 use crate::{
@@ -91,7 +92,8 @@ fn compact(ast: &mut IntoAst, name: &str, value: &Arc<Tensor>) -> TractResult<Op
     )))
 }
 
-/// Weights of a loop become inputs of its body, so that they can be stored compactly outside; the rest is stock.
+/// Weights of a loop become inputs of its body, so that they can be stored compactly outside; the rest is
+/// stock.
 fn dump_scan(ast: &mut IntoAst, node: &TypedNode, op: &Scan) -> TractResult<Option<Arc<RValue>>> {
     let (mut node, mut op) = (node.clone(), op.clone());
     let mut moved = 0;

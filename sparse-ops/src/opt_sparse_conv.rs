@@ -11,9 +11,9 @@ use tract_core::internal::*;
 
 /// A sparse convolution or matrix product in the optimised graph.
 ///
-/// Inputs: the activation and, once a residual addition has been taken in, the other operand of that addition.
-/// The geometry is worked out from the shape of the activation at every call, so that symbolic batch,
-/// height and width need nothing special.
+/// Inputs: the activation and, once a residual addition has been taken in, the other operand of that
+/// addition. The geometry is worked out from the shape of the activation at every call, so that symbolic
+/// batch, height and width need nothing special.
 #[derive(Debug, Clone)]
 pub struct OptSparseConv {
     /// Name of the layer; that of the node is the last of what has been taken in.

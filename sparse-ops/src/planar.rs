@@ -1,8 +1,8 @@
 //! Stock operators between sparse layers, on the loops of `sparse_kernels::planar`.
 //!
-//! In an optimised model that has sparse layers, resizing, pooling and softmax of planes take longer on stock tract than the
-//! layers do. [`swap_next`] puts a [`Planar`] in place of each; sparse layers call it when they fuse. A model
-//! without a sparse layer never gets here: it is stock tract, bit for bit.
+//! In an optimised model that has sparse layers, resizing, pooling and softmax of planes take longer on stock
+//! tract than the layers do. [`swap_next`] puts a [`Planar`] in place of each; sparse layers call it when
+//! they fuse. A model without a sparse layer never gets here: it is stock tract, bit for bit.
 
 use crate::form::padding;
 use crate::konst::f32s;
@@ -92,8 +92,8 @@ fn middle(axes: &[usize], rank: usize) -> Option<std::ops::Range<usize>> {
     (range.len() == axes.len() && range.end <= rank).then_some(range)
 }
 
-/// Puts a [`Planar`] in place of the first stock operator of the model that has a loop; none if there is no such
-/// operator left.
+/// Puts a [`Planar`] in place of the first stock operator of the model that has a loop; none if there is no
+/// such operator left.
 pub(crate) fn swap_next(model: &TypedModel, target: Target) -> TractResult<Option<TypedModelPatch>> {
     for node in model.nodes() {
         if let Some(stock) = Stock::of(model, node)? {
@@ -105,7 +105,8 @@ pub(crate) fn swap_next(model: &TypedModel, target: Target) -> TractResult<Optio
 }
 
 impl Planar {
-    /// Puts these operators in place of all stock ones of an optimised model that have a loop; returns how many.
+    /// Puts these operators in place of all stock ones of an optimised model that have a loop; returns how
+    /// many.
     ///
     /// # Errors
     /// A graph that cannot be patched.
@@ -165,7 +166,8 @@ fn pool(
     ))
 }
 
-/// A resize of the two last axes for an input of this shape; none if another axis is resized, or the input has no pixel.
+/// A resize of the two last axes for an input of this shape; none if another axis is resized, or the input
+/// has no pixel.
 fn resize(op: &Resize, inputs: &[TValue]) -> TractResult<Option<(ResizePlanes, TVec<usize>)>> {
     let x = inputs[0].shape();
     let input = |at: Option<usize>| at.and_then(|at| inputs.get(at)).map(|tensor| &**tensor);
@@ -182,7 +184,8 @@ fn resize(op: &Resize, inputs: &[TValue]) -> TractResult<Option<(ResizePlanes, T
     let taps = |axis: usize| -> TractResult<Option<Taps>> {
         rule_if!(!kept(axis));
         let plan = op.plan_axis(scales[axis], x[axis], y[axis]);
-        // coordinates without an input pixel come with regions of interest alone, which this operator does not have
+        // coordinates without an input pixel come with regions of interest alone, which this operator does
+        // not have
         ensure!(!plan.extrapolated.contains(&true), "a resize without a region of interest leaves its input");
         Ok(Some(Taps::new(x[axis], plan.window, &plan.indices, &plan.weights)?))
     };

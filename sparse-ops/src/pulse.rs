@@ -1,7 +1,8 @@
 //! Streaming: sparse layers of a pulsed model.
 //!
-//! A convolution along the streaming axis is pulsed as stock tract pulses its own, with the same delays and paddings, and stays
-//! sparse. A matrix product needs nothing of its own: tract follows the streaming axis through its axes.
+//! A convolution along the streaming axis is pulsed as stock tract pulses its own, with the same delays and
+//! paddings, and stays sparse. A matrix product needs nothing of its own: tract follows the streaming axis
+//! through its axes.
 
 use crate::SparseConv;
 use std::sync::OnceLock;
@@ -21,8 +22,8 @@ type Pulsifier = fn(
 /// What pulses stock convolutions.
 static STOCK: OnceLock<Pulsifier> = OnceLock::new();
 
-/// Teaches `tract_pulse` the operators of this crate, once for the process. Loaders and transforms that make sparse layers
-/// call it.
+/// Teaches `tract_pulse` the operators of this crate, once for the process. Loaders and transforms that make
+/// sparse layers call it.
 ///
 /// # Errors
 /// A table of tract's operators that another thread has left locked, or that has no convolution.

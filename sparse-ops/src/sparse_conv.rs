@@ -13,8 +13,8 @@ use tract_core::ops::einsum::EinSum;
 
 /// tract's convolution, marked to be run by a sparse kernel.
 ///
-/// Inputs as those of [`Conv`]: the activation, the dense weights (a constant), the bias (a constant). Facts, axes and
-/// evaluation are those of the stock operator inside.
+/// Inputs as those of [`Conv`]: the activation, the dense weights (a constant), the bias (a constant). Facts,
+/// axes and evaluation are those of the stock operator inside.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SparseConv {
     conv: Conv,
@@ -102,9 +102,10 @@ impl SparseConv {
         Ok(Some(patch))
     }
 
-    /// What the stock operator does to itself (taking in an explicit `Pad`), except what would take the layer away from
-    /// us: downsampling before a strided convolution, and the matrix product. What follows is not shown to it: arithmetic is
-    /// for [`SparseConv::declutter_affine`] to fold, stock tract folds `c - y` and `c / y` wrongly.
+    /// What the stock operator does to itself (taking in an explicit `Pad`), except what would take the layer
+    /// away from us: downsampling before a strided convolution, and the matrix product. What follows is
+    /// not shown to it: arithmetic is for [`SparseConv::declutter_affine`] to fold, stock tract folds `c
+    /// - y` and `c / y` wrongly.
     fn declutter_stock(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
         let spec = &self.conv.pool_spec;
         let strided_tap = (0..spec.rank()).any(|axis| {
@@ -174,8 +175,8 @@ impl TypedOp for SparseConv {
         if let Some(op) = &consequence.substitute_op
             && let Some(conv) = op.downcast_ref::<Conv>()
         {
-            // Kernels that are planar only keep their layout: the neighbour who asked has to move the axis itself.
-            // So does a layer that would be of a rank without kernels.
+            // Kernels that are planar only keep their layout: the neighbour who asked has to move the axis
+            // itself. So does a layer that would be of a rank without kernels.
             rule_if!(self.choice.packing.takes_interleaved() || !conv.pool_spec.data_format.c_is_last());
             rule_if!(conv_obstacle(conv).is_none() || conv_obstacle(&self.conv).is_some());
             let op = SparseConv { conv: conv.clone(), choice: self.choice };

@@ -1,7 +1,8 @@
 //! A transposed convolution with sparse weights, in the decluttered graph.
 //!
-//! Stock tract computes one as a product and a sum: the weights of every output channel and tap times the input channels of
-//! every pixel, and what puts the results in their places. The product is run by a sparse kernel, the sum stays as it is.
+//! Stock tract computes one as a product and a sum: the weights of every output channel and tap times the
+//! input channels of every pixel, and what puts the results in their places. The product is run by a sparse
+//! kernel, the sum stays as it is.
 
 use crate::choice::Choice;
 use crate::konst::{konst_of, sparse_cost};
@@ -12,8 +13,8 @@ use tract_core::ops::einsum::EinSum;
 
 /// tract's transposed convolution, its product marked to be run by a sparse kernel.
 ///
-/// Inputs as those of [`Deconv`]: the activation, the dense weights (a constant), the bias. Facts, axes and evaluation are
-/// those of the stock operator inside.
+/// Inputs as those of [`Deconv`]: the activation, the dense weights (a constant), the bias. Facts, axes and
+/// evaluation are those of the stock operator inside.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SparseDeconv {
     deconv: Deconv,

@@ -11,8 +11,8 @@ use tract_core::ops::einsum::EinSum;
 
 /// tract's `EinSum` of an activation and a constant matrix, plus a bias, marked to be run by a sparse kernel.
 ///
-/// Inputs: the two operands in the order of the `EinSum`, then the bias, a constant vector with one value per output
-/// channel. Facts and axes are those of the stock operator inside.
+/// Inputs: the two operands in the order of the `EinSum`, then the bias, a constant vector with one value per
+/// output channel. Facts and axes are those of the stock operator inside.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SparseMatMul {
     einsum: EinSum,
@@ -41,7 +41,8 @@ impl SparseMatMul {
         &self.choice
     }
 
-    /// The stock operator for activations of this type: a transform of the model may have given it another one.
+    /// The stock operator for activations of this type: a transform of the model may have given it another
+    /// one.
     fn einsum_of(&self, x: &TypedFact) -> EinSum {
         EinSum { operating_dt: x.datum_type, ..self.einsum.clone() }
     }
@@ -74,8 +75,8 @@ impl SparseMatMul {
         Ok(patch)
     }
 
-    /// A new first axis is a batch: it goes through to the output, as that of a convolution does. (An `EinSum` would sum it
-    /// up, which is the same only as long as it is one.)
+    /// A new first axis is a batch: it goes through to the output, as that of a convolution does. (An
+    /// `EinSum` would sum it up, which is the same only as long as it is one.)
     fn with_batch_axis(&self) -> TractResult<AxisChangeConsequence> {
         let (input, output, change) = (InOut::In(self.x_slot), InOut::Out(0), AxisOp::Add(0));
         let label = self.einsum.axes.available_label();

@@ -1,7 +1,7 @@
 //! The words for zeros: how the weights of a layer are removed, and how many of them.
 //!
-//! Everything that reads or writes such words does it here: options of the command line, recipes, reports, and the metadata
-//! of files. What is printed is read as the same value.
+//! Everything that reads or writes such words does it here: options of the command line, recipes, reports,
+//! and the metadata of files. What is printed is read as the same value.
 //!
 //! ```text
 //! zeros      structure [:R]        R is the fraction of the groups that is removed, from 0 to 1

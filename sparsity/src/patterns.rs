@@ -7,8 +7,8 @@ use std::ops::Range;
 /// Weights that stay of a 3x3 kernel.
 pub type Mask = u16;
 
-/// The eight masks of [3:9](crate::Structure::ThreeOfNine): the middle column stays, each row loses its first or its third
-/// weight. Bit `ky` of a mask's index says that row `ky` loses the first one.
+/// The eight masks of [3:9](crate::Structure::ThreeOfNine): the middle column stays, each row loses its first
+/// or its third weight. Bit `ky` of a mask's index says that row `ky` loses the first one.
 pub const THREE_OF_NINE: [Mask; 8] = {
     let mut masks = [0; 8];
     let mut id = 0;
@@ -23,8 +23,8 @@ pub const THREE_OF_NINE: [Mask; 8] = {
     masks
 };
 
-/// The 56 masks of [5:9](crate::Structure::FiveOfNine): four weights stay, the centre among them (PatDNN), in increasing
-/// order.
+/// The 56 masks of [5:9](crate::Structure::FiveOfNine): four weights stay, the centre among them (PatDNN), in
+/// increasing order.
 pub const FIVE_OF_NINE: [Mask; 56] = {
     let mut masks = [0; 56];
     let (mut mask, mut n): (Mask, usize) = (0, 0);
@@ -46,8 +46,8 @@ pub const fn keeps(mask: Mask, tap: usize) -> bool {
 /// Numbers of channels that share a pattern, largest first.
 pub const CHANNEL_GROUPS: [usize; 4] = [16, 8, 4, 1];
 
-/// Cuts channels into groups that share a pattern: by `largest`, one of [`CHANNEL_GROUPS`], and the rest by the next smaller
-/// ones.
+/// Cuts channels into groups that share a pattern: by `largest`, one of [`CHANNEL_GROUPS`], and the rest by
+/// the next smaller ones.
 pub fn channel_groups(channels: usize, largest: usize) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {

@@ -8,15 +8,16 @@ use std::str::FromStr;
 /// Which weights go together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Structure {
-    /// Groups of kernels are removed as a whole: `4x4`, `4x1`; of 1x1 kernels, `unstructured`. Where a group has one input
-    /// channel, every tap of larger kernels counts as a channel.
+    /// Groups of kernels are removed as a whole: `4x4`, `4x1`; of 1x1 kernels, `unstructured`. Where a group
+    /// has one input channel, every tap of larger kernels counts as a channel.
     Blocks(Block),
     /// Two of every four neighbouring input channels stay: `2:4`.
     TwoOfFour,
-    /// Depthwise 3x3: six of nine weights stay, the same ones for a group of channels: `3:9`, after the three that go.
+    /// Depthwise 3x3: six of nine weights stay, the same ones for a group of channels: `3:9`, after the three
+    /// that go.
     ThreeOfNine(ThreeOfNine),
-    /// 3x3: four of nine weights stay, the same ones for a group of kernels: `5:9`. Groups of 4x4 kernels can be removed as a
-    /// whole besides.
+    /// 3x3: four of nine weights stay, the same ones for a group of kernels: `5:9`. Groups of 4x4 kernels can
+    /// be removed as a whole besides.
     FiveOfNine(FiveOfNine),
 }
 
@@ -47,7 +48,8 @@ pub struct ThreeOfNine {
 }
 
 impl ThreeOfNine {
-    /// Channels that share a pattern, one of [`CHANNEL_GROUPS`]; the rest of a layer is cut into smaller groups.
+    /// Channels that share a pattern, one of [`CHANNEL_GROUPS`]; the rest of a layer is cut into smaller
+    /// groups.
     pub fn channels(self) -> usize {
         self.channels
     }

@@ -1,11 +1,12 @@
-//! Four threads run two plans on inputs whose shapes change all the time: memory stays flat, and so does every bit.
+//! Four threads run two plans on inputs whose shapes change all the time: memory stays flat, and so does
+//! every bit.
 //!
 //! ```sh
 //! cargo run --release --workspace --example soak -- 600    # seconds
 //! ```
 //!
-//! Prints how often the network ran, and the resident memory with its slope; fails if a bit differs from the first run of
-//! that shape, or if memory grows.
+//! Prints how often the network ran, and the resident memory with its slope; fails if a bit differs from the
+//! first run of that shape, or if memory grows.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
@@ -21,7 +22,8 @@ use zoo::proto;
 const THREADS: usize = 4;
 /// Plans are loaded again after so many runs of a thread: packing and dropping must not leak either.
 const RELOAD: usize = 200;
-/// What resident memory may grow by between the middle and the end, however long that takes: heaps of threads settle late.
+/// What resident memory may grow by between the middle and the end, however long that takes: heaps of threads
+/// settle late.
 const GROWTH: f64 = 16.0;
 
 /// All kernels: 1x1 in blocks and in single weights, depthwise 3:9, 3x3, fully connected.

@@ -100,7 +100,8 @@ impl Graph {
     }
 }
 
-/// Seeded weights in -1..1 scaled by `1 / sqrt(fan)`, where only a share of blocks of `r` rows by `c` columns is kept.
+/// Seeded weights in -1..1 scaled by `1 / sqrt(fan)`, where only a share of blocks of `r` rows by `c` columns
+/// is kept.
 pub fn pruned(rows: usize, cols: usize, (r, c): (usize, usize), density: f64, seed: u64) -> Vec<f32> {
     let mut weights = crate::values(rows * cols, seed);
     let scale = 1.0 / (cols as f32).sqrt();

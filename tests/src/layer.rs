@@ -36,7 +36,8 @@ pub struct ConvLayer {
     pub dilation: Vec<usize>,
     /// Padding.
     pub pads: Pads,
-    /// Rows and columns of the groups of weights that are kept together, in the matrix `[oc][ic / group * taps]`.
+    /// Rows and columns of the groups of weights that are kept together, in the matrix `[oc][ic / group *
+    /// taps]`.
     pub block: (usize, usize),
     /// Share of weights that are left.
     pub density: f64,

@@ -36,12 +36,12 @@ pub fn noise(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_shape(shape, &values(shape.iter().product(), seed)).unwrap()
 }
 
-/// Outputs that are smaller throughout are compared absolutely: for one seeded input a score can be next to nothing, and a
-/// sigmoid has the absolute errors of what it was computed from.
+/// Outputs that are smaller throughout are compared absolutely: for one seeded input a score can be next to
+/// nothing, and a sigmoid has the absolute errors of what it was computed from.
 const NEXT_TO_NOTHING: f64 = 1e-3;
 
-/// How far `got` is from `expected`, as `tract-sparse compare` measures it: the largest difference relative to a value and
-/// its scale ([`Agreement::of`]); infinite where what must be equal is not.
+/// How far `got` is from `expected`, as `tract-sparse compare` measures it: the largest difference relative
+/// to a value and its scale ([`Agreement::of`]); infinite where what must be equal is not.
 ///
 /// # Errors
 /// Different shapes, or tensors that cannot be compared.
@@ -70,8 +70,8 @@ pub fn run(model: TypedModel, inputs: &[Tensor]) -> Result<TVec<TValue>> {
     model.into_runnable()?.run(inputs.iter().map(|t| t.clone().into_tvalue()).collect())
 }
 
-/// Runs a model on the sparse and on the stock loader, whole optimiser, and fails unless they agree; returns the
-/// optimised sparse model.
+/// Runs a model on the sparse and on the stock loader, whole optimiser, and fails unless they agree; returns
+/// the optimised sparse model.
 pub fn agree(model: &ModelProto, inputs: &[Tensor]) -> Result<TypedModel> {
     let (ours, sparse) = run_optimized(&onnx(), model, inputs)?;
     let (theirs, _) = run_optimized(&tract_onnx::onnx(), model, inputs)?;
@@ -89,7 +89,8 @@ pub fn assert_same(ours: &[TValue], theirs: &[TValue]) -> Result<()> {
     Ok(())
 }
 
-/// Blocks in what has them, and patterns in depthwise and 3x3 layers, the `ratio` fraction of the groups removed.
+/// Blocks in what has them, and patterns in depthwise and 3x3 layers, the `ratio` fraction of the groups
+/// removed.
 pub fn recipe(ratio: f64) -> prune::Recipe {
     let text = format!("ratio = {ratio:?}\ndwconv3x3 = \"3:9\"\nconv3x3 = \"5:9\"\nconnectivity = {ratio:?}");
     text.parse().unwrap()

@@ -19,7 +19,8 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn mobilenets_are_one_planar_cluster() -> Result<()> {
-    // The classifier is dense and stays stock: a global average pool, a packing of one vector, a matrix product.
+    // The classifier is dense and stays stock: a global average pool, a packing of one vector, a matrix
+    // product.
     let head = ["Source", "OptSparseConv", "Reduce<Sum>", "OptMulByScalar", "OptMatMulPack", "OptMatMul"];
     for name in ["mobilenet-v1", "mobilenet-v2"] {
         let spec = zoo::Spec {
@@ -73,7 +74,8 @@ fn the_hand_model_is_one_planar_cluster() -> Result<()> {
     Ok(())
 }
 
-/// Between an expansion and a projection: the depthwise layer leaves out channels that the projection has no weight for.
+/// Between an expansion and a projection: the depthwise layer leaves out channels that the projection has no
+/// weight for.
 #[test]
 fn channels_that_nothing_reads_are_left_out() -> Result<()> {
     let unread = |channel: usize| channel / 4 == 1 || channel == 9;

@@ -1,4 +1,5 @@
-//! Models in NNEF files: compact weights come back as they were, in every network, and the same kernels run them.
+//! Models in NNEF files: compact weights come back as they were, in every network, and the same kernels run
+//! them.
 
 use anyhow::Result;
 use tests::models::{real_models, zoo_models};
@@ -62,7 +63,8 @@ fn every_network_comes_back_as_it_was() -> Result<()> {
                 println!(
                     "{name}: {before} bytes dense, {share:.3} compact, {saved} saved of {zeros} in zeros"
                 );
-                // the bitmaps, and rounding of every file in the archive to blocks of 512 bytes, cost the rest
+                // the bitmaps, and rounding of every file in the archive to blocks of 512 bytes, cost the
+                // rest
                 assert!(saved as f64 >= 0.85 * zeros as f64, "{name}: {saved} bytes saved of {zeros}");
                 // in small networks the text of the graph, headers and layers that are not pruned count
                 assert!(share <= 0.75 || before < 2_000_000, "{name}: {share} of the dense file");
@@ -78,13 +80,15 @@ fn every_network_comes_back_as_it_was() -> Result<()> {
             sparsify(&mut back, &policy)?;
             sparsify(&mut plain_back, &policy)?;
             assert_eq!(layers(&back)?, layers(&plain_back)?, "{name}, {what}");
-            // The ONNX file itself is another way to them: tract simplifies stock layers more than sparse ones.
+            // The ONNX file itself is another way to them: tract simplifies stock layers more than sparse
+            // ones.
             let direct = onnx().model_for_proto_model(model)?;
             let direct =
                 direct.with_input_fact(0, f32::fact(&shape).into())?.into_typed()?.into_decluttered()?;
             for (got, expected) in run_stock(back.into_decluttered()?)?.iter().zip(&run_stock(direct)?) {
                 let far = distance(got, expected)?;
-                // activations may be fused in another order: rounding, and networks pruned without training amplify it
+                // activations may be fused in another order: rounding, and networks pruned without training
+                // amplify it
                 assert!(far <= 10.0 * TOLERANCE, "{name}, {what}: {far}");
             }
         }
@@ -167,7 +171,8 @@ fn symbols_survive() -> Result<()> {
     tests::assert_same(&run(back.into_optimized()?, &x)?, &run(model.into_optimized()?, &x)?)
 }
 
-/// Every byte of the archive in turn is damaged: an error or the same graph with other numbers, never a panic.
+/// Every byte of the archive in turn is damaged: an error or the same graph with other numbers, never a
+/// panic.
 #[test]
 fn damaged_archives_do_not_panic() -> Result<()> {
     let spec = Spec { conv1x1: Some("4x4:0.9".parse()?), hw: Some(32), width: 0.25, ..Spec::default() };

@@ -10,8 +10,8 @@ use tests::models::{real_models, zoo_models};
 use tests::{distance, npy, run, skipped};
 use tract_sparse::prelude::*;
 
-/// Two engines add up the same products in different orders, over fifty layers; pruned without training, networks
-/// amplify that more than trained ones do. A wrong weight shows at 1e-2 and more.
+/// Two engines add up the same products in different orders, over fifty layers; pruned without training,
+/// networks amplify that more than trained ones do. A wrong weight shows at 1e-2 and more.
 const TOLERANCE: f64 = 1e-3;
 
 const SCRIPT: &str = "\
@@ -104,8 +104,8 @@ fn other_kinds_of_layers_run_in_onnxruntime() -> Result<()> {
     Ok(())
 }
 
-/// Fails unless onnxruntime and tract-sparse agree on models that have an input beside them, and, if `sparse`, some layer of
-/// each runs sparse.
+/// Fails unless onnxruntime and tract-sparse agree on models that have an input beside them, and, if
+/// `sparse`, some layer of each runs sparse.
 fn agree(python: &OsStr, models: &[PathBuf], sparse: bool) -> Result<()> {
     let ran = Command::new(python).arg("-c").arg(SCRIPT).args(models).output();
     let ran = ran.with_context(|| format!("running {}", python.display()))?;

@@ -10,7 +10,8 @@ use tract_sparse::tract_core::ops::nn::{
     CoordTransformer, DataFormat, Interpolator, Nearest, Resize, Softmax, SoftmaxKind,
 };
 
-/// What the results of two orders of summing a few values below 1, or two exponential functions, may differ by.
+/// What the results of two orders of summing a few values below 1, or two exponential functions, may differ
+/// by.
 const TOLERANCE: f64 = 2e-6;
 
 /// One operator on an input of this shape; `symbolic` ones have symbols for all axes but the first two.

@@ -1,5 +1,5 @@
-//! Pruned models: they load and run in stock tract, the sparse loader finds the structure, and rearranged networks compute
-//! what they computed before.
+//! Pruned models: they load and run in stock tract, the sparse loader finds the structure, and rearranged
+//! networks compute what they computed before.
 
 use anyhow::Result;
 use prost::Message;
@@ -52,9 +52,9 @@ fn rearranged_networks_compute_what_they_did_and_keep_more() -> Result<()> {
     Ok(())
 }
 
-/// Whatever the structures, and even where there is hardly time to search, no layer keeps less than before. Channels that
-/// a matrix reads several times each (flattened maps), patterns that two filters share, depthwise groups left dense and 2:4,
-/// which the search cannot see into, are judged exactly all the same.
+/// Whatever the structures, and even where there is hardly time to search, no layer keeps less than before.
+/// Channels that a matrix reads several times each (flattened maps), patterns that two filters share,
+/// depthwise groups left dense and 2:4, which the search cannot see into, are judged exactly all the same.
 #[test]
 fn no_layer_pays_for_another() -> Result<()> {
     let small = |network: Network| zoo::build(network, &Spec { hw: Some(32), width: 0.5, ..Spec::default() });
@@ -87,8 +87,9 @@ fn no_layer_pays_for_another() -> Result<()> {
 
 const TOY: [f32; 16] = [3.0, 9.0, 9.0, 9.0, 8.0, 8.0, 1.0, 8.0, 9.0, 3.0, 0.0, 9.0, 8.0, 9.0, 9.0, 1.0];
 
-/// A matrix pruned to one half in 2x2 groups keeps 57 of its norm as it is and 70 after rows and columns have changed
-/// places (the figures of the paper's example); no other arrangement keeps as much, and rows or columns alone do not.
+/// A matrix pruned to one half in 2x2 groups keeps 57 of its norm as it is and 70 after rows and columns have
+/// changed places (the figures of the paper's example); no other arrangement keeps as much, and rows or
+/// columns alone do not.
 #[test]
 fn the_toy_example_keeps_70_instead_of_57() -> Result<()> {
     let middle: Vec<f32> = TOY.iter().enumerate().map(|(i, w)| if i % 3 == 0 { -w } else { *w }).collect();
@@ -135,7 +136,8 @@ fn chain(middle: &[f32]) -> ModelProto {
     ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() }
 }
 
-/// A permutation that does not follow the graph must not pass: the proof is what stands between a bug and a wrong model.
+/// A permutation that does not follow the graph must not pass: the proof is what stands between a bug and a
+/// wrong model.
 #[test]
 fn a_wrong_rearrangement_does_not_pass_the_proof() -> Result<()> {
     let model = chain(&TOY);
@@ -150,7 +152,8 @@ fn a_wrong_rearrangement_does_not_pass_the_proof() -> Result<()> {
     Ok(())
 }
 
-/// Every pruned model loads and runs in stock tract, and the sparse loader finds the structure and gives the same answer.
+/// Every pruned model loads and runs in stock tract, and the sparse loader finds the structure and gives the
+/// same answer.
 #[test]
 fn pruned_models_run_in_stock_tract_and_load_sparse() -> Result<()> {
     for (name, mut model, shape) in real_models()?.into_iter().chain(zoo_models()?) {
@@ -189,8 +192,8 @@ fn pruned_models_run_in_stock_tract_and_load_sparse() -> Result<()> {
     Ok(())
 }
 
-/// On inputs drawn like those seen, the exact update loses less than magnitude does, and the least squares solution leaves
-/// no gradient: moving a kept weight any way makes the error of the layer larger.
+/// On inputs drawn like those seen, the exact update loses less than magnitude does, and the least squares
+/// solution leaves no gradient: moving a kept weight any way makes the error of the layer larger.
 #[test]
 fn calibrated_pruning_loses_less() -> Result<()> {
     let network = Network::MobilenetV1;
@@ -226,7 +229,8 @@ fn calibrated_pruning_loses_less() -> Result<()> {
     Ok(())
 }
 
-/// One layer, where the answer is known: with inputs that live on a line, the weights that stay can take over completely.
+/// One layer, where the answer is known: with inputs that live on a line, the weights that stay can take over
+/// completely.
 #[test]
 fn the_exact_update_takes_over_what_was_removed() -> Result<()> {
     let weights: Vec<f32> = (0..64).map(|i| (i as f32 * 1.3).cos()).collect();
@@ -277,8 +281,8 @@ fn sparse_initializers_round_trip() -> Result<()> {
     Ok(())
 }
 
-/// Stock tract refuses them by any of its methods; `densify` and `model_for_path` read them, with values in other
-/// files too.
+/// Stock tract refuses them by any of its methods; `densify` and `model_for_path` read them, with values in
+/// other files too.
 #[test]
 fn models_that_stock_tract_refuses_are_read() -> Result<()> {
     let mut dense = zoo::build(Network::Resnet20, &Spec { width: 0.5, ..Spec::default() })?;
@@ -316,9 +320,9 @@ fn models_that_stock_tract_refuses_are_read() -> Result<()> {
     Ok(())
 }
 
-/// What `inspect` finds is what `prune` made: in every layer the same weights are zero, and as many groups of the
-/// structure are there as the ratio leaves, to within one. The structure is called by its name where no zeros of before
-/// disguise it and no block is cut by the edge.
+/// What `inspect` finds is what `prune` made: in every layer the same weights are zero, and as many groups of
+/// the structure are there as the ratio leaves, to within one. The structure is called by its name where no
+/// zeros of before disguise it and no block is cut by the edge.
 #[test]
 fn every_layer_has_the_structure_that_was_asked_for() -> Result<()> {
     for (name, mut model, shape) in real_models()?.into_iter().chain(zoo_models()?) {
@@ -362,8 +366,8 @@ fn every_layer_has_the_structure_that_was_asked_for() -> Result<()> {
     Ok(())
 }
 
-/// Fails unless at least the `ratio` fraction of the groups that the recipe means for this layer is gone, to within one.
-/// (Groups that were zero before make it more.)
+/// Fails unless at least the `ratio` fraction of the groups that the recipe means for this layer is gone, to
+/// within one. (Groups that were zero before make it more.)
 fn has_structure(layer: &Layer, ratio: f64, context: &str) -> Result<()> {
     let (oc, ic) = (layer.shape.oc, layer.shape.ic);
     let groups = oc.div_ceil(4) * ic.div_ceil(4);

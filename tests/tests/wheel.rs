@@ -1,5 +1,5 @@
-//! Single layers exported by PyTorch, from the test data of the `onnx` Python package: they load, and agree with the
-//! outputs that come with them, whatever share of their weights is zero.
+//! Single layers exported by PyTorch, from the test data of the `onnx` Python package: they load, and agree
+//! with the outputs that come with them, whatever share of their weights is zero.
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

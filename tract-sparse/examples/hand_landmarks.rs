@@ -4,8 +4,9 @@
 //! cargo run --release -p tract-sparse --example hand_landmarks -- hand_landmark_sparse.onnx hand.jpg drawn.png
 //! ```
 //!
-//! The network is MediaPipe's `hand_landmark_sparse`. Its input is the picture of one upright hand, f32 `1x3x224x224`, values of
-//! `pixel / 255`; its outputs are 21 points (x, y, z in pixels of the input), and how sure it is that there is a hand.
+//! The network is MediaPipe's `hand_landmark_sparse`. Its input is the picture of one upright hand, f32
+//! `1x3x224x224`, values of `pixel / 255`; its outputs are 21 points (x, y, z in pixels of the input), and
+//! how sure it is that there is a hand.
 
 use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};

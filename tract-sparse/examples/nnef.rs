@@ -1,4 +1,5 @@
-//! Writes a pruned ONNX network as an NNEF archive, in which zeros take no room, and reads it as an application would.
+//! Writes a pruned ONNX network as an NNEF archive, in which zeros take no room, and reads it as an
+//! application would.
 //!
 //! ```sh
 //! cargo run --release -p tract-sparse --example nnef -- pruned.onnx pruned.nnef.tar

@@ -4,8 +4,8 @@
 //! cargo run --release -p tract-sparse --example pulse -- streaming.onnx T 4
 //! ```
 //!
-//! The sequence is the axis of the input whose size is the symbol `T`. What comes out is late by as many steps as the network looks
-//! ahead.
+//! The sequence is the axis of the input whose size is the symbol `T`. What comes out is late by as many
+//! steps as the network looks ahead.
 
 use tract_pulse::model::{PulsedModel, PulsedModelExt};
 use tract_sparse::Report;

@@ -1,4 +1,5 @@
-//! Says what runs each layer of a network that is ready to run, how sparse it is, and why the others stay on stock tract.
+//! Says what runs each layer of a network that is ready to run, how sparse it is, and why the others stay on
+//! stock tract.
 //!
 //! ```sh
 //! cargo run --release -p tract-sparse --example report -- pruned.onnx

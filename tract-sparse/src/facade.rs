@@ -1,8 +1,8 @@
 //! For users of the `tract` facade crate: `use tract_sparse::facade::onnx;` in place of `tract::onnx`.
 //!
-//! The facade keeps its `Onnx` and `InferenceModel` closed, so that this module has its own of both names. They implement the
-//! same `tract_api` traits, and `into_model` returns the real `tract::Model`: code that does not spell the two types compiles
-//! unchanged. (An explicit import wins over `use tract::prelude::*`.)
+//! The facade keeps its `Onnx` and `InferenceModel` closed, so that this module has its own of both names.
+//! They implement the same `tract_api` traits, and `into_model` returns the real `tract::Model`: code that
+//! does not spell the two types compiles unchanged. (An explicit import wins over `use tract::prelude::*`.)
 //!
 //! ```
 //! use tract::prelude::*;

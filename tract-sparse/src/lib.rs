@@ -13,18 +13,20 @@
 //! # }
 //! ```
 //!
-//! [`onnx`] returns tract's own `Onnx`; every type after it is tract's. Layers whose weights have enough zeros run on sparse
-//! kernels, all others are the stock operators. A model without such a layer is the stock model, bit for bit.
+//! [`onnx`] returns tract's own `Onnx`; every type after it is tract's. Layers whose weights have enough
+//! zeros run on sparse kernels, all others are the stock operators. A model without such a layer is the stock
+//! model, bit for bit.
 //!
 //! Other entry points to the same machinery:
 //!
-//! * the transforms `sparsify`, `planar` (layers without zeros too) and `unsparsify`, for any typed model: by name, as tract's own, or as
-//!   [`sparsify`](fn@sparsify) and [`unsparsify`](fn@unsparsify);
+//! * the transforms `sparsify`, `planar` (layers without zeros too) and `unsparsify`, for any typed model: by
+//!   name, as tract's own, or as [`sparsify`](fn@sparsify) and [`unsparsify`](fn@unsparsify);
 //! * the runtimes `cpu-sparse` and `cpu-planar` (layers without zeros too): `runtime_for_name("cpu-sparse")`;
 //! * [`nnef`](fn@nnef), for NNEF files in both directions;
 //! * `facade` (feature `facade`), for users of the `tract` crate.
 //!
-//! For transforms, runtimes and the facade the binary must link this crate: any use of it will do, or `extern crate tract_sparse;`.
+//! For transforms, runtimes and the facade the binary must link this crate: any use of it will do, or `extern
+//! crate tract_sparse;`.
 //!
 //! What was decided for each layer, and why, says a [`Report`], of a model at any stage:
 //!
@@ -51,8 +53,8 @@
 //! | `TRACT_SPARSE_COSTS` | cost table that predicts times: `auto` that which `tract-sparse fit` has made for this machine, if it has, `built-in`, or a file |
 //! | `TRACT_SPARSE_MIN_GAIN` | how many times faster than stock a layer must be predicted to be, or else it stays stock: `1.1` |
 //!
-//! One documented difference: a weight that is zero and left out does not multiply its activation. Where stock tract
-//! computes `0 * inf = NaN`, a sparse layer does not see the infinity.
+//! One documented difference: a weight that is zero and left out does not multiply its activation. Where
+//! stock tract computes `0 * inf = NaN`, a sparse layer does not see the infinity.
 
 #[cfg(feature = "facade")]
 pub mod facade;

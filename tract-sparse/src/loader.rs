@@ -11,12 +11,12 @@ pub fn onnx() -> Onnx {
     tract_onnx::onnx().with_tract_sparse()
 }
 
-/// Reads an ONNX model as [`onnx`] does, and also one with `sparse_initializer` or `Constant.sparse_value`, which tract's
-/// own methods refuse: those become dense first, see [`densify`](onnx_file::densify).
+/// Reads an ONNX model as [`onnx`] does, and also one with `sparse_initializer` or `Constant.sparse_value`,
+/// which tract's own methods refuse: those become dense first, see [`densify`](onnx_file::densify).
 ///
 /// # Errors
-/// A file that cannot be read or is no ONNX model, values of other files that are not there, sparse tensors that
-/// contradict themselves.
+/// A file that cannot be read or is no ONNX model, values of other files that are not there, sparse tensors
+/// that contradict themselves.
 pub fn model_for_path(path: impl AsRef<Path>) -> TractResult<InferenceModel> {
     let mut model = Document::open(path.as_ref())?.model;
     onnx_file::densify(&mut model)?;
@@ -25,12 +25,13 @@ pub fn model_for_path(path: impl AsRef<Path>) -> TractResult<InferenceModel> {
 
 /// Adds sparse layers to a loader that already exists, with operators of its own perhaps.
 pub trait WithTractSparse: Sized {
-    /// Makes a loader of ONNX read pruned layers as sparse ones, and one of NNEF compact weights: its layers are stock ones until
-    /// the transform `sparsify`, or [`nnef`](crate::nnef()) as the loader, makes them sparse.
+    /// Makes a loader of ONNX read pruned layers as sparse ones, and one of NNEF compact weights: its layers
+    /// are stock ones until the transform `sparsify`, or [`nnef`](crate::nnef()) as the loader, makes
+    /// them sparse.
     ///
-    /// Builders that an `Onnx` has for `Conv`, `Gemm` and `MatMul` are called as before, and what they build is looked at. A
-    /// builder that is inserted afterwards takes the place of ours: its layers stay as it makes them, until this is called
-    /// again. Calling it twice is harmless.
+    /// Builders that an `Onnx` has for `Conv`, `Gemm` and `MatMul` are called as before, and what they build
+    /// is looked at. A builder that is inserted afterwards takes the place of ours: its layers stay as it
+    /// makes them, until this is called again. Calling it twice is harmless.
     fn enable_tract_sparse(&mut self);
 
     /// As [`WithTractSparse::enable_tract_sparse`], for call chains.

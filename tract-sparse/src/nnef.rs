@@ -11,11 +11,11 @@ use tract_nnef::ast::ProtoModel;
 use tract_nnef::internal::{Nnef, Registry};
 use tract_onnx::WithOnnx;
 
-/// tract's NNEF reader and writer, with ONNX's operators and compact weights: zeros of pruned layers take no room in what it
-/// writes. Drop-in for `tract_nnef::nnef()`.
+/// tract's NNEF reader and writer, with ONNX's operators and compact weights: zeros of pruned layers take no
+/// room in what it writes. Drop-in for `tract_nnef::nnef()`.
 ///
-/// Models that it reads are simplified, and their pruned layers are sparse for this machine under the policy of the knobs. Models
-/// that it writes may have sparse layers, which files hold as stock ones.
+/// Models that it reads are simplified, and their pruned layers are sparse for this machine under the policy
+/// of the knobs. Models that it writes may have sparse layers, which files hold as stock ones.
 ///
 /// ```no_run
 /// use tract_sparse::prelude::*;
@@ -37,8 +37,8 @@ pub fn nnef_model_for_path(path: impl AsRef<Path>) -> TractResult<TypedModel> {
     nnef().model_for_path(path)
 }
 
-/// What [`nnef`] returns. It dereferences to tract's own reader and writer, which sees sparse layers as operators that it
-/// does not know.
+/// What [`nnef`] returns. It dereferences to tract's own reader and writer, which sees sparse layers as
+/// operators that it does not know.
 pub struct SparseNnef(Nnef);
 
 impl SparseNnef {
@@ -47,7 +47,8 @@ impl SparseNnef {
         SparseNnef(self.0.with_registry(registry))
     }
 
-    /// tract's own reader and writer, with ONNX's operators and compact weights. It reads models as stock ones.
+    /// tract's own reader and writer, with ONNX's operators and compact weights. It reads models as stock
+    /// ones.
     pub fn into_inner(self) -> Nnef {
         self.0
     }
@@ -68,8 +69,8 @@ impl SparseNnef {
         self.0.write_to_tar(&*stock(model)?, to)
     }
 
-    /// As [`SparseNnef::write_to_tar`], with models inside of the model compressed or not; the bytes are the same every time if
-    /// `deterministic`.
+    /// As [`SparseNnef::write_to_tar`], with models inside of the model compressed or not; the bytes are the
+    /// same every time if `deterministic`.
     ///
     /// # Errors
     /// Those of [`SparseNnef::write`].

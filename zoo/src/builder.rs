@@ -1,4 +1,5 @@
-//! Writes the nodes of a network and computes them at the same time, to choose weights that keep activations alive.
+//! Writes the nodes of a network and computes them at the same time, to choose weights that keep activations
+//! alive.
 
 use crate::forward::{self, Planes, Window};
 use crate::proto;
@@ -91,8 +92,8 @@ pub(crate) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A graph whose input `input` has three channels of `hw` x `hw`; calibrated on an image of `calibration` pixels a
-    /// side.
+    /// A graph whose input `input` has three channels of `hw` x `hw`; calibrated on an image of `calibration`
+    /// pixels a side.
     pub(crate) fn new(spec: &'a Spec, calibration: usize) -> (Builder<'a>, Var) {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(spec.seed);
         let mut image = Planes::zeros(3, calibration, calibration);
@@ -151,12 +152,13 @@ impl<'a> Builder<'a> {
         Ok(self.node("Gemm", name, &[&x.name, &weight_name, &bias_name], vec![proto::int("transB", 1)], y))
     }
 
-    /// Shifts and scales every output channel, as a folded batch normalisation does: rescales the rows of `w` and the
-    /// values of `y`, returns the bias.
+    /// Shifts and scales every output channel, as a folded batch normalisation does: rescales the rows of `w`
+    /// and the values of `y`, returns the bias.
     ///
-    /// Mean and variance of a channel count as much as it has pixels, and half at most; the rest comes from the whole
-    /// tensor, so that neither noise nor rounding errors are blown up from layer to layer. Maps of one pixel (squeeze-and-excitation, fully connected layers) and channels
-    /// without weights keep what they have and get the random part of the bias alone.
+    /// Mean and variance of a channel count as much as it has pixels, and half at most; the rest comes from
+    /// the whole tensor, so that neither noise nor rounding errors are blown up from layer to layer. Maps
+    /// of one pixel (squeeze-and-excitation, fully connected layers) and channels without weights keep
+    /// what they have and get the random part of the bias alone.
     fn calibrate(&mut self, w: &mut [f32], y: &mut Planes) -> Vec<f32> {
         let shift = self.normal(y.channels, 0.2);
         let (mean, variance) = forward::moments(&y.data);

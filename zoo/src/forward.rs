@@ -1,5 +1,6 @@
 //! The operators of the networks in plain loops, batch 1, to calibrate weights while a network is built. Only
-//! additions, multiplications, square roots and comparisons in a fixed order, so that every machine gets the same bits.
+//! additions, multiplications, square roots and comparisons in a fixed order, so that every machine gets the
+//! same bits.
 
 /// Activations of one image: `channels` planes of `h` x `w`.
 #[derive(Debug, Clone)]
@@ -39,8 +40,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Calls `f(output start, input start, length)` for every run of outputs of one row that read tap (`ky`, `kx`)
-    /// inside the image; inputs are `stride` apart.
+    /// Calls `f(output start, input start, length)` for every run of outputs of one row that read tap (`ky`,
+    /// `kx`) inside the image; inputs are `stride` apart.
     fn runs(&self, x: &Planes, (ky, kx): (usize, usize), mut f: impl FnMut(usize, usize, usize)) {
         let (oh, ow) = self.out;
         // first output whose tap is inside, and the first one after the last

@@ -1,9 +1,10 @@
-//! Built-in networks with seeded random weights, written as ONNX: dense or pruned, batch normalisation already folded.
+//! Built-in networks with seeded random weights, written as ONNX: dense or pruned, batch normalisation
+//! already folded.
 //!
-//! Untrained weights time and test an engine as well as trained ones as long as activations neither die nor blow
-//! up. So a network is computed while it is built, in plain loops, on a seeded random image: after pruning, every output
-//! channel of every layer is shifted and scaled to a second moment of about one. The same seed gives the same bytes on
-//! every machine.
+//! Untrained weights time and test an engine as well as trained ones as long as activations neither die nor
+//! blow up. So a network is computed while it is built, in plain loops, on a seeded random image: after
+//! pruning, every output channel of every layer is shifted and scaled to a second moment of about one. The
+//! same seed gives the same bytes on every machine.
 //!
 //! ```
 //! let spec = zoo::Spec { conv1x1: Some("4x4:0.5".parse()?), hw: Some(32), ..zoo::Spec::default() };
@@ -108,8 +109,8 @@ pub fn names() -> Vec<&'static str> {
     Network::ALL.iter().map(|n| n.name()).collect()
 }
 
-/// Builds `network` as `spec` says: opset 13, IR version 8, f32, input `input` (batch x 3 x hw x hw), output `output`
-/// (batch x classes).
+/// Builds `network` as `spec` says: opset 13, IR version 8, f32, input `input` (batch x 3 x hw x hw), output
+/// `output` (batch x classes).
 ///
 /// # Errors
 /// A size of the spec is zero or absurd, or zeros are not for their layers.

@@ -209,9 +209,10 @@ mod tests {
     use super::*;
     use tract_onnx::prelude::*;
 
-    /// Two plain implementations of the same network, ours in f32 without FMA and tract's un-optimised one, differ by
-    /// rounding alone. Over 20 to 60 layers of normalised activations that stays below 1e-3 of the largest logit; a wrong
-    /// pad, stride or attribute gives differences of the order of the logits themselves.
+    /// Two plain implementations of the same network, ours in f32 without FMA and tract's un-optimised one,
+    /// differ by rounding alone. Over 20 to 60 layers of normalised activations that stays below 1e-3 of
+    /// the largest logit; a wrong pad, stride or attribute gives differences of the order of the logits
+    /// themselves.
     #[test]
     fn tract_computes_what_the_calibration_computed() {
         for network in Network::ALL {

@@ -36,8 +36,9 @@ fn specs() -> Vec<Spec> {
     ]
 }
 
-/// Activations of every node on another image than the one the network was calibrated on: standard deviations stay
-/// within a factor of ten of one, nothing is NaN, infinite or denormal, and the answer depends on the image.
+/// Activations of every node on another image than the one the network was calibrated on: standard deviations
+/// stay within a factor of ten of one, nothing is NaN, infinite or denormal, and the answer depends on the
+/// image.
 #[test]
 fn activations_stay_alive_through_the_depth() {
     for network in Network::ALL {

@@ -1,13 +1,13 @@
-//! What pruning does to the outputs of real networks on real pictures and sounds: l1 against calibrated, with and without
-//! rearrangement. Prints a Markdown table.
+//! What pruning does to the outputs of real networks on real pictures and sounds: l1 against calibrated, with
+//! and without rearrangement. Prints a Markdown table.
 //!
 //! `cargo run --release --example prune_accuracy -- SECONDS [MODEL ...]`, where SECONDS is the search time of
 //! each rearrangement.
 //!
-//! Sixteen crops of two pictures calibrate, eight of the third are what errors are measured on; of the one recording, sixteen
-//! shifts in time calibrate and eight others in between are measured. The answers of the dense model
-//! are the reference: agreement says nothing about accuracy on a data set. Pruning layer by layer runs the network for every
-//! layer, and is shown for networks of few layers.
+//! Sixteen crops of two pictures calibrate, eight of the third are what errors are measured on; of the one
+//! recording, sixteen shifts in time calibrate and eight others in between are measured. The answers of the
+//! dense model are the reference: agreement says nothing about accuracy on a data set. Pruning layer by layer
+//! runs the network for every layer, and is shown for networks of few layers.
 
 mod mfcc;
 

@@ -1,4 +1,5 @@
-//! The features that `ds_cnn_kws` hears: 49 frames of 10 mel-frequency cepstral coefficients, as its README describes them.
+//! The features that `ds_cnn_kws` hears: 49 frames of 10 mel-frequency cepstral coefficients, as its README
+//! describes them.
 
 use anyhow::{Context, Result, ensure};
 use prune::Array;

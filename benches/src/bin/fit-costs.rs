@@ -1,7 +1,8 @@
-//! Measures our kernels and stock tract's operators over many shapes and fits the constants by which the rewriter
-//! predicts times (`rewriter/src/costs`).
+//! Measures our kernels and stock tract's operators over many shapes and fits the constants by which the
+//! rewriter predicts times (`rewriter/src/costs`).
 //!
-//! Pin it to one idle core: `taskset -c 1 cargo run --release --bin fit-costs -- --output rewriter/src/costs/avx2.txt`
+//! Pin it to one idle core: `taskset -c 1 cargo run --release --bin fit-costs -- --output
+//! rewriter/src/costs/avx2.txt`
 //!
 //! WebAssembly is measured in Node, which names no machine and opens no file:
 //!
@@ -10,9 +11,9 @@
 //!     --bin fit-costs -- --machine "AMD EPYC (Zen 4), Node 20" > rewriter/src/costs/wasm.txt
 //! ```
 //!
-//! Times can come from elsewhere: `--cases` lists what would be measured, `--case N` runs one of these between two marks, for tools
-//! that count its instructions, `--samples FILE` fits times that are given. `scripts/neon-cost.sh costs` does this
-//! for cores that are not at hand.
+//! Times can come from elsewhere: `--cases` lists what would be measured, `--case N` runs one of these
+//! between two marks, for tools that count its instructions, `--samples FILE` fits times that are given.
+//! `scripts/neon-cost.sh costs` does this for cores that are not at hand.
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -40,7 +41,8 @@ struct Args {
     /// Print what would be measured: number, key, multiply-adds of the stored weights in thousands.
     #[arg(long)]
     cases: bool,
-    /// Run one case, and once more between the marks that counting tools look for; print it as `--samples` wants it.
+    /// Run one case, and once more between the marks that counting tools look for; print it as `--samples`
+    /// wants it.
     #[arg(long, value_name = "NUMBER", conflicts_with = "cases")]
     case: Option<usize>,
     /// Fit this instead of measuring: lines of a key, the three counts of the work, and nanoseconds.

@@ -1,7 +1,8 @@
-//! One inference of MobileNet-v1 between two marks, for tools that count the instructions of an aarch64 program.
+//! One inference of MobileNet-v1 between two marks, for tools that count the instructions of an aarch64
+//! program.
 //!
-//! The network has 4x4 blocks left out of its 1x1 convolutions and 3:9 patterns in its depthwise ones; `scripts/neon-cost.sh
-//! network` models stock tract and this extension with it.
+//! The network has 4x4 blocks left out of its 1x1 convolutions and 3:9 patterns in its depthwise ones;
+//! `scripts/neon-cost.sh network` models stock tract and this extension with it.
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};

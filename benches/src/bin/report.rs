@@ -1,5 +1,5 @@
-//! Times every network of the speed table, stock tract and tract-sparse in turn on one core, beside the other engines that are
-//! installed, and writes a Markdown report with an SVG picture.
+//! Times every network of the speed table, stock tract and tract-sparse in turn on one core, beside the other
+//! engines that are installed, and writes a Markdown report with an SVG picture.
 
 use anyhow::{Context, Result, bail, ensure};
 use benches::report::networks::Case;

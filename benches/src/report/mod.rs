@@ -1,5 +1,5 @@
-//! Whole networks, stock tract against tract-sparse and the engines that are installed: measured, and told as a page of
-//! Markdown with a picture.
+//! Whole networks, stock tract against tract-sparse and the engines that are installed: measured, and told as
+//! a page of Markdown with a picture.
 
 pub mod networks;
 pub mod page;

@@ -1,5 +1,5 @@
-//! Other engines on the same files: each is a Python process of its own, run by `scripts/rivals.py`, which loads the
-//! network, writes its answer beside it and waits to be asked for so many runs.
+//! Other engines on the same files: each is a Python process of its own, run by `scripts/rivals.py`, which
+//! loads the network, writes its answer beside it and waits to be asked for so many runs.
 
 use anyhow::{Context, Result, bail, ensure};
 use figures::Agreement;
@@ -18,8 +18,8 @@ const ENGINES: [[&str; 3]; 4] = [
     ["mnn-sparse", "MNN sparse", "MNN"],
 ];
 
-/// Engines add up the same products in other orders, and MNN's fast convolutions round more than that: what they may differ
-/// by, relative to the largest value of an output. A wrong weight shows at 1e-2 and more.
+/// Engines add up the same products in other orders, and MNN's fast convolutions round more than that: what
+/// they may differ by, relative to the largest value of an output. A wrong weight shows at 1e-2 and more.
 const TOLERANCE: f64 = 1e-3;
 
 /// An engine that is compared with.
@@ -56,7 +56,8 @@ fn script() -> PathBuf {
 }
 
 impl Rivals {
-    /// Asks a Python which engines it has; `target/rivals-venv` is asked if none is named, and then need not be there.
+    /// Asks a Python which engines it has; `target/rivals-venv` is asked if none is named, and then need not
+    /// be there.
     ///
     /// # Errors
     /// A Python that is named and does not run.
@@ -155,7 +156,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Writes the f32 inputs, named, into `folder`; `outputs` are named as in the file, in the order of `expected`.
+    /// Writes the f32 inputs, named, into `folder`; `outputs` are named as in the file, in the order of
+    /// `expected`.
     ///
     /// # Errors
     /// A file that cannot be written; inputs that are not f32.

@@ -145,8 +145,8 @@ fn load(file: &Path) -> Result<Pair> {
     })
 }
 
-/// All engines are alive together; every round asks each in turn, and drops the first run of each, which finds its caches
-/// taken by another engine.
+/// All engines are alive together; every round asks each in turn, and drops the first run of each, which
+/// finds its caches taken by another engine.
 fn rounds(
     pair: &Pair,
     inputs: &TVec<TValue>,

@@ -89,7 +89,8 @@ pub(super) fn run(source: &Source, args: &Convert, options: &Options) -> Result<
     out::print(&wrap(&format!("{}: {bytes} bytes, {how}", args.output.display()), 4))
 }
 
-/// Writes the model; compact if that makes the file smaller. What is written has been read again and compared.
+/// Writes the model; compact if that makes the file smaller. What is written has been read again and
+/// compared.
 pub(crate) fn convert(source: &Source, args: &Convert, options: &Options) -> Result<Written> {
     ensure!(
         options.pass.is_none() && !options.optimize,

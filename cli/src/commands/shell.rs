@@ -37,7 +37,8 @@ const NAME: &str = "tract-sparse";
 pub(super) fn completions(args: &Completions, mut whole: clap::Command) -> Result<()> {
     let mut script = vec![];
     clap_complete::generate(args.shell, &mut whole, NAME, &mut script);
-    // clap_complete 4.6 takes the hyphen in the name for the gap before a subcommand in half of the places of its bash script
+    // clap_complete 4.6 takes the hyphen in the name for the gap before a subcommand in half of the places of
+    // its bash script
     let script = std::str::from_utf8(&script)?.replace("tract__subcmd__sparse", "tract__sparse");
     out::print(&script)
 }

@@ -13,7 +13,8 @@ const MAX_ELEMENTS: i64 = 1 << 32;
 /// Types that inputs may have.
 const TYPES: &str = "f32, f16, f64, i8, i16, i32, i64, u8, u16, u32, u64, bool";
 
-/// Gives an input a shape and a type. Symbols that the file has in their place take these values in the whole model.
+/// Gives an input a shape and a type. Symbols that the file has in their place take these values in the whole
+/// model.
 pub(super) fn set_fact(
     model: &mut InferenceModel,
     position: usize,

@@ -19,7 +19,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Runs `model` on every entry of `inputs` (the graph inputs of one run) and looks at what reaches the layers of `plan`.
+    /// Runs `model` on every entry of `inputs` (the graph inputs of one run) and looks at what reaches the
+    /// layers of `plan`.
     ///
     /// # Errors
     /// No inputs, a model that cannot be run, activations that are not finite.
@@ -32,8 +33,9 @@ impl Calibration {
         Calibration::collect_against(model, None, plan, runtime, inputs)
     }
 
-    /// As [`Calibration::collect`] for a `model` whose first layers have been pruned already: what its layers read is
-    /// set against what they read in `dense`, so that the update also makes up for what was lost before.
+    /// As [`Calibration::collect`] for a `model` whose first layers have been pruned already: what its layers
+    /// read is set against what they read in `dense`, so that the update also makes up for what was lost
+    /// before.
     pub(super) fn collect_against(
         model: &ModelProto,
         dense: Option<&ModelProto>,

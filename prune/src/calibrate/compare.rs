@@ -60,8 +60,9 @@ impl<'a> Answers<'a> {
         Ok(Answers { runtime, inputs, names, outputs })
     }
 
-    /// How far those of another model are off: the norm of the difference of all outputs over the norm of these, and the share of
-    /// inputs for which the largest value of the first output is at the same place.
+    /// How far those of another model are off: the norm of the difference of all outputs over the norm of
+    /// these, and the share of inputs for which the largest value of the first output is at the same
+    /// place.
     ///
     /// # Errors
     /// A model that cannot be run.

@@ -8,7 +8,8 @@ use tract_onnx::pb::GraphProto;
 
 /// Inputs of an output channel beyond which there is no covariance (2304: 256 channels of 3x3), only norms.
 const WIDEST: usize = 2304;
-/// Added to the diagonal of a covariance, relative to its mean; more where it was estimated from few positions.
+/// Added to the diagonal of a covariance, relative to its mean; more where it was estimated from few
+/// positions.
 pub(super) const DAMPING: f64 = 0.01;
 
 /// Second moments of the inputs of one layer: one matrix, or one per channel of a depthwise layer.

@@ -13,8 +13,9 @@ use sparsity::patterns::{THREE_OF_NINE, channel_groups, keeps};
 use sparsity::{Structure, ThreeOfNine};
 use tract_onnx::pb::GraphProto;
 
-/// Optimal brain compression: scores by exact cost, weights that stay and biases moved to make up for those that went.
-/// Layers whose inputs have not been seen, or that are too wide for a covariance, are pruned after Wanda.
+/// Optimal brain compression: scores by exact cost, weights that stay and biases moved to make up for those
+/// that went. Layers whose inputs have not been seen, or that are too wide for a covariance, are pruned after
+/// Wanda.
 #[derive(Debug, Clone, Copy)]
 pub struct Obc<'a>(pub &'a Calibration);
 
@@ -133,8 +134,8 @@ fn depthwise_patterns(
     Ok(keep)
 }
 
-/// The least squares solution for rows that share a mask, through the smaller of the two systems: that of the weights
-/// that go (in the inverse) or that of those that stay.
+/// The least squares solution for rows that share a mask, through the smaller of the two systems: that of the
+/// weights that go (in the inverse) or that of those that stay.
 struct Refit {
     stay: Vec<usize>,
     gone: Vec<usize>,

@@ -8,10 +8,10 @@ use anyhow::Result;
 use std::collections::HashMap;
 use tract_onnx::pb::ModelProto;
 
-/// Optimal brain compression from the first layer to the last: each is pruned and updated after what reaches it through
-/// those that have been pruned already, towards what it would compute in the dense model. Errors do not add up as they do
-/// when every layer is calibrated on the dense model. One layer at a time: two that make up for the same loss overdo
-/// it. Runs the dense and the pruned model on every input for every layer.
+/// Optimal brain compression from the first layer to the last: each is pruned and updated after what reaches
+/// it through those that have been pruned already, towards what it would compute in the dense model. Errors
+/// do not add up as they do when every layer is calibrated on the dense model. One layer at a time: two that
+/// make up for the same loss overdo it. Runs the dense and the pruned model on every input for every layer.
 ///
 /// # Errors
 /// As [`Calibration::collect`] and [`Plan::apply`].

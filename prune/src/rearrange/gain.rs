@@ -28,8 +28,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// `None` if the layer's norm is no function of sums, or if channels have several lines: such layers are judged as a
-    /// whole, after exchanges that others want.
+    /// `None` if the layer's norm is no function of sums, or if channels have several lines: such layers are
+    /// judged as a whole, after exchanges that others want.
     pub(super) fn new(matrix: &Matrix, axis: usize, lines: &[Vec<usize>]) -> Option<View> {
         if matrix.norm == Norm::TwoOfFour || lines.iter().any(|l| l.len() != 1) {
             return None;
@@ -170,8 +170,9 @@ const MOST: usize = 36;
 /// Vector lanes that the inner loop of the search is written for.
 const LANES: usize = 8;
 
-/// What two lines of groups are worth with `part[1]` in place of `part[0]` in the first and the other way round in the
-/// second. The loop that all time goes into: sums are kept in lanes, since rounding forbids the compiler to do so.
+/// What two lines of groups are worth with `part[1]` in place of `part[0]` in the first and the other way
+/// round in the second. The loop that all time goes into: sums are kept in lanes, since rounding forbids the
+/// compiler to do so.
 fn exchanged(sum: [&[f32]; 2], part: [&[f32]; 2], size: [f32; 2], floor: &[f32]) -> f32 {
     let one = |a: f32, b: f32, p: f32, q: f32, floor: f32| {
         (a + (q - p) - size[0] * floor).max(0.0) + (b - (q - p) - size[1] * floor).max(0.0)
@@ -210,8 +211,8 @@ mod tests {
         Matrix::of_parts(norm, taps, magnitude, groups, [labels(oc, 0), labels(ic, oc)], kept)
     }
 
-    /// What a view says an exchange gains is what the layer then has, where no group is removed (else the threshold moves);
-    /// and what it says after many exchanges is what it would say if it were made anew.
+    /// What a view says an exchange gains is what the layer then has, where no group is removed (else the
+    /// threshold moves); and what it says after many exchanges is what it would say if it were made anew.
     #[test]
     fn views_predict_what_exchanges_gain() {
         let structures = [

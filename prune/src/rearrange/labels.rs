@@ -2,16 +2,16 @@
 
 use crate::index::{indices, offset};
 
-/// A channel (an atom of the union-find of [`super::channels`]) and which of its values: flattening a map gives every
-/// channel as many values as it has pixels.
+/// A channel (an atom of the union-find of [`super::channels`]) and which of its values: flattening a map
+/// gives every channel as many values as it has pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Label {
     pub(super) atom: u32,
     pub(super) tag: u32,
 }
 
-/// Labels of a tensor of shape `shape`. `dims` equals the shape on axes along which the label differs and is 1 on
-/// the others.
+/// Labels of a tensor of shape `shape`. `dims` equals the shape on axes along which the label differs and is
+/// 1 on the others.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Labels {
     pub(super) shape: Vec<usize>,
@@ -179,7 +179,8 @@ mod tests {
         assert!(labels.keep(&[1, 4, 4, 4]).is_none() && labels.keep(&[3, 4, 4]).is_none());
     }
 
-    /// Flattening a map gives every channel a value for each of its pixels, and splitting it again takes them away.
+    /// Flattening a map gives every channel a value for each of its pixels, and splitting it again takes them
+    /// away.
     #[test]
     fn flattened_maps_count_their_pixels() {
         let labels = channels(&[1, 2, 1, 3], 1);

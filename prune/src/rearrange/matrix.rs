@@ -84,7 +84,8 @@ impl Matrix {
         Ok(Matrix::of_parts(norm, taps, magnitude, groups, axes, kept))
     }
 
-    /// Magnitudes `[row][column][taps]` as they stand before anything moves, with the first line of each group and the end.
+    /// Magnitudes `[row][column][taps]` as they stand before anything moves, with the first line of each
+    /// group and the end.
     pub(super) fn of_parts(
         norm: Norm,
         taps: usize,
@@ -226,7 +227,8 @@ impl Matrix {
         self.axes.iter().flatten().any(Option::is_some)
     }
 
-    /// The lines of every channel of `class` along an axis, in the order of its values; `None` if they do not stand there.
+    /// The lines of every channel of `class` along an axis, in the order of its values; `None` if they do not
+    /// stand there.
     pub(super) fn lines(&self, axis: usize, class: &[u32]) -> Option<Vec<Vec<usize>>> {
         let mut at: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
         for (line, label) in self.axes[axis].iter().enumerate() {
@@ -239,7 +241,8 @@ impl Matrix {
         class.iter().map(of).collect()
     }
 
-    /// Gives every member of a class the place of another: `order[p]` is the member that comes to the lines of member `p`.
+    /// Gives every member of a class the place of another: `order[p]` is the member that comes to the lines
+    /// of member `p`.
     pub(super) fn reorder(&mut self, axis: usize, lines: &[Vec<usize>], order: &[usize]) {
         let (rows, cols, taps) = (self.axes[0].len(), self.columns(), self.taps);
         let mut from: Vec<usize> = (0..self.axes[axis].len()).collect();

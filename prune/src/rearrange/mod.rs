@@ -1,21 +1,22 @@
-//! Whole-network rearrangement (SparseByteNN, section 3.4): channels change places, all over the network at once, so that
-//! weights of like importance fall into one group and pruning keeps more of the norm. The network's output stays
-//! what it was.
+//! Whole-network rearrangement (SparseByteNN, section 3.4): channels change places, all over the network at
+//! once, so that weights of like importance fall into one group and pruning keeps more of the norm. The
+//! network's output stays what it was.
 //!
-//! Search: bounded regression in the manner of Pool & Yu (2021). For one class of exchangeable channels at a time (rows of
-//! some layers, columns of others, kernels of depthwise layers) the exchange of two channels that gains most is made until
-//! none gains; then, a bounded number of times, some random exchanges that lose are made and the search goes on from
-//! there, and the best arrangement is kept. Exchanges within a group change nothing, so that only canonical permutations
-//! (groups, not orders within groups) are told apart.
+//! Search: bounded regression in the manner of Pool & Yu (2021). For one class of exchangeable channels at a
+//! time (rows of some layers, columns of others, kernels of depthwise layers) the exchange of two channels
+//! that gains most is made until none gains; then, a bounded number of times, some random exchanges that lose
+//! are made and the search goes on from there, and the best arrangement is kept. Exchanges within a group
+//! change nothing, so that only canonical permutations (groups, not orders within groups) are told apart.
 //!
-//! A layer keeps its `n` groups of highest norm: with the norm `t` of the last one kept as threshold, that is the sum of
-//! `max(norm - t, 0)` over groups plus a constant. With `t` held during a pass, the gain of an exchange is a sum over the
-//! groups of the two rows (or columns) concerned; `t` is found anew before the next pass, and a pass that has lost is undone.
+//! A layer keeps its `n` groups of highest norm: with the norm `t` of the last one kept as threshold, that is
+//! the sum of `max(norm - t, 0)` over groups plus a constant. With `t` held during a pass, the gain of an
+//! exchange is a sum over the groups of the two rows (or columns) concerned; `t` is found anew before the
+//! next pass, and a pass that has lost is undone.
 //!
-//! No layer pays for another. The first rounds look at the sum over layers alone; those that follow are guarded: what
-//! layers lack of what they kept unarranged comes first, what they lack of a small rise second, the sum third, and
-//! no exchange takes a layer below what it kept unarranged. Where a layer is still short when the time for that is over,
-//! classes of channels that stand in it go back to where they came from.
+//! No layer pays for another. The first rounds look at the sum over layers alone; those that follow are
+//! guarded: what layers lack of what they kept unarranged comes first, what they lack of a small rise second,
+//! the sum third, and no exchange takes a layer below what it kept unarranged. Where a layer is still short
+//! when the time for that is over, classes of channels that stand in it go back to where they came from.
 
 mod channels;
 mod gain;
@@ -70,7 +71,8 @@ pub struct Progress {
 /// What rearranging has brought.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rearranged {
-    /// Every layer that is going to be pruned, and the shares of its l1 norm that it keeps without and with rearrangement.
+    /// Every layer that is going to be pruned, and the shares of its l1 norm that it keeps without and with
+    /// rearrangement.
     pub layers: Vec<Kept>,
     /// Sets of channels that may be exchanged with each other.
     pub classes: usize,
@@ -93,8 +95,8 @@ pub struct Kept {
     pub movable: bool,
 }
 
-/// Rearranges the channels of `model` for the pruning that `plan` has in mind, and proves on `inputs` (graph inputs of
-/// one or more runs, see [`crate::proof`]) that its outputs are what they were.
+/// Rearranges the channels of `model` for the pruning that `plan` has in mind, and proves on `inputs` (graph
+/// inputs of one or more runs, see [`crate::proof`]) that its outputs are what they were.
 ///
 /// # Errors
 /// The model cannot be run, its outputs have changed or prove nothing: then `model` is as it was.

@@ -8,8 +8,8 @@ use std::ops::Add;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Norm {
     Sum,
-    /// Of every `share` rows of the group the centre and the best three of the others: the 56 patterns are all choices
-    /// of three.
+    /// Of every `share` rows of the group the centre and the best three of the others: the 56 patterns are
+    /// all choices of three.
     FourOfNine {
         share: usize,
     },

@@ -44,7 +44,8 @@ impl Rounds<'_> {
                 if now >= self.end {
                     return;
                 }
-                // exchanges are pairs: what is left of the time is shared by the squares of what is left of the classes
+                // exchanges are pairs: what is left of the time is shared by the squares of what is left of
+                // the classes
                 let pairs = |of: &[&Vec<u32>]| of.iter().map(|c| (c.len() as f64).powi(2)).sum::<f64>();
                 let share = pairs(&classes[at..=at]) / pairs(&classes[at..]);
                 let order = self.best_order(layers, class, now + (self.end - now).mul_f64(share));

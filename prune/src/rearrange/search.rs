@@ -16,11 +16,11 @@ const ROUNDS: usize = 4;
 /// Times that the search begins again from a shaken arrangement.
 const RESTARTS: usize = 16;
 
-/// Searches an arrangement in which no layer keeps less than it does now; returns which channel each channel's place then
-/// holds.
+/// Searches an arrangement in which no layer keeps less than it does now; returns which channel each
+/// channel's place then holds.
 ///
-/// Rows and columns are searched in turn, which can end where only a change of both would gain: so, while there is time,
-/// the search begins again from the best arrangement with every class shaken.
+/// Rows and columns are searched in turn, which can end where only a change of both would gain: so, while
+/// there is time, the search begins again from the best arrangement with every class shaken.
 pub(super) fn arrange(
     layers: &mut Vec<Matrix>,
     channels: &Channels,
@@ -80,8 +80,8 @@ fn stands_below(layers: &[Matrix], class: &[u32], least: f64) -> bool {
     places(layers, class).iter().any(|(layer, ..)| layers[*layer].gained() < least)
 }
 
-/// Puts classes back to where they came from, one by one and the best choice first, until no layer keeps less than it did:
-/// at the latest when all are back.
+/// Puts classes back to where they came from, one by one and the best choice first, until no layer keeps less
+/// than it did: at the latest when all are back.
 fn put_back(layers: &mut Vec<Matrix>, channels: &Channels, to: &mut Held) {
     loop {
         let moved = channels.classes.iter().filter(|class| class.iter().any(|c| to[c] != *c));
@@ -107,7 +107,8 @@ mod tests {
     use crate::rearrange::norm::Norm;
     use std::time::Duration;
 
-    /// One layer of rows in groups of four, one group of columns, half of the groups kept; the rows may be exchanged.
+    /// One layer of rows in groups of four, one group of columns, half of the groups kept; the rows may be
+    /// exchanged.
     fn layer(rows: &[f32]) -> (Matrix, Channels) {
         let n = rows.len();
         let labels = (0..n as u32).map(|atom| Some(Label { atom, tag: 0 })).collect();

@@ -55,7 +55,8 @@ pub(super) fn mean(layers: &[Matrix]) -> f64 {
 mod tests {
     use super::*;
 
-    /// The first difference decides: who falls, then who lags, then the sum; the sum alone where nobody is guarded.
+    /// The first difference decides: who falls, then who lags, then the sum; the sum alone where nobody is
+    /// guarded.
     #[test]
     fn worth_is_compared_in_order() {
         let worth = |fallen, lag, sum| Worth { fallen, lag, sum };

@@ -1,10 +1,10 @@
 //! Predicted times: a small fitted table per instruction set and class of cores.
 //!
-//! A layer's time is a sum of parts, each proportional to something that can be counted from its shape and weights.
-//! The constants are fitted to measurements by the tool `fit-costs` of the `benches` crate, which writes the
-//! files beside this one; [`crate::fit`] makes one for the machine at hand. Absolute times belong to the machine in the file's header; decisions use only the ratio
-//! of stock to sparse, which carries over to other machines of a kind. Those of Arm cores are fitted to modelled
-//! cycles: their headers say so.
+//! A layer's time is a sum of parts, each proportional to something that can be counted from its shape and
+//! weights. The constants are fitted to measurements by the tool `fit-costs` of the `benches` crate, which
+//! writes the files beside this one; [`crate::fit`] makes one for the machine at hand. Absolute times belong
+//! to the machine in the file's header; decisions use only the ratio of stock to sparse, which carries over
+//! to other machines of a kind. Those of Arm cores are fitted to modelled cycles: their headers say so.
 
 use crate::TRACT_VERSION;
 use crate::analyse::LayerShape;
@@ -229,7 +229,8 @@ impl Table {
     /// The table in a file; read once in the life of a process.
     ///
     /// # Errors
-    /// A file that cannot be read, is no table, or was fitted on another machine or for another version of tract.
+    /// A file that cannot be read, is no table, or was fitted on another machine or for another version of
+    /// tract.
     pub fn read(path: &Path) -> TractResult<&'static Table> {
         static READ: LazyLock<Mutex<HashMap<PathBuf, &'static Table>>> = LazyLock::new(Mutex::default);
         let mut read = READ.lock().map_err(|_| format_err!("reading a cost table panicked"))?;
@@ -251,7 +252,8 @@ impl Table {
         Ok(table)
     }
 
-    /// Reads lines of a key and four constants; `#` begins a comment, of which the first ones name target and machine.
+    /// Reads lines of a key and four constants; `#` begins a comment, of which the first ones name target and
+    /// machine.
     fn parse(text: &str, file: Option<&Path>) -> Result<Table, String> {
         let between = |before: &str, after: &str| {
             let (_, rest) = text.split_once(before)?;

@@ -13,8 +13,8 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// The table and what it means, no line longer than 80 columns. The summary begins with the name of the model, if one is given;
-    /// with `all`, long lists of names are written out.
+    /// The table and what it means, no line longer than 80 columns. The summary begins with the name of the
+    /// model, if one is given; with `all`, long lists of names are written out.
     pub fn text(&self, model: Option<&str>, all: bool) -> String {
         let mut table =
             Table::new(&["layer", "<shape", "dens", "<zeros", "fill", "even", "stock", "ours", "%", "<runs"]);
@@ -53,7 +53,8 @@ impl Report {
 }
 
 impl LayerReport {
-    /// The [shape](LayerReport::shape) in fewer columns: square maps by one side, depthwise layers by one number of channels.
+    /// The [shape](LayerReport::shape) in fewer columns: square maps by one side, depthwise layers by one
+    /// number of channels.
     pub fn short_shape(&self) -> String {
         let shape = self.shape();
         let (shape, map) = shape.split_once('@').unwrap_or((&shape, ""));
@@ -70,7 +71,8 @@ impl LayerReport {
         }
     }
 
-    /// The zeros as options take them, in fewer columns: 1x1 is the short name of single weights. `?` if they are not known.
+    /// The zeros as options take them, in fewer columns: 1x1 is the short name of single weights. `?` if they
+    /// are not known.
     pub fn short_zeros(&self) -> String {
         self.zeros.as_deref().unwrap_or("?").replace("unstructured", "1x1")
     }

@@ -5,9 +5,9 @@ use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat, PoolSpec};
 use tract_core::ops::nn::DataFormat;
 
-/// Swaps the convolution at node `id`; false if there is none. Kernels that want planes get them: channels that stand last are
-/// moved to the front before the layer and back behind it, and neighbours of the same kind make the moves vanish. Weights become
-/// OIHW.
+/// Swaps the convolution at node `id`; false if there is none. Kernels that want planes get them: channels
+/// that stand last are moved to the front before the layer and back behind it, and neighbours of the same
+/// kind make the moves vanish. Weights become OIHW.
 pub(super) fn swap(model: &mut TypedModel, id: usize, choice: Choice) -> TractResult<bool> {
     let node = model.node(id);
     let Some(conv) = node.op_as::<Conv>().cloned() else { return Ok(false) };

@@ -1,12 +1,13 @@
-//! A matrix product with a constant operand (`Gemm`, `MatMul`, decluttered 1x1 convolutions) becomes `SparseMatMul`.
+//! A matrix product with a constant operand (`Gemm`, `MatMul`, decluttered 1x1 convolutions) becomes
+//! `SparseMatMul`.
 
 use crate::analyse::{Seen, see, straight};
 use sparse_ops::{Choice, Linear, SparseMatMul, konst_of};
 use tract_core::internal::*;
 use tract_core::ops::einsum::EinSum;
 
-/// Swaps the product at node `id` and gives it a bias of zeros; false if there is none. What it transposes besides is done behind
-/// it, by nodes of their own.
+/// Swaps the product at node `id` and gives it a bias of zeros; false if there is none. What it transposes
+/// besides is done behind it, by nodes of their own.
 pub(super) fn swap(model: &mut TypedModel, id: usize, choice: Choice) -> TractResult<bool> {
     let node = model.node(id);
     let Some(einsum) = node.op_as::<EinSum>().cloned() else { return Ok(false) };

@@ -10,9 +10,11 @@ use crate::policy::Policy;
 use sparse_ops::konst_of;
 use tract_core::internal::*;
 
-/// Swaps node `id` in place if what was found out about it says that it is to run sparse. Returns whether it was swapped.
+/// Swaps node `id` in place if what was found out about it says that it is to run sparse. Returns whether it
+/// was swapped.
 ///
-/// The node keeps its name, its inputs and its consumers; an input that depends on constants alone becomes one.
+/// The node keeps its name, its inputs and its consumers; an input that depends on constants alone becomes
+/// one.
 ///
 /// # Errors
 /// Weights that cannot be read.
@@ -35,8 +37,8 @@ pub fn swap(
     Ok(swapped)
 }
 
-/// Constants in place of what constants make on the way to a node: tract does not fold large ones, and every look at the weights
-/// would compute them again.
+/// Constants in place of what constants make on the way to a node: tract does not fold large ones, and every
+/// look at the weights would compute them again.
 fn settle(model: &mut TypedModel, id: usize) -> TractResult<()> {
     for slot in 0..model.node(id).inputs.len() {
         let outlet = model.node(id).inputs[slot];

@@ -1,4 +1,5 @@
-//! AVX-512F: 32 registers of 16 floats, masks. Maps of up to 8 columns take the AVX2 loops, which waste fewer lanes.
+//! AVX-512F: 32 registers of 16 floats, masks. Maps of up to 8 columns take the AVX2 loops, which waste fewer
+//! lanes.
 
 use super::body::{Vector, inside};
 use super::{RowsArgs, avx2};

@@ -1,24 +1,26 @@
 //! The loops, written once over a vector type; every target's file gives the vector and the entry points.
 //!
-//! A tile is one or two vectors of neighbouring pixels wide and walks down the input rows, which it reads where they
-//! are: once per tile. An input row meets `KH / S` output rows: as many sums are under way, each one row of taps ahead of
-//! the next; the last is complete, is stored, and the others move up. A 3x3 kernel of stride 1 has 3 sums, 9 taps and
-//! an input in registers, and 3 loads for 9 multiply-adds. 5x5 has more taps than most registers hold: there a tap is
-//! loaded for two vectors of pixels at once.
+//! A tile is one or two vectors of neighbouring pixels wide and walks down the input rows, which it reads
+//! where they are: once per tile. An input row meets `KH / S` output rows: as many sums are under way, each
+//! one row of taps ahead of the next; the last is complete, is stored, and the others move up. A 3x3 kernel
+//! of stride 1 has 3 sums, 9 taps and an input in registers, and 3 loads for 9 multiply-adds. 5x5 has more
+//! taps than most registers hold: there a tap is loaded for two vectors of pixels at once.
 //!
-//! Rows outside of the map are skipped. Only the first and the last tiles of a row reach over its ends: they have a
-//! version of the loop of their own, in which the loads that may reach over mask the lanes outside of the row. With stride 2 two loads are taken apart
-//! into even and odd columns on the way; sums are put in order when they are complete.
+//! Rows outside of the map are skipped. Only the first and the last tiles of a row reach over its ends: they
+//! have a version of the loop of their own, in which the loads that may reach over mask the lanes outside of
+//! the row. With stride 2 two loads are taken apart into even and odd columns on the way; sums are put in
+//! order when they are complete.
 //!
-//! Which taps exist and the stride are constants, and the loops over taps are unrolled by a macro: what remains is a
-//! straight line of loads and multiply-adds for every pattern.
+//! Which taps exist and the stride are constants, and the loops over taps are unrolled by a macro: what
+//! remains is a straight line of loads and multiply-adds for every pattern.
 
 use super::{Plane, RowsArgs};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// One register of neighbouring pixels. Implementations are inlined into functions that enable their instruction set.
+/// One register of neighbouring pixels. Implementations are inlined into functions that enable their
+/// instruction set.
 pub(super) trait Vector: Copy {
     /// Floats in a register.
     const LANES: usize;
@@ -29,11 +31,12 @@ pub(super) trait Vector: Copy {
     /// Taps that a register holds: more than one if a multiply-add can pick one of its lanes.
     const TAPS: usize = 1;
 
-    /// Whether the columns between two vectors are shifted together from these and not loaded, with stride 1 and with stride 2.
+    /// Whether the columns between two vectors are shifted together from these and not loaded, with stride 1
+    /// and with stride 2.
     const SHIFTS: [bool; 2] = [false; 2];
 
-    /// Whether masks cost a load nothing. If they do, only loads that usually reach over the ends of a row are masked in the
-    /// loops for tiles; what else a layer may ask for goes the way of [`any`].
+    /// Whether masks cost a load nothing. If they do, only loads that usually reach over the ends of a row
+    /// are masked in the loops for tiles; what else a layer may ask for goes the way of [`any`].
     const FREE_MASKS: bool = true;
 
     /// Which lanes of a load are inside a row.
@@ -56,8 +59,8 @@ pub(super) trait Vector: Copy {
     /// The floats of the lanes of `edge`, zeros in the others.
     ///
     /// # Safety
-    /// `p`, less the `column` of `edge`, is readable for the `width` of `edge`, which is at least `LANES` unless masks are
-    /// free. `p` itself may be outside of the row.
+    /// `p`, less the `column` of `edge`, is readable for the `width` of `edge`, which is at least `LANES`
+    /// unless masks are free. `p` itself may be outside of the row.
     unsafe fn load_edge(p: *const f32, edge: Self::Edge) -> Self;
 
     /// # Safety
@@ -107,7 +110,8 @@ pub(super) trait Vector: Copy {
     /// As [`Vector::splat`].
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self;
 
-    /// The floats of even and of odd position of `self` followed by `b`, in an order that [`Vector::settle`] undoes.
+    /// The floats of even and of odd position of `self` followed by `b`, in an order that [`Vector::settle`]
+    /// undoes.
     ///
     /// # Safety
     /// As [`Vector::splat`].
@@ -119,7 +123,8 @@ pub(super) trait Vector: Copy {
     /// As [`Vector::splat`].
     unsafe fn settle(self) -> Self;
 
-    /// The lanes of `self` from `lanes` on, and behind them as many of `next` as fill a vector; only if [`Vector::SHIFTS`].
+    /// The lanes of `self` from `lanes` on, and behind them as many of `next` as fill a vector; only if
+    /// [`Vector::SHIFTS`].
     ///
     /// # Safety
     /// As [`Vector::splat`]; `lanes` is less than `LANES`.
@@ -149,10 +154,12 @@ pub(super) fn inside(column: isize, width: usize, lanes: usize) -> Range<usize> 
 #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
 pub(super) const BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// Floats from `column` to the nearest vector of four that is all inside a row of `width` columns, and the bytes of them.
+/// Floats from `column` to the nearest vector of four that is all inside a row of `width` columns, and the
+/// bytes of them.
 ///
-/// Byte `b` of the vector at `column` is byte `b - bytes` of that one; where the row does not have it, that number is less
-/// than 0 or above 15, and does not wrap around: vectors without a common lane count as neighbours.
+/// Byte `b` of the vector at `column` is byte `b - bytes` of that one; where the row does not have it, that
+/// number is less than 0 or above 15, and does not wrap around: vectors without a common lane count as
+/// neighbours.
 #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
 #[inline(always)]
 pub(super) fn into_row(column: isize, width: usize) -> (isize, u8) {
@@ -167,8 +174,9 @@ macro_rules! unroll {
     };
 }
 
-/// Rows by which a tile that walks down asks for its input ahead of time. Planes follow each other, so that the last
-/// tiles of one ask for the first rows of the next. (What detects streams in hardware does not see one in a tile.)
+/// Rows by which a tile that walks down asks for its input ahead of time. Planes follow each other, so that
+/// the last tiles of one ask for the first rows of the next. (What detects streams in hardware does not see
+/// one in a tile.)
 const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
@@ -192,7 +200,8 @@ const fn in_registers<V: Vector>(kernel_width: usize) -> bool {
     (kernel_width * kernel_width).div_ceil(V::TAPS) <= HELD
 }
 
-/// Registers of neighbouring pixels of a tile: 1, 2 or 4. More sums and inputs leave room for no more than two.
+/// Registers of neighbouring pixels of a tile: 1, 2 or 4. More sums and inputs leave room for no more than
+/// two.
 const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize) -> usize {
     if kernel_width > 3 || V::SIDE_BY_SIDE == 4 && stride > 1 { 2 } else { V::SIDE_BY_SIDE }
 }
@@ -200,14 +209,16 @@ const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize) -> usize {
 /// One tile after the other along `args.rows` output rows.
 ///
 /// # Safety
-/// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a kernel of `KH` x `KW` taps of
-/// which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical stride is `S`, too.
+/// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a kernel of `KH` x
+/// `KW` taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
+/// stride is `S`, too.
 #[inline(always)]
 pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
     args: &RowsArgs,
 ) {
-    // Where there are not registers enough taps are spilled, to a frame that the compiler aligns to 16 bytes, and every other of
-    // longer vectors would lie across two lines. A variable that is aligned to a line aligns the frame.
+    // Where there are not registers enough taps are spilled, to a frame that the compiler aligns to 16 bytes,
+    // and every other of longer vectors would lie across two lines. A variable that is aligned to a line
+    // aligns the frame.
     let mut frame = MaybeUninit::<Line>::uninit();
     if const { align_of::<V>() > 16 } {
         black_box(frame.as_mut_ptr());
@@ -220,7 +231,8 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
         let taps = unsafe { V::taps(plane.taps, held) };
         let mut ox = 0;
         while ox < args.y_width {
-            // SAFETY: the vectors from column `ox` on are inside the output row, or there is one and the row is narrower.
+            // SAFETY: the vectors from column `ox` on are inside the output row, or there is one and the row
+            // is narrower.
             ox = unsafe {
                 let left = args.y_width - ox;
                 let wide = const { side_by_side::<V>(KW, S) };
@@ -243,7 +255,8 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
 /// `N` vectors of pixels of all rows, by the version of the loop that their place asks for.
 ///
 /// # Safety
-/// As [`rows`]; the vectors from output column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is narrower.
+/// As [`rows`]; the vectors from output column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row
+/// is narrower.
 #[inline(always)]
 unsafe fn tile<
     V: Vector,
@@ -266,8 +279,9 @@ unsafe fn tile<
             !masks::<V>(KW, S, N, side, load, n) && (at < 0 || at + V::LANES as isize > args.x_width as isize)
         })
     };
-    // SAFETY: passed on from the caller; other versions than that for ALL where what they do not mask is inside. Where masks
-    // are not free, all narrower tiles than the widest, which are at the ends most of the time, are taken for tiles there.
+    // SAFETY: passed on from the caller; other versions than that for ALL where what they do not mask is
+    // inside. Where masks are not free, all narrower tiles than the widest, which are at the ends most of
+    // the time, are taken for tiles there.
     unsafe {
         if const { !V::FREE_MASKS } && (args.x_width < V::LANES || outside(ENDS)) {
             let (places, stored) = const { places::<KH, KW>(MASK) };
@@ -286,14 +300,16 @@ unsafe fn tile<
     }
 }
 
-/// Which loads of a tile mask lanes: none, those that reach over one or both ends of a row with the usual padding, all.
+/// Which loads of a tile mask lanes: none, those that reach over one or both ends of a row with the usual
+/// padding, all.
 const NONE: u8 = 0;
 const LEFT: u8 = 1;
 const RIGHT: u8 = 2;
 const ENDS: u8 = 3;
 const ALL: u8 = 4;
 
-/// Whether tiles at one end of a row have versions of their own. If columns are shifted, masks for both are one more.
+/// Whether tiles at one end of a row have versions of their own. If columns are shifted, masks for both are
+/// one more.
 const fn one_sided<V: Vector>(stride: usize, side_by_side: usize) -> bool {
     !shifts::<V>(stride) && (V::FREE_MASKS || side_by_side > 1)
 }
@@ -303,8 +319,8 @@ const fn shifts<V: Vector>(stride: usize) -> bool {
     V::SHIFTS[stride - 1]
 }
 
-/// Loads of a row for one vector of sums: one for every column of taps, with stride 2 two for every pair of columns; only those
-/// of the first column if the others are shifted.
+/// Loads of a row for one vector of sums: one for every column of taps, with stride 2 two for every pair of
+/// columns; only those of the first column if the others are shifted.
 const fn loads<V: Vector>(kernel_width: usize, stride: usize) -> usize {
     if shifts::<V>(stride) { stride } else { kernel_width.next_multiple_of(stride) }
 }
@@ -320,8 +336,9 @@ fn place<V: Vector>(stride: usize, load: usize, n: usize) -> usize {
     (load % stride + n * stride) * V::LANES + load / stride * stride
 }
 
-/// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load; of stride 1, where
-/// every column of taps has a load, those for taps left of the middle in the first vector and right of it in the last.
+/// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load; of
+/// stride 1, where every column of taps has a load, those for taps left of the middle in the first vector and
+/// right of it in the last.
 const fn masks<V: Vector>(
     kernel_width: usize,
     stride: usize,
@@ -354,7 +371,8 @@ const fn places<const KH: usize, const KW: usize>(mask: u32) -> ([[usize; 2]; SL
     (places, stored)
 }
 
-/// A tile of a map that is very narrow or has a very wide padding: its vectors and rows one by one. One piece of code for all kernels.
+/// A tile of a map that is very narrow or has a very wide padding: its vectors and rows one by one. One piece
+/// of code for all kernels.
 ///
 /// # Safety
 /// As [`tile`], for a kernel whose stored taps are at `places`.
@@ -399,8 +417,8 @@ unsafe fn walk<
     ox: usize,
     column: isize,
 ) {
-    // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by the
-    // lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
+    // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by
+    // the lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
     unsafe {
         let mut edges = [[V::edge(0, 0); VECTORS]; SLOTS + 1];
         let mut i = 0;
@@ -430,10 +448,11 @@ unsafe fn walk<
         let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
         let mut y = plane.y.add(ox);
         let last = plane.y.add(args.rows * args.y_width).wrapping_sub(V::LANES);
-        // Sums under way. What is chosen by constants is chosen in blocks of constants: the other versions are then never
-        // handed to the optimiser, which takes its time.
+        // Sums under way. What is chosen by constants is chosen in blocks of constants: the other versions
+        // are then never handed to the optimiser, which takes its time.
         let slots = const { under_way(KH, S) };
-        // The sums `$from..$to` take S input rows, which are `$inside` of the map or may not be: tap row `slot * S + D` meets input row D.
+        // The sums `$from..$to` take S input rows, which are `$inside` of the map or may not be: tap row
+        // `slot * S + D` meets input row D.
         macro_rules! meet {
             ($from:expr, $to:expr, $inside:literal) => {
                 unroll!(D in [0 1] {
@@ -526,8 +545,9 @@ unsafe fn walk<
         });
         let mut left = args.rows.saturating_sub(slots - 1);
         while left > 0 {
-            // So many rows that every sum is back in its register, without a branch between them. Of tiles of several
-            // widths only in the wider ones, of which there are most, and not where both ends are near: the code is long enough.
+            // So many rows that every sum is back in its register, without a branch between them. Of tiles of
+            // several widths only in the wider ones, of which there are most, and not where both
+            // ends are near: the code is long enough.
             if const { KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }
                 && left >= slots
                 && iy >= 0
@@ -589,7 +609,8 @@ const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from:
 /// Any kernel: taps are a list. One output row at a time, four vectors of sums where the row is long enough.
 ///
 /// # Safety
-/// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a horizontal stride of `S`.
+/// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a horizontal stride
+/// of `S`.
 #[inline(always)]
 pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
     let last = args.y_width.saturating_sub(V::LANES);
@@ -599,7 +620,8 @@ pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
         for _ in 0..args.rows {
             let mut ox = 0;
             while ox < args.y_width {
-                // SAFETY: the vectors from column `ox` on are inside the row, or there is one and the row is narrower.
+                // SAFETY: the vectors from column `ox` on are inside the row, or there is one and the row is
+                // narrower.
                 ox = unsafe {
                     if ox + 4 * V::LANES <= args.y_width {
                         span::<V, S, 4>(args, plane, args.places, iy, ox);
@@ -619,7 +641,8 @@ pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
 /// `N` vectors of the output row whose first row of taps meets input row `iy`.
 ///
 /// # Safety
-/// As [`any`]; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is narrower.
+/// As [`any`]; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is
+/// narrower.
 #[inline(always)]
 unsafe fn span<V: Vector, const S: usize, const N: usize>(
     args: &RowsArgs,
@@ -628,7 +651,8 @@ unsafe fn span<V: Vector, const S: usize, const N: usize>(
     iy: isize,
     ox: usize,
 ) {
-    // SAFETY: only rows inside the map are read, and of them only columns inside the row; a plane has a value per tap.
+    // SAFETY: only rows inside the map are read, and of them only columns inside the row; a plane has a value
+    // per tap.
     unsafe {
         let load = |row: *const f32, column: isize| {
             let at = row.wrapping_offset(column);

@@ -1,8 +1,10 @@
-//! Depthwise convolution of planar tensors: one small kernel per channel, patterns of zeros shared by groups of channels.
+//! Depthwise convolution of planar tensors: one small kernel per channel, patterns of zeros shared by groups
+//! of channels.
 //!
-//! The loops of `body` read the planes where they are and know the borders themselves: nothing is copied or padded.
-//! A large plane is computed in strips of rows that the first-level cache holds. Each output value is summed by one
-//! thread in the order of the taps, so that the split into strips and threads never changes a result.
+//! The loops of `body` read the planes where they are and know the borders themselves: nothing is copied or
+//! padded. A large plane is computed in strips of rows that the first-level cache holds. Each output value is
+//! summed by one thread in the order of the taps, so that the split into strips and threads never changes a
+//! result.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,7 +27,8 @@ use crate::table::KernelInfo;
 use neon::in_order;
 use std::ops::Range;
 
-/// Floats of input rows that a strip should not exceed: they and as many output rows fit a first-level cache of 32 KiB.
+/// Floats of input rows that a strip should not exceed: they and as many output rows fit a first-level cache
+/// of 32 KiB.
 const STRIP: usize = 3072;
 
 /// Output rows of the shortest strip: each reads some rows of its neighbours.
@@ -33,7 +36,8 @@ const MIN_ROWS: usize = 8;
 
 type RowsFn = unsafe fn(&RowsArgs);
 
-/// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can run.
+/// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can
+/// run.
 #[derive(Debug)]
 pub struct DepthwiseKernel {
     info: KernelInfo,
@@ -195,7 +199,8 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants: `bias` has one value per channel; the kernel accepts the size of the weights; `reads` says something of every channel.
+/// Invariants: `bias` has one value per channel; the kernel accepts the size of the weights; `reads` says
+/// something of every channel.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
     kernel: &'static DepthwiseKernel,
@@ -207,13 +212,15 @@ pub struct PackedDepthwise {
     reads: Vec<bool>,
 }
 
-/// One call of a kernel: `rows` rows of `y_width` output pixels in each of `planes` consecutive channels of one pattern.
+/// One call of a kernel: `rows` rows of `y_width` output pixels in each of `planes` consecutive channels of
+/// one pattern.
 ///
-/// Invariants: the `x` of a plane is readable for `x_height` rows of `x_width` floats. Tap `ky, kx` of output `row, ox`
-/// meets input row `first + row * step + ky` and column `ox * S + kx - left`, where `S` is the horizontal stride; those
-/// outside of the map are padding. A plane has a value in `taps` per stored tap, whose `[ky, kx]` are in `places`
-/// (which specialised kernels do not read), and one in `bias`. The `y` of a plane is writable for `rows` rows of
-/// `y_width` floats; nothing else writes there during the call. `rows` and `y_width` are not 0.
+/// Invariants: the `x` of a plane is readable for `x_height` rows of `x_width` floats. Tap `ky, kx` of output
+/// `row, ox` meets input row `first + row * step + ky` and column `ox * S + kx - left`, where `S` is the
+/// horizontal stride; those outside of the map are padding. A plane has a value in `taps` per stored tap,
+/// whose `[ky, kx]` are in `places` (which specialised kernels do not read), and one in `bias`. The `y` of a
+/// plane is writable for `rows` rows of `y_width` floats; nothing else writes there during the call. `rows`
+/// and `y_width` are not 0.
 pub(crate) struct RowsArgs<'a> {
     origin: Plane,
     planes: usize,
@@ -311,8 +318,8 @@ impl PackedDepthwise {
         PackedDepthwise::pack(DepthwisePatterns::from_dense(channels, kernel_size, weights)?, bias, kernel)
     }
 
-    /// The same layer where nothing reads the output channels that are not `read`: they become zeros, whatever their bias, and
-    /// their inputs are not looked at.
+    /// The same layer where nothing reads the output channels that are not `read`: they become zeros,
+    /// whatever their bias, and their inputs are not looked at.
     ///
     /// # Errors
     /// Another number of channels.
@@ -422,7 +429,8 @@ impl PackedDepthwise {
         }
     }
 
-    /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no loop is made for.
+    /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no
+    /// loop is made for.
     fn places(&self, s: &ConvShape) -> [Vec<[usize; 2]>; DepthwisePattern::COUNT] {
         let ([kh, kw], histogram) = (s.kernel, self.weights.histogram());
         let mut places = [const { vec![] }; DepthwisePattern::COUNT];
@@ -499,7 +507,8 @@ impl Job<'_> {
                 let args = RowsArgs {
                     origin: Plane {
                         x: x.as_ptr(),
-                        // SAFETY: `ConvGeometry::check` has compared the lengths; the row is inside the plane.
+                        // SAFETY: `ConvGeometry::check` has compared the lengths; the row is inside the
+                        // plane.
                         y: unsafe { self.y.get().add((plane * oh + row) * y_width) },
                         taps: taps.as_ptr(),
                         bias: w.bias[channel..].as_ptr(),
@@ -518,9 +527,10 @@ impl Job<'_> {
                     y_width,
                     clamp: self.clamps.before,
                 };
-                // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
-                // the input planes were sliced above, and the taps and biases of the channels of a group follow
-                // each other; the rows belong to this task alone (see `Shared`).
+                // SAFETY: the kernel came from the table, which hands out only kernels whose target was
+                // detected; the input planes were sliced above, and the taps and biases of
+                // the channels of a group follow each other; the rows belong to this task
+                // alone (see `Shared`).
                 unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
             }
             plane += count;
@@ -543,7 +553,8 @@ impl Job<'_> {
     #[expect(clippy::mut_from_ref, reason = "what `Shared` is for")]
     unsafe fn rows(&self, plane: usize, rows: &Range<usize>) -> &mut [f32] {
         let range = self.place(plane, rows);
-        // SAFETY: `ConvGeometry::check` has compared the lengths: the range is inside the tensor; the caller vouches for the rest.
+        // SAFETY: `ConvGeometry::check` has compared the lengths: the range is inside the tensor; the caller
+        // vouches for the rest.
         unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) }
     }
 

@@ -1,11 +1,12 @@
 //! aarch64 Advanced SIMD: 32 registers of 4 floats.
 //!
-//! A load at every column of taps is what wide cores want, which start as many loads as multiply-adds. On cores that work in
-//! order a load of 128 bits keeps multiply-adds waiting for two or three cycles; moving the columns together from two vectors
-//! takes one: [`in_order`] loads every vector of a row once. With stride 2 that is less work on any core.
+//! A load at every column of taps is what wide cores want, which start as many loads as multiply-adds. On
+//! cores that work in order a load of 128 bits keeps multiply-adds waiting for two or three cycles; moving
+//! the columns together from two vectors takes one: [`in_order`] loads every vector of a row once. With
+//! stride 2 that is less work on any core.
 //!
-//! Four taps share a register, of which a multiply-add picks one: three hold those of 3x3, seven those of 5x5. What is left
-//! is room for 12 sums, four vectors wide, and their inputs.
+//! Four taps share a register, of which a multiply-add picks one: three hold those of 3x3, seven those of
+//! 5x5. What is left is room for 12 sums, four vectors wide, and their inputs.
 
 use super::RowsArgs;
 use super::body::{self, BYTES, HELD, Vector, entries, into_row};
@@ -119,7 +120,8 @@ impl<const IN_ORDER: bool> Vector for F32x4<IN_ORDER> {
         F32x4(unsafe { vfmaq_f32(c.0, self.0, b.0) })
     }
 
-    /// Loads of whole registers, the last of which ends with the taps: from single ones the compiler would make a register each.
+    /// Loads of whole registers, the last of which ends with the taps: from single ones the compiler would
+    /// make a register each.
     #[inline(always)]
     unsafe fn taps(p: *const f32, n: usize) -> [Self; HELD] {
         // SAFETY: contract of `Vector`: there are at least four, or none.

@@ -5,13 +5,13 @@ use crate::error::FormatError;
 
 /// A sparse `oc` x `ic` matrix in blocks of `R` rows (output channels) by `C` columns (input channels).
 ///
-/// Blocks are aligned to multiples of `R` and `C`. Where `oc` or `ic` is no multiple, the last block row or column
-/// is filled up with zeros. A block is stored if any of its weights is nonzero; its values stand column by
-/// column (`values[block * R * C + column * R + row]`), the order in which kernels broadcast them.
+/// Blocks are aligned to multiples of `R` and `C`. Where `oc` or `ic` is no multiple, the last block row or
+/// column is filled up with zeros. A block is stored if any of its weights is nonzero; its values stand
+/// column by column (`values[block * R * C + column * R + row]`), the order in which kernels broadcast them.
 ///
-/// Invariants: `starts` has one entry more than there are block rows, begins with 0, never decreases and ends with
-/// the number of blocks; the block columns of a row grow strictly and stay below `ic.div_ceil(C)`; every value is
-/// finite; values outside `oc` x `ic` are zero.
+/// Invariants: `starts` has one entry more than there are block rows, begins with 0, never decreases and ends
+/// with the number of blocks; the block columns of a row grow strictly and stay below `ic.div_ceil(C)`; every
+/// value is finite; values outside `oc` x `ic` are zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blocks<const R: usize, const C: usize> {
     rows: usize,
@@ -34,14 +34,15 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
     /// Compresses a dense row-major `rows` x `cols` matrix. Zero means exactly 0.0 or -0.0.
     ///
     /// # Errors
-    /// An empty shape, a slice of another length, a weight that is not finite, or more than `u32::MAX` blocks.
+    /// An empty shape, a slice of another length, a weight that is not finite, or more than `u32::MAX`
+    /// blocks.
     pub fn from_dense(rows: usize, cols: usize, dense: &[f32]) -> Result<Self, FormatError> {
         Self::from_groups(rows, cols, 1, dense)
     }
 
-    /// Compresses a block-diagonal `rows` x `cols` matrix of `groups` equal blocks, of which `dense` holds the blocks alone,
-    /// row-major: `[rows][cols / groups]`. What lies outside of the blocks is never there, but where a stored group of weights
-    /// reaches across their borders.
+    /// Compresses a block-diagonal `rows` x `cols` matrix of `groups` equal blocks, of which `dense` holds
+    /// the blocks alone, row-major: `[rows][cols / groups]`. What lies outside of the blocks is never
+    /// there, but where a stored group of weights reaches across their borders.
     ///
     /// # Errors
     /// As [`Blocks::from_dense`] of the whole matrix; groups that do not divide rows and columns.

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 /// Which taps of a depthwise kernel are stored: one of the eight 3:9 patterns of 3x3 kernels, or all of them.
 ///
-/// A 3:9 pattern keeps the middle column and loses the first or the third weight of each row (SparseByteNN, section
-/// 3.2). Its id is its place in [`THREE_OF_NINE`]: bit `ky` says that row `ky` loses the first weight.
+/// A 3:9 pattern keeps the middle column and loses the first or the third weight of each row (SparseByteNN,
+/// section 3.2). Its id is its place in [`THREE_OF_NINE`]: bit `ky` says that row `ky` loses the first
+/// weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DepthwisePattern(u8);
 
@@ -87,11 +88,12 @@ impl DepthwiseGroup {
 
 /// Depthwise weights, one kernel per channel, with the taps that no channel of a group needs left out.
 ///
-/// Groups begin with 16 channels; what is left at the end is cut into groups of 8, of 4 and single channels. A
-/// group that fits no pattern is cut further where a part of it does.
+/// Groups begin with 16 channels; what is left at the end is cut into groups of 8, of 4 and single channels.
+/// A group that fits no pattern is cut further where a part of it does.
 ///
-/// Invariants: groups follow each other and cover `0..channels`; only 3x3 kernels have other patterns than all ones;
-/// `taps` holds, channel by channel, the kept taps of its group in the order of the kernel; every tap is finite.
+/// Invariants: groups follow each other and cover `0..channels`; only 3x3 kernels have other patterns than
+/// all ones; `taps` holds, channel by channel, the kept taps of its group in the order of the kernel; every
+/// tap is finite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthwisePatterns {
     channels: usize,
@@ -123,7 +125,8 @@ impl DepthwisePatterns {
         Self::from_parts(channels, kernel, &parts, kept)
     }
 
-    /// Takes the parts apart from a file, checking every invariant of the type. `groups` are sizes and patterns.
+    /// Takes the parts apart from a file, checking every invariant of the type. `groups` are sizes and
+    /// patterns.
     ///
     /// # Errors
     /// The first invariant that does not hold.

@@ -8,13 +8,16 @@ use crate::error::FormatError;
 pub struct PatternStats {
     /// Nonzero weights over all weights.
     pub density: f64,
-    /// Kernels (one per output and input channel) without any nonzero weight, over all kernels: connectivity pruning.
+    /// Kernels (one per output and input channel) without any nonzero weight, over all kernels: connectivity
+    /// pruning.
     pub absent: f64,
-    /// 4, 2 or 1 if this is a 3x3 layer pruned 5:9 with patterns that this many neighbouring filters share, the most
-    /// of them: every kernel is absent or has at most four nonzero weights, the centre among them.
+    /// 4, 2 or 1 if this is a 3x3 layer pruned 5:9 with patterns that this many neighbouring filters share,
+    /// the most of them: every kernel is absent or has at most four nonzero weights, the centre among
+    /// them.
     pub shared: Option<usize>,
-    /// For every number of output channels in [`PatternStats::ROWS`], the share of `(ic, ky, kx)` columns that have a
-    /// nonzero weight in such a group: work of a kernel that takes so many rows, over that of a dense one.
+    /// For every number of output channels in [`PatternStats::ROWS`], the share of `(ic, ky, kx)` columns
+    /// that have a nonzero weight in such a group: work of a kernel that takes so many rows, over that
+    /// of a dense one.
     pub densities: [f64; 4],
     /// Output channels without any nonzero weight.
     pub dead_rows: usize,
@@ -26,7 +29,8 @@ impl PatternStats {
     /// Group sizes of [`PatternStats::densities`].
     pub const ROWS: [usize; 4] = [1, 2, 4, 8];
 
-    /// The stored share of the weights for groups of `r` output channels, if `r` is in [`PatternStats::ROWS`].
+    /// The stored share of the weights for groups of `r` output channels, if `r` is in
+    /// [`PatternStats::ROWS`].
     pub fn density_of(&self, r: usize) -> Option<f64> {
         PatternStats::ROWS.iter().position(|rows| *rows == r).map(|i| self.densities[i])
     }

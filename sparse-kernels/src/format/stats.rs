@@ -87,8 +87,8 @@ impl Nonzeros {
         }
     }
 
-    /// Calls `f` with every block column, in order, that has a nonzero weight in one of `rows`, of the block-diagonal matrix of
-    /// `groups` blocks whose rows these are.
+    /// Calls `f` with every block column, in order, that has a nonzero weight in one of `rows`, of the
+    /// block-diagonal matrix of `groups` blocks whose rows these are.
     pub(crate) fn for_each_block_of(
         &self,
         rows: Range<usize>,
@@ -114,8 +114,9 @@ impl Nonzeros {
         }
     }
 
-    /// Statistics of the block-diagonal matrix of `groups` blocks whose rows these are: density, fill and dead rows and columns
-    /// are shares and numbers of weights inside of the blocks, stored blocks may reach beyond. `groups` divides the rows.
+    /// Statistics of the block-diagonal matrix of `groups` blocks whose rows these are: density, fill and
+    /// dead rows and columns are shares and numbers of weights inside of the blocks, stored blocks may
+    /// reach beyond. `groups` divides the rows.
     pub fn group_stats(&self, kind: FormatKind, groups: usize) -> Stats {
         if groups == 1 {
             return self.stats(kind);
@@ -177,8 +178,9 @@ impl Nonzeros {
 
 /// A bit for each of 64 weights; what is not finite makes one of `zeros` NaN.
 ///
-/// Large models are read twice while they load: every step is the same for eight neighbours, so that it vectorises
-/// (a comparison, the place of the weight as a mask, a disjunction), and 0.0 times a weight is 0.0 only if it is finite.
+/// Large models are read twice while they load: every step is the same for eight neighbours, so that it
+/// vectorises (a comparison, the place of the weight as a mask, a disjunction), and 0.0 times a weight is 0.0
+/// only if it is finite.
 fn nonzero_bits(weights: &[f32; 64], zeros: &mut [f32; 16]) -> u64 {
     const PLACES: [u32; 32] = {
         let mut places = [1; 32];

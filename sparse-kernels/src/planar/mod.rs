@@ -1,9 +1,10 @@
 //! What stands between convolutions: resizing, pooling, softmax, over planes of contiguous pixels.
 //!
-//! None of these multiply by weights; all of them move as much data as the layers around them, and a plain loop pixel by pixel can take longer
-//! than a pruned network's layers together. The loops here go row by row over slices whose length the compiler sees, so that it makes
-//! vectors of them; the whole is compiled once for each instruction set. Nothing here is tuned for a core: rows
-//! that fit the first-level cache are enough to make these operators disappear beside the layers.
+//! None of these multiply by weights; all of them move as much data as the layers around them, and a plain
+//! loop pixel by pixel can take longer than a pruned network's layers together. The loops here go row by row
+//! over slices whose length the compiler sees, so that it makes vectors of them; the whole is compiled once
+//! for each instruction set. Nothing here is tuned for a core: rows that fit the first-level cache are enough
+//! to make these operators disappear beside the layers.
 
 mod pool;
 mod resize;

@@ -1,7 +1,7 @@
 //! Maxima and means over windows: first down the columns of a band of rows, then along the row that is left.
 //!
-//! A window of `kh` by `kw` taps costs `kh + kw` operations a pixel instead of `kh * kw`, and both halves run along rows. The row in
-//! between has its padding written out, so that the second half knows no edges.
+//! A window of `kh` by `kw` taps costs `kh + kw` operations a pixel instead of `kh * kw`, and both halves run
+//! along rows. The row in between has its padding written out, so that the second half knows no edges.
 
 use super::planes;
 use crate::error::KernelError;
@@ -35,8 +35,8 @@ pub struct PoolAxis {
 }
 
 impl PoolAxis {
-    /// An axis of `input` pixels that `output` windows of `kernel` taps, `dilation` apart, go over in steps of `stride`, the first
-    /// of them `pad_before` pixels ahead of the input.
+    /// An axis of `input` pixels that `output` windows of `kernel` taps, `dilation` apart, go over in steps
+    /// of `stride`, the first of them `pad_before` pixels ahead of the input.
     ///
     /// # Errors
     /// A kernel, stride or dilation of zero, or sizes whose sums are too large to count.
@@ -62,8 +62,8 @@ impl PoolAxis {
         Ok(PoolAxis { input, output, kernel, stride, dilation, pad_before, counting: None })
     }
 
-    /// The same axis, of which for a mean the first `padded` pixels count, from the first one of the padding on, whether or
-    /// not they are inside the input.
+    /// The same axis, of which for a mean the first `padded` pixels count, from the first one of the padding
+    /// on, whether or not they are inside the input.
     pub fn counting(self, padded: usize) -> PoolAxis {
         PoolAxis { counting: Some(padded), ..self }
     }

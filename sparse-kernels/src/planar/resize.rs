@@ -1,11 +1,13 @@
-//! Planes of another size: every output pixel is a weighted sum of some input pixels, down the columns, then along the rows.
+//! Planes of another size: every output pixel is a weighted sum of some input pixels, down the columns, then
+//! along the rows.
 //!
-//! The sums are those of a resize axis by axis, in the same order. A row of the plane between the two halves is made when it is
-//! needed and stays in cache.
+//! The sums are those of a resize axis by axis, in the same order. A row of the plane between the two halves
+//! is made when it is needed and stays in cache.
 //!
-//! Down the columns, whole rows are added up. Along the rows, neighbouring outputs read neighbouring inputs at distances that differ from
-//! place to place: a gather, pixel by pixel. Only an enlargement to twice the size, by far the most frequent, has a loop of
-//! its own: there two neighbouring outputs read the same two inputs with weights that are everywhere the same.
+//! Down the columns, whole rows are added up. Along the rows, neighbouring outputs read neighbouring inputs
+//! at distances that differ from place to place: a gather, pixel by pixel. Only an enlargement to twice the
+//! size, by far the most frequent, has a loop of its own: there two neighbouring outputs read the same two
+//! inputs with weights that are everywhere the same.
 
 use super::planes;
 use crate::error::KernelError;
@@ -26,7 +28,8 @@ pub struct Taps {
     doubled: Option<Doubled>,
 }
 
-/// Outputs `first + 2 i` and the one behind, for `i < pairs`, are sums of inputs `from + i` and the one behind.
+/// Outputs `first + 2 i` and the one behind, for `i < pairs`, are sums of inputs `from + i` and the one
+/// behind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Doubled {
     first: usize,
@@ -36,8 +39,8 @@ struct Doubled {
 }
 
 impl Taps {
-    /// An axis of `input` pixels: `window` taps of every output, `indices` with `weights`. Taps of weight 0 are left out, so
-    /// that they do not make a NaN of an infinite pixel.
+    /// An axis of `input` pixels: `window` taps of every output, `indices` with `weights`. Taps of weight 0
+    /// are left out, so that they do not make a NaN of an infinite pixel.
     ///
     /// # Errors
     /// Slices that are not of one length or no multiple of `window`; an index outside of the input.
@@ -75,7 +78,8 @@ impl Taps {
         self.starts[output] as usize..self.starts[output + 1] as usize
     }
 
-    /// The longest run of pairs of outputs, from the first or the second output on, that [`Doubled`] describes.
+    /// The longest run of pairs of outputs, from the first or the second output on, that [`Doubled`]
+    /// describes.
     fn find_doubled(&self) -> Option<Doubled> {
         let pair = |output: usize| {
             let taps = self.of(output);

@@ -1,7 +1,7 @@
 //! `exp(x) / sum(exp(x))` along an axis.
 //!
-//! Every pass runs along memory, whatever the axis: the exponentials, which are nearly all of the work, are taken of all values
-//! in one sweep.
+//! Every pass runs along memory, whatever the axis: the exponentials, which are nearly all of the work, are
+//! taken of all values in one sweep.
 
 use crate::error::KernelError;
 use crate::exp::exp;
@@ -9,8 +9,8 @@ use crate::scratch;
 use crate::target::Target;
 use crate::work::{Work, on};
 
-/// Softmax in place over the middle axis of `data`, `[outer][len][inner]`. An axis with a NaN, or of nothing but negative infinities,
-/// becomes NaN.
+/// Softmax in place over the middle axis of `data`, `[outer][len][inner]`. An axis with a NaN, or of nothing
+/// but negative infinities, becomes NaN.
 ///
 /// # Errors
 /// A length that is no multiple of `len * inner`.

@@ -1,22 +1,25 @@
 //! AVX2 and FMA: 16 registers of 8 floats.
 //!
-//! The tile is `R` output channels by `V` vectors of pixels. A core can start two multiply-adds a cycle, each taking four
-//! (five on some), so it wants at least 8 independent sums, better 10; and it can load two vectors a cycle, so
-//! that every value loaded has to be used about once or more.
+//! The tile is `R` output channels by `V` vectors of pixels. A core can start two multiply-adds a cycle, each
+//! taking four (five on some), so it wants at least 8 independent sums, better 10; and it can load two
+//! vectors a cycle, so that every value loaded has to be used about once or more.
 //!
 //! * 4 x 24 pixels (4x4, 4x1): 12 sums, 3 inputs, 1 weight are all 16 registers. An input channel is 12
 //!   multiply-adds for 3 loads and 4 broadcasts.
 //! * 2 x 48: 12 sums, 2 weights, and one input at a time that is used twice: 12 multiply-adds for 8 loads.
 //! * 1 x 112: 14 sums and 1 weight; inputs are memory operands: 14 multiply-adds for 15 loads. Loads are the
-//!   limit, so sums are many, to lose nothing on top. Maps of 7, 14, 28, 56 and 112 pixels a side are cut into whole tiles.
+//!   limit, so sums are many, to lose nothing on top. Maps of 7, 14, 28, 56 and 112 pixels a side are cut
+//!   into whole tiles.
 //! * 8 x 8: 8 sums, 1 input, broadcasts.
 //!
 //! Tiles with up to 4 sums keep two sets of them, for blocks at odd and even positions.
 //!
-//! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the same values.
+//! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the
+//! same values.
 //!
-//! The helpers without `target_feature` are always inlined into functions with it (Rust does not allow both on one
-//! function): a call would put all sums into memory. For the same reason sums are only indexed by constants.
+//! The helpers without `target_feature` are always inlined into functions with it (Rust does not allow both
+//! on one function): a call would put all sums into memory. For the same reason sums are only indexed by
+//! constants.
 
 use super::TileArgs;
 use super::scalar::{finish, gemv};
@@ -81,8 +84,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 unsafe fn dot_products(args: &TileArgs) {
     let stride = _mm256_set1_epi32(args.x_stride as i32);
     for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row and an output channel with one pixel. Every index is a channel of the chunks, at a
-        // multiple of the stride (TileArgs) that an i32 holds (`gathers`).
+        // SAFETY: `row` is a block row and an output channel with one pixel. Every index is a channel of the
+        // chunks, at a multiple of the stride (TileArgs) that an i32 holds (`gathers`).
         unsafe {
             let (indices, values, blocks) = args.blocks(row, 1);
             let mut sums = [_mm256_setzero_ps(); 2];
@@ -112,8 +115,8 @@ unsafe fn dot_products(args: &TileArgs) {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
-    // SAFETY: there are four lanes; each channel below `oc` has one pixel of `y`, and of `residual` if there is one, and four of them
-    // are neighbours if the stride is 1 (TileArgs); `bias` has whole rows.
+    // SAFETY: there are four lanes; each channel below `oc` has one pixel of `y`, and of `residual` if there
+    // is one, and four of them are neighbours if the stride is 1 (TileArgs); `bias` has whole rows.
     unsafe {
         let there = args.weights.oc.saturating_sub(channel).min(4);
         if args.stride != 1 || there < 4 {
@@ -158,8 +161,8 @@ pub(super) unsafe fn four_inputs<const STRIDED: bool>(args: &TileArgs, channel: 
     }
 }
 
-/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. A block is two vectors of two
-/// columns, times its inputs, each in four lanes.
+/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. A
+/// block is two vectors of two columns, times its inputs, each in four lanes.
 ///
 /// # Safety
 /// As [`single`], for `R` and `C` of 4; not `STRIDED` only if the stride is 1.
@@ -168,8 +171,9 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
     let spread = [_mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)];
     for row in args.block_rows.clone() {
         let mut sums = [[_mm256_setzero_ps(); 2]; 2];
-        // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it (TileArgs); every block has 16
-        // values (PackedPointwise); `row * 4 + r` is an output channel with one pixel.
+        // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it
+        // (TileArgs); every block has 16 values (PackedPointwise); `row * 4 + r` is an output channel
+        // with one pixel.
         unsafe {
             let (mut index, mut w, blocks) = args.blocks(row, 2 * LANES);
             let mut add = |set: usize| {
@@ -207,8 +211,8 @@ unsafe fn single_eights(args: &TileArgs) {
     const SETS: usize = 4;
     for row in args.block_rows.clone() {
         let mut sums = [_mm256_setzero_ps(); SETS];
-        // SAFETY: `row` is a block row; every index is a channel of the chunks (TileArgs); every block has 8 values
-        // (PackedPointwise); `row * 8 + r` is an output channel with one pixel.
+        // SAFETY: `row` is a block row; every index is a channel of the chunks (TileArgs); every block has 8
+        // values (PackedPointwise); `row * 8 + r` is an output channel with one pixel.
         unsafe {
             let (mut index, mut w, blocks) = args.blocks(row, LANES);
             let mut add = |set: usize| {
@@ -247,8 +251,8 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const S: usize>(a
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each with
-        // `args.pixels` floats (TileArgs); every block has R * C values (PackedPointwise).
+        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each
+        // with `args.pixels` floats (TileArgs); every block has R * C values (PackedPointwise).
         unsafe {
             let mut sums = [begin(args, row, &at); S];
             for other in &mut sums[1..] {
@@ -256,7 +260,8 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const S: usize>(a
             }
             let (mut index, mut w, blocks) = args.blocks(row, R * C);
             if args.row_step > 1 {
-                // The next row's part of these chunks is elsewhere: the prefetcher of the core cannot know where.
+                // The next row's part of these chunks is elsewhere: the prefetcher of the core cannot know
+                // where.
                 let (next_index, next_w, _) = args.blocks((row + 1).min(args.block_rows.end - 1), R * C);
                 _mm_prefetch::<_MM_HINT_T0>(next_index.cast());
                 _mm_prefetch::<_MM_HINT_T0>(next_w.cast());
@@ -298,8 +303,8 @@ unsafe fn begin<const R: usize, const V: usize>(
 ) -> [[__m256; V]; R] {
     let channels = args.channels(row, R);
     let mut y = args.y.wrapping_add(row * R * args.stride);
-    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-    // `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels,
+    // with `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
     unsafe {
         let mut sums = [[_mm256_setzero_ps(); V]; R];
         for r in 0..R {
@@ -311,7 +316,8 @@ unsafe fn begin<const R: usize, const V: usize>(
                 }
             }
             if args.first {
-                // The output is often not in cache: ask for the lines of the next tile, which will be many cycles later.
+                // The output is often not in cache: ask for the lines of the next tile, which will be many
+                // cycles later.
                 for line in (0..V).step_by(2) {
                     _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.ahead + line * LANES).cast());
                 }
@@ -380,8 +386,8 @@ unsafe fn column<const R: usize, const V: usize>(
     }
 }
 
-/// [`column`] of 4 channels by 3 vectors, the last at `last`: all 16 registers. The compiler would broadcast two
-/// weights at a time and move sums to the stack.
+/// [`column`] of 4 channels by 3 vectors, the last at `last`: all 16 registers. The compiler would broadcast
+/// two weights at a time and move sums to the stack.
 ///
 /// # Safety
 /// As [`column`]; `sums` is 4 by 3.

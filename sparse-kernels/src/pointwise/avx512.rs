@@ -1,21 +1,23 @@
 //! AVX-512F: 32 registers of 16 floats.
 //!
-//! The loop of the AVX2 kernels with twice the registers: 4 channels by 96 pixels take 24 sums, 6 inputs and 1 weight. Per input
-//! channel that is 24 multiply-adds for 6 loads and 4 broadcasts, so a core with two multiply-adds a cycle is not
-//! short of loads, and one with a single one (Zen 4) gains the registers: fewer passes over the weights. Pairs of rows take 6
-//! vectors.
+//! The loop of the AVX2 kernels with twice the registers: 4 channels by 96 pixels take 24 sums, 6 inputs and
+//! 1 weight. Per input channel that is 24 multiply-adds for 6 loads and 4 broadcasts, so a core with two
+//! multiply-adds a cycle is not short of loads, and one with a single one (Zen 4) gains the registers: fewer
+//! passes over the weights. Pairs of rows take 6 vectors.
 //!
-//! Single rows take 8 vectors and use every input once: each multiply-add is a load too, and on Zen 4, which loads one such
-//! vector a cycle, these loads are the limit: about 0.82 of the peak with a panel in the first-level cache, half from
-//! the second. So weights are loaded four at a time and broadcast from a register, every vector of the panel is aligned,
-//! and up to 8 pixels beyond the last whole vector take half a vector, which is half a load.
+//! Single rows take 8 vectors and use every input once: each multiply-add is a load too, and on Zen 4, which
+//! loads one such vector a cycle, these loads are the limit: about 0.82 of the peak with a panel in the
+//! first-level cache, half from the second. So weights are loaded four at a time and broadcast from a
+//! register, every vector of the panel is aligned, and up to 8 pixels beyond the last whole vector take half
+//! a vector, which is half a load.
 //!
 //! Sums that wait for the next chunk do so in a buffer of their own with aligned rows.
 //!
 //! The helpers without `target_feature` are always inlined into functions with it, see avx2.rs.
 //!
-//! The last vector of a tile of more rows ends at its last pixel and may overlap the one before, without masks. Few pixels
-//! beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels and one pixel.
+//! The last vector of a tile of more rows ends at its last pixel and may overlap the one before, without
+//! masks. Few pixels beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels
+//! and one pixel.
 
 use super::scalar::{finish, gemv};
 use super::{TileArgs, avx2, extra_slots};
@@ -64,9 +66,10 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
     }
 }
 
-/// [`tile`] for cores with two full-width units, where weights are one stream: `R` output channels by `LANES` to 6 `LANES` pixels, single
-/// rows to 8. Of many channels 4 vectors are taken, whose panel stays in the first level for longer chunks. Up to 5 vectors of
-/// four channels take some pixels beyond them along, see [`rows`].
+/// [`tile`] for cores with two full-width units, where weights are one stream: `R` output channels by `LANES`
+/// to 6 `LANES` pixels, single rows to 8. Of many channels 4 vectors are taken, whose panel stays in the
+/// first level for longer chunks. Up to 5 vectors of four channels take some pixels beyond them along, see
+/// [`rows`].
 ///
 /// # Safety
 /// As [`tile`].
@@ -100,8 +103,9 @@ pub(super) unsafe fn tile_wide<const R: usize, const C: usize>(args: &TileArgs) 
 
 /// `R` output channels of a single pixel.
 ///
-/// Here every weight is used once, so loads are the limit: weights are read a whole vector at a time. A 4x4 block is one vector,
-/// times its four inputs, each in four lanes; of rows, 16 blocks are `R` vectors, times 16 inputs that one instruction gathers.
+/// Here every weight is used once, so loads are the limit: weights are read a whole vector at a time. A 4x4
+/// block is one vector, times its four inputs, each in four lanes; of rows, 16 blocks are `R` vectors, times
+/// 16 inputs that one instruction gathers.
 ///
 /// # Safety
 /// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; `pixels` is 1.
@@ -123,7 +127,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     }
 }
 
-/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. The sums are the same.
+/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. The
+/// sums are the same.
 ///
 /// # Safety
 /// As [`single`], for `R` and `C` of 4; not `STRIDED` only if the stride is 1.
@@ -134,10 +139,11 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
         let mut rows = [_mm512_setzero_ps(); 4];
         let there = (args.block_rows.end - first).min(4);
         for row in 0..there {
-            // Weights come from the second level, which gives less than a block in two cycles: two sums hide the latency of adding.
+            // Weights come from the second level, which gives less than a block in two cycles: two sums hide
+            // the latency of adding.
             let mut sums = [_mm512_setzero_ps(); 2];
-            // SAFETY: this is a block row; every index is a channel of the chunks with three behind it (TileArgs); every block has
-            // 16 values (PackedPointwise).
+            // SAFETY: this is a block row; every index is a channel of the chunks with three behind it
+            // (TileArgs); every block has 16 values (PackedPointwise).
             unsafe {
                 let (mut index, mut w, blocks) = args.blocks(first + row, LANES);
                 let mut add = |set: usize| {
@@ -161,8 +167,8 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
     }
 }
 
-/// Finishes the channels of the block rows `first..first + there`, four at most, of four channels each: lane `i` of their sums
-/// belongs to channel `i % 4`.
+/// Finishes the channels of the block rows `first..first + there`, four at most, of four channels each: lane
+/// `i` of their sums belongs to channel `i % 4`.
 ///
 /// # Safety
 /// As [`single`] for an `R` of 4; the rows are in `args.block_rows`.
@@ -183,8 +189,9 @@ unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [_
     );
     let channel = first * 4;
     let channels = (args.weights.oc - channel).min(there * 4);
-    // SAFETY: `bias` has four floats for each of the rows; each of these channels has one pixel of `y`, and of `residual` if there is
-    // one, and they are neighbours if the stride is 1 (TileArgs); masks leave out others. There are 16 lanes.
+    // SAFETY: `bias` has four floats for each of the rows; each of these channels has one pixel of `y`, and
+    // of `residual` if there is one, and they are neighbours if the stride is 1 (TileArgs); masks leave
+    // out others. There are 16 lanes.
     unsafe {
         if args.stride != 1 {
             let mut lanes = [0f32; LANES];
@@ -212,7 +219,8 @@ unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [_
     }
 }
 
-/// Rows of `R` channels of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours.
+/// Rows of `R` channels of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else
+/// neighbours.
 ///
 /// # Safety
 /// As [`single`], for a `C` of 1, if [`TileArgs::gathers`].
@@ -233,8 +241,9 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
         let mut of_rows = [_mm512_setzero_ps(); 4];
         for row in 0..there {
             let mut sums = [_mm512_setzero_ps(); R];
-            // SAFETY: this is a block row; every index is a channel of the chunks, whose distance in floats an i32 holds (TileArgs,
-            // `gathers`); every block has R values (PackedPointwise). Masks leave out what lies behind the last block.
+            // SAFETY: this is a block row; every index is a channel of the chunks, whose distance in floats
+            // an i32 holds (TileArgs, `gathers`); every block has R values (PackedPointwise).
+            // Masks leave out what lies behind the last block.
             unsafe {
                 let (mut index, mut w, blocks) = args.blocks(first + row, R);
                 let mut add = |index: *const u32, w: *const f32, blocks: usize| {
@@ -291,16 +300,19 @@ unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) 
 
 /// The loop over blocks for a fixed number of vectors; weights that are a `STREAM` are asked for ahead.
 ///
-/// `E` pixels beyond the vectors go along, some of them perhaps without use; on its own, every such pixel would be a pass over all weights.
-/// Of 4x4 blocks, a whole block is one vector, whose lane `4 * c + r` is the weight of input `c` for output `r`. Times the inputs of such a
-/// pixel, that is one multiply-add and one load for each pixel, beside 16 for each vector of pixels. Of 4x1 rows, the weights of a
-/// column are repeated for each of the pixels, so that lane `4 * e + r` belongs to output `r` of pixel `e`: one multiply-add for all of
-/// them. (The vector of inputs is as long as one of pixels then, so that more than two pixels gain nothing. Pairs of rows do without: of 3
-/// vectors they have so few sums that their latency counts, and one more vector is as cheap.) [`TileArgs::extra_x`] has the inputs as these
-/// vectors want them. Registers: `R * V` sums, `V` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
+/// `E` pixels beyond the vectors go along, some of them perhaps without use; on its own, every such pixel
+/// would be a pass over all weights. Of 4x4 blocks, a whole block is one vector, whose lane `4 * c + r` is
+/// the weight of input `c` for output `r`. Times the inputs of such a pixel, that is one multiply-add and one
+/// load for each pixel, beside 16 for each vector of pixels. Of 4x1 rows, the weights of a column are
+/// repeated for each of the pixels, so that lane `4 * e + r` belongs to output `r` of pixel `e`: one
+/// multiply-add for all of them. (The vector of inputs is as long as one of pixels then, so that more than
+/// two pixels gain nothing. Pairs of rows do without: of 3 vectors they have so few sums that their latency
+/// counts, and one more vector is as cheap.) [`TileArgs::extra_x`] has the inputs as these vectors want them.
+/// Registers: `R * V` sums, `V` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
 ///
 /// # Safety
-/// As [`tile`]; `V` is the number of vectors of `args.pixels`, and `E` is [`extra_slots`] of its extra pixels.
+/// As [`tile`]; `V` is the number of vectors of `args.pixels`, and `E` is [`extra_slots`] of its extra
+/// pixels.
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: bool, const E: usize>(
     args: &TileArgs,
@@ -325,8 +337,9 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: boo
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         prefetch_next(args, row, R * C);
         for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
-            // (TileArgs) and, for four channels together, a vector for each of `E` pixels (`extra_x`); every block has R * C values (PackedPointwise).
+            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels`
+            // floats (TileArgs) and, for four channels together, a vector for each of `E` pixels
+            // (`extra_x`); every block has R * C values (PackedPointwise).
             unsafe {
                 let index = *indices.add(block) as usize;
                 let mut channel = args.x.wrapping_add(index * args.x_stride);
@@ -402,8 +415,9 @@ fn fold_blocks(sum: __m512) -> __m128 {
 /// As [`begin`], for an `R` of 4.
 #[inline(always)]
 unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m128; E]) {
-    // SAFETY: `bias` has four floats for each block row; there are `args.extra` floats behind the `args.pixels` of each of its
-    // channels that exist, in `y`, in `residual` if there is one, and in the waiting sums (TileArgs).
+    // SAFETY: `bias` has four floats for each block row; there are `args.extra` floats behind the
+    // `args.pixels` of each of its channels that exist, in `y`, in `residual` if there is one, and in the
+    // waiting sums (TileArgs).
     unsafe {
         let some = _mm_cmpgt_epi32(_mm_set1_epi32(args.extra as i32), _mm_setr_epi32(0, 1, 2, 3));
         let mut rows = [_mm_setzero_ps(); 4];
@@ -444,11 +458,12 @@ unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m12
     }
 }
 
-/// Single rows of `V` vectors and `H` half vectors, each read from an aligned place of the panel: the last one is masked where
-/// it is stored.
+/// Single rows of `V` vectors and `H` half vectors, each read from an aligned place of the panel: the last
+/// one is masked where it is stored.
 ///
 /// # Safety
-/// As [`tile`], for `R * C == 1`; `V` vectors and `H` halves are what `args.pixels` fill, the last perhaps in part.
+/// As [`tile`], for `R * C == 1`; `V` vectors and `H` halves are what `args.pixels` fill, the last perhaps in
+/// part.
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
     let end = V + H - 1; // the vector that is masked
@@ -458,8 +473,9 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
         let waiting = args.sums.wrapping_add(row * args.sums_stride);
         let mut sums = [_mm512_setzero_ps(); V];
         let mut half = _mm256_setzero_ps();
-        // SAFETY: `row` is a block row and an output channel; panel rows and waiting sums are valid for whole vectors; every
-        // index is a channel of the chunks (TileArgs); every block has one value (PackedPointwise). A prefetch may go anywhere.
+        // SAFETY: `row` is a block row and an output channel; panel rows and waiting sums are valid for whole
+        // vectors; every index is a channel of the chunks (TileArgs); every block has one value
+        // (PackedPointwise). A prefetch may go anywhere.
         unsafe {
             if args.first {
                 let bias = *args.weights.bias.get_unchecked(row);
@@ -502,8 +518,8 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
                 (index, w) = (index.add(1), w.add(1));
             }
         }
-        // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, and whole vectors of waiting sums are valid
-        // (TileArgs); the mask leaves out what lies beyond.
+        // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, and whole vectors of
+        // waiting sums are valid (TileArgs); the mask leaves out what lies beyond.
         unsafe {
             if !args.last {
                 for v in 0..V {
@@ -536,8 +552,8 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
     }
 }
 
-/// Asks for the weights of the row after `row` where only some chunks are worked on: its part of them is elsewhere, and the
-/// prefetcher of the core cannot know where.
+/// Asks for the weights of the row after `row` where only some chunks are worked on: its part of them is
+/// elsewhere, and the prefetcher of the core cannot know where.
 #[inline(always)]
 fn prefetch_next(args: &TileArgs, row: usize, block: usize) {
     if args.row_step > 1 {
@@ -565,8 +581,8 @@ unsafe fn begin<const R: usize, const V: usize>(
     let channels = args.channels(row, R);
     let mut y = args.y.wrapping_add(row * R * args.stride);
     let mut waiting = args.sums.wrapping_add(row * R * args.sums_stride);
-    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-    // `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels,
+    // with `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for r in 0..R {

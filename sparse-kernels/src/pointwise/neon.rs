@@ -1,10 +1,12 @@
 //! aarch64 Advanced SIMD: 32 registers of 4 floats.
 //!
-//! 4 channels by 20 pixels take 20 sums, 5 inputs and 1 register with the four weights of a column, which the multiply-add
-//! picks by lane: 26 registers, and 6 that the compiler may use to load ahead. Per 4x4 block that is 80 multiply-adds for
-//! 20 loads of pixels and 4 of weights. Single rows and pairs take 32 pixels, 8x1 takes 8.
+//! 4 channels by 20 pixels take 20 sums, 5 inputs and 1 register with the four weights of a column, which the
+//! multiply-add picks by lane: 26 registers, and 6 that the compiler may use to load ahead. Per 4x4 block
+//! that is 80 multiply-adds for 20 loads of pixels and 4 of weights. Single rows and pairs take 32 pixels,
+//! 8x1 takes 8.
 //!
-//! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the same values.
+//! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the
+//! same values.
 
 use super::TileArgs;
 use super::scalar::{finish, gemv};
@@ -53,8 +55,9 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     }
 }
 
-/// 4x4 blocks and a single pixel: the four inputs of a block are one vector, and each of its columns has sums of its own. Two
-/// blocks are loaded before they are multiplied: in-order cores wait between one and the other.
+/// 4x4 blocks and a single pixel: the four inputs of a block are one vector, and each of its columns has sums
+/// of its own. Two blocks are loaded before they are multiplied: in-order cores wait between one and the
+/// other.
 ///
 /// # Safety
 /// As [`single`] for 4x4 blocks; `STRIDE` is the `x_stride` of `args`, or 0 for any.
@@ -62,7 +65,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 #[target_feature(enable = "neon")]
 unsafe fn fours<const STRIDE: usize>(args: &TileArgs) {
     let x_stride = if STRIDE == 0 { args.x_stride } else { STRIDE };
-    // SAFETY: every index is a channel of the chunks with three behind it (TileArgs); a block has 16 values (PackedPointwise).
+    // SAFETY: every index is a channel of the chunks with three behind it (TileArgs); a block has 16 values
+    // (PackedPointwise).
     let load = |index: *const u32, w: *const f32| unsafe {
         let x = args.x.wrapping_add(*index as usize * x_stride);
         let x = match x_stride {
@@ -174,8 +178,8 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
-            // (TileArgs); every block has R * C values (PackedPointwise).
+            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels`
+            // floats (TileArgs); every block has R * C values (PackedPointwise).
             unsafe {
                 let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
                 for _ in 0..C {
@@ -206,8 +210,8 @@ pub(super) unsafe fn begin<const R: usize, const V: usize>(
 ) -> [[float32x4_t; V]; R] {
     let channels = args.channels(row, R);
     let mut y = args.y.wrapping_add(row * R * args.stride);
-    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-    // `args.pixels` floats of `y` (TileArgs).
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels,
+    // with `args.pixels` floats of `y` (TileArgs).
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); V]; R];
         for r in 0..R {
@@ -327,11 +331,13 @@ pub(super) unsafe fn store<const R: usize, const V: usize>(
     }
 }
 
-/// Copies `V` vectors, or `len / LANES` if `V` is 0, of every channel of `columns`, of `c` channels each, to rows at distances of
-/// `stride`; the first channel begins at `from`, the others at distances of `plane`. Four neighbouring channels at a time: stops
-/// where there are none within `from` or no rows for them, and says how many columns it has copied.
+/// Copies `V` vectors, or `len / LANES` if `V` is 0, of every channel of `columns`, of `c` channels each, to
+/// rows at distances of `stride`; the first channel begins at `from`, the others at distances of `plane`.
+/// Four neighbouring channels at a time: stops where there are none within `from` or no rows for them, and
+/// says how many columns it has copied.
 ///
-/// The loads for four channels come before their stores: an in-order core waits for each load that is stored at once.
+/// The loads for four channels come before their stores: an in-order core waits for each load that is stored
+/// at once.
 #[inline]
 pub(super) fn copy_fours<const V: usize>(
     to: &mut [f32],
@@ -354,9 +360,9 @@ pub(super) fn copy_fours<const V: usize>(
         if at > last || (columns[group - 1] - columns[0]) as usize != group - 1 {
             return i * group;
         }
-        // SAFETY: the last vector read ends at most at `last + 3 * plane + vectors * LANES`, which is the end of `from`; the
-        // last one written is in the row `4 * i + 3` of more than that many rows of at least `vectors * LANES` floats in `to`.
-        // The standard library for aarch64 needs NEON.
+        // SAFETY: the last vector read ends at most at `last + 3 * plane + vectors * LANES`, which is the end
+        // of `from`; the last one written is in the row `4 * i + 3` of more than that many rows of at
+        // least `vectors * LANES` floats in `to`. The standard library for aarch64 needs NEON.
         unsafe {
             let (to, from) = (to.as_mut_ptr().add(4 * i * stride), from.as_ptr().add(at));
             for v in (0..vectors / 2).map(|pair| 2 * pair * LANES) {

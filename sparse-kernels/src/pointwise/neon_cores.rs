@@ -1,29 +1,34 @@
-//! aarch64, 4x4 blocks, one loop for each class of cores that work in order: the same registers, another schedule. And the
-//! tiles of all classes: the loops over rows are those of `neon_columns`, all loops for cores out of order those of `neon_wide`.
+//! aarch64, 4x4 blocks, one loop for each class of cores that work in order: the same registers, another
+//! schedule. And the tiles of all classes: the loops over rows are those of `neon_columns`, all loops for
+//! cores out of order those of `neon_wide`.
 //!
-//! **Registers.** 4 channels by 20 pixels are 20 sums (v12 to v31: vector `v`, channel `r` in v12 + 4v + r). What remains
-//! is two sets of 5 inputs and 1 register of four weights (v0 to v5, v6 to v11): while the multiply-adds of one input
-//! channel read one set and pick weights by lane, the other is loaded for the next channel. The fourth channel
-//! loads for the first of the next block, so that loads never wait for the end of a block; the last block is a copy of
-//! the loop without those. All 32 registers are taken and compilers spill here, hence assembly.
+//! **Registers.** 4 channels by 20 pixels are 20 sums (v12 to v31: vector `v`, channel `r` in v12 + 4v + r).
+//! What remains is two sets of 5 inputs and 1 register of four weights (v0 to v5, v6 to v11): while the
+//! multiply-adds of one input channel read one set and pick weights by lane, the other is loaded for the next
+//! channel. The fourth channel loads for the first of the next block, so that loads never wait for the end of
+//! a block; the last block is a copy of the loop without those. All 32 registers are taken and compilers
+//! spill here, hence assembly.
 //!
-//! **Schedule.** A block of 20 pixels is 80 multiply-adds, 24 loads of 128 bits and 8 instructions for pointers,
-//! count and branch. How loads hide behind multiply-adds is what cores disagree on:
+//! **Schedule.** A block of 20 pixels is 80 multiply-adds, 24 loads of 128 bits and 8 instructions for
+//! pointers, count and branch. How loads hide behind multiply-adds is what cores disagree on:
 //!
 //! * Cortex-A55 starts one multiply-add a cycle and beside it one of: a 64-bit vector load, a 64-bit integer
-//!   load, a move of an integer register to half a vector. A 128-bit load would stop multiply-adds for 2 to 3 cycles. So a
-//!   vector is loaded in three pieces, low half, high half to an integer register, and from there to its place,
-//!   one in every gap: 4 x 18 pieces and the other 8 instructions fill all 80 gaps. 160 instructions, 80 cycles at best.
-//! * Cortex-A53 has the same three pieces, but only the integer load goes beside a multiply-add. The vector load and
-//!   the move go beside each other, and no vector load can start four cycles after a multiply-add. With three multiply-adds
-//!   and then a load with the move of the vector before it, the fourth cycle before every load is a load. That
-//!   rhythm ignores where channels end: started anew for each, it would lose a cycle every time. It runs through 24 loads,
-//!   72 multiply-adds, then the 8 left and the last move: 105 cycles, of which 80 multiply.
+//!   load, a move of an integer register to half a vector. A 128-bit load would stop multiply-adds for 2 to 3
+//!   cycles. So a vector is loaded in three pieces, low half, high half to an integer register, and from
+//!   there to its place, one in every gap: 4 x 18 pieces and the other 8 instructions fill all 80 gaps. 160
+//!   instructions, 80 cycles at best.
+//! * Cortex-A53 has the same three pieces, but only the integer load goes beside a multiply-add. The vector
+//!   load and the move go beside each other, and no vector load can start four cycles after a multiply-add.
+//!   With three multiply-adds and then a load with the move of the vector before it, the fourth cycle before
+//!   every load is a load. That rhythm ignores where channels end: started anew for each, it would lose a
+//!   cycle every time. It runs through 24 loads, 72 multiply-adds, then the 8 left and the last move: 105
+//!   cycles, of which 80 multiply.
 //!
 //! **Tails** of 16, 12, 8 and 4 pixels are the same text with fewer vectors. The last vector of a tile ends
 //! at its last pixel, so its place comes in a register.
 //!
-//! Cycles are modelled from published descriptions of the cores, not measured; `scripts/neon-cost.sh` models whole layers.
+//! Cycles are modelled from published descriptions of the cores, not measured; `scripts/neon-cost.sh` models
+//! whole layers.
 
 use super::TileArgs;
 use super::neon::{LANES, begin, store};
@@ -104,10 +109,12 @@ unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(a
     }
     at[V - 1] = args.pixels - LANES;
     for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each with `args.pixels`
-        // floats (TileArgs); every block has R * C values, and `indices` goes on behind the last (PackedPointwise).
+        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each
+        // with `args.pixels` floats (TileArgs); every block has R * C values, and `indices` goes on
+        // behind the last (PackedPointwise).
         unsafe {
-            // Where the first block begins is known many cycles after its index is asked for: ask before the sums begin.
+            // Where the first block begins is known many cycles after its index is asked for: ask before the
+            // sums begin.
             let (indices, values, blocks) = args.blocks(row, R * C);
             let first = if blocks > 0 { *indices as usize } else { 0 };
             let walk = Walk {
@@ -136,15 +143,15 @@ unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(a
 
 /// The loop of [`multiply_add`] for so many vectors, which are listed with the registers of their four sums.
 ///
-/// The text is a program for the assembler, written once for all schedules: `pw_block` counts the multiply-adds that it has
-/// written and puts other instructions behind them. Numbers in it: channel `s` of a block, 0 to 3, is multiplied while
-/// `s + 1` is loaded, where 4 is the first of the next block; load `j` is the first input for 0, the weights
-/// for 1, input `j - 1` beyond, in the order of need; pieces are 0 all of a vector, 1 its low half, 2 its high half to
-/// an integer register, 3 from there to its place. `.Ln` multiply-adds are written, `.Lr` of them since the loads for this
-/// channel have begun.
+/// The text is a program for the assembler, written once for all schedules: `pw_block` counts the
+/// multiply-adds that it has written and puts other instructions behind them. Numbers in it: channel `s` of a
+/// block, 0 to 3, is multiplied while `s + 1` is loaded, where 4 is the first of the next block; load `j` is
+/// the first input for 0, the weights for 1, input `j - 1` beyond, in the order of need; pieces are 0 all of
+/// a vector, 1 its low half, 2 its high half to an integer register, 3 from there to its place. `.Ln`
+/// multiply-adds are written, `.Lr` of them since the loads for this channel have begun.
 ///
-/// x9 and x10 hold high halves, x11 points to the second to fourth channel of a block, x12 to the first of the next block,
-/// x13 to the weights, x14 is the index of the next block.
+/// x9 and x10 hold high halves, x11 points to the second to fourth channel of a block, x12 to the first of
+/// the next block, x13 to the weights, x14 is the index of the next block.
 macro_rules! walk {
     ($core:expr, $v:expr, $sums:ident, $walk:ident, $($vector:literal: $r0:tt $r1:tt $r2:tt $r3:tt),*) => {
         asm!(

@@ -9,18 +9,22 @@ use std::ops::Range;
 
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
-/// The input channels that have any weight are cut into chunks; a run takes one or several neighbouring ones at a time.
+/// The input channels that have any weight are cut into chunks; a run takes one or several neighbouring ones
+/// at a time.
 ///
-/// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block columns, or below `ic` if it
-/// is of `channels`, and those of one chunk belong to its columns; behind those of all blocks are `LOOK_AHEAD` zeros;
-/// `starts` has one entry for every chunk of every block row, that of a chunk and row at `chunk * chunk_step + row * row_step`, and one
-/// more, which grow and are positions of `indices` or its length; one of the steps is 1; `values` has `r * c` floats per block; `bias` has `r` floats per block row.
+/// Invariants, which the kernels rely on: every index, plus `c - 1`, is below `c` times the used block
+/// columns, or below `ic` if it is of `channels`, and those of one chunk belong to its columns; behind those
+/// of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row, that of a
+/// chunk and row at `chunk * chunk_step + row * row_step`, and one more, which grow and are positions of
+/// `indices` or its length; one of the steps is 1; `values` has `r * c` floats per block; `bias` has `r`
+/// floats per block row.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,
     pub(super) oc: usize,
     ic: usize,
-    /// First block of every chunk of every block row: `[row][chunk]`, or `[chunk][row]`; and the number of blocks.
+    /// First block of every chunk of every block row: `[row][chunk]`, or `[chunk][row]`; and the number of
+    /// blocks.
     pub(super) starts: Vec<u32>,
     /// From a block row to the next in `starts`.
     pub(super) row_step: usize,
@@ -28,7 +32,8 @@ pub struct PackedPointwise {
     pub(super) chunk_step: usize,
     /// First channel of every block, counted in used channels.
     pub(super) indices: Vec<u32>,
-    /// The same, counted in all channels, for kernels that read planes where they are; empty if these never do, or have `indices`.
+    /// The same, counted in all channels, for kernels that read planes where they are; empty if these never
+    /// do, or have `indices`.
     channels: Vec<u32>,
     pub(super) values: Aligned,
     pub(super) bias: Vec<f32>,
@@ -41,8 +46,9 @@ pub struct PackedPointwise {
 }
 
 impl PackedPointwise {
-    /// Prepares `weights` and `bias` (one value per output channel, zeros if `None`) for `kernel`, for images of so many output
-    /// pixels if that is known: any number can be run, but a single one wants its weights in another order.
+    /// Prepares `weights` and `bias` (one value per output channel, zeros if `None`) for `kernel`, for images
+    /// of so many output pixels if that is known: any number can be run, but a single one wants its
+    /// weights in another order.
     ///
     /// # Errors
     /// The kernel reads another format, or the bias has another length.
@@ -135,9 +141,9 @@ impl PackedPointwise {
         PackedPointwise::from_groups([oc, ic, 1], dense, bias, None, kernel)
     }
 
-    /// Compresses the weights `[oc][ic / groups]` of a layer of `[oc, ic, groups]` in which every output channel sees the input
-    /// channels of its group alone; `pixels` as in [`PackedPointwise::pack`]. The packed layer is one without groups: what the others
-    /// would weigh is not stored.
+    /// Compresses the weights `[oc][ic / groups]` of a layer of `[oc, ic, groups]` in which every output
+    /// channel sees the input channels of its group alone; `pixels` as in [`PackedPointwise::pack`]. The
+    /// packed layer is one without groups: what the others would weigh is not stored.
     ///
     /// # Errors
     /// As [`Blocks::from_groups`] and [`PackedPointwise::pack`].
@@ -229,7 +235,8 @@ impl PackedPointwise {
         chunk * self.chunk * self.kernel.format.c()
     }
 
-    /// The first channel of every block counted in all channels, where the kernel can read the input without a copy.
+    /// The first channel of every block counted in all channels, where the kernel can read the input without
+    /// a copy.
     pub(super) fn all_channels(&self) -> Option<&[u32]> {
         if self.used.len() * self.kernel.format.c() == self.ic {
             return Some(&self.indices);

@@ -49,8 +49,9 @@ pub(super) fn segments(geometry: &ConvGeometry, pixels: Range<usize>, segments: 
     }
 }
 
-/// Fills rows of `stride` floats, one for each channel of the block columns in `columns` (of `c` channels each) of
-/// one image. Lanes beyond the segments are left alone; rows beyond the last input channel become zero.
+/// Fills rows of `stride` floats, one for each channel of the block columns in `columns` (of `c` channels
+/// each) of one image. Lanes beyond the segments are left alone; rows beyond the last input channel become
+/// zero.
 pub(super) fn fill(
     panel: &mut [f32],
     stride: usize,
@@ -132,8 +133,8 @@ pub(super) fn fill(
 /// Lanes that an input of an extra pixel fills: one for each row of a block.
 pub(super) const COPIES: usize = 4;
 
-/// Fills, for each of the block columns of `C` channels, so many slots with the inputs of one of the few `pixels` of an image each. Slots beyond
-/// the pixels, and channels beyond the last one, become zero.
+/// Fills, for each of the block columns of `C` channels, so many slots with the inputs of one of the few
+/// `pixels` of an image each. Slots beyond the pixels, and channels beyond the last one, become zero.
 pub(super) fn spread<const C: usize>(
     to: &mut [f32],
     slots: usize,
@@ -164,8 +165,8 @@ pub(super) fn spread<const C: usize>(
     }
 }
 
-/// Transposes `C` neighbouring columns, the first of which `from` begins with, in rows `from_stride` floats apart: into `lanes` of
-/// `C` rows of `stride` floats each.
+/// Transposes `C` neighbouring columns, the first of which `from` begins with, in rows `from_stride` floats
+/// apart: into `lanes` of `C` rows of `stride` floats each.
 fn columns_to_rows<const C: usize>(
     rows: &mut [f32],
     stride: usize,
@@ -191,8 +192,8 @@ fn columns_to_rows<const C: usize>(
     }
 }
 
-/// Transposes `columns` rows of `from`, `from_stride` floats apart: calls `put` with the number of one of the `rows` rows of the
-/// result, a column, and what stands in that row from there on.
+/// Transposes `columns` rows of `from`, `from_stride` floats apart: calls `put` with the number of one of the
+/// `rows` rows of the result, a column, and what stands in that row from there on.
 pub(super) fn transpose(
     mut put: impl FnMut(usize, usize, &[f32]),
     rows: usize,
@@ -227,7 +228,8 @@ fn run<const N: usize>(floats: &[f32]) -> &[f32; N] {
     floats.first_chunk().expect("the caller counts them")
 }
 
-/// [`fill`] for neighbouring pixels of planar channels, which begin at `from` and every `plane` floats from there.
+/// [`fill`] for neighbouring pixels of planar channels, which begin at `from` and every `plane` floats from
+/// there.
 fn copy_planes(
     panel: &mut [f32],
     stride: usize,
@@ -263,8 +265,8 @@ fn copy_planes(
     }
 }
 
-/// The loop of [`copy_planes`] for one way to copy `len` floats: a tile of few pixels has a row of two lines, so that
-/// every instruction around their copy counts.
+/// The loop of [`copy_planes`] for one way to copy `len` floats: a tile of few pixels has a row of two lines,
+/// so that every instruction around their copy counts.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // what the loop reads, flat, so that it stays in registers
 fn copy_rows(
@@ -290,8 +292,9 @@ fn copy_rows(
     }
 }
 
-/// [`copy_planes`] for tiles of `V` vectors of four pixels, or any number if `V` is 0: four neighbouring channels together where
-/// that is possible, so that a core that works in order has other rows to load while it waits for one.
+/// [`copy_planes`] for tiles of `V` vectors of four pixels, or any number if `V` is 0: four neighbouring
+/// channels together where that is possible, so that a core that works in order has other rows to load while
+/// it waits for one.
 #[cfg(target_arch = "aarch64")]
 fn copy_blocks<const V: usize>(
     panel: &mut [f32],

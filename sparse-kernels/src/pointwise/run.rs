@@ -16,9 +16,9 @@ const ROWS_TOGETHER: usize = 8;
 
 /// Block rows of `r` channels, `stride` floats apart, that neighbouring tiles go through together.
 ///
-/// Lines that are a multiple of 4 KiB apart share a set of the first-level cache, which has room for 8 of them (32 KiB
-/// caches; larger ones have more ways). Planes of 32, 64, 96 or 224 pixels a side are such multiples: there the lines of more
-/// channels would push each other out before the next tile completes them.
+/// Lines that are a multiple of 4 KiB apart share a set of the first-level cache, which has room for 8 of
+/// them (32 KiB caches; larger ones have more ways). Planes of 32, 64, 96 or 224 pixels a side are such
+/// multiples: there the lines of more channels would push each other out before the next tile completes them.
 fn rows_together(stride: usize, r: usize) -> usize {
     const WAYS: usize = 8;
     const SETS: usize = 4096 / size_of::<f32>();
@@ -42,7 +42,8 @@ impl Shared {
 }
 
 impl PackedPointwise {
-    /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape and layout of `y`) added inside the epilogue.
+    /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape and layout of `y`) added inside
+    /// the epilogue.
     ///
     /// # Errors
     /// A geometry that is not 1x1 without groups, or does not fit the weights; slices of another length.
@@ -117,12 +118,12 @@ impl PackedPointwise {
         }
     }
 
-    /// The first channels of blocks and the pixels of a tile, at most, if kernels should read an input, all of it in order,
-    /// without a copy.
+    /// The first channels of blocks and the pixels of a tile, at most, if kernels should read an input, all
+    /// of it in order, without a copy.
     ///
-    /// An image of a single pixel needs none: its channels are neighbours already. Otherwise a panel pays by how often the
-    /// kernel comes back to its lines, and few visits are cheaper without it; unless planes are at such distances that
-    /// their lines want the same few places in a cache.
+    /// An image of a single pixel needs none: its channels are neighbours already. Otherwise a panel pays by
+    /// how often the kernel comes back to its lines, and few visits are cheaper without it; unless planes
+    /// are at such distances that their lines want the same few places in a cache.
     fn planes(&self, geometry: &ConvGeometry) -> Option<(&[u32], usize)> {
         /// Lines of one set of a first-level cache: all cores that this is for have four.
         const WAYS: usize = 4;
@@ -147,8 +148,9 @@ impl PackedPointwise {
         (self.stored() <= planes.visits * ic * kernel.format.r()).then_some((indices, kernel.info.pixels))
     }
 
-    /// How many pixels before the first one the first tile of an image would begin, if tiles of `tile` pixels shall begin where
-    /// lines do; none if they need not, or do not fit whole vectors. `start` is where the planes begin that matter.
+    /// How many pixels before the first one the first tile of an image would begin, if tiles of `tile` pixels
+    /// shall begin where lines do; none if they need not, or do not fit whole vectors. `start` is where
+    /// the planes begin that matter.
     fn pixels_before(&self, geometry: &ConvGeometry, tile: usize, start: *const f32) -> Option<usize> {
         let kernel = self.kernel();
         let past = start.addr() / size_of::<f32>() % LINE;
@@ -158,8 +160,8 @@ impl PackedPointwise {
     }
 }
 
-/// Whether tiles of `tile` pixels can begin with lines of input and output, and are so many that one more, for the pixels
-/// before the first line, does not matter.
+/// Whether tiles of `tile` pixels can begin with lines of input and output, and are so many that one more,
+/// for the pixels before the first line, does not matter.
 fn in_lines(geometry: &ConvGeometry, tile: usize) -> bool {
     const MANY: usize = 24;
     let (shape, pixels) = (geometry.shape(), geometry.output_pixels());
@@ -168,18 +170,22 @@ fn in_lines(geometry: &ConvGeometry, tile: usize) -> bool {
         && pixels >= MANY * tile
 }
 
-/// How the pixels of an image are cut: tiles of one or more vectors, as equal as possible, because a last tile of a
-/// single vector would have too few independent sums to hide the latency of multiply-add; then a few single pixels.
+/// How the pixels of an image are cut: tiles of one or more vectors, as equal as possible, because a last
+/// tile of a single vector would have too few independent sums to hide the latency of multiply-add; then a
+/// few single pixels.
 ///
-/// A tile that is no multiple of the vector ends with a vector that overlaps the one before: no tile needs masks,
-/// and none reads or writes outside its pixels. A map of fewer pixels than a vector has nothing to overlap with: it is computed
-/// as a whole vector, whose other lanes are thrown away. (Pixel by pixel, every pixel would read all weights.)
+/// A tile that is no multiple of the vector ends with a vector that overlaps the one before: no tile needs
+/// masks, and none reads or writes outside its pixels. A map of fewer pixels than a vector has nothing to
+/// overlap with: it is computed as a whole vector, whose other lanes are thrown away. (Pixel by pixel, every
+/// pixel would read all weights.)
 ///
-/// Where lines are what counts, tiles are whole lines, and only the first and the last one may have fewer pixels.
+/// Where lines are what counts, tiles are whole lines, and only the first and the last one may have fewer
+/// pixels.
 #[derive(Debug, Clone, Copy)]
 struct Tiles {
     vector: usize,
-    /// Pixels of a tile, and so many before the first one that the first tile has fewer, if tiles are whole lines.
+    /// Pixels of a tile, and so many before the first one that the first tile has fewer, if tiles are whole
+    /// lines.
     lines: Option<(usize, usize)>,
     /// Tiles of whole vectors, the last perhaps overlapping.
     tiles: usize,
@@ -193,8 +199,8 @@ struct Tiles {
 }
 
 impl Tiles {
-    /// Up to `singles` pixels beyond the last whole vector are left to single pixels; the last tile takes them along if it has no
-    /// more than `with_extra` vectors.
+    /// Up to `singles` pixels beyond the last whole vector are left to single pixels; the last tile takes
+    /// them along if it has no more than `with_extra` vectors.
     fn new(pixels: usize, vector: usize, singles: usize, tile: usize, with_extra: Option<usize>) -> Tiles {
         let rest = pixels % vector;
         // With tiles of one vector there is nothing to overlap with.
@@ -299,7 +305,8 @@ struct Output {
 }
 
 impl Job<'_> {
-    /// The buffers for so many tiles and output channels, which fewer of them do not exceed; none if they cannot be addressed.
+    /// The buffers for so many tiles and output channels, which fewer of them do not exceed; none if they
+    /// cannot be addressed.
     fn buffers(&self, tiles: usize, channels: usize) -> Option<Buffers> {
         const MOST: usize = isize::MAX as usize / size_of::<f32>();
         let (w, c) = (self.weights, self.weights.kernel.format.c());
@@ -335,8 +342,9 @@ impl Job<'_> {
 
     /// Computes `block_rows` of the tiles in `tiles`, which count through all images.
     ///
-    /// Neighbouring tiles are taken together as long as their common panel is small, or if there is none: longer runs of
-    /// pixels are copied and written, which is what makes large maps with few channels stream.
+    /// Neighbouring tiles are taken together as long as their common panel is small, or if there is none:
+    /// longer runs of pixels are copied and written, which is what makes large maps with few channels
+    /// stream.
     fn run_part(&self, tiles: Range<usize>, block_rows: Range<usize>) {
         let w = self.weights;
         let channels = w.channels(&block_rows);
@@ -347,8 +355,8 @@ impl Job<'_> {
         };
         let planar = staged == 0;
         let mut segments = vec![];
-        // The panel, inputs of extra pixels, sums between chunks, then a planar copy of the output and of the residual where kernels
-        // cannot write to the output itself.
+        // The panel, inputs of extra pixels, sums between chunks, then a planar copy of the output and of the
+        // residual where kernels cannot write to the output itself.
         scratch::with(panel + extra + waiting + 2 * staged, |buffer| {
             let (panel, rest) = buffer.split_at_mut(panel);
             let (extra, rest) = rest.split_at_mut(extra);
@@ -387,8 +395,8 @@ impl Job<'_> {
         });
     }
 
-    /// Neighbouring tiles of one image, chunk by chunk of the input channels. The buffers are the panel, inputs of extra pixels, and
-    /// sums between chunks.
+    /// Neighbouring tiles of one image, chunk by chunk of the input channels. The buffers are the panel,
+    /// inputs of extra pixels, and sums between chunks.
     fn chunks(
         &self,
         [panel, extra_x, sums]: [&mut [f32]; 3],
@@ -414,8 +422,9 @@ impl Job<'_> {
         }
         let width = if pixels == 1 { 1 } else { pixels.next_multiple_of(kernel.vector) };
         let sums_stride = if extra > 0 { width + LINE } else { width };
-        // Output rows written by all tiles before the next rows begin, so that their lines are complete in cache. In place
-        // the inputs of several tiles would be more lines than these are: there one tile after the other.
+        // Output rows written by all tiles before the next rows begin, so that their lines are complete in
+        // cache. In place the inputs of several tiles would be more lines than these are: there one
+        // tile after the other.
         let rows_together = if tiles.len() == 1 || self.in_place.is_some() {
             block_rows.len()
         } else {
@@ -471,8 +480,9 @@ impl Job<'_> {
                     args.extra = if i + 1 == tiles.len() { extra } else { 0 };
                     args.ahead = if tiles.len() == 1 { 0 } else { *len };
                     let run = if *len == 1 { kernel.single } else { kernel.tile };
-                    // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
-                    // `args` keeps the invariants of `TileArgs` and `PackedPointwise`.
+                    // SAFETY: the kernel came from the table, which hands out only kernels whose target was
+                    // detected; `args` keeps the invariants of `TileArgs` and
+                    // `PackedPointwise`.
                     unsafe { run(&args) }
                     args.x = args.x.wrapping_add(*len);
                     args.y = args.y.wrapping_add(*len);
@@ -503,8 +513,8 @@ impl Job<'_> {
         }
     }
 
-    /// Runs the kernel into a planar tile and scatters that: to `[pixel][channel]`, or to planes of fewer pixels than a
-    /// vector.
+    /// Runs the kernel into a planar tile and scatters that: to `[pixel][channel]`, or to planes of fewer
+    /// pixels than a vector.
     fn run_staged(
         &self,
         n: usize,
@@ -548,8 +558,8 @@ impl Job<'_> {
             }
         }
         let put = |at: usize, v: &[f32]| {
-            // SAFETY: the callers below write pixels and channels of this task alone, which are inside the tensor
-            // (`ConvGeometry::check`, `Shared`).
+            // SAFETY: the callers below write pixels and channels of this task alone, which are inside the
+            // tensor (`ConvGeometry::check`, `Shared`).
             unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), self.y.get().add(first + at), v.len()) }
         };
         match layout {

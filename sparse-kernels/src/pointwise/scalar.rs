@@ -22,8 +22,9 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
             let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
             for block in 0..blocks {
                 for c in 0..C {
-                    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
-                    // (TileArgs); a block has R * C values (PackedPointwise).
+                    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with
+                    // `args.pixels` floats (TileArgs); a block has R * C values
+                    // (PackedPointwise).
                     let (x, w) = unsafe {
                         let channel = *indices.add(block) as usize + c;
                         let x = args.x.wrapping_add(channel * args.x_stride + start);
@@ -54,8 +55,9 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     unsafe { gemv::<R, C, 1>(args, args.x_stride, |w, x, sum| sum + w * x) };
 }
 
-/// A single pixel, with `U` independent sets of sums for each column of a block so that latency hides: block `b` adds to
-/// set `b % U`. The `R` values of a column are neighbours, which is what makes this loop a vector loop for `R` of 4 and 8.
+/// A single pixel, with `U` independent sets of sums for each column of a block so that latency hides: block
+/// `b` adds to set `b % U`. The `R` values of a column are neighbours, which is what makes this loop a vector
+/// loop for `R` of 4 and 8.
 ///
 /// # Safety
 /// As [`single`]; `x_stride` is that of `args`. (A constant spares a multiplication for each column.)
@@ -71,8 +73,8 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
         let mut sums = [[[0f32; R]; C]; U];
         let mut add = |block: usize, set: usize| {
             for c in 0..C {
-                // SAFETY: every index is a channel of the chunks with C - 1 behind it (TileArgs); a block has R * C
-                // values (PackedPointwise).
+                // SAFETY: every index is a channel of the chunks with C - 1 behind it (TileArgs); a block has
+                // R * C values (PackedPointwise).
                 let (x, w) = unsafe {
                     let channel = *indices.add(block) as usize + c;
                     (*args.x.wrapping_add(channel * x_stride), values.add((block * C + c) * R))

@@ -1,9 +1,11 @@
 //! WebAssembly simd128: vectors of 4 floats, and as many registers as the engine finds on the machine below.
 //!
-//! 4 channels by 8 pixels take 8 sums, 2 inputs and 1 weight, which leaves room in the 16 registers of x86. Multiply and add
-//! are separate: fused multiply-add is in relaxed SIMD only. Single rows take 32 pixels, pairs 16, 8x1 takes 4.
+//! 4 channels by 8 pixels take 8 sums, 2 inputs and 1 weight, which leaves room in the 16 registers of x86.
+//! Multiply and add are separate: fused multiply-add is in relaxed SIMD only. Single rows take 32 pixels,
+//! pairs 16, 8x1 takes 4.
 //!
-//! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the same values.
+//! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the
+//! same values.
 
 use super::TileArgs;
 use super::scalar::gemv;
@@ -63,8 +65,8 @@ unsafe fn rows<const R: usize, const C: usize, const V: usize>(args: &TileArgs) 
         // SAFETY: `row` is a block row.
         let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
         for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels` floats
-            // (TileArgs); every block has R * C values (PackedPointwise).
+            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels`
+            // floats (TileArgs); every block has R * C values (PackedPointwise).
             unsafe {
                 let mut channel = args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
                 for _ in 0..C {
@@ -100,8 +102,8 @@ unsafe fn begin<const R: usize, const V: usize>(
 ) -> [[v128; V]; R] {
     let channels = args.channels(row, R);
     let mut y = args.y.wrapping_add(row * R * args.stride);
-    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels, with
-    // `args.pixels` floats of `y` (TileArgs).
+    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels,
+    // with `args.pixels` floats of `y` (TileArgs).
     unsafe {
         let mut sums = [[f32x4_splat(0.0); V]; R];
         for r in 0..R {

@@ -1,9 +1,9 @@
 //! AVX2 and FMA: 16 registers of 8 floats.
 //!
 //! 4 x 24 pixels take 12 sums, 3 inputs and 1 weight, broadcast from memory: all 16 registers. A column is 12
-//! multiply-adds, 7 vector loads and one offset, so two multiply-adds a cycle leave room for every load, also where
-//! loads cross cache lines. Single rows read the image as a memory operand of the multiply-add; more than six
-//! vectors have more bases than there are address registers.
+//! multiply-adds, 7 vector loads and one offset, so two multiply-adds a cycle leave room for every load, also
+//! where loads cross cache lines. Single rows read the image as a memory operand of the multiply-add; more
+//! than six vectors have more bases than there are address registers.
 
 use super::body::tiles;
 use super::plan::CHUNK;
@@ -133,9 +133,9 @@ macro_rules! column {
     };
 }
 
-/// The widest tile in assembly: it needs every register, and compilers spill some of them in the loop, which halves
-/// its speed. Four columns at a time (the taps of a pattern): with so few rounds, the end of the loop is often
-/// foreseen, and the next tile begins while this one ends.
+/// The widest tile in assembly: it needs every register, and compilers spill some of them in the loop, which
+/// halves its speed. Four columns at a time (the taps of a pattern): with so few rounds, the end of the loop
+/// is often foreseen, and the next tile begins while this one ends.
 ///
 /// # Safety
 /// As [`plain`].

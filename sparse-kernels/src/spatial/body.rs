@@ -1,12 +1,13 @@
 //! The tile, the same for every vector target.
 //!
-//! The tile is `R` output channels by `V` vectors of pixels. For every stored column, `V` vectors are loaded at its
-//! offset, and each of the `R` weights is multiplied into its row of sums. Target files say how wide the tile is, and
-//! why, and bring the vector: `LANES`, `Floats`, `splat`, `load`, `store`, `add`, `multiply_add`, `clamp`, `permute`,
-//! `prefetch`; and `accumulate`, which is [`tiles`]' `plain` unless there is something better.
+//! The tile is `R` output channels by `V` vectors of pixels. For every stored column, `V` vectors are loaded
+//! at its offset, and each of the `R` weights is multiplied into its row of sums. Target files say how wide
+//! the tile is, and why, and bring the vector: `LANES`, `Floats`, `splat`, `load`, `store`, `add`,
+//! `multiply_add`, `clamp`, `permute`, `prefetch`; and `accumulate`, which is [`tiles`]' `plain` unless there
+//! is something better.
 
-/// Writes `tile` for the vectors of the module where it stands, compiled with `$feature`. `$store_run`, if there is one, clamps and
-/// stores sums whose pixels follow each other.
+/// Writes `tile` for the vectors of the module where it stands, compiled with `$feature`. `$store_run`, if
+/// there is one, clamps and stores sums whose pixels follow each other.
 ///
 /// A macro and not a generic function, because generic code would be compiled without the feature.
 macro_rules! tiles {

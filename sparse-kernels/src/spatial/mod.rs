@@ -1,22 +1,24 @@
-//! Convolution of any kernel size over planar images without groups: dense, sparse by rows, 3x3 patterns with or
-//! without connectivity. No im2col matrix is made.
+//! Convolution of any kernel size over planar images without groups: dense, sparse by rows, 3x3 patterns with
+//! or without connectivity. No im2col matrix is made.
 //!
-//! The weights are a sparse matrix `oc` x `(ic, ky, kx)` in groups of `R` output channels. Kernel patterns that `R`
-//! filters share, absent kernels, pruned rows and dense layers are all the same to it: a group stores `R` values for
-//! every `(ic, ky, kx)` where any of its filters has a weight.
+//! The weights are a sparse matrix `oc` x `(ic, ky, kx)` in groups of `R` output channels. Kernel patterns
+//! that `R` filters share, absent kernels, pruned rows and dense layers are all the same to it: a group
+//! stores `R` values for every `(ic, ky, kx)` where any of its filters has a weight.
 //!
-//! **The image.** A band of output rows is computed at a time. The input rows that it needs are copied once into
-//! zero-padded planes small enough for the second-level cache (`Plan`). With a stride, rows and columns are dealt
-//! into `stride` phases, each a small plane of its own, so that neighbouring outputs always read neighbouring floats.
-//! Then every tap of every channel is one constant offset into that buffer, whatever the output pixel.
+//! **The image.** A band of output rows is computed at a time. The input rows that it needs are copied once
+//! into zero-padded planes small enough for the second-level cache (`Plan`). With a stride, rows and columns
+//! are dealt into `stride` phases, each a small plane of its own, so that neighbouring outputs always read
+//! neighbouring floats. Then every tap of every channel is one constant offset into that buffer, whatever the
+//! output pixel.
 //!
-//! **Vectors.** A tile is a few vectors of output pixels, each with a base of its own in the buffer. Either vectors
-//! stay inside an output row, or they run on through the padding into the next one, which wastes as many
-//! lanes as there are columns between two rows: one, since the padding right of a row is also the padding left of the
-//! next. The plan takes what needs fewer vectors: 7 for 7x7 and 27 for 14x14 pixels in vectors of 8.
+//! **Vectors.** A tile is a few vectors of output pixels, each with a base of its own in the buffer. Either
+//! vectors stay inside an output row, or they run on through the padding into the next one, which wastes as
+//! many lanes as there are columns between two rows: one, since the padding right of a row is also the
+//! padding left of the next. The plan takes what needs fewer vectors: 7 for 7x7 and 27 for 14x14 pixels in
+//! vectors of 8.
 //!
-//! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and threads
-//! never changes a result.
+//! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and
+//! threads never changes a result.
 
 // Where there is only the scalar kernel, some of what vector kernels share has no user.
 #![cfg_attr(
@@ -57,11 +59,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 const MAX_LANES: usize = 16;
 /// Most vectors of a tile.
 const MAX_VECTORS: usize = 16;
-/// Memory of the weights that are applied to one tile after the other before the next weights are taken: a quarter
-/// of a second-level cache of 512 KiB, the image has most of the rest.
+/// Memory of the weights that are applied to one tile after the other before the next weights are taken: a
+/// quarter of a second-level cache of 512 KiB, the image has most of the rest.
 const WEIGHT_BYTES: usize = 128 << 10;
 
-/// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can run.
+/// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can
+/// run.
 #[derive(Debug)]
 pub struct SpatialKernel {
     info: KernelInfo,
@@ -73,7 +76,8 @@ pub struct SpatialKernel {
     evens: Evens,
 }
 
-/// Copies every other float: to, from, number of floats written, at least [`plan::CHUNK`]; reads twice as many.
+/// Copies every other float: to, from, number of floats written, at least [`plan::CHUNK`]; reads twice as
+/// many.
 type Evens = unsafe fn(*mut f32, *const f32, usize);
 
 impl SpatialKernel {
@@ -93,8 +97,8 @@ impl SpatialKernel {
     }
 }
 
-/// Builds a row of [`KERNELS`]: name parts, then the target's module; or, for a class of cores, the function for tiles and the
-/// module for the rest.
+/// Builds a row of [`KERNELS`]: name parts, then the target's module; or, for a class of cores, the function
+/// for tiles and the module for the rest.
 macro_rules! kernel {
     ($format:ident, $text:literal, $r:literal, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal,
      $quality:ident, $module:ident) => {
@@ -179,9 +183,9 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants, which the kernels rely on: every column is below `used.len() * taps`; `starts` grows from 0 to the
-/// number of columns, one entry more than groups; `values` has `r` floats per column; `bias` has `r` floats per
-/// group.
+/// Invariants, which the kernels rely on: every column is below `used.len() * taps`; `starts` grows from 0 to
+/// the number of columns, one entry more than groups; `values` has `r` floats per column; `bias` has `r`
+/// floats per group.
 #[derive(Debug)]
 pub struct PackedSpatial {
     kernel: &'static SpatialKernel,
@@ -216,7 +220,8 @@ impl Clone for PackedSpatial {
     }
 }
 
-/// Some output pixels of a band and where they are: lanes in an order of their own, but without gaps in the output.
+/// Some output pixels of a band and where they are: lanes in an order of their own, but without gaps in the
+/// output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vector {
     /// First float of the vector in the image buffer at offset 0.
@@ -234,13 +239,14 @@ type Order = [u32; MAX_LANES];
 
 /// One call of a kernel: a tile of output pixels, the output channels of `groups`.
 ///
-/// Invariants: for every vector and every offset, which is in bytes, `image` has a whole vector of floats so far behind `base`; there are
-/// at least one and at most `tile / lanes` vectors, in rising order of their pixels, whose `order` is in `orders`;
-/// every lane of an order is one of a vector; `offsets` has one entry per column
-/// of `weights`, and then as many zeros as a kernel may look ahead; `y`, and `residual` if `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below
-/// `pixels` and all output channels of `groups`, and nothing else writes there during the call. Tiles are called in
-/// rising order, and the next vector begins where the pixels of this end: a kernel may write a whole vector if
-/// `pixels` leaves room for it, what is too much will be written again.
+/// Invariants: for every vector and every offset, which is in bytes, `image` has a whole vector of floats so
+/// far behind `base`; there are at least one and at most `tile / lanes` vectors, in rising order of their
+/// pixels, whose `order` is in `orders`; every lane of an order is one of a vector; `offsets` has one entry
+/// per column of `weights`, and then as many zeros as a kernel may look ahead; `y`, and `residual` if
+/// `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below `pixels` and all output
+/// channels of `groups`, and nothing else writes there during the call. Tiles are called in rising order, and
+/// the next vector begins where the pixels of this end: a kernel may write a whole vector if `pixels` leaves
+/// room for it, what is too much will be written again.
 pub(crate) struct TileArgs<'a> {
     weights: &'a PackedSpatial,
     offsets: &'a [u32],
@@ -273,8 +279,8 @@ impl Shared {
 }
 
 impl PackedSpatial {
-    /// Compresses dense weights `[oc][ic][kh][kw]` into the format of `kernel`; `taps` is `[kh, kw]`, `bias` one value
-    /// per output channel (zeros if `None`).
+    /// Compresses dense weights `[oc][ic][kh][kw]` into the format of `kernel`; `taps` is `[kh, kw]`, `bias`
+    /// one value per output channel (zeros if `None`).
     ///
     /// # Errors
     /// An empty shape, a slice of another length, a weight that is not finite, more than `u32::MAX` weights.
@@ -289,9 +295,9 @@ impl PackedSpatial {
         PackedSpatial::from_groups([oc, ic, 1], taps, weights, bias, kernel)
     }
 
-    /// Compresses the weights `[oc][ic / groups][kh][kw]` of a layer in which every output channel sees the input channels of
-    /// its group alone; the first argument is `[oc, ic, groups]`. The packed layer is one without groups: what the others would
-    /// weigh is not stored.
+    /// Compresses the weights `[oc][ic / groups][kh][kw]` of a layer in which every output channel sees the
+    /// input channels of its group alone; the first argument is `[oc, ic, groups]`. The packed layer is
+    /// one without groups: what the others would weigh is not stored.
     ///
     /// # Errors
     /// As [`PackedSpatial::from_dense`]; groups that do not divide the channels.
@@ -378,11 +384,12 @@ impl PackedSpatial {
             + self.used.len())
     }
 
-    /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape and layout of `y`) added inside the epilogue.
+    /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape and layout of `y`) added inside
+    /// the epilogue.
     ///
     /// # Errors
-    /// A geometry that [`supports`] refuses, that does not fit the weights, or whose buffer cannot be indexed; slices
-    /// of another length.
+    /// A geometry that [`supports`] refuses, that does not fit the weights, or whose buffer cannot be
+    /// indexed; slices of another length.
     pub fn run(
         &self,
         geometry: &ConvGeometry,
@@ -507,7 +514,8 @@ impl Job<'_> {
             vectors: &[],
             orders: &band.orders,
             pixels: rows.len() * width,
-            // SAFETY: `ConvGeometry::check` has compared the lengths; the first row of the band is inside the tensor.
+            // SAFETY: `ConvGeometry::check` has compared the lengths; the first row of the band is inside the
+            // tensor.
             y: unsafe { self.y.get().add(first) },
             residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
             stride: plane,
@@ -516,8 +524,8 @@ impl Job<'_> {
         for tile in &band.tiles {
             args.vectors = &band.vectors[tile.clone()];
             // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
-            // `args` keeps the invariants of `TileArgs`: `Plan::new` has made the buffer as long as the last vector
-            // at the largest offset needs.
+            // `args` keeps the invariants of `TileArgs`: `Plan::new` has made the buffer as long as the last
+            // vector at the largest offset needs.
             unsafe { (w.kernel.tile)(&args) };
         }
         if let Some(finish) = self.finish {
@@ -538,12 +546,13 @@ impl TileArgs<'_> {
     /// The columns of group `group`: pointers to the offset and to the values of the first, and their number.
     ///
     /// # Safety
-    /// `group` must be in `groups` (invariant of `PackedSpatial`: `starts` is inside `columns`, and there are as many
-    /// offsets).
+    /// `group` must be in `groups` (invariant of `PackedSpatial`: `starts` is inside `columns`, and there are
+    /// as many offsets).
     #[inline(always)]
     unsafe fn columns(&self, group: usize, r: usize) -> (*const u32, *const f32, usize) {
         let w = self.weights;
-        // SAFETY: `group + 1` is a valid position of `starts`, whose entries are valid positions of `offsets`.
+        // SAFETY: `group + 1` is a valid position of `starts`, whose entries are valid positions of
+        // `offsets`.
         unsafe {
             let start = *w.starts.get_unchecked(group) as usize;
             let end = *w.starts.get_unchecked(group + 1) as usize;
@@ -558,11 +567,12 @@ impl TileArgs<'_> {
         (last + lanes <= self.pixels, self.vectors.iter().all(|v| v.order == 0))
     }
 
-    /// Epilogue and store of the `sums` of a vector, pixel by pixel: where there is no room to write it whole.
+    /// Epilogue and store of the `sums` of a vector, pixel by pixel: where there is no room to write it
+    /// whole.
     ///
     /// # Safety
-    /// `channel` is an output channel of `groups`, `vector` one of `vectors`, and `sums` has a lane for each of its
-    /// order (invariant of `TileArgs`: `y` and `residual` are valid at every pixel of a vector).
+    /// `channel` is an output channel of `groups`, `vector` one of `vectors`, and `sums` has a lane for each
+    /// of its order (invariant of `TileArgs`: `y` and `residual` are valid at every pixel of a vector).
     #[inline]
     unsafe fn store_pixels(&self, channel: usize, vector: &Vector, sums: &[f32]) {
         let order = &self.orders[vector.order as usize][..vector.count as usize];

@@ -1,7 +1,7 @@
 //! NEON: 32 registers of 4 floats.
 //!
-//! 4 x 20 pixels take 20 sums, 5 inputs and the 4 weights of a column in one register, each multiplied by its lane. A
-//! column is 20 multiply-adds, 6 vector loads and one offset.
+//! 4 x 20 pixels take 20 sums, 5 inputs and the 4 weights of a column in one register, each multiplied by its
+//! lane. A column is 20 multiply-adds, 6 vector loads and one offset.
 
 use super::body::tiles;
 use super::plan::CHUNK;

@@ -1,5 +1,5 @@
-//! NEON, groups of four output channels, one loop for each class of cores: those of `neon_columns` and `neon_wide`, over vectors
-//! that have a base of their own. Everything around it is that of `neon`.
+//! NEON, groups of four output channels, one loop for each class of cores: those of `neon_columns` and
+//! `neon_wide`, over vectors that have a base of their own. Everything around it is that of `neon`.
 
 use super::{MAX_LANES, TileArgs};
 use crate::neon_columns;

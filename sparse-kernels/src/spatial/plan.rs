@@ -8,15 +8,16 @@ use crate::parallel::share;
 use crate::scratch::LINE;
 use std::ops::Range;
 
-/// Floats of a quarter of a second-level cache of 512 KiB. Kernels run by a few per cent slower for every such quarter
-/// that the image buffer takes; it never takes more than three.
+/// Floats of a quarter of a second-level cache of 512 KiB. Kernels run by a few per cent slower for every
+/// such quarter that the image buffer takes; it never takes more than three.
 const BAND_FLOATS: usize = 32 << 10;
 /// Bands are not cut below this many output rows to make work for more threads.
 const MIN_ROWS: usize = 8;
 /// Floats that are copied at once.
 pub(super) const CHUNK: usize = 8;
 
-/// One axis of the padded input, dealt into phases: position `q` of phase `p` is padded coordinate `q * stride + p`.
+/// One axis of the padded input, dealt into phases: position `q` of phase `p` is padded coordinate `q *
+/// stride + p`.
 #[derive(Debug, Clone)]
 struct Axis {
     stride: usize,
@@ -70,13 +71,14 @@ pub(super) struct Band {
     pub vectors: Vec<Vector>,
     /// Every order of lanes that a vector has, the plain one first.
     pub orders: Vec<Order>,
-    /// Vectors of every tile, as even as possible, because a tile of a single vector would have too few independent
-    /// sums to hide the latency of multiply-add.
+    /// Vectors of every tile, as even as possible, because a tile of a single vector would have too few
+    /// independent sums to hide the latency of multiply-add.
     pub tiles: Vec<Range<usize>>,
 }
 
 impl Band {
-    /// Covers `rows` rows of `width` outputs, whose inputs begin `pitch` floats apart, with vectors of `lanes` pixels.
+    /// Covers `rows` rows of `width` outputs, whose inputs begin `pitch` floats apart, with vectors of
+    /// `lanes` pixels.
     fn new(rows: usize, width: usize, pitch: usize, lanes: usize, tile: usize) -> Band {
         let (count, run_on) = Band::count(rows, width, pitch, lanes);
         let layout = Layout { width, pitch, lanes, run_on };
@@ -167,8 +169,8 @@ pub(super) struct Work<'a> {
 
 /// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
 ///
-/// Invariants: for every vector of the bands, `base + offset / 4 + lanes` is at most `len`, for each of `offsets`; the
-/// pixels of a vector are inside the output rows of its band.
+/// Invariants: for every vector of the bands, `base + offset / 4 + lanes` is at most `len`, for each of
+/// `offsets`; the pixels of a vector are inside the output rows of its band.
 #[derive(Debug)]
 pub(super) struct Plan {
     geometry: ConvGeometry,
@@ -189,7 +191,8 @@ pub(super) struct Plan {
     pub bands: usize,
     /// Floats of the buffer.
     pub len: usize,
-    /// Position in the buffer, in bytes and for output pixel 0, of every column of the weights; then [`LOOK_AHEAD`] zeros.
+    /// Position in the buffer, in bytes and for output pixel 0, of every column of the weights; then
+    /// [`LOOK_AHEAD`] zeros.
     pub offsets: Vec<u32>,
 }
 
@@ -206,8 +209,8 @@ impl Plan {
     ) -> Result<Plan, KernelError> {
         let [oh, ow] = geometry.output();
         let (rows, cols) = (Axis::new(geometry, 0), Axis::new(geometry, 1));
-        // A row ends where its input ends. What is right of that is zero, and so are the first columns of the next
-        // row: these can stand for those.
+        // A row ends where its input ends. What is right of that is zero, and so are the first columns of the
+        // next row: these can stand for those.
         let width = ow + cols.reach;
         let zeros = cols.phases.iter().map(|p| cols.data(*p).start).min().unwrap_or(0).min(cols.reach);
         let filled = cols.phases.iter().map(|p| cols.data(*p).end).max().unwrap_or(0).min(width);
@@ -223,8 +226,8 @@ impl Plan {
             plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + work.lanes.max(CHUNK))
         };
         let fits = |bands: &usize| len(oh.div_ceil(*bands)).is_some_and(|len| len <= 3 * BAND_FLOATS);
-        // In cycles, roughly; what counts is how many vectors there are, how many rows are copied twice, and how often
-        // weights that do not stay in the second-level cache are read from behind it.
+        // In cycles, roughly; what counts is how many vectors there are, how many rows are copied twice, and
+        // how often weights that do not stay in the second-level cache are read from behind it.
         let weights = 4 * work.columns.len() * (work.r + 1);
         let reload = if weights > WEIGHT_BYTES { weights / 16 } else { 0 };
         let cost = |bands: &usize| {
@@ -295,8 +298,8 @@ impl Plan {
 
     /// Copies what the output rows `band` need of `image` into `buffer`, padding included.
     ///
-    /// The buffer is written from front to back: zeros up to the next row of input, that row, and so on, so that zeros
-    /// can be written in whole chunks.
+    /// The buffer is written from front to back: zeros up to the next row of input, that row, and so on, so
+    /// that zeros can be written in whole chunks.
     pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
         let [ih, iw] = [self.rows.input, self.cols.input];
         let [sy, sx] = [self.rows.stride, self.cols.stride];
@@ -433,8 +436,8 @@ struct Copy {
 }
 
 impl Copy {
-    /// Neighbouring columns, more than `K * C` and at most `(K + 1) * C`: `K` chunks of `C` floats and one that ends with the
-    /// row. Without a call per row, which takes longer than the copy.
+    /// Neighbouring columns, more than `K * C` and at most `(K + 1) * C`: `K` chunks of `C` floats and one
+    /// that ends with the row. Without a call per row, which takes longer than the copy.
     #[inline(never)]
     fn rows<const C: usize, const K: usize>(self, mut to: &mut [f32], mut from: &[f32]) {
         let Copy { height, width, pitch, down, .. } = self;
@@ -465,8 +468,8 @@ impl Copy {
         for row in 0..height {
             let (row_to, row_from) = (&mut to[row * pitch..][..width], &from[row * down..]);
             if right == 2 && width >= CHUNK && row_from.len() >= 2 * width {
-                // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose target was
-                // detected.
+                // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose
+                // target was detected.
                 unsafe { evens(row_to.as_mut_ptr(), row_from.as_ptr(), width) };
             } else if right == 1 {
                 row_to.copy_from_slice(&row_from[..width]);

@@ -3,7 +3,8 @@
 
 use sparse_kernels::parallel::Parallel;
 
-/// Two real threads, to see that splitting changes nothing; two halves one after the other where there are none.
+/// Two real threads, to see that splitting changes nothing; two halves one after the other where there are
+/// none.
 pub struct TwoThreads;
 
 impl Parallel for TwoThreads {
@@ -48,10 +49,10 @@ impl Noise {
 
 /// Fails unless `got` is `expected` to rounding.
 ///
-/// The oracle sums in f64 and rounds once. A kernel sums `terms` products in f32, each at most 1 in size: every
-/// addition rounds by at most half a unit in the last place of a partial sum, which stays below `terms`; in practice
-/// errors grow with the square root. `terms * 2^-24 * 4` is safely above what is seen and far below any real mistake,
-/// which loses or doubles a whole product.
+/// The oracle sums in f64 and rounds once. A kernel sums `terms` products in f32, each at most 1 in size:
+/// every addition rounds by at most half a unit in the last place of a partial sum, which stays below
+/// `terms`; in practice errors grow with the square root. `terms * 2^-24 * 4` is safely above what is seen
+/// and far below any real mistake, which loses or doubles a whole product.
 pub fn assert_close(what: &str, got: &[f32], expected: &[f32], terms: usize) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let tolerance = (terms as f32 + 8.0) * 4.0 * f32::EPSILON / 2.0;

@@ -155,7 +155,8 @@ fn the_body_of_a_scan_runs_sparse() -> Result<()> {
     })
 }
 
-/// The same layers run sparse through the other entries; and back: without them the model is stock, bit for bit.
+/// The same layers run sparse through the other entries; and back: without them the model is stock, bit for
+/// bit.
 fn late(path: &std::path::Path, early: &TypedModel) -> Result<()> {
     let stock = tract_onnx::onnx().model_for_path(path)?.into_typed()?.into_decluttered()?;
     let mut swapped = stock.clone();
@@ -183,7 +184,8 @@ fn what_is_said_of_a_gru_is_what_runs() -> Result<()> {
     Ok(())
 }
 
-/// Files hold stock layers; what was pruned is stored compactly, in bodies, too, and runs sparse after it was read.
+/// Files hold stock layers; what was pruned is stored compactly, in bodies, too, and runs sparse after it was
+/// read.
 #[test]
 fn recurrent_models_go_through_files() -> Result<()> {
     let lstm = Recurrent { op: "LSTM", ..Recurrent::gru(96, 6, (4, 4), 0.2) };

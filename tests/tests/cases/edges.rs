@@ -37,14 +37,15 @@ fn answer_of(onnx: &Onnx, model: &ModelProto, inputs: &[Tensor]) -> Result<TVec<
     run(model.into_optimized()?, inputs)
 }
 
-/// What stock tract makes of a model that has been told the shapes of its inputs; a panic is an error. (Its symbolic models compute
-/// sizes below zero where a kernel is larger than the padded input.)
+/// What stock tract makes of a model that has been told the shapes of its inputs; a panic is an error. (Its
+/// symbolic models compute sizes below zero where a kernel is larger than the padded input.)
 fn answer_of_stock(model: &ModelProto, inputs: &[Tensor]) -> Result<TVec<TValue>> {
     let all = || answer_of(&tract_onnx::onnx(), model, inputs);
     catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(format_err!("stock tract panics")))
 }
 
-/// The answer of our optimised model, and whether all of its layers run sparse; `told` if it knows the shapes of its inputs.
+/// The answer of our optimised model, and whether all of its layers run sparse; `told` if it knows the shapes
+/// of its inputs.
 fn sparse_answer(model: &ModelProto, inputs: &[Tensor], told: bool) -> Result<(bool, Result<TVec<TValue>>)> {
     let layers = model.graph.iter().flat_map(|graph| &graph.node);
     let layers = layers.filter(|node| ["Conv", "Gemm", "MatMul"].contains(&node.op_type.as_str())).count();
@@ -424,7 +425,8 @@ fn builders_of_the_user_are_called() -> Result<()> {
     Ok(())
 }
 
-/// Arithmetic after a layer, with the layer on either side, against the same in f64 over the layer's own output.
+/// Arithmetic after a layer, with the layer on either side, against the same in f64 over the layer's own
+/// output.
 #[test]
 fn arithmetic_after_a_layer_is_folded_rightly() -> Result<()> {
     let (c, h, w) = (16, 5, 6);
@@ -482,7 +484,8 @@ fn arithmetic_after_a_layer_is_folded_rightly() -> Result<()> {
                             always(target, || answer(&onnx(), &model, &x)).with_context(what)?.remove(0);
                         let got = got.to_plain_array_view::<f32>()?;
                         for ((got, expected), y) in got.iter().zip(&expected).zip(&plain) {
-                            // f32 sums of some tens of products below 1 are right to 1e-5; `c / y` multiplies that error by c / y^2
+                            // f32 sums of some tens of products below 1 are right to 1e-5; `c / y` multiplies
+                            // that error by c / y^2
                             let by_quotient =
                                 if op == "Div" && reversed { (expected / y).abs() } else { 0.0 };
                             let allowed = 1e-5 * (1.0 + expected.abs() + by_quotient) * 4.0;
@@ -592,7 +595,8 @@ fn inputs_of(model: &TypedModel) -> Result<(TypedModel, Vec<Tensor>)> {
 enum Like {
     /// The same answers to rounding in f32.
     Stock,
-    /// The same answers to rounding in f16, of which a network of five layers accumulates some units in the last place.
+    /// The same answers to rounding in f16, of which a network of five layers accumulates some units in the
+    /// last place.
     StockInHalf,
     /// Weights of stock layers become coarser; those of ours stay as they are, and so do answers.
     Untransformed,
@@ -746,7 +750,8 @@ fn streams_run_sparse_pulse_by_pulse() -> Result<()> {
     Ok(())
 }
 
-/// Random networks with sizes that may be zero, biases that may be infinite, and arithmetic, against stock tract node by node.
+/// Random networks with sizes that may be zero, biases that may be infinite, and arithmetic, against stock
+/// tract node by node.
 #[test]
 fn random_networks_are_those_of_stock() -> Result<()> {
     let mut compared = 0;
@@ -795,7 +800,8 @@ fn random_networks_are_those_of_stock() -> Result<()> {
                 let operand = values(shape.iter().product(), seed * 3 + step as u64);
                 let operand: Vec<f32> = operand.iter().map(|v| v + v.signum() * 0.5).collect();
                 let operand = graph.constant(&shape, &operand);
-                // `c / y` is left to a test of its own: a layer's rounding errors grow without bounds where y is near zero
+                // `c / y` is left to a test of its own: a layer's rounding errors grow without bounds where y
+                // is near zero
                 let swapped = op != "Div" && dice.below(2) == 0;
                 reversed |= swapped && op == "Sub";
                 let inputs = if swapped { [&operand, &y] } else { [&y, &operand] };

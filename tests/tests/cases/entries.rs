@@ -18,7 +18,8 @@ fn proto(name: &str) -> Result<ModelProto> {
     Ok(prune::Document::open(&case(name))?.model)
 }
 
-/// A model with its input's channels last: a transposition stands before it, as exporters of TensorFlow write it.
+/// A model with its input's channels last: a transposition stands before it, as exporters of TensorFlow write
+/// it.
 fn channels_last(mut model: ModelProto, shape: &[usize]) -> Result<(ModelProto, Vec<usize>)> {
     let graph = model.graph.as_mut().context("no graph")?;
     let (n, c, h, w) = (shape[0], shape[1], shape[2], shape[3]);
@@ -74,7 +75,8 @@ fn through_facade(model: &ModelProto, shape: &[usize]) -> Result<usize> {
     Ok(runnable.matches("OptSparseConv {").count())
 }
 
-/// The model through every entry, simplified: those that a file of that kind cannot hold are left out and named.
+/// The model through every entry, simplified: those that a file of that kind cannot hold are left out and
+/// named.
 fn entries(model: &ModelProto) -> Result<Vec<(&'static str, TypedModel)>> {
     let stock = typed(tract_onnx::onnx(), model)?;
     let simple = stock.clone().into_decluttered()?;
@@ -116,8 +118,8 @@ fn sparse(model: &TypedModel) -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// Fails unless the same layers run sparse through every entry, the optimised graph has as many, and all answers are those
-/// of stock tract; returns how many layers.
+/// Fails unless the same layers run sparse through every entry, the optimised graph has as many, and all
+/// answers are those of stock tract; returns how many layers.
 fn the_same_everywhere(what: &str, model: &ModelProto, shape: &[usize]) -> Result<usize> {
     let x = noise(shape, 3);
     let expected = run(typed(tract_onnx::onnx(), model)?.into_optimized()?, std::slice::from_ref(&x))?;
@@ -137,7 +139,8 @@ fn the_same_everywhere(what: &str, model: &ModelProto, shape: &[usize]) -> Resul
         }
         let got = run(optimised, std::slice::from_ref(&x))?;
         let far = distance(&got[0], &expected[0])?;
-        // other layouts fuse activations in another order, and networks pruned without training amplify rounding
+        // other layouts fuse activations in another order, and networks pruned without training amplify
+        // rounding
         if far > 10.0 * TOLERANCE {
             wrong.push(format!("{entry}: differs by {far}"));
         }
@@ -232,8 +235,9 @@ fn reports_say_what_runs() -> Result<()> {
     Ok(())
 }
 
-/// Fails unless the report on an optimised model says of every layer what the one before said: its name, its zeros, the kernel that
-/// runs it, or why none does. Stock layers are those of the file, of which stock tract may have made several, or others.
+/// Fails unless the report on an optimised model says of every layer what the one before said: its name, its
+/// zeros, the kernel that runs it, or why none does. Stock layers are those of the file, of which stock tract
+/// may have made several, or others.
 fn remembers(said: &Report, runs: &Report) -> Result<()> {
     for layer in &said.layers {
         let mut same = runs.layers.iter().filter(|other| other.layer() == layer.layer());

@@ -1,7 +1,8 @@
 //! Nothing lost: files that are replaced, files that others name.
 //!
-//! What `convert` makes of `metadata_apostrophe.onnx`, `strided_after_1x1.onnx` and `keras_conv1d_lstm.onnx` is tested with the
-//! command line, in `cli/tests/convert.rs`; that the tensors of `unknown_fields.onnx` keep such fields, in `onnx-file/tests/onnx.rs`.
+//! What `convert` makes of `metadata_apostrophe.onnx`, `strided_after_1x1.onnx` and `keras_conv1d_lstm.onnx`
+//! is tested with the command line, in `cli/tests/convert.rs`; that the tensors of `unknown_fields.onnx` keep
+//! such fields, in `onnx-file/tests/onnx.rs`.
 
 use super::case;
 use anyhow::Result;
@@ -24,7 +25,8 @@ fn nodes_without_their_inputs_are_named() -> Result<()> {
     Ok(())
 }
 
-/// Whatever is taken out of a model, or made of its shapes, planning and pruning end with a result or an error.
+/// Whatever is taken out of a model, or made of its shapes, planning and pruning end with a result or an
+/// error.
 #[test]
 fn damaged_models_are_refused_or_pruned() -> Result<()> {
     let whole = Document::open(&case("unknown_fields.onnx"))?.model;
@@ -110,7 +112,8 @@ fn damaged_models_are_refused_or_pruned() -> Result<()> {
     Ok(())
 }
 
-/// `alpha` before a product and no bias: what the refit adds to the outputs' mean has to be multiplied by it, too.
+/// `alpha` before a product and no bias: what the refit adds to the outputs' mean has to be multiplied by it,
+/// too.
 #[test]
 fn obc_is_no_worse_than_magnitudes_with_alpha() -> Result<()> {
     let model = Document::open(&case("gemm_alpha.onnx"))?.model;

@@ -1,4 +1,5 @@
-//! Kinds of layers: kernels of every shape, channel groups, transposed convolutions, weights behind other nodes.
+//! Kinds of layers: kernels of every shape, channel groups, transposed convolutions, weights behind other
+//! nodes.
 
 use anyhow::{Context, Result, ensure};
 use proptest::prelude::*;
@@ -14,8 +15,8 @@ use zoo::proto::{int, ints};
 
 use crate::case;
 
-/// Loads a layer under the default policy, compares its answer with stock tract's, and fails unless it runs sparse in
-/// the structure of its zeros.
+/// Loads a layer under the default policy, compares its answer with stock tract's, and fails unless it runs
+/// sparse in the structure of its zeros.
 fn runs_sparse(layer: &ConvLayer, structure: &str) -> Result<()> {
     let name = format!("{layer:?}");
     let model = layer.model(5);
@@ -332,7 +333,8 @@ fn dense_weights_behind_other_nodes_are_seen() -> Result<()> {
     Ok(())
 }
 
-/// Of one spatial axis: taps, stride, dilation, padding before and behind, input beyond the reach of the kernel.
+/// Of one spatial axis: taps, stride, dilation, padding before and behind, input beyond the reach of the
+/// kernel.
 type Axis = (usize, usize, usize, usize, usize, usize);
 
 /// A layer of few channels: what kernels do with ragged tiles, groups and edges matters, not what they gain.

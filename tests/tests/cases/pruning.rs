@@ -25,7 +25,8 @@ fn of_ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), ints: ints.to_vec(), r#type: 7, ..Default::default() }
 }
 
-/// Two 1x1 convolutions of 8 channels over maps of 6x6; the graph, the second's output, and its model's input shape.
+/// Two 1x1 convolutions of 8 channels over maps of 6x6; the graph, the second's output, and its model's input
+/// shape.
 fn two_layers() -> (Graph, String) {
     let mut graph = Graph::default();
     let mut last = graph.input("1,8,6,6");
@@ -213,8 +214,8 @@ fn weights_of(model: &ModelProto) -> Result<Vec<(prune::Layer, Vec<f32>)>> {
     prune::layer::layers(model)?.into_iter().flatten().map(|l| Ok((l.clone(), l.weights(graph)?))).collect()
 }
 
-/// Fails unless exactly the `ratio` fraction of the groups of `r` rows by `c` columns is zero, none of which straddles a
-/// part, and every other weight is what it was. Columns are taps where `c` is 1.
+/// Fails unless exactly the `ratio` fraction of the groups of `r` rows by `c` columns is zero, none of which
+/// straddles a part, and every other weight is what it was. Columns are taps where `c` is 1.
 fn in_groups(
     layer: &prune::Layer,
     before: &[f32],
@@ -244,8 +245,8 @@ fn in_groups(
     after.iter().filter(|w| **w == 0.0).count()
 }
 
-/// Every kind of layer loses exactly the groups that were asked for, of one gate or group of channels each; nothing else of
-/// the file changes, and both engines give the same answers.
+/// Every kind of layer loses exactly the groups that were asked for, of one gate or group of channels each;
+/// nothing else of the file changes, and both engines give the same answers.
 #[test]
 fn every_kind_of_layer_is_pruned() -> Result<()> {
     for kind in tests::kinds::kinds() {
@@ -276,8 +277,8 @@ fn every_kind_of_layer_is_pruned() -> Result<()> {
     Ok(())
 }
 
-/// Weights behind constant operators: zeros are written where the computed weight is zero, at the zero point of what is
-/// quantised, and all other stored numbers keep their bits.
+/// Weights behind constant operators: zeros are written where the computed weight is zero, at the zero point
+/// of what is quantised, and all other stored numbers keep their bits.
 #[test]
 fn weights_behind_constant_operators_are_pruned() -> Result<()> {
     let model = Document::open(&case("indirect_weights.onnx"))?.model;

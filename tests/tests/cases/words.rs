@@ -1,4 +1,5 @@
-//! What the command line says, asked of the library; the command line itself is asked in `cli/tests/words.rs`.
+//! What the command line says, asked of the library; the command line itself is asked in
+//! `cli/tests/words.rs`.
 
 use crate::case;
 use anyhow::Result;
@@ -26,7 +27,8 @@ fn a_plain_run_of_stock_tract_agrees_with_the_sparse_model_where_stock_folds_wro
     Ok(())
 }
 
-/// `c - f(x)`, `f(x) - c`, `c / f(x)` and `f(x) / c` of sparse layers, which stock tract 0.23.9 partly folds wrongly.
+/// `c - f(x)`, `f(x) - c`, `c / f(x)` and `f(x) / c` of sparse layers, which stock tract 0.23.9 partly folds
+/// wrongly.
 #[test]
 fn reversed_operators_behind_sparse_layers_are_right() -> Result<()> {
     for operator in ["Sub", "Div"] {

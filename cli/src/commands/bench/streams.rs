@@ -16,7 +16,8 @@ use tract_libcli::tensor::RunTensors;
 /// What was measured, by name: seconds, counts and shares.
 type Metrics = Vec<(&'static str, f64)>;
 
-/// Runs the copies as fast as they go, or with an input for each at every turn of a clock, and prints what was measured.
+/// Runs the copies as fast as they go, or with an input for each at every turn of a clock, and prints what
+/// was measured.
 pub(super) fn run(
     name: &str,
     plan: Arc<TypedRunnableModel>,

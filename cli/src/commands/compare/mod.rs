@@ -207,8 +207,9 @@ impl Found {
     }
 }
 
-/// Says of every output that differs which side a plain run of the stock model takes: the nodes of the file one by one,
-/// before tract simplifies anything. After transforms, which change what is computed, there is no such run.
+/// Says of every output that differs which side a plain run of the stock model takes: the nodes of the file
+/// one by one, before tract simplifies anything. After transforms, which change what is computed, there is no
+/// such run.
 fn ask_plain(
     source: &Source,
     options: &Options,

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tract_core::internal::*;
 
-/// What every node of the sparse model is compared with: all values that are known by a name, and its outputs.
+/// What every node of the sparse model is compared with: all values that are known by a name, and its
+/// outputs.
 pub(super) struct Reference {
     /// In words, as a column title.
     title: &'static str,
@@ -43,8 +44,8 @@ impl Reference {
         })
     }
 
-    /// Stock tract. A name can stand for a value before or after something was folded into its operator: the stock model
-    /// is asked at every stage.
+    /// Stock tract. A name can stand for a value before or after something was folded into its operator: the
+    /// stock model is asked at every stage.
     pub(super) fn stock(
         source: &Source,
         options: &Options,
@@ -100,9 +101,9 @@ impl Reference {
         Ok(Reference { title: "max there", outputs, nodes })
     }
 
-    /// Compares every node of the sparse model whose name is known, where tract has not moved its axes. Where no
-    /// value of that name agrees one of another name may, since names move when operators are folded. A wrong value
-    /// agrees with none.
+    /// Compares every node of the sparse model whose name is known, where tract has not moved its axes. Where
+    /// no value of that name agrees one of another name may, since names move when operators are folded.
+    /// A wrong value agrees with none.
     pub(super) fn compare(
         &self,
         plan: &Arc<TypedRunnableModel>,
@@ -135,8 +136,8 @@ impl Reference {
     }
 }
 
-/// Runs a plan and hands the first output of every node to `seen`, in order of evaluation. Packed tensors, which only the
-/// operator behind them can read, are left out.
+/// Runs a plan and hands the first output of every node to `seen`, in order of evaluation. Packed tensors,
+/// which only the operator behind them can read, are left out.
 fn trace(
     plan: &Arc<TypedRunnableModel>,
     inputs: &TVec<TValue>,
@@ -153,8 +154,9 @@ fn trace(
     Ok(())
 }
 
-/// A value as the network means it: floats, quantised numbers as what they stand for. Other integers mean different
-/// things at different stages, codes of a quantised tensor for one, and are compared at the outputs alone.
+/// A value as the network means it: floats, quantised numbers as what they stand for. Other integers mean
+/// different things at different stages, codes of a quantised tensor for one, and are compared at the outputs
+/// alone.
 fn meaning(value: &Tensor) -> Result<Option<Tensor>> {
     let dt = value.datum_type();
     if dt.is_float() {
@@ -163,8 +165,8 @@ fn meaning(value: &Tensor) -> Result<Option<Tensor>> {
     dt.is_quantized().then(|| Ok(value.cast_to::<f32>()?.into_owned())).transpose()
 }
 
-/// Whether tensors of these shapes hold their elements in the same order: one is the other with axes split, merged,
-/// added or removed. Moved axes give other products.
+/// Whether tensors of these shapes hold their elements in the same order: one is the other with axes split,
+/// merged, added or removed. Moved axes give other products.
 fn same_order(a: &[usize], b: &[usize]) -> bool {
     fn products(shape: &[usize]) -> Vec<usize> {
         let mut products = vec![1];

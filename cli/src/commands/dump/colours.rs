@@ -15,8 +15,8 @@ pub(super) fn unwanted() -> bool {
     !colours && std::env::var_os(PLAIN).is_none()
 }
 
-/// tract's listing knows no output without colours: runs this command line once more, and prints what it prints without
-/// them. What the copy says on stderr goes there at once.
+/// tract's listing knows no output without colours: runs this command line once more, and prints what it
+/// prints without them. What the copy says on stderr goes there at once.
 pub(super) fn without() -> Result<()> {
     let output = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))

@@ -231,8 +231,8 @@ fn display(args: &Dump) -> DisplayParams {
     }
 }
 
-/// Fails with [`Differs`] unless the whole model costs what `spec` says. What the layers would cost if they were dense need
-/// not be said.
+/// Fails with [`Differs`] unless the whole model costs what `spec` says. What the layers would cost if they
+/// were dense need not be said.
 fn check_cost(source: &Source, annotations: &Annotations, spec: &str) -> Result<()> {
     let wanted: BTreeMap<&str, usize> = spec
         .split([',', ' '])

@@ -42,9 +42,9 @@ impl Nnef {
     }
 }
 
-/// Writes what is asked for. Sparse layers are written as the dense ones that they stand for, with their zeros, so that
-/// stock tract can read the file, too. What is written has been read again and compared; if it is not the same, `other`, the
-/// model at another stage, is written.
+/// Writes what is asked for. Sparse layers are written as the dense ones that they stand for, with their
+/// zeros, so that stock tract can read the file, too. What is written has been read again and compared; if it
+/// is not the same, `other`, the model at another stage, is written.
 ///
 /// # Errors
 /// An optimised model, one that NNEF cannot hold, or a file that cannot be written.

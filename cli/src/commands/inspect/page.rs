@@ -12,8 +12,8 @@ const MARK: &str = "@DATA@";
 /// Digits of a share, from 0 to 63.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The page of a report: `value` is what `--json` prints of it, `maps` has one entry for every layer; `timed` says that
-/// what it calls predicted has been measured while the model was loaded.
+/// The page of a report: `value` is what `--json` prints of it, `maps` has one entry for every layer; `timed`
+/// says that what it calls predicted has been measured while the model was loaded.
 pub(super) fn page(value: &Value, report: &Report, timed: bool, maps: &[Option<Map>]) -> Result<String> {
     let (stock_ms, ours_ms) = report.total_ms();
     let data = json!({

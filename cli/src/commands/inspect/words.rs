@@ -7,7 +7,8 @@ use tract_sparse::{LayerReport, Report};
 /// Layers that an advice names.
 const NAMED: usize = 5;
 
-/// How much slower a layer has to be measured before its prediction is called wrong: times of single runs scatter.
+/// How much slower a layer has to be measured before its prediction is called wrong: times of single runs
+/// scatter.
 const DOUBT: f64 = 1.1;
 
 /// Measured times beside predicted ones.
@@ -91,7 +92,8 @@ mod tests {
     use super::*;
     use tract_sparse::LayerKind;
 
-    /// A layer with predicted times of 1 and 0.5 ms and these measured ones, on our kernel or on the stock operator.
+    /// A layer with predicted times of 1 and 0.5 ms and these measured ones, on our kernel or on the stock
+    /// operator.
     fn layer(name: &str, sparse: bool, stock_ms: f64, sparse_ms: f64) -> LayerReport {
         LayerReport {
             name: name.into(),

@@ -1,8 +1,8 @@
 //! `prune --speedup` and `--latency-ms`: ratios for a time of the whole network.
 //!
-//! The cost table knows the layers. What else a network does (other operators, moving data between layers, a cache that is
-//! cold) is measured: the network is timed on stock tract, and timed pruned; what the pruned one takes beyond the
-//! prediction is added to it, and the ratios are chosen again.
+//! The cost table knows the layers. What else a network does (other operators, moving data between layers, a
+//! cache that is cold) is measured: the network is timed on stock tract, and timed pruned; what the pruned
+//! one takes beyond the prediction is added to it, and the ratios are chosen again.
 
 use crate::inputs::inputs;
 use crate::load::{Flavour, Source};
@@ -101,7 +101,8 @@ impl Layers {
         self.layers.keys().filter(|n| *n == name || n.starts_with(&prefix)).min().map(|n| &**n)
     }
 
-    /// Predicted milliseconds of the layers that `plan` leaves alone. A layer without a prediction is part of the rest.
+    /// Predicted milliseconds of the layers that `plan` leaves alone. A layer without a prediction is part of
+    /// the rest.
     fn fixed_ms(&self, plan: &Plan) -> f64 {
         let planned: Vec<&str> = plan.planned().filter_map(|p| self.find(&p.layer.name)).collect();
         let fixed = self.layers.iter().filter(|(name, _)| !planned.contains(&&***name));
@@ -109,8 +110,8 @@ impl Layers {
     }
 }
 
-/// Times a model on stock tract and another as tract-sparse runs it, in turn, and says whether that one runs sparse. The
-/// fastest run counts: whatever disturbs a run makes it slower.
+/// Times a model on stock tract and another as tract-sparse runs it, in turn, and says whether that one runs
+/// sparse. The fastest run counts: whatever disturbs a run makes it slower.
 fn measure(stock: &Source, ours: &Source, options: &Options) -> Result<(f64, f64, bool)> {
     let report = Report::of(&ours.load(Flavour::Sparse, options, Pass::BeforeOptimize)?)?;
     let stock = stock.load(Flavour::Stock, options, Pass::Optimize)?.into_runnable()?;
@@ -126,7 +127,8 @@ fn measure(stock: &Source, ours: &Source, options: &Options) -> Result<(f64, f64
     Ok((quantile(&times[0], 0.0), quantile(&times[1], 0.0), report.sparse_layers() > 0))
 }
 
-/// Sets the ratios of `plan` for `model`, which `source` loads, so that they meet the goal at the least loss of norm.
+/// Sets the ratios of `plan` for `model`, which `source` loads, so that they meet the goal at the least loss
+/// of norm.
 ///
 /// # Errors
 /// As [`budget::fit`]; the model cannot be run.

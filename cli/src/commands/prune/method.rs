@@ -8,7 +8,8 @@ use prune::calibrate::{Calibration, Error, Obc, Wanda, compare, output_error, se
 use prune::{L1, Method, Plan, Report, Tract};
 use tract_onnx::pb::ModelProto;
 
-/// Prunes `model`; also tells what every method does to the outputs of inputs that are held out, where there are some.
+/// Prunes `model`; also tells what every method does to the outputs of inputs that are held out, where there
+/// are some.
 pub(super) fn apply(
     judge: Judge,
     model: &mut ModelProto,

@@ -1,4 +1,5 @@
-//! `prune --calibrate` with pictures: decoded, stretched to the input's size and scaled, as the network was trained.
+//! `prune --calibrate` with pictures: decoded, stretched to the input's size and scaled, as the network was
+//! trained.
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -39,10 +40,12 @@ pub(super) fn is_picture(path: &Path) -> bool {
 }
 
 impl Pictures {
-    /// Reads a picture for an input of `shape`: one image of one or three channels, which stand first or last.
+    /// Reads a picture for an input of `shape`: one image of one or three channels, which stand first or
+    /// last.
     ///
     /// # Errors
-    /// A file that is no picture; another shape; `--mean` or `--std` of another number of channels, or a `--std` of zero.
+    /// A file that is no picture; another shape; `--mean` or `--std` of another number of channels, or a
+    /// `--std` of zero.
     pub(super) fn read(&self, path: &Path, shape: &[usize]) -> Result<Array> {
         let (channels, height, width, first) = match *shape {
             [1, c @ (1 | 3), h, w] => (c, h, w, true),

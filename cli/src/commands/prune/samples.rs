@@ -20,7 +20,8 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Reads an .npz file, an .npy file, a picture or a folder of .npy files and pictures for the model of `source`.
+    /// Reads an .npz file, an .npy file, a picture or a folder of .npy files and pictures for the model of
+    /// `source`.
     ///
     /// # Errors
     /// A model of several inputs, or of others than f32; a file that cannot be read or does not fit.
@@ -75,7 +76,8 @@ fn input_shapes(source: &Source, options: &Options) -> Result<Vec<Vec<usize>>> {
     Ok(facts.into_iter().map(|(_, shape)| shape).collect())
 }
 
-/// Real inputs, file by file, one entry a run. An array whose first dimension is larger than the input's holds several.
+/// Real inputs, file by file, one entry a run. An array whose first dimension is larger than the input's
+/// holds several.
 type Files = Vec<Vec<Vec<Array>>>;
 
 fn samples(path: &Path, shapes: &[Vec<usize>], pictures: &Pictures) -> Result<(Files, Vec<String>)> {

@@ -1,4 +1,5 @@
-//! `whatif`: how fast a model would be if it were pruned. A copy in memory is pruned; nothing is written but pictures.
+//! `whatif`: how fast a model would be if it were pruned. A copy in memory is pruned; nothing is written but
+//! pictures.
 
 mod once;
 mod rows;
@@ -53,7 +54,8 @@ pub(super) fn run(path: &Path, args: &Whatif, options: &Options) -> Result<()> {
     if sweeps { sweep::run(path, document, args, options) } else { once::run(path, document, args, options) }
 }
 
-/// What the arguments want of every layer; of the others of a sweep, `swept` blocks wherever there can be any.
+/// What the arguments want of every layer; of the others of a sweep, `swept` blocks wherever there can be
+/// any.
 fn plan(document: &Document, args: &Whatif, swept: Option<Zeros>) -> Result<Plan> {
     let recipe = match swept.map(Setting::from) {
         Some(swept) => Recipe {

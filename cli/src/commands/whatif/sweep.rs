@@ -42,17 +42,19 @@ struct Point {
 struct Curve {
     structure: String,
     points: Vec<Point>,
-    /// Share of zeros of the first point at which the pruned layers are faster than on stock tract; null if none of the curve is.
+    /// Share of zeros of the first point at which the pruned layers are faster than on stock tract; null if
+    /// none of the curve is.
     break_even: Option<f64>,
 }
 
-/// The first point at which the pruned layers are faster than on stock tract. Nothing lies between points: a layer changes
-/// over to our kernels at once, and its dense neighbours with it.
+/// The first point at which the pruned layers are faster than on stock tract. Nothing lies between points: a
+/// layer changes over to our kernels at once, and its dense neighbours with it.
 fn break_even(points: &[Point], stock_ms: f64) -> Option<f64> {
     points.iter().find(|point| point.pruned_ms < stock_ms).map(|point| point.zeros)
 }
 
-/// Whether a layer of a report is, or is a part of, the layer that `prune` calls `planned`: recurrent layers have two matrices.
+/// Whether a layer of a report is, or is a part of, the layer that `prune` calls `planned`: recurrent layers
+/// have two matrices.
 fn is_part(layer: &str, planned: &str) -> bool {
     let whole = planned.strip_suffix(".W").or_else(|| planned.strip_suffix(".R")).unwrap_or(planned);
     layer.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -18,7 +18,8 @@ use std::collections::HashMap;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::Tensor;
 
-/// Sums of hundreds of products in f64, through systems of some ten unknowns of good condition; weights are kept in f32.
+/// Sums of hundreds of products in f64, through systems of some ten unknowns of good condition; weights are
+/// kept in f32.
 const EXACT: f64 = 1e-9;
 const SINGLE: f64 = 1e-5;
 
@@ -64,8 +65,9 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
     (0..n).map(|i| b[i] / a[i][i]).collect()
 }
 
-/// The weights `v` of `kept` inputs, and the bias if there may be one, for which `x v + bias` comes closest to `wanted` in mean
-/// squares, with `damping * (v - pull)^2` added, over all inputs. Returns weights (all inputs) and bias.
+/// The weights `v` of `kept` inputs, and the bias if there may be one, for which `x v + bias` comes closest
+/// to `wanted` in mean squares, with `damping * (v - pull)^2` added, over all inputs. Returns weights (all
+/// inputs) and bias.
 fn least_squares(
     x: &[Vec<f64>],
     wanted: &[f64],

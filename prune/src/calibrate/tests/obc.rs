@@ -29,8 +29,8 @@ fn obc_scores_are_costs_of_removal() {
     }
 }
 
-/// Weights that stay, and the bias, are the least squares solution, whatever factors stand before products and bias; few
-/// that stay go through another system than many.
+/// Weights that stay, and the bias, are the least squares solution, whatever factors stand before products
+/// and bias; few that stay go through another system than many.
 #[test]
 fn obc_refits_by_least_squares() {
     let (x, w, c) = (rows(80, IC, 7), weights(OC * IC, 8), weights(OC, 9));

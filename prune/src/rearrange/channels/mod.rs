@@ -1,11 +1,11 @@
 //! Which channels of a network may change places.
 //!
-//! Every position along a channel axis of an activation or a weight tensor holds a channel. Operators that move positions
-//! about (concatenation, split, shuffle, flatten) carry the channels along; operators that combine two tensors element
-//! by element make channels in the same position one; weights read and write channels along their axes. A permutation
-//! of all channels is sound if every list that weights are indexed by holds the same channels afterwards: so channels that
-//! occur in exactly the same lists may be exchanged freely, and no others. Whatever an unknown operator, a graph input or
-//! output touches stays in its place.
+//! Every position along a channel axis of an activation or a weight tensor holds a channel. Operators that
+//! move positions about (concatenation, split, shuffle, flatten) carry the channels along; operators that
+//! combine two tensors element by element make channels in the same position one; weights read and write
+//! channels along their axes. A permutation of all channels is sound if every list that weights are indexed
+//! by holds the same channels afterwards: so channels that occur in exactly the same lists may be exchanged
+//! freely, and no others. Whatever an unknown operator, a graph input or output touches stays in its place.
 
 mod operators;
 mod tracker;
@@ -42,8 +42,8 @@ impl Channels {
         self.lists.iter().find(|(p, a, _)| (*p, *a) == (place, axis)).map(|(_, _, list)| &**list)
     }
 
-    /// Exchanges channels: position `p` that held channel `c` now holds `to[c]` (or `c` if there is no entry), with
-    /// everything that the constants say about it.
+    /// Exchanges channels: position `p` that held channel `c` now holds `to[c]` (or `c` if there is no
+    /// entry), with everything that the constants say about it.
     pub(crate) fn permute(&self, model: &mut ModelProto, to: &HashMap<u32, u32>) -> Result<()> {
         let graph = model.graph.as_mut().context("the model has no graph")?;
         for (place, axis, list) in &self.lists {
@@ -143,7 +143,8 @@ mod tests {
         model.graph.iter().flat_map(|g| &g.initializer).map(|t| floats(t).unwrap()).collect()
     }
 
-    /// Two 1x1 convolutions: the channels between them may move, with the bias; inputs and outputs of the model may not.
+    /// Two 1x1 convolutions: the channels between them may move, with the bias; inputs and outputs of the
+    /// model may not.
     #[test]
     fn channels_between_layers_move_together() {
         let mut model = model(
@@ -167,7 +168,8 @@ mod tests {
         assert_eq!(w, &[2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
     }
 
-    /// What is added to the input of the model stays with it; an operator that nobody knows holds what it reads.
+    /// What is added to the input of the model stays with it; an operator that nobody knows holds what it
+    /// reads.
     #[test]
     fn what_meets_the_outside_stays() {
         for (op, attribute) in [("Add", vec![]), ("Unheard", vec![])] {

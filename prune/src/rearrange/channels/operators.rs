@@ -223,7 +223,8 @@ impl Tracker<'_> {
         self.set(&node.output[0], labels)
     }
 
-    /// Whether nothing is added or cut along the axes of channels: as much of both keeps the size and moves all.
+    /// Whether nothing is added or cut along the axes of channels: as much of both keeps the size and moves
+    /// all.
     fn pads_others(&self, node: &NodeProto, labels: &Labels) -> Option<bool> {
         let pads = self.numbers(node, "pads", 1)?;
         let rank = labels.shape.len();

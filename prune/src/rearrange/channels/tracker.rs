@@ -46,8 +46,8 @@ impl<'a> Tracker<'a> {
         }
     }
 
-    /// Whether somebody reads an output that no rule has followed: indices of maxima and statistics of a batch, say,
-    /// depend on the places of channels in ways of their own.
+    /// Whether somebody reads an output that no rule has followed: indices of maxima and statistics of a
+    /// batch, say, depend on the places of channels in ways of their own.
     pub(super) fn has_unfollowed_output(&self, node: &NodeProto) -> bool {
         let plain = ["Constant", "Shape", "Size"].contains(&&*node.op_type);
         let unfollowed = |o: &&String| {
