@@ -36,6 +36,7 @@ mod aligned;
 pub mod check;
 mod cores;
 pub mod depthwise;
+mod drive;
 pub mod epilogue;
 pub mod error;
 mod exp;
@@ -44,9 +45,7 @@ pub mod geometry;
 pub mod machine;
 pub mod marks;
 #[cfg(target_arch = "aarch64")]
-mod neon_columns;
-#[cfg(target_arch = "aarch64")]
-mod neon_wide;
+mod neon;
 pub mod parallel;
 pub mod peak;
 pub mod planar;
@@ -57,6 +56,7 @@ mod scratch;
 pub mod spatial;
 pub mod table;
 pub mod target;
+mod vector;
 mod work;
 
 /// So many indices behind those of its own columns a kernel may read, because it reads them before it needs

@@ -173,6 +173,22 @@ pub(crate) fn name(isa: Isa, core: Core) -> &'static str {
     }
 }
 
+/// The instruction set and the class of cores of a name; for constants.
+pub(crate) const fn known(name: &str) -> (Isa, Core) {
+    match name.as_bytes() {
+        b"scalar" => (Isa::Scalar, Core::Any),
+        b"avx2" => (Isa::Avx2, Core::Any),
+        b"avx512" => (Isa::Avx512, Core::Any),
+        b"avx512-wide" => (Isa::Avx512, Core::Wide),
+        b"neon" => (Isa::Neon, Core::Any),
+        b"neon-a53" => (Isa::Neon, Core::A53),
+        b"neon-a55" => (Isa::Neon, Core::A55),
+        b"neon-a76" => (Isa::Neon, Core::A76),
+        b"wasm" => (Isa::Wasm, Core::Any),
+        _ => panic!("not the name of a target"),
+    }
+}
+
 fn list(targets: impl Iterator<Item = Target>) -> String {
     targets.map(Target::name).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! The loops, written once over a vector type; every target's file gives the vector and the entry points.
+//! The loops, written once over [`Vector`]; every machine's file says how it is used here.
 //!
 //! A tile is one or two vectors of neighbouring pixels wide and walks down the input rows, which it reads
 //! where they are: once per tile. An input row meets `KH / S` output rows: as many sums are under way, each
@@ -15,17 +15,13 @@
 //! remains is a straight line of loads and multiply-adds for every pattern.
 
 use super::{Plane, RowsArgs};
+use crate::vector::{Vector, compiled, inside};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
-/// One register of neighbouring pixels. Implementations are inlined into functions that enable their
-/// instruction set.
-pub(super) trait Vector: Copy {
-    /// Floats in a register.
-    const LANES: usize;
-
-    /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1 or 2.
+/// How a machine's vectors are used here.
+pub(super) trait Depthwise: Vector {
+    /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1, 2 or 4.
     const SIDE_BY_SIDE: usize = 1;
 
     /// Taps that a register holds: more than one if a multiply-add can pick one of its lanes.
@@ -35,52 +31,19 @@ pub(super) trait Vector: Copy {
     /// and with stride 2.
     const SHIFTS: [bool; 2] = [false; 2];
 
-    /// Whether masks cost a load nothing. If they do, only loads that usually reach over the ends of a row
-    /// are masked in the loops for tiles; what else a layer may ask for goes the way of [`any`].
-    const FREE_MASKS: bool = true;
+    /// Whether input rows are asked for ahead of time.
+    const ASKS: bool = false;
 
-    /// Which lanes of a load are inside a row.
-    type Edge: Copy;
+    /// For maps of no more columns than half a vector has, if there are shorter ones.
+    type Few: Depthwise;
 
-    /// # Safety
-    /// The instruction set is there; so for every function of this trait.
-    unsafe fn splat(v: f32) -> Self;
+    /// For stride 2.
+    type Strided: Depthwise;
 
-    /// # Safety
-    /// `p` is readable for `LANES` floats.
-    unsafe fn load(p: *const f32) -> Self;
-
-    /// Lanes whose columns `column..column + LANES` are inside a row of `width` columns.
+    /// `n` taps, one or [`Depthwise::TAPS`] to a register.
     ///
     /// # Safety
-    /// As [`Vector::splat`].
-    unsafe fn edge(column: isize, width: usize) -> Self::Edge;
-
-    /// The floats of the lanes of `edge`, zeros in the others.
-    ///
-    /// # Safety
-    /// `p`, less the `column` of `edge`, is readable for the `width` of `edge`, which is at least `LANES`
-    /// unless masks are free. `p` itself may be outside of the row.
-    unsafe fn load_edge(p: *const f32, edge: Self::Edge) -> Self;
-
-    /// # Safety
-    /// `p` is writable for `LANES` floats.
-    unsafe fn store(self, p: *mut f32);
-
-    /// # Safety
-    /// `p` is writable for `n` floats, `0 < n < LANES`.
-    unsafe fn store_part(self, p: *mut f32, n: usize);
-
-    /// `self * b + c`.
-    ///
-    /// # Safety
-    /// As [`Vector::splat`].
-    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
-
-    /// `n` taps, one or [`Vector::TAPS`] to a register.
-    ///
-    /// # Safety
-    /// The taps are readable at `p`, and fit; they are 0 or at least [`Vector::TAPS`].
+    /// The taps are readable at `p`, and fit; they are 0 or at least [`Depthwise::TAPS`].
     #[inline(always)]
     unsafe fn taps(p: *const f32, n: usize) -> [Self; HELD] {
         // SAFETY: passed on from the caller.
@@ -96,7 +59,7 @@ pub(super) trait Vector: Copy {
     /// `self * taps[tap] + c`, of `n` taps.
     ///
     /// # Safety
-    /// As [`Vector::splat`].
+    /// As [`Vector::on`].
     #[inline(always)]
     unsafe fn mul_add_tap(self, taps: &[Self; HELD], n: usize, tap: usize, c: Self) -> Self {
         debug_assert!(tap < n);
@@ -104,30 +67,11 @@ pub(super) trait Vector: Copy {
         unsafe { taps[tap].mul_add(self, c) }
     }
 
-    /// `min(max(self, lo), hi)`; NaN stays NaN.
-    ///
-    /// # Safety
-    /// As [`Vector::splat`].
-    unsafe fn clamp(self, lo: Self, hi: Self) -> Self;
-
-    /// The floats of even and of odd position of `self` followed by `b`, in an order that [`Vector::settle`]
-    /// undoes.
-    ///
-    /// # Safety
-    /// As [`Vector::splat`].
-    unsafe fn deinterleave(self, b: Self) -> (Self, Self);
-
-    /// Puts the lanes of [`Vector::deinterleave`] in order.
-    ///
-    /// # Safety
-    /// As [`Vector::splat`].
-    unsafe fn settle(self) -> Self;
-
     /// The lanes of `self` from `lanes` on, and behind them as many of `next` as fill a vector; only if
-    /// [`Vector::SHIFTS`].
+    /// [`Depthwise::SHIFTS`].
     ///
     /// # Safety
-    /// As [`Vector::splat`]; `lanes` is less than `LANES`.
+    /// As [`Vector::on`]; `lanes` is less than `LANES`.
     unsafe fn shift(self, _next: Self, _lanes: usize) -> Self {
         unreachable!("for vectors that shift")
     }
@@ -137,34 +81,6 @@ pub(super) trait Vector: Copy {
     fn again(v: &Self) -> Self {
         *v
     }
-
-    /// Asks for the line of `p`, which may be anywhere, where that helps this target.
-    #[inline(always)]
-    fn prefetch(_p: *const f32) {}
-}
-
-/// Lanes of a vector at `column` that are inside a row of `width` columns.
-pub(super) fn inside(column: isize, width: usize, lanes: usize) -> Range<usize> {
-    let from = column.min(0).unsigned_abs();
-    let to = (width as isize).saturating_sub(column).max(0) as usize;
-    from.min(lanes)..to.min(lanes)
-}
-
-/// The numbers of the bytes of a vector of four.
-#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
-pub(super) const BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
-/// Floats from `column` to the nearest vector of four that is all inside a row of `width` columns, and the
-/// bytes of them.
-///
-/// Byte `b` of the vector at `column` is byte `b - bytes` of that one; where the row does not have it, that
-/// number is less than 0 or above 15, and does not wrap around: vectors without a common lane count as
-/// neighbours.
-#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
-#[inline(always)]
-pub(super) fn into_row(column: isize, width: usize) -> (isize, u8) {
-    let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
-    (shift, (4 * shift.clamp(-4, 4)) as u8)
 }
 
 /// Repeats a block for literal values of a constant.
@@ -196,13 +112,13 @@ struct Line(#[expect(dead_code, reason = "never written or read")] [u8; 64]);
 pub(super) const HELD: usize = 9;
 
 /// Whether the taps are held in registers. If not, they are loaded for two vectors side by side.
-const fn in_registers<V: Vector>(kernel_width: usize) -> bool {
+const fn in_registers<V: Depthwise>(kernel_width: usize) -> bool {
     (kernel_width * kernel_width).div_ceil(V::TAPS) <= HELD
 }
 
 /// Registers of neighbouring pixels of a tile: 1, 2 or 4. More sums and inputs leave room for no more than
 /// two.
-const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize) -> usize {
+const fn side_by_side<V: Depthwise>(kernel_width: usize, stride: usize) -> usize {
     if kernel_width > 3 || V::SIDE_BY_SIDE == 4 && stride > 1 { 2 } else { V::SIDE_BY_SIDE }
 }
 
@@ -213,7 +129,7 @@ const fn side_by_side<V: Vector>(kernel_width: usize, stride: usize) -> usize {
 /// `KW` taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
 /// stride is `S`, too.
 #[inline(always)]
-pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
+unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
     args: &RowsArgs,
 ) {
     // Where there are not registers enough taps are spilled, to a frame that the compiler aligns to 16 bytes,
@@ -255,11 +171,11 @@ pub(super) unsafe fn rows<V: Vector, const KH: usize, const KW: usize, const S: 
 /// `N` vectors of pixels of all rows, by the version of the loop that their place asks for.
 ///
 /// # Safety
-/// As [`rows`]; the vectors from output column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row
+/// As [`walk_rows`]; the vectors from output column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row
 /// is narrower.
 #[inline(always)]
 unsafe fn tile<
-    V: Vector,
+    V: Depthwise,
     const KH: usize,
     const KW: usize,
     const S: usize,
@@ -310,36 +226,36 @@ const ALL: u8 = 4;
 
 /// Whether tiles at one end of a row have versions of their own. If columns are shifted, masks for both are
 /// one more.
-const fn one_sided<V: Vector>(stride: usize, side_by_side: usize) -> bool {
+const fn one_sided<V: Depthwise>(stride: usize, side_by_side: usize) -> bool {
     !shifts::<V>(stride) && (V::FREE_MASKS || side_by_side > 1)
 }
 
 /// Whether columns are shifted and not loaded.
-const fn shifts<V: Vector>(stride: usize) -> bool {
+const fn shifts<V: Depthwise>(stride: usize) -> bool {
     V::SHIFTS[stride - 1]
 }
 
 /// Loads of a row for one vector of sums: one for every column of taps, with stride 2 two for every pair of
 /// columns; only those of the first column if the others are shifted.
-const fn loads<V: Vector>(kernel_width: usize, stride: usize) -> usize {
+const fn loads<V: Depthwise>(kernel_width: usize, stride: usize) -> usize {
     if shifts::<V>(stride) { stride } else { kernel_width.next_multiple_of(stride) }
 }
 
 /// Vectors of a row that are loaded for so many vectors of sums.
-const fn vectors<V: Vector>(stride: usize, side_by_side: usize) -> usize {
+const fn vectors<V: Depthwise>(stride: usize, side_by_side: usize) -> usize {
     side_by_side + shifts::<V>(stride) as usize
 }
 
 /// Column of a load from that of the first one; `n` counts vectors.
 #[inline(always)]
-fn place<V: Vector>(stride: usize, load: usize, n: usize) -> usize {
+fn place<V: Depthwise>(stride: usize, load: usize, n: usize) -> usize {
     (load % stride + n * stride) * V::LANES + load / stride * stride
 }
 
 /// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load; of
 /// stride 1, where every column of taps has a load, those for taps left of the middle in the first vector and
 /// right of it in the last.
-const fn masks<V: Vector>(
+const fn masks<V: Depthwise>(
     kernel_width: usize,
     stride: usize,
     side_by_side: usize,
@@ -377,7 +293,7 @@ const fn places<const KH: usize, const KW: usize>(mask: u32) -> ([[usize; 2]; SL
 /// # Safety
 /// As [`tile`], for a kernel whose stored taps are at `places`.
 #[inline(never)]
-unsafe fn rarely<V: Vector, const S: usize>(
+unsafe fn rarely<V: Depthwise, const S: usize>(
     args: &RowsArgs,
     plane: Plane,
     places: &[[usize; 2]],
@@ -403,7 +319,7 @@ unsafe fn rarely<V: Vector, const S: usize>(
 #[allow(unused_assignments)]
 #[inline(always)]
 unsafe fn walk<
-    V: Vector,
+    V: Depthwise,
     const KH: usize,
     const KW: usize,
     const S: usize,
@@ -498,7 +414,9 @@ unsafe fn walk<
                                 }
                             });
                         }
-                        V::prefetch(row.wrapping_add(AHEAD * args.x_width));
+                        if V::ASKS {
+                            V::prefetch(row.wrapping_add(AHEAD * args.x_width));
+                        }
                         iy += 1;
                         row = row.wrapping_add(args.x_width);
                     }
@@ -612,7 +530,7 @@ const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from:
 /// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a horizontal stride
 /// of `S`.
 #[inline(always)]
-pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
+unsafe fn walk_any<V: Depthwise, const S: usize>(args: &RowsArgs) {
     let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let mut plane = args.plane(plane);
@@ -641,10 +559,10 @@ pub(super) unsafe fn any<V: Vector, const S: usize>(args: &RowsArgs) {
 /// `N` vectors of the output row whose first row of taps meets input row `iy`.
 ///
 /// # Safety
-/// As [`any`]; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is
+/// As [`walk_any`]; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is
 /// narrower.
 #[inline(always)]
-unsafe fn span<V: Vector, const S: usize, const N: usize>(
+unsafe fn span<V: Depthwise, const S: usize, const N: usize>(
     args: &RowsArgs,
     plane: Plane,
     places: &[[usize; 2]],
@@ -699,28 +617,54 @@ unsafe fn span<V: Vector, const S: usize, const N: usize>(
     }
 }
 
-/// The entry points of a target: the loops with its instruction set enabled.
-macro_rules! entries {
-    ($vector:ty, $($feature:literal)?) => {
-        /// Rows of a kernel whose size, stride and taps are constants.
-        ///
-        /// # Safety
-        /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for this kernel and stride.
-        $(#[target_feature(enable = $feature)])?
-        pub(in crate::depthwise) unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
-            // SAFETY: passed on from the caller.
-            unsafe { body::rows::<$vector, KH, KW, S, MASK>(args) }
-        }
+/// What a row of the kernel table runs: the loops over a machine's vectors, or plain Rust.
+pub(crate) trait Loops {
+    /// Pixels of a vector.
+    const LANES: usize;
 
-        /// Rows of any kernel; `S` is the horizontal stride.
-        ///
-        /// # Safety
-        /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for this stride.
-        $(#[target_feature(enable = $feature)])?
-        pub(in crate::depthwise) unsafe fn any<const S: usize>(args: &RowsArgs) {
-            // SAFETY: passed on from the caller.
-            unsafe { body::any::<$vector, S>(args) }
-        }
-    };
+    /// Rows of a kernel whose size, stride and taps are constants.
+    ///
+    /// # Safety
+    /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for a kernel of `KH` x `KW`
+    /// taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
+    /// stride is `S`, too.
+    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs);
+
+    /// Rows of any kernel; `S` is the horizontal stride.
+    ///
+    /// # Safety
+    /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for this stride.
+    unsafe fn any<const S: usize>(args: &RowsArgs);
 }
-pub(super) use entries;
+
+impl<V: Depthwise> Loops for V {
+    const LANES: usize = <V as Vector>::LANES;
+
+    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
+                && args.y_width <= <V::Few as Vector>::LANES
+            {
+                rows_on::<V::Few, KH, KW, S, MASK>(args);
+            } else if const { S == 1 } {
+                rows_on::<V, KH, KW, S, MASK>(args);
+            } else {
+                rows_on::<V::Strided, KH, KW, S, MASK>(args);
+            }
+        }
+    }
+
+    unsafe fn any<const S: usize>(args: &RowsArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { any_on::<V::Strided, S>(args) }
+    }
+}
+
+compiled! {
+    unsafe fn rows_on<V: Depthwise; KH: usize, KW: usize, S: usize, MASK: u32>(RowsArgs) = walk_rows;
+}
+
+compiled! {
+    unsafe fn any_on<V: Depthwise; S: usize>(RowsArgs) = walk_any;
+}

@@ -12,19 +12,19 @@ mod avx2;
 mod avx512;
 mod body;
 #[cfg(target_arch = "aarch64")]
-mod neon;
-mod scalar;
+pub(crate) mod neon;
+pub(crate) mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 
-use crate::epilogue::{Clamps, Epilogue, Finish};
+use crate::drive::{self, Cut, Job, Latest, Packed};
+use crate::epilogue::Epilogue;
 use crate::error::{FormatError, KernelError};
 use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::parallel::{self, Parallel, share};
+use crate::parallel::Parallel;
 use crate::table::KernelInfo;
-#[cfg(target_arch = "aarch64")]
-use neon::in_order;
+use body::Loops;
 use std::ops::Range;
 
 /// Floats of input rows that a strip should not exceed: they and as many output rows fit a first-level cache
@@ -73,111 +73,37 @@ impl DepthwiseKernel {
     }
 }
 
-/// The rows of [`KERNELS`] of one target's module: 3x3 with every pattern, 5x5, and any size.
-macro_rules! kernel {
-    (@info $text:literal, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $quality:ident) => {
-        KernelInfo {
-            name: concat!("depthwise_", $text, "_1x", $pixels, "_", $suffix),
-            operation: crate::table::Operation::Depthwise,
-            format: $text,
-            isa: crate::target::Isa::$isa,
-            core: crate::target::Core::$core,
-            channels: 1,
-            pixels: $pixels,
-            quality: crate::table::Quality::$quality,
-        }
-    };
-    (3x3, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
-        DepthwiseKernel {
-            info: kernel!(@info "3x3", $pixels, $isa $core, $suffix, $quality),
-            kernel: Some([3, 3]),
-            vector: $vector,
-            rows: [
-                kernel!(@masked $module, 0),
-                kernel!(@masked $module, 1),
-                kernel!(@masked $module, 2),
-                kernel!(@masked $module, 3),
-                kernel!(@masked $module, 4),
-                kernel!(@masked $module, 5),
-                kernel!(@masked $module, 6),
-                kernel!(@masked $module, 7),
-                kernel!(@masked $module, 8),
-            ],
-            any: [$module::any::<1>, $module::any::<2>],
-        }
-    };
-    (@masked $module:ident, $id:literal) => {
-        [
-            Some($module::rows::<3, 3, 1, { DepthwisePattern::MASKS[$id] }> as RowsFn),
-            Some($module::rows::<3, 3, 2, { DepthwisePattern::MASKS[$id] }> as RowsFn),
-        ]
-    };
-    (5x5, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
-        DepthwiseKernel {
-            info: kernel!(@info "5x5", $pixels, $isa $core, $suffix, $quality),
-            kernel: Some([5, 5]),
-            vector: $vector,
-            rows: {
-                let mut rows = [[None; 2]; DepthwisePattern::COUNT];
-                rows[DepthwisePattern::COUNT - 1] = [
-                    Some($module::rows::<5, 5, 1, 0x1FF_FFFF> as RowsFn),
-                    Some($module::rows::<5, 5, 2, 0x1FF_FFFF> as RowsFn),
-                ];
-                rows
-            },
-            any: [$module::any::<1>, $module::any::<2>],
-        }
-    };
-    (any, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
-        DepthwiseKernel {
-            info: kernel!(@info "any", $pixels, $isa $core, $suffix, $quality),
-            kernel: None,
-            vector: $vector,
-            rows: [[None; 2]; DepthwisePattern::COUNT],
-            any: [$module::any::<1>, $module::any::<2>],
-        }
-    };
-    ($size:tt, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal, $quality:ident, $module:ident) => {
-        kernel!($size, $pixels, $isa Any, $suffix, $vector, $quality, $module)
-    };
+/// A row of the table, for [`crate::table::kernel`]: kernels of `KH` x `KW` taps, or of any number if these
+/// are 0.
+pub(crate) const fn kernel<L: Loops, const KH: usize, const KW: usize, const PIXELS: usize>(
+    info: KernelInfo,
+    _: (),
+) -> DepthwiseKernel {
+    const ALL: usize = DepthwisePattern::COUNT - 1;
+    let mut rows: [[Option<RowsFn>; 2]; DepthwisePattern::COUNT] = [[None; 2]; DepthwisePattern::COUNT];
+    macro_rules! three_by_three {
+        ($($id:literal)*) => {{
+            $(rows[$id] = [
+                Some(L::rows::<3, 3, 1, { DepthwisePattern::MASKS[$id] }>),
+                Some(L::rows::<3, 3, 2, { DepthwisePattern::MASKS[$id] }>),
+            ];)*
+        }};
+    }
+    match (KH, KW) {
+        (0, 0) => {}
+        (3, 3) => three_by_three!(0 1 2 3 4 5 6 7 8),
+        (5, 5) => rows[ALL] = [Some(L::rows::<5, 5, 1, 0x1FF_FFFF>), Some(L::rows::<5, 5, 2, 0x1FF_FFFF>)],
+        _ => panic!("there are loops for 3x3 and 5x5 taps, and for any"),
+    }
+    assert!(PIXELS.is_multiple_of(L::LANES), "a tile is whole vectors");
+    DepthwiseKernel {
+        info,
+        kernel: if KH == 0 { None } else { Some([KH, KW]) },
+        vector: L::LANES,
+        rows,
+        any: [L::any::<1>, L::any::<2>],
+    }
 }
-
-/// All depthwise kernels of this build. Of a target, those for one kernel size come before the one for any.
-pub(crate) static KERNELS: &[DepthwiseKernel] = &[
-    kernel!(any, 1, Scalar, "scalar", 1, Portable, scalar),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(3x3, 64, Avx2, "avx2", 8, Tuned, avx2),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(5x5, 64, Avx2, "avx2", 8, Tuned, avx2),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(any, 32, Avx2, "avx2", 8, Intrinsics, avx2),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(3x3, 128, Avx512, "avx512", 16, Tuned, avx512),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(5x5, 128, Avx512, "avx512", 16, Tuned, avx512),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(any, 64, Avx512, "avx512", 16, Intrinsics, avx512),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(3x3, 32, Neon, "neon", 4, Intrinsics, neon),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(3x3, 32, Neon A53, "neon-a53", 4, Intrinsics, in_order),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(3x3, 32, Neon A55, "neon-a55", 4, Intrinsics, in_order),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(5x5, 32, Neon, "neon", 4, Intrinsics, neon),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(5x5, 32, Neon A53, "neon-a53", 4, Intrinsics, in_order),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(5x5, 32, Neon A55, "neon-a55", 4, Intrinsics, in_order),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(any, 16, Neon, "neon", 4, Intrinsics, neon),
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    kernel!(3x3, 32, Wasm, "wasm", 4, Intrinsics, wasm),
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    kernel!(5x5, 32, Wasm, "wasm", 4, Intrinsics, wasm),
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    kernel!(any, 16, Wasm, "wasm", 4, Intrinsics, wasm),
-];
 
 /// Whether the kernels of this module compute a convolution of this shape.
 ///
@@ -210,24 +136,36 @@ pub struct PackedDepthwise {
     group: Vec<u32>,
     /// Channels that are computed.
     reads: Vec<bool>,
+    latest: Latest<Plan>,
 }
 
-/// One call of a kernel: `rows` rows of `y_width` output pixels in each of `planes` consecutive channels of
-/// one pattern.
+/// How a geometry is computed.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no
+    /// loop is made for.
+    places: [Vec<[usize; 2]>; DepthwisePattern::COUNT],
+    /// Output rows of a strip; the last one of a plane may have fewer.
+    strip: usize,
+    /// Strips of a plane.
+    strips: usize,
+}
+
+/// One call of a kernel: some rows of output pixels in each of `planes` consecutive channels of one pattern.
 ///
-/// Invariants: the `x` of a plane is readable for `x_height` rows of `x_width` floats. Tap `ky, kx` of output
-/// `row, ox` meets input row `first + row * step + ky` and column `ox * S + kx - left`, where `S` is the
-/// horizontal stride; those outside of the map are padding. A plane has a value in `taps` per stored tap,
-/// whose `[ky, kx]` are in `places` (which specialised kernels do not read), and one in `bias`. The `y` of a
-/// plane is writable for `rows` rows of `y_width` floats; nothing else writes there during the call. `rows`
-/// and `y_width` are not 0.
+/// Invariants, where `S` is the horizontal stride:
+/// * the `x` of a plane is readable for `x_height` rows of `x_width` floats;
+/// * tap `ky, kx` of output `row, ox` meets input row `first + row * step + ky` and column `ox * S + kx -
+///   left`; those outside of the map are padding;
+/// * a plane has a value in `taps` per stored tap, whose `[ky, kx]` are in `places` (which specialised
+///   kernels do not read), and one in `bias`;
+/// * the `y` of a plane is writable for `rows` rows of `y_width` floats, which are not 0; nothing else writes
+///   there during the call.
 pub(crate) struct RowsArgs<'a> {
     origin: Plane,
     planes: usize,
-    /// Floats of the input, of the output and of the taps from one plane to the next.
-    x_plane: usize,
-    y_plane: usize,
-    taps_plane: usize,
+    /// Floats from one plane to the next.
+    strides: Strides,
     x_height: usize,
     x_width: usize,
     first: isize,
@@ -248,29 +186,23 @@ struct Plane {
     bias: *const f32,
 }
 
+/// Floats from one plane to the next; of biases, one.
+#[derive(Debug, Clone, Copy)]
+struct Strides {
+    x: usize,
+    y: usize,
+    taps: usize,
+}
+
 impl RowsArgs<'_> {
     #[inline(always)]
     fn plane(&self, plane: usize) -> Plane {
         Plane {
-            x: self.origin.x.wrapping_add(plane * self.x_plane),
-            y: self.origin.y.wrapping_add(plane * self.y_plane),
-            taps: self.origin.taps.wrapping_add(plane * self.taps_plane),
+            x: self.origin.x.wrapping_add(plane * self.strides.x),
+            y: self.origin.y.wrapping_add(plane * self.strides.y),
+            taps: self.origin.taps.wrapping_add(plane * self.strides.taps),
             bias: self.origin.bias.wrapping_add(plane),
         }
-    }
-}
-
-/// The output tensor, written by several threads in disjoint parts.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: tasks write disjoint elements (`PackedDepthwise::run` cuts planes and strips of rows apart).
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn get(self) -> *mut f32 {
-        self.0
     }
 }
 
@@ -301,7 +233,8 @@ impl PackedDepthwise {
         };
         let groups = weights.groups().iter().enumerate();
         let group = groups.flat_map(|(i, g)| g.channels().map(move |_| i as u32)).collect();
-        Ok(PackedDepthwise { kernel, weights, bias, group, reads: vec![true; channels] })
+        let (reads, latest) = (vec![true; channels], Latest::default());
+        Ok(PackedDepthwise { kernel, weights, bias, group, reads, latest })
     }
 
     /// Finds the patterns of dense weights `[channel][kh][kw]` and packs them.
@@ -383,50 +316,7 @@ impl PackedDepthwise {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        let s = geometry.shape();
-        geometry.check(x, y, residual)?;
-        supports(s).map_err(|reason| KernelError::Geometry(reason.into()))?;
-        let [kh, kw] = self.weights.kernel();
-        for (what, weights, geometry) in [
-            ("channels", self.channels(), s.ic),
-            ("kernel height", kh, s.kernel[0]),
-            ("kernel width", kw, s.kernel[1]),
-        ] {
-            if weights != geometry {
-                return Err(KernelError::Shape { what, weights, geometry });
-            }
-        }
-        if y.is_empty() {
-            return Ok(());
-        }
-        if let Some((geometry, zeros)) = geometry.on_zeros() {
-            return self.run(&geometry, &zeros, y, residual, epilogue, parallel);
-        }
-        let (clamps, finish) = epilogue.split(residual.is_some());
-        let [oh, _] = geometry.output();
-        // As many rows as a strip should have, and strips of the same height.
-        let fit = (STRIP / s.input[1] / s.stride[0]).max(MIN_ROWS);
-        let strip = oh.div_ceil(oh.div_ceil(fit));
-        let job = Job {
-            weights: self,
-            geometry,
-            x,
-            y: Shared(y.as_mut_ptr()),
-            residual,
-            clamps,
-            finish,
-            places: self.places(s),
-            strip,
-            strips: oh.div_ceil(strip),
-        };
-        let (items, threads) = (s.batch * s.ic * job.strips, parallel::threads(parallel));
-        if threads <= 1 {
-            job.run_part(0..items);
-            Ok(())
-        } else {
-            let parts = items.min(4 * threads);
-            parallel::for_each(parallel, parts, |part| job.run_part(share(items, parts, part)))
-        }
+        drive::run(self, geometry, x, y, residual, epilogue, parallel)
     }
 
     /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no
@@ -445,39 +335,64 @@ impl PackedDepthwise {
     }
 }
 
-struct Job<'a> {
-    weights: &'a PackedDepthwise,
-    geometry: &'a ConvGeometry,
-    x: &'a [f32],
-    y: Shared,
-    residual: Option<&'a [f32]>,
-    clamps: Clamps,
-    finish: Option<Finish>,
-    /// By pattern.
-    places: [Vec<[usize; 2]>; DepthwisePattern::COUNT],
-    /// Output rows of a strip; the last one of a plane may have fewer.
-    strip: usize,
-    /// Strips of a plane.
-    strips: usize,
+impl Packed for PackedDepthwise {
+    type Plan = Plan;
+
+    fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
+        supports(s).map_err(|reason| KernelError::Geometry(reason.into()))?;
+        let [kh, kw] = self.weights.kernel();
+        drive::equal([
+            ("channels", self.channels(), s.ic),
+            ("kernel height", kh, s.kernel[0]),
+            ("kernel width", kw, s.kernel[1]),
+        ])
+    }
+
+    fn latest(&self) -> &Latest<Plan> {
+        &self.latest
+    }
+
+    fn plan(&self, geometry: &ConvGeometry, _: usize) -> Result<Plan, KernelError> {
+        let (s, [oh, _]) = (geometry.shape(), geometry.output());
+        // As many rows as a strip should have, and strips of the same height.
+        let fit = (STRIP / s.input[1] / s.stride[0]).max(MIN_ROWS);
+        let strip = oh.div_ceil(oh.div_ceil(fit));
+        Ok(Plan { places: self.places(s), strip, strips: oh.div_ceil(strip) })
+    }
+
+    fn cut(&self, job: &Job<Plan>) -> Cut {
+        let s = job.geometry.shape();
+        Cut { places: s.batch * s.ic * job.plan.strips, least: 0, channels: 1 }
+    }
+
+    /// Places are strips, which count through all channels of all images.
+    fn compute(&self, job: &Job<Plan>, places: Range<usize>, _: Range<usize>) {
+        Run { weights: self, job }.part(places);
+    }
 }
 
-impl Job<'_> {
+struct Run<'a> {
+    weights: &'a PackedDepthwise,
+    job: &'a Job<'a, Plan>,
+}
+
+impl Run<'_> {
     /// Computes strips, which count through all channels of all images.
-    fn run_part(&self, items: Range<usize>) {
-        let (oh, strips) = (self.geometry.output()[0], self.strips);
+    fn part(&self, items: Range<usize>) {
+        let (oh, strips) = (self.job.geometry.output()[0], self.job.plan.strips);
         let mut start = items.start;
         while start < items.end {
-            let first = start % strips * self.strip;
+            let first = start % strips * self.job.plan.strip;
             let planes = start / strips..if strips == 1 { items.end } else { start / strips + 1 };
             start += planes.len();
-            self.compute(planes, first..(first + self.strip).min(oh));
+            self.compute(planes, first..(first + self.job.plan.strip).min(oh));
         }
     }
 
     /// Computes output rows `out` of planes.
     fn compute(&self, planes: Range<usize>, out: Range<usize>) {
-        let (s, w) = (self.geometry.shape(), self.weights);
-        let [oh, y_width] = self.geometry.output();
+        let (job, w) = (self.job, self.weights);
+        let (s, [oh, y_width]) = (job.geometry.shape(), job.geometry.output());
         let [x_height, x_width] = s.input;
         let mut plane = planes.start;
         while plane < planes.end {
@@ -489,8 +404,8 @@ impl Job<'_> {
             let count = reads.iter().take_while(|read| **read == reads[0]).count();
             if !reads[0] {
                 for plane in plane..plane + count {
-                    // SAFETY: these rows are this task's, which holds no slice of the output.
-                    unsafe { self.rows(plane, &out) }.fill(0.0);
+                    // SAFETY: these rows are this part's, which holds no slice of the output.
+                    unsafe { job.outputs(self.place(plane, &out)) }.fill(0.0);
                 }
                 plane += count;
                 continue;
@@ -499,7 +414,7 @@ impl Job<'_> {
             let special = w.kernel.rows[pattern][s.stride[1] - 1];
             let taps = w.weights.group_taps(group, channel);
             let kept = taps.len() / (group.channels().end - channel);
-            let x = &self.x[plane * x_height * x_width..][..count * x_height * x_width];
+            let x = &job.x[plane * x_height * x_width..][..count * x_height * x_width];
             // Specialised kernels walk down the rows with their horizontal stride.
             let alone = special.is_some() && s.stride[0] != s.stride[1];
             let rows = if alone { 1 } else { out.len() };
@@ -507,30 +422,25 @@ impl Job<'_> {
                 let args = RowsArgs {
                     origin: Plane {
                         x: x.as_ptr(),
-                        // SAFETY: `ConvGeometry::check` has compared the lengths; the row is inside the
-                        // plane.
-                        y: unsafe { self.y.get().add((plane * oh + row) * y_width) },
+                        y: job.y((plane * oh + row) * y_width),
                         taps: taps.as_ptr(),
                         bias: w.bias[channel..].as_ptr(),
                     },
                     planes: count,
-                    x_plane: x_height * x_width,
-                    y_plane: oh * y_width,
-                    taps_plane: kept,
+                    strides: Strides { x: x_height * x_width, y: oh * y_width, taps: kept },
                     x_height,
                     x_width,
                     first: (row * s.stride[0]) as isize - s.pad_before[0] as isize,
                     step: s.stride[0],
                     left: s.pad_before[1],
-                    places: &self.places[pattern],
+                    places: &job.plan.places[pattern],
                     rows,
                     y_width,
-                    clamp: self.clamps.before,
+                    clamp: job.clamps.before,
                 };
                 // SAFETY: the kernel came from the table, which hands out only kernels whose target was
                 // detected; the input planes were sliced above, and the taps and biases of
-                // the channels of a group follow each other; the rows belong to this task
-                // alone (see `Shared`).
+                // the channels of a group follow each other; the rows are this part's.
                 unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
             }
             plane += count;
@@ -542,42 +452,25 @@ impl Job<'_> {
 
     /// Where rows of an output plane are in the tensor.
     fn place(&self, plane: usize, rows: &Range<usize>) -> Range<usize> {
-        let [oh, width] = self.geometry.output();
+        let [oh, width] = self.job.geometry.output();
         (plane * oh + rows.start) * width..(plane * oh + rows.end) * width
-    }
-
-    /// Rows of an output plane.
-    ///
-    /// # Safety
-    /// They are this task's (see `Shared`), which holds no other slice of them.
-    #[expect(clippy::mut_from_ref, reason = "what `Shared` is for")]
-    unsafe fn rows(&self, plane: usize, rows: &Range<usize>) -> &mut [f32] {
-        let range = self.place(plane, rows);
-        // SAFETY: `ConvGeometry::check` has compared the lengths: the range is inside the tensor; the caller
-        // vouches for the rest.
-        unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) }
     }
 
     /// What the kernels do not do: residual and functions other than clamps.
     fn complete(&self, plane: usize, rows: &Range<usize>) {
-        let clamps = &self.clamps;
-        let residual = self.residual.map(|r| &r[self.place(plane, rows)]);
-        if !clamps.residual && self.finish.is_none() {
-            return;
-        }
-        // SAFETY: these rows are this task's, which holds no other slice of the output.
-        let y = unsafe { self.rows(plane, rows) };
-        if let Some(residual) = residual.filter(|_| clamps.residual) {
-            let (lo, hi) = clamps.after;
-            for (v, r) in y.iter_mut().zip(residual) {
+        let place = self.place(plane, rows);
+        if let Some(residual) = self.job.all_residual().filter(|_| self.job.clamps.residual) {
+            let (lo, hi) = self.job.clamps.after;
+            // SAFETY: these rows are this part's, which holds no other slice of the output.
+            let y = unsafe { self.job.outputs(place.clone()) };
+            for (v, r) in y.iter_mut().zip(&residual[place.clone()]) {
                 let sum = *v + r;
                 let sum = if sum < lo { lo } else { sum };
                 *v = if sum > hi { hi } else { sum };
             }
         }
-        if let Some(finish) = self.finish {
-            finish.apply(y, residual);
-        }
+        // SAFETY: as above.
+        unsafe { self.job.complete(place.start, 1, 0, place.len()) };
     }
 }
 

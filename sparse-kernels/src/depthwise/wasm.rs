@@ -1,92 +1,9 @@
-//! WebAssembly simd128: vectors of 4 floats, no fused multiply-add.
+//! WebAssembly simd128: one vector of sums at a time.
 
-use super::RowsArgs;
-use super::body::{self, BYTES, Vector, entries, into_row};
-use std::arch::wasm32::*;
+use super::body::Depthwise;
+use crate::vector::F32x4;
 
-entries!(F32x4, "simd128");
-
-/// Four floats.
-#[derive(Clone, Copy)]
-pub(super) struct F32x4(v128);
-
-/// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
-#[derive(Clone, Copy)]
-pub(super) struct Edge {
-    /// Floats from the column of the load to that vector.
-    shift: isize,
-    /// Numbers above 15 give zeros.
-    index: v128,
-}
-
-impl Vector for F32x4 {
-    const LANES: usize = 4;
-    const FREE_MASKS: bool = false;
-    type Edge = Edge;
-
-    #[inline(always)]
-    unsafe fn splat(v: f32) -> Self {
-        F32x4(f32x4_splat(v))
-    }
-
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: contract of `Vector`.
-        F32x4(unsafe { v128_load(p.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn edge(column: isize, width: usize) -> Edge {
-        let (shift, bytes) = into_row(column, width);
-        // SAFETY: contract of `Vector`; the array has 16 bytes.
-        Edge { shift, index: u8x16_sub(unsafe { v128_load(BYTES.as_ptr().cast()) }, u8x16_splat(bytes)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_edge(p: *const f32, edge: Edge) -> Self {
-        // SAFETY: contract of `Vector`: all of the vector at `shift` is inside the row.
-        unsafe { F32x4(u8x16_swizzle(v128_load(p.wrapping_offset(edge.shift).cast()), edge.index)) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32) {
-        // SAFETY: contract of `Vector`.
-        unsafe { v128_store(p.cast(), self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_part(self, p: *mut f32, n: usize) {
-        // SAFETY: contract of `Vector`: lanes 0..n are stored, `n` is 1, 2 or 3.
-        unsafe {
-            if n >= 2 {
-                v128_store64_lane::<0>(self.0, p.cast());
-            } else {
-                v128_store32_lane::<0>(self.0, p.cast());
-            }
-            if n == 3 {
-                v128_store32_lane::<2>(self.0, p.add(2).cast());
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        F32x4(f32x4_add(f32x4_mul(self.0, b.0), c.0))
-    }
-
-    /// The pseudo-maximum and -minimum give their first operand if either is NaN: NaN stays.
-    #[inline(always)]
-    unsafe fn clamp(self, lo: Self, hi: Self) -> Self {
-        F32x4(f32x4_pmin(f32x4_pmax(self.0, lo.0), hi.0))
-    }
-
-    #[inline(always)]
-    unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
-        (F32x4(i32x4_shuffle::<0, 2, 4, 6>(self.0, b.0)), F32x4(i32x4_shuffle::<1, 3, 5, 7>(self.0, b.0)))
-    }
-
-    #[inline(always)]
-    unsafe fn settle(self) -> Self {
-        self
-    }
+impl Depthwise for F32x4 {
+    type Few = F32x4;
+    type Strided = F32x4;
 }

@@ -35,6 +35,11 @@ impl FormatKind {
     /// Blocks of 4 output by 4 input channels (SparseByteNN).
     pub const BLOCKS_4X4: FormatKind = FormatKind { r: 4, c: 4 };
 
+    pub(crate) const fn new(r: usize, c: usize) -> FormatKind {
+        assert!(r > 0 && r <= u8::MAX as usize && c > 0 && c <= u8::MAX as usize);
+        FormatKind { r: r as u8, c: c as u8 }
+    }
+
     /// Every format that pointwise kernels read.
     pub const POINTWISE: [FormatKind; 5] = [
         FormatKind::ROWS_1,

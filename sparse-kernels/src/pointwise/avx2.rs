@@ -11,49 +11,51 @@
 //!   limit, so sums are many, to lose nothing on top. Maps of 7, 14, 28, 56 and 112 pixels a side are cut
 //!   into whole tiles.
 //! * 8 x 8: 8 sums, 1 input, broadcasts.
-//!
-//! Tiles with up to 4 sums keep two sets of them, for blocks at odd and even positions.
-//!
-//! The last vector of a tile ends at its last pixel and may overlap the one before: both then compute the
-//! same values.
-//!
-//! The helpers without `target_feature` are always inlined into functions with it (Rust does not allow both
-//! on one function): a call would put all sums into memory. For the same reason sums are only indexed by
-//! constants.
 
-use super::TileArgs;
+use super::args::TileArgs;
+use super::body::Pointwise;
 use super::scalar::{finish, gemv};
+use crate::vector::{F32x8, Vector};
 use std::arch::{asm, x86_64::*};
 
-const LANES: usize = 8;
+const LANES: usize = F32x8::LANES;
 
-/// `R` output channels by `LANES` to 14 `LANES` pixels.
-///
-/// # Safety
-/// AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`].
-pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
-    unsafe {
-        match args.pixels.div_ceil(LANES) {
-            1 if R < 8 => rows::<R, C, 1, 2>(args),
-            1 => rows::<R, C, 1, 1>(args),
-            2 if R < 4 => rows::<R, C, 2, 2>(args),
-            2 => rows::<R, C, 2, 1>(args),
-            3 if R < 2 => rows::<R, C, 3, 2>(args),
-            3 => rows::<R, C, 3, 1>(args),
-            4 if R < 2 => rows::<R, C, 4, 2>(args),
-            4 => rows::<R, C, 4, 1>(args),
-            5 => rows::<R, C, 5, 1>(args),
-            6 => rows::<R, C, 6, 1>(args),
-            7 => rows::<R, C, 7, 1>(args),
-            8 => rows::<R, C, 8, 1>(args),
-            9 => rows::<R, C, 9, 1>(args),
-            10 => rows::<R, C, 10, 1>(args),
-            11 => rows::<R, C, 11, 1>(args),
-            12 => rows::<R, C, 12, 1>(args),
-            13 => rows::<R, C, 13, 1>(args),
-            14 => rows::<R, C, 14, 1>(args),
-            vectors => unreachable!("a tile of {vectors} vectors"),
+impl Pointwise for F32x8 {
+    const MOST_VECTORS: [usize; 4] = [14, 6, 3, 1];
+    const TWO_SETS: usize = 4;
+
+    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { single::<R, C>(args) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_channel<const R: usize, const N: usize>(
+        sums: &mut [[Self; N]; R],
+        x: *const f32,
+        at: &[usize; N],
+        w: *const f32,
+    ) {
+        // SAFETY: as the caller has vouched for.
+        unsafe {
+            if R == 4 && N == 3 && !cfg!(miri) {
+                return four_by_three(sums, x, x.add(at[N - 1]), w);
+            }
+            if R == 2 {
+                let w = [Self::splat(*w), Self::splat(*w.add(1))];
+                for n in 0..N {
+                    let x = Self::load(x.add(at[n]));
+                    sums[0][n] = w[0].mul_add(x, sums[0][n]);
+                    sums[1][n] = w[1].mul_add(x, sums[1][n]);
+                }
+                return;
+            }
+            for r in 0..R {
+                let w = Self::splat(*w.add(r));
+                for n in 0..N {
+                    sums[r][n] = w.mul_add(Self::load(x.add(at[n])), sums[r][n]);
+                }
+            }
         }
     }
 }
@@ -61,17 +63,17 @@ pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
 /// `R` output channels of a single pixel.
 ///
 /// # Safety
-/// AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; `pixels` is 1.
+/// AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; there is one pixel.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
-        match (R, C, args.x_stride) {
+        match (R, C, args.input.stride) {
             (1, 1, _) if args.gathers() => dot_products(args),
             (4, 4, 1) => single_blocks::<false>(args),
             (4, 4, _) => single_blocks::<true>(args),
             (8, 1, _) => single_eights(args),
-            _ => gemv::<R, C, 8>(args, args.x_stride, f32::mul_add),
+            _ => gemv::<R, C, 8>(args, args.input.stride, f32::mul_add),
         }
     }
 }
@@ -82,8 +84,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 /// As [`single`], for `R * C == 1`, if [`TileArgs::gathers`].
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dot_products(args: &TileArgs) {
-    let stride = _mm256_set1_epi32(args.x_stride as i32);
-    for row in args.block_rows.clone() {
+    let stride = _mm256_set1_epi32(args.input.stride as i32);
+    for row in args.weights.rows.clone() {
         // SAFETY: `row` is a block row and an output channel with one pixel. Every index is a channel of the
         // chunks, at a multiple of the stride (TileArgs) that an i32 holds (`gathers`).
         unsafe {
@@ -92,7 +94,7 @@ unsafe fn dot_products(args: &TileArgs) {
             for block in (0..blocks / 16 * 16).step_by(16) {
                 for (half, sum) in sums.iter_mut().enumerate() {
                     let index = _mm256_loadu_si256(indices.add(block + 8 * half).cast());
-                    let x = _mm256_i32gather_ps::<4>(args.x, _mm256_mullo_epi32(index, stride));
+                    let x = _mm256_i32gather_ps::<4>(args.input.x, _mm256_mullo_epi32(index, stride));
                     *sum = _mm256_fmadd_ps(_mm256_loadu_ps(values.add(block + 8 * half)), x, *sum);
                 }
             }
@@ -100,7 +102,7 @@ unsafe fn dot_products(args: &TileArgs) {
             _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(sums[0], sums[1]));
             let mut sum: f32 = lanes.iter().sum();
             for block in blocks / 16 * 16..blocks {
-                let x = *args.x.wrapping_add(*indices.add(block) as usize * args.x_stride);
+                let x = *args.input.x.wrapping_add(*indices.add(block) as usize * args.input.stride);
                 sum = (*values.add(block)).mul_add(x, sum);
             }
             finish(args, row, sum);
@@ -111,15 +113,15 @@ unsafe fn dot_products(args: &TileArgs) {
 /// Finishes the four output channels from `channel` on, those of them that there are, as [`finish`] does one.
 ///
 /// # Safety
-/// AVX2 and FMA are there; `channel` is a multiple of four, and of a row in `args.block_rows`; `pixels` is 1.
+/// AVX2 and FMA are there; `channel` is a multiple of four, and of a row in `args.weights.rows`; `pixels` is 1.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
     // SAFETY: there are four lanes; each channel below `oc` has one pixel of `y`, and of `residual` if there
     // is one, and four of them are neighbours if the stride is 1 (TileArgs); `bias` has whole rows.
     unsafe {
-        let there = args.weights.oc.saturating_sub(channel).min(4);
-        if args.stride != 1 || there < 4 {
+        let there = args.weights.packed.oc.saturating_sub(channel).min(4);
+        if args.output.stride != 1 || there < 4 {
             let mut lanes = [0f32; 4];
             _mm_storeu_ps(lanes.as_mut_ptr(), sum);
             for (r, sum) in lanes.iter().enumerate().take(there) {
@@ -127,15 +129,16 @@ unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
             }
             return;
         }
-        let (y, clamps) = (args.y.wrapping_add(channel), &args.clamps);
-        let begin = if args.first { args.weights.bias.as_ptr().add(channel) } else { y.cast_const() };
+        let (y, clamps) = (args.output.y.wrapping_add(channel), &args.clamps);
+        let begin =
+            if args.weights.first { args.weights.packed.bias.as_ptr().add(channel) } else { y.cast_const() };
         let mut value = _mm_add_ps(_mm_loadu_ps(begin), sum);
-        if args.last {
+        if args.weights.last {
             // max and min return their second operand if either is NaN: NaN stays.
             let clamp = |v, (lo, hi): (f32, f32)| _mm_min_ps(_mm_set1_ps(hi), _mm_max_ps(_mm_set1_ps(lo), v));
             value = clamp(value, clamps.before);
             if clamps.residual {
-                let residual = _mm_loadu_ps(args.residual.wrapping_add(channel));
+                let residual = _mm_loadu_ps(args.output.residual.wrapping_add(channel));
                 value = clamp(_mm_add_ps(value, residual), clamps.after);
             }
         }
@@ -143,17 +146,17 @@ unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
     }
 }
 
-/// The four inputs from `channel` on, `args.x_stride` floats apart if `STRIDED`, else neighbours.
+/// The four inputs from `channel` on, `args.input.stride` floats apart if `STRIDED`, else neighbours.
 ///
 /// # Safety
 /// SSE is there; `channel` is one of the chunks with three behind it; not `STRIDED` only if the stride is 1.
 #[inline(always)]
 pub(super) unsafe fn four_inputs<const STRIDED: bool>(args: &TileArgs, channel: u32) -> __m128 {
-    let x = args.x.wrapping_add(channel as usize * args.x_stride);
+    let x = args.input.x.wrapping_add(channel as usize * args.input.stride);
     // SAFETY: passed on from the caller.
     unsafe {
         if STRIDED {
-            let at = |i: usize| *x.wrapping_add(i * args.x_stride);
+            let at = |i: usize| *x.wrapping_add(i * args.input.stride);
             _mm_setr_ps(at(0), at(1), at(2), at(3))
         } else {
             _mm_loadu_ps(x)
@@ -161,7 +164,7 @@ pub(super) unsafe fn four_inputs<const STRIDED: bool>(args: &TileArgs, channel: 
     }
 }
 
-/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. A
+/// 4x4 blocks of a single pixel; inputs are `args.input.stride` floats apart if `STRIDED`, else neighbours. A
 /// block is two vectors of two columns, times its inputs, each in four lanes.
 ///
 /// # Safety
@@ -169,7 +172,7 @@ pub(super) unsafe fn four_inputs<const STRIDED: bool>(args: &TileArgs, channel: 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
     let spread = [_mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)];
-    for row in args.block_rows.clone() {
+    for row in args.weights.rows.clone() {
         let mut sums = [[_mm256_setzero_ps(); 2]; 2];
         // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it
         // (TileArgs); every block has 16 values (PackedPointwise); `row * 4 + r` is an output channel
@@ -209,14 +212,14 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
 unsafe fn single_eights(args: &TileArgs) {
     /// Independent sums, to hide the latency of multiply-add.
     const SETS: usize = 4;
-    for row in args.block_rows.clone() {
+    for row in args.weights.rows.clone() {
         let mut sums = [_mm256_setzero_ps(); SETS];
         // SAFETY: `row` is a block row; every index is a channel of the chunks (TileArgs); every block has 8
         // values (PackedPointwise); `row * 8 + r` is an output channel with one pixel.
         unsafe {
             let (mut index, mut w, blocks) = args.blocks(row, LANES);
             let mut add = |set: usize| {
-                let x = _mm256_broadcast_ss(&*args.x.wrapping_add(*index as usize * args.x_stride));
+                let x = _mm256_broadcast_ss(&*args.input.x.wrapping_add(*index as usize * args.input.stride));
                 sums[set] = _mm256_fmadd_ps(_mm256_loadu_ps(w), x, sums[set]);
                 (index, w) = (index.add(1), w.add(LANES));
             };
@@ -236,165 +239,15 @@ unsafe fn single_eights(args: &TileArgs) {
     }
 }
 
-/// The loop over blocks for a fixed number of vectors and sets of sums.
-///
-/// # Safety
-/// As [`tile`]; `V` is the number of vectors of `args.pixels`.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const R: usize, const C: usize, const V: usize, const S: usize>(args: &TileArgs) {
-    if R * V * S > 14 {
-        unreachable!("never a tile in the kernel table"); // keeps the compiler from making code for it
-    }
-    let mut at = [0; V];
-    for (v, at) in at.iter_mut().enumerate() {
-        *at = v * LANES;
-    }
-    at[V - 1] = args.pixels - LANES;
-    for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each
-        // with `args.pixels` floats (TileArgs); every block has R * C values (PackedPointwise).
-        unsafe {
-            let mut sums = [begin(args, row, &at); S];
-            for other in &mut sums[1..] {
-                *other = [[_mm256_setzero_ps(); V]; R];
-            }
-            let (mut index, mut w, blocks) = args.blocks(row, R * C);
-            if args.row_step > 1 {
-                // The next row's part of these chunks is elsewhere: the prefetcher of the core cannot know
-                // where.
-                let (next_index, next_w, _) = args.blocks((row + 1).min(args.block_rows.end - 1), R * C);
-                _mm_prefetch::<_MM_HINT_T0>(next_index.cast());
-                _mm_prefetch::<_MM_HINT_T0>(next_w.cast());
-                _mm_prefetch::<_MM_HINT_T0>(next_w.wrapping_add(16).cast());
-            }
-            for _ in 0..blocks / S {
-                for sums in &mut sums {
-                    block::<R, C, V>(args, sums, *index, &at, w);
-                    index = index.add(1);
-                    w = w.add(R * C);
-                }
-            }
-            for _ in 0..blocks % S {
-                block::<R, C, V>(args, &mut sums[0], *index, &at, w);
-                index = index.add(1);
-                w = w.add(R * C);
-            }
-            for set in 1..S {
-                for r in 0..R {
-                    for v in 0..V {
-                        sums[0][r][v] = _mm256_add_ps(sums[0][r][v], sums[set][r][v]);
-                    }
-                }
-            }
-            store(args, row, &at, &sums[0]);
-        }
-    }
-}
-
-/// What the sums of a block row begin with.
-///
-/// # Safety
-/// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
-#[inline(always)]
-unsafe fn begin<const R: usize, const V: usize>(
-    args: &TileArgs,
-    row: usize,
-    at: &[usize; V],
-) -> [[__m256; V]; R] {
-    let channels = args.channels(row, R);
-    let mut y = args.y.wrapping_add(row * R * args.stride);
-    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels,
-    // with `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
-    unsafe {
-        let mut sums = [[_mm256_setzero_ps(); V]; R];
-        for r in 0..R {
-            for v in 0..V {
-                if args.first {
-                    sums[r][v] = _mm256_broadcast_ss(args.weights.bias.get_unchecked(row * R + r));
-                } else if r < channels {
-                    sums[r][v] = _mm256_loadu_ps(y.add(at[v]));
-                }
-            }
-            if args.first {
-                // The output is often not in cache: ask for the lines of the next tile, which will be many
-                // cycles later.
-                for line in (0..V).step_by(2) {
-                    _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.ahead + line * LANES).cast());
-                }
-                _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.ahead + args.pixels - 1).cast());
-            }
-            y = y.wrapping_add(args.stride);
-        }
-        sums
-    }
-}
-
-/// Adds one block to all sums.
-///
-/// # Safety
-/// As [`rows`]; `index` is a channel of the chunks, with C - 1 behind it, and `w` is valid for R * C floats.
-#[inline(always)]
-unsafe fn block<const R: usize, const C: usize, const V: usize>(
-    args: &TileArgs,
-    sums: &mut [[__m256; V]; R],
-    index: u32,
-    at: &[usize; V],
-    w: *const f32,
-) {
-    // SAFETY: as the caller has vouched for.
-    unsafe {
-        let mut x = args.x.wrapping_add(index as usize * args.x_stride);
-        for c in 0..C {
-            column(sums, x, at, w.add(c * R));
-            x = x.wrapping_add(args.x_stride);
-        }
-    }
-}
-
-/// Adds one input channel to all sums.
-///
-/// # Safety
-/// AVX2 and FMA are there; `x` is valid for LANES floats at every position of `at`, `w` for R floats.
-#[inline(always)]
-unsafe fn column<const R: usize, const V: usize>(
-    sums: &mut [[__m256; V]; R],
-    x: *const f32,
-    at: &[usize; V],
-    w: *const f32,
-) {
-    if R == 4 && V == 3 && !cfg!(miri) {
-        // SAFETY: as the caller has vouched for.
-        return unsafe { four_by_three(sums, x, x.add(at[V - 1]), w) };
-    }
-    // SAFETY: as the caller has vouched for.
-    unsafe {
-        if R == 2 {
-            let w = [_mm256_broadcast_ss(&*w), _mm256_broadcast_ss(&*w.add(1))];
-            for v in 0..V {
-                let x = _mm256_loadu_ps(x.add(at[v]));
-                sums[0][v] = _mm256_fmadd_ps(w[0], x, sums[0][v]);
-                sums[1][v] = _mm256_fmadd_ps(w[1], x, sums[1][v]);
-            }
-            return;
-        }
-        for r in 0..R {
-            let w = _mm256_broadcast_ss(&*w.add(r));
-            for v in 0..V {
-                sums[r][v] = _mm256_fmadd_ps(w, _mm256_loadu_ps(x.add(at[v])), sums[r][v]);
-            }
-        }
-    }
-}
-
-/// [`column`] of 4 channels by 3 vectors, the last at `last`: all 16 registers. The compiler would broadcast
+/// [`Pointwise::add_channel`] of 4 channels by 3 vectors, the last at `last`: all 16 registers. The compiler would broadcast
 /// two weights at a time and move sums to the stack.
 ///
 /// # Safety
-/// As [`column`]; `sums` is 4 by 3.
+/// As [`Pointwise::add_channel`]; `sums` is 4 by 3.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn four_by_three<const R: usize, const V: usize>(
-    sums: &mut [[__m256; V]; R],
+    sums: &mut [[F32x8; V]; R],
     x: *const f32,
     last: *const f32,
     w: *const f32,
@@ -428,75 +281,19 @@ unsafe fn four_by_three<const R: usize, const V: usize>(
             x1 = out(ymm_reg) _,
             x2 = out(ymm_reg) _,
             b = out(ymm_reg) _,
-            s00 = inout(ymm_reg) sums[0][0],
-            s01 = inout(ymm_reg) sums[0][1],
-            s02 = inout(ymm_reg) sums[0][2],
-            s10 = inout(ymm_reg) sums[1][0],
-            s11 = inout(ymm_reg) sums[1][1],
-            s12 = inout(ymm_reg) sums[1][2],
-            s20 = inout(ymm_reg) sums[2][0],
-            s21 = inout(ymm_reg) sums[2][1],
-            s22 = inout(ymm_reg) sums[2][2],
-            s30 = inout(ymm_reg) sums[3][0],
-            s31 = inout(ymm_reg) sums[3][1],
-            s32 = inout(ymm_reg) sums[3][2],
+            s00 = inout(ymm_reg) sums[0][0].0,
+            s01 = inout(ymm_reg) sums[0][1].0,
+            s02 = inout(ymm_reg) sums[0][2].0,
+            s10 = inout(ymm_reg) sums[1][0].0,
+            s11 = inout(ymm_reg) sums[1][1].0,
+            s12 = inout(ymm_reg) sums[1][2].0,
+            s20 = inout(ymm_reg) sums[2][0].0,
+            s21 = inout(ymm_reg) sums[2][1].0,
+            s22 = inout(ymm_reg) sums[2][2].0,
+            s30 = inout(ymm_reg) sums[3][0].0,
+            s31 = inout(ymm_reg) sums[3][1].0,
+            s32 = inout(ymm_reg) sums[3][2].0,
             options(pure, readonly, nostack, preserves_flags),
         );
-    }
-}
-
-/// Epilogue and store of one block row.
-///
-/// # Safety
-/// As [`begin`].
-#[inline(always)]
-unsafe fn store<const R: usize, const V: usize>(
-    args: &TileArgs,
-    row: usize,
-    at: &[usize; V],
-    sums: &[[__m256; V]; R],
-) {
-    let (clamps, channels) = (&args.clamps, args.channels(row, R));
-    let mut y = args.y.wrapping_add(row * R * args.stride);
-    let mut residual = args.residual.wrapping_add(row * R * args.stride);
-    // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, are valid (TileArgs).
-    unsafe {
-        if !args.last {
-            for r in 0..R {
-                for v in 0..V {
-                    if r < channels {
-                        _mm256_storeu_ps(y.add(at[v]), sums[r][v]);
-                    }
-                }
-                y = y.wrapping_add(args.stride);
-            }
-            return;
-        }
-        // max and min return their second operand if either is NaN: NaN stays.
-        let (lo, hi) = (_mm256_set1_ps(clamps.before.0), _mm256_set1_ps(clamps.before.1));
-        if !clamps.residual {
-            for r in 0..R {
-                for v in 0..V {
-                    if r < channels {
-                        let value = _mm256_min_ps(hi, _mm256_max_ps(lo, sums[r][v]));
-                        _mm256_storeu_ps(y.add(at[v]), value);
-                    }
-                }
-                y = y.wrapping_add(args.stride);
-            }
-            return;
-        }
-        let (lo1, hi1) = (_mm256_set1_ps(clamps.after.0), _mm256_set1_ps(clamps.after.1));
-        for r in 0..R {
-            for v in 0..V {
-                if r < channels {
-                    let value = _mm256_min_ps(hi, _mm256_max_ps(lo, sums[r][v]));
-                    let value = _mm256_add_ps(value, _mm256_loadu_ps(residual.add(at[v])));
-                    _mm256_storeu_ps(y.add(at[v]), _mm256_min_ps(hi1, _mm256_max_ps(lo1, value)));
-                }
-            }
-            y = y.wrapping_add(args.stride);
-            residual = residual.wrapping_add(args.stride);
-        }
     }
 }

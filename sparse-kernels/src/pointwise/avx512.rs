@@ -13,91 +13,54 @@
 //!
 //! Sums that wait for the next chunk do so in a buffer of their own with aligned rows.
 //!
-//! The helpers without `target_feature` are always inlined into functions with it, see avx2.rs.
-//!
-//! The last vector of a tile of more rows ends at its last pixel and may overlap the one before, without
-//! masks. Few pixels beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels
+//! Few pixels beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels
 //! and one pixel.
 
-use super::scalar::{finish, gemv};
-use super::{TileArgs, avx2, extra_slots};
+use super::args::{TileArgs, extra_slots};
+use super::body::{self, Along, Pointwise, ask_for_next};
+use super::{avx2, scalar::finish, scalar::gemv};
+use crate::target::Core;
+use crate::vector::{F32x16, Vector};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
 
-/// `R` output channels by `LANES` to 8 `LANES` pixels.
-///
-/// # Safety
-/// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`].
-pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
-    unsafe {
-        if R * C == 1 {
-            return match args.pixels.div_ceil(LANES / 2) {
-                2 => row::<1, 0>(args),
-                3 => row::<1, 1>(args),
-                4 => row::<2, 0>(args),
-                5 => row::<2, 1>(args),
-                6 => row::<3, 0>(args),
-                7 => row::<3, 1>(args),
-                8 => row::<4, 0>(args),
-                9 => row::<4, 1>(args),
-                10 => row::<5, 0>(args),
-                11 => row::<5, 1>(args),
-                12 => row::<6, 0>(args),
-                13 => row::<6, 1>(args),
-                14 => row::<7, 0>(args),
-                15 => row::<7, 1>(args),
-                16 => row::<8, 0>(args),
-                halves => unreachable!("a tile of {halves} half vectors"),
-            };
-        }
-        match args.pixels.div_ceil(LANES) {
-            1 => rows::<R, C, 1, false, 0>(args),
-            2 => rows::<R, C, 2, false, 0>(args),
-            3 => rows::<R, C, 3, false, 0>(args),
-            4 => rows::<R, C, 4, false, 0>(args),
-            5 => rows::<R, C, 5, false, 0>(args),
-            6 => rows::<R, C, 6, false, 0>(args),
-            7 => rows::<R, C, 7, false, 0>(args),
-            8 => rows::<R, C, 8, false, 0>(args),
-            vectors => unreachable!("a tile of {vectors} vectors"),
-        }
-    }
+/// Whether these are cores with two full-width units, for which weights are one stream.
+const fn wide(core: u8) -> bool {
+    core == Core::Wide as u8
 }
 
-/// [`tile`] for cores with two full-width units, where weights are one stream: `R` output channels by `LANES`
-/// to 6 `LANES` pixels, single rows to 8. Of many channels 4 vectors are taken, whose panel stays in the
-/// first level for longer chunks. Up to 5 vectors of four channels take some pixels beyond them along, see
-/// [`rows`].
-///
-/// # Safety
-/// As [`tile`].
-pub(super) unsafe fn tile_wide<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
-    unsafe {
-        if R * C == 1 {
-            return tile::<R, C>(args);
+impl<const CORE: u8> Pointwise for F32x16<CORE> {
+    const MOST_VECTORS: [usize; 4] = [8, 8, 6, 3];
+
+    /// What a core works off while the third level answers.
+    const AHEAD: Option<usize> = if wide(CORE) { Some((3 << 10) / size_of::<f32>()) } else { None };
+
+    /// Single rows have a loop of their own. On wide cores, up to 5 vectors of four channels take some pixels
+    /// beyond them along.
+    unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
+        const WITH_EXTRA: usize = 5 * LANES;
+        // SAFETY: passed on from the caller.
+        unsafe {
+            if R * C == 1 {
+                return single_row_tile(args);
+            }
+            match extra_slots(args.extra) {
+                1 if const { wide(CORE) && R == 4 } => {
+                    body::tile::<Self, Extra<1>, R, C, WITH_EXTRA>(args);
+                }
+                4 if const { wide(CORE) && R == 4 } => {
+                    body::tile::<Self, Extra<4>, R, C, WITH_EXTRA>(args);
+                }
+                0 => body::tile::<Self, (), R, C, PIXELS>(args),
+                extra => unreachable!("{extra} pixels beyond a tile of {R} rows"),
+            }
         }
-        match (args.pixels.div_ceil(LANES), extra_slots(args.extra)) {
-            (1, 0) => rows::<R, C, 1, true, 0>(args),
-            (2, 0) => rows::<R, C, 2, true, 0>(args),
-            (3, 0) => rows::<R, C, 3, true, 0>(args),
-            (4, 0) => rows::<R, C, 4, true, 0>(args),
-            (5, 0) => rows::<R, C, 5, true, 0>(args),
-            (6, 0) => rows::<R, C, 6, true, 0>(args),
-            (1, 1) => rows::<R, C, 1, true, 1>(args),
-            (2, 1) => rows::<R, C, 2, true, 1>(args),
-            (3, 1) => rows::<R, C, 3, true, 1>(args),
-            (4, 1) => rows::<R, C, 4, true, 1>(args),
-            (5, 1) => rows::<R, C, 5, true, 1>(args),
-            (1, 4) => rows::<R, C, 1, true, 4>(args),
-            (2, 4) => rows::<R, C, 2, true, 4>(args),
-            (3, 4) => rows::<R, C, 3, true, 4>(args),
-            (4, 4) => rows::<R, C, 4, true, 4>(args),
-            (5, 4) => rows::<R, C, 5, true, 4>(args),
-            (vectors, extra) => unreachable!("a tile of {vectors} vectors and {extra} pixels"),
-        }
+    }
+
+    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { single::<R, C>(args) }
     }
 }
 
@@ -108,26 +71,26 @@ pub(super) unsafe fn tile_wide<const R: usize, const C: usize>(args: &TileArgs) 
 /// 16 inputs that one instruction gathers.
 ///
 /// # Safety
-/// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; `pixels` is 1.
+/// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; there is one pixel.
 #[target_feature(enable = "avx512f,avx2,fma")]
-pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
         if cfg!(miri) {
             // Miri does not know gathers and permutations of 512 bits.
             return avx2::single::<R, C>(args);
         }
-        match (R, C, args.x_stride) {
+        match (R, C, args.input.stride) {
             (4, 4, 1) => single_blocks::<false>(args),
             (4, 4, _) => single_blocks::<true>(args),
             (_, 1, 1) if args.gathers() => single_rows::<R, false>(args),
             (_, 1, _) if args.gathers() => single_rows::<R, true>(args),
-            _ => gemv::<R, C, 2>(args, args.x_stride, f32::mul_add),
+            _ => gemv::<R, C, 2>(args, args.input.stride, f32::mul_add),
         }
     }
 }
 
-/// 4x4 blocks of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else neighbours. The
+/// 4x4 blocks of a single pixel; inputs are `args.input.stride` floats apart if `STRIDED`, else neighbours. The
 /// sums are the same.
 ///
 /// # Safety
@@ -135,9 +98,9 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
     let spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    for first in args.block_rows.clone().step_by(4) {
+    for first in args.weights.rows.clone().step_by(4) {
         let mut rows = [_mm512_setzero_ps(); 4];
-        let there = (args.block_rows.end - first).min(4);
+        let there = (args.weights.rows.end - first).min(4);
         for row in 0..there {
             // Weights come from the second level, which gives less than a block in two cycles: two sums hide
             // the latency of adding.
@@ -171,7 +134,7 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
 /// `i` of their sums belongs to channel `i % 4`.
 ///
 /// # Safety
-/// As [`single`] for an `R` of 4; the rows are in `args.block_rows`.
+/// As [`single`] for an `R` of 4; the rows are in `args.weights.rows`.
 #[inline]
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [__m512; 4]) {
@@ -188,12 +151,12 @@ unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [_
         _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
     );
     let channel = first * 4;
-    let channels = (args.weights.oc - channel).min(there * 4);
+    let channels = (args.weights.packed.oc - channel).min(there * 4);
     // SAFETY: `bias` has four floats for each of the rows; each of these channels has one pixel of `y`, and
     // of `residual` if there is one, and they are neighbours if the stride is 1 (TileArgs); masks leave
     // out others. There are 16 lanes.
     unsafe {
-        if args.stride != 1 {
+        if args.output.stride != 1 {
             let mut lanes = [0f32; LANES];
             _mm512_storeu_ps(lanes.as_mut_ptr(), sum);
             for (i, sum) in lanes.iter().enumerate().take(channels) {
@@ -202,16 +165,17 @@ unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [_
             return;
         }
         let some: __mmask16 = !0 >> (LANES - channels);
-        let (y, clamps) = (args.y.wrapping_add(channel), &args.clamps);
-        let begin = if args.first { args.weights.bias.as_ptr().add(channel) } else { y.cast_const() };
+        let (y, clamps) = (args.output.y.wrapping_add(channel), &args.clamps);
+        let begin =
+            if args.weights.first { args.weights.packed.bias.as_ptr().add(channel) } else { y.cast_const() };
         let mut value = _mm512_add_ps(_mm512_maskz_loadu_ps(some, begin), sum);
-        if args.last {
+        if args.weights.last {
             let all = |(lo, hi): (f32, f32)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi));
             let (lo, hi) = all(clamps.before);
             value = clamp(value, lo, hi);
             if clamps.residual {
                 let (lo, hi) = all(clamps.after);
-                let residual = _mm512_maskz_loadu_ps(some, args.residual.wrapping_add(channel));
+                let residual = _mm512_maskz_loadu_ps(some, args.output.residual.wrapping_add(channel));
                 value = clamp(_mm512_add_ps(value, residual), lo, hi);
             }
         }
@@ -219,14 +183,14 @@ unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [_
     }
 }
 
-/// Rows of `R` channels of a single pixel; inputs are `args.x_stride` floats apart if `STRIDED`, else
+/// Rows of `R` channels of a single pixel; inputs are `args.input.stride` floats apart if `STRIDED`, else
 /// neighbours.
 ///
 /// # Safety
 /// As [`single`], for a `C` of 1, if [`TileArgs::gathers`].
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
-    let stride = _mm512_set1_epi32(args.x_stride as i32);
+    let stride = _mm512_set1_epi32(args.input.stride as i32);
     // the lanes of vector `v` of weights are those of block (LANES * v + lane) / R
     let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let shift = _mm_cvtsi32_si128(R.trailing_zeros() as i32);
@@ -236,8 +200,8 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
     }
     // Rows that are finished together.
     let together = if R == 4 { 4 } else { 1 };
-    for first in args.block_rows.clone().step_by(together) {
-        let there = (args.block_rows.end - first).min(together);
+    for first in args.weights.rows.clone().step_by(together) {
+        let there = (args.weights.rows.end - first).min(together);
         let mut of_rows = [_mm512_setzero_ps(); 4];
         for row in 0..there {
             let mut sums = [_mm512_setzero_ps(); R];
@@ -250,7 +214,7 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
                     let some: __mmask16 = !0 >> (LANES - blocks);
                     let channels = _mm512_maskz_loadu_epi32(some, index.cast());
                     let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
-                    let x = _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.x);
+                    let x = _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.input.x);
                     for v in 0..R {
                         let values = (blocks * R).saturating_sub(LANES * v).min(LANES);
                         let some = ((1u32 << values) - 1) as __mmask16;
@@ -285,7 +249,7 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
 /// Finishes the channels of block row `row`: lane `i` of `sums` belongs to channel `i % R` of it.
 ///
 /// # Safety
-/// As [`single`]; `row` is in `args.block_rows`.
+/// As [`single`]; `row` is in `args.weights.rows`.
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) {
     let mut lanes = [0f32; LANES];
@@ -298,105 +262,68 @@ unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) 
     }
 }
 
-/// The loop over blocks for a fixed number of vectors; weights that are a `STREAM` are asked for ahead.
+/// `E` pixels beyond the vectors, some of them perhaps without use.
 ///
-/// `E` pixels beyond the vectors go along, some of them perhaps without use; on its own, every such pixel
-/// would be a pass over all weights. Of 4x4 blocks, a whole block is one vector, whose lane `4 * c + r` is
-/// the weight of input `c` for output `r`. Times the inputs of such a pixel, that is one multiply-add and one
-/// load for each pixel, beside 16 for each vector of pixels. Of 4x1 rows, the weights of a column are
-/// repeated for each of the pixels, so that lane `4 * e + r` belongs to output `r` of pixel `e`: one
-/// multiply-add for all of them. (The vector of inputs is as long as one of pixels then, so that more than
-/// two pixels gain nothing. Pairs of rows do without: of 3 vectors they have so few sums that their latency
-/// counts, and one more vector is as cheap.) [`TileArgs::extra_x`] has the inputs as these vectors want them.
-/// Registers: `R * V` sums, `V` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
+/// On its own, every such pixel would be a pass over all weights. Of 4x4 blocks, a whole block is one vector,
+/// whose lane `4 * c + r` is the weight of input `c` for output `r`. Times the inputs of such a pixel, that
+/// is one multiply-add and one load for each pixel, beside 16 for each vector of pixels. Of 4x1 rows, the
+/// weights of a column are repeated for each of the pixels, so that lane `4 * e + r` belongs to output `r` of
+/// pixel `e`: one multiply-add for all of them. (The vector of inputs is as long as one of pixels then, so
+/// that more than two pixels gain nothing. Pairs of rows do without: of 3 vectors they have so few sums that
+/// their latency counts, and one more vector is as cheap.) [`super::args::Input::extra`] has the inputs as
+/// these vectors want them.
 ///
-/// # Safety
-/// As [`tile`]; `V` is the number of vectors of `args.pixels`, and `E` is [`extra_slots`] of its extra
-/// pixels.
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn rows<const R: usize, const C: usize, const V: usize, const STREAM: bool, const E: usize>(
-    args: &TileArgs,
-) {
-    /// How far ahead, in floats: what a core works off while the third level answers.
-    const AHEAD: usize = (3 << 10) / size_of::<f32>();
-    if R * V > 24 || (E > 0 && R != 4) {
-        // Never a tile in the kernel table: keeps the compiler from making code for it.
-        unreachable!("a tile of {V} vectors and {E} pixels of {R} rows");
+/// Registers: `R * N` sums, `N` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
+#[derive(Clone, Copy)]
+struct Extra<const E: usize>([__m512; E]);
+
+impl<const E: usize> Along for Extra<E> {
+    #[inline(always)]
+    unsafe fn begin() -> Self {
+        // SAFETY: contract of `Along`.
+        Extra([unsafe { _mm512_setzero_ps() }; E])
     }
-    let mut at = [0; V];
-    for (v, at) in at.iter_mut().enumerate() {
-        *at = v * LANES;
-    }
-    at[V - 1] = args.pixels - LANES;
-    for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row.
-        let mut sums: [[__m512; V]; R] = unsafe { begin(args, row, &at) };
-        // of rows only the first
-        let mut extra = [_mm512_setzero_ps(); E];
-        // SAFETY: `row` is a block row.
-        let (indices, mut w, blocks) = unsafe { args.blocks(row, R * C) };
-        prefetch_next(args, row, R * C);
-        for block in 0..blocks {
-            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with `args.pixels`
-            // floats (TileArgs) and, for four channels together, a vector for each of `E` pixels
-            // (`extra_x`); every block has R * C values (PackedPointwise).
-            unsafe {
-                let index = *indices.add(block) as usize;
-                let mut channel = args.x.wrapping_add(index * args.x_stride);
-                if STREAM && R * C == LANES {
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
-                }
-                if E > 0 {
-                    let x = args.extra_x.wrapping_add(index * E * R);
-                    let repeated = match (C, E) {
-                        (4, _) => _mm512_loadu_ps(w),
-                        (_, 4) => _mm512_broadcast_f32x4(_mm_loadu_ps(w)),
-                        _ => _mm512_zextps128_ps512(_mm_loadu_ps(w)),
-                    };
-                    for e in 0..if C == 4 { E } else { 1 } {
-                        let x = match (C, E) {
-                            (1, 1) => _mm512_zextps128_ps512(_mm_loadu_ps(x)),
-                            _ => _mm512_loadu_ps(x.add(e * LANES)),
-                        };
-                        extra[e] = _mm512_fmadd_ps(repeated, x, extra[e]);
-                    }
-                }
-                for _ in 0..C {
-                    let mut x = [_mm512_setzero_ps(); V];
-                    for v in 0..V {
-                        x[v] = _mm512_loadu_ps(channel.add(at[v]));
-                    }
-                    for r in 0..R {
-                        let w = _mm512_set1_ps(*w.add(r));
-                        for v in 0..V {
-                            sums[r][v] = _mm512_fmadd_ps(w, x[v], sums[r][v]);
-                        }
-                    }
-                    channel = channel.wrapping_add(args.x_stride);
-                    w = w.add(R);
-                }
+
+    #[inline(always)]
+    unsafe fn block<const R: usize, const C: usize>(&mut self, args: &TileArgs, index: usize, w: *const f32) {
+        // SAFETY: a block has four weights of one or four channels; `extra` has a vector for each pixel of a
+        // block of four channels, or one for the pixels of a channel, of four floats for each (Input).
+        unsafe {
+            let x = args.input.extra.wrapping_add(index * E * R);
+            let repeated = match (C, E) {
+                (4, _) => _mm512_loadu_ps(w),
+                (_, 4) => _mm512_broadcast_f32x4(_mm_loadu_ps(w)),
+                _ => _mm512_zextps128_ps512(_mm_loadu_ps(w)),
+            };
+            // of rows only the first
+            for e in 0..if C == 4 { E } else { 1 } {
+                let x = match (C, E) {
+                    (1, 1) => _mm512_zextps128_ps512(_mm_loadu_ps(x)),
+                    _ => _mm512_loadu_ps(x.add(e * LANES)),
+                };
+                self.0[e] = _mm512_fmadd_ps(repeated, x, self.0[e]);
             }
         }
-        let mut channels = [_mm_setzero_ps(); E];
-        if C == 4 {
-            channels = extra.map(|sum| fold_blocks(sum));
-        } else if E > 0 {
-            let mut lanes = [0f32; LANES];
-            // SAFETY: there are 16 lanes, four for each pixel.
-            unsafe {
-                _mm512_storeu_ps(lanes.as_mut_ptr(), extra[0]);
+    }
+
+    #[inline(always)]
+    unsafe fn finish<const C: usize>(self, args: &TileArgs, row: usize) {
+        // SAFETY: there are 16 lanes, four for each pixel; passed on from the caller.
+        unsafe {
+            let mut channels = [_mm_setzero_ps(); E];
+            if C == 4 {
+                for e in 0..E {
+                    channels[e] = fold_blocks(self.0[e]);
+                }
+            } else {
+                let mut lanes = [0f32; LANES];
+                _mm512_storeu_ps(lanes.as_mut_ptr(), self.0[0]);
                 for e in 0..E {
                     channels[e] = _mm_loadu_ps(lanes.as_ptr().add(e * 4));
                 }
             }
+            store_extra(args, row, &channels);
         }
-        // SAFETY: `row` is a block row.
-        unsafe {
-            store(args, row, &at, &sums);
-            if E > 0 {
-                store_extra(args, row, &channels);
-            }
-        };
     }
 }
 
@@ -412,12 +339,12 @@ fn fold_blocks(sum: __m512) -> __m128 {
 /// Epilogue and store of the extra pixels of a block row: the sums of one have a lane for each channel.
 ///
 /// # Safety
-/// As [`begin`], for an `R` of 4.
+/// As [`Along::finish`].
 #[inline(always)]
 unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m128; E]) {
     // SAFETY: `bias` has four floats for each block row; there are `args.extra` floats behind the
     // `args.pixels` of each of its channels that exist, in `y`, in `residual` if there is one, and in the
-    // waiting sums (TileArgs).
+    // sums that wait (TileArgs).
     unsafe {
         let some = _mm_cmpgt_epi32(_mm_set1_epi32(args.extra as i32), _mm_setr_epi32(0, 1, 2, 3));
         let mut rows = [_mm_setzero_ps(); 4];
@@ -435,25 +362,53 @@ unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m12
         let clamps = &args.clamps;
         for r in 0..args.channels(row, 4) {
             let channel = row * 4 + r;
-            let waiting = args.sums.wrapping_add(channel * args.sums_stride + args.pixels);
-            let begin = if args.first {
-                _mm_set1_ps(*args.weights.bias.get_unchecked(channel))
+            let waiting = args.sums.at.wrapping_add(channel * args.sums.stride + args.pixels);
+            let begin = if args.weights.first {
+                _mm_set1_ps(args.bias(channel))
             } else {
                 _mm_maskload_ps(waiting, some)
             };
             let mut value = _mm_add_ps(begin, rows[r]);
-            if !args.last {
+            if !args.weights.last {
                 _mm_maskstore_ps(waiting, some, value);
                 continue;
             }
             let within = |v, (lo, hi)| _mm_min_ps(_mm_set1_ps(hi), _mm_max_ps(_mm_set1_ps(lo), v));
-            let at = channel * args.stride + args.pixels;
+            let at = channel * args.output.stride + args.pixels;
             value = within(value, clamps.before);
             if clamps.residual {
-                let residual = _mm_maskload_ps(args.residual.wrapping_add(at), some);
+                let residual = _mm_maskload_ps(args.output.residual.wrapping_add(at), some);
                 value = within(_mm_add_ps(value, residual), clamps.after);
             }
-            _mm_maskstore_ps(args.y.wrapping_add(at), some, value);
+            _mm_maskstore_ps(args.output.y.wrapping_add(at), some, value);
+        }
+    }
+}
+
+/// Single rows of up to 8 vectors of pixels, in halves.
+///
+/// # Safety
+/// As [`Pointwise::tile`], for blocks of one weight.
+unsafe fn single_row_tile(args: &TileArgs) {
+    // SAFETY: passed on from the caller; the number of halves is that of the pixels.
+    unsafe {
+        match args.pixels.div_ceil(LANES / 2) {
+            2 => row::<1, 0>(args),
+            3 => row::<1, 1>(args),
+            4 => row::<2, 0>(args),
+            5 => row::<2, 1>(args),
+            6 => row::<3, 0>(args),
+            7 => row::<3, 1>(args),
+            8 => row::<4, 0>(args),
+            9 => row::<4, 1>(args),
+            10 => row::<5, 0>(args),
+            11 => row::<5, 1>(args),
+            12 => row::<6, 0>(args),
+            13 => row::<6, 1>(args),
+            14 => row::<7, 0>(args),
+            15 => row::<7, 1>(args),
+            16 => row::<8, 0>(args),
+            halves => unreachable!("a tile of {halves} half vectors"),
         }
     }
 }
@@ -462,23 +417,23 @@ unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m12
 /// one is masked where it is stored.
 ///
 /// # Safety
-/// As [`tile`], for `R * C == 1`; `V` vectors and `H` halves are what `args.pixels` fill, the last perhaps in
+/// As [`Pointwise::tile`], for blocks of one weight; `V` vectors and `H` halves are what `args.pixels` fill, the last perhaps in
 /// part.
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
     let end = V + H - 1; // the vector that is masked
     let mask: __mmask16 = !0 >> ((end + 1) * LANES - args.pixels);
-    for row in args.block_rows.clone() {
-        let y = args.y.wrapping_add(row * args.stride);
-        let waiting = args.sums.wrapping_add(row * args.sums_stride);
+    for row in args.weights.rows.clone() {
+        let y = args.output.y.wrapping_add(row * args.output.stride);
+        let waiting = args.sums.at.wrapping_add(row * args.sums.stride);
         let mut sums = [_mm512_setzero_ps(); V];
         let mut half = _mm256_setzero_ps();
         // SAFETY: `row` is a block row and an output channel; panel rows and waiting sums are valid for whole
         // vectors; every index is a channel of the chunks (TileArgs); every block has one value
         // (PackedPointwise). A prefetch may go anywhere.
         unsafe {
-            if args.first {
-                let bias = *args.weights.bias.get_unchecked(row);
+            if args.weights.first {
+                let bias = args.bias(row);
                 (sums, half) = ([_mm512_set1_ps(bias); V], _mm256_set1_ps(bias));
                 // The output is often not in cache: ask for it now, store it many cycles later.
                 for line in 0..V + H {
@@ -494,9 +449,9 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
                 }
             }
             let (mut index, mut w, blocks) = args.blocks(row, 1);
-            prefetch_next(args, row, 1);
+            ask_for_next::<F32x16>(args, row, 1);
             let mut add = |index: u32, w: __m512| {
-                let x = args.x.wrapping_add(index as usize * args.x_stride);
+                let x = args.input.x.wrapping_add(index as usize * args.input.stride);
                 for v in 0..V {
                     sums[v] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x.add(v * LANES)), sums[v]);
                 }
@@ -521,7 +476,7 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
         // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, and whole vectors of
         // waiting sums are valid (TileArgs); the mask leaves out what lies beyond.
         unsafe {
-            if !args.last {
+            if !args.weights.last {
                 for v in 0..V {
                     _mm512_storeu_ps(waiting.add(v * LANES), sums[v]);
                 }
@@ -530,7 +485,7 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
                 }
                 continue;
             }
-            let residual = args.residual.wrapping_add(row * args.stride);
+            let residual = args.output.residual.wrapping_add(row * args.output.stride);
             let finish = |v: usize, sum: __m512, mask: __mmask16| {
                 let clamps = &args.clamps;
                 let (lo, hi) = (_mm512_set1_ps(clamps.before.0), _mm512_set1_ps(clamps.before.1));
@@ -552,136 +507,9 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
     }
 }
 
-/// Asks for the weights of the row after `row` where only some chunks are worked on: its part of them is
-/// elsewhere, and the prefetcher of the core cannot know where.
+/// NaN stays NaN.
 #[inline(always)]
-fn prefetch_next(args: &TileArgs, row: usize, block: usize) {
-    if args.row_step > 1 {
-        // SAFETY: the row is a block row: the next one or the last. A prefetch may go anywhere.
-        unsafe {
-            let (index, w, _) = args.blocks((row + 1).min(args.block_rows.end - 1), block);
-            for line in 0..2 {
-                _mm_prefetch::<_MM_HINT_T0>(index.wrapping_add(line * LANES).cast());
-                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(line * LANES).cast());
-            }
-        }
-    }
-}
-
-/// What the sums of a block row begin with.
-///
-/// # Safety
-/// As [`rows`]; `row` is in `args.block_rows`; `at + LANES` is at most `args.pixels`.
-#[inline(always)]
-unsafe fn begin<const R: usize, const V: usize>(
-    args: &TileArgs,
-    row: usize,
-    at: &[usize; V],
-) -> [[__m512; V]; R] {
-    let channels = args.channels(row, R);
-    let mut y = args.y.wrapping_add(row * R * args.stride);
-    let mut waiting = args.sums.wrapping_add(row * R * args.sums_stride);
-    // SAFETY: `bias` has R floats for each block row; `row * R + r` is an output channel if r < channels,
-    // with `args.pixels` floats of `y` (TileArgs). A prefetch may go anywhere.
-    unsafe {
-        let mut sums = [[_mm512_setzero_ps(); V]; R];
-        for r in 0..R {
-            for v in 0..V {
-                if args.first {
-                    sums[r][v] = _mm512_set1_ps(*args.weights.bias.get_unchecked(row * R + r));
-                } else if r < channels {
-                    sums[r][v] = _mm512_loadu_ps(waiting.add(at[v]));
-                }
-            }
-            if args.first {
-                // The output is often not in cache: ask for it now, store it many cycles later.
-                for line in 0..V {
-                    _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(line * LANES).cast());
-                }
-                _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(args.pixels - 1).cast());
-            }
-            y = y.wrapping_add(args.stride);
-            waiting = waiting.wrapping_add(args.sums_stride);
-        }
-        sums
-    }
-}
-
-/// Epilogue and store of one block row.
-///
-/// # Safety
-/// As [`begin`].
-#[inline(always)]
-unsafe fn store<const R: usize, const V: usize>(
-    args: &TileArgs,
-    row: usize,
-    at: &[usize; V],
-    sums: &[[__m512; V]; R],
-) {
-    let (clamps, channels) = (&args.clamps, args.channels(row, R));
-    let mut y = args.y.wrapping_add(row * R * args.stride);
-    let mut residual = args.residual.wrapping_add(row * R * args.stride);
-    // SAFETY: `args.pixels` floats of `y`, and of `residual` if there is one, are valid (TileArgs).
-    unsafe {
-        if !args.last {
-            let mut waiting = args.sums.wrapping_add(row * R * args.sums_stride);
-            for r in 0..R {
-                for v in 0..V {
-                    if r < channels {
-                        _mm512_storeu_ps(waiting.add(at[v]), sums[r][v]);
-                    }
-                }
-                waiting = waiting.wrapping_add(args.sums_stride);
-            }
-            return;
-        }
-        let (lo, hi) = (_mm512_set1_ps(clamps.before.0), _mm512_set1_ps(clamps.before.1));
-        if !clamps.residual {
-            for r in 0..R {
-                for v in 0..V {
-                    if r < channels {
-                        let value = clamp(sums[r][v], lo, hi);
-                        _mm512_storeu_ps(y.add(at[v]), value);
-                    }
-                }
-                y = y.wrapping_add(args.stride);
-            }
-            return;
-        }
-        let (lo1, hi1) = (_mm512_set1_ps(clamps.after.0), _mm512_set1_ps(clamps.after.1));
-        for r in 0..R {
-            for v in 0..V {
-                if r < channels {
-                    let value = clamp(sums[r][v], lo, hi);
-                    let value = _mm512_add_ps(value, _mm512_loadu_ps(residual.add(at[v])));
-                    _mm512_storeu_ps(y.add(at[v]), clamp(value, lo1, hi1));
-                }
-            }
-            y = y.wrapping_add(args.stride);
-            residual = residual.wrapping_add(args.stride);
-        }
-    }
-}
-
-/// NaN stays NaN: max and min return their second operand if either is.
-#[inline]
-#[target_feature(enable = "avx512f,avx2,fma")]
-fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
-    if cfg!(miri) {
-        // Miri, which runs the tests where no CPU can, does not know the next two instructions.
-        return halves(v, lo, hi);
-    }
-    _mm512_min_ps(hi, _mm512_max_ps(lo, v))
-}
-
-/// [`clamp`] in two vectors of 8.
-#[target_feature(enable = "avx512f,avx2,fma")]
-fn halves(v: __m512, lo: __m512, hi: __m512) -> __m512 {
-    let split = |v| {
-        let v = _mm512_castps_pd(v);
-        [_mm512_extractf64x4_pd::<0>(v), _mm512_extractf64x4_pd::<1>(v)].map(|v| _mm256_castpd_ps(v))
-    };
-    let (v, lo, hi) = (split(v), split(lo), split(hi));
-    let half = |i: usize| _mm256_castps_pd(_mm256_min_ps(hi[i], _mm256_max_ps(lo[i], v[i])));
-    _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(half(0)), half(1)))
+unsafe fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
+    // SAFETY: AVX-512F is there, as the caller's kernel needs it.
+    unsafe { F32x16::<{ Core::Any as u8 }>(v).clamp(F32x16(lo), F32x16(hi)).0 }
 }

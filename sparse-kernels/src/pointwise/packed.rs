@@ -1,8 +1,10 @@
 //! Weights, rearranged for one kernel.
 
+use super::plan::Plan;
 use super::{Planes, PointwiseKernel};
 use crate::LOOK_AHEAD;
 use crate::aligned::Aligned;
+use crate::drive::Latest;
 use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind};
 use std::ops::Range;
@@ -43,6 +45,7 @@ pub struct PackedPointwise {
     chunk: usize,
     /// Pixels of a tile with a panel, at most.
     pub(super) tile: usize,
+    pub(super) latest: Latest<Plan>,
 }
 
 impl PackedPointwise {
@@ -85,7 +88,7 @@ impl PackedPointwise {
             _ => kernel.chunk(used.len(), tile, weights.blocks(), rows),
         };
         let chunks = used.len().div_ceil(chunk_columns).max(1);
-        let chunk_major = chunks > 1 && kernel.chunk_major();
+        let chunk_major = chunks > 1 && kernel.tuning.chunk_major;
         let (row_step, chunk_step) = if chunk_major { (1, rows) } else { (chunks, 1) };
         let (mut starts, mut columns) = (vec![], Vec::with_capacity(weights.blocks()));
         let mut values = Vec::with_capacity(weights.values().len());
@@ -108,7 +111,7 @@ impl PackedPointwise {
         };
         let some = used.len() * C < weights.cols() && weights.cols().is_multiple_of(C);
         let few = |p: &Planes| weights.values().len() <= p.weights * weights.cols();
-        let planes = kernel.planes().filter(|planes| some && few(planes));
+        let planes = kernel.tuning.planes.filter(|planes| some && few(planes));
         let channels = planes.map_or(vec![], |_| first_channels(&|column| column));
         Ok(PackedPointwise {
             kernel,
@@ -124,6 +127,7 @@ impl PackedPointwise {
             used,
             chunk: chunk_columns,
             tile,
+            latest: Latest::default(),
         })
     }
 

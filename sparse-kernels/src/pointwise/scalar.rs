@@ -1,58 +1,59 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
-use super::TileArgs;
+use super::args::TileArgs;
+use super::body::Loops;
 
 /// Pixels summed at a time.
 const RUN: usize = 16;
 
-/// `R` output channels by any number of pixels.
-///
-/// # Safety
-/// `args` keeps the invariants of [`TileArgs`].
-pub(super) unsafe fn tile<const R: usize, const C: usize>(args: &TileArgs) {
-    for row in args.block_rows.clone() {
-        for start in (0..args.pixels).step_by(RUN) {
-            let pixels = RUN.min(args.pixels - start);
-            let mut sums = [[0f32; RUN]; R];
-            for (r, sums) in sums.iter_mut().enumerate().take(args.channels(row, R)) {
-                // SAFETY: `row * R + r` is an output channel.
-                unsafe { begin(args, row * R + r, start, &mut sums[..pixels]) };
-            }
-            // SAFETY: `row` is a block row.
-            let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
-            for block in 0..blocks {
-                for c in 0..C {
-                    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with
-                    // `args.pixels` floats (TileArgs); a block has R * C values
-                    // (PackedPointwise).
-                    let (x, w) = unsafe {
-                        let channel = *indices.add(block) as usize + c;
-                        let x = args.x.wrapping_add(channel * args.x_stride + start);
-                        let w = values.add((block * C + c) * R);
-                        (std::slice::from_raw_parts(x, pixels), std::slice::from_raw_parts(w, R))
-                    };
-                    for (sums, w) in sums.iter_mut().zip(w) {
-                        for (sum, x) in sums.iter_mut().zip(x) {
-                            *sum += w * x;
+/// No vectors: plain Rust.
+pub(crate) struct Scalar;
+
+impl Loops for Scalar {
+    const LANES: usize = 1;
+    const MOST_VECTORS: [usize; 4] = [usize::MAX; 4];
+
+    unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
+        for row in args.weights.rows.clone() {
+            for start in (0..args.pixels).step_by(RUN) {
+                let pixels = RUN.min(args.pixels - start);
+                let mut sums = [[0f32; RUN]; R];
+                for (r, sums) in sums.iter_mut().enumerate().take(args.channels(row, R)) {
+                    // SAFETY: `row * R + r` is an output channel.
+                    unsafe { begin(args, row * R + r, start, &mut sums[..pixels]) };
+                }
+                // SAFETY: `row` is a block row.
+                let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
+                for block in 0..blocks {
+                    for c in 0..C {
+                        // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with
+                        // `args.pixels` floats (TileArgs); a block has R * C values
+                        // (PackedPointwise).
+                        let (x, w) = unsafe {
+                            let channel = *indices.add(block) as usize + c;
+                            let x = args.input.x.wrapping_add(channel * args.input.stride + start);
+                            let w = values.add((block * C + c) * R);
+                            (std::slice::from_raw_parts(x, pixels), std::slice::from_raw_parts(w, R))
+                        };
+                        for (sums, w) in sums.iter_mut().zip(w) {
+                            for (sum, x) in sums.iter_mut().zip(x) {
+                                *sum += w * x;
+                            }
                         }
                     }
                 }
-            }
-            for (r, sums) in sums.iter().enumerate().take(args.channels(row, R)) {
-                // SAFETY: `row * R + r` is an output channel.
-                unsafe { store(args, row * R + r, start, &sums[..pixels]) };
+                for (r, sums) in sums.iter().enumerate().take(args.channels(row, R)) {
+                    // SAFETY: `row * R + r` is an output channel.
+                    unsafe { store(args, row * R + r, start, &sums[..pixels]) };
+                }
             }
         }
     }
-}
 
-/// `R` output channels of a single pixel.
-///
-/// # Safety
-/// `args` keeps the invariants of [`TileArgs`]; `pixels` is 1.
-pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller.
-    unsafe { gemv::<R, C, 1>(args, args.x_stride, |w, x, sum| sum + w * x) };
+    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { gemv::<R, C, 1>(args, args.input.stride, |w, x, sum| sum + w * x) };
+    }
 }
 
 /// A single pixel, with `U` independent sets of sums for each column of a block so that latency hides: block
@@ -60,14 +61,14 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 /// loop for `R` of 4 and 8.
 ///
 /// # Safety
-/// As [`single`]; `x_stride` is that of `args`. (A constant spares a multiplication for each column.)
+/// As [`Loops::single`]; `x_stride` is that of `args`. (A constant spares a multiplication for each column.)
 #[inline(always)]
 pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
     args: &TileArgs,
     x_stride: usize,
     multiply_add: impl Fn(f32, f32, f32) -> f32,
 ) {
-    for row in args.block_rows.clone() {
+    for row in args.weights.rows.clone() {
         // SAFETY: `row` is a block row.
         let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
         let mut sums = [[[0f32; R]; C]; U];
@@ -77,7 +78,7 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
                 // R * C values (PackedPointwise).
                 let (x, w) = unsafe {
                     let channel = *indices.add(block) as usize + c;
-                    (*args.x.wrapping_add(channel * x_stride), values.add((block * C + c) * R))
+                    (*args.input.x.wrapping_add(channel * x_stride), values.add((block * C + c) * R))
                 };
                 for r in 0..R {
                     // SAFETY: as above.
@@ -103,7 +104,7 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
 /// Adds `sum` to what a single pixel begins with, and stores it.
 ///
 /// # Safety
-/// `channel` is an output channel of `args.block_rows`, and `args.pixels` is 1.
+/// `channel` is an output channel of `args.weights.rows`, and `args.pixels` is 1.
 pub(super) unsafe fn finish(args: &TileArgs, channel: usize, sum: f32) {
     let mut sums = [0f32];
     // SAFETY: passed on from the caller.
@@ -117,15 +118,15 @@ pub(super) unsafe fn finish(args: &TileArgs, channel: usize, sum: f32) {
 /// What the sums of pixels from `start` of one output channel begin with.
 ///
 /// # Safety
-/// `channel` is an output channel of `args.block_rows` and `start + sums.len()` is at most `args.pixels`.
+/// `channel` is an output channel of `args.weights.rows` and `start + sums.len()` is at most `args.pixels`.
 unsafe fn begin(args: &TileArgs, channel: usize, start: usize, sums: &mut [f32]) {
-    if args.first {
-        sums.fill(args.weights.bias[channel]);
+    if args.weights.first {
+        sums.fill(args.weights.packed.bias[channel]);
         return;
     }
     for (p, sum) in sums.iter_mut().enumerate() {
         // SAFETY: TileArgs: `y` is valid at channel * stride + pixel.
-        *sum = unsafe { *args.y.wrapping_add(channel * args.stride + start + p) };
+        *sum = unsafe { *args.output.y.wrapping_add(channel * args.output.stride + start + p) };
     }
 }
 
@@ -136,17 +137,17 @@ unsafe fn begin(args: &TileArgs, channel: usize, start: usize, sums: &mut [f32])
 unsafe fn store(args: &TileArgs, channel: usize, start: usize, sums: &[f32]) {
     let clamps = &args.clamps;
     for (p, v) in sums.iter().enumerate() {
-        let at = channel * args.stride + start + p;
+        let at = channel * args.output.stride + start + p;
         let mut v = *v;
         // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
         unsafe {
-            if args.last {
+            if args.weights.last {
                 v = clamp(v, clamps.before);
                 if clamps.residual {
-                    v = clamp(v + *args.residual.wrapping_add(at), clamps.after);
+                    v = clamp(v + *args.output.residual.wrapping_add(at), clamps.after);
                 }
             }
-            *args.y.wrapping_add(at) = v;
+            *args.output.y.wrapping_add(at) = v;
         }
     }
 }

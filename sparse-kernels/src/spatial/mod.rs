@@ -37,28 +37,24 @@ mod avx512;
 mod body;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(target_arch = "aarch64")]
-mod neon_cores;
 mod plan;
-mod scalar;
+pub(crate) mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 
-use crate::epilogue::{Clamps, Epilogue, Finish};
+use crate::drive::{self, Cut, Job, Latest, Packed};
+use crate::epilogue::{Clamps, Epilogue};
 use crate::error::{FormatError, KernelError};
 use crate::format::{FormatKind, Rows, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::parallel::{self, Parallel, share};
+use crate::parallel::Parallel;
 use crate::scratch;
 use crate::table::KernelInfo;
+use crate::vector::Order;
+use body::Loops;
 use plan::{Plan, Work};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most lanes that a kernel's vectors have.
-const MAX_LANES: usize = 16;
-/// Most vectors of a tile.
-const MAX_VECTORS: usize = 16;
 /// Memory of the weights that are applied to one tile after the other before the next weights are taken: a
 /// quarter of a second-level cache of 512 KiB, the image has most of the rest.
 const WEIGHT_BYTES: usize = 128 << 10;
@@ -76,9 +72,27 @@ pub struct SpatialKernel {
     evens: Evens,
 }
 
-/// Copies every other float: to, from, number of floats written, at least [`plan::CHUNK`]; reads twice as
-/// many.
+/// [`Loops::evens`] of a kernel.
 type Evens = unsafe fn(*mut f32, *const f32, usize);
+
+/// A row of the table, for [`crate::table::kernel`].
+pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXELS: usize>(
+    info: KernelInfo,
+    _: (),
+) -> SpatialKernel {
+    assert!(C == 1 && PIXELS.is_multiple_of(L::LANES), "a tile is whole vectors");
+    assert!(
+        PIXELS / L::LANES <= L::MOST_VECTORS[R.ilog2() as usize],
+        "more sums than the machine has registers for"
+    );
+    SpatialKernel {
+        info,
+        format: FormatKind::new(R, 1),
+        vector: L::LANES,
+        tile: L::tile::<R, PIXELS>,
+        evens: L::evens,
+    }
+}
 
 impl SpatialKernel {
     /// Name, target and tile.
@@ -96,74 +110,6 @@ impl SpatialKernel {
         self.vector
     }
 }
-
-/// Builds a row of [`KERNELS`]: name parts, then the target's module; or, for a class of cores, the function
-/// for tiles and the module for the rest.
-macro_rules! kernel {
-    ($format:ident, $text:literal, $r:literal, $pixels:literal, $isa:ident, $suffix:literal, $vector:literal,
-     $quality:ident, $module:ident) => {
-        kernel!($format, $text, $r, $pixels, $isa Any, $suffix, $vector, $quality, $module::tile, $module)
-    };
-    ($format:ident, $text:literal, $r:literal, $pixels:literal, $isa:ident $core:ident, $suffix:literal, $vector:literal,
-     $quality:ident, $tiles:ident::$tile:ident, $module:ident) => {
-        SpatialKernel {
-            info: KernelInfo {
-                name: concat!("spatial_", $text, "_", $r, "x", $pixels, "_", $suffix),
-                operation: crate::table::Operation::Spatial,
-                format: $text,
-                isa: crate::target::Isa::$isa,
-                core: crate::target::Core::$core,
-                channels: $r,
-                pixels: $pixels,
-                quality: crate::table::Quality::$quality,
-            },
-            format: FormatKind::$format,
-            vector: {
-                assert!($vector <= MAX_LANES && $pixels / $vector <= MAX_VECTORS && $pixels % $vector == 0);
-                $vector
-            },
-            tile: $tiles::$tile::<$r, $pixels>,
-            evens: $module::evens,
-        }
-    };
-}
-
-/// All spatial kernels of this build.
-pub(crate) static KERNELS: &[SpatialKernel] = &[
-    kernel!(ROWS_1, "unstructured", 1, 16, Scalar, "scalar", 8, Portable, scalar),
-    kernel!(ROWS_2, "2x1", 2, 16, Scalar, "scalar", 8, Portable, scalar),
-    kernel!(ROWS_4, "4x1", 4, 16, Scalar, "scalar", 8, Portable, scalar),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 48, Avx2, "avx2", 8, Intrinsics, avx2),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2, "2x1", 2, 32, Avx2, "avx2", 8, Intrinsics, avx2),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4, "4x1", 4, 24, Avx2, "avx2", 8, Tuned, avx2),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_1, "unstructured", 1, 128, Avx512, "avx512", 16, Tuned, avx512),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_2, "2x1", 2, 128, Avx512, "avx512", 16, Tuned, avx512),
-    #[cfg(target_arch = "x86_64")]
-    kernel!(ROWS_4, "4x1", 4, 80, Avx512, "avx512", 16, Tuned, avx512),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_1, "unstructured", 1, 32, Neon, "neon", 4, Intrinsics, neon),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_2, "2x1", 2, 32, Neon, "neon", 4, Intrinsics, neon),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_4, "4x1", 4, 20, Neon, "neon", 4, Intrinsics, neon),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_4, "4x1", 4, 20, Neon A53, "neon-a53", 4, Tuned, neon_cores::tile_a53, neon),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_4, "4x1", 4, 20, Neon A55, "neon-a55", 4, Tuned, neon_cores::tile_a55, neon),
-    #[cfg(target_arch = "aarch64")]
-    kernel!(ROWS_4, "4x1", 4, 28, Neon A76, "neon-a76", 4, Tuned, neon_cores::tile_a76, neon),
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    kernel!(ROWS_1, "unstructured", 1, 32, Wasm, "wasm", 4, Intrinsics, wasm),
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    kernel!(ROWS_2, "2x1", 2, 16, Wasm, "wasm", 4, Intrinsics, wasm),
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    kernel!(ROWS_4, "4x1", 4, 8, Wasm, "wasm", 4, Intrinsics, wasm),
-];
 
 /// Whether this operation computes a shape: `Err` says what it cannot do.
 ///
@@ -186,7 +132,7 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 /// Invariants, which the kernels rely on: every column is below `used.len() * taps`; `starts` grows from 0 to
 /// the number of columns, one entry more than groups; `values` has `r` floats per column; `bias` has `r`
 /// floats per group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PackedSpatial {
     kernel: &'static SpatialKernel,
     oc: usize,
@@ -199,25 +145,7 @@ pub struct PackedSpatial {
     bias: Vec<f32>,
     /// Input channels that have any weight: only those are copied.
     used: Vec<u32>,
-    /// The plan of the latest run: one geometry is the rule.
-    plan: Mutex<Option<Arc<Plan>>>,
-}
-
-impl Clone for PackedSpatial {
-    fn clone(&self) -> PackedSpatial {
-        PackedSpatial {
-            kernel: self.kernel,
-            oc: self.oc,
-            ic: self.ic,
-            taps: self.taps,
-            starts: self.starts.clone(),
-            columns: self.columns.clone(),
-            values: self.values.clone(),
-            bias: self.bias.clone(),
-            used: self.used.clone(),
-            plan: Mutex::new(None),
-        }
-    }
+    latest: Latest<Plan>,
 }
 
 /// Some output pixels of a band and where they are: lanes in an order of their own, but without gaps in the
@@ -234,24 +162,39 @@ pub(crate) struct Vector {
     order: u32,
 }
 
-/// The lane of every pixel of a vector; some lane for those beyond its `count`.
-type Order = [u32; MAX_LANES];
-
-/// One call of a kernel: a tile of output pixels, the output channels of `groups`.
+/// One call of a kernel: a tile of output pixels, the output channels of some groups.
 ///
-/// Invariants: for every vector and every offset, which is in bytes, `image` has a whole vector of floats so
-/// far behind `base`; there are at least one and at most `tile / lanes` vectors, in rising order of their
-/// pixels, whose `order` is in `orders`; every lane of an order is one of a vector; `offsets` has one entry
-/// per column of `weights`, and then as many zeros as a kernel may look ahead; `y`, and `residual` if
-/// `clamps.residual`, are valid at `channel * stride + pixel` for all `pixel` below `pixels` and all output
-/// channels of `groups`, and nothing else writes there during the call. Tiles are called in rising order, and
-/// the next vector begins where the pixels of this end: a kernel may write a whole vector if `pixels` leaves
-/// room for it, what is too much will be written again.
+/// Invariants, beside those of the parts:
+/// * for every vector and every offset, the image has a whole vector of floats so far behind `base`;
+/// * `output` is valid for all output channels of the groups.
 pub(crate) struct TileArgs<'a> {
-    weights: &'a PackedSpatial,
-    offsets: &'a [u32],
+    weights: Weights<'a>,
+    /// The copied input of the band.
     image: &'a [f32],
+    output: Output<'a>,
+    clamps: Clamps,
+}
+
+/// The weights of a call.
+///
+/// Invariants: `offsets`, in bytes, has one entry per column of `packed`, and then as many zeros as a kernel
+/// may look ahead; `groups` lies within those of `packed`.
+struct Weights<'a> {
+    packed: &'a PackedSpatial,
+    offsets: &'a [u32],
     groups: Range<usize>,
+}
+
+/// Where the pixels of a tile go.
+///
+/// Invariants:
+/// * there are at least one and at most as many vectors as the kernel's tile has, in rising order of their
+///   pixels, whose `order` is in `orders`; every lane of an order is one of a vector;
+/// * `y`, and `residual` if the clamps want it, are valid at `channel * stride + pixel` for all `pixel` below
+///   `pixels`, and nothing else writes there during the call;
+/// * tiles are called in rising order, and the next vector begins where the pixels of this end: a kernel may
+///   write a whole vector if `pixels` leaves room for it, what is too much will be written again.
+struct Output<'a> {
     vectors: &'a [Vector],
     orders: &'a [Order],
     /// Output pixels of the band.
@@ -261,21 +204,6 @@ pub(crate) struct TileArgs<'a> {
     residual: *const f32,
     /// Floats from one output channel to the next.
     stride: usize,
-    clamps: Clamps,
-}
-
-/// The output tensor, written by several threads in disjoint parts.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: tasks write disjoint elements (`PackedSpatial::run` cuts rows or channels apart).
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn get(self) -> *mut f32 {
-        self.0
-    }
 }
 
 impl PackedSpatial {
@@ -334,8 +262,8 @@ impl PackedSpatial {
         for column in &mut columns {
             *column = position[(*column / window) as usize] * window + *column % window;
         }
-        let plan = Mutex::new(None);
-        Ok(PackedSpatial { kernel, oc, ic, taps, starts, columns, values, bias: padded, used, plan })
+        let latest = Latest::default();
+        Ok(PackedSpatial { kernel, oc, ic, taps, starts, columns, values, bias: padded, used, latest })
     }
 
     /// The kernel these weights were packed for.
@@ -399,51 +327,29 @@ impl PackedSpatial {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        let s = geometry.shape();
-        geometry.check(x, y, residual)?;
-        for (what, weights, geometry) in [
+        drive::run(self, geometry, x, y, residual, epilogue, parallel)
+    }
+}
+
+impl Packed for PackedSpatial {
+    type Plan = Plan;
+
+    fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
+        drive::equal([
             ("output channels", self.oc, s.oc),
             ("input channels", self.ic, s.ic),
             ("groups", 1, s.group),
             ("kernel height", self.taps[0], s.kernel[0]),
             ("kernel width", self.taps[1], s.kernel[1]),
-        ] {
-            if weights != geometry {
-                return Err(KernelError::Shape { what, weights, geometry });
-            }
-        }
-        supports(s).map_err(|what| KernelError::Geometry(format!("{what}: {s:?}")))?;
-        if y.is_empty() {
-            return Ok(());
-        }
-        if let Some((geometry, zeros)) = geometry.on_zeros() {
-            return self.run(&geometry, &zeros, y, residual, epilogue, parallel);
-        }
-        let threads = parallel::threads(parallel);
-        let plan = self.plan(geometry, threads)?;
-        let (clamps, finish) = epilogue.split(residual.is_some());
-        let y = Shared(y.as_mut_ptr());
-        let job = Job { weights: self, geometry, plan: &plan, x, y, residual, clamps, finish };
-        let (bands, groups) = (s.batch * plan.bands, self.starts.len() - 1);
-        if threads == 1 {
-            job.run_part(0..bands, 0..groups);
-            Ok(())
-        } else if bands >= threads {
-            parallel::for_each(parallel, bands, |band| job.run_part(band..band + 1, 0..groups))
-        } else {
-            // A small image: every thread copies it and takes some of the output channels.
-            let parts = groups.min(threads);
-            parallel::for_each(parallel, parts, |part| job.run_part(0..bands, share(groups, parts, part)))
-        }
+        ])?;
+        supports(s).map_err(|what| KernelError::Geometry(format!("{what}: {s:?}")))
     }
 
-    /// The plan for a geometry, from the latest run or new.
-    fn plan(&self, geometry: &ConvGeometry, threads: usize) -> Result<Arc<Plan>, KernelError> {
-        // A panic of another thread cannot leave half a plan behind: it is replaced as a whole.
-        let mut latest = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = latest.as_ref().filter(|plan| plan.is_for(geometry, threads)) {
-            return Ok(plan.clone());
-        }
+    fn latest(&self) -> &Latest<Plan> {
+        &self.latest
+    }
+
+    fn plan(&self, geometry: &ConvGeometry, threads: usize) -> Result<Plan, KernelError> {
         let lanes = self.kernel.vector;
         let work = Work {
             columns: &self.columns,
@@ -451,32 +357,33 @@ impl PackedSpatial {
             lanes,
             tile: self.kernel.info.pixels / lanes,
         };
-        let plan = Arc::new(Plan::new(geometry, &self.used, work, threads)?);
-        *latest = Some(plan.clone());
-        Ok(plan)
+        Plan::new(geometry, &self.used, work, threads)
+    }
+
+    fn cut(&self, job: &Job<Plan>) -> Cut {
+        let places = job.geometry.shape().batch * job.plan.bands;
+        Cut { places, least: 1, channels: self.starts.len() - 1 }
+    }
+
+    fn compute(&self, job: &Job<Plan>, places: Range<usize>, channels: Range<usize>) {
+        Run { weights: self, job }.part(places, channels);
     }
 }
 
-struct Job<'a> {
+struct Run<'a> {
     weights: &'a PackedSpatial,
-    geometry: &'a ConvGeometry,
-    plan: &'a Plan,
-    x: &'a [f32],
-    y: Shared,
-    residual: Option<&'a [f32]>,
-    clamps: Clamps,
-    finish: Option<Finish>,
+    job: &'a Job<'a, Plan>,
 }
 
-impl Job<'_> {
+impl Run<'_> {
     /// Computes the output channels of `groups` in the bands `bands`, which count through all images.
-    fn run_part(&self, bands: Range<usize>, groups: Range<usize>) {
-        let (s, plan) = (self.geometry.shape(), self.plan);
-        let image_len = s.ic * self.geometry.input_pixels();
+    fn part(&self, bands: Range<usize>, groups: Range<usize>) {
+        let (geometry, plan) = (self.job.geometry, self.job.plan);
+        let image_len = geometry.shape().ic * geometry.input_pixels();
         scratch::with(plan.len, |buffer| {
             for band in bands {
                 let (n, rows) = (band / plan.bands, plan.rows(band % plan.bands));
-                let (image, used) = (&self.x[n * image_len..][..image_len], &self.weights.used);
+                let (image, used) = (&self.job.x[n * image_len..][..image_len], &self.weights.used);
                 plan.fill(buffer, image, used, rows.clone(), self.weights.kernel.evens);
                 let mut start = groups.start;
                 while start < groups.end {
@@ -501,44 +408,34 @@ impl Job<'_> {
 
     /// All tiles of a band for some groups.
     fn run_block(&self, image: &[f32], n: usize, rows: Range<usize>, groups: Range<usize>) {
-        let (w, plan) = (self.weights, self.plan);
-        let plane = self.geometry.output_pixels();
-        let width = self.geometry.output()[1];
-        let first = n * w.oc * plane + rows.start * width;
-        let band = plan.band(rows.len());
+        let (w, job) = (self.weights, self.job);
+        let ([_, width], stride) = (job.geometry.output(), job.geometry.output_pixels());
+        let (first, pixels) = (n * w.oc * stride + rows.start * width, rows.len() * width);
+        let band = job.plan.band(rows.len());
         let mut args = TileArgs {
-            weights: w,
-            offsets: &plan.offsets,
+            weights: Weights { packed: w, offsets: &job.plan.offsets, groups: groups.clone() },
             image,
-            groups: groups.clone(),
-            vectors: &[],
-            orders: &band.orders,
-            pixels: rows.len() * width,
-            // SAFETY: `ConvGeometry::check` has compared the lengths; the first row of the band is inside the
-            // tensor.
-            y: unsafe { self.y.get().add(first) },
-            residual: self.residual.map_or(std::ptr::null(), |r| r[first..].as_ptr()),
-            stride: plane,
-            clamps: self.clamps,
+            output: Output {
+                vectors: &[],
+                orders: &band.orders,
+                pixels,
+                y: job.y(first),
+                residual: job.residual(first),
+                stride,
+            },
+            clamps: job.clamps,
         };
         for tile in &band.tiles {
-            args.vectors = &band.vectors[tile.clone()];
+            args.output.vectors = &band.vectors[tile.clone()];
             // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
             // `args` keeps the invariants of `TileArgs`: `Plan::new` has made the buffer as long as the last
             // vector at the largest offset needs.
             unsafe { (w.kernel.tile)(&args) };
         }
-        if let Some(finish) = self.finish {
-            let r = w.kernel.format.r();
-            for channel in groups.start * r..(groups.end * r).min(w.oc) {
-                let at = first + channel * plane;
-                let range = at..at + rows.len() * width;
-                // SAFETY: the range is inside the tensor and belongs to this task alone (see `Shared`).
-                let row =
-                    unsafe { std::slice::from_raw_parts_mut(self.y.get().add(range.start), range.len()) };
-                finish.apply(row, self.residual.map(|r| &r[range]));
-            }
-        }
+        let r = w.kernel.format.r();
+        let channels = groups.start * r..(groups.end * r).min(w.oc);
+        // SAFETY: these rows of these channels are this part's.
+        unsafe { job.complete(first + channels.start * stride, channels.len(), stride, pixels) };
     }
 }
 
@@ -550,21 +447,14 @@ impl TileArgs<'_> {
     /// as many offsets).
     #[inline(always)]
     unsafe fn columns(&self, group: usize, r: usize) -> (*const u32, *const f32, usize) {
-        let w = self.weights;
+        let (w, offsets) = (self.weights.packed, self.weights.offsets);
         // SAFETY: `group + 1` is a valid position of `starts`, whose entries are valid positions of
         // `offsets`.
         unsafe {
             let start = *w.starts.get_unchecked(group) as usize;
             let end = *w.starts.get_unchecked(group + 1) as usize;
-            (self.offsets.as_ptr().add(start), w.values.as_ptr().add(start * r), end - start)
+            (offsets.as_ptr().add(start), w.values.as_ptr().add(start * r), end - start)
         }
-    }
-
-    /// Whether every vector of the tile can be written whole, and whether its lanes are in order.
-    #[inline(always)]
-    fn room(&self, lanes: usize) -> (bool, bool) {
-        let last = self.vectors.last().map_or(0, |v| v.pixel as usize);
-        (last + lanes <= self.pixels, self.vectors.iter().all(|v| v.order == 0))
     }
 
     /// Epilogue and store of the `sums` of a vector, pixel by pixel: where there is no room to write it
@@ -572,21 +462,30 @@ impl TileArgs<'_> {
     ///
     /// # Safety
     /// `channel` is an output channel of `groups`, `vector` one of `vectors`, and `sums` has a lane for each
-    /// of its order (invariant of `TileArgs`: `y` and `residual` are valid at every pixel of a vector).
+    /// of its order (invariant of `Output`: `y` and `residual` are valid at every pixel of a vector).
     #[inline]
     unsafe fn store_pixels(&self, channel: usize, vector: &Vector, sums: &[f32]) {
-        let order = &self.orders[vector.order as usize][..vector.count as usize];
-        let at = channel * self.stride + vector.pixel as usize;
+        let order = &self.output.orders[vector.order as usize][..vector.count as usize];
+        let at = channel * self.output.stride + vector.pixel as usize;
         for (i, lane) in order.iter().enumerate() {
             let mut v = clamp(sums[*lane as usize], self.clamps.before);
-            // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
+            // SAFETY: `y` and `residual` are valid (Output) at channel * stride + pixel.
             unsafe {
                 if self.clamps.residual {
-                    v = clamp(v + *self.residual.add(at + i), self.clamps.after);
+                    v = clamp(v + *self.output.residual.add(at + i), self.clamps.after);
                 }
-                *self.y.add(at + i) = v;
+                *self.output.y.add(at + i) = v;
             }
         }
+    }
+}
+
+impl Output<'_> {
+    /// Whether every vector of the tile can be written whole, and whether its lanes are in order.
+    #[inline(always)]
+    fn room(&self, lanes: usize) -> (bool, bool) {
+        let last = self.vectors.last().map_or(0, |v| v.pixel as usize);
+        (last + lanes <= self.pixels, self.vectors.iter().all(|v| v.order == 0))
     }
 }
 

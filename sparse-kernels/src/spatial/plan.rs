@@ -1,11 +1,12 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
-use super::{Evens, MAX_LANES, Order, Vector, WEIGHT_BYTES};
+use super::{Evens, Vector, WEIGHT_BYTES};
 use crate::LOOK_AHEAD;
 use crate::error::KernelError;
 use crate::geometry::ConvGeometry;
 use crate::parallel::share;
 use crate::scratch::LINE;
+use crate::vector::{MAX_LANES, Order};
 use std::ops::Range;
 
 /// Floats of a quarter of a second-level cache of 512 KiB. Kernels run by a few per cent slower for every
@@ -66,7 +67,7 @@ const PLAIN: Order = {
 
 /// The output vectors of a band, as tiles of a kernel.
 #[derive(Debug)]
-pub(super) struct Band {
+pub(crate) struct Band {
     rows: usize,
     pub vectors: Vec<Vector>,
     /// Every order of lanes that a vector has, the plain one first.
@@ -172,9 +173,8 @@ pub(super) struct Work<'a> {
 /// Invariants: for every vector of the bands, `base + offset / 4 + lanes` is at most `len`, for each of
 /// `offsets`; the pixels of a vector are inside the output rows of its band.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     geometry: ConvGeometry,
-    threads: usize,
     rows: Axis,
     cols: Axis,
     /// Floats from one row to the next in a phase.
@@ -201,7 +201,7 @@ impl Plan {
     ///
     /// # Errors
     /// A band that has more than `u32::MAX` bytes, or outputs.
-    pub fn new(
+    pub(super) fn new(
         geometry: &ConvGeometry,
         used: &[u32],
         work: Work,
@@ -278,12 +278,7 @@ impl Plan {
         let offsets = work.columns.iter().map(offset).chain([0; LOOK_AHEAD]).collect();
         let band = |rows| Band::new(rows, ow, pitch, work.lanes, work.tile);
         let (full, shorter, geometry) = (band(rows_per_band), band(rows_per_band - 1), *geometry);
-        Ok(Plan { geometry, threads, rows, cols, pitch, subplane, plane, full, shorter, bands, len, offsets })
-    }
-
-    /// Whether this plan was made for these.
-    pub fn is_for(&self, geometry: &ConvGeometry, threads: usize) -> bool {
-        self.geometry == *geometry && self.threads == threads
+        Ok(Plan { geometry, rows, cols, pitch, subplane, plane, full, shorter, bands, len, offsets })
     }
 
     /// Output rows of a band.

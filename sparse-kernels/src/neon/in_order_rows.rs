@@ -1,11 +1,10 @@
-//! aarch64, groups of 1, 2 and 4 rows, one loop for each class of cores that work in order; `neon_wide` has
-//! the others.
+//! Groups of 1, 2 and 4 rows on cores that work in order, a schedule for each class of them.
 //!
 //! Every stored column has an input channel of its own, and `R` weights for it. That is fewer multiply-adds
 //! per load than in a 4x4 block, so that on cores that work in order loads and not multiply-adds decide: what
 //! counts is that none of them waits.
 //!
-//! **Registers.** As in `neon_cores`, two sets of inputs and weights: the multiply-adds of one column read
+//! **Registers.** As in `in_order_blocks`, two sets of inputs and weights: the multiply-adds of one column read
 //! one set while the other is loaded for the next column; the loop has two columns. Besides, the address of
 //! the column after the next is computed from its index, and the index of the one after that is loaded: so
 //! long does it take until an address is known. ([`gather`] has offsets in bytes instead of indices, and
@@ -19,7 +18,7 @@
 //!
 //! Seven vectors and no more than eight because 7, 14, 28 and 56 pixels a side are sevenths of vectors.
 //!
-//! **Schedule.** Pieces of a vector are as in `neon_cores`: low half, high half to an integer register, and
+//! **Schedule.** Pieces of a vector are as in `in_order_blocks`: low half, high half to an integer register, and
 //! from there to its place. The last piece comes two vectors after the others, when both have arrived; it
 //! runs over the end of the column. In cycles for `V` vectors:
 //!
@@ -30,34 +29,19 @@
 //!   safe from the rule that no vector load starts four cycles after a multiply-add. One row needs nothing
 //!   else: 2 V and two more. For two rows multiply-adds are left at the end of a column, and two cycles
 //!   without any between them let the next column begin its loads: 3 V + 3. For four rows the rhythm is that
-//!   of `neon_cores`, three multiply-adds and a load: 5 V + 2.
+//!   of `in_order_blocks`, three multiply-adds and a load: 5 V + 2.
 //!
 //! Cycles are modelled, not measured.
 
+use super::walk::{Walk, walk_first};
 #[cfg(doc)]
 use crate::LOOK_AHEAD;
 use crate::target::Core;
-use std::arch::{aarch64::float32x4_t, asm};
-
-/// The blocks of one row and the panel they are applied to.
-///
-/// Invariants, where `blocks` is not zero: that many blocks are valid at `values`, and `indices` has those of
-/// all blocks but the first, which begins at `first`, and [`LOOK_AHEAD`] more that need not mean anything;
-/// `x` plus `stride` bytes times the index of a block, and the strides to its other channels, is
-/// valid for the pixels of the tile, the last vector of which begins at byte `last`. The same holds for
-/// `first`.
-pub(crate) struct Walk {
-    pub(crate) indices: *const u32,
-    pub(crate) values: *const f32,
-    pub(crate) blocks: usize,
-    pub(crate) first: *const f32,
-    pub(crate) x: *const f32,
-    pub(crate) stride: usize,
-    pub(crate) last: usize,
-}
+use crate::vector::F32x4;
+use std::arch::asm;
 
 /// Vectors of pixels of a tile of `rows` rows.
-pub(crate) const fn most_vectors(rows: usize) -> usize {
+const fn most_vectors(rows: usize) -> usize {
     match rows {
         1 => 8,
         2 => 7,
@@ -67,7 +51,7 @@ pub(crate) const fn most_vectors(rows: usize) -> usize {
 
 /// The loop of [`multiply_add`] for the vectors that are listed with the registers of their sums.
 ///
-/// The text is a program for the assembler, as in `neon_cores`. `.Ls` is the set that the multiply-adds read
+/// The text is a program for the assembler, as in `in_order_blocks`. `.Ls` is the set that the multiply-adds read
 /// and `.Lt` the other, `.Ln` the number of multiply-adds written for this column, `.Lk` counts what is
 /// loaded for the next one: the first input, for four rows the weights, the other inputs. `load` says whether
 /// there is a next column.
@@ -295,28 +279,12 @@ macro_rules! walk {
             out("x9") _, out("x10") _, out("x11") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
             out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
-            $($(inout($register) $sums[$row][$vector],)*)*
+            $($(inout($register) $sums[$row][$vector].0,)*)*
             $(out($more) _,)*
             options(readonly, nostack),
         )
     };
 }
-
-/// `$walk!($head, vectors)` for the first `$v` of the listed vectors.
-macro_rules! walk_first {
-    (@count $($vector:tt)*) => { 0 $(+ { let _ = stringify!($vector); 1 })* };
-    ($walk:ident, $v:expr, $head:tt, $done:tt) => {
-        unreachable!("a tile of {} vectors", $v)
-    };
-    ($walk:ident, $v:expr, $head:tt, ($($done:tt)*) $next:tt $($rest:tt)*) => {
-        if $v == walk_first!(@count $($done)*) + 1 {
-            $walk!($head, $($done)* $next)
-        } else {
-            walk_first!($walk, $v, $head, ($($done)* $next) $($rest)*)
-        }
-    };
-}
-pub(crate) use walk_first;
 
 /// How many vectors the last piece of a vector is behind the others, and how many of these are left to the
 /// next column.
@@ -366,10 +334,9 @@ macro_rules! walk_rows {
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
-    sums: &mut [[float32x4_t; V]; R],
+    sums: &mut [[F32x4<CORE>; V]; R],
     walk: &Walk,
 ) {
-    const { assert!(R == 1 || R == 2 || R == 4) }
     // SAFETY: reads what `Walk` has vouched for.
     unsafe {
         walk_rows!(R, CORE, V, sums, (
@@ -428,7 +395,7 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
-    sums: &mut [[float32x4_t; V]; 4],
+    sums: &mut [[F32x4<CORE>; V]; 4],
     bases: &[*const f32; V],
     offsets: *const u32,
     values: *const f32,

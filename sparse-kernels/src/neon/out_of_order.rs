@@ -1,4 +1,4 @@
-//! aarch64, cores that rename registers (Cortex-A76 and wider): the loops over 4x4 blocks and over groups of
+//! Cores that rename registers (Cortex-A76 and wider): the loops over 4x4 blocks and over groups of
 //! 1, 2 and 4 rows.
 //!
 //! Such a core starts two multiply-adds and two loads a cycle in any order, and works ahead of what waits:
@@ -24,11 +24,12 @@
 //!
 //! Cycles are modelled, not measured; `scripts/neon-cost.sh` models whole layers.
 
-use crate::neon_columns::{Walk, walk_first};
-use std::arch::{aarch64::float32x4_t, asm};
+use super::walk::{Walk, walk_first};
+use crate::vector::F32x4;
+use std::arch::asm;
 
 /// Vectors of pixels of a tile of `rows` rows.
-pub(crate) const fn most_vectors(rows: usize) -> usize {
+const fn most_vectors(rows: usize) -> usize {
     if rows == 4 { 7 } else { 10 }
 }
 
@@ -147,7 +148,7 @@ macro_rules! walk {
             $($operands)*
             out("v0") _, $(out($input) _,)*
             out("x12") _, out("x13") _, out("x16") _, out("x17") _,
-            $($(inout($register) $sums[$row][$vector],)*)*
+            $($(inout($register) $sums[$row][$vector].0,)*)*
             options(readonly, nostack),
         )
     };
@@ -186,11 +187,10 @@ macro_rules! walk_rows {
 /// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(crate) unsafe fn multiply_add<const R: usize, const C: usize, const V: usize>(
-    sums: &mut [[float32x4_t; V]; R],
+pub(crate) unsafe fn multiply_add<const CORE: u8, const R: usize, const C: usize, const V: usize>(
+    sums: &mut [[F32x4<CORE>; V]; R],
     walk: &Walk,
 ) {
-    const { assert!(C == 1 && (R == 1 || R == 2) || R == 4 && (C == 1 || C == 4)) }
     // SAFETY: reads what `Walk` has vouched for.
     unsafe {
         walk_rows!(R, C, V, sums, (
@@ -226,8 +226,8 @@ pub(crate) unsafe fn multiply_add<const R: usize, const C: usize, const V: usize
 /// many floats at `values`; at each offset from each of `bases` is a whole vector.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(crate) unsafe fn gather<const V: usize>(
-    sums: &mut [[float32x4_t; V]; 4],
+pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
+    sums: &mut [[F32x4<CORE>; V]; 4],
     bases: &[*const f32; V],
     offsets: *const u32,
     values: *const f32,

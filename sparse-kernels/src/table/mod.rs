@@ -1,13 +1,41 @@
 //! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here
 //! does not exist.
 //!
-//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`.
+//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`. A build has the rows of `scalar.rs` and of
+//! its architecture's file.
 
-use crate::depthwise::{self, DepthwiseKernel};
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as machine;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use wasm as machine;
+#[cfg(target_arch = "x86_64")]
+use x86 as machine;
+
+use crate::depthwise::DepthwiseKernel;
 use crate::format::FormatKind;
-use crate::pointwise::{self, PointwiseKernel};
-use crate::spatial::{self, SpatialKernel};
+use crate::pointwise::PointwiseKernel;
+use crate::spatial::SpatialKernel;
 use crate::target::{Core, Isa, Target};
+
+/// Where there are no vectors that this crate knows.
+#[cfg(not(any(
+    target_arch = "aarch64",
+    target_arch = "x86_64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
+mod machine {
+    pub static POINTWISE: &[crate::pointwise::PointwiseKernel] = &[];
+    pub static DEPTHWISE: &[crate::depthwise::DepthwiseKernel] = &[];
+    pub static SPATIAL: &[crate::spatial::SpatialKernel] = &[];
+}
 
 /// What a kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +46,18 @@ pub enum Operation {
     Depthwise,
     /// Any kernel size, all channels.
     Spatial,
+}
+
+impl Operation {
+    /// The operation with the name of its module.
+    const fn of(module: &str) -> Operation {
+        match module.as_bytes() {
+            b"pointwise" => Operation::Pointwise,
+            b"depthwise" => Operation::Depthwise,
+            b"spatial" => Operation::Spatial,
+            _ => panic!("not an operation"),
+        }
+    }
 }
 
 /// How much work has gone into a kernel.
@@ -31,6 +71,13 @@ pub enum Quality {
     Tuned,
 }
 
+/// The type of the values that are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Element {
+    /// IEEE single precision, summed in the same.
+    F32,
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelInfo {
@@ -40,6 +87,8 @@ pub struct KernelInfo {
     pub operation: Operation,
     /// Weight format, as printed.
     pub format: &'static str,
+    /// Type of weights and pixels.
+    pub element: Element,
     /// Instruction set.
     pub isa: Isa,
     /// Class of cores it is scheduled for.
@@ -52,18 +101,68 @@ pub struct KernelInfo {
     pub quality: Quality,
 }
 
+/// A row of the table, for whatever operation.
+///
+/// `tile` is output channels by pixels, `loops` what runs them. Columns that only some operations have come
+/// last, as the `tuning` of that operation. What does not fit together, such as a tile of more sums than the
+/// machine has registers for, does not compile.
+macro_rules! kernel {
+    ($operation:ident, format: $format:literal, tile: $r:literal x $pixels:literal, target: $target:literal,
+     element: $element:ident, quality: $quality:ident, loops: $loops:ty $(, tuning: $tuning:expr)? $(,)?) => {{
+        const SHAPE: [usize; 2] = $crate::table::shape($format);
+        const TARGET: ($crate::target::Isa, $crate::target::Core) = $crate::target::known($target);
+        $crate::$operation::kernel::<$loops, { SHAPE[0] }, { SHAPE[1] }, $pixels>(
+            $crate::table::KernelInfo {
+                name: concat!(stringify!($operation), "_", $format, "_", $r, "x", $pixels, "_", $target),
+                operation: $crate::table::Operation::of(stringify!($operation)),
+                format: $format,
+                element: $crate::table::Element::$element,
+                isa: TARGET.0,
+                core: TARGET.1,
+                channels: $r,
+                pixels: $pixels,
+                quality: $crate::table::Quality::$quality,
+            },
+            ($($tuning)?),
+        )
+    }};
+}
+use kernel;
+
+/// Rows and columns of a format's name; of single weights one each, of "any" none.
+const fn shape(format: &str) -> [usize; 2] {
+    match format.as_bytes() {
+        b"unstructured" => [1, 1],
+        b"any" => [0, 0],
+        [r @ b'1'..=b'9', b'x', c @ b'1'..=b'9'] => [(*r - b'0') as usize, (*c - b'0') as usize],
+        _ => panic!("not the name of a format"),
+    }
+}
+
 /// Every kernel compiled into this build, whether or not this CPU can run it.
 pub fn all() -> impl Iterator<Item = &'static KernelInfo> {
-    let depthwise = depthwise::KERNELS.iter().map(DepthwiseKernel::info);
-    let spatial = spatial::KERNELS.iter().map(SpatialKernel::info);
-    pointwise::KERNELS.iter().map(PointwiseKernel::info).chain(depthwise).chain(spatial)
+    let depthwise = depthwise_kernels().map(DepthwiseKernel::info);
+    let spatial = spatial_kernels().map(SpatialKernel::info);
+    pointwise_kernels().map(PointwiseKernel::info).chain(depthwise).chain(spatial)
+}
+
+pub(crate) fn pointwise_kernels() -> impl Iterator<Item = &'static PointwiseKernel> {
+    scalar::POINTWISE.iter().chain(machine::POINTWISE)
+}
+
+fn depthwise_kernels() -> impl Iterator<Item = &'static DepthwiseKernel> {
+    scalar::DEPTHWISE.iter().chain(machine::DEPTHWISE)
+}
+
+fn spatial_kernels() -> impl Iterator<Item = &'static SpatialKernel> {
+    scalar::SPATIAL.iter().chain(machine::SPATIAL)
 }
 
 /// The kernel that `target` runs: made for its core, else for its instruction set, else the scalar kernel.
 pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel {
     let find = |isa, core| {
         let fits = |k: &&PointwiseKernel| (k.info().isa, k.info().core, k.format()) == (isa, core, format);
-        pointwise::KERNELS.iter().find(fits)
+        pointwise_kernels().find(fits)
     };
     find(target.isa(), target.core())
         .or_else(|| find(target.isa(), Core::Any))
@@ -74,15 +173,14 @@ pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel
 /// Every pointwise kernel that this machine can run.
 pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
     let available = Target::available();
-    pointwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+    pointwise_kernels().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
 /// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for its core and
 /// this size, else for its instruction set and this size, else one that takes any. `None` for an empty size.
 pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
     let find = |isa, core| {
-        depthwise::KERNELS
-            .iter()
+        depthwise_kernels()
             .filter(move |k| (k.info().isa, k.info().core) == (isa, core))
             .find(|k| k.accepts(kernel))
     };
@@ -95,7 +193,7 @@ pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static Depthwis
 /// Every depthwise kernel that this machine can run.
 pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
     let available = Target::available();
-    depthwise::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+    depthwise_kernels().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
 /// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time
@@ -105,7 +203,7 @@ pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
         let usable = |k: &&SpatialKernel| {
             (k.info().isa, k.info().core) == (isa, core) && format.r().is_multiple_of(k.format().r())
         };
-        spatial::KERNELS.iter().filter(usable).max_by_key(|k| k.format().r())
+        spatial_kernels().filter(usable).max_by_key(|k| k.format().r())
     };
     // One for the instruction set may take more output channels together than one for the core.
     [find(target.isa(), target.core()), find(target.isa(), Core::Any), find(Isa::Scalar, Core::Any)]
@@ -122,7 +220,7 @@ pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
 /// Every spatial kernel that this machine can run.
 pub fn spatial_available() -> impl Iterator<Item = &'static SpatialKernel> {
     let available = Target::available();
-    spatial::KERNELS.iter().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+    spatial_kernels().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
 }
 
 #[cfg(test)]

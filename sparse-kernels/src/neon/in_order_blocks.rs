@@ -1,6 +1,5 @@
-//! aarch64, 4x4 blocks, one loop for each class of cores that work in order: the same registers, another
-//! schedule. And the tiles of all classes: the loops over rows are those of `neon_columns`, all loops for
-//! cores out of order those of `neon_wide`.
+//! 4x4 blocks on cores that work in order, one loop for each class of them: the same registers, another
+//! schedule.
 //!
 //! **Registers.** 4 channels by 20 pixels are 20 sums (v12 to v31: vector `v`, channel `r` in v12 + 4v + r).
 //! What remains is two sets of 5 inputs and 1 register of four weights (v0 to v5, v6 to v11): while the
@@ -30,116 +29,10 @@
 //! Cycles are modelled from published descriptions of the cores, not measured; `scripts/neon-cost.sh` models
 //! whole layers.
 
-use super::TileArgs;
-use super::neon::{LANES, begin, store};
-use crate::neon_columns::{self, Walk};
-use crate::neon_wide;
+use super::walk::Walk;
 use crate::target::Core;
-use std::arch::{aarch64::float32x4_t, asm};
-
-/// [`tile_for`] by [`Core::A53`].
-///
-/// # Safety
-/// As [`tile_for`].
-pub(super) unsafe fn tile_a53<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller.
-    unsafe { tile_for::<R, C, { Core::A53 as u8 }>(args) }
-}
-
-/// [`tile_for`] by [`Core::A55`].
-///
-/// # Safety
-/// As [`tile_for`].
-pub(super) unsafe fn tile_a55<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller.
-    unsafe { tile_for::<R, C, { Core::A55 as u8 }>(args) }
-}
-
-/// [`tile_for`] by [`Core::A76`].
-///
-/// # Safety
-/// As [`tile_for`].
-pub(super) unsafe fn tile_a76<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller.
-    unsafe { tile_for::<R, C, { Core::A76 as u8 }>(args) }
-}
-
-/// `R` output channels by `LANES` pixels to as many as [`most_vectors`] says, with the schedule for `CORE`.
-///
-/// # Safety
-/// NEON is there; `args` keeps the invariants of [`TileArgs`].
-unsafe fn tile_for<const R: usize, const C: usize, const CORE: u8>(args: &TileArgs) {
-    const { assert!(C == 1 || R == 4 && C == 4, "made for rows and for 4x4 blocks") };
-    // SAFETY: passed on from the caller; the number of vectors is that of the pixels.
-    unsafe {
-        match args.pixels.div_ceil(LANES) {
-            1 => rows::<R, C, CORE, 1>(args),
-            2 => rows::<R, C, CORE, 2>(args),
-            3 => rows::<R, C, CORE, 3>(args),
-            4 => rows::<R, C, CORE, 4>(args),
-            5 => rows::<R, C, CORE, 5>(args),
-            6 => rows::<R, C, CORE, 6>(args),
-            7 => rows::<R, C, CORE, 7>(args),
-            8 => rows::<R, C, CORE, 8>(args),
-            9 => rows::<R, C, CORE, 9>(args),
-            10 => rows::<R, C, CORE, 10>(args),
-            vectors => unreachable!("a tile of {vectors} vectors"),
-        }
-    }
-}
-
-/// Vectors of pixels of a tile of `rows` rows, at most.
-const fn most_vectors(rows: usize, core: u8) -> usize {
-    if core == Core::A76 as u8 { neon_wide::most_vectors(rows) } else { neon_columns::most_vectors(rows) }
-}
-
-/// Block rows one after the other, for a fixed number of vectors.
-///
-/// # Safety
-/// As [`tile_for`]; `V` is the number of vectors of `args.pixels`.
-#[target_feature(enable = "neon")]
-unsafe fn rows<const R: usize, const C: usize, const CORE: u8, const V: usize>(args: &TileArgs) {
-    if V > most_vectors(R, CORE) {
-        // Never a tile in the kernel table: keeps the compiler from making code for it.
-        unreachable!("a tile of {V} vectors of {R} rows");
-    }
-    let mut at = [0; V];
-    for (v, at) in at.iter_mut().enumerate() {
-        *at = v * LANES;
-    }
-    at[V - 1] = args.pixels - LANES;
-    for row in args.block_rows.clone() {
-        // SAFETY: `row` is a block row. Every index is a channel of the chunks with C - 1 behind it, each
-        // with `args.pixels` floats (TileArgs); every block has R * C values, and `indices` goes on
-        // behind the last (PackedPointwise).
-        unsafe {
-            // Where the first block begins is known many cycles after its index is asked for: ask before the
-            // sums begin.
-            let (indices, values, blocks) = args.blocks(row, R * C);
-            let first = if blocks > 0 { *indices as usize } else { 0 };
-            let walk = Walk {
-                indices,
-                values,
-                blocks,
-                first: args.x.wrapping_add(first * args.x_stride),
-                x: args.x,
-                stride: args.x_stride * size_of::<f32>(),
-                last: at[V - 1] * size_of::<f32>(),
-            };
-            let mut sums: [[float32x4_t; V]; R] = begin(args, row, &at);
-            if blocks > 0 {
-                if CORE == Core::A76 as u8 {
-                    neon_wide::multiply_add::<R, C, V>(&mut sums, &walk);
-                } else if C == 1 {
-                    neon_columns::multiply_add::<R, CORE, V>(&mut sums, &walk);
-                } else {
-                    multiply_add::<R, CORE, V>(&mut sums, &walk);
-                }
-            }
-            store(args, row, &at, &sums);
-        }
-    }
-}
+use crate::vector::F32x4;
+use std::arch::asm;
 
 /// The loop of [`multiply_add`] for so many vectors, which are listed with the registers of their four sums.
 ///
@@ -325,10 +218,10 @@ macro_rules! walk {
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
             out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
             $(
-                inout($r0) $sums[0][$vector],
-                inout($r1) $sums[1][$vector],
-                inout($r2) $sums[2][$vector],
-                inout($r3) $sums[3][$vector],
+                inout($r0) $sums[0][$vector].0,
+                inout($r1) $sums[1][$vector].0,
+                inout($r2) $sums[2][$vector].0,
+                inout($r3) $sums[3][$vector].0,
             )*
             options(readonly, nostack),
         )
@@ -341,8 +234,8 @@ macro_rules! walk {
 /// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
-    sums: &mut [[float32x4_t; V]; R],
+pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
+    sums: &mut [[F32x4<CORE>; V]; R],
     walk: &Walk,
 ) {
     // SAFETY: reads what `Walk` has vouched for, and nothing of a block after the last.

@@ -1,0 +1,204 @@
+//! What every operation does around its kernels: checks, a plan for the geometry, threads, and the functions
+//! that kernels do not fuse.
+
+use crate::epilogue::{Clamps, Epilogue, Finish};
+use crate::error::KernelError;
+use crate::geometry::{ConvGeometry, ConvShape};
+use crate::parallel::{self, Parallel, share};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Weights that are ready for one kernel.
+///
+/// All that can be decided before pixels are there is decided in a plan, which is kept for the next run of
+/// the same geometry.
+pub(crate) trait Packed: Sync {
+    /// How a geometry is computed.
+    type Plan: Send + Sync;
+
+    /// Refuses what these weights or their operation cannot compute.
+    fn check(&self, shape: &ConvShape) -> Result<(), KernelError>;
+
+    /// Where the latest plan is kept.
+    fn latest(&self) -> &Latest<Self::Plan>;
+
+    /// The plan for a geometry that [`Packed::check`] accepts and that has inputs and outputs.
+    ///
+    /// # Errors
+    /// What the plan needs cannot be addressed.
+    fn plan(&self, geometry: &ConvGeometry, threads: usize) -> Result<Self::Plan, KernelError>;
+
+    /// How the work can be cut.
+    fn cut(&self, job: &Job<Self::Plan>) -> Cut;
+
+    /// Computes groups of output channels, as [`Cut`] counts both, at some places. Disjoint calls write
+    /// disjoint outputs.
+    fn compute(&self, job: &Job<Self::Plan>, places: Range<usize>, channels: Range<usize>);
+}
+
+/// The parts that work can be cut into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Parts of the outputs: tiles, strips or bands of all images.
+    pub places: usize,
+    /// Fewest places for every thread; with fewer, channels are cut.
+    pub least: usize,
+    /// Groups of output channels.
+    pub channels: usize,
+}
+
+/// One run.
+pub(crate) struct Job<'a, P> {
+    pub geometry: &'a ConvGeometry,
+    pub plan: &'a P,
+    pub x: &'a [f32],
+    pub clamps: Clamps,
+    y: Shared,
+    residual: Option<&'a [f32]>,
+    finish: Option<Finish>,
+}
+
+/// The output tensor, written by several threads in disjoint parts.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: tasks write disjoint elements (`Packed::compute`).
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl<P> Job<'_, P> {
+    /// Output element `at`; kernels write only those of their part.
+    pub fn y(&self, at: usize) -> *mut f32 {
+        self.y.0.wrapping_add(at)
+    }
+
+    /// Element `at` of the residual; null if there is none.
+    pub fn residual(&self, at: usize) -> *const f32 {
+        self.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr())
+    }
+
+    /// The residual, whether kernels add it or not.
+    pub fn all_residual(&self) -> Option<&[f32]> {
+        self.residual
+    }
+
+    /// What is left to do after kernels.
+    pub fn finish(&self) -> Option<&Finish> {
+        self.finish.as_ref()
+    }
+
+    /// Some outputs.
+    ///
+    /// # Safety
+    /// They are inside the tensor and of the caller's part, which holds no other slice of them.
+    #[expect(clippy::mut_from_ref, reason = "what `Shared` is for")]
+    pub unsafe fn outputs(&self, range: Range<usize>) -> &mut [f32] {
+        // SAFETY: `ConvGeometry::check` has compared the lengths; passed on from the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.y(range.start), range.len()) }
+    }
+
+    /// Completes `len` outputs from `first` on and every `stride` from there, `rows` times.
+    ///
+    /// # Safety
+    /// As [`Job::outputs`].
+    pub unsafe fn complete(&self, first: usize, rows: usize, stride: usize, len: usize) {
+        let Some(finish) = self.finish else { return };
+        for start in (0..rows).map(|row| first + row * stride) {
+            // SAFETY: passed on from the caller.
+            let row = unsafe { self.outputs(start..start + len) };
+            finish.apply(row, self.residual.map(|r| &r[start..start + len]));
+        }
+    }
+}
+
+/// The plan of the latest run: one geometry is the rule. Clones begin without one.
+#[derive(Debug)]
+pub(crate) struct Latest<P>(Mutex<Option<Arc<Planned<P>>>>);
+
+#[derive(Debug)]
+struct Planned<P> {
+    geometry: ConvGeometry,
+    threads: usize,
+    plan: P,
+}
+
+impl<P> Default for Latest<P> {
+    fn default() -> Latest<P> {
+        Latest(Mutex::new(None))
+    }
+}
+
+impl<P> Clone for Latest<P> {
+    fn clone(&self) -> Latest<P> {
+        Latest::default()
+    }
+}
+
+impl<P> Latest<P> {
+    fn get(
+        &self,
+        geometry: &ConvGeometry,
+        threads: usize,
+        plan: impl FnOnce() -> Result<P, KernelError>,
+    ) -> Result<Arc<Planned<P>>, KernelError> {
+        // A panic of another thread cannot leave half a plan behind: it is replaced as a whole.
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |p: &&Arc<Planned<P>>| p.geometry == *geometry && p.threads == threads;
+        if let Some(planned) = latest.as_ref().filter(fits) {
+            return Ok(planned.clone());
+        }
+        let planned = Arc::new(Planned { geometry: *geometry, threads, plan: plan()? });
+        *latest = Some(planned.clone());
+        Ok(planned)
+    }
+}
+
+/// Refuses a geometry in which one of these numbers differs: what, in the weights, in the geometry.
+pub(crate) fn equal<const N: usize>(numbers: [(&'static str, usize, usize); N]) -> Result<(), KernelError> {
+    match numbers.into_iter().find(|(_, weights, geometry)| weights != geometry) {
+        Some((what, weights, geometry)) => Err(KernelError::Shape { what, weights, geometry }),
+        None => Ok(()),
+    }
+}
+
+/// Computes `y = epilogue(weights * x + bias)`, with `residual` added inside the epilogue.
+///
+/// # Errors
+/// Slices of another length than those of `geometry`, and what [`Packed::check`] and [`Packed::plan`] refuse.
+pub(crate) fn run<W: Packed>(
+    weights: &W,
+    geometry: &ConvGeometry,
+    x: &[f32],
+    y: &mut [f32],
+    residual: Option<&[f32]>,
+    epilogue: &Epilogue,
+    parallel: &dyn Parallel,
+) -> Result<(), KernelError> {
+    geometry.check(x, y, residual)?;
+    weights.check(geometry.shape())?;
+    if y.is_empty() {
+        return Ok(());
+    }
+    if let Some((geometry, zeros)) = geometry.on_zeros() {
+        return run(weights, &geometry, &zeros, y, residual, epilogue, parallel);
+    }
+    let threads = parallel::threads(parallel);
+    let planned = weights.latest().get(geometry, threads, || weights.plan(geometry, threads))?;
+    let (clamps, finish) = epilogue.split(residual.is_some());
+    let y = Shared(y.as_mut_ptr());
+    let job = Job { geometry, plan: &planned.plan, x, clamps, y, residual, finish };
+    let Cut { places, least, channels } = weights.cut(&job);
+    if threads == 1 {
+        weights.compute(&job, 0..places, 0..channels);
+        Ok(())
+    } else if places >= least * threads {
+        let parts = places.min(4 * threads);
+        let part = |part| weights.compute(&job, share(places, parts, part), 0..channels);
+        parallel::for_each(parallel, parts, part)
+    } else {
+        // Few places: every thread prepares all of them and takes some of the output channels.
+        let parts = channels.min(threads);
+        let part = |part| weights.compute(&job, 0..places, share(channels, parts, part));
+        parallel::for_each(parallel, parts, part)
+    }
+}

@@ -1,0 +1,72 @@
+//! NEON, for any core and for three classes of them.
+
+use super::kernel;
+use crate::depthwise::DepthwiseKernel;
+use crate::depthwise::neon::InOrder;
+use crate::pointwise::PointwiseKernel;
+use crate::pointwise::{Planes, Tuning};
+use crate::spatial::SpatialKernel;
+use crate::target::Core;
+use crate::vector::F32x4;
+
+type A53 = F32x4<{ Core::A53 as u8 }>;
+type A55 = F32x4<{ Core::A55 as u8 }>;
+type A76 = F32x4<{ Core::A76 as u8 }>;
+
+const KB: usize = 1024 / size_of::<f32>();
+
+/// The panel stays inside the first level, 256 channels by 20 pixels, with room for weights and outputs:
+/// in-order cores wait for every line.
+const IN_ORDER_A53: Tuning = Tuning {
+    panel: 256 * 20,
+    planes: Some(Planes { weights: 60, visits: 15, way: 8 * KB }),
+    ..Tuning::GENERAL
+};
+
+const IN_ORDER_A55: Tuning =
+    Tuning { planes: Some(Planes { weights: 60, visits: 12, way: 8 * KB }), ..IN_ORDER_A53 };
+
+const OUT_OF_ORDER: Tuning =
+    Tuning { planes: Some(Planes { weights: 60, visits: 15, way: 16 * KB }), ..IN_ORDER_A53 };
+
+#[rustfmt::skip]
+pub(super) static POINTWISE: &[PointwiseKernel] = &[
+    kernel!(pointwise, format: "unstructured", tile: 1 x 32, target: "neon", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "2x1", tile: 2 x 32, target: "neon", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "4x1", tile: 4 x 20, target: "neon", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "8x1", tile: 8 x 8, target: "neon", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "4x4", tile: 4 x 20, target: "neon", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning { singles: 1, ..Tuning::GENERAL }),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 32, target: "neon-a53", element: F32, quality: Tuned, loops: A53, tuning: IN_ORDER_A53),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 32, target: "neon-a55", element: F32, quality: Tuned, loops: A55, tuning: IN_ORDER_A55),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 40, target: "neon-a76", element: F32, quality: Tuned, loops: A76, tuning: Tuning { least_tile: Some(28), ..OUT_OF_ORDER }),
+    kernel!(pointwise, format: "2x1", tile: 2 x 28, target: "neon-a53", element: F32, quality: Tuned, loops: A53, tuning: IN_ORDER_A53),
+    kernel!(pointwise, format: "2x1", tile: 2 x 28, target: "neon-a55", element: F32, quality: Tuned, loops: A55, tuning: IN_ORDER_A55),
+    kernel!(pointwise, format: "2x1", tile: 2 x 40, target: "neon-a76", element: F32, quality: Tuned, loops: A76, tuning: Tuning { least_tile: Some(28), ..OUT_OF_ORDER }),
+    kernel!(pointwise, format: "4x1", tile: 4 x 20, target: "neon-a53", element: F32, quality: Tuned, loops: A53, tuning: IN_ORDER_A53),
+    kernel!(pointwise, format: "4x1", tile: 4 x 20, target: "neon-a55", element: F32, quality: Tuned, loops: A55, tuning: IN_ORDER_A55),
+    kernel!(pointwise, format: "4x1", tile: 4 x 28, target: "neon-a76", element: F32, quality: Tuned, loops: A76, tuning: Tuning { least_tile: Some(20), ..OUT_OF_ORDER }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 20, target: "neon-a53", element: F32, quality: Tuned, loops: A53, tuning: IN_ORDER_A53),
+    kernel!(pointwise, format: "4x4", tile: 4 x 20, target: "neon-a55", element: F32, quality: Tuned, loops: A55, tuning: IN_ORDER_A55),
+    kernel!(pointwise, format: "4x4", tile: 4 x 28, target: "neon-a76", element: F32, quality: Tuned, loops: A76, tuning: Tuning { least_tile: Some(20), ..OUT_OF_ORDER }),
+];
+
+#[rustfmt::skip]
+pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
+    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "neon", element: F32, quality: Intrinsics, loops: F32x4),
+    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "neon-a53", element: F32, quality: Intrinsics, loops: InOrder),
+    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "neon-a55", element: F32, quality: Intrinsics, loops: InOrder),
+    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "neon", element: F32, quality: Intrinsics, loops: F32x4),
+    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "neon-a53", element: F32, quality: Intrinsics, loops: InOrder),
+    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "neon-a55", element: F32, quality: Intrinsics, loops: InOrder),
+    kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon", element: F32, quality: Intrinsics, loops: F32x4),
+];
+
+#[rustfmt::skip]
+pub(super) static SPATIAL: &[SpatialKernel] = &[
+    kernel!(spatial, format: "unstructured", tile: 1 x 32, target: "neon", element: F32, quality: Intrinsics, loops: F32x4),
+    kernel!(spatial, format: "2x1", tile: 2 x 32, target: "neon", element: F32, quality: Intrinsics, loops: F32x4),
+    kernel!(spatial, format: "4x1", tile: 4 x 20, target: "neon", element: F32, quality: Intrinsics, loops: F32x4),
+    kernel!(spatial, format: "4x1", tile: 4 x 20, target: "neon-a53", element: F32, quality: Tuned, loops: A53),
+    kernel!(spatial, format: "4x1", tile: 4 x 20, target: "neon-a55", element: F32, quality: Tuned, loops: A55),
+    kernel!(spatial, format: "4x1", tile: 4 x 28, target: "neon-a76", element: F32, quality: Tuned, loops: A76),
+];

@@ -1,0 +1,56 @@
+//! AVX2, and AVX-512 for two classes of cores.
+
+use super::kernel;
+use crate::depthwise::DepthwiseKernel;
+use crate::pointwise::PointwiseKernel;
+use crate::pointwise::Tuning;
+use crate::spatial::SpatialKernel;
+use crate::target::Core;
+use crate::vector::{F32x8, F32x16};
+
+type Wide = F32x16<{ Core::Wide as u8 }>;
+
+const AVX2: Tuning = Tuning { next_lines: true, ..Tuning::GENERAL };
+
+const AVX512: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
+
+/// Twice the multiply-adds a cycle: each chunk's panel has to stay in the first level.
+const WIDE: Tuning = Tuning { panel: (32 << 10) / size_of::<f32>(), chunk_major: true, ..AVX512 };
+
+#[rustfmt::skip]
+pub(super) static POINTWISE: &[PointwiseKernel] = &[
+    kernel!(pointwise, format: "unstructured", tile: 1 x 112, target: "avx2", element: F32, quality: Tuned, loops: F32x8, tuning: AVX2),
+    kernel!(pointwise, format: "2x1", tile: 2 x 48, target: "avx2", element: F32, quality: Tuned, loops: F32x8, tuning: AVX2),
+    kernel!(pointwise, format: "4x1", tile: 4 x 24, target: "avx2", element: F32, quality: Tuned, loops: F32x8, tuning: Tuning { singles: 1, ..AVX2 }),
+    kernel!(pointwise, format: "8x1", tile: 8 x 8, target: "avx2", element: F32, quality: Tuned, loops: F32x8, tuning: Tuning { singles: 2, ..AVX2 }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 24, target: "avx2", element: F32, quality: Tuned, loops: F32x8, tuning: Tuning { singles: 2, ..AVX2 }),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 128, target: "avx512", element: F32, quality: Tuned, loops: F32x16, tuning: AVX512),
+    kernel!(pointwise, format: "2x1", tile: 2 x 96, target: "avx512", element: F32, quality: Tuned, loops: F32x16, tuning: AVX512),
+    kernel!(pointwise, format: "4x1", tile: 4 x 96, target: "avx512", element: F32, quality: Tuned, loops: F32x16, tuning: Tuning { singles: 2, ..AVX512 }),
+    kernel!(pointwise, format: "8x1", tile: 8 x 48, target: "avx512", element: F32, quality: Tuned, loops: F32x16, tuning: Tuning { singles: 4, ..AVX512 }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: F32, quality: Tuned, loops: F32x16, tuning: Tuning { singles: 4, ..AVX512 }),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 128, target: "avx512-wide", element: F32, quality: Tuned, loops: Wide, tuning: WIDE),
+    kernel!(pointwise, format: "2x1", tile: 2 x 96, target: "avx512-wide", element: F32, quality: Tuned, loops: Wide, tuning: Tuning { least_tile: Some(64), ..WIDE }),
+    kernel!(pointwise, format: "4x1", tile: 4 x 96, target: "avx512-wide", element: F32, quality: Tuned, loops: Wide, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..WIDE }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512-wide", element: F32, quality: Tuned, loops: Wide, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..WIDE }),
+];
+
+#[rustfmt::skip]
+pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
+    kernel!(depthwise, format: "3x3", tile: 1 x 64, target: "avx2", element: F32, quality: Tuned, loops: F32x8),
+    kernel!(depthwise, format: "5x5", tile: 1 x 64, target: "avx2", element: F32, quality: Tuned, loops: F32x8),
+    kernel!(depthwise, format: "any", tile: 1 x 32, target: "avx2", element: F32, quality: Intrinsics, loops: F32x8),
+    kernel!(depthwise, format: "3x3", tile: 1 x 128, target: "avx512", element: F32, quality: Tuned, loops: F32x16),
+    kernel!(depthwise, format: "5x5", tile: 1 x 128, target: "avx512", element: F32, quality: Tuned, loops: F32x16),
+    kernel!(depthwise, format: "any", tile: 1 x 64, target: "avx512", element: F32, quality: Intrinsics, loops: F32x16),
+];
+
+#[rustfmt::skip]
+pub(super) static SPATIAL: &[SpatialKernel] = &[
+    kernel!(spatial, format: "unstructured", tile: 1 x 48, target: "avx2", element: F32, quality: Intrinsics, loops: F32x8),
+    kernel!(spatial, format: "2x1", tile: 2 x 32, target: "avx2", element: F32, quality: Intrinsics, loops: F32x8),
+    kernel!(spatial, format: "4x1", tile: 4 x 24, target: "avx2", element: F32, quality: Tuned, loops: F32x8),
+    kernel!(spatial, format: "unstructured", tile: 1 x 128, target: "avx512", element: F32, quality: Tuned, loops: F32x16),
+    kernel!(spatial, format: "2x1", tile: 2 x 128, target: "avx512", element: F32, quality: Tuned, loops: F32x16),
+    kernel!(spatial, format: "4x1", tile: 4 x 80, target: "avx512", element: F32, quality: Tuned, loops: F32x16),
+];

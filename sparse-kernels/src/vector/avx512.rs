@@ -1,0 +1,129 @@
+//! AVX-512F: 32 registers of 16 floats, masks.
+
+use super::{F32x8, Order, Vector, inside};
+use crate::target::Core;
+use crate::work::Work;
+use std::arch::x86_64::*;
+
+/// Sixteen floats, for the class of cores with the number `CORE` of [`Core`].
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16<const CORE: u8 = { Core::Any as u8 }>(pub(crate) __m512);
+
+/// What the interpreter Miri does not know, lane by lane.
+#[cfg(miri)]
+impl<const CORE: u8> F32x16<CORE> {
+    fn by_lane(self, lane: impl Fn(&[f32; 16], usize) -> f32) -> Self {
+        // SAFETY: a vector is sixteen floats.
+        unsafe {
+            let lanes: [f32; 16] = std::mem::transmute(self.0);
+            F32x16(std::mem::transmute::<[f32; 16], __m512>(std::array::from_fn(|i| lane(&lanes, i))))
+        }
+    }
+}
+
+impl<const CORE: u8> Vector for F32x16<CORE> {
+    const LANES: usize = 16;
+    type Narrow = F32x8;
+    type Edge = __mmask16;
+
+    #[inline(always)]
+    unsafe fn on(work: impl Work) {
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        fn on(work: impl Work) {
+            work.run();
+        }
+        // SAFETY: contract of `Vector`.
+        unsafe { on(work) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x16(unsafe { _mm512_set1_ps(v) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x16(unsafe { _mm512_loadu_ps(p) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: contract of `Vector`.
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize) {
+        // SAFETY: contract of `Vector`; lanes outside of the mask are not written.
+        unsafe { _mm512_mask_storeu_ps(p, (1 << n) - 1, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn edge(column: isize, width: usize) -> __mmask16 {
+        let lanes = inside(column, width, 16);
+        ((1u32 << lanes.end) - 1) as u16 & !((1u32 << lanes.start) - 1) as u16
+    }
+
+    #[inline(always)]
+    unsafe fn load_edge(p: *const f32, edge: __mmask16) -> Self {
+        // SAFETY: contract of `Vector`; lanes outside of the mask are not read.
+        F32x16(unsafe { _mm512_maskz_loadu_ps(edge, p) })
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x16(unsafe { _mm512_add_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x16(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+
+    /// max and min return their second operand if either is NaN: NaN stays.
+    #[inline(always)]
+    unsafe fn clamp(self, lo: Self, hi: Self) -> Self {
+        #[cfg(miri)]
+        return self.by_lane(|v, i| {
+            // SAFETY: a vector is sixteen floats.
+            let [lo, hi] = [lo, hi].map(|v| unsafe { std::mem::transmute::<__m512, [f32; 16]>(v.0)[i] });
+            let v = if v[i] < lo { lo } else { v[i] };
+            if v > hi { hi } else { v }
+        });
+        #[cfg(not(miri))]
+        // SAFETY: contract of `Vector`.
+        F32x16(unsafe { _mm512_min_ps(hi.0, _mm512_max_ps(lo.0, self.0)) })
+    }
+
+    #[inline(always)]
+    unsafe fn permute(self, order: &Order) -> Self {
+        #[cfg(miri)]
+        return self.by_lane(|v, i| v[order[i] as usize]);
+        #[cfg(not(miri))]
+        // SAFETY: contract of `Vector`; an order has sixteen numbers.
+        F32x16(unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(order.as_ptr().cast()), self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(self.0, b.0);
+            let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(self.0, b.0);
+            (
+                F32x16(_mm512_shuffle_ps::<0b10_00_10_00>(low, high)),
+                F32x16(_mm512_shuffle_ps::<0b11_01_11_01>(low, high)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(p: *const f32) {
+        // SAFETY: a hint, which reads nothing: any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}

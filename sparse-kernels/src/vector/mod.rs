@@ -1,0 +1,228 @@
+//! One register of neighbouring floats, for every machine: what the loops of all operations are written over.
+//!
+//! A machine's file has one type, its instructions and nothing else. What an operation does differently on a
+//! machine stands in that operation's file for it, as a trait of the operation for the same type.
+//!
+//! Loops are generic, and Rust compiles generic code without a machine's instructions. So the entry of a loop
+//! is made by [`compiled`], which hands it to [`Vector::on`]; what it calls is `#[inline(always)]`, down to
+//! the functions of this trait: a call would put every register into memory.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::F32x8;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::F32x16;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::F32x4;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use wasm::F32x4;
+
+use crate::work::Work;
+use std::ops::Range;
+
+/// Most lanes of any vector.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A lane for every lane of a vector; vectors of fewer lanes look at the first ones.
+pub(crate) type Order = [u32; MAX_LANES];
+
+/// One register of neighbouring floats.
+pub(crate) trait Vector: Copy {
+    /// Floats in a register.
+    const LANES: usize;
+
+    /// Whether masks cost a load nothing.
+    const FREE_MASKS: bool = true;
+
+    /// Whether two neighbouring vectors are stored in the time of one.
+    const STORES_TWO: bool = false;
+
+    /// The machine's register of half the lanes, for what is too narrow for this one; if it has none, this
+    /// one.
+    type Narrow: Vector;
+
+    /// Which lanes of a load are inside a row.
+    type Edge: Copy;
+
+    /// Runs `work` with the instructions of this machine.
+    ///
+    /// # Safety
+    /// The instruction set is there; so for every function of this trait.
+    unsafe fn on(work: impl Work);
+
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn splat(v: f32) -> Self;
+
+    /// # Safety
+    /// `p` is readable for `LANES` floats.
+    unsafe fn load(p: *const f32) -> Self;
+
+    /// # Safety
+    /// `p` is writable for `LANES` floats.
+    unsafe fn store(self, p: *mut f32);
+
+    /// Stores `self`, and `next` behind it.
+    ///
+    /// # Safety
+    /// `p` is writable for `2 * LANES` floats.
+    #[inline(always)]
+    unsafe fn store_two(self, next: Self, p: *mut f32) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            self.store(p);
+            next.store(p.add(Self::LANES));
+        }
+    }
+
+    /// Stores the first `n` lanes.
+    ///
+    /// # Safety
+    /// `p` is writable for `n` floats, `0 < n < LANES`.
+    unsafe fn store_part(self, p: *mut f32, n: usize);
+
+    /// Lanes whose columns `column..column + LANES` are inside a row of `width` columns.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn edge(column: isize, width: usize) -> Self::Edge;
+
+    /// The floats of the lanes of `edge`, zeros in the others.
+    ///
+    /// # Safety
+    /// `p`, less the `column` of `edge`, is readable for the `width` of `edge`, which is at least `LANES`
+    /// unless masks are free. `p` itself may be outside of the row.
+    unsafe fn load_edge(p: *const f32, edge: Self::Edge) -> Self;
+
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn add(self, b: Self) -> Self;
+
+    /// `self * b + c`.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// Adds one input, `N` vectors of it, times one weight for each of `R` outputs: `sums[r][n] += w[r] *
+    /// x[n]`.
+    ///
+    /// # Safety
+    /// `w` is readable for `R` floats.
+    #[inline(always)]
+    unsafe fn add_column<const R: usize, const N: usize>(
+        sums: &mut [[Self; N]; R],
+        x: &[Self; N],
+        w: *const f32,
+    ) {
+        for r in 0..R {
+            // SAFETY: passed on from the caller.
+            unsafe {
+                let w = Self::splat(*w.add(r));
+                for n in 0..N {
+                    sums[r][n] = w.mul_add(x[n], sums[r][n]);
+                }
+            }
+        }
+    }
+
+    /// `min(max(self, lo), hi)`; NaN stays NaN.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn clamp(self, lo: Self, hi: Self) -> Self;
+
+    /// Lane `order[i]` at lane `i`.
+    ///
+    /// # Safety
+    /// As [`Vector::on`]; the first `LANES` numbers of `order` are less than `LANES`.
+    unsafe fn permute(self, order: &Order) -> Self;
+
+    /// The floats of even and of odd position of `self` followed by `b`, in an order that [`Vector::settle`]
+    /// undoes.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn deinterleave(self, b: Self) -> (Self, Self);
+
+    /// Puts the lanes of [`Vector::deinterleave`] in order.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    #[inline(always)]
+    unsafe fn settle(self) -> Self {
+        self
+    }
+
+    /// Every other one of the floats at `p`.
+    ///
+    /// # Safety
+    /// `p` is readable for `2 * LANES` floats.
+    #[inline(always)]
+    unsafe fn load_evens(p: *const f32) -> Self {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::load(p).deinterleave(Self::load(p.add(Self::LANES))).0.settle() }
+    }
+
+    /// Asks for the line of `p`, which may be anywhere, where that helps this machine.
+    #[inline(always)]
+    fn prefetch(_p: *const f32) {}
+}
+
+/// Writes `$name`, which is `$function` compiled with the instructions of its vector `$v`.
+///
+/// `$function` is `#[inline(always)]`, with the same generics and contract; the constants have types, too.
+macro_rules! compiled {
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident<$v:ident: $bound:path $(, $t:ident: $other:path)*;
+     $($c:ident: $type:ty),*>($args:ident) = $function:ident;) => {
+        $(#[$doc])*
+        $vis unsafe fn $name<$v: $bound $(, $t: $other)* $(, const $c: $type)*>(args: &$args) {
+            struct Call<'a, $v $(, $t)* $(, const $c: $type)*>(
+                &'a $args<'a>,
+                std::marker::PhantomData<($v, $($t,)*)>,
+            );
+            impl<$v: $bound $(, $t: $other)* $(, const $c: $type)*> crate::work::Work for Call<'_, $v $(, $t)* $(, $c)*> {
+                #[inline(always)]
+                fn run(self) {
+                    // SAFETY: passed on from the caller of the function that has made this.
+                    unsafe { $function::<$v $(, $t)* $(, $c)*>(self.0) }
+                }
+            }
+            // SAFETY: passed on from the caller.
+            unsafe { <$v as $crate::vector::Vector>::on(Call::<$v $(, $t)* $(, $c)*>(args, std::marker::PhantomData)) }
+        }
+    };
+}
+pub(crate) use compiled;
+
+/// Lanes of a vector at `column` that are inside a row of `width` columns.
+pub(crate) fn inside(column: isize, width: usize, lanes: usize) -> Range<usize> {
+    let from = column.min(0).unsigned_abs();
+    let to = (width as isize).saturating_sub(column).max(0) as usize;
+    from.min(lanes)..to.min(lanes)
+}
+
+/// Floats from `column` to the nearest vector of four that is all inside a row of `width` columns, and the
+/// bytes of them.
+///
+/// Byte `b` of the vector at `column` is byte `b - bytes` of that one; where the row does not have it, that
+/// number is less than 0 or above 15, and does not wrap around: vectors without a common lane count as
+/// neighbours.
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+#[inline(always)]
+fn into_row(column: isize, width: usize) -> (isize, u8) {
+    let shift = column.clamp(0, width.saturating_sub(4) as isize) - column;
+    (shift, (4 * shift.clamp(-4, 4)) as u8)
+}
+
+/// The numbers of the bytes of a vector of four.
+#[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
+const BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];

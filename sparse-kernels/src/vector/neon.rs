@@ -1,0 +1,161 @@
+//! aarch64 Advanced SIMD: 32 registers of 4 floats.
+
+use super::{BYTES, Order, Vector, into_row};
+use crate::target::Core;
+use crate::work::Work;
+use std::arch::aarch64::*;
+
+/// Four floats, for the class of cores with the number `CORE` of [`Core`].
+#[derive(Clone, Copy)]
+pub(crate) struct F32x4<const CORE: u8 = { Core::Any as u8 }>(pub(crate) float32x4_t);
+
+/// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
+#[derive(Clone, Copy)]
+pub(crate) struct Edge {
+    /// Floats from the column of the load to that vector.
+    shift: isize,
+    /// Numbers above 15 give zeros.
+    index: uint8x16_t,
+}
+
+impl<const CORE: u8> Vector for F32x4<CORE> {
+    const LANES: usize = 4;
+    const FREE_MASKS: bool = false;
+    const STORES_TWO: bool = true;
+    type Narrow = Self;
+    type Edge = Edge;
+
+    #[inline(always)]
+    unsafe fn on(work: impl Work) {
+        #[target_feature(enable = "neon")]
+        fn on(work: impl Work) {
+            work.run();
+        }
+        // SAFETY: contract of `Vector`.
+        unsafe { on(work) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe { vdupq_n_f32(v) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe { vld1q_f32(p) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: contract of `Vector`.
+        unsafe { vst1q_f32(p, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_two(self, next: Self, p: *mut f32) {
+        // SAFETY: contract of `Vector`.
+        unsafe { vst1q_f32_x2(p, float32x4x2_t(self.0, next.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize) {
+        // SAFETY: contract of `Vector`: lanes 0..n are stored, `n` is 1, 2 or 3.
+        unsafe {
+            if n >= 2 {
+                vst1_f32(p, vget_low_f32(self.0));
+            } else {
+                vst1q_lane_f32::<0>(p, self.0);
+            }
+            if n == 3 {
+                vst1q_lane_f32::<2>(p.add(2), self.0);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn edge(column: isize, width: usize) -> Edge {
+        let (shift, bytes) = into_row(column, width);
+        // SAFETY: contract of `Vector`; the array has 16 bytes.
+        Edge { shift, index: unsafe { vsubq_u8(vld1q_u8(BYTES.as_ptr()), vdupq_n_u8(bytes)) } }
+    }
+
+    #[inline(always)]
+    unsafe fn load_edge(p: *const f32, edge: Edge) -> Self {
+        // SAFETY: contract of `Vector`: all of the vector at `shift` is inside the row.
+        unsafe {
+            let v = vreinterpretq_u8_f32(vld1q_f32(p.wrapping_offset(edge.shift)));
+            F32x4(vreinterpretq_f32_u8(vqtbl1q_u8(v, edge.index)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe { vaddq_f32(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe { vfmaq_f32(c.0, self.0, b.0) })
+    }
+
+    /// Weights of four outputs are loaded together and picked by lane.
+    #[inline(always)]
+    unsafe fn add_column<const R: usize, const N: usize>(
+        sums: &mut [[Self; N]; R],
+        x: &[Self; N],
+        w: *const f32,
+    ) {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            for quad in (0..R / 4 * 4).step_by(4) {
+                let w = vld1q_f32(w.add(quad));
+                for n in 0..N {
+                    let x = x[n].0;
+                    sums[quad][n].0 = vfmaq_laneq_f32::<0>(sums[quad][n].0, x, w);
+                    sums[quad + 1][n].0 = vfmaq_laneq_f32::<1>(sums[quad + 1][n].0, x, w);
+                    sums[quad + 2][n].0 = vfmaq_laneq_f32::<2>(sums[quad + 2][n].0, x, w);
+                    sums[quad + 3][n].0 = vfmaq_laneq_f32::<3>(sums[quad + 3][n].0, x, w);
+                }
+            }
+            for r in R / 4 * 4..R {
+                for n in 0..N {
+                    sums[r][n].0 = vfmaq_n_f32(sums[r][n].0, x[n].0, *w.add(r));
+                }
+            }
+        }
+    }
+
+    /// vmax and vmin give NaN if either operand is NaN.
+    #[inline(always)]
+    unsafe fn clamp(self, lo: Self, hi: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe { vminq_f32(hi.0, vmaxq_f32(lo.0, self.0)) })
+    }
+
+    #[inline(always)]
+    unsafe fn permute(self, order: &Order) -> Self {
+        // SAFETY: contract of `Vector`; an order has at least four numbers.
+        unsafe {
+            // The four bytes of every lane.
+            let bytes = vmlaq_n_u32(vdupq_n_u32(0x0302_0100), vld1q_u32(order.as_ptr()), 0x0404_0404);
+            let v = vqtbl1q_u8(vreinterpretq_u8_f32(self.0), vreinterpretq_u8_u32(bytes));
+            F32x4(vreinterpretq_f32_u8(v))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
+        // SAFETY: contract of `Vector`.
+        unsafe { (F32x4(vuzp1q_f32(self.0, b.0)), F32x4(vuzp2q_f32(self.0, b.0))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_evens(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x4(unsafe { vld2q_f32(p).0 })
+    }
+}
