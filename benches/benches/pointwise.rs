@@ -11,7 +11,7 @@
 use benches::{is_close, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use noise::Noise;
-use sparse_kernels::peak::multiply_adds;
+use sparse_kernels::doctor::peak::multiply_adds;
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
 use std::time::Duration;

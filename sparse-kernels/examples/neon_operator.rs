@@ -14,7 +14,7 @@
 //!
 //! Between the marks is a single run, after one that warms up. `scripts/neon-cost.sh` prints tables from it.
 
-use sparse_kernels::marks;
+use sparse_kernels::doctor::marks;
 use sparse_kernels::prelude::*;
 use std::error::Error;
 use std::hint::black_box;

@@ -8,7 +8,7 @@
 //! the share of the multiply-add peak, which is measured right before and after every round because clocks
 //! drift. All are medians.
 
-use sparse_kernels::peak::multiply_adds_per_second;
+use sparse_kernels::doctor::peak::multiply_adds_per_second;
 use sparse_kernels::prelude::*;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

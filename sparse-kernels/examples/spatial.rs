@@ -5,7 +5,7 @@
 //! multiply-adds of stored weights per second, and their share of the peak that independent multiply-adds
 //! reach in the same process.
 
-use sparse_kernels::peak::multiply_adds_per_second;
+use sparse_kernels::doctor::peak::multiply_adds_per_second;
 use sparse_kernels::prelude::*;
 use std::time::Instant;
 

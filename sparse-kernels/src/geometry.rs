@@ -1,6 +1,7 @@
 //! The one place that knows padding, stride, dilation and output size.
 
 use crate::error::KernelError;
+use std::ops::Range;
 
 /// Order of a tensor's axes. Batch is always outermost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -195,6 +196,14 @@ impl ConvGeometry {
     }
 }
 
+/// The positions `at + i * step`, of `count` of them, that are inside `input` pixels which come after `pad`
+/// pixels of padding: the range of these `i`.
+#[inline(always)]
+pub(crate) fn inside(pad: usize, input: usize, at: usize, step: usize, count: usize) -> Range<usize> {
+    let before = |position: usize| position.saturating_sub(at).div_ceil(step).min(count);
+    before(pad)..before(pad + input)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +218,17 @@ mod tests {
         assert_eq!(g(0, 1, 1, 0), [0, 0]);
         assert_eq!(g(0, 3, 1, 2), [2, 2]);
         assert_eq!(g(2, 3, 1, 0), [0, 0]);
+    }
+
+    #[test]
+    fn what_is_inside_is_neither_before_nor_behind() {
+        for (pad, input, at, step) in [(2, 5, 0, 1), (2, 5, 1, 2), (0, 3, 4, 1), (7, 1, 0, 3), (1, 0, 0, 1)] {
+            for count in [0, 1, 3, 20] {
+                let real = |i: &usize| (pad..pad + input).contains(&(at + i * step));
+                let expected: Vec<usize> = (0..count).filter(real).collect();
+                assert_eq!(inside(pad, input, at, step, count).collect::<Vec<_>>(), expected);
+            }
+        }
     }
 
     #[test]

@@ -33,21 +33,18 @@
 #![allow(clippy::needless_range_loop)]
 
 mod aligned;
-pub mod check;
 mod cores;
 pub mod depthwise;
+pub mod doctor;
 mod drive;
 pub mod epilogue;
 pub mod error;
 mod exp;
 pub mod format;
 pub mod geometry;
-pub mod machine;
-pub mod marks;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod parallel;
-pub mod peak;
 pub mod planar;
 pub mod pointwise;
 pub mod recurrent;

@@ -19,8 +19,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use rewriter::costs::Work;
 use rewriter::fit::{Ready, Sample, Samples, cases, measured, table};
-use sparse_kernels::machine::Machine;
-use sparse_kernels::marks;
+use sparse_kernels::doctor::machine::Machine;
+use sparse_kernels::doctor::marks;
 use sparse_kernels::prelude::Target;
 
 /// Measure kernels and stock operators, fit the cost table of one target.

@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use sparse_kernels::marks;
+use sparse_kernels::doctor::marks;
 use sparsity::{Structure, Zeros};
 use tract_onnx::prelude::*;
 

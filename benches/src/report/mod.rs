@@ -9,7 +9,7 @@ pub mod run;
 use crate::report::rivals::Engine;
 use figures::{Ratio, Timing};
 use serde::Serialize;
-use sparse_kernels::machine::Machine;
+use sparse_kernels::doctor::machine::Machine;
 use std::path::Path;
 use std::process::Command;
 

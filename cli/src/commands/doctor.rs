@@ -7,9 +7,9 @@ use crate::table::{Table, wrap};
 use anyhow::Result;
 use figures::Progress;
 use serde_json::{Value, json};
-use sparse_kernels::check::{Check, check};
+use sparse_kernels::doctor::check::{Check, check};
+use sparse_kernels::doctor::machine::Machine;
 use sparse_kernels::format::FormatKind;
-use sparse_kernels::machine::Machine;
 use sparse_kernels::table::{self, KernelInfo};
 use tract_sparse::{Policy, TRACT_VERSION, Target};
 

@@ -10,7 +10,7 @@ use figures::Progress;
 use rewriter::Policy;
 use rewriter::costs::{Costs, Table};
 use rewriter::fit::{file, measured, table};
-use sparse_kernels::machine::Machine;
+use sparse_kernels::doctor::machine::Machine;
 use std::path::PathBuf;
 
 /// What the help says at its end.

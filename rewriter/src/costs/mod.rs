@@ -8,8 +8,8 @@
 
 use crate::TRACT_VERSION;
 use crate::analyse::LayerShape;
+use sparse_kernels::doctor::machine::Machine;
 use sparse_kernels::format::{FormatKind, Stats};
-use sparse_kernels::machine::Machine;
 use sparse_kernels::table::KernelInfo;
 use sparse_kernels::target::{Core, Isa, Target};
 use std::collections::HashMap;

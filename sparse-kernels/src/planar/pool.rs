@@ -5,6 +5,7 @@
 
 use super::planes;
 use crate::error::KernelError;
+use crate::geometry::inside;
 use crate::scratch;
 use crate::target::Target;
 use crate::work::{Work, on};
@@ -71,18 +72,13 @@ impl PoolAxis {
     /// The taps of a window that are inside the input.
     #[inline(always)]
     fn taps(&self, window: usize) -> Range<usize> {
-        let start = window * self.stride;
-        let first = self.pad_before.saturating_sub(start).div_ceil(self.dilation);
-        let end = (self.pad_before + self.input).saturating_sub(start).div_ceil(self.dilation);
-        first.min(self.kernel)..end.min(self.kernel)
+        inside(self.pad_before, self.input, window * self.stride, self.dilation, self.kernel)
     }
 
     /// Values that count for the mean of a window.
     fn count(&self, window: usize) -> usize {
         match self.counting {
-            Some(padded) => {
-                padded.saturating_sub(window * self.stride).div_ceil(self.dilation).min(self.kernel)
-            }
+            Some(padded) => inside(0, padded, window * self.stride, self.dilation, self.kernel).len(),
             None => self.taps(window).len(),
         }
     }

@@ -13,7 +13,7 @@ use super::body::{Along, Pointwise, begin, block_row, store};
 use super::scalar::{finish, gemv};
 use crate::neon::{Walk, in_order_blocks, in_order_rows, out_of_order};
 use crate::target::Core;
-use crate::vector::{F32x4, Vector};
+use crate::vector::F32x4;
 use std::arch::aarch64::*;
 
 const LANES: usize = 4;

@@ -1,6 +1,6 @@
 //! Copying the input of a tile into a contiguous panel.
 
-use crate::geometry::{ConvGeometry, Layout};
+use crate::geometry::{ConvGeometry, Layout, inside};
 use std::ops::Range;
 
 /// Channels copied at a time from an interleaved input: their panel rows stay in cache while the pixels pass.
@@ -29,8 +29,7 @@ pub(super) fn segments(geometry: &ConvGeometry, pixels: Range<usize>, segments: 
     }
     let (s, width) = (geometry.shape(), geometry.output()[1]);
     // The columns `inside` of an output row have an input pixel.
-    let inside = s.pad_before[1].div_ceil(s.stride[1]).min(width)
-        ..(s.input[1] + s.pad_before[1]).div_ceil(s.stride[1]).min(width);
+    let inside = inside(s.pad_before[1], s.input[1], 0, s.stride[1], width);
     let mut at = pixels.start;
     while at < pixels.end {
         let (row, column) = (at / width, at % width);

@@ -3,7 +3,7 @@
 use super::{Evens, Vector, WEIGHT_BYTES};
 use crate::LOOK_AHEAD;
 use crate::error::KernelError;
-use crate::geometry::ConvGeometry;
+use crate::geometry::{ConvGeometry, inside};
 use crate::parallel::share;
 use crate::scratch::LINE;
 use crate::vector::{MAX_LANES, Order};
@@ -49,8 +49,7 @@ impl Axis {
 
     /// The positions that hold input, the rest is padding, if position 0 is padded coordinate `first`.
     fn data(&self, first: usize) -> Range<usize> {
-        let position = |padded: usize| padded.saturating_sub(first).div_ceil(self.stride);
-        position(self.pad)..position(self.pad + self.input)
+        inside(self.pad, self.input, first, self.stride, usize::MAX)
     }
 }
 

@@ -11,21 +11,30 @@ use crate::spatial::scalar::Scalar as SpatialLoops;
 
 #[rustfmt::skip]
 pub(super) static POINTWISE: &[PointwiseKernel] = &[
-    kernel!(pointwise, format: "unstructured", tile: 1 x 16, target: "scalar", element: F32, quality: Portable, loops: PointwiseLoops, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "2x1", tile: 2 x 16, target: "scalar", element: F32, quality: Portable, loops: PointwiseLoops, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "4x1", tile: 4 x 16, target: "scalar", element: F32, quality: Portable, loops: PointwiseLoops, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "8x1", tile: 8 x 16, target: "scalar", element: F32, quality: Portable, loops: PointwiseLoops, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: F32, quality: Portable, loops: PointwiseLoops, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: PointwiseLoops, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "2x1", tile: 2 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: PointwiseLoops, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "4x1", tile: 4 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: PointwiseLoops, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "8x1", tile: 8 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: PointwiseLoops, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: PointwiseLoops, tuning: Tuning::GENERAL),
 ];
 
 #[rustfmt::skip]
 pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
-    kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: F32, quality: Portable, loops: DepthwiseLoops),
+    kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: F32, quality: Portable,
+            loops: DepthwiseLoops),
 ];
 
 #[rustfmt::skip]
 pub(super) static SPATIAL: &[SpatialKernel] = &[
-    kernel!(spatial, format: "unstructured", tile: 1 x 16, target: "scalar", element: F32, quality: Portable, loops: SpatialLoops),
-    kernel!(spatial, format: "2x1", tile: 2 x 16, target: "scalar", element: F32, quality: Portable, loops: SpatialLoops),
-    kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: F32, quality: Portable, loops: SpatialLoops),
+    kernel!(spatial, format: "unstructured", tile: 1 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: SpatialLoops),
+    kernel!(spatial, format: "2x1", tile: 2 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: SpatialLoops),
+    kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: F32, quality: Portable,
+            loops: SpatialLoops),
 ];

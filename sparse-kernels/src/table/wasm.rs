@@ -9,23 +9,34 @@ use crate::vector::F32x4;
 
 #[rustfmt::skip]
 pub(super) static POINTWISE: &[PointwiseKernel] = &[
-    kernel!(pointwise, format: "unstructured", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "2x1", tile: 2 x 16, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "4x1", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "8x1", tile: 8 x 4, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning::GENERAL),
-    kernel!(pointwise, format: "4x4", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4, tuning: Tuning { singles: 1, ..Tuning::GENERAL }),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "2x1", tile: 2 x 16, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "4x1", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "8x1", tile: 8 x 4, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "4x4", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4, tuning: Tuning { singles: 1, ..Tuning::GENERAL }),
 ];
 
 #[rustfmt::skip]
 pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
-    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4),
-    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4),
-    kernel!(depthwise, format: "any", tile: 1 x 16, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4),
+    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4),
+    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4),
+    kernel!(depthwise, format: "any", tile: 1 x 16, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4),
 ];
 
 #[rustfmt::skip]
 pub(super) static SPATIAL: &[SpatialKernel] = &[
-    kernel!(spatial, format: "unstructured", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4),
-    kernel!(spatial, format: "2x1", tile: 2 x 16, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4),
-    kernel!(spatial, format: "4x1", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics, loops: F32x4),
+    kernel!(spatial, format: "unstructured", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4),
+    kernel!(spatial, format: "2x1", tile: 2 x 16, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4),
+    kernel!(spatial, format: "4x1", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4),
 ];

@@ -25,6 +25,7 @@ pub(crate) use neon::F32x4;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(crate) use wasm::F32x4;
 
+use crate::geometry;
 use crate::work::Work;
 use std::ops::Range;
 
@@ -205,9 +206,8 @@ pub(crate) use compiled;
 
 /// Lanes of a vector at `column` that are inside a row of `width` columns.
 pub(crate) fn inside(column: isize, width: usize, lanes: usize) -> Range<usize> {
-    let from = column.min(0).unsigned_abs();
-    let to = (width as isize).saturating_sub(column).max(0) as usize;
-    from.min(lanes)..to.min(lanes)
+    let (before, at) = (column.min(0).unsigned_abs(), column.max(0) as usize);
+    geometry::inside(before, width, at, 1, lanes)
 }
 
 /// Floats from `column` to the nearest vector of four that is all inside a row of `width` columns, and the

@@ -1,13 +1,13 @@
 //! A quick check of every kernel that this machine can run: right against the oracle, and how fast against
 //! the multiply-add peak of its vectors.
 
+use super::peak::multiply_adds_per_second;
 use crate::depthwise::PackedDepthwise;
 use crate::epilogue::{Activation, Epilogue};
 use crate::error::KernelError;
 use crate::format::FormatKind;
 use crate::geometry::{ConvGeometry, ConvShape};
 use crate::parallel::Serial;
-use crate::peak::multiply_adds_per_second;
 use crate::pointwise::PackedPointwise;
 use crate::reference;
 use crate::spatial::PackedSpatial;

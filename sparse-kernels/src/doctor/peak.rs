@@ -66,6 +66,7 @@ pub fn multiply_adds(target: Target, rounds: usize) -> usize {
             // SAFETY: a `Target` of NEON is proof that it was detected.
             unsafe { run(rounds) }
         }
+        Isa::Scalar => plain(rounds),
         _ => plain(rounds),
     }
 }
