@@ -47,6 +47,12 @@ aarch64() {
     . scripts/cross.sh
     run "aarch64, emulated $cpu" kernels_test --target $triple
   done
+  if ! have python3; then skip "aarch64, loops as in docs/neon.md" "no python3: apt-get install python3"; return; fi
+  schedules() {
+    cargo build --release -q -p tract-sparse-kernels --target $triple --example neon_operator &&
+      scripts/neon-schedule.py check
+  }
+  run "aarch64, loops as in docs/neon.md" schedules
 }
 
 # There is nothing to run it on: the check is that it compiles.
