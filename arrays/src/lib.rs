@@ -148,7 +148,7 @@ impl Npz {
 }
 
 /// Refuses the count of a large archive (zip64), for which memory is asked before an entry is read, if there
-/// is no room for so many entries. Other archives count in 16 bits.
+/// is no room for that number of entries. Other archives count in 16 bits.
 fn check_entries(bytes: &[u8]) -> Result<()> {
     /// Bytes of the shortest entry of the directory, and of the end of an archive with the longest comment.
     const ENTRY: u64 = 46;

@@ -106,7 +106,7 @@ pub fn init() {
     });
 }
 
-/// Runs `f` with a ration of so many bytes; more, or a panic, ends the run.
+/// Runs `f` with a ration of bytes; asking for more, or a panic, ends the run.
 pub fn within<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
     RATION.store(TAKEN.load(Relaxed).saturating_add(bytes), Relaxed);
     let result = f();
@@ -122,7 +122,7 @@ pub fn caught<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, String> {
     result.map_err(|_| CAUGHT.take().unwrap_or_default()).inspect(|_| CAUGHT.set(None))
 }
 
-/// Ends the run if `ours` panicked and this cannot be laid at the door of stock tract: it began in a crate of
+/// Ends the run if `ours` panicked and this cannot be blamed on stock tract: it began in a crate of
 /// this workspace, or stock tract does not panic.
 ///
 /// `same` says whether stock tract was given the same work.

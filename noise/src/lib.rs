@@ -21,7 +21,7 @@ impl Noise {
         (self.step() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    /// So many values, uniform in -1..1.
+    /// `len` values, uniform in -1..1.
     pub fn values(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| self.value()).collect()
     }
@@ -29,6 +29,11 @@ impl Noise {
     /// Uniform in 0..1.
     pub fn share(&mut self) -> f32 {
         (self.value() + 1.0) / 2.0
+    }
+
+    /// True with probability `p`.
+    pub fn coin(&mut self, p: f64) -> bool {
+        f64::from(self.share()) < p
     }
 
     /// Roughly normal, of mean zero and variance one.

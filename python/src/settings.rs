@@ -62,7 +62,7 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// So many; 0 means one for every core.
+    /// This number; 0 means one for every core.
     ///
     /// # Errors
     /// More than make sense.

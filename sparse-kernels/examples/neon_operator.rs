@@ -14,31 +14,18 @@
 //!
 //! Between the marks is a single run, after one that warms up. `scripts/neon-cost.sh` prints tables from it.
 
+use noise::Noise;
 use sparse_kernels::doctor::marks;
 use sparse_kernels::prelude::*;
 use std::error::Error;
 use std::hint::black_box;
-
-struct Noise(u64);
-
-impl Noise {
-    /// Uniform in 0..1.
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 24) as f32
-    }
-
-    fn fill(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| self.next()).collect()
-    }
-}
 
 /// A matrix of which the share `density` of groups is not zero.
 fn groups(rows: usize, columns: usize, format: FormatKind, density: f64, noise: &mut Noise) -> Vec<f32> {
     let mut groups = vec![];
     for row in (0..rows).step_by(format.r()) {
         for column in (0..columns).step_by(format.c()) {
-            groups.push((noise.next(), row, column));
+            groups.push((noise.share(), row, column));
         }
     }
     groups.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -46,7 +33,7 @@ fn groups(rows: usize, columns: usize, format: FormatKind, density: f64, noise: 
     for (_, row, column) in &groups[..(groups.len() as f64 * density).round() as usize] {
         for r in *row..rows.min(row + format.r()) {
             for c in *column..columns.min(column + format.c()) {
-                weights[r * columns + c] = noise.next() - 0.5;
+                weights[r * columns + c] = noise.share() - 0.5;
             }
         }
     }
@@ -86,7 +73,7 @@ fn count(
     run: impl Fn(&ConvGeometry, &[f32], &mut [f32], &Epilogue) -> Result<(), KernelError>,
 ) -> Result<(), Box<dyn Error>> {
     let geometry = ConvGeometry::new(shape)?;
-    let x = noise.fill(geometry.x_len());
+    let x = noise.values(geometry.x_len());
     let mut y = vec![0f32; geometry.y_len()];
     let epilogue = Epilogue::activation(Activation::RELU6);
     run(&geometry, &x, &mut y, &epilogue)?;
@@ -101,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arg = |i: usize, default: &'static str| args.get(i).map_or(default, String::as_str);
     let target = Target::named(arg(3, "auto"))?;
-    let mut noise = Noise(1);
+    let mut noise = Noise::new(1);
     let noise = &mut noise;
     let kernel = match arg(0, "pointwise") {
         "pointwise" => {
@@ -117,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let shape = layer(arg(1, "256x28"), 1, false)?;
             let weights = groups(shape.oc, shape.ic, format, density, noise);
-            let (bias, kernel) = (noise.fill(shape.oc), table::pointwise(target, format));
+            let (bias, kernel) = (noise.values(shape.oc), table::pointwise(target, format));
             let packed = PackedPointwise::from_dense(shape.oc, shape.ic, &weights, Some(&bias), kernel)?;
             count(shape, noise, |g, x, y, e| packed.run(g, x, y, None, e, &Serial))?;
             kernel.info()
@@ -131,14 +118,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             let shape = layer(arg(1, "128x56"), taps, true)?;
             let window = taps * taps;
-            let mut weights = noise.fill(shape.ic * window);
+            let mut weights = noise.values(shape.ic * window);
             for (i, weight) in weights.iter_mut().enumerate() {
                 let (channel, tap) = (i / window, i % window);
                 if kept < 9 && !keeps(channel / 16 * 7 % 8, tap, kept) {
                     *weight = 0.0;
                 }
             }
-            let bias = noise.fill(shape.ic);
+            let bias = noise.values(shape.ic);
             let kernel = table::depthwise(target, [taps, taps]).ok_or("no such kernel")?;
             let packed = PackedDepthwise::from_dense(shape.ic, [taps, taps], &weights, Some(&bias), kernel)?;
             count(shape, noise, |g, x, y, e| packed.run(g, x, y, None, e, &Serial))?;
@@ -151,14 +138,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 other => return Err(format!("{other:?} is not dense or 5:9").into()),
             };
             let shape = layer(arg(1, "64x8"), 3, false)?;
-            let mut weights = noise.fill(shape.oc * shape.ic * 9);
+            let mut weights = noise.values(shape.oc * shape.ic * 9);
             for (i, weight) in weights.iter_mut().enumerate() {
                 let (oc, ic, tap) = (i / 9 / shape.ic, i / 9 % shape.ic, i % 9);
                 if kept < 9 && !keeps(oc / 4 * 3 + ic, tap, kept) {
                     *weight = 0.0;
                 }
             }
-            let (bias, kernel) = (noise.fill(shape.oc), table::spatial(target, FormatKind::ROWS_4));
+            let (bias, kernel) = (noise.values(shape.oc), table::spatial(target, FormatKind::ROWS_4));
             let packed =
                 PackedSpatial::from_dense(shape.oc, shape.ic, [3, 3], &weights, Some(&bias), kernel)?;
             count(shape, noise, |g, x, y, e| packed.run(g, x, y, None, e, &Serial))?;

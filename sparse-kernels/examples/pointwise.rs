@@ -8,6 +8,7 @@
 //! the share of the multiply-add peak, which is measured right before and after every round because clocks
 //! drift. All are medians.
 
+use noise::Noise;
 use sparse_kernels::doctor::peak::multiply_adds_per_second;
 use sparse_kernels::prelude::*;
 use std::hint::black_box;
@@ -30,16 +31,6 @@ const LAYERS: [(&str, usize, usize, usize); 14] = [
     ("v2 160-960@7", 160, 960, 7),
     ("FC 1024-1000@1", 1024, 1000, 1),
 ];
-
-struct Noise(u64);
-
-impl Noise {
-    /// Uniform in 0..1.
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 24) as f32
-    }
-}
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -70,20 +61,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     continue;
                 }
                 let kernel = table::pointwise(target, format);
-                let mut noise = Noise(1);
+                let mut noise = Noise::new(1);
                 let mut weights = vec![0f32; oc * ic];
                 for row in (0..oc).step_by(format.r()) {
                     for column in (0..ic).step_by(format.c()) {
-                        if noise.next() as f64 <= *density {
+                        if noise.share() as f64 <= *density {
                             for r in row..oc.min(row + format.r()) {
-                                weights[r * ic..][column..ic.min(column + format.c())].fill(noise.next());
+                                weights[r * ic..][column..ic.min(column + format.c())].fill(noise.share());
                             }
                         }
                     }
                 }
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, Some(&vec![0.1; oc]), kernel)?;
                 let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, 1, 1, 0))?;
-                let x: Vec<f32> = (0..geometry.x_len()).map(|_| noise.next()).collect();
+                let x: Vec<f32> = (0..geometry.x_len()).map(|_| noise.share()).collect();
                 let mut y = vec![0f32; geometry.y_len()];
                 let epilogue = Epilogue::activation(Activation::RELU6);
                 let begin = Instant::now();

@@ -56,7 +56,7 @@ pub mod target;
 mod vector;
 mod work;
 
-/// So many indices behind those of its own columns a kernel may read, because it reads them before it needs
+/// How many indices behind those of its own columns a kernel may read, because it reads them before it needs
 /// them.
 const LOOK_AHEAD: usize = 4;
 

@@ -47,20 +47,20 @@ impl Case {
         let geometry = ConvGeometry::new(self.shape).unwrap();
         let (channels, taps) = (self.shape.ic, self.shape.kernel[0] * self.shape.kernel[1]);
         let mut noise = Noise::new(self.seed);
-        let mut weights = noise.vec(channels * taps);
+        let mut weights = noise.values(channels * taps);
         for (i, w) in weights.iter_mut().enumerate() {
             let pattern = self.patterns[i / taps / 16 % self.patterns.len()];
             if !noise.coin(self.density) || self.shape.kernel == [3, 3] && !pattern.keeps(i % taps) {
                 *w = 0.0;
             }
         }
-        let bias = self.bias.then(|| noise.vec(channels));
-        let mut x = noise.vec(geometry.x_len());
+        let bias = self.bias.then(|| noise.values(channels));
+        let mut x = noise.values(geometry.x_len());
         if let Some(special) = self.special {
             let at = (self.seed % x.len() as u64) as usize;
             x[at] = special;
         }
-        let residual = self.residual.then(|| noise.vec(geometry.y_len()));
+        let residual = self.residual.then(|| noise.values(geometry.y_len()));
         let packed =
             PackedDepthwise::from_dense(channels, self.shape.kernel, &weights, bias.as_deref(), kernel)
                 .unwrap();

@@ -66,10 +66,10 @@ fn packings(shape: &ConvShape, weights: &[f32], bias: &[f32]) -> Vec<(&'static s
 fn check(shape: ConvShape, bias: &[f32], epilogue: Epilogue, with_residual: bool) {
     let geometry = ConvGeometry::new(shape).unwrap();
     let mut noise = Noise::new(7);
-    let mut weights = noise.vec(shape.oc * shape.ic / shape.group * shape.kernel[0] * shape.kernel[1]);
+    let mut weights = noise.values(shape.oc * shape.ic / shape.group * shape.kernel[0] * shape.kernel[1]);
     weights.iter_mut().step_by(3).for_each(|w| *w = 0.0);
-    let x = noise.vec(geometry.x_len());
-    let residual = with_residual.then(|| noise.vec(geometry.y_len()));
+    let x = noise.values(geometry.x_len());
+    let residual = with_residual.then(|| noise.values(geometry.y_len()));
     let expected = reference::conv(&geometry, &weights, None, Some(bias), &x, residual.as_deref(), &epilogue);
     let terms = shape.ic / shape.group * shape.kernel[0] * shape.kernel[1];
     for (name, packed) in packings(&shape, &weights, bias) {
@@ -87,7 +87,7 @@ const EPILOGUES: [Epilogue; 3] = [
 /// Every combination of empty and small sizes, with and without padding.
 #[test]
 fn empty_tensors_are_computed() {
-    let bias = Noise::new(3).vec(9);
+    let bias = Noise::new(3).values(9);
     for (ic, oc, group) in [(5, 9, 1), (9, 9, 9)] {
         for kernel in [[1, 1], [3, 3], [1, 3], [5, 5]] {
             for sizes in 0..3 * 3 * 3 {
@@ -121,7 +121,7 @@ fn empty_tensors_are_computed() {
 /// Infinities and NaN go through sums, clamps and functions as they do in the oracle.
 #[test]
 fn biases_that_are_not_finite_are_added() {
-    let mut bias = Noise::new(4).vec(19);
+    let mut bias = Noise::new(4).values(19);
     (bias[0], bias[3], bias[9], bias[18]) = (f32::INFINITY, f32::NAN, f32::NEG_INFINITY, f32::NAN);
     for (ic, group, k) in [(13, 1, 1), (13, 1, 3), (19, 19, 3), (19, 19, 5)] {
         for hw in [1, 7] {

@@ -50,7 +50,7 @@ fn plain_pool(pooling: Pooling, axes: [Axis; 2], padded: Option<[usize; 2]>, x: 
     y
 }
 
-/// Differences of at most some roundings of sums of so many values below 1.
+/// Differences of at most some roundings of sums of that number of values below 1.
 fn assert_close(what: &str, got: &[f32], expected: &[f64], terms: usize) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
@@ -88,7 +88,7 @@ proptest! {
             None => (a, b),
         };
         let pool = Pool::new(pooling, a, b);
-        let x = Noise::new(seed).vec(planes * pool.x_plane());
+        let x = Noise::new(seed).values(planes * pool.x_plane());
         let expected = plain_pool(pooling, [down, along], padded, &x);
         for target in Target::available() {
             let mut y = vec![f32::NAN; expected.len()];
@@ -109,9 +109,9 @@ proptest! {
         let mut noise = Noise::new(seed);
         let mut axis = |input: usize, output: usize, kept: bool| {
             let indices: Vec<usize> =
-                (0..output * window).map(|_| (noise.vec(1)[0].abs() * input as f32) as usize % input).collect();
+                (0..output * window).map(|_| (noise.values(1)[0].abs() * input as f32) as usize % input).collect();
             let weights: Vec<f32> =
-                noise.vec(output * window).into_iter().map(|w| if w < -0.5 { 0.0 } else { w }).collect();
+                noise.values(output * window).into_iter().map(|w| if w < -0.5 { 0.0 } else { w }).collect();
             (!kept).then_some((indices, weights))
         };
         let axes = [axis(height, rows, kept[0]), axis(width, columns, kept[1])];
@@ -145,7 +145,7 @@ proptest! {
         infinite in any::<bool>(),
         seed in any::<u64>(),
     ) {
-        let mut x: Vec<f32> = Noise::new(seed).vec(outer * len * inner).iter().map(|x| x * scale).collect();
+        let mut x: Vec<f32> = Noise::new(seed).values(outer * len * inner).iter().map(|x| x * scale).collect();
         if infinite && len > 1 && !x.is_empty() {
             let at = seed as usize % x.len();
             x[at] = f32::NEG_INFINITY;
@@ -186,7 +186,7 @@ fn check_resize([height, width]: [usize; 2], axes: &[Plan; 2], window: usize, pl
     let (rows, columns) = (length(&axes[0], height), length(&axes[1], width));
     let taps = |plan: &Plan, input| plan.as_ref().map(|(i, w)| Taps::new(input, window, i, w).unwrap());
     let resize = Resize::new([height, width], taps(&axes[0], height), taps(&axes[1], width)).unwrap();
-    let x = Noise::new(seed).vec(if rows * columns == 0 { 0 } else { planes * height * width });
+    let x = Noise::new(seed).values(if rows * columns == 0 { 0 } else { planes * height * width });
     let mut expected = vec![];
     for plane in x.chunks_exact(height * width) {
         for oy in 0..rows {

@@ -37,7 +37,7 @@ impl Case {
         let geometry = ConvGeometry::new(self.shape).unwrap();
         let (oc, ic, kind) = (self.shape.oc, self.shape.ic, kernel.format());
         let mut noise = Noise::new(self.seed);
-        let mut weights = noise.vec(oc * ic);
+        let mut weights = noise.values(oc * ic);
         // Whole groups go, so that sparsity is seen by every format; one more weight goes alone.
         for row in (0..oc).step_by(kind.r()) {
             for column in (0..ic).step_by(kind.c()) {
@@ -49,13 +49,13 @@ impl Case {
             }
         }
         weights[(self.seed % (oc * ic) as u64) as usize] = 0.0;
-        let bias = self.bias.then(|| noise.vec(oc));
-        let mut x = noise.vec(geometry.x_len());
+        let bias = self.bias.then(|| noise.values(oc));
+        let mut x = noise.values(geometry.x_len());
         if let Some(special) = self.special {
             let at = (self.seed % x.len() as u64) as usize;
             x[at] = special;
         }
-        let residual = self.residual.then(|| noise.vec(geometry.y_len()));
+        let residual = self.residual.then(|| noise.values(geometry.y_len()));
         let stored = stored(kind, oc, ic, &weights);
         let expected = reference::conv(
             &geometry,

@@ -45,8 +45,8 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut noise = Noise::new(seed);
-        let [input, recurrent] = [(); 2].map(|()| noise.vec(3 * hidden).iter().map(|x| x * scale).collect::<Vec<_>>());
-        let state = noise.vec(hidden);
+        let [input, recurrent] = [(); 2].map(|()| noise.values(3 * hidden).iter().map(|x| x * scale).collect::<Vec<_>>());
+        let state = noise.values(hidden);
         for target in Target::available() {
             assert_cells(target, &input, &recurrent, &state);
         }

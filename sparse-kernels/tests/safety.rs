@@ -54,19 +54,19 @@ fn layers() -> Vec<(Packed, ConvGeometry)> {
     let (oc, ic) = if cfg!(miri) { (5, 6) } else { (13, 22) };
     let side = if cfg!(miri) { 5 } else { 9 };
     for kernel in table::pointwise_available() {
-        let packed = PackedPointwise::from_dense(oc, ic, &noise.vec(oc * ic), None, kernel).unwrap();
+        let packed = PackedPointwise::from_dense(oc, ic, &noise.values(oc * ic), None, kernel).unwrap();
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, side, 1, 1, 0)).unwrap();
         all.push((Packed::Pointwise(packed), geometry));
     }
     for kernel in table::depthwise_available() {
         let taps = kernel.kernel().unwrap_or([3, 2]);
-        let weights = noise.vec(ic * taps[0] * taps[1]);
+        let weights = noise.values(ic * taps[0] * taps[1]);
         let packed = PackedDepthwise::from_dense(ic, taps, &weights, None, kernel).unwrap();
         let shape = ConvShape { group: ic, kernel: taps, ..ConvShape::square(ic, ic, side, 1, 1, 1) };
         all.push((Packed::Depthwise(packed), ConvGeometry::new(shape).unwrap()));
     }
     for kernel in table::spatial_available() {
-        let weights = noise.vec(oc * ic * 6);
+        let weights = noise.values(oc * ic * 6);
         let packed = PackedSpatial::from_dense(oc, ic, [2, 3], &weights, None, kernel).unwrap();
         let shape = ConvShape { kernel: [2, 3], ..ConvShape::square(ic, oc, side, 1, 1, 1) };
         all.push((Packed::Spatial(packed), ConvGeometry::new(shape).unwrap()));
@@ -143,7 +143,7 @@ fn geometries_of_other_layers_are_refused_or_computed() {
     for (packed, own) in layers() {
         for geometry in geometries(&own) {
             let mut noise = Noise::new(3);
-            let x = noise.vec(geometry.x_len());
+            let x = noise.values(geometry.x_len());
             let run = |parallel: &dyn Parallel| {
                 let mut y = vec![f32::NAN; geometry.y_len()];
                 packed.run(&geometry, &x, &mut y, None, parallel).map(|()| y)
@@ -170,13 +170,13 @@ fn extreme_geometries_are_right() {
     let mut noise = Noise::new(5);
     for [kh, kw] in [[1, 1], [2, 3]] {
         let own = ConvShape { kernel: [kh, kw], ..ConvShape::square(ic, oc, 7, 1, 1, 1) };
-        let weights: Vec<f32> = noise.vec(oc * ic * kh * kw);
+        let weights: Vec<f32> = noise.values(oc * ic * kh * kw);
         for geometry in geometries(&ConvGeometry::new(own).unwrap()) {
             let s = geometry.shape();
             if (s.oc, s.ic, s.kernel) != (oc, ic, [kh, kw]) || geometry.y_len() > 1 << 14 {
                 continue;
             }
-            let x: Vec<f32> = noise.vec(geometry.x_len());
+            let x: Vec<f32> = noise.values(geometry.x_len());
             let epilogue = Epilogue::default();
             let expected = reference::conv(&geometry, &weights, None, None, &x, None, &epilogue);
             let compare = |name: &str, run: &dyn Fn(&mut [f32]) -> Result<(), KernelError>| {
@@ -266,7 +266,7 @@ impl Parallel for Bad {
 #[test]
 fn threads_that_lie_change_nothing() {
     for (packed, geometry) in layers() {
-        let x = Noise::new(1).vec(geometry.x_len());
+        let x = Noise::new(1).values(geometry.x_len());
         let mut expected = vec![0.0; geometry.y_len()];
         packed.run(&geometry, &x, &mut expected, None, &Serial).unwrap();
         for bad in [

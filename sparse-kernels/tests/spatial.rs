@@ -28,7 +28,7 @@ impl Zeros {
     fn weights(self, shape: &ConvShape, noise: &mut Noise) -> Vec<f32> {
         let (ic, taps) = (shape.ic, shape.kernel[0] * shape.kernel[1]);
         let row = ic * taps;
-        let mut weights = noise.vec(shape.oc * row);
+        let mut weights = noise.values(shape.oc * row);
         match self {
             Zeros::Single(density) => {
                 weights.iter_mut().for_each(|w| *w = if noise.coin(density) { *w } else { 0.0 });
@@ -86,13 +86,13 @@ impl Case {
         let ConvShape { oc, ic, kernel: taps, .. } = self.shape;
         let mut noise = Noise::new(self.seed);
         let weights = self.zeros.weights(&self.shape, &mut noise);
-        let bias = self.bias.then(|| noise.vec(oc));
-        let mut x = noise.vec(geometry.x_len());
+        let bias = self.bias.then(|| noise.values(oc));
+        let mut x = noise.values(geometry.x_len());
         if let Some(special) = self.special {
             let at = (self.seed % x.len() as u64) as usize;
             x[at] = special;
         }
-        let residual = self.residual.then(|| noise.vec(geometry.y_len()));
+        let residual = self.residual.then(|| noise.values(geometry.y_len()));
         let stored = stored(kernel.format().r(), weights.len() / oc, &weights);
         let expected = reference::conv(
             &geometry,
@@ -224,12 +224,12 @@ fn bands_and_blocks() {
 /// One packed layer serves several image sizes.
 #[test]
 fn geometry_may_change_between_runs() {
-    let weights = Noise::new(1).vec(8 * 4 * 9);
+    let weights = Noise::new(1).values(8 * 4 * 9);
     for kernel in kernels() {
         let packed = PackedSpatial::from_dense(8, 4, [3, 3], &weights, None, kernel).unwrap();
         for hw in [5, 9, 5] {
             let geometry = ConvGeometry::new(ConvShape::square(4, 8, hw, 3, 1, 1)).unwrap();
-            let x = Noise::new(hw as u64).vec(geometry.x_len());
+            let x = Noise::new(hw as u64).values(geometry.x_len());
             let mut y = vec![0f32; geometry.y_len()];
             packed.run(&geometry, &x, &mut y, None, &Epilogue::default(), &Serial).unwrap();
             let expected = reference::conv(&geometry, &weights, None, None, &x, None, &Epilogue::default());
@@ -284,7 +284,7 @@ fn kernel_patterns_are_found() {
         assert!((stats.densities[r] - stats.density).abs() < 1e-12, "{stats:?}");
         assert!(stats.densities.windows(2).all(|w| w[0] <= w[1]), "{stats:?}");
     }
-    let dense = Noise::new(2).vec(8 * 8 * 9);
+    let dense = Noise::new(2).values(8 * 8 * 9);
     let stats = format::pattern_stats(8, 8, [3, 3], &dense).unwrap();
     assert_eq!((stats.shared, stats.absent, stats.densities), (None, 0.0, [1.0; 4]));
     assert!(format::pattern_stats(8, 8, [3, 3], &dense[1..]).is_err());

@@ -20,7 +20,7 @@ use tract_sparse::prelude::*;
 use zoo::proto;
 
 const THREADS: usize = 4;
-/// Plans are loaded again after so many runs of a thread: packing and dropping must not leak either.
+/// Plans are loaded again after this number of runs of a thread: packing and dropping must not leak either.
 const RELOAD: usize = 200;
 /// What resident memory may grow by between the middle and the end, however long that takes: heaps of threads
 /// settle late.

@@ -61,7 +61,7 @@ impl Graph {
         self.ops(op, inputs, 1, attribute).remove(0)
     }
 
-    /// As [`Graph::op`] with so many outputs; the second is called after the node and `.1`.
+    /// As [`Graph::op`] with a number of outputs; the second is called after the node and `.1`.
     pub fn ops(
         &mut self,
         op: &str,

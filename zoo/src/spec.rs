@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// First dimension of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Batch {
-    /// So many images.
+    /// This number of images.
     Fixed(usize),
     /// A symbol, such as `N`.
     Symbol(String),

@@ -1,5 +1,5 @@
 //! Other engines on the same files: each is a Python process of its own, run by `scripts/rivals.py`, which
-//! loads the network, writes its answer beside it and waits to be asked for so many runs.
+//! loads the network, writes its answer beside it and waits to be asked for a number of runs.
 
 use anyhow::{Context, Result, bail, ensure};
 use figures::Agreement;
@@ -193,7 +193,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The milliseconds of so many runs.
+    /// The milliseconds of `n` runs.
     ///
     /// # Errors
     /// The engine has died.

@@ -241,7 +241,7 @@ const fn loads<V: Depthwise>(kernel_width: usize, stride: usize) -> usize {
     if shifts::<V>(stride) { stride } else { kernel_width.next_multiple_of(stride) }
 }
 
-/// Vectors of a row that are loaded for so many vectors of sums.
+/// Vectors of a row that are loaded for `side_by_side` vectors of sums.
 const fn vectors<V: Depthwise>(stride: usize, side_by_side: usize) -> usize {
     side_by_side + shifts::<V>(stride) as usize
 }
@@ -463,7 +463,7 @@ unsafe fn walk<
         });
         let mut left = args.rows.saturating_sub(slots - 1);
         while left > 0 {
-            // So many rows that every sum is back in its register, without a branch between them. Of tiles of
+            // As often as it takes until every sum is back in its register, without a branch between them. Of tiles of
             // several widths only in the wider ones, of which there are most, and not where both
             // ends are near: the code is long enough.
             if const { KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }

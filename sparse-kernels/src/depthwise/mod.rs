@@ -445,8 +445,10 @@ impl Run<'_> {
             }
             plane += count;
         }
-        for plane in planes.filter(|plane| w.reads[plane % s.ic]) {
-            self.complete(plane, &out);
+        if job.clamps.residual || job.finish().is_some() {
+            for plane in planes.filter(|plane| w.reads[plane % s.ic]) {
+                self.complete(plane, &out);
+            }
         }
     }
 

@@ -5,7 +5,6 @@ use super::peak::multiply_adds_per_second;
 use crate::depthwise::PackedDepthwise;
 use crate::epilogue::{Activation, Epilogue};
 use crate::error::KernelError;
-use crate::format::FormatKind;
 use crate::geometry::{ConvGeometry, ConvShape};
 use crate::parallel::Serial;
 use crate::pointwise::PackedPointwise;
@@ -13,6 +12,7 @@ use crate::reference;
 use crate::spatial::PackedSpatial;
 use crate::table::{self, KernelInfo};
 use crate::target::{Isa, Target};
+use noise::Noise;
 use std::time::{Duration, Instant};
 
 /// How long one kernel is timed.
@@ -36,33 +36,6 @@ impl Check {
     /// Whether the kernel computes what it should.
     pub fn is_right(&self) -> bool {
         self.error <= 1.0
-    }
-}
-
-/// Repeatable numbers between -1 and 1; good ones are not needed.
-struct Noise(u64);
-
-impl Noise {
-    fn vec(&mut self, len: usize) -> Vec<f32> {
-        (0..len)
-            .map(|_| {
-                self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
-
-    /// A matrix of which half of the blocks are kept.
-    fn blocks(&mut self, rows: usize, cols: usize, format: FormatKind) -> Vec<f32> {
-        let mut matrix = self.vec(rows * cols);
-        let columns = cols.div_ceil(format.c());
-        let coins = self.vec(rows.div_ceil(format.r()) * columns);
-        for (i, weight) in matrix.iter_mut().enumerate() {
-            if coins[i / cols / format.r() * columns + i % cols / format.c()] < 0.0 {
-                *weight = 0.0;
-            }
-        }
-        matrix
     }
 }
 
@@ -94,15 +67,15 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
             add(Check { kernel: $kernel.info(), error, speed, peak: peaks.of(isa) });
         }};
     }
-    let mut noise = Noise(1);
+    let mut noise = Noise::new(1);
     for kernel in table::pointwise_available() {
         let layer = |oc, ic, hw| Layer::new(ConvShape::square(ic, oc, hw, 1, 1, 0));
         // uneven channels and pixels to be right on, a layer of MobileNet to be fast on
         let (small, large) = (layer(13, 37, 11)?, layer(128, 128, 14)?);
         let mut pack = |layer: &Layer| {
             let s = layer.geometry.shape();
-            let weights = noise.blocks(s.oc, s.ic, kernel.format());
-            let bias = noise.vec(s.oc);
+            let weights = noise.blocks(s.oc, s.ic, (kernel.format().r(), kernel.format().c()), 0.5);
+            let bias = noise.values(s.oc);
             let packed = PackedPointwise::from_dense(s.oc, s.ic, &weights, Some(&bias), kernel)?;
             Ok::<_, KernelError>((packed, weights, bias))
         };
@@ -117,8 +90,8 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
         let (small, large) = (layer(19, 13)?, layer(64, 28)?);
         let mut pack = |layer: &Layer| {
             let channels = layer.geometry.shape().oc;
-            let weights = noise.vec(channels * taps[0] * taps[1]);
-            let bias = noise.vec(channels);
+            let weights = noise.values(channels * taps[0] * taps[1]);
+            let bias = noise.values(channels);
             let packed = PackedDepthwise::from_dense(channels, taps, &weights, Some(&bias), kernel)?;
             Ok::<_, KernelError>((packed, weights, bias))
         };
@@ -129,8 +102,8 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
         let (small, large) = (layer(13, 9, 11)?, layer(64, 64, 14)?);
         let mut pack = |layer: &Layer| {
             let s = layer.geometry.shape();
-            let weights = noise.blocks(s.oc, s.ic * 9, kernel.format());
-            let bias = noise.vec(s.oc);
+            let weights = noise.blocks(s.oc, s.ic * 9, (kernel.format().r(), kernel.format().c()), 0.5);
+            let bias = noise.values(s.oc);
             let packed = PackedSpatial::from_dense(s.oc, s.ic, [3, 3], &weights, Some(&bias), kernel)?;
             Ok::<_, KernelError>((packed, weights, bias))
         };
@@ -176,7 +149,7 @@ type Run<'a> = &'a dyn Fn(&[f32], &mut [f32], &Epilogue) -> Result<(), KernelErr
 impl Layer {
     fn new(shape: ConvShape) -> Result<Layer, KernelError> {
         let geometry = ConvGeometry::new(shape)?;
-        let x = Noise(7).vec(geometry.x_len());
+        let x = Noise::new(7).values(geometry.x_len());
         Ok(Layer { geometry, x, epilogue: Epilogue::activation(Activation::RELU6) })
     }
 

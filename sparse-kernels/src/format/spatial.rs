@@ -16,7 +16,7 @@ pub struct PatternStats {
     /// them.
     pub shared: Option<usize>,
     /// For every number of output channels in [`PatternStats::ROWS`], the share of `(ic, ky, kx)` columns
-    /// that have a nonzero weight in such a group: work of a kernel that takes so many rows, over that
+    /// that have a nonzero weight in such a group: work of a kernel that takes that number of rows, over that
     /// of a dense one.
     pub densities: [f64; 4],
     /// Output channels without any nonzero weight.

@@ -34,7 +34,7 @@ use crate::target::Core;
 use crate::vector::F32x4;
 use std::arch::asm;
 
-/// The loop of [`multiply_add`] for so many vectors, which are listed with the registers of their four sums.
+/// The loop of [`multiply_add`] for a number of vectors, listed with the registers of their four sums.
 ///
 /// The text is a program for the assembler, written once for all schedules: `pw_block` counts the
 /// multiply-adds that it has written and puts other instructions behind them. Numbers in it: channel `s` of a
@@ -232,8 +232,7 @@ macro_rules! walk {
 ///
 /// # Safety
 /// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
-#[inline]
-#[target_feature(enable = "neon")]
+#[inline(always)]
 pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
     sums: &mut [[F32x4<CORE>; V]; R],
     walk: &Walk,

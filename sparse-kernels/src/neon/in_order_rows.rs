@@ -331,8 +331,7 @@ macro_rules! walk_rows {
 /// # Safety
 /// NEON is there; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not
 /// zero.
-#[inline]
-#[target_feature(enable = "neon")]
+#[inline(always)]
 pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
     sums: &mut [[F32x4<CORE>; V]; R],
     walk: &Walk,
@@ -389,11 +388,10 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
 /// the schedule for `CORE`.
 ///
 /// # Safety
-/// NEON is there; `columns` is not zero; so many offsets, in bytes, are valid at `offsets`, and
+/// NEON is there; `columns` is not zero; that number of offsets, in bytes, is valid at `offsets`, and
 /// [`LOOK_AHEAD`] more that need not mean anything, and four times as many floats at `values`; at each offset
 /// from each of `bases` is a whole vector.
-#[inline]
-#[target_feature(enable = "neon")]
+#[inline(always)]
 pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
     sums: &mut [[F32x4<CORE>; V]; 4],
     bases: &[*const f32; V],

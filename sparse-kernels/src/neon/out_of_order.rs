@@ -185,8 +185,7 @@ macro_rules! walk_rows {
 ///
 /// # Safety
 /// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
-#[inline]
-#[target_feature(enable = "neon")]
+#[inline(always)]
 pub(crate) unsafe fn multiply_add<const CORE: u8, const R: usize, const C: usize, const V: usize>(
     sums: &mut [[F32x4<CORE>; V]; R],
     walk: &Walk,
@@ -222,10 +221,9 @@ pub(crate) unsafe fn multiply_add<const CORE: u8, const R: usize, const C: usize
 /// Adds `columns` columns of four weights to `sums`, where every vector of inputs has a base of its own.
 ///
 /// # Safety
-/// NEON is there; `columns` is not zero; so many offsets, in bytes, are valid at `offsets` and four times as
+/// NEON is there; `columns` is not zero; that number of offsets, in bytes, is valid at `offsets` and four times as
 /// many floats at `values`; at each offset from each of `bases` is a whole vector.
-#[inline]
-#[target_feature(enable = "neon")]
+#[inline(always)]
 pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
     sums: &mut [[F32x4<CORE>; V]; 4],
     bases: &[*const f32; V],

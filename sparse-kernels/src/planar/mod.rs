@@ -16,7 +16,7 @@ pub use softmax::softmax;
 
 use crate::error::KernelError;
 
-/// Checks that `x` and `y` hold the same number of planes of so many pixels; returns that number.
+/// Checks that `x` and `y` hold the same number of planes, of the given sizes; returns that number.
 fn planes(x: &[f32], x_plane: usize, y: &[f32], y_plane: usize) -> Result<usize, KernelError> {
     let planes = match (x_plane, y_plane) {
         (0, 0) => 0,

@@ -231,7 +231,7 @@ impl<F: Fold, const S: usize> Work for Strided<'_, F, S> {
     }
 }
 
-/// Planes of the output, of so many rows in all.
+/// Planes of the output, of `rows` rows in all.
 #[inline(always)]
 fn y_planes(x: usize, down: &PoolAxis, along: &PoolAxis, rows: usize) -> usize {
     match x / (down.input * along.input).max(1) {

@@ -99,7 +99,7 @@ pub(crate) struct Sums {
     pub stride: usize,
 }
 
-/// Places for so many extra pixels: there are kernels for none, one and four.
+/// Places for extra pixels: there are kernels for none, one and four.
 pub(crate) fn extra_slots(extra: usize) -> usize {
     match extra {
         0 | 1 => extra,

@@ -16,7 +16,7 @@ pub(super) trait Pointwise: Vector {
     /// Vectors of pixels that a tile of 1, 2, 4 and 8 rows has registers for.
     const MOST_VECTORS: [usize; 4];
 
-    /// Tiles of up to so many sums keep two sets of them, for blocks at odd and even positions: fewer would
+    /// Tiles of up to this number of sums keep two sets of them, for blocks at odd and even positions: fewer would
     /// not hide the latency of a multiply-add.
     const TWO_SETS: usize = 0;
 
@@ -267,30 +267,30 @@ pub(super) unsafe fn begin<V: Vector, const R: usize, const N: usize>(
     row: usize,
     at: &[usize; N],
 ) -> [[V; N]; R] {
-    let channels = args.channels(row, R);
-    let mut y = args.output.y.wrapping_add(row * R * args.output.stride);
-    let mut waiting = args.sums.at.wrapping_add(row * R * args.sums.stride);
     // SAFETY: there is a bias for each of R rows; `row * R + r` is an output channel if r < channels, whose
     // sums wait from the chunk before (Sums).
     unsafe {
         let mut sums = [[V::splat(0.0); N]; R];
+        if args.weights.first {
+            for r in 0..R {
+                sums[r] = [V::splat(args.bias(row * R + r)); N];
+                // The output is often not in cache: ask for it now, store it many cycles later.
+                let y = args.output.y.wrapping_add((row * R + r) * args.output.stride + args.output.ahead);
+                for n in (0..N).step_by(LINE / V::LANES) {
+                    V::prefetch(y.wrapping_add(n * V::LANES));
+                }
+                V::prefetch(y.wrapping_add(args.pixels - 1));
+            }
+            return sums;
+        }
+        let channels = args.channels(row, R);
+        let mut waiting = args.sums.at.wrapping_add(row * R * args.sums.stride);
         for r in 0..R {
             for n in 0..N {
-                if args.weights.first {
-                    sums[r][n] = V::splat(args.bias(row * R + r));
-                } else if r < channels {
+                if r < channels {
                     sums[r][n] = V::load(waiting.add(at[n]));
                 }
             }
-            if args.weights.first {
-                // The output is often not in cache: ask for it now, store it many cycles later.
-                let ahead = y.wrapping_add(args.output.ahead);
-                for n in (0..N).step_by(LINE / V::LANES) {
-                    V::prefetch(ahead.wrapping_add(n * V::LANES));
-                }
-                V::prefetch(ahead.wrapping_add(args.pixels - 1));
-            }
-            y = y.wrapping_add(args.output.stride);
             waiting = waiting.wrapping_add(args.sums.stride);
         }
         sums

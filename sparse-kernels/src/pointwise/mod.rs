@@ -52,7 +52,8 @@ pub struct PointwiseKernel {
 /// What is fitted to a core, by measurement or by a model of it, and not part of a kernel's code.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tuning {
-    /// So many pixels beyond the last whole vector are cheaper one by one than as one more vector.
+    /// Up to this number of pixels beyond the last whole vector are cheaper one by one than as one more
+    /// vector.
     pub singles: usize,
     /// Most vectors of a tile that takes such pixels along, instead of their being tiles of their own: as
     /// many as leave registers for the sums of these. None if the kernel never does.
@@ -99,9 +100,9 @@ impl Tuning {
 /// for them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planes {
-    /// Up to so many weights of an input channel.
+    /// Most weights of an input channel.
     pub weights: usize,
-    /// And up to so many visits to it for one tile, unless tiles are whole lines.
+    /// Most visits to it for one tile, unless tiles are whole lines.
     pub visits: usize,
     /// Floats of one way of the first-level cache.
     pub way: usize,
@@ -147,8 +148,8 @@ impl PointwiseKernel {
         self.vector
     }
 
-    /// Passes over the rows of weights that one tile takes whose panel holds `channels`, of weights of so
-    /// many blocks and block rows: chunks of channels, at least one.
+    /// Passes over the rows of weights that one tile takes whose panel holds `channels`, of weights with
+    /// `blocks` blocks in `block_rows` rows: chunks of channels, at least one.
     pub fn chunks(&self, channels: usize, blocks: usize, block_rows: usize) -> usize {
         let columns = channels.div_ceil(self.format.c());
         let tile = self.tile_for(columns * self.format.c());

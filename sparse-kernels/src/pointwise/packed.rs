@@ -50,7 +50,7 @@ pub struct PackedPointwise {
 
 impl PackedPointwise {
     /// Prepares `weights` and `bias` (one value per output channel, zeros if `None`) for `kernel`, for images
-    /// of so many output pixels if that is known: any number can be run, but a single one wants its
+    /// of `pixels` output pixels if that is known: any number can be run, but a single one wants its
     /// weights in another order.
     ///
     /// # Errors

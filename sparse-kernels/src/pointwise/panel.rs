@@ -132,7 +132,7 @@ pub(super) fn fill(
 /// Lanes that an input of an extra pixel fills: one for each row of a block.
 pub(super) const COPIES: usize = 4;
 
-/// Fills, for each of the block columns of `C` channels, so many slots with the inputs of one of the few
+/// Fills, for each of the block columns of `C` channels, `slots` slots with the inputs of one of the few
 /// `pixels` of an image each. Slots beyond the pixels, and channels beyond the last one, become zero.
 pub(super) fn spread<const C: usize>(
     to: &mut [f32],
@@ -250,7 +250,7 @@ fn copy_planes(
         }
         _ => {}
     }
-    // So many runs are worth the call of a general copy, which has wider vectors.
+    // From here on the call of a general copy is worth it, which has wider vectors.
     const CALL: usize = 8;
     match len.div_ceil(RUN) {
         _ if len < RUN => {

@@ -90,7 +90,7 @@ fn planes(weights: &PackedPointwise, geometry: &ConvGeometry) -> Option<usize> {
     (weights.stored() <= planes.visits * ic * kernel.format.r()).then_some(kernel.info.pixels)
 }
 
-/// Whether tiles of `tile` pixels can begin with lines of input and output, and are so many that one more,
+/// Whether tiles of `tile` pixels can begin with lines of input and output, and are enough that one more,
 /// for the pixels before the first line, does not matter.
 fn in_lines(geometry: &ConvGeometry, tile: usize) -> bool {
     const MANY: usize = 24;
@@ -114,7 +114,7 @@ fn in_lines(geometry: &ConvGeometry, tile: usize) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tiles {
     vector: usize,
-    /// Pixels of a tile, and so many before the first one that the first tile has fewer, if tiles are whole
+    /// Pixels of a tile, and the pixels that the first tile is short of, if tiles are whole
     /// lines.
     lines: Option<(usize, usize)>,
     /// Tiles of whole vectors, the last perhaps overlapping.
@@ -225,7 +225,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// The buffers for so many tiles and output channels, which fewer of them do not exceed; none if they
+    /// The buffers for `count` tiles and `channels` output channels, which fewer of them do not exceed; none if they
     /// cannot be addressed.
     pub fn new(
         w: &PackedPointwise,

@@ -22,7 +22,7 @@ const ROWS_TOGETHER: usize = 8;
 fn rows_together(stride: usize, r: usize) -> usize {
     const WAYS: usize = 8;
     const SETS: usize = 4096 / size_of::<f32>();
-    // So many channels have their first pixels in different sets.
+    // channels whose first pixels are in different sets
     let apart = SETS >> stride.trailing_zeros().min(SETS.trailing_zeros());
     (WAYS * apart / r).clamp(1, ROWS_TOGETHER)
 }

@@ -17,7 +17,7 @@ pub(super) trait Spatial: Vector {
     /// Adds `columns` columns to the sums.
     ///
     /// # Safety
-    /// The instruction set is there; there are so many offsets, in bytes, with a whole vector of the image at
+    /// The instruction set is there; there is an offset, in bytes, for each column, with a whole vector of the image at
     /// each offset of each base (`TileArgs`), and `R` values for each (`PackedSpatial`); the offsets go on
     /// behind the last (`Plan`).
     #[inline(always)]
@@ -50,7 +50,7 @@ pub(crate) trait Loops {
     /// Copies every other float: to, from, number of floats written, at least [`super::plan::CHUNK`].
     ///
     /// # Safety
-    /// The instruction set is there; the first has so many floats, the second twice as many.
+    /// The instruction set is there; `to` has `len` floats, `from` twice that number.
     unsafe fn evens(to: *mut f32, from: *const f32, len: usize);
 }
 

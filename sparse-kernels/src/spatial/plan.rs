@@ -182,7 +182,7 @@ pub(crate) struct Plan {
     subplane: usize,
     /// Floats of one channel: its phases and a gap that spreads channels over the sets of a cache.
     plane: usize,
-    /// Bands have at most so many rows...
+    /// Bands have this number of rows...
     full: Band,
     /// ... or one less.
     shorter: Band,
@@ -285,7 +285,7 @@ impl Plan {
         share(self.geometry.output()[0], self.bands, band)
     }
 
-    /// The vectors of a band of so many output rows.
+    /// The vectors of a band of `rows` output rows.
     pub fn band(&self, rows: usize) -> &Band {
         if rows == self.full.rows { &self.full } else { &self.shorter }
     }
@@ -375,7 +375,7 @@ struct Planes {
 /// Copies the channels that are used from the image (second) to the buffer (first).
 type CopyPlanes = fn(&Planes, &mut [f32], &[f32], &[u32]);
 
-/// Copies whole rows of so many floats, with a zero behind each: for the usual sizes of maps.
+/// Copies whole rows of `width` floats, with a zero behind each: for the usual sizes of maps.
 fn whole_rows(width: usize) -> Option<CopyPlanes> {
     fn copy<const W: usize, const P: usize>(
         planes: &Planes,

@@ -1,6 +1,7 @@
 //! Seeded data and comparison with the oracle, shared by the kernel tests.
 #![allow(dead_code)]
 
+pub use noise::Noise;
 use sparse_kernels::parallel::Parallel;
 
 /// Two real threads, to see that splitting changes nothing; two halves one after the other where there are
@@ -20,30 +21,6 @@ impl Parallel for TwoThreads {
             scope.spawn(|| (0..tasks / 2).for_each(task));
             (tasks / 2..tasks).for_each(task);
         });
-    }
-}
-
-/// A small linear congruential generator: tests need repeatable numbers, not good ones.
-pub struct Noise(u64);
-
-impl Noise {
-    pub fn new(seed: u64) -> Noise {
-        Noise(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// Uniform in -1..1.
-    pub fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// True with probability `p`.
-    pub fn coin(&mut self, p: f64) -> bool {
-        (self.next() as f64 + 1.0) / 2.0 < p
-    }
-
-    pub fn vec(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| self.next()).collect()
     }
 }
 

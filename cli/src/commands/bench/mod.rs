@@ -38,7 +38,7 @@ pub(crate) struct Bench {
     /// Run that many copies at once, a thread each, as fast as they go
     #[arg(long, value_name = "N", conflicts_with = "against")]
     streams: Option<usize>,
-    /// Real time: an input for each of the streams every so many ms
+    /// Real time: every MS milliseconds an input for each of the streams
     #[arg(long, value_name = "MS", conflicts_with = "against")]
     turn_period: Option<f64>,
     /// Milliseconds after which an output is late [default: the turn period]

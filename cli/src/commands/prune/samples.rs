@@ -39,7 +39,7 @@ impl Samples {
     }
 }
 
-/// So many inputs are made up where there are no real ones.
+/// Inputs that are made up where there are no real ones.
 const MADE_UP: u64 = 4;
 
 /// Standard normal values in the place of real inputs.
