@@ -5,31 +5,28 @@
 //! where loads cross cache lines. Single rows read the image as a memory operand of the multiply-add; more
 //! than six vectors have more bases than there are address registers.
 
-use super::body::{Spatial, plain};
+use super::body::{Columns, Spatial, plain};
 use crate::vector::F32x8;
 
 impl Spatial for F32x8 {
     const MOST_VECTORS: [usize; 3] = [6, 4, 3];
 
     #[inline(always)]
-    unsafe fn accumulate<const R: usize, const N: usize>(
-        sums: &mut [[Self; N]; R],
-        bases: &[*const f32; N],
-        offsets: *const u32,
-        values: *const f32,
-        columns: usize,
-    ) {
+    unsafe fn accumulate<const R: usize, const N: usize>(sums: &mut [[Self; N]; R], columns: Columns<N>) {
         #[cfg(not(miri))]
-        if R == 4 && N == 3 {
-            // SAFETY: passed on from the caller; the types are the same for these R and N.
-            unsafe {
+        if R == 4
+            && N == 3
+            && let Some(bases) = columns.bases.first_chunk::<3>()
+        {
+            let Columns { offsets, values, count, .. } = columns;
+            // SAFETY: passed on from the caller; the type is the same for these R and N.
+            return unsafe {
                 let sums = &mut *std::ptr::from_mut(sums).cast::<[[F32x8; 3]; 4]>();
-                let bases = &*std::ptr::from_ref(bases).cast::<[*const f32; 3]>();
-                return accumulate_4x3(sums, bases, offsets, values, columns);
-            }
+                accumulate_4x3(sums, Columns { bases: *bases, offsets, values, count });
+            };
         }
         // SAFETY: passed on from the caller.
-        unsafe { plain(sums, bases, offsets, values, columns) };
+        unsafe { plain(sums, columns) };
     }
 }
 
@@ -71,13 +68,8 @@ macro_rules! column {
 #[cfg(not(miri))]
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn accumulate_4x3(
-    sums: &mut [[F32x8; 3]; 4],
-    bases: &[*const f32; 3],
-    offsets: *const u32,
-    values: *const f32,
-    columns: usize,
-) {
+unsafe fn accumulate_4x3(sums: &mut [[F32x8; 3]; 4], columns: Columns<3>) {
+    let Columns { bases, offsets, values, count } = columns;
     let [[s00, s01, s02], [s10, s11, s12], [s20, s21, s22], [s30, s31, s32]] = sums;
     // SAFETY: reads what the caller vouches for and writes registers only.
     unsafe {
@@ -105,7 +97,7 @@ unsafe fn accumulate_4x3(
             "5:",
             b0 = in(reg) bases[0], b1 = in(reg) bases[1], b2 = in(reg) bases[2],
             offsets = inout(reg) offsets => _, values = inout(reg) values => _,
-            left = inout(reg) columns => _, offset = out(reg) _,
+            left = inout(reg) count => _, offset = out(reg) _,
             s00 = inout(ymm_reg) s00.0, s01 = inout(ymm_reg) s01.0, s02 = inout(ymm_reg) s02.0,
             s10 = inout(ymm_reg) s10.0, s11 = inout(ymm_reg) s11.0, s12 = inout(ymm_reg) s12.0,
             s20 = inout(ymm_reg) s20.0, s21 = inout(ymm_reg) s21.0, s22 = inout(ymm_reg) s22.0,

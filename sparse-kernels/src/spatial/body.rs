@@ -14,23 +14,28 @@ pub(super) trait Spatial: Vector {
     /// Vectors of pixels that a tile of 1, 2 and 4 rows has registers for.
     const MOST_VECTORS: [usize; 3];
 
-    /// Adds `columns` columns to the sums.
+    /// Adds some columns to the sums.
     ///
     /// # Safety
-    /// The instruction set is there; there is an offset, in bytes, for each column, with a whole vector of the image at
-    /// each offset of each base (`TileArgs`), and `R` values for each (`PackedSpatial`); the offsets go on
-    /// behind the last (`Plan`).
+    /// The instruction set is there; `columns` keeps the invariants of [`Columns`] for `R` rows.
     #[inline(always)]
-    unsafe fn accumulate<const R: usize, const N: usize>(
-        sums: &mut [[Self; N]; R],
-        bases: &[*const f32; N],
-        offsets: *const u32,
-        values: *const f32,
-        columns: usize,
-    ) {
+    unsafe fn accumulate<const R: usize, const N: usize>(sums: &mut [[Self; N]; R], columns: Columns<N>) {
         // SAFETY: passed on from the caller.
-        unsafe { plain(sums, bases, offsets, values, columns) }
+        unsafe { plain(sums, columns) }
     }
+}
+
+/// Columns of weights, and the `N` vectors of pixels that they are applied to.
+///
+/// Invariants: there are `count` offsets, in bytes, that go on behind the last (`Plan`), with a whole vector
+/// of the image at each offset of each base (`TileArgs`), and a value for each of the rows of each column
+/// (`PackedSpatial`).
+#[derive(Clone, Copy)]
+pub(super) struct Columns<const N: usize> {
+    pub bases: [*const f32; N],
+    pub offsets: *const u32,
+    pub values: *const f32,
+    pub count: usize,
 }
 
 /// What a row of the kernel table runs: the loops over a machine's vectors, or plain Rust.
@@ -100,7 +105,7 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
         // SAFETY: `group` is one of the tile's; `bias` has R floats for each; offsets, values and bases are
         // those of the group and the tile.
         unsafe {
-            let (offsets, values, columns) = args.columns(group, R);
+            let (offsets, values, count) = args.columns(group, R);
             let bias = w.bias.as_ptr().add(group * R);
             let mut y = output.y.wrapping_add(group * R * output.stride);
             for r in 0..R {
@@ -113,7 +118,7 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
             for r in 0..R {
                 sums[r] = [V::splat(*bias.add(r)); N];
             }
-            V::accumulate(&mut sums, &bases, offsets, values, columns);
+            V::accumulate(&mut sums, Columns { bases, offsets, values, count });
             if !room || group * R + R > w.oc {
                 // A copy, so that the sums themselves can stay in registers.
                 let sums = sums;
@@ -171,20 +176,17 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
 #[inline(always)]
 pub(super) unsafe fn plain<V: Vector, const R: usize, const N: usize>(
     sums: &mut [[V; N]; R],
-    bases: &[*const f32; N],
-    offsets: *const u32,
-    values: *const f32,
-    columns: usize,
+    columns: Columns<N>,
 ) {
-    for column in 0..columns {
+    for column in 0..columns.count {
         // SAFETY: passed on from the caller.
         unsafe {
-            let offset = *offsets.add(column) as usize;
+            let offset = *columns.offsets.add(column) as usize;
             let mut x = [V::splat(0.0); N];
             for n in 0..N {
-                x[n] = V::load(bases[n].byte_add(offset));
+                x[n] = V::load(columns.bases[n].byte_add(offset));
             }
-            V::add_column(sums, &x, values.add(column * R));
+            V::add_column(sums, &x, columns.values.add(column * R));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! lane. A column is 20 multiply-adds, 6 vector loads and one offset. For classes of cores the loop over
 //! groups of four output channels is in assembly (`crate::neon`), with as many registers as there are.
 
-use super::body::{Spatial, plain};
+use super::body::{Columns, Spatial, plain};
 use crate::neon::{in_order_rows, out_of_order};
 use crate::target::Core;
 use crate::vector::F32x4;
@@ -16,25 +16,20 @@ impl<const CORE: u8> Spatial for F32x4<CORE> {
     const MOST_VECTORS: [usize; 3] = if CORE == A76 { [8, 8, 7] } else { [8, 8, 5] };
 
     #[inline(always)]
-    unsafe fn accumulate<const R: usize, const N: usize>(
-        sums: &mut [[Self; N]; R],
-        bases: &[*const f32; N],
-        offsets: *const u32,
-        values: *const f32,
-        columns: usize,
-    ) {
+    unsafe fn accumulate<const R: usize, const N: usize>(sums: &mut [[Self; N]; R], columns: Columns<N>) {
+        let Columns { bases, offsets, values, count } = columns;
         // SAFETY: passed on from the caller.
         unsafe {
             match sums.as_mut_slice().as_mut_array::<4>() {
                 Some(four) if const { CORE != ANY } => {
-                    if columns == 0 {
+                    if count == 0 {
                     } else if const { CORE == A76 } {
-                        out_of_order::gather(four, bases, offsets, values, columns);
+                        out_of_order::gather(four, &bases, offsets, values, count);
                     } else {
-                        in_order_rows::gather(four, bases, offsets, values, columns);
+                        in_order_rows::gather(four, &bases, offsets, values, count);
                     }
                 }
-                _ => plain(sums, bases, offsets, values, columns),
+                _ => plain(sums, columns),
             }
         }
     }
