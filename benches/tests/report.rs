@@ -82,7 +82,10 @@ fn a_report_has_a_table_and_a_picture() {
     assert!(page.contains("report -- none --only 'resnet-20 5:9' --quick"), "{page}");
     assert!(page.contains("(own.svg)"), "{page}");
     let picture = std::fs::read_to_string(file("own.svg")).unwrap();
-    assert!(picture.contains(">Pruned (random weights)<") && !picture.contains(">Dense (random"), "{picture}");
+    assert!(
+        picture.contains(">Pruned (random weights)<") && !picture.contains(">Dense (random"),
+        "{picture}"
+    );
     for engine in ["onnxruntime", "OpenVINO", "MNN"] {
         assert!(page.contains(&format!("NOT RUN: {engine} is not installed: `")), "{page}");
     }
