@@ -1,8 +1,8 @@
 //! What long steps have come to so far, kept in a file, so that a call that was interrupted can go on from
 //! there.
 //!
-//! The file starts with words that tell it from others; behind them are the key of the call, a checksum, and the stages by name. What
-//! a stage has come to is a [`Record`], which it reads back itself.
+//! The file starts with words that tell it from others; behind them are the key of the call, a checksum, and
+//! the stages by name. What a stage has come to is a [`Record`], which it reads back itself.
 
 use crate::apply::Plan;
 use crate::runtime::Array;
