@@ -183,8 +183,8 @@ impl Chart {
     }
 }
 
-// Height of a bar, space between groups, a part's name and numbers with the space above, width of the names of
-// groups, room for the number behind a bar.
+// Height of a bar, space between groups, a part's name and numbers with the space above, width of the names
+// of groups, room for the number behind a bar.
 const BAR: f64 = 11.0;
 const GAP: f64 = 9.0;
 const HEADING: f64 = 38.0;
@@ -431,7 +431,8 @@ mod tests {
         0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
     }
 
-    /// Words stand out as WCAG wants text to (4.5), bars and lines as it wants graphics to (3), on both pages.
+    /// Words stand out as WCAG wants text to (4.5), bars and lines as it wants graphics to (3), on both
+    /// pages.
     #[test]
     fn colours_stand_out_on_either_page() {
         for page in [LIGHT, DARK] {
