@@ -104,6 +104,11 @@ fi
 
 if component rustfmt || have rustfmt; then step "Format" cargo fmt --all --check; else not_run "cargo fmt: no rustfmt"; fi
 step "Whole models and command line" cargo test --release --workspace --exclude tract-sparse-kernels --no-fail-fast
+if have python3; then
+  step "What the README says is printed" scripts/as-newcomer.py --built
+else
+  not_run "scripts/as-newcomer.py --built: no python3"
+fi
 if [ -x target/tract-cli/bin/tract ]; then
   step "tract's command line beside ours" scripts/tract-transcript.py --check
 else

@@ -81,6 +81,11 @@ fn a_report_has_a_table_and_a_picture() {
     }
     assert!(page.contains("report -- none --only 'resnet-20 5:9' --quick"), "{page}");
     assert!(page.contains("(own.svg)"), "{page}");
+    let picture = std::fs::read_to_string(file("own.svg")).unwrap();
+    assert!(
+        picture.contains(">Pruned (random weights)<") && !picture.contains(">Dense (random"),
+        "{picture}"
+    );
     for engine in ["onnxruntime", "OpenVINO", "MNN"] {
         assert!(page.contains(&format!("NOT RUN: {engine} is not installed: `")), "{page}");
     }
@@ -138,6 +143,8 @@ fn models_that_are_none_and_no_models_are_named_in_the_report() {
     assert!(stderr.contains("NOT RUN: resnet-20 broken: "), "{stderr}");
     assert!(page.contains("NOT RUN: resnet-20 broken: ") && page.contains("| resnet-20 dense |"), "{page}");
     assert!(page.contains("`TRACT_SPARSE=never cargo run"), "{page}");
+    let picture = std::fs::read_to_string(file("broken.svg")).unwrap();
+    assert!(picture.contains(">Dense (random weights)<") && !picture.contains(">Your models<"), "{picture}");
     let output = run(Path::new("nowhere"), "auto");
     assert!(output.status.success());
     assert!(std::fs::read_to_string(file("broken.md")).unwrap().contains("NOT RUN: real models: "));

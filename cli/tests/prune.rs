@@ -217,6 +217,78 @@ fn calibration_reports_errors_on_held_out_inputs() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+/// Runs a command that writes `p.onnx` and kills it as soon as it has kept something aside; the bytes of that
+/// file. More inputs than 64 are made where that is not long before the end.
+fn killed(dir: &Path, args: &[&str]) -> Vec<u8> {
+    let kept = dir.join("p.onnx.resume");
+    for count in [64, 256, 1024] {
+        let inputs = ndarray::Array4::<f32>::from_shape_fn((count, 3, 64, 64), |(n, c, y, x)| {
+            (((n * 7 + c * 5 + y) * (x + 3)) as f32 * 0.37).sin()
+        });
+        ndarray_npy::write_npy(dir.join("x.npy"), &inputs).unwrap();
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("tract-sparse"))
+            .current_dir(dir)
+            .args(args)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while child.try_wait().unwrap().is_none() && !kept.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if !dir.join("p.onnx").exists() {
+            return std::fs::read(kept).unwrap();
+        }
+        std::fs::remove_file(dir.join("p.onnx")).unwrap();
+    }
+    panic!("{args:?} ended before it was killed");
+}
+
+/// Killed in the middle and called again, `prune` goes on, and writes what it would have written at once.
+#[test]
+fn a_killed_call_is_taken_up() {
+    let dir = folder("killed");
+    zoo(&dir);
+    let prune = |args: &[&str]| -> serde_json::Value {
+        let (code, out, error) = run(&dir, args);
+        assert_eq!(code, 0, "{error}");
+        assert!(!dir.join("p.onnx.resume").exists());
+        serde_json::from_str(&out).unwrap()
+    };
+    let bytes = |file: &str| std::fs::read(dir.join(file)).unwrap();
+    let args = "dense.onnx --json prune --ratio 0.3 --max-error 2 --calibrate x.npy -o";
+    let args = |output| args.split(' ').chain([output]).collect::<Vec<_>>();
+    let kept = killed(&dir, &args("p.onnx"));
+    let (mut resumed, mut whole) = (prune(&args("p.onnx")), prune(&args("q.onnx")));
+    assert!(bytes("p.onnx") == bytes("q.onnx"));
+    let steps = |value: &mut serde_json::Value| value["resumed"].take().as_array().unwrap().len();
+    assert_eq!((steps(&mut resumed) > 0, steps(&mut whole)), (true, 0), "{resumed}");
+    whole["file"] = "p.onnx".into();
+    assert_eq!(resumed, whole);
+
+    // another call does without, and says so
+    std::fs::write(dir.join("p.onnx.resume"), kept).unwrap();
+    let (code, out, error) = run(&dir, &["dense.onnx", "prune", "--ratio", "0.3", "-o", "p.onnx"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("note: p.onnx.resume is of another call: not used"), "{out}");
+
+    // a search that the clock ends and times that are measured are taken from the file
+    for more in [&["--rearrange", "--search-seconds", "0.2", "--ratio", "0.3"][..], &["--speedup", "1.2"]] {
+        let args = ["dense.onnx", "--json", "prune", "--calibrate", "x.npy", "-o", "p.onnx"];
+        let args = [&args[..], more].concat();
+        std::fs::remove_file(dir.join("p.onnx")).unwrap();
+        let kept = killed(&dir, &args);
+        let first = prune(&args);
+        let made = bytes("p.onnx");
+        std::fs::write(dir.join("p.onnx.resume"), kept).unwrap();
+        assert_eq!(prune(&args), first);
+        assert!(made == bytes("p.onnx"), "{more:?}");
+        assert!(!first["resumed"].as_array().unwrap().is_empty(), "{first}");
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 /// Moves the sparse initializers into constants.
 fn as_constants(model: &mut ModelProto) {
     let graph = model.graph.as_mut().unwrap();

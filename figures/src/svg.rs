@@ -1,4 +1,4 @@
-//! Charts as SVG: plain text, no other file needed.
+//! Charts as SVG: plain text, no other file needed, light or dark as the reader's screen is.
 
 use std::fmt::Write;
 
@@ -24,7 +24,7 @@ pub struct Chart {
     pub lines: Vec<Line>,
 }
 
-/// Bars from left to right in named groups, one below the other, from zero.
+/// Bars from left to right in named groups, one below the other, from zero, all to one scale.
 pub struct Bars {
     /// Above the chart.
     pub title: String,
@@ -32,10 +32,18 @@ pub struct Bars {
     pub notes: Vec<String>,
     /// What the bars of a group are, in their order.
     pub series: Vec<String>,
-    /// From top to bottom.
-    pub groups: Vec<Group>,
+    /// From top to bottom. One without groups is left out.
+    pub parts: Vec<Part>,
     /// Where a line is drawn that bars are compared with.
     pub mark: f64,
+}
+
+/// Groups that belong together.
+pub struct Part {
+    /// Written above them.
+    pub name: String,
+    /// From top to bottom.
+    pub groups: Vec<Group>,
 }
 
 /// The bars of one thing.
@@ -59,8 +67,37 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 440.0;
 /// Space around the plot: left, right, top, bottom.
 const MARGIN: [f64; 4] = [60.0, 130.0, 70.0, 55.0];
-/// Told apart by colour-blind readers, too.
-const COLOURS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b"];
+/// Told apart by colour-blind readers, too; on either page.
+const COLOURS: [&str; 5] = ["#2a7fc0", "#d55e00", "#009e73", "#c46a9a", "#a87b0a"];
+
+/// Colours of a page.
+struct Page {
+    paper: &'static str,
+    /// Words and numbers.
+    ink: &'static str,
+    /// Words that matter less.
+    faint: &'static str,
+    /// The line that values are compared with.
+    mark: &'static str,
+    /// Lines behind the values.
+    grid: &'static str,
+}
+
+const LIGHT: Page =
+    Page { paper: "#ffffff", ink: "#222222", faint: "#666666", mark: "#888888", grid: "#e4e4e4" };
+const DARK: Page =
+    Page { paper: "#0d1117", ink: "#e6edf3", faint: "#9da7b3", mark: "#7d8590", grid: "#262c36" };
+
+impl Page {
+    /// What elements of each class look like.
+    fn style(&self) -> String {
+        let Page { paper, ink, faint, mark, grid } = self;
+        format!(
+            ".paper{{fill:{paper}}}.ink{{fill:{ink}}}.faint{{fill:{faint}}}.spread{{stroke:{ink}}}.mark{{stroke:{mark}}}\
+             .grid{{stroke:{grid}}}"
+        )
+    }
+}
 
 impl Chart {
     /// The picture.
@@ -86,10 +123,10 @@ impl Chart {
         for i in 0..=(y_end / y_step).round() as usize {
             let value = i as f64 * y_step;
             let y = at_y(value);
-            let colour = if value == 1.0 { "#888" } else { "#e4e4e4" };
+            let class = if value == 1.0 { "mark" } else { "grid" };
             let _ = writeln!(
                 svg,
-                "<path d=\"M{left} {y:.1}H{:.1}\" stroke=\"{colour}\"/>\
+                "<path d=\"M{left} {y:.1}H{:.1}\" class=\"{class}\"/>\
                  <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
                 left + w,
                 left - 8.0,
@@ -146,99 +183,129 @@ impl Chart {
     }
 }
 
-// Height of a bar, space between groups, width of the names, room for the number behind a bar.
+// Height of a bar, space between groups, a part's name and numbers with the space above, width of the names
+// of groups, room for the number behind a bar.
 const BAR: f64 = 11.0;
 const GAP: f64 = 9.0;
+const HEADING: f64 = 38.0;
 const NAMES: f64 = 225.0;
 const NUMBER: f64 = 50.0;
 
 impl Bars {
     /// The picture.
     pub fn svg(&self) -> String {
-        let drawn = || self.groups.iter().flat_map(|group| group.bars.iter().flatten());
+        let parts = || self.parts.iter().filter(|part| !part.groups.is_empty());
+        let drawn = || parts().flat_map(|part| &part.groups).flat_map(|group| group.bars.iter().flatten());
         let largest = drawn().fold(self.mark, |m, bar| m.max(bar.spread.map_or(bar.value, |s| s.1)));
         let (step, end) = ticks(largest);
-        let top = 92.0 + 18.0 * self.notes.len() as f64;
-        let rows: usize = self.groups.iter().map(|group| group.bars.iter().flatten().count()).sum();
-        let bottom = top + rows as f64 * BAR + self.groups.len() as f64 * GAP;
         let at_x = |value: f64| NAMES + (WIDTH - NAMES - NUMBER) * value / end;
-        let mut svg = head(bottom + 20.0, 20.0, &self.title, &self.notes);
+        let top = 50.0 + 18.0 * self.notes.len() as f64;
+        let height = top + parts().map(|part| HEADING + part.height()).sum::<f64>();
+        let mut svg = head(height + 20.0, 20.0, &self.title, &self.notes);
         // writing to a String cannot fail
         let mut x = 20.0;
         for (series, colour) in self.series.iter().zip(COLOURS) {
-            let y = top - 40.0;
             let _ = writeln!(
                 svg,
                 "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\
-                 <text x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
-                y - 11.0,
+                 <text x=\"{:.1}\" y=\"{top:.1}\">{}</text>",
+                top - 11.0,
                 x + 17.0,
                 escape(series)
             );
             x += 40.0 + 7.5 * series.chars().count() as f64;
         }
-        for i in 0..=(end / step).round() as usize {
-            let value = i as f64 * step;
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{0:.1} {1:.1}V{bottom:.1}\" stroke=\"#e4e4e4\"/>\
-                 <text x=\"{0:.1}\" y=\"{2:.1}\" text-anchor=\"middle\" fill=\"#666\">{value}</text>",
-                at_x(value),
-                top - 5.0,
-                top - 9.0
-            );
-        }
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{0:.1} {1:.1}V{bottom:.1}\" stroke=\"#888\"/>",
-            at_x(self.mark),
-            top - 5.0
-        );
         let mut y = top;
-        for group in &self.groups {
+        for part in parts() {
+            y += HEADING;
+            let bottom = y + part.height();
             let _ = writeln!(
                 svg,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                NAMES - 8.0,
-                y + (group.bars.iter().flatten().count() as f64 * BAR) / 2.0 + 4.5,
-                escape(&group.name)
+                "<text x=\"20\" y=\"{:.1}\" font-weight=\"bold\">{}</text>",
+                y - 9.0,
+                escape(&part.name)
             );
-            for ((bar, series), colour) in group.bars.iter().zip(&self.series).zip(COLOURS) {
-                let Some(bar) = bar else { continue };
+            for i in 0..=(end / step).round() as usize {
+                let value = i as f64 * step;
                 let _ = writeln!(
                     svg,
-                    "<rect x=\"{NAMES}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{}\" fill=\"{colour}\">\
-                     <title>{}, {}: {:.2}</title></rect>",
-                    y + 0.5,
-                    at_x(bar.value) - NAMES,
-                    BAR - 1.0,
-                    escape(&group.name),
-                    escape(series),
-                    bar.value
+                    "<path d=\"M{0:.1} {1:.1}V{bottom:.1}\" class=\"grid\"/>\
+                     <text x=\"{0:.1}\" y=\"{2:.1}\" text-anchor=\"middle\" class=\"faint\">{value}</text>",
+                    at_x(value),
+                    y - 5.0,
+                    y - 9.0
                 );
-                let mut end = at_x(bar.value);
-                if let Some((low, high)) = bar.spread {
-                    let _ = writeln!(
-                        svg,
-                        "<path d=\"M{:.1} {:.1}H{:.1}\" stroke=\"#222\"/>",
-                        at_x(low),
-                        y + BAR / 2.0,
-                        at_x(high)
-                    );
-                    end = end.max(at_x(high));
-                }
-                let _ = writeln!(
-                    svg,
-                    "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"10\">{:.2}</text>",
-                    end + 4.0,
-                    y + BAR - 1.5,
-                    bar.value
-                );
-                y += BAR;
             }
-            y += GAP;
+            let _ = writeln!(
+                svg,
+                "<path d=\"M{0:.1} {1:.1}V{bottom:.1}\" class=\"mark\"/>",
+                at_x(self.mark),
+                y - 5.0
+            );
+            for group in &part.groups {
+                self.group(&mut svg, group, y, &at_x);
+                y += group.height();
+            }
         }
         svg + "</svg>\n"
+    }
+
+    /// Draws the bars of a group from `y` downwards.
+    fn group(&self, svg: &mut String, group: &Group, mut y: f64, at_x: &dyn Fn(f64) -> f64) {
+        // writing to a String cannot fail
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            NAMES - 8.0,
+            y + (group.height() - GAP) / 2.0 + 4.5,
+            escape(&group.name)
+        );
+        for ((bar, series), colour) in group.bars.iter().zip(&self.series).zip(COLOURS) {
+            let Some(bar) = bar else { continue };
+            let _ = writeln!(
+                svg,
+                "<rect x=\"{NAMES}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{}\" fill=\"{colour}\">\
+                 <title>{}, {}: {:.2}</title></rect>",
+                y + 0.5,
+                at_x(bar.value) - NAMES,
+                BAR - 1.0,
+                escape(&group.name),
+                escape(series),
+                bar.value
+            );
+            let mut end = at_x(bar.value);
+            if let Some((low, high)) = bar.spread {
+                let _ = writeln!(
+                    svg,
+                    "<path d=\"M{:.1} {:.1}H{:.1}\" class=\"spread\"/>",
+                    at_x(low),
+                    y + BAR / 2.0,
+                    at_x(high)
+                );
+                end = end.max(at_x(high));
+            }
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"10\">{:.2}</text>",
+                end + 4.0,
+                y + BAR - 1.5,
+                bar.value
+            );
+            y += BAR;
+        }
+    }
+}
+
+impl Part {
+    /// Without the heading.
+    fn height(&self) -> f64 {
+        self.groups.iter().map(Group::height).sum()
+    }
+}
+
+impl Group {
+    fn height(&self) -> f64 {
+        self.bars.iter().flatten().count() as f64 * BAR + GAP
     }
 }
 
@@ -246,13 +313,16 @@ impl Bars {
 fn head(height: f64, left: f64, title: &str, notes: &[String]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
-         font-size=\"13\" fill=\"#222\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
+         font-size=\"13\" class=\"ink\">\n<style>{}@media(prefers-color-scheme:dark){{{}}}</style>\n\
+         <rect width=\"{WIDTH}\" height=\"{height}\" class=\"paper\"/>\n\
          <text x=\"{left}\" y=\"28\" font-size=\"17\" font-weight=\"bold\">{}</text>\n",
+        LIGHT.style(),
+        DARK.style(),
         escape(title)
     );
     for (at, note) in notes.iter().enumerate() {
         let y = 48 + 18 * at;
-        svg += &format!("<text x=\"{left}\" y=\"{y}\" fill=\"#666\">{}</text>\n", escape(note));
+        svg += &format!("<text x=\"{left}\" y=\"{y}\" class=\"faint\">{}</text>\n", escape(note));
     }
     svg
 }
@@ -299,14 +369,16 @@ mod tests {
     #[test]
     fn bars_are_as_long_as_their_values() {
         let bar = |value| Some(Bar { value, spread: None });
+        let part = |name: &str, groups| Part { name: name.into(), groups };
         let spread = Bar { value: 2.0, spread: Some((1.5, 4.0)) };
         let bars = Bars {
             title: "<a>".into(),
             notes: vec!["b & c".into(), "d".into()],
             series: vec!["one".into(), "two".into(), "three".into()],
-            groups: vec![
-                Group { name: "x".into(), bars: vec![Some(spread), None, bar(1.0)] },
-                Group { name: "y".into(), bars: vec![bar(0.5), bar(0.0), None] },
+            parts: vec![
+                part("first", vec![Group { name: "x".into(), bars: vec![Some(spread), None, bar(1.0)] }]),
+                part("empty", vec![]),
+                part("second", vec![Group { name: "y".into(), bars: vec![bar(0.5), bar(0.0), None] }]),
             ],
             mark: 1.0,
         };
@@ -326,5 +398,68 @@ mod tests {
         for ((width, _), value) in found.iter().zip([2.0, 1.0, 0.5, 0.0]) {
             assert!((width - unit * value).abs() < 0.11, "{width} for {value}, {unit} for 1");
         }
+        // names of parts above their bars, every one with its own numbers
+        let texts = || document.descendants().filter(|node| node.has_tag_name("text"));
+        let y = |text: &str| -> f64 {
+            let found = texts().find(|node| node.text() == Some(text)).unwrap();
+            found.attribute("y").unwrap().parse().unwrap()
+        };
+        assert!(y("first") < y("x") && y("x") < y("second") && y("second") < y("y"));
+        assert!(texts().all(|node| node.text() != Some("empty")));
+        assert_eq!(texts().filter(|node| node.text() == Some("4")).count(), 2);
+        // all of it within the picture
+        let view: Vec<f64> = document
+            .root_element()
+            .attribute("viewBox")
+            .unwrap()
+            .split(' ')
+            .map(|v| v.parse().unwrap())
+            .collect();
+        let ends = document.descendants().filter(|node| node.has_tag_name("rect")).map(|rect| {
+            let of = |name: &str| rect.attribute(name).map_or(0.0, |v| v.parse::<f64>().unwrap());
+            (of("x") + of("width"), of("y") + of("height"))
+        });
+        assert!(ends.into_iter().all(|(x, y)| x <= view[2] && y <= view[3]));
+    }
+
+    /// Relative luminance of a colour, as WCAG has it.
+    fn luminance(colour: &str) -> f64 {
+        let channel = |at: usize| {
+            let v = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
+            if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+    }
+
+    /// Words stand out as WCAG wants text to (4.5), bars and lines as it wants graphics to (3), on both
+    /// pages.
+    #[test]
+    fn colours_stand_out_on_either_page() {
+        for page in [LIGHT, DARK] {
+            let contrast = |colour: &str| {
+                let (a, b) = (luminance(colour), luminance(page.paper));
+                (a.max(b) + 0.05) / (a.min(b) + 0.05)
+            };
+            for colour in [page.ink, page.faint] {
+                assert!(contrast(colour) >= 4.5, "{colour} on {}: {}", page.paper, contrast(colour));
+            }
+            for colour in COLOURS.into_iter().chain([page.mark]) {
+                assert!(contrast(colour) >= 3.0, "{colour} on {}: {}", page.paper, contrast(colour));
+            }
+            assert!(contrast(page.grid) < contrast(page.mark));
+        }
+        let line = Line { name: "a".into(), points: vec![(0.0, 1.0), (1.0, 2.0)] };
+        let words = [(); 4].map(|()| String::new());
+        let [title, note, x, y] = words;
+        let svg = Chart { title, note, x, y, lines: vec![line] }.svg();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let style = document.descendants().find(|node| node.has_tag_name("style")).unwrap().text().unwrap();
+        let dark = style.split_once("@media(prefers-color-scheme:dark)").unwrap().1;
+        assert!(dark.contains(DARK.paper) && dark.contains(DARK.ink) && !dark.contains(LIGHT.paper));
+        // nothing but the colours of lines and bars is the same on both
+        let fixed =
+            document.descendants().flat_map(|node| [node.attribute("fill"), node.attribute("stroke")]);
+        let fixed: Vec<&str> = fixed.flatten().filter(|colour| *colour != "none").collect();
+        assert!(!fixed.is_empty() && fixed.iter().all(|colour| COLOURS.contains(colour)), "{fixed:?}");
     }
 }

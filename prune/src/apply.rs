@@ -122,7 +122,36 @@ pub struct Planned {
     pub wish: Wish,
 }
 
+/// What pruning a layer has come to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    /// Fraction of the groups that went, if it removes groups.
+    pub(crate) removed: Option<f64>,
+    /// Share of the weights that are not zero now.
+    pub(crate) density: f64,
+    /// Sum of the magnitudes that stay over that of all.
+    pub(crate) kept_l1: f64,
+}
+
 impl Planned {
+    /// The layer once it has been pruned.
+    pub(crate) fn report(&self, done: Done) -> LayerReport {
+        let Planned { layer, wish } = self;
+        LayerReport {
+            name: layer.name.clone(),
+            op: layer.op.clone(),
+            role: Some(layer.role),
+            shape: Some([layer.shape.oc, layer.shape.ic, layer.shape.taps]),
+            structure: Some(wish.structure.to_string()),
+            ratio: wish.structure.removes_groups().then_some(wish.ratio),
+            removed: done.removed,
+            density: Some(done.density),
+            kept_l1: Some(done.kept_l1),
+            kept_l1_before: None,
+            skipped: None,
+        }
+    }
+
     /// The layer as one that is left alone after all.
     pub(crate) fn left(&self, reason: &str) -> Skip {
         let (name, op) = (self.layer.name.clone(), self.layer.op.clone());
@@ -334,19 +363,8 @@ fn prune_one(graph: &mut GraphProto, p: &Planned, method: &dyn Method) -> Result
     method.prune(graph, layer, &mut weights, &keep)?;
     layer.set_weights(graph, &weights)?;
     let nonzero = weights.iter().filter(|w| **w != 0.0).count();
-    Ok(LayerReport {
-        name: layer.name.clone(),
-        op: layer.op.clone(),
-        role: Some(layer.role),
-        shape: Some([layer.shape.oc, layer.shape.ic, layer.shape.taps]),
-        structure: Some(wish.structure.to_string()),
-        ratio: wish.structure.removes_groups().then_some(wish.ratio),
-        removed: share,
-        density: Some(nonzero as f64 / weights.len() as f64),
-        kept_l1: Some(kept_l1),
-        kept_l1_before: None,
-        skipped: None,
-    })
+    let density = nonzero as f64 / weights.len() as f64;
+    Ok(p.report(Done { removed: share, density, kept_l1 }))
 }
 
 fn skipped(skip: &Skip) -> LayerReport {

@@ -16,12 +16,14 @@
 //!
 //! [`mask`] has the plain functions over slices, which choose the groups of lowest norm; [`mod@rearrange`]
 //! permutes channels first and [`mod@proof`] shows that this changes nothing, [`calibrate`] looks at
-//! activations, [`budget`] meets a time, [`sensitivity`] keeps within an error.
+//! activations, [`budget`] meets a time, [`sensitivity`] keeps within an error; [`checkpoint`] keeps what they come
+//! to, for a call that is interrupted.
 
 mod apply;
 pub mod budget;
 pub mod calibrate;
 mod check;
+pub mod checkpoint;
 mod index;
 pub mod layer;
 pub mod mask;
@@ -34,6 +36,7 @@ mod stored;
 mod tract;
 
 pub use apply::{L1, LayerReport, Method, Plan, Planned, RECIPE_KEY, Report, prune, zero};
+pub use checkpoint::{Checkpoint, Steps};
 pub use layer::{Layer, Role, Skip};
 pub use onnx_file::{self as onnx, Document, densify, file};
 pub use proof::prove;

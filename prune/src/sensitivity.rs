@@ -2,10 +2,15 @@
 
 use crate::apply::{Method, Plan};
 use crate::calibrate::Answers;
+use crate::checkpoint::{Reader, Record, Steps};
 use crate::runtime::{Array, Runtime, shapes};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use tract_onnx::pb::ModelProto;
+
+/// What is kept under this name: every set of layers that has been measured, and what was.
+const STAGE: &str = "sensitivity";
 
 /// What pruning one layer alone does to the outputs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,7 +53,8 @@ pub struct Within {
 ///
 /// Every layer is pruned alone first. Small errors of many layers add up as independent ones do, in squares:
 /// so the layers come in the order of their squared error for each multiply-add saved, and the longest run of
-/// them is looked for, by bisection, whose error together, as measured, is within the limit.
+/// them is looked for, by bisection, whose error together, as measured, is within the limit. What `steps` has
+/// kept is not measured again.
 ///
 /// # Errors
 /// A limit that is no positive number; no layer can be pruned within it; as [`Answers::of`].
@@ -59,15 +65,20 @@ pub fn within(
     runtime: &dyn Runtime,
     inputs: &[Vec<Array>],
     (change, limit): (Change, f64),
-    progress: &mut dyn FnMut(usize, usize),
+    steps: &mut Steps,
 ) -> Result<Within> {
     ensure!(limit > 0.0 && limit.is_finite(), "an error of at most {limit} makes no sense");
     let total = plan.planned().count();
     let pixels = pixels(model, plan, runtime, inputs)?;
     let dense = Answers::of(model, runtime, inputs)?;
-    let error_of = |plan: &Plan| -> Result<(f64, f64)> {
+    let mut known = steps.kept.get(STAGE).and_then(|reader| read(reader, total)).unwrap_or_default();
+    if !known.is_empty() {
+        let alone = known.keys().filter(|layers| layers.iter().filter(|pruned| **pruned).count() == 1);
+        steps.kept.resume(format!("{} of {total} layers measured", alone.count()));
+    }
+    let measure = |layers: &[bool]| -> Result<Measured> {
         let mut pruned = model.clone();
-        let report = plan.apply(&mut pruned, method)?;
+        let report = plan.only(|at| layers[at], "").apply(&mut pruned, method)?;
         let (outputs, agreement) = dense.error(&pruned)?;
         let error = match change {
             Change::Outputs => outputs,
@@ -78,12 +89,21 @@ pub fn within(
             let weights: f64 = layer.shape.map_or(0.0, |shape| shape.iter().product::<usize>() as f64);
             weights * (1.0 - layer.density.unwrap_or(1.0))
         };
-        Ok((error, report.pruned().map(removed).sum()))
+        Ok(Measured { error, removed: report.pruned().map(removed).sum() })
+    };
+    let mut error_of = |layers: Vec<bool>, steps: &mut Steps| -> Result<Measured> {
+        if let Some(found) = known.get(&layers) {
+            return Ok(*found);
+        }
+        let found = measure(&layers)?;
+        known.insert(layers, found);
+        steps.kept.put(STAGE, record(&known));
+        Ok(found)
     };
     let mut layers = vec![];
     for (turn, p) in plan.planned().enumerate() {
-        progress(turn, total);
-        let (error, removed) = error_of(&plan.only(|at| at == turn, ""))?;
+        (steps.say)(turn, total);
+        let Measured { error, removed } = error_of((0..total).map(|at| at == turn).collect(), steps)?;
         let name = p.layer.name.clone();
         layers.push(Sensitivity { layer: name, error, saved: removed * pixels[turn], pruned: false });
     }
@@ -96,8 +116,8 @@ pub fn within(
     while too_many - fits > 1 {
         // all of them first
         let middle = if too_many > total { total } else { fits.midpoint(too_many) };
-        let chosen = plan.only(|at| order[..middle].contains(&at), reason);
-        let (found, _) = error_of(&chosen)?;
+        let chosen = (0..total).map(|at| order[..middle].contains(&at)).collect();
+        let found = error_of(chosen, steps)?.error;
         if found <= limit {
             (fits, error) = (middle, found);
         } else {
@@ -115,6 +135,38 @@ pub fn within(
     }
     *plan = plan.only(|at| order[..fits].contains(&at), reason);
     Ok(Within { change, limit, error, layers })
+}
+
+/// What pruning some layers does.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    error: f64,
+    /// Weights that become zero.
+    removed: f64,
+}
+
+/// By the layers that are pruned, in the order of the plan.
+type Known = BTreeMap<Vec<bool>, Measured>;
+
+fn record(known: &Known) -> Record {
+    let mut record = Record::default();
+    record.count(known.len());
+    for (layers, measured) in known {
+        record.bytes(&layers.iter().map(|pruned| u8::from(*pruned)).collect::<Vec<_>>());
+        record.number(measured.error);
+        record.number(measured.removed);
+    }
+    record
+}
+
+fn read(mut reader: Reader, total: usize) -> Option<Known> {
+    let mut known = Known::new();
+    for _ in 0..reader.count()? {
+        let layers: Vec<bool> = reader.bytes()?.iter().map(|pruned| *pruned == 1).collect();
+        (layers.len() == total).then_some(())?;
+        known.insert(layers, Measured { error: reader.number()?, removed: reader.number()? });
+    }
+    Some(known)
 }
 
 /// How often each weight of the planned layers is used in a run: output pixels of all images.

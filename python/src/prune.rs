@@ -7,7 +7,8 @@ use crate::source::{Flavour, Given, Source};
 use crate::work::{Watch, watched};
 use ::prune::calibrate::{Calibration, Wanda, sequential};
 use ::prune::{
-    Array, L1, Plan, RECIPE_KEY, Rearranged, Recipe, Report, Scope, Search, Tract, proof, rearrange,
+    Array, Checkpoint, L1, Plan, RECIPE_KEY, Rearranged, Recipe, Report, Scope, Search, Steps, Tract, proof,
+    rearrange,
 };
 use anyhow::{Context, Result};
 use numpy::PyUntypedArray;
@@ -160,7 +161,8 @@ fn prune_model(
         Judge::Obc => {
             let mut say =
                 |layer: usize, all: usize| watch.say("pruning", Some(layer as f64 / all.max(1) as f64));
-            sequential(model, &plan, &Tract, &runs, &mut say)?
+            let mut steps = Steps { say: &mut say, kept: &mut Checkpoint::default() };
+            sequential(model, &plan, &Tract, &runs, &mut steps)?
         }
     };
     if let Some(rearranged) = &rearranged {

@@ -13,7 +13,7 @@ use crate::table::by;
 use crate::transform::made;
 use crate::zeros::zeros;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
-use sparse_ops::{Choice, OptSparseConv, OptSparseGru, Packing};
+use sparse_ops::{Choice, OptSparseConv, OptSparseGru, Packing, plain_name};
 use std::ops::Add;
 use tract_core::internal::*;
 
@@ -279,7 +279,7 @@ pub(crate) fn layer_report(
     let ms = |ns: u64| (ns * shape.map_or(1, |shape| shape.calls as u64)) as f64 / 1e6;
     let mut report = LayerReport {
         name: place.name.clone(),
-        op: node.op.name().to_string(),
+        op: plain_name(&node.op.name()).to_string(),
         kind: shape.map(LayerShape::kind),
         oc: shape.map_or(0, |s| s.oc),
         ic: shape.map_or(0, |s| s.ic),

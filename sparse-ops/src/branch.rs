@@ -24,7 +24,7 @@ impl SparseIf {
 
 impl Op for SparseIf {
     fn name(&self) -> StaticName {
-        "SparseIf".into()
+        named!("SparseIf")
     }
 
     fn info(&self) -> TractResult<Vec<String>> {
@@ -42,7 +42,7 @@ impl Op for SparseIf {
 fn info(then: &TypedModel, otherwise: &TypedModel) -> Vec<String> {
     let ops = |body: &TypedModel| -> Vec<String> {
         let shown = |node: &&TypedNode| !matches!(&*node.op.name(), "Source" | "Const");
-        body.nodes().iter().filter(shown).map(|node| node.op.name().to_string()).collect()
+        body.nodes().iter().filter(shown).map(|node| crate::plain_name(&node.op.name()).to_string()).collect()
     };
     vec![format!("then: {}", ops(then).join(", ")), format!("else: {}", ops(otherwise).join(", "))]
 }

@@ -49,7 +49,7 @@ impl SparseGruSeq {
 
 impl Op for SparseGruSeq {
     fn name(&self) -> StaticName {
-        "SparseGruSeq".into()
+        named!("SparseGruSeq")
     }
 
     fn info(&self) -> TractResult<Vec<String>> {

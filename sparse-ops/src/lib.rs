@@ -18,6 +18,18 @@
 //!
 //! Which layers become sparse is decided elsewhere: the operators obey a [`Choice`].
 
+/// What names of operators end with that files hold as stock ones. tract's own NNEF writer refuses operators
+/// that it does not know, and all that it says of them is the name: so that leads to what puts stock layers
+/// back.
+const HINT: &str = " (see unsparsify)";
+
+/// The name of such an operator.
+macro_rules! named {
+    ($name:literal) => {
+        format!("{}{}", $name, crate::HINT).into()
+    };
+}
+
 mod branch;
 mod choice;
 pub mod compact;
@@ -47,3 +59,8 @@ pub use planar::Planar;
 pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};
 pub use sparse_matmul::SparseMatMul;
+
+/// The name of an operator without the hint that it may end with.
+pub fn plain_name(name: &str) -> &str {
+    name.strip_suffix(HINT).unwrap_or(name)
+}

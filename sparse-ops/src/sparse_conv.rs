@@ -127,7 +127,7 @@ impl SparseConv {
 
 impl Op for SparseConv {
     fn name(&self) -> StaticName {
-        "SparseConv".into()
+        named!("SparseConv")
     }
 
     fn info(&self) -> TractResult<Vec<String>> {

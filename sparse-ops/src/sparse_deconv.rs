@@ -64,7 +64,7 @@ pub fn deconv_matrix(deconv: &Deconv, weights: &Tensor) -> TractResult<Tensor> {
 
 impl Op for SparseDeconv {
     fn name(&self) -> StaticName {
-        "SparseDeconv".into()
+        named!("SparseDeconv")
     }
 
     fn info(&self) -> TractResult<Vec<String>> {

@@ -134,7 +134,7 @@ impl SparseMatMul {
 
 impl Op for SparseMatMul {
     fn name(&self) -> StaticName {
-        "SparseMatMul".into()
+        named!("SparseMatMul")
     }
 
     fn info(&self) -> TractResult<Vec<String>> {

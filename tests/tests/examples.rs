@@ -122,5 +122,7 @@ fn hand_landmarks() -> Result<()> {
     ensure!(said.contains("49 of 50 layers run sparse") && said.contains("21 landmarks"), "{said}");
     let drawn = image::open(&drawn)?.to_rgb8();
     ensure!(drawn.dimensions() == (224, 224), "{:?}", drawn.dimensions());
+    let bones = drawn.pixels().filter(|pixel| pixel.0 == [0, 200, 0]).count();
+    ensure!(bones > 100, "{bones} pixels are bones");
     Ok(())
 }

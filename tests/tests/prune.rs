@@ -5,7 +5,7 @@ use anyhow::Result;
 use prost::Message;
 use prune::calibrate::{Calibration, Obc, Wanda, compare, output_error, sequential};
 use prune::onnx::tensor;
-use prune::{Array, L1, Method, Plan, Recipe, Runtime, Search, Tract, rearrange};
+use prune::{Array, Checkpoint, L1, Method, Plan, Recipe, Runtime, Search, Steps, Tract, rearrange};
 use rewriter::Report;
 use rewriter::analyse::{Layer, LayerKind, Seen, see};
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, pattern_stats};
@@ -216,7 +216,8 @@ fn calibrated_pruning_loses_less() -> Result<()> {
 
     // layer by layer, what is lost before is made up for
     let mut pruned = model.clone();
-    let report = sequential(&mut pruned, &plan, &Tract, &runs(1..17), &mut |_, _| ())?;
+    let mut steps = Steps { say: &mut |_, _| (), kept: &mut Checkpoint::default() };
+    let report = sequential(&mut pruned, &plan, &Tract, &runs(1..17), &mut steps)?;
     assert_eq!(report.pruned().count(), plan.planned().count());
     let (error, agreement) = output_error(&model, &pruned, &Tract, &runs(100..104))?;
     println!("sequential: {error} {agreement}");

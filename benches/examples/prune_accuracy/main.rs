@@ -14,7 +14,7 @@ mod mfcc;
 use anyhow::{Context, Result, ensure};
 use image::imageops::FilterType;
 use prune::calibrate::{self, Calibration, Obc, Wanda, compare, output_error, sequential};
-use prune::{Array, Document, L1, Method, Plan, Search, Tract, rearrange};
+use prune::{Array, Checkpoint, Document, L1, Method, Plan, Search, Steps, Tract, rearrange};
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,7 +70,8 @@ fn main() -> Result<()> {
                 let mut errors = compare(&network, &plan, &methods, &Tract, &held_out)?;
                 if plan.planned().count() <= FEW {
                     let mut pruned = network.clone();
-                    sequential(&mut pruned, &plan, &Tract, &seen, &mut |_, _| ())?;
+                    let mut steps = Steps { say: &mut |_, _| (), kept: &mut Checkpoint::default() };
+                    sequential(&mut pruned, &plan, &Tract, &seen, &mut steps)?;
                     let (error, agreement) = output_error(&network, &pruned, &Tract, &held_out)?;
                     errors.push(calibrate::Error { method: "layer by layer".into(), error, agreement });
                 }

@@ -38,11 +38,39 @@ pub struct Report {
     pub not_run: Vec<String>,
 }
 
+/// Networks that are shown together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Built in, with zeros.
+    Pruned,
+    /// Built in, without.
+    Dense,
+    /// Files.
+    File,
+}
+
+impl Kind {
+    /// All, in the order in which they are shown.
+    pub const ALL: [Kind; 3] = [Kind::Pruned, Kind::Dense, Kind::File];
+
+    /// What stands above them.
+    pub fn title(self) -> &'static str {
+        match self {
+            Kind::Pruned => "Pruned (random weights)",
+            Kind::Dense => "Dense (random weights)",
+            Kind::File => "Your models",
+        }
+    }
+}
+
 /// One network.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     /// As it is called in tables.
     pub name: String,
+    /// What it is shown with.
+    pub kind: Kind,
     /// Convolutions and products with constant weights.
     pub layers: usize,
     /// Those that run on our kernels.

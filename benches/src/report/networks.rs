@@ -1,10 +1,14 @@
 //! Which networks a report is about.
 
+use crate::report::Kind;
 use crate::report::networks::Source::{BuiltIn, File};
 use anyhow::{Context, Result};
 use sparsity::{Layers, Zeros};
 use std::path::{Path, PathBuf};
 use zoo::{Network, Spec};
+
+/// What a network without zeros is called.
+const DENSE: &str = "dense";
 
 /// A network of the report.
 #[derive(Debug, Clone)]
@@ -63,6 +67,15 @@ impl Case {
         &self.name
     }
 
+    /// What it is shown with.
+    pub fn kind(&self) -> Kind {
+        match &self.source {
+            File(_) => Kind::File,
+            BuiltIn(_, spec) if words_of(spec) == DENSE => Kind::Dense,
+            BuiltIn(..) => Kind::Pruned,
+        }
+    }
+
     /// How many neighbouring output channels share their zeros: what MNN's converter wants to be told.
     pub fn shared_rows(&self) -> usize {
         match &self.source {
@@ -108,7 +121,7 @@ fn words_of(spec: &Spec) -> String {
             words.push(format!("{:.0} % connectivity", 100.0 * ratio));
         }
     }
-    if words.is_empty() { "dense".into() } else { words.join(" + ") }
+    if words.is_empty() { DENSE.into() } else { words.join(" + ") }
 }
 
 #[cfg(test)]
@@ -126,6 +139,8 @@ mod tests {
         let named = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
         assert_eq!(named("mobilenet-v1 4x4 30 % + 3:9").shared_rows(), 4);
         assert_eq!(named("mobilenet-v1 unstructured 90 %").shared_rows(), 1);
+        assert_eq!(named("mobilenet-v1 unstructured 90 %").kind(), Kind::Pruned);
+        assert_eq!(named("resnet-18 dense").kind(), Kind::Dense);
         assert_eq!(named("resnet-18 5:9 + 50 % connectivity").shared_rows(), 4);
         assert!(Case::parse("resnet-18 - 5:9").is_err() && Case::parse("resnet-18 - - 5:8").is_err());
     }

@@ -1,8 +1,8 @@
 //! The report as Markdown and SVG.
 
 use crate::report::rivals::Engine;
-use crate::report::{Answer, Outcome, Report};
-use figures::svg::{Bar, Bars, Group};
+use crate::report::{Answer, Kind, Outcome, Report};
+use figures::svg::{Bar, Bars, Group, Part};
 use rewriter::table::ms;
 use std::fmt::Write;
 
@@ -112,15 +112,17 @@ impl Report {
         } else {
             notes.push("Median of paired ratios, quartiles; 1 is stock tract on the same file".into());
         }
-        let groups = self
-            .networks
-            .iter()
-            .map(|network| Group { name: network.name.clone(), bars: self.bars(network) });
+        let part = |kind: Kind| {
+            let networks = self.networks.iter().filter(|network| network.kind == kind);
+            let groups =
+                networks.map(|network| Group { name: network.name.clone(), bars: self.bars(network) });
+            Part { name: kind.title().into(), groups: groups.collect() }
+        };
         Bars {
             title: "Times as fast as stock tract".into(),
             notes,
             series,
-            groups: groups.collect(),
+            parts: Kind::ALL.map(part).into(),
             mark: 1.0,
         }
         .svg()

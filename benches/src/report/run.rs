@@ -98,6 +98,7 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
     drop(lock);
     Ok(Outcome {
         name: case.name().into(),
+        kind: case.kind(),
         layers: pair.layers,
         layers_sparse: pair.layers_sparse,
         runs: times[0].len(),

@@ -29,6 +29,7 @@ mod search;
 mod worth;
 
 use crate::apply::Plan;
+use crate::checkpoint::{Reader, Record};
 use crate::proof::prove;
 use crate::runtime::Runtime;
 use anyhow::{Context, Result};
@@ -80,6 +81,33 @@ pub struct Rearranged {
     pub channels: usize,
     /// Largest difference between outputs of the dense model before and after, relative to their scale.
     pub proof: f64,
+}
+
+impl Rearranged {
+    /// Adds this to a record.
+    pub fn record(&self, record: &mut Record) {
+        record.count(self.layers.len());
+        for layer in &self.layers {
+            record.text(&layer.name);
+            record.number(layer.before);
+            record.number(layer.after);
+            record.count(usize::from(layer.movable));
+        }
+        record.count(self.classes);
+        record.count(self.channels);
+        record.number(self.proof);
+    }
+
+    /// What [`Rearranged::record`] has added.
+    pub fn read(reader: &mut Reader) -> Option<Rearranged> {
+        let mut layers = vec![];
+        for _ in 0..reader.count()? {
+            let (name, before, after) = (reader.text()?, reader.number()?, reader.number()?);
+            layers.push(Kept { name, before, after, movable: reader.count()? == 1 });
+        }
+        let (classes, channels, proof) = (reader.count()?, reader.count()?, reader.number()?);
+        Some(Rearranged { layers, classes, channels, proof })
+    }
 }
 
 /// Kept norm of one layer.

@@ -10,6 +10,7 @@ use crate::options::{Options, Pass};
 use anyhow::{Result, bail, ensure};
 use figures::{in_turn, quantile};
 use prune::budget::{self, Budget, Time};
+use prune::checkpoint::{Reader, Record};
 use prune::{L1, Plan, Role};
 use rewriter::analyse::{Seen, see};
 use rewriter::choose::{Neighbours, choose};
@@ -48,6 +49,25 @@ pub(super) struct Spent {
     measured_ms: f64,
     /// Whether no layer needs pruning.
     met_unpruned: bool,
+}
+
+impl Spent {
+    /// Adds this to a record.
+    pub(super) fn record(&self, record: &mut Record) {
+        let budget::Spent { predicted_ms, budget_ms, fixed_ms } = self.fit;
+        for ms in [predicted_ms, budget_ms, fixed_ms, self.stock_ms, self.measured_ms] {
+            record.number(ms);
+        }
+        record.count(usize::from(self.met_unpruned));
+    }
+
+    /// What [`Spent::record`] has added.
+    pub(super) fn read(reader: &mut Reader) -> Option<Spent> {
+        let mut ms = || reader.number();
+        let fit = budget::Spent { predicted_ms: ms()?, budget_ms: ms()?, fixed_ms: ms()? };
+        let (stock_ms, measured_ms) = (ms()?, ms()?);
+        Some(Spent { fit, stock_ms, measured_ms, met_unpruned: reader.count()? == 1 })
+    }
 }
 
 impl fmt::Display for Spent {

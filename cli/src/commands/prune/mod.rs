@@ -16,9 +16,11 @@ use clap::{Args, ValueEnum};
 use figures::Progress;
 use pictures::Pictures;
 use prune::calibrate::{Error, output_error};
+use prune::checkpoint::{Checkpoint, Key, Reader, Record, Steps};
 use prune::onnx::Saved;
 use prune::sensitivity::{self, Change, Within};
 use prune::{Array, Document, L1, Plan, Rearranged, Recipe, Report, Rule, Scope, Search, Tract, rearrange};
+use rewriter::Policy;
 use samples::{Samples, input_facts};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +28,10 @@ use std::time::Duration;
 
 /// The ratio where an error decides which layers are pruned and nothing says how far.
 const WITHIN: f64 = 0.5;
+
+/// What is kept under these names: a plan and what its times are; a model and what its rearrangement brought.
+const TIMES: &str = "times";
+const REARRANGED: &str = "rearranged";
 
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
@@ -39,7 +45,8 @@ Examples:
 Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
 3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
 ratio behind a structure goes before --ratio. The recipe is kept in the metadata
-of the file.";
+of the file. A call that is interrupted is taken up by the same call: what it
+has worked out is in FILE.resume beside the output, until the output is there.";
 
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -138,6 +145,38 @@ impl Prune {
         Ok(recipe)
     }
 
+    /// What `recipe` wants of every layer; where a time decides, its ratios come later.
+    fn plan(&self, document: &Document, recipe: &Recipe) -> Result<Plan> {
+        match (self.goal(), self.limit()) {
+            (Some(_), _) => Plan::without_ratios(&document.model, recipe),
+            (None, Some(_)) => {
+                let ratio = recipe.ratio.or(Some(WITHIN));
+                Plan::new(&document.model, &Recipe { ratio, ..recipe.clone() })
+            }
+            (None, None) => Plan::new(&document.model, recipe),
+        }
+    }
+
+    /// Where what takes long is kept, with what an interrupted call has left there.
+    fn checkpoint(
+        &self,
+        document: &Document,
+        recipe: &Recipe,
+        samples: &Samples,
+        options: &Options,
+    ) -> Checkpoint {
+        if self.output.metadata().is_ok_and(|meta| !meta.is_file()) {
+            return Checkpoint::default();
+        }
+        let mut path = self.output.clone().into_os_string();
+        path.push(".resume");
+        let inputs: Vec<Vec<Array>> = samples.seen.iter().chain(&samples.held_out).cloned().collect();
+        let (ours, tract) = (env!("CARGO_PKG_VERSION"), tract_sparse::TRACT_VERSION);
+        let policy = Policy::from_knobs().ok();
+        let how = format!("{ours} {tract} {recipe} {self:?} {options:?} {policy:?}");
+        Checkpoint::open(path.as_ref(), Key::of(&document.model, &inputs, &how))
+    }
+
     /// How weights are judged.
     fn judge(&self) -> Result<Judge> {
         Ok(match (self.method, &self.calibrate) {
@@ -163,6 +202,15 @@ impl Prune {
 /// What pruning has come to.
 struct Outcome<'a> {
     args: &'a Prune,
+    made: Made,
+    held_out: usize,
+    converted: Vec<String>,
+    kept: Checkpoint,
+    saved: Saved,
+}
+
+/// What has become of the model, and what was found on the way.
+struct Made {
     report: Report,
     rearranged: Option<Rearranged>,
     spent: Option<Spent>,
@@ -171,9 +219,6 @@ struct Outcome<'a> {
     made_up: Option<f64>,
     /// What every method does to the outputs of inputs that were held out.
     errors: Option<Vec<Error>>,
-    held_out: usize,
-    converted: Vec<String>,
-    saved: Saved,
 }
 
 /// Prunes a model and says what became of each layer.
@@ -192,75 +237,144 @@ fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<
         "--search-seconds {}: not a time",
         args.search_seconds
     );
-    let progress = Progress::new();
     let mut document = Document::open(path)?;
     prune::densify(&mut document.model).with_context(|| path.display().to_string())?;
-    let mut plan = match (args.goal(), args.limit()) {
-        (Some(_), _) => Plan::without_ratios(&document.model, &recipe)?,
-        (None, Some(_)) => {
-            Plan::new(&document.model, &Recipe { ratio: recipe.ratio.or(Some(WITHIN)), ..recipe.clone() })?
-        }
-        (None, None) => Plan::new(&document.model, &recipe)?,
-    };
     let source = Source::BuiltIn(path.display().to_string(), Arc::new(document.model.clone()));
+    let plan = args.plan(&document, &recipe)?;
     let judge = args.judge()?;
     let samples = match &args.calibrate {
         Some(path) => Samples::read(path, &source, &args.pictures, options)?,
         None => Samples::default(),
     };
-    // ratios first, so that the rearrangement knows what is to go
-    if recipe.scope == Scope::Global {
-        plan.spread(&document.model, &L1, recipe.ratio.unwrap_or(0.0))?;
-    }
-    let mut spent = None;
-    if let Some(goal) = args.goal() {
-        progress.say("measuring and predicting times");
-        spent = Some(budget::fit(&mut plan, &source, &document.model, goal, options)?);
-    }
-    let made_up = match &args.calibrate {
-        Some(_) => Ok(vec![]),
-        None => samples::made_up(&source, options, args.seed),
+    let mut kept = args.checkpoint(&document, &recipe, &samples, options);
+    let work = Work { args, recipe, options, source, judge, samples, progress: Progress::new() };
+    let made = match work.make(plan, &mut document, &mut kept) {
+        Ok(made) => made,
+        Err(error) => {
+            // the same call would fail again
+            let _ = kept.remove();
+            return Err(error);
+        }
     };
-    let mut within = None;
-    if let Some(limit) = args.limit() {
-        // magnitudes are not fitted to inputs: all of them may say what the error is
-        let real: Vec<Vec<Array>> = samples.seen.iter().chain(&samples.held_out).cloned().collect();
-        let inputs = match &made_up {
-            Err(error) => bail!("{error:#}: an error can only be measured with inputs"),
-            Ok(made_up) if args.calibrate.is_none() => made_up,
-            Ok(_) => &real,
+    let saved = document.save(&args.output)?;
+    // the model is there: what cannot be removed does no harm
+    let _ = kept.remove();
+    let Samples { held_out, converted, .. } = work.samples;
+    Ok(Outcome { args, made, held_out: held_out.len(), converted, kept, saved })
+}
+
+/// What a model is pruned with.
+struct Work<'a> {
+    args: &'a Prune,
+    recipe: Recipe,
+    options: &'a Options,
+    source: Source,
+    judge: Judge,
+    samples: Samples,
+    progress: Progress,
+}
+
+impl Work<'_> {
+    /// Prunes the model of `document`; what takes long is kept, or taken from what was kept before.
+    fn make(&self, mut plan: Plan, document: &mut Document, kept: &mut Checkpoint) -> Result<Made> {
+        let Work { args, recipe, options, source, samples, progress, .. } = self;
+        // ratios first, so that the rearrangement knows what is to go
+        if recipe.scope == Scope::Global {
+            plan.spread(&document.model, &L1, recipe.ratio.unwrap_or(0.0))?;
+        }
+        let spent = args.goal().map(|goal| self.spend(&mut plan, document, goal, kept)).transpose()?;
+        let made_up = match &args.calibrate {
+            Some(_) => Ok(vec![]),
+            None => samples::made_up(source, options, args.seed),
         };
-        let mut say = |layer, all| progress.say(&format!("measuring layer {} of {all}", layer + 1));
-        let model = &document.model;
-        within = Some(sensitivity::within(&mut plan, model, &L1, &Tract, inputs, limit, &mut say)?);
+        let mut within = None;
+        if let Some(limit) = args.limit() {
+            // magnitudes are not fitted to inputs: all of them may say what the error is
+            let real: Vec<Vec<Array>> = samples.seen.iter().chain(&samples.held_out).cloned().collect();
+            let inputs = match &made_up {
+                Err(error) => bail!("{error:#}: an error can only be measured with inputs"),
+                Ok(made_up) if args.calibrate.is_none() => made_up,
+                Ok(_) => &real,
+            };
+            let mut say = |layer, all| progress.say(&format!("measuring layer {} of {all}", layer + 1));
+            let mut steps = Steps { say: &mut say, kept };
+            within = Some(sensitivity::within(
+                &mut plan,
+                &document.model,
+                &L1,
+                &Tract,
+                inputs,
+                limit,
+                &mut steps,
+            )?);
+        }
+        let mut rearranged = None;
+        if args.rearrange && plan.planned().next().is_some() {
+            rearranged = Some(self.rearrange(&plan, document, kept)?);
+        }
+        progress.say("pruning");
+        let dense =
+            made_up.ok().filter(|inputs| !inputs.is_empty()).map(|inputs| (document.model.clone(), inputs));
+        let (mut report, errors) =
+            method::apply(self.judge, &mut document.model, &plan, samples, progress, kept)?;
+        // a model that stock tract cannot run is pruned all the same
+        let made_up = dense
+            .and_then(|(dense, inputs)| Some(output_error(&dense, &document.model, &Tract, &inputs).ok()?.0));
+        if let Some(rearranged) = &rearranged {
+            report.note_rearranged(rearranged);
+        }
+        if args.sparse_initializer {
+            plan.store_sparse(&mut document.model)?;
+        }
+        document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
+        Ok(Made { report, rearranged, spent, within, made_up, errors })
     }
-    let mut rearranged = None;
-    if args.rearrange && plan.planned().next().is_some() {
-        let inputs = prune::proof::inputs_with(&input_facts(&source, options)?, args.seed, &samples.seen)?;
+
+    /// Sets the ratios of `plan` for a time.
+    fn spend(
+        &self,
+        plan: &mut Plan,
+        document: &Document,
+        goal: Goal,
+        kept: &mut Checkpoint,
+    ) -> Result<Spent> {
+        let read = |mut reader: Reader| Some((reader.plan(plan)?, Spent::read(&mut reader)?));
+        if let Some((found, spent)) = kept.get(TIMES).and_then(read) {
+            kept.resume("ratios for the time".into());
+            *plan = found;
+            return Ok(spent);
+        }
+        self.progress.say("measuring and predicting times");
+        let spent = budget::fit(plan, &self.source, &document.model, goal, self.options)?;
+        let mut record = Record::default();
+        record.plan(plan);
+        spent.record(&mut record);
+        kept.put(TIMES, record);
+        Ok(spent)
+    }
+
+    /// Rearranges the model for `plan`.
+    fn rearrange(&self, plan: &Plan, document: &mut Document, kept: &mut Checkpoint) -> Result<Rearranged> {
+        let read = |mut reader: Reader| Some((reader.model()?, Rearranged::read(&mut reader)?));
+        if let Some((model, rearranged)) = kept.get(REARRANGED).and_then(read) {
+            kept.resume("the rearrangement".into());
+            document.model = model;
+            return Ok(rearranged);
+        }
+        let Work { args, samples, progress, .. } = self;
+        let facts = input_facts(&self.source, self.options)?;
+        let inputs = prune::proof::inputs_with(&facts, args.seed, &samples.seen)?;
         let search = Search { seed: args.seed, budget: Duration::from_secs_f64(args.search_seconds) };
         let mut say = |p: prune::Progress| {
             let (round, class) = (p.round + 1, p.class + 1);
             progress
                 .say(&format!("rearranging: round {round}, {class} of {}, kept {:.4}", p.classes, p.kept));
         };
-        rearranged = Some(rearrange(&mut document.model, &plan, &Tract, &inputs, search, &mut say)?);
+        let rearranged = rearrange(&mut document.model, plan, &Tract, &inputs, search, &mut say)?;
+        let mut record = Record::default();
+        record.model(&document.model);
+        rearranged.record(&mut record);
+        kept.put(REARRANGED, record);
+        Ok(rearranged)
     }
-    progress.say("pruning");
-    let dense =
-        made_up.ok().filter(|inputs| !inputs.is_empty()).map(|inputs| (document.model.clone(), inputs));
-    let (mut report, errors) = method::apply(judge, &mut document.model, &plan, &samples, &progress)?;
-    // a model that stock tract cannot run is pruned all the same
-    let made_up = dense
-        .and_then(|(dense, inputs)| Some(output_error(&dense, &document.model, &Tract, &inputs).ok()?.0));
-    if let Some(rearranged) = &rearranged {
-        report.note_rearranged(rearranged);
-    }
-    if args.sparse_initializer {
-        plan.store_sparse(&mut document.model)?;
-    }
-    document.set_metadata(prune::RECIPE_KEY, &recipe.to_string());
-    let saved = document.save(&args.output)?;
-    let Samples { held_out, converted, .. } = samples;
-    let held_out = held_out.len();
-    Ok(Outcome { args, report, rearranged, spent, within, made_up, errors, held_out, converted, saved })
 }

@@ -13,29 +13,38 @@ impl Outcome<'_> {
             "file": self.args.output,
             "data": self.saved.data,
             "unread": self.saved.unread,
-            "report": self.report,
-            "rearranged": self.rearranged,
-            "budget": self.spent,
-            "within": self.within,
-            "made_up_inputs_error": self.made_up,
-            "held_out_errors": self.errors,
+            "report": self.made.report,
+            "rearranged": self.made.rearranged,
+            "budget": self.made.spent,
+            "within": self.made.within,
+            "made_up_inputs_error": self.made.made_up,
+            "held_out_errors": self.made.errors,
             "converted": self.converted,
+            "resumed": self.kept.resumed(),
+            "note": self.kept.note(),
         })
     }
 
     /// What is printed otherwise; `all` names are written out or a few of each list.
     pub(super) fn text(&self, all: bool) -> String {
         let mut text = self.pruned() + &self.skipped(all);
-        if let Some(rearranged) = &self.rearranged {
+        if !self.kept.resumed().is_empty() {
+            let steps = self.kept.resumed().join(", ");
+            text += &wrap(&format!("taken up from an interrupted call: {steps}"), 4);
+        }
+        if let Some(note) = self.kept.note() {
+            text += &wrap(&format!("note: {note}"), 4);
+        }
+        if let Some(rearranged) = &self.made.rearranged {
             text += &gained(rearranged);
         }
-        if let Some(spent) = &self.spent {
+        if let Some(spent) = &self.made.spent {
             text += &wrap(&spent.to_string(), 4);
         }
-        if let Some(within) = &self.within {
+        if let Some(within) = &self.made.within {
             text += &sensitivities(within);
         }
-        if let Some(error) = self.made_up {
+        if let Some(error) = self.made.made_up {
             text += &wrap(
                 &format!(
                     "warning: without real inputs (--calibrate), all that is known is that the outputs of made-up ones \
@@ -45,7 +54,7 @@ impl Outcome<'_> {
                 4,
             );
         }
-        for error in self.errors.iter().flatten() {
+        for error in self.made.errors.iter().flatten() {
             text += &format!(
                 "{:<20} output error {:.4}, same top class {:.2} ({} held-out inputs)\n",
                 error.method, error.error, error.agreement, self.held_out
@@ -55,10 +64,10 @@ impl Outcome<'_> {
             let converted: Vec<&str> = self.converted.iter().map(String::as_str).collect();
             text += &wrap(&names(&converted, all), 4);
         }
-        if self.args.calibrate.is_some() && self.errors.is_none() {
+        if self.args.calibrate.is_some() && self.made.errors.is_none() {
             text += "only one input: nothing is held out to measure errors on\n";
         }
-        text += &wrap(&format!("{}: density {:.3}", self.args.output.display(), self.report.density), 4);
+        text += &wrap(&format!("{}: density {:.3}", self.args.output.display(), self.made.report.density), 4);
         if let Some(data) = &self.saved.data {
             text += &wrap(&format!("its values: {}", data.display()), 4);
         }
@@ -73,7 +82,7 @@ impl Outcome<'_> {
     fn pruned(&self) -> String {
         let mut table =
             Table::new(&["layer", "<structure", "ratio", "removed", "density", "kept l1", "before"]);
-        for layer in self.report.pruned() {
+        for layer in self.made.report.pruned() {
             let share = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.3}"));
             table.row(vec![
                 layer.name.clone(),
@@ -91,7 +100,7 @@ impl Outcome<'_> {
     /// The layers that were not, by the reason.
     fn skipped(&self, all: bool) -> String {
         let mut skipped: Vec<(&str, Vec<&str>)> = vec![];
-        for layer in &self.report.layers {
+        for layer in &self.made.report.layers {
             let Some(reason) = &layer.skipped else { continue };
             match skipped.iter_mut().find(|(r, _)| r == reason) {
                 Some((_, names)) => names.push(&layer.name),
