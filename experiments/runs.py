@@ -46,8 +46,8 @@ class Run:
     network: str = "mobilenet-v1"
     width: float = 0.5
     data: str = "harder"
-    dense_epochs: int = 5
-    epochs: int = 5
+    dense_epochs: int = 8
+    epochs: int = 4
     peak: float = 0.1
     zeros: Zeros = field(default_factory=Zeros)
     rearrange: bool = False

@@ -82,8 +82,8 @@ def _s() -> Table:
         row("not recovering", with_zeros(recover=False))
         row("first two layers spared", with_zeros(exclude=("6", "12")))
         row("higher learning rate", replace(usual, peak=0.2))
-        row("twice as long", replace(usual, epochs=10))
-    rows.append(Row("dense: twice as long", Run(epochs=10)))
+        row("twice as long", replace(usual, epochs=8))
+    rows.append(Row("dense: twice as long", Run(epochs=8)))
     rows.append(Row("dense: higher learning rate", Run(peak=0.2)))
     rows.append(Row("dense: distilled", Run(distill=0.5)))
     for share in ("", "+0.1", "+0.25"):

@@ -68,7 +68,8 @@ def train(
         {"params": [part for part in parameters if part.dim() > 1], "weight_decay": DECAY},
         {"params": [part for part in parameters if part.dim() <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.SGD(groups, peak, momentum=0.9, nesterov=True)
+    fused = {"fused": True} if hasattr(torch, "compile") else {}
+    optimizer = torch.optim.SGD(groups, peak, momentum=0.9, nesterov=True, **fused)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.2, cycle_momentum=False)
 
     def loss(x: torch.Tensor, y: torch.Tensor, taught: Optional[torch.Tensor]) -> torch.Tensor:
