@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import sys
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from .runs import Run
 SEEDS = 3
 
 
-def wanted(names: list[str], seeds: list[int]) -> list[Run]:
-    """Runs of tables, seed by seed, each once."""
+def wanted(names: list[str], seeds: list[int], rows: str = "*") -> list[Run]:
+    """Runs of the rows of tables whose labels match, seed by seed, each once."""
     found: dict[str, Run] = {}
     for seed in seeds:
         for name in names:
             for row in tables.TABLES[name].rows:
+                if not fnmatch.fnmatchcase(row.label, rows):
+                    continue
                 run = row.run.seeded(seed)
                 found.setdefault(run.key(), run)
     return list(found.values())
@@ -39,11 +42,11 @@ def train(arguments: argparse.Namespace) -> None:
     training.prepare_torch()
     names = arguments.tables or list(tables.TABLES)
     if arguments.quick:
-        for run in wanted(names, arguments.seeds or [1]):
+        for run in wanted(names, arguments.seeds or [1], arguments.rows):
             record, _ = training.record(run, quick=True)
             print(f"{run.key()}: {record['accuracy']} %, {record['multiply_adds']} multiply-adds", flush=True)
         return
-    todo = wanted(names, arguments.seeds or list(range(1, SEEDS + 1)))
+    todo = wanted(names, arguments.seeds or list(range(1, SEEDS + 1)), arguments.rows)
     while True:
         done = runs.read()
         missing = [run for run in todo if run.key() not in done]
@@ -85,6 +88,7 @@ def main() -> None:
     one = commands.add_parser("train", help="does the runs of tables that are missing in results/runs.jsonl")
     one.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(tables.TABLES)}; all without")
     one.add_argument("--seeds", type=int, nargs="+", help=f"1 to {SEEDS} without")
+    one.add_argument("--rows", default="*", metavar="GLOB", help="only rows whose label matches, such as '*80 %%*'")
     one.add_argument("--quick", action="store_true", help="a few pictures, nothing is written: does everything run?")
     one.set_defaults(work=train)
     one = commands.add_parser("latency", help="times the networks of tables on the engine and on onnxruntime")

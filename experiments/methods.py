@@ -14,6 +14,7 @@ import torch
 import tract_sparse
 from torch import nn
 from torch.nn.utils import parametrize
+from tract_sparse.torch import Mask
 
 from .runs import Run
 
@@ -122,6 +123,30 @@ def take_out_filters(model: nn.Module, example: torch.Tensor, run: Run, quick: b
         loss.backward()
     pruner.step()
     model.zero_grad(set_to_none=True)
+
+
+def five_of_nine(model: nn.Module, run: Run, steps: int) -> Callable[[], None]:
+    """Puts 5:9 patterns on depthwise 3x3 convolutions, which the engine has no kernel for: four channels share the centre and
+    the three of its neighbours that have the largest norm. They are chosen anew as a `Sparsifier` does."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1 and m.kernel_size == (3, 3)]
+    for layer in layers:
+        parametrize.register_parametrization(layer, "weight", Mask(layer.weight))
+    step = 0
+
+    def choose() -> None:
+        for layer in layers:
+            norms = layer.parametrizations.weight.original.detach().abs().view(-1, 4, 9).sum(1)
+            norms[:, 4] = torch.inf
+            kept = torch.zeros_like(norms, dtype=torch.bool).scatter_(1, norms.topk(4).indices, True)
+            layer.parametrizations.weight[0].mask.copy_(kept.repeat_interleave(4, 0).view(layer.weight.shape))
+
+    def after() -> None:
+        nonlocal step
+        step += 1
+        if step % run.zeros.frequency == 1 and step <= run.zeros.end * steps:
+            choose()
+
+    return after
 
 
 class Links(nn.Module):

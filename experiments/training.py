@@ -163,7 +163,9 @@ def trained(run: Run, quick: bool = False) -> nn.Module:
         methods.take_out_filters(model, example(run), run, quick)
     epochs = range(run.dense_epochs, run.dense_epochs + run.epochs)
     zeros = run.zeros
-    if not (zeros.conv1x1 or zeros.dwconv3x3 or zeros.conv3x3 or zeros.fc):
+    if zeros.dwconv3x3 == "5:9":
+        train(model, run, epochs, run.peak, quick, teacher, lambda steps: methods.five_of_nine(model, run, steps))
+    elif not (zeros.conv1x1 or zeros.dwconv3x3 or zeros.conv3x3 or zeros.fc):
         train(model, run, epochs, run.peak, quick, teacher, methods.regrowing(model, run))
     else:
         masks: list[Sparsifier] = []

@@ -23,8 +23,9 @@ KINDS = {
     "4x4, rearranged": dataclasses.replace(SMALL, zeros=Zeros(conv1x1="4x4", ratio=0.5), rearrange=True),
     "3:9, distilled": dataclasses.replace(SMALL, zeros=Zeros(dwconv3x3="3:9"), distill=0.5),
     "v2": dataclasses.replace(SMALL, network="mobilenet-v2", zeros=Zeros(dwconv3x3="3:9")),
+    "5:9": dataclasses.replace(SMALL, zeros=Zeros(dwconv3x3="5:9")),
     "v3": dataclasses.replace(SMALL, network="mobilenet-v3", zeros=Zeros(conv1x1="2x1", ratio=0.5)),
-    "resnet": dataclasses.replace(SMALL, network="resnet-20", zeros=Zeros(conv3x3="5:9", ratio=0.3, exclude=("0",))),
+    "resnet": dataclasses.replace(SMALL, network="resnet-20", zeros=Zeros(conv3x3="5:9:0.3", exclude=("0",))),
     "regrown": dataclasses.replace(SMALL, network="mlp", data="plain", g2g="regrow"),
 }
 
