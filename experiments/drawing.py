@@ -42,7 +42,7 @@ def against(own: list[Optional[Record]], base: list[Optional[Record]]) -> str:
 
 
 def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str, Record]) -> Optional[str]:
-    """A table in Markdown; None if there is not a single run."""
+    """A table in Markdown; None if it has no run but of the row that all are compared with."""
     base = next(row for row in table.rows if row.label == table.base)
     lines = []
     missing = 0
@@ -63,11 +63,15 @@ def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str
             time = times.get(row.run.seeded(1).key())
             cells += ["", "", ""] if time is None else [f"{1000 * time[what]:.0f}" for what in latency.COLUMNS]
         lines.append("| " + " | ".join(cells) + " |")
-    if not lines:
+    if not any(record for row in table.rows if row is not base for record in records(row.run, done)):
         return None
     head = ["", "multiply-adds", "accuracy", "against dense"] + (list(latency.HEADINGS) if timed else [])
     note = f"\n\n{missing} of {len(SEEDS) * len(table.rows)} runs are missing." if missing else ""
     titles = "| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|"
+    floor = times.get(latency.FLOOR.key())
+    if timed and floor:
+        parts = ", ".join(f"{1000 * floor[what]:.0f} ({name})" for what, name in zip(latency.COLUMNS, latency.HEADINGS))
+        note = f"\n\nThe same layers with eight channels each take {parts}: what a run costs besides arithmetic." + note
     return f"### {name}: {table.title}\n\n{titles}\n" + "\n".join(lines) + note
 
 

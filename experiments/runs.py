@@ -17,7 +17,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Zeros:
-    """Settings of a `tract_sparse.torch.Sparsifier`; begin and end are shares of all steps."""
+    """Settings of a `tract_sparse.torch.Sparsifier`; begin and end are shares of all steps.
+
+    layers: globs over names of layers and ratios of their own.
+    """
 
     conv1x1: Optional[str] = None
     dwconv3x3: Optional[str] = None
@@ -31,6 +34,7 @@ class Zeros:
     frequency: int = 20
     recover: bool = True
     exclude: tuple[str, ...] = ()
+    layers: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

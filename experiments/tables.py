@@ -9,6 +9,11 @@ from .runs import Run, Zeros
 SHAPES = ("2x1", "4x1", "4x4", "unstructured")
 RATIOS = (0.8, 0.5, 0.9, 0.7)
 PLAIN = Run(data="plain")
+#: Ratios by layer that leave as many multiply-adds as the same ratio in all.
+SMALL_DENSER = {
+    0.8: (("6", 0.5), ("12", 0.65), ("18", 0.75), ("24", 0.8), ("30", 0.87), ("36", 0.87), ("42", 0.87)),
+    0.5: (("6", 0.2), ("12", 0.3), ("18", 0.4), ("24", 0.5), ("30", 0.61), ("36", 0.61), ("42", 0.61)),
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ def _s() -> Table:
         row("one shot", with_zeros(schedule="one-shot"))
         row("not recovering", with_zeros(recover=False))
         row("first two layers spared", with_zeros(exclude=("6", "12")))
+        by_size = SMALL_DENSER[ratio]
+        row("small layers denser", with_zeros(layers=by_size))
         row("higher learning rate", replace(usual, peak=0.2))
         row("twice as long", replace(usual, epochs=8))
     rows.append(Row("dense: twice as long", Run(epochs=8)))

@@ -136,7 +136,7 @@ def dense(run: Run, quick: bool = False) -> nn.Module:
 
 def sparsifier(model: nn.Module, run: Run, steps: int) -> Sparsifier:
     zeros = run.zeros
-    return Sparsifier(
+    made = Sparsifier(
         model,
         conv1x1=zeros.conv1x1,
         dwconv3x3=zeros.dwconv3x3,
@@ -151,6 +151,8 @@ def sparsifier(model: nn.Module, run: Run, steps: int) -> Sparsifier:
         frequency=zeros.frequency,
         recover=zeros.recover,
     )
+    made.recipe["layer"] = [{"name": name, "ratio": ratio} for name, ratio in zeros.layers]
+    return made
 
 
 def trained(run: Run, quick: bool = False) -> nn.Module:
