@@ -1,1 +1,1 @@
-"""Training experiments: what sparsity costs in accuracy, and what it brings in time. `python3 -m experiments --help`."""
+"""Training experiments: what sparsity costs in accuracy, and what it brings in time."""

@@ -61,7 +61,10 @@ def train(arguments: argparse.Namespace) -> None:
         shown = data.test(run.data)[0][: data.SHOWN]
         np.save(file.with_suffix(".npy"), training.outputs(model, shown).numpy())
         runs.append(record)
-        print(f"  {record['accuracy']} %, {record['multiply_adds']} multiply-adds, {record['seconds']} s", flush=True)
+        print(
+            f"  {record['accuracy']} %, {record['multiply_adds']} multiply-adds, {record['seconds']} s",
+            flush=True,
+        )
 
 
 def draw(arguments: argparse.Namespace) -> None:
@@ -88,8 +91,12 @@ def main() -> None:
     one = commands.add_parser("train", help="does the runs of tables that are missing in results/runs.jsonl")
     one.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(tables.TABLES)}; all without")
     one.add_argument("--seeds", type=int, nargs="+", help=f"1 to {SEEDS} without")
-    one.add_argument("--rows", default="*", metavar="GLOB", help="only rows whose label matches, such as '*80 %%*'")
-    one.add_argument("--quick", action="store_true", help="a few pictures, nothing is written: does everything run?")
+    one.add_argument(
+        "--rows", default="*", metavar="GLOB", help="only rows whose label matches, such as '*80 %%*'"
+    )
+    one.add_argument(
+        "--quick", action="store_true", help="a few pictures, nothing is written: does everything run?"
+    )
     one.set_defaults(work=train)
     one = commands.add_parser("latency", help="times the networks of tables on the engine and on onnxruntime")
     one.add_argument("tables", nargs="*", metavar="TABLE", help="W without")

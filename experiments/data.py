@@ -34,8 +34,8 @@ def plain(part: str) -> Pictures:
 
 
 def harden(pictures: np.ndarray, seed: int) -> np.ndarray:
-    """Turns each picture by any angle, scales it to 0.75-1, moves it by up to a tenth on a canvas of 32 pixels, puts two 9x9
-    patches of other pictures over it, and adds noise of 0.1: uint8 of [n, 32, 32]."""
+    """Turns each picture by any angle, scales it to 0.75-1, moves it by up to a tenth on a canvas of 32
+    pixels, puts two 9x9 patches of other pictures over it, and adds noise of 0.1: uint8 of [n, 32, 32]."""
     rng = np.random.default_rng(seed)
     n = len(pictures)
     angle = rng.uniform(0, 2 * np.pi, n)
@@ -66,7 +66,7 @@ def harden(pictures: np.ndarray, seed: int) -> np.ndarray:
 
 
 def epoch(data: str, number: int, quick: bool = False) -> Pictures:
-    """Pictures to train on in an epoch, the same for every network and seed; those of "harder" are new in every epoch."""
+    """Pictures to train on in an epoch, the same for all networks and seeds; those of "harder" are always new."""
     return _made(data, "train", number, quick)
 
 

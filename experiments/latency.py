@@ -58,7 +58,7 @@ def read() -> dict[str, Record]:
 
 
 def measure(wanted: Sequence[Run], file_of: Callable[[Run], Path]) -> None:
-    """Times the network of each run in turn with the others, several rounds; medians of rounds. Pin it to an idle core."""
+    """Times the networks of runs in turn, several rounds; medians of the rounds. Pin it to an idle core."""
     import tract_sparse
 
     from .training import cpu
@@ -68,7 +68,9 @@ def measure(wanted: Sequence[Run], file_of: Callable[[Run], Path]) -> None:
     taken: dict[str, dict[str, list[float]]] = {key: {name: [] for name in COLUMNS} for key in files}
     # dense networks run on our kernels, too
     sessions = {key: tract_sparse.Session(file, sparse="dense") for key, file in files.items()}
-    other = subprocess.Popen([ORT_PYTHON, "-c", ORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [ORT_PYTHON, "-c", ORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert other.stdin and other.stdout
     for number in range(ROUNDS):
         for key, file in files.items():

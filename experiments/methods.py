@@ -1,4 +1,4 @@
-"""What is done to a trained network besides masks: rearrangement, taking out filters, group-to-group connections."""
+"""What is done to a network besides masks: rearrangement, taking out filters, group-to-group connections."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tract_sparse.torch import Mask
 from .runs import Run
 
 SEARCH_SECONDS = 10.0
-#: Groups into which each side of a layer of a group-to-group network is divided, and how many reach each of the next.
+#: Groups into which each side of a layer is divided in a group-to-group network; how many reach each of the next.
 GROUPS, LINKS = 16, 4
 
 
 def rearranged(model: nn.Module, example: torch.Tensor, run: Run, quick: bool = False) -> nn.Module:
-    """The same network with its channels in the order in which blocks keep most, found by `tract_sparse.prune`.
+    """The same network, its channels in the order in which blocks keep most, found by `tract_sparse.prune`.
 
-    Where a channel has gone is read from the norm behind its layer, whose values tell channels apart. Raises ValueError if
-    that is not so, or if the network computes something else afterwards.
+    Where a channel has gone is read from the norm behind its layer, whose values tell channels apart. Raises
+    ValueError if that is not so, or if the network computes something else afterwards.
     """
     zeros = run.zeros
     before = onnx.load_from_string(_exported(model, example))
@@ -119,16 +119,21 @@ def take_out_filters(model: nn.Module, example: torch.Tensor, run: Run, quick: b
         from . import data, training
 
         pictures, classes = data.epoch(run.data, run.dense_epochs, quick)
-        loss = nn.functional.cross_entropy(model(training.tensor(pictures[:512])), torch.from_numpy(classes[:512].copy()))
+        loss = nn.functional.cross_entropy(
+            model(training.tensor(pictures[:512])), torch.from_numpy(classes[:512].copy())
+        )
         loss.backward()
     pruner.step()
     model.zero_grad(set_to_none=True)
 
 
 def five_of_nine(model: nn.Module, run: Run, steps: int) -> Callable[[], None]:
-    """Puts 5:9 patterns on depthwise 3x3 convolutions, which the engine has no kernel for: four channels share the centre and
-    the three of its neighbours that have the largest norm. They are chosen anew as a `Sparsifier` does."""
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1 and m.kernel_size == (3, 3)]
+    """Puts 5:9 patterns on depthwise 3x3 convolutions, which the engine has no kernel for: four channels share the
+    centre and the three of its neighbours that have the largest norm. They are chosen anew as a `Sparsifier` does.
+    """
+    layers = [
+        m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1 and m.kernel_size == (3, 3)
+    ]
     for layer in layers:
         parametrize.register_parametrization(layer, "weight", Mask(layer.weight))
     step = 0
@@ -173,14 +178,21 @@ class Links(nn.Module):
         """Cuts the links of least norm of each group of outputs, and makes as many new ones, from zero."""
         count = int(round(share * LINKS))
         rows, columns = weight.shape
-        norms = (weight.detach() * self.mask).view(GROUPS, rows // GROUPS, GROUPS, columns // GROUPS).abs().sum((1, 3))
+        norms = (
+            (weight.detach() * self.mask)
+            .view(GROUPS, rows // GROUPS, GROUPS, columns // GROUPS)
+            .abs()
+            .sum((1, 3))
+        )
         for row in range(GROUPS):
             on = np.flatnonzero(self.kept[row].numpy())
             off = np.flatnonzero(~self.kept[row].numpy())
             cut = on[np.argsort(norms[row].numpy()[on])[:count]]
             grown = generator.choice(off, count, replace=False)
             self.kept[row, cut], self.kept[row, grown] = False, True
-            fresh = weight.data[row * (rows // GROUPS) : (row + 1) * (rows // GROUPS)].view(rows // GROUPS, GROUPS, -1)
+            fresh = weight.data[row * (rows // GROUPS) : (row + 1) * (rows // GROUPS)].view(
+                rows // GROUPS, GROUPS, -1
+            )
             fresh[:, grown] = 0.0
         self.spread()
 
@@ -192,7 +204,11 @@ def connect(model: nn.Module, seed: int) -> None:
     """Puts random links on all linear layers whose sides can be divided."""
     generator = np.random.default_rng(seed)
     for layer in model.modules():
-        if isinstance(layer, nn.Linear) and layer.weight.shape[0] % GROUPS == 0 and layer.weight.shape[1] % GROUPS == 0:
+        if (
+            isinstance(layer, nn.Linear)
+            and layer.weight.shape[0] % GROUPS == 0
+            and layer.weight.shape[1] % GROUPS == 0
+        ):
             parametrize.register_parametrization(layer, "weight", Links(layer.weight, generator))
 
 
@@ -214,7 +230,9 @@ def regrowing(model: nn.Module, run: Run) -> Optional[Callable[[int], Callable[[
             step += 1
             if step % 50 == 0 and step <= steps // 2:
                 for layer in _linked(model):
-                    layer.parametrizations.weight[0].regrow(layer.parametrizations.weight.original, generator, 0.25)
+                    layer.parametrizations.weight[0].regrow(
+                        layer.parametrizations.weight.original, generator, 0.25
+                    )
 
         return after
 

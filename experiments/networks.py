@@ -125,7 +125,11 @@ class Residual(nn.Module):
             *norm(oc, "none"),
         )
         same = stride == 1 and ic == oc
-        self.other = nn.Identity() if same else nn.Sequential(nn.Conv2d(ic, oc, 1, stride, bias=False), *norm(oc, "none"))
+        self.other = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(ic, oc, 1, stride, bias=False), *norm(oc, "none"))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.body(x) + self.other(x))

@@ -24,7 +24,7 @@ LICENCE = "Pictures of Fashion-MNIST, (c) 2017 Zalando SE, MIT licence; changed 
 
 
 def write(file_of: Callable[[Run], Path]) -> None:
-    """Writes the networks of seed 1 with what is known of them in their metadata, their scores, and the pictures."""
+    """Writes networks of seed 1, what is known of them in their metadata, their scores, and the pictures."""
     FOLDER.mkdir(exist_ok=True)
     pictures, classes = data.test("harder")
     np.save(FOLDER / "pictures.npy", pictures[: data.SHOWN, None])
@@ -35,7 +35,12 @@ def write(file_of: Callable[[Run], Path]) -> None:
         name, run = NAMES.get(row.label), row.run.seeded(1)
         record = done.get(run.key())
         file = file_of(run)
-        if name is None or record is None or not file.exists() or any(entry["name"] == name for entry in said):
+        if (
+            name is None
+            or record is None
+            or not file.exists()
+            or any(entry["name"] == name for entry in said)
+        ):
             continue
         scores = np.load(file.with_suffix(".npy"))
         right = int((scores.argmax(1) == classes[: data.SHOWN]).sum())

@@ -48,7 +48,13 @@ def _m() -> Table:
     for shape, ratio in (("2x1", 0.8), ("4x4", 0.5)):
         usual = blocks(shape, ratio)
         rows.append(Row(f"{shape}, {percent(ratio)}", usual, shape))
-        rows.append(Row(f"{shape}, {percent(ratio)}, rearranged", replace(usual, rearrange=True), f"{shape}, rearranged"))
+        rows.append(
+            Row(
+                f"{shape}, {percent(ratio)}, rearranged",
+                replace(usual, rearrange=True),
+                f"{shape}, rearranged",
+            )
+        )
     rows.append(Row("unstructured, 80 %", blocks("unstructured", 0.8), "unstructured"))
     rows.append(Row("4x4, 30 %, rearranged", replace(blocks("4x4", 0.3), rearrange=True), "4x4, rearranged"))
     return Table("The main rows", tuple(rows), latency=True)
@@ -64,7 +70,9 @@ def _w() -> Table:
             rows += [Row(f"{shape}, 80 %", blocks(shape, 0.8), shape) for shape in ("2x2", "1x4", "2x4")]
     rows.append(Row("3:9", Run(zeros=Zeros(dwconv3x3="3:9")), "3:9"))
     rows.append(Row("dense, width 0.75", Run(width=0.75), "dense"))
-    return Table("Accuracy against work: pruned networks beside narrower dense ones", tuple(rows), latency=True)
+    return Table(
+        "Accuracy against work: pruned networks beside narrower dense ones", tuple(rows), latency=True
+    )
 
 
 def _s() -> Table:
@@ -117,7 +125,11 @@ def _t3() -> Table:
     rows = [Row("dense", Run(), "dense")]
     for ratio in (0.1, 0.2, 0.3, 0.4, 0.5):
         zeros = Zeros(conv1x1="4x4", dwconv3x3="3:9", ratio=ratio)
-        rows.append(Row(f"4x4, {percent(ratio)}, and 3:9, rearranged", Run(zeros=zeros, rearrange=True), "4x4 and 3:9"))
+        rows.append(
+            Row(
+                f"4x4, {percent(ratio)}, and 3:9, rearranged", Run(zeros=zeros, rearrange=True), "4x4 and 3:9"
+            )
+        )
     for share in (0.1, 0.2, 0.3):
         rows.append(Row(f"filters by FPGM, {percent(share)}", Run(filters=("fpgm", share)), "FPGM"))
     for ratio in (0.3, 0.5):
@@ -143,7 +155,9 @@ def _t6() -> Table:
         rows.append(Row(f"4x4, {percent(ratio)}, rearranged", replace(plain, rearrange=True)))
     for shape, ratio in (("4x1", 0.8), ("2x1", 0.8)):
         rows.append(Row(f"{shape}, {percent(ratio)}", blocks(shape, ratio)))
-        rows.append(Row(f"{shape}, {percent(ratio)}, rearranged", replace(blocks(shape, ratio), rearrange=True)))
+        rows.append(
+            Row(f"{shape}, {percent(ratio)}, rearranged", replace(blocks(shape, ratio), rearrange=True))
+        )
     return Table("Rearrangement before cutting (the paper's table 6)", tuple(rows))
 
 
@@ -178,7 +192,9 @@ def _g() -> Table:
 def _p() -> Table:
     rows = [Row("dense", PLAIN)]
     for shape, ratio in (("4x4", 0.5), ("2x1", 0.8)):
-        rows.append(Row(f"{shape}, {percent(ratio)}", replace(PLAIN, zeros=Zeros(conv1x1=shape, ratio=ratio))))
+        rows.append(
+            Row(f"{shape}, {percent(ratio)}", replace(PLAIN, zeros=Zeros(conv1x1=shape, ratio=ratio)))
+        )
     zeros = Zeros(conv1x1="4x4", ratio=0.5)
     rows.append(Row("4x4, 50 %, rearranged", replace(PLAIN, zeros=zeros, rearrange=True)))
     return Table("Plain Fashion-MNIST", tuple(rows))

@@ -70,7 +70,9 @@ def train(
     ]
     fused = {"fused": True} if hasattr(torch, "compile") else {}
     optimizer = torch.optim.SGD(groups, peak, momentum=0.9, nesterov=True, **fused)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.2, cycle_momentum=False)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, peak, total_steps=steps, pct_start=0.2, cycle_momentum=False
+    )
 
     def loss(x: torch.Tensor, y: torch.Tensor, taught: Optional[torch.Tensor]) -> torch.Tensor:
         out = model(x)
@@ -78,7 +80,12 @@ def train(
         if taught is None:
             return own
         warm = 2.0
-        apart = F.kl_div(F.log_softmax(out / warm, 1), F.log_softmax(taught / warm, 1), reduction="batchmean", log_target=True)
+        apart = F.kl_div(
+            F.log_softmax(out / warm, 1),
+            F.log_softmax(taught / warm, 1),
+            reduction="batchmean",
+            log_target=True,
+        )
         return (1 - run.distill) * own + run.distill * warm**2 * apart
 
     if networks.LOW_PRECISION and not quick:
@@ -106,7 +113,9 @@ def train(
 def outputs(model: nn.Module, pictures: np.ndarray) -> torch.Tensor:
     model.eval()
     with torch.no_grad():
-        return torch.cat([model(tensor(pictures[start : start + 500])) for start in range(0, len(pictures), 500)])
+        return torch.cat(
+            [model(tensor(pictures[start : start + 500])) for start in range(0, len(pictures), 500)]
+        )
 
 
 def accuracy(model: nn.Module, run: Run, quick: bool = False) -> float:
@@ -166,7 +175,15 @@ def trained(run: Run, quick: bool = False) -> nn.Module:
     epochs = range(run.dense_epochs, run.dense_epochs + run.epochs)
     zeros = run.zeros
     if zeros.dwconv3x3 == "5:9":
-        train(model, run, epochs, run.peak, quick, teacher, lambda steps: methods.five_of_nine(model, run, steps))
+        train(
+            model,
+            run,
+            epochs,
+            run.peak,
+            quick,
+            teacher,
+            lambda steps: methods.five_of_nine(model, run, steps),
+        )
     elif not (zeros.conv1x1 or zeros.dwconv3x3 or zeros.conv3x3 or zeros.fc):
         train(model, run, epochs, run.peak, quick, teacher, methods.regrowing(model, run))
     else:

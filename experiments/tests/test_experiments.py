@@ -36,7 +36,9 @@ def test_a_run_on_a_few_pictures(kind):
     training.prepare_torch()
     record, model = training.record(KINDS[kind], quick=True)
     assert 0 <= record["accuracy"] <= 100
-    full = networks.multiply_adds(networks.made(KINDS[kind].network, KINDS[kind].width, 1), training.example(KINDS[kind]))
+    full = networks.multiply_adds(
+        networks.made(KINDS[kind].network, KINDS[kind].width, 1), training.example(KINDS[kind])
+    )
     assert record["multiply_adds"] <= full
     assert (record["multiply_adds"] < full) == (kind != "dense")
 
