@@ -2,9 +2,9 @@
 # The Python package: its wheel, built into target/wheels and tested. Says NOT RUN, with the reason, of what it has no tools for;
 # `scripts/test.sh --install` puts maturin, pytest, numpy, onnx and onnxruntime into target/onnx-venv.
 #
-# Tests of tract_sparse.torch run in target/onnx-venv or with Debian's Python, whichever has torch and pytest (Debian's packages
-# are python3-torch, python3-pytest, python3-onnx), or with that which TRACT_SPARSE_TORCH_PYTHON names. TRACT_SPARSE_MODELS says where
-# trained networks are.
+# Tests of tract_sparse.torch and of the training experiments run in target/onnx-venv or with Debian's Python, whichever has torch and
+# pytest (Debian's packages are python3-torch, python3-pytest, python3-onnx, and dataset-fashion-mnist for the pictures), or with that
+# which TRACT_SPARSE_TORCH_PYTHON names. TRACT_SPARSE_MODELS says where trained networks are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,8 +46,8 @@ printf '%s: %s bytes\n' "$wheel" "$size"
 "$venv/bin/pip" install -q --no-deps --target "$package" "$wheel"
 for python in "${TRACT_SPARSE_TORCH_PYTHON:-}" "$venv/bin/python" /usr/bin/python3; do
   if [ -n "$python" ] && has "$python" torch && has "$python" pytest && has "$python" numpy; then
-    PYTHONPATH=$package "$python" -m pytest -q -rs -p no:cacheprovider python/tests/test_torch.py
+    PYTHONPATH=$package "$python" -m pytest -q -rs -p no:cacheprovider python/tests/test_torch.py experiments/tests
     exit
   fi
 done
-not_run "tests of tract_sparse.torch: no Python with torch, pytest and numpy"
+not_run "tests of tract_sparse.torch and of experiments: no Python with torch, pytest and numpy"

@@ -1,0 +1,1 @@
+"""Training experiments: what sparsity costs in accuracy, and what it brings in time."""

@@ -1,0 +1,84 @@
+"""Sentences of the paper, and aims of this project, beside what was found."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from . import tables
+from .runs import Record
+
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a row is no more than `within` below another, or above it."""
+
+    text: str
+    table: str
+    row: str
+    other: str = "dense"
+    within: float = 0.0
+    above: bool = False
+
+
+PAPER = (
+    Claim("30 % of Conv1x1 in 4x4 groups costs 0.15", "T1", "4x4, 30 %", within=0.15),
+    Claim(
+        "rearranging makes blocks cost less: at 30 %", "T6", "4x4, 30 %, rearranged", "4x4, 30 %", above=True
+    ),
+    Claim("the same at 20 %", "T6", "4x4, 20 %, rearranged", "4x4, 20 %", above=True),
+    Claim("the same at 10 %", "T6", "4x4, 10 %, rearranged", "4x4, 10 %", above=True),
+    Claim("the same at 50 %", "T6", "4x4, 50 %, rearranged", "4x4, 50 %", above=True),
+    Claim("smaller groups cost less than large ones", "T1", "2x2, 30 %", "16x16, 30 %", above=True),
+    Claim("3:9 on all depthwise layers costs nothing", "T2", "3:9, groups of 16"),
+    Claim("groups of 16 channels cost no more than of 4", "T2", "3:9, groups of 16", "3:9, groups of 4"),
+    Claim(
+        "3:9 costs less than 5:9 on depthwise layers",
+        "T5",
+        "mobilenet-v1, 3:9",
+        "mobilenet-v1, 5:9",
+        above=True,
+    ),
+    Claim("half of single weights can go for nothing", "T3", "weights, 50 %"),
+)
+AIMS = (
+    Claim("2x1, 80 %: at most 2 below dense", "M", "2x1, 80 %", within=2),
+    Claim("2x1, 80 %, rearranged: at most 2 below dense", "M", "2x1, 80 %, rearranged", within=2),
+    Claim("4x4, 50 %, rearranged: at most 1.2 below dense", "M", "4x4, 50 %, rearranged", within=1.2),
+    Claim("plain Fashion-MNIST, 4x4, 50 %: at most 0.4 below dense", "P", "4x4, 50 %", within=0.4),
+)
+
+
+def differences(claim: Claim, done: dict[str, Record]) -> list[float]:
+    """By seed, as far as both rows have a run."""
+    runs = {row.label: row.run for row in tables.TABLES[claim.table].rows}
+    found = []
+    for seed in SEEDS:
+        own, other = (done.get(runs[label].seeded(seed).key()) for label in (claim.row, claim.other))
+        if own and other:
+            found.append(own["accuracy"] - other["accuracy"])
+    return found
+
+
+def verdict(claim: Claim, found: list[float]) -> str:
+    mean = statistics.mean(found)
+    if len(found) == 1:
+        holds = mean > 0 if claim.above else mean >= -claim.within
+        return f"{'yes' if holds else 'no'}, of one run"
+    spread = statistics.stdev(found)
+    margin = mean if claim.above else mean + claim.within
+    return "inside the spread" if abs(margin) <= spread else "yes" if margin > 0 else "no"
+
+
+def text(title: str, claims: tuple[Claim, ...], done: dict[str, Record]) -> str:
+    """A table in Markdown of those that something is known of; empty if there are none."""
+    lines = []
+    for claim in claims:
+        found = differences(claim, done)
+        if found:
+            spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+            figure = f"{statistics.mean(found):+.2f}{spread} ({len(found)} of {len(SEEDS)} seeds)"
+            lines.append(f"| {claim.text} | {figure} | {verdict(claim, found)} |")
+    return f"| {title} | here | held |\n|---|---|---|\n" + "\n".join(lines) if lines else ""

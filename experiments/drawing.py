@@ -1,0 +1,231 @@
+"""Tables and pictures from the results that are there."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Optional
+
+from . import claims, latency, runs, tables
+from .runs import Record, Run
+from .tables import Row, Table
+
+PAGE = Path(__file__).parent / "README.md"
+SEEDS = (1, 2, 3)
+COLOURS = (
+    "#222222",
+    "#1b7837",
+    "#2166ac",
+    "#b2182b",
+    "#e08214",
+    "#762a83",
+    "#35978f",
+    "#bf812d",
+    "#888888",
+    "#d6604d",
+)
+
+Point = tuple[float, float, float]
+Axis = Callable[[Row, list[Record]], Optional[float]]
+
+
+def records(run: Run, done: dict[str, Record]) -> list[Optional[Record]]:
+    """Records of a run by seed, None where it is missing."""
+    return [done.get(run.seeded(seed).key()) for seed in SEEDS]
+
+
+def spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def against(own: list[Optional[Record]], base: list[Optional[Record]]) -> str:
+    """Mean difference over the seeds that both have, and whether it is more than the spread of differences."""
+    pairs = [a["accuracy"] - b["accuracy"] for a, b in zip(own, base) if a and b]
+    if not pairs:
+        return ""
+    mean = statistics.mean(pairs)
+    if len(pairs) < 2:
+        return f"{mean:+.2f}"
+    width = spread(pairs)
+    return f"{mean:+.2f} ± {width:.2f}" + (" (inside the spread)" if abs(mean) <= width else "")
+
+
+def line(rows: Sequence[Row], done: dict[str, Record], x: Axis) -> list[tuple[float, float]]:
+    """The curve of the dense networks, by x."""
+    return [(at, mean) for at, mean, _ in points(rows, done, x).get("dense", [])]
+
+
+def above(curve: list[tuple[float, float]], at: float, accuracy: float) -> Optional[float]:
+    """How far a point lies above the curve, drawn through the logarithms of x; None beyond its ends."""
+    for (left, low), (right, high) in zip(curve, curve[1:]):
+        if left <= at <= right:
+            part = math.log(at / left) / math.log(right / left)
+            return accuracy - (low + part * (high - low))
+    return None
+
+
+def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str, Record]) -> Optional[str]:
+    """A table in Markdown; None if it has no run but of the row that all are compared with."""
+    base = next(row for row in table.rows if row.label == table.base)
+    lines = []
+    missing = 0
+    by_work, by_time = line(table.rows, done, work), line(
+        table.rows, done, lambda row, _: microseconds(row, times)
+    )
+    beside = len(by_work) > 1
+    timed = table.latency and any(row.run.seeded(1).key() in times for row in table.rows)
+    for row in table.rows:
+        own = records(row.run, done)
+        there = [record for record in own if record]
+        missing += len(own) - len(there)
+        if not there:
+            continue
+        values = [record["accuracy"] for record in there]
+        accuracy = f"{statistics.mean(values):.2f}" + (f" ± {spread(values):.2f}" if len(values) > 1 else "")
+        accuracy += "" if len(there) == len(SEEDS) else f" ({len(there)} of {len(SEEDS)} runs)"
+        amount = statistics.mean(record["multiply_adds"] for record in there) / 1e6
+        difference = "" if row is base else against(own, records(base.run, done))
+        cells = [row.label, f"{amount:.2f} M", accuracy, difference]
+        if beside:
+            cells.append(
+                _signed(None if row.curve == "dense" else above(by_work, amount, statistics.mean(values)))
+            )
+        if timed:
+            time = times.get(row.run.seeded(1).key())
+            cells += (
+                ["", "", ""] if time is None else [f"{1000 * time[what]:.0f}" for what in latency.COLUMNS]
+            )
+            if beside:
+                at = microseconds(row, times)
+                off = row.curve == "dense" or at is None
+                cells.append(_signed(None if off else above(by_time, at, statistics.mean(values))))
+        lines.append("| " + " | ".join(cells) + " |")
+    if not any(record for row in table.rows if row is not base for record in records(row.run, done)):
+        return None
+    head = ["", "multiply-adds", "accuracy", "against dense"]
+    head += ["above narrower dense at equal work"] if beside else []
+    head += list(latency.HEADINGS) if timed else []
+    head += ["above narrower dense at equal time"] if timed and beside else []
+    note = f"\n\n{missing} of {len(SEEDS) * len(table.rows)} runs are missing." if missing else ""
+    titles = "| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|"
+    floor = times.get(latency.FLOOR.key())
+    if timed and floor:
+        named = zip(latency.COLUMNS, latency.HEADINGS)
+        parts = ", ".join(f"{1000 * floor[what]:.0f} ({heading})" for what, heading in named)
+        said = f"The same layers with eight channels each take {parts}: what a run costs besides arithmetic."
+        note = f"\n\n{said}{note}"
+    return f"### {name}: {table.title}\n\n{titles}\n" + "\n".join(lines) + note
+
+
+def _signed(value: Optional[float]) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+
+def work(_: Row, own: list[Record]) -> Optional[float]:
+    """Million multiply-adds."""
+    return statistics.mean(record["multiply_adds"] for record in own) / 1e6
+
+
+def points(rows: Sequence[Row], done: dict[str, Record], x: Axis) -> dict[str, list[Point]]:
+    """Points by curve: x, mean accuracy, its spread."""
+    curves: dict[str, list[Point]] = {}
+    for row in rows:
+        there = [record for record in records(row.run, done) if record]
+        at = x(row, there) if there else None
+        if row.curve and at is not None:
+            values = [record["accuracy"] for record in there]
+            width = spread(values) if len(values) > 1 else 0.0
+            curves.setdefault(row.curve, []).append((at, statistics.mean(values), width))
+    return {name: sorted(found) for name, found in curves.items()}
+
+
+def picture(curves: dict[str, list[Point]], title: str, unit: str) -> str:
+    """Curves of accuracy as SVG."""
+    wide, high, left, top, right, bottom = 720, 460, 60, 40, 130, 50
+    everything = [point for found in curves.values() for point in found]
+    most = max(point[0] for point in everything) * 1.05
+    low = int(min(point[1] - point[2] for point in everything))
+    up = int(max(point[1] + point[2] for point in everything)) + 1
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + x / most * (wide - left - right), high - bottom - (y - low) / (up - low) * (
+            high - top - bottom
+        )
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{wide}" height="{high}" fill="#fff"/>',
+        f'<text x="{left}" y="22" font-size="15">{html.escape(title)}</text>',
+    ]
+    for y in range(low, up + 1, max(1, (up - low) // 8)):
+        _, height = at(0, y)
+        parts.append(f'<path d="M{left} {height:.1f}H{wide - right}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 8}" y="{height + 4:.1f}" text-anchor="end">{y} %</text>')
+    ticks = 5
+    for tick in range(ticks + 1):
+        value = most * tick / ticks
+        place, _ = at(value, low)
+        parts.append(
+            f'<text x="{place:.1f}" y="{high - bottom + 18}" text-anchor="middle">{value:.3g}</text>'
+        )
+    middle = (left + wide - right) / 2
+    parts.append(f'<text x="{middle}" y="{high - 10}" text-anchor="middle">{html.escape(unit)}</text>')
+    for number, (name, found) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        places = [at(x, y) for x, y, _ in found]
+        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        thick = 3 if name == "dense" else 1.5
+        parts.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="{thick}"/>')
+        for (x, y), (value, mean, width) in zip(places, found):
+            (_, above), (_, below) = at(value, mean + width), at(value, mean - width)
+            parts.append(f'<path d="M{x:.1f} {above:.1f}V{below:.1f}" stroke="{colour}"/>')
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
+        height = top + 18 * number + 10
+        parts.append(f'<path d="M{wide - right + 12} {height - 4}h18" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{wide - right + 36}" y="{height}">{html.escape(name)}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def everything() -> None:
+    """Writes the tables into the page, and the pictures beside the results."""
+    done, times = runs.read(), latency.read()
+    sections = []
+    for name, table in tables.TABLES.items():
+        text = table_text(name, table, done, times)
+        if text is None:
+            continue
+        for kind, curves, unit in (
+            ("work", points(table.rows, done, work), "million multiply-adds"),
+            (
+                "latency",
+                points(table.rows, done, lambda row, _: microseconds(row, times)),
+                "microseconds on this engine",
+            ),
+        ):
+            if table.latency and sum(map(len, curves.values())) > 1:
+                file = runs.RESULTS / f"{name}-{kind}.svg"
+                file.write_text(picture(curves, table.title, unit))
+                text += f"\n\n![{table.title}: accuracy against {unit}](results/{file.name})"
+        sections.append(text)
+    numbers = sorted({(record["torch"], record["cpu"]) for record in done.values()})
+    made = "; ".join(f"PyTorch {version} on {cpu}" for version, cpu in numbers)
+    held = [
+        claims.text("the paper says", claims.PAPER, done),
+        claims.text("aimed at", claims.AIMS, done),
+    ]
+    body = f"{len(done)} runs, {made}.\n\n" + "\n\n".join([*filter(None, held), *sections])
+    text = PAGE.read_text()
+    start, end = "<!-- tables -->", "<!-- end of tables -->"
+    pattern = re.compile(re.escape(start) + ".*" + re.escape(end), re.DOTALL)
+    PAGE.write_text(pattern.sub(lambda _: f"{start}\n{body}\n{end}", text))
+
+
+def microseconds(row: Row, times: dict[str, Record]) -> Optional[float]:
+    """Median time on this engine of the network of the first seed."""
+    time = times.get(row.run.seeded(1).key())
+    return None if time is None else 1000 * time["engine_ms"]

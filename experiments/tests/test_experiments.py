@@ -1,0 +1,75 @@
+"""Every kind of run on a few pictures; tables drawn from made-up results."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from experiments import data, drawing, networks, runs, tables, training  # noqa: E402
+from experiments.runs import Run, Zeros  # noqa: E402
+
+needs_pictures = pytest.mark.skipif(not data.SOURCE.is_dir(), reason="dataset-fashion-mnist is not installed")
+SMALL = dataclasses.replace(Run(), width=0.25, dense_epochs=1, epochs=1)
+KINDS = {
+    "dense": SMALL,
+    "2x1": dataclasses.replace(SMALL, zeros=Zeros(conv1x1="2x1", ratio=0.8)),
+    "4x4, rearranged": dataclasses.replace(SMALL, zeros=Zeros(conv1x1="4x4", ratio=0.5), rearrange=True),
+    "3:9, distilled": dataclasses.replace(SMALL, zeros=Zeros(dwconv3x3="3:9"), distill=0.5),
+    "v2": dataclasses.replace(SMALL, network="mobilenet-v2", zeros=Zeros(dwconv3x3="3:9")),
+    "5:9": dataclasses.replace(SMALL, zeros=Zeros(dwconv3x3="5:9")),
+    "v3": dataclasses.replace(SMALL, network="mobilenet-v3", zeros=Zeros(conv1x1="2x1", ratio=0.5)),
+    "resnet": dataclasses.replace(SMALL, network="resnet-20", zeros=Zeros(conv3x3="5:9:0.3", exclude=("0",))),
+    "regrown": dataclasses.replace(SMALL, network="mlp", data="plain", g2g="regrow"),
+}
+
+
+@needs_pictures
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_on_a_few_pictures(kind):
+    training.prepare_torch()
+    record, model = training.record(KINDS[kind], quick=True)
+    assert 0 <= record["accuracy"] <= 100
+    full = networks.multiply_adds(
+        networks.made(KINDS[kind].network, KINDS[kind].width, 1), training.example(KINDS[kind])
+    )
+    assert record["multiply_adds"] <= full
+    assert (record["multiply_adds"] < full) == (kind != "dense")
+
+
+@needs_pictures
+def test_filters_are_taken_out():
+    pytest.importorskip("torch_pruning", reason="torch-pruning is not installed")
+    run = dataclasses.replace(SMALL, filters=("fpgm", 0.3))
+    record, _ = training.record(run, quick=True)
+    dense, _ = training.record(SMALL, quick=True)
+    assert record["multiply_adds"] < 0.8 * dense["multiply_adds"]
+
+
+def test_keys_tell_runs_apart_and_name_what_is_unusual():
+    assert json.loads(Run().key()) == {"seed": 1}
+    for table in tables.TABLES.values():
+        assert len({row.run.key() for row in table.rows}) == len(table.rows)
+        assert table.base in [row.label for row in table.rows]
+
+
+def test_a_table_of_what_is_there():
+    done = {}
+    for seed, dense, pruned in ((1, 80.0, 79.0), (2, 82.0, 81.5)):
+        for run, accuracy in ((Run(seed), dense), (tables.blocks("4x4", 0.5).seeded(seed), pruned)):
+            done[run.key()] = {"run": json.loads(run.key()), "accuracy": accuracy, "multiply_adds": 1_000_000}
+    text = drawing.table_text("M", tables.TABLES["M"], done, {})
+    assert "| dense | 1.00 M | 81.00 ± 1.41 (2 of 3 runs) |  |" in text
+    assert "| 4x4, 50 % | 1.00 M | 80.25 ± 1.77 (2 of 3 runs) | -0.75 ± 0.35 |" in text
+    assert "runs are missing" in text
+
+
+def test_results_are_whole_lines():
+    for record in runs.lines(runs.RUNS):
+        assert {"run", "accuracy", "multiply_adds", "torch", "cpu", "date", "seconds"} <= set(record)
