@@ -43,7 +43,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def against(own: list[Optional[Record]], base: list[Optional[Record]]) -> str:
-    """Mean difference over the seeds that both have, and whether it is more than the spread of differences."""
+    """Mean difference over the seeds that both have, and whether it is more than their spread."""
     pairs = [a["accuracy"] - b["accuracy"] for a, b in zip(own, base) if a and b]
     if not pairs:
         return ""

@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`base`: label of the row that the others are compared with. `latency`: whether networks are timed, too."""
+    """`base`: label of the row that others are compared with. `latency`: whether networks are timed."""
 
     title: str
     rows: tuple[Row, ...]
