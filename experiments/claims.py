@@ -25,12 +25,10 @@ class Claim:
 
 PAPER = (
     Claim("30 % of Conv1x1 in 4x4 groups costs 0.15", "T1", "4x4, 30 %", within=0.15),
-    Claim(
-        "rearranging makes blocks cost less: at 30 %", "T6", "4x4, 30 %, rearranged", "4x4, 30 %", above=True
-    ),
-    Claim("the same at 20 %", "T6", "4x4, 20 %, rearranged", "4x4, 20 %", above=True),
-    Claim("the same at 10 %", "T6", "4x4, 10 %, rearranged", "4x4, 10 %", above=True),
-    Claim("the same at 50 %", "T6", "4x4, 50 %, rearranged", "4x4, 50 %", above=True),
+    Claim("rearranged, blocks cost less, at 30 %", "T6", "4x4, 30 %, rearranged", "4x4, 30 %", above=True),
+    Claim("rearranged, blocks cost less, at 20 %", "T6", "4x4, 20 %, rearranged", "4x4, 20 %", above=True),
+    Claim("rearranged, blocks cost less, at 10 %", "T6", "4x4, 10 %, rearranged", "4x4, 10 %", above=True),
+    Claim("rearranged, blocks cost less, at 50 %", "T6", "4x4, 50 %, rearranged", "4x4, 50 %", above=True),
     Claim("smaller groups cost less than large ones", "T1", "2x2, 30 %", "16x16, 30 %", above=True),
     Claim("3:9 on all depthwise layers costs nothing", "T2", "3:9, groups of 16"),
     Claim("groups of 16 channels cost no more than of 4", "T2", "3:9, groups of 16", "3:9, groups of 4"),

@@ -19,7 +19,7 @@ from tract_sparse.torch import Mask
 from .runs import Run
 
 SEARCH_SECONDS = 10.0
-#: Groups into which a side of a layer is divided in a group-to-group network; how many reach each of the next.
+#: Groups of a side of a layer in a group-to-group network, and how many of them reach each of the next.
 GROUPS, LINKS = 16, 4
 
 
