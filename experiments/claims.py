@@ -49,6 +49,26 @@ AIMS = (
 )
 
 
+def _settings() -> tuple[Claim, ...]:
+    """Every setting of table S beside the usual one of the same zeros."""
+    found = []
+    usual: dict[str, str] = {}
+    for row in tables.TABLES["S"].rows:
+        zeros, colon, what = row.label.partition(": ")
+        if not colon or zeros == "dense":
+            continue
+        if zeros not in usual:
+            usual[zeros] = row.label
+        else:
+            found.append(Claim(f"{zeros}: {what}", "S", row.label, usual[zeros], above=True))
+    found.append(Claim("dense: higher learning rate", "S", "dense: higher learning rate", above=True))
+    found.append(Claim("dense: distilled", "S", "dense: distilled", above=True))
+    return tuple(found)
+
+
+SETTINGS = _settings()
+
+
 def differences(claim: Claim, done: dict[str, Record]) -> list[float]:
     """By seed, as far as both rows have a run."""
     runs = {row.label: row.run for row in tables.TABLES[claim.table].rows}
@@ -70,7 +90,7 @@ def verdict(claim: Claim, found: list[float]) -> str:
     return "inside the spread" if abs(margin) <= spread else "yes" if margin > 0 else "no"
 
 
-def text(title: str, claims: tuple[Claim, ...], done: dict[str, Record]) -> str:
+def text(title: str, question: str, claims: tuple[Claim, ...], done: dict[str, Record]) -> str:
     """A table in Markdown of those that something is known of; empty if there are none."""
     lines = []
     for claim in claims:
@@ -79,4 +99,4 @@ def text(title: str, claims: tuple[Claim, ...], done: dict[str, Record]) -> str:
             spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
             figure = f"{statistics.mean(found):+.2f}{spread} ({len(found)} of {len(SEEDS)} seeds)"
             lines.append(f"| {claim.text} | {figure} | {verdict(claim, found)} |")
-    return f"| {title} | here | held |\n|---|---|---|\n" + "\n".join(lines) if lines else ""
+    return f"| {title} | here | {question} |\n|---|---|---|\n" + "\n".join(lines) if lines else ""
