@@ -172,12 +172,13 @@ def picture(curves: dict[str, list[Point]], title: str, unit: str) -> str:
         _, height = at(0, y)
         parts.append(f'<path d="M{left} {height:.1f}H{wide - right}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 8}" y="{height + 4:.1f}" text-anchor="end">{y} %</text>')
-    ticks = 5
-    for tick in range(ticks + 1):
-        value = most * tick / ticks
-        place, _ = at(value, low)
+    rough = most / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough)
+    for tick in range(int(most / step) + 1):
+        place, _ = at(step * tick, low)
         parts.append(
-            f'<text x="{place:.1f}" y="{high - bottom + 18}" text-anchor="middle">{value:.3g}</text>'
+            f'<text x="{place:.1f}" y="{high - bottom + 18}" text-anchor="middle">{step * tick:.4g}</text>'
         )
     middle = (left + wide - right) / 2
     parts.append(f'<text x="{middle}" y="{high - 10}" text-anchor="middle">{html.escape(unit)}</text>')
