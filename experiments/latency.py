@@ -16,7 +16,7 @@ from .runs import Record, Run
 FILE = runs.RESULTS / "latency.jsonl"
 COLUMNS = ("engine_ms", "stock_ms", "onnxruntime_ms")
 HEADINGS = ("this engine, µs", "stock tract, µs", "onnxruntime, µs")
-ROUNDS = 15
+ROUNDS = 40
 #: Python with onnxruntime, where it is not this one.
 ORT_PYTHON = os.environ.get("TRACT_SPARSE_ORT_PYTHON", sys.executable)
 
@@ -29,11 +29,11 @@ for line in sys.stdin:
     given = session.get_inputs()[0]
     feed = {given.name: numpy.random.default_rng(1).random(given.shape, dtype=numpy.float32)}
     taken = []
-    for _ in range(400):
+    for _ in range(250):
         start = time.perf_counter()
         session.run(None, feed)
         taken.append(time.perf_counter() - start)
-    print(1000 * float(numpy.median(taken[50:])), flush=True)
+    print(1000 * float(numpy.median(taken[30:])), flush=True)
 """
 
 
@@ -77,7 +77,7 @@ def measure(wanted: Sequence[Run], file_of: Callable[[Run], Path]) -> None:
     for number in range(ROUNDS):
         for key, file in files.items():
             own = taken[key]
-            found = sessions[key].bench(against="stock", seconds=0.1)
+            found = sessions[key].bench(against="stock", seconds=0.05)
             if not found["agrees"]:
                 raise ValueError(f"{key}: the outputs differ from those of stock tract")
             own["engine_ms"].append(found["sparse_ms"])
