@@ -66,7 +66,7 @@ def harden(pictures: np.ndarray, seed: int) -> np.ndarray:
 
 
 def epoch(data: str, number: int, quick: bool = False) -> Pictures:
-    """Pictures to train on in an epoch, the same for all networks and seeds; those of "harder" are always new."""
+    """Pictures to train on in an epoch, the same for all networks and seeds; those of "harder" are new."""
     return _made(data, "train", number, quick)
 
 

@@ -19,7 +19,7 @@ from tract_sparse.torch import Mask
 from .runs import Run
 
 SEARCH_SECONDS = 10.0
-#: Groups into which each side of a layer is divided in a group-to-group network; how many reach each of the next.
+#: Groups of a side of a layer in a group-to-group network, and how many of them reach each of the next.
 GROUPS, LINKS = 16, 4
 
 
@@ -128,8 +128,10 @@ def take_out_filters(model: nn.Module, example: torch.Tensor, run: Run, quick: b
 
 
 def five_of_nine(model: nn.Module, run: Run, steps: int) -> Callable[[], None]:
-    """Puts 5:9 patterns on depthwise 3x3 convolutions, which the engine has no kernel for: four channels share the
-    centre and the three of its neighbours that have the largest norm. They are chosen anew as a `Sparsifier` does.
+    """Puts 5:9 patterns on depthwise 3x3 convolutions, which the engine has no kernel for.
+
+    Four channels share the centre and the three of its neighbours that have the largest norm. They are chosen
+    anew as a `Sparsifier` does.
     """
     layers = [
         m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1 and m.kernel_size == (3, 3)

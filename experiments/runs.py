@@ -41,9 +41,9 @@ class Zeros:
 class Run:
     """A dense network trained for `dense_epochs`, changed, and trained for `epochs` more.
 
-    peak: of the learning rate in the second phase. rearrange: permute channels first so that blocks keep more.
-    distill: share of the loss that is the divergence from the dense network. filters: method and share of channels
-    to take out. g2g: how a group-to-group sparse network is connected, "static" or "regrow".
+    peak: of the learning rate in the second phase. rearrange: permute channels first, so blocks keep more.
+    distill: share of the loss that is the divergence from the dense network. filters: method and share of
+    channels to take out. g2g: how a group-to-group sparse network is connected, "static" or "regrow".
     """
 
     seed: int = 1

@@ -17,7 +17,7 @@ NAMES = {
     "dense": "dense",
     "4x4, 30 %, rearranged": "4x4-30",
     "4x4, 50 %, rearranged": "4x4-50",
-    "2x1, 80 %": "2x1-80",
+    "2x1, 80 %, rearranged": "2x1-80",
     "4x1, 80 %, rearranged": "4x1-80",
 }
 LICENCE = "Pictures of Fashion-MNIST, (c) 2017 Zalando SE, MIT licence; changed as experiments/data.py says."

@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`base`: label of the row that the others are compared with. `latency`: whether networks are timed, too."""
+    """`base`: label of the row that others are compared with. `latency`: whether networks are timed."""
 
     title: str
     rows: tuple[Row, ...]
@@ -97,6 +97,8 @@ def _s() -> Table:
         row("first two layers spared", with_zeros(exclude=("6", "12")))
         by_size = SMALL_DENSER[ratio]
         row("small layers denser", with_zeros(layers=by_size))
+        together = replace(with_zeros(layers=by_size), rearrange=True, distill=0.5)
+        row("rearranged, small layers denser, distilled", together)
         row("higher learning rate", replace(usual, peak=0.2))
         row("twice as long", replace(usual, epochs=8))
     rows.append(Row("dense: twice as long", Run(epochs=8)))

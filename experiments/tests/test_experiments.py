@@ -5,14 +5,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tract_sparse
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments import data, drawing, networks, runs, tables, training  # noqa: E402
+from experiments import data, drawing, networks, runs, shipped, tables, training  # noqa: E402
 from experiments.runs import Run, Zeros  # noqa: E402
 
 needs_pictures = pytest.mark.skipif(not data.SOURCE.is_dir(), reason="dataset-fashion-mnist is not installed")
@@ -73,3 +75,15 @@ def test_a_table_of_what_is_there():
 def test_results_are_whole_lines():
     for record in runs.lines(runs.RUNS):
         assert {"run", "accuracy", "multiply_adds", "torch", "cpu", "date", "seconds"} <= set(record)
+
+
+def test_the_engine_scores_trained_networks_as_pytorch_did():
+    pictures = np.load(shipped.FOLDER / "pictures.npy")
+    classes = np.load(shipped.FOLDER / "classes.npy")
+    for network in json.loads((shipped.FOLDER / "networks.json").read_text())["networks"]:
+        session = tract_sparse.Session(shipped.FOLDER / f"{network['name']}.onnx")
+        given = (picture[None].astype(np.float32) / 255 for picture in pictures)
+        scores = np.concatenate([session.run(None, {"picture": picture})[0] for picture in given])
+        assert int((scores.argmax(1) == classes).sum()) == network["right"]
+        expected = np.load(shipped.FOLDER / f"{network['name']}.scores.npy")
+        np.testing.assert_allclose(scores, expected, atol=1e-3, rtol=1e-4)
