@@ -22,7 +22,7 @@ ROLES = [
     ("blocks", r"subs (x\d+), x\d+, #0x1"),
     ("indices", r"ldr w1[24], \[(x\d+)\], #4"),
     ("stride", r"madd x12, x1[24], (x\d+), x\d+"),
-    ("x", r"madd x12, x1[24], x\d+, (x\d+)"),
+    ("x", r"madd x12, x1[24], \S+, (x\d+)"),
     ("last", r"ldr [qd]\d+, \[x\d+, (x\d+)\]"),
     ("high", r"ldr x\d+, \[x\d+, (x\d+)\]"),
     ("values", r"ldr q0, \[(x\d+)\], #16"),
