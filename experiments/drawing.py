@@ -55,21 +55,24 @@ def against(own: list[Optional[Record]], base: list[Optional[Record]]) -> str:
 
 
 def above_dense(table: Table, row: Row, done: dict[str, Record], x: Axis) -> Optional[float]:
-    """How far a row lies above the dense ones at the same x: the mean of the seeds that have it."""
-    found = []
+    """How far a row lies above the dense ones of the same seed at the same x.
+
+    The mean of the seeds that have the row and the most points of the curve: one with fewer lies lower.
+    """
+    found: dict[int, list[float]] = {}
     for seed in SEEDS:
         own = done.get(row.run.seeded(seed).key())
         curve = []
         for other in table.rows:
             record = done.get(other.run.seeded(seed).key()) if other.curve == "dense" else None
             at = x(other, [record]) if record else None
-            if at is not None:
+            if record and at is not None:
                 curve.append((at, record["accuracy"]))
         at = x(row, [own]) if own else None
-        value = above(sorted(curve), at, own["accuracy"]) if at is not None else None
+        value = above(sorted(curve), at, own["accuracy"]) if own and at is not None else None
         if value is not None:
-            found.append(value)
-    return statistics.mean(found) if found and row.curve != "dense" else None
+            found.setdefault(len(curve), []).append(value)
+    return statistics.mean(found[max(found)]) if found and row.curve != "dense" else None
 
 
 def above(curve: list[tuple[float, float]], at: float, accuracy: float) -> Optional[float]:

@@ -45,6 +45,7 @@ def percent(share: float) -> str:
 
 def _m() -> Table:
     rows = [Row("dense", Run(), "dense"), Row("dense, width 0.25", Run(width=0.25), "dense")]
+    rows.append(Row("dense, width 0.375", Run(width=0.375), "dense"))
     for shape, ratio in (("2x1", 0.8), ("4x4", 0.5)):
         usual = blocks(shape, ratio)
         rows.append(Row(f"{shape}, {percent(ratio)}", usual, shape))
