@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 from . import runs, tables
-from .runs import Run
-
-SEEDS = 3
+from .runs import SEEDS, Run
 
 
 def wanted(names: list[str], seeds: list[int], rows: str = "*") -> list[Run]:
@@ -46,7 +44,7 @@ def train(arguments: argparse.Namespace) -> None:
             record, _ = training.record(run, quick=True)
             print(f"{run.key()}: {record['accuracy']} %, {record['multiply_adds']} multiply-adds", flush=True)
         return
-    todo = wanted(names, arguments.seeds or list(range(1, SEEDS + 1)), arguments.rows)
+    todo = wanted(names, arguments.seeds or list(SEEDS), arguments.rows)
     while True:
         done = runs.read()
         missing = [run for run in todo if run.key() not in done]
@@ -90,7 +88,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("train", help="does the runs of tables that are missing in results/runs.jsonl")
     one.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(tables.TABLES)}; all without")
-    one.add_argument("--seeds", type=int, nargs="+", help=f"1 to {SEEDS} without")
+    one.add_argument("--seeds", type=int, nargs="+", help=f"1 to {len(SEEDS)} without")
     one.add_argument(
         "--rows", default="*", metavar="GLOB", help="only rows whose label matches, such as '*80 %%*'"
     )

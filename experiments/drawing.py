@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Optional
 
 from . import claims, latency, runs, tables
-from .runs import Record, Run
+from .runs import SEEDS, Record, Run
 from .tables import Row, Table
 
 PAGE = Path(__file__).parent / "README.md"
-SEEDS = (1, 2, 3)
 COLOURS = (
     "#222222",
     "#1b7837",

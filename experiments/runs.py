@@ -11,6 +11,8 @@ from typing import Any, Optional
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = RESULTS / "runs.jsonl"
+#: Of every row.
+SEEDS = (1, 2, 3)
 
 Record = dict[str, Any]
 

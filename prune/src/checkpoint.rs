@@ -29,10 +29,14 @@ pub struct Key(u64);
 impl Key {
     /// That of a call that works on `model` with `inputs`; `options` says everything else that decides what
     /// it comes to.
-    pub fn of(model: &ModelProto, inputs: &[Vec<Array>], options: &str) -> Key {
+    pub fn of<'a>(
+        model: &ModelProto,
+        inputs: impl IntoIterator<Item = &'a Vec<Array>>,
+        options: &str,
+    ) -> Key {
         let mut hasher = DefaultHasher::new();
         model.encode_to_vec().hash(&mut hasher);
-        for array in inputs.iter().flatten() {
+        for array in inputs.into_iter().flatten() {
             array.shape.hash(&mut hasher);
             array.data.iter().for_each(|value| value.to_bits().hash(&mut hasher));
         }
@@ -91,11 +95,12 @@ impl Checkpoint {
         self.stages.get(stage).map(|bytes| Reader(bytes))
     }
 
-    /// Keeps what a stage has come to, in place of what was kept of it before. The file is written once in a
+    /// Keeps what a stage has come to, in place of what was kept of it before; `record` is called only if
+    /// anything is kept. The file is written once in a
     /// while; if it cannot be, nothing is kept from then on, and [`Checkpoint::note`] says why.
-    pub fn put(&mut self, stage: &str, record: Record) {
+    pub fn put(&mut self, stage: &str, record: impl FnOnce() -> Record) {
         let Some(place) = &mut self.file else { return };
-        self.stages.insert(stage.into(), record.0);
+        self.stages.insert(stage.into(), record().0);
         if place.last.elapsed() < EVERY.max(SHARE * place.took) {
             return;
         }
@@ -302,7 +307,7 @@ mod tests {
         record.count(3);
         record.number(0.1);
         record.text("pw1");
-        checkpoint.put("stage", record);
+        checkpoint.put("stage", || record);
         assert!(path.is_file(), "{:?}", checkpoint.note());
         checkpoint
     }
@@ -329,7 +334,7 @@ mod tests {
     fn short_work_writes_nothing() {
         let folder = folder("short");
         let mut checkpoint = Checkpoint::open(&folder.join("p.resume"), KEY);
-        checkpoint.put("stage", Record::default());
+        checkpoint.put("stage", Record::default);
         assert!(checkpoint.get("stage").is_some());
         checkpoint.remove().unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
@@ -364,7 +369,7 @@ mod tests {
         std::fs::write(&path, "mine").unwrap();
         let mut mine = Checkpoint::open(&path, KEY);
         assert!(mine.note().unwrap().contains("no file of prune's"));
-        mine.put("stage", Record::default());
+        mine.put("stage", Record::default);
         mine.remove().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
         std::fs::remove_dir_all(folder).unwrap();

@@ -97,7 +97,7 @@ pub fn within(
         }
         let found = measure(&layers)?;
         known.insert(layers, found);
-        steps.kept.put(STAGE, record(&known));
+        steps.kept.put(STAGE, || record(&known));
         Ok(found)
     };
     let mut layers = vec![];

@@ -9,7 +9,6 @@ use sparse_ops::{
     conv_obstacle_for, deconv_matrix, konst_of, oihw,
 };
 use std::fmt;
-use std::sync::{Mutex, PoisonError, Weak};
 use tract_core::internal::*;
 use tract_core::ops::change_axes::perm_to_ops;
 use tract_core::ops::cnn::{Conv, Deconv};
@@ -176,30 +175,7 @@ pub struct Layer {
     /// Plain f32 weights, `[oc][ic / group][taps]`; `[oc][taps][ic / group]` if transposed.
     pub weights: Arc<Tensor>,
     /// Where they are not zero, as a matrix of [`LayerShape::rows`].
-    nonzeros: Arc<Nonzeros>,
-}
-
-/// Where weights are not zero, found once for the same tensor and rows as long as the tensor lives: a load
-/// looks at a layer several times, as it is translated, simplified and reported.
-fn nonzeros_of(rows: usize, weights: &Arc<Tensor>) -> TractResult<Arc<Nonzeros>> {
-    type Known = (Weak<Tensor>, usize, Arc<Nonzeros>);
-    static KNOWN: Mutex<Vec<Known>> = Mutex::new(vec![]);
-    // A panic of another thread cannot leave half an entry behind.
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    // Nothing else can have the address of a tensor that a weak reference points to, nor change it.
-    let found = known()
-        .iter()
-        .find(|(tensor, of, _)| tensor.as_ptr() == Arc::as_ptr(weights) && *of == rows)
-        .map(|(.., nonzeros)| nonzeros.clone());
-    if let Some(found) = found {
-        return Ok(found);
-    }
-    let values = weights.try_as_plain_ram()?.as_slice::<f32>()?;
-    let nonzeros = Arc::new(Nonzeros::of(rows, values.len() / rows, values)?);
-    let mut known = known();
-    known.retain(|(tensor, ..)| tensor.strong_count() > 0);
-    known.push((Arc::downgrade(weights), rows, nonzeros.clone()));
-    Ok(nonzeros)
+    nonzeros: Nonzeros,
 }
 
 /// A node that multiplies by weights, seen from outside.
@@ -234,7 +210,8 @@ impl Layer {
         if shape.weights() == 0 {
             return Ok(Err("it has no weights"));
         }
-        let nonzeros = nonzeros_of(shape.rows(), &weights)?;
+        let cols = shape.weights() / shape.rows();
+        let nonzeros = Nonzeros::of(shape.rows(), cols, weights.try_as_plain_ram()?.as_slice::<f32>()?)?;
         if !nonzeros.all_finite() {
             return Ok(Err("a weight is NaN or infinite"));
         }

@@ -46,7 +46,7 @@ pub fn sequential(
             density: layer.density.unwrap_or(1.0),
             kept_l1: layer.kept_l1.unwrap_or(1.0),
         });
-        steps.kept.put(STAGE, record(&done, model));
+        steps.kept.put(STAGE, || record(&done, model));
     }
     let reports = planned.iter().zip(done).map(|(p, done)| (p.layer.key(), p.report(done)));
     plan.gather(reports.collect())

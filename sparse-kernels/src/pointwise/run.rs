@@ -11,7 +11,7 @@ use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
 use std::ops::Range;
 
-/// Block rows that such tiles go through together, at most.
+/// Block rows that neighbouring tiles go through together, at most.
 const ROWS_TOGETHER: usize = 8;
 
 /// Block rows of `r` channels, `stride` floats apart, that neighbouring tiles go through together.

@@ -40,7 +40,7 @@ pub(super) fn apply(
         let (wanda, obc) = (Wanda(calibration), Obc(calibration));
         let methods: [(&str, &dyn Method); 3] = [("l1", &L1), ("wanda", &wanda), ("obc", &obc)];
         let found = compare(model, plan, &methods, &Tract, &samples.held_out)?;
-        kept.put(STAGE, record(&found));
+        kept.put(STAGE, || record(&found));
         errors = Some(found);
     }
     let dense = (compared && judge == Judge::Obc).then(|| model.clone());

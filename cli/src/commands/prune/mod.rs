@@ -170,11 +170,10 @@ impl Prune {
         }
         let mut path = self.output.clone().into_os_string();
         path.push(".resume");
-        let inputs: Vec<Vec<Array>> = samples.seen.iter().chain(&samples.held_out).cloned().collect();
         let (ours, tract) = (env!("CARGO_PKG_VERSION"), tract_sparse::TRACT_VERSION);
         let policy = Policy::from_knobs().ok();
         let how = format!("{ours} {tract} {recipe} {self:?} {options:?} {policy:?}");
-        Checkpoint::open(path.as_ref(), Key::of(&document.model, &inputs, &how))
+        Checkpoint::open(path.as_ref(), Key::of(&document.model, samples.all(), &how))
     }
 
     /// How weights are judged.
@@ -290,7 +289,7 @@ impl Work<'_> {
         let mut within = None;
         if let Some(limit) = args.limit() {
             // magnitudes are not fitted to inputs: all of them may say what the error is
-            let real: Vec<Vec<Array>> = samples.seen.iter().chain(&samples.held_out).cloned().collect();
+            let real: Vec<Vec<Array>> = samples.all().cloned().collect();
             let inputs = match &made_up {
                 Err(error) => bail!("{error:#}: an error can only be measured with inputs"),
                 Ok(made_up) if args.calibrate.is_none() => made_up,
@@ -346,10 +345,12 @@ impl Work<'_> {
         }
         self.progress.say("measuring and predicting times");
         let spent = budget::fit(plan, &self.source, &document.model, goal, self.options)?;
-        let mut record = Record::default();
-        record.plan(plan);
-        spent.record(&mut record);
-        kept.put(TIMES, record);
+        kept.put(TIMES, || {
+            let mut record = Record::default();
+            record.plan(plan);
+            spent.record(&mut record);
+            record
+        });
         Ok(spent)
     }
 
@@ -371,10 +372,12 @@ impl Work<'_> {
                 .say(&format!("rearranging: round {round}, {class} of {}, kept {:.4}", p.classes, p.kept));
         };
         let rearranged = rearrange(&mut document.model, plan, &Tract, &inputs, search, &mut say)?;
-        let mut record = Record::default();
-        record.model(&document.model);
-        rearranged.record(&mut record);
-        kept.put(REARRANGED, record);
+        kept.put(REARRANGED, || {
+            let mut record = Record::default();
+            record.model(&document.model);
+            rearranged.record(&mut record);
+            record
+        });
         Ok(rearranged)
     }
 }

@@ -20,6 +20,11 @@ pub(super) struct Samples {
 }
 
 impl Samples {
+    /// Those of calibration, and those that are held out.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Vec<Array>> {
+        self.seen.iter().chain(&self.held_out)
+    }
+
     /// Reads an .npz file, an .npy file, a picture or a folder of .npy files and pictures for the model of
     /// `source`.
     ///
