@@ -2,7 +2,7 @@
 
 use crate::costs::ASSUMED_PIXELS;
 use crate::table::by;
-use sparse_kernels::format::{FormatKind, Nonzeros, Stats};
+use sparse_kernels::format::{FormatKind, Nonzeros, PatternStats, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_ops::{
     Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
@@ -167,7 +167,7 @@ impl fmt::Display for LayerShape {
     }
 }
 
-/// A convolution or a matrix product with constant weights.
+/// A convolution or a matrix product with constant weights. Clones share them, and what was found in them.
 #[derive(Debug, Clone)]
 pub struct Layer {
     /// Shape.
@@ -175,7 +175,7 @@ pub struct Layer {
     /// Plain f32 weights, `[oc][ic / group][taps]`; `[oc][taps][ic / group]` if transposed.
     pub weights: Arc<Tensor>,
     /// Where they are not zero, as a matrix of [`LayerShape::rows`].
-    nonzeros: Nonzeros,
+    nonzeros: Arc<Nonzeros>,
 }
 
 /// A node that multiplies by weights, seen from outside.
@@ -215,7 +215,7 @@ impl Layer {
         if !nonzeros.all_finite() {
             return Ok(Err("a weight is NaN or infinite"));
         }
-        Ok(Ok(Layer { shape, weights, nonzeros }))
+        Ok(Ok(Layer { shape, weights, nonzeros: Arc::new(nonzeros) }))
     }
 
     /// The same layer with other weights, `[oc][ic / group][taps]`: what it would be if it were pruned so.
@@ -253,6 +253,16 @@ impl Layer {
     /// channels are those of the weights that there are.
     pub fn stats(&self, kind: FormatKind) -> Stats {
         self.nonzeros.group_stats(kind, self.shape.group)
+    }
+
+    /// Kernel patterns and connectivity of the weights of a convolution.
+    pub(crate) fn pattern_stats(&self) -> TractResult<PatternStats> {
+        Ok(self.nonzeros.pattern_stats(self.shape.conv_shape().kernel)?)
+    }
+
+    /// Whether at most two of every four neighbouring weights of a filter are not zero.
+    pub(crate) fn is_two_of_four(&self) -> bool {
+        self.nonzeros.two_of_four()
     }
 }
 

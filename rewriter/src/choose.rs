@@ -60,15 +60,28 @@ pub enum Assessment {
     },
 }
 
-impl Assessment {
-    /// Of the layer at `node`; `None` if the node is no layer.
+/// A layer that has been looked at. Its weights are read here and by nobody after: the swap and the report
+/// know what was found.
+#[derive(Debug, Clone)]
+pub struct Assessed {
+    pub(crate) seen: Seen,
+    pub(crate) assessment: Assessment,
+}
+
+impl Assessed {
+    /// The layer at `node`; `None` if the node is no layer.
     ///
     /// # Errors
     /// Weights that cannot be read, or a layer that fails while it is measured.
-    pub fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Option<Assessment>> {
-        see(model, node)?.map(|seen| Assessment::of_seen(&seen, policy)).transpose()
+    pub fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Option<Assessed>> {
+        rule_if_some!(seen = see(model, node)?);
+        let assessment = Assessment::of_seen(&seen, policy)
+            .with_context(|| format!("deciding whether {node} runs sparse"))?;
+        Ok(Some(Assessed { seen, assessment }))
     }
+}
 
+impl Assessment {
     /// Of what a node has been seen to be.
     pub(crate) fn of_seen(seen: &Seen, policy: &Policy) -> TractResult<Assessment> {
         match seen {

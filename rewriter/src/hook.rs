@@ -13,14 +13,13 @@
 //! What is found is noted on the way for reports on the optimised model; for their sake operators are hooked,
 //! too, whose layers always stay stock.
 
-use crate::analyse::see;
-use crate::choose::{Assessment, Decision, Neighbours};
-use crate::nested::{Place, neighbours_of, places_among};
+use crate::choose::{Assessed, Neighbours};
+use crate::nested::{Around, neighbours_of, places_among};
 use crate::policy::Policy;
 use crate::record::{Interface, note};
 use crate::report::{LayerReport, decided, layer_report};
 use crate::rules;
-use crate::transform::{enable_pulse, made, sparsify_unnoted, unsparsify, unsparsify_bodies};
+use crate::transform::{Swapped, enable_pulse, made, note_of, sparsify_part, unsparsify};
 use sparse_ops::{constant, konst_of};
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -183,6 +182,8 @@ struct Composite {
     /// It alone, simplified and with sparse layers; its inputs that are not constant, by their positions.
     /// None if it is to be the stock operator.
     sparse: Option<Arc<(TypedModel, Vec<usize>)>>,
+    /// What is to be noted of its layers.
+    notes: Vec<LayerReport>,
 }
 
 /// What was found out about one of the typed nodes of a layer, and how to know it again.
@@ -190,15 +191,14 @@ struct Composite {
 struct Found {
     op: StaticName,
     inputs: TVec<TypedFact>,
-    assessment: Option<Assessment>,
+    assessed: Option<Assessed>,
 }
 
 impl Found {
     fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Found> {
-        let assessment = Assessment::of(model, node, policy)
-            .with_context(|| format!("deciding whether {node} runs sparse"))?;
+        let assessed = Assessed::of(model, node, policy)?;
         let inputs = model.node_input_facts(node.id)?.into_iter().cloned().collect();
-        Ok(Found { op: node.op.name(), inputs, assessment })
+        Ok(Found { op: node.op.name(), inputs, assessed })
     }
 
     /// Whether it was this node: the same operator on the same shapes and the very same weights.
@@ -270,8 +270,9 @@ impl SparseHook {
         let Alone { model: mut alone, sources, .. } = self.alone(model, node, &inputs)?;
         // hooks in the bodies have decided before it was known what leaves a loop
         unsparsify(&mut alone)?;
-        let swapped = sparsify_unnoted(&mut alone, policy).with_context(|| format!("simplifying {node}"))?;
-        Ok(Composite { inputs, sparse: (swapped > 0).then(|| Arc::new((alone, sources))) })
+        let Swapped { layers, notes } = sparsify_part(&mut alone, policy, &Around::nothing())
+            .with_context(|| format!("simplifying {node}"))?;
+        Ok(Composite { inputs, sparse: (layers > 0).then(|| Arc::new((alone, sources))), notes })
     }
 
     fn is_worth_it(
@@ -307,7 +308,8 @@ impl SparseHook {
                         known.get_or_init(|| found)
                     }
                 };
-                Ok(found.iter().filter_map(|found| found.assessment.as_ref()).any(|a| a.is_worth_it(policy)))
+                let mut assessed = found.iter().filter_map(|found| found.assessed.as_ref());
+                Ok(assessed.any(|assessed| assessed.assessment.is_worth_it(policy)))
             }
             Finding::Composite(known) => {
                 let found = match known.get() {
@@ -328,7 +330,8 @@ impl SparseHook {
         }
     }
 
-    /// Puts a recurrent layer or an operator with bodies into `target`.
+    /// Puts a recurrent layer or an operator with bodies into `target`; returns its outputs and what is to be
+    /// noted of its layers.
     fn wire_composite(
         &self,
         known: &OnceLock<Box<Composite>>,
@@ -336,8 +339,8 @@ impl SparseHook {
         node: &InferenceNode,
         target: &mut TypedModel,
         mapping: &HashMap<OutletId, OutletId>,
-    ) -> TractResult<TVec<OutletId>> {
-        let policy = Policy::from_knobs()?;
+        policy: &Policy,
+    ) -> TractResult<(TVec<OutletId>, Vec<LayerReport>)> {
         let wires: TVec<OutletId> = node.inputs.iter().map(|outlet| mapping[outlet]).collect();
         let fact = |wire: &OutletId| match konst_of(target, *wire)? {
             Some(value) => TypedFact::try_from(value),
@@ -346,24 +349,30 @@ impl SparseHook {
         let facts: TVec<TypedFact> = wires.iter().map(fact).collect::<TractResult<_>>()?;
         let found = match known.get() {
             Some(known) if same(&known.inputs, &facts.iter().collect::<TVec<_>>()) => known.clone(),
-            _ => Box::new(self.simplified(source, node, facts, &policy)?),
+            _ => Box::new(self.simplified(source, node, facts, policy)?),
         };
+        let mut notes = found.notes;
         if let Some(sparse) = found.sparse {
             let (alone, sources) = &*sparse;
             let sources: TVec<OutletId> = sources.iter().map(|ix| wires[*ix]).collect();
-            return splice(alone, &sources, target);
+            return Ok((splice(alone, &sources, target, &mut notes)?, notes));
         }
-        let first = target.nodes().len();
+        // hooks in the bodies would decide otherwise than all of it together
+        let looking = Looking::begin();
         let outputs = self.stock.to_typed(source, node, target, mapping)?;
-        // hooks in the bodies may have decided otherwise than all of it together
-        unsparsify_bodies(target, first)?;
-        Ok(outputs)
+        drop(looking);
+        Ok((outputs, notes))
     }
 }
 
 /// Wires the nodes of `model` into `target`, whose wires `inputs` are its inputs; returns those that are its
-/// outputs.
-fn splice(model: &TypedModel, inputs: &[OutletId], target: &mut TypedModel) -> TractResult<TVec<OutletId>> {
+/// outputs. Notes on nodes whose names are taken get the new ones.
+fn splice(
+    model: &TypedModel,
+    inputs: &[OutletId],
+    target: &mut TypedModel,
+    notes: &mut [LayerReport],
+) -> TractResult<TVec<OutletId>> {
     let mut mapping: HashMap<OutletId, OutletId> =
         model.input_outlets()?.iter().copied().zip(inputs.iter().copied()).collect();
     for id in model.eval_order()? {
@@ -373,6 +382,12 @@ fn splice(model: &TypedModel, inputs: &[OutletId], target: &mut TypedModel) -> T
         let node = model.node(id);
         let inputs: TVec<OutletId> = node.inputs.iter().map(|outlet| mapping[outlet]).collect();
         let name = target.unique_name(&node.name).into_owned();
+        for note in notes.iter_mut().filter(|_| name != node.name) {
+            let rest = note.name.strip_prefix(&node.name);
+            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('.')) {
+                note.name = format!("{name}{rest}");
+            }
+        }
         let outputs = target.wire_node(name, node.op.clone(), &inputs)?;
         mapping.extend(outputs.into_iter().enumerate().map(|(slot, wire)| (OutletId::new(id, slot), wire)));
     }
@@ -471,16 +486,21 @@ impl InferenceOp for SparseHook {
         if LOOKING.get() {
             return self.stock.to_typed(source, node, target, mapping);
         }
-        let first = target.nodes().len();
-        let outputs = match &self.found {
-            Finding::Composite(known) => self.wire_composite(known, source, node, target, mapping)?,
-            Finding::Layer(_) | Finding::Stock => self.stock.to_typed(source, node, target, mapping)?,
-        };
         let policy = Policy::from_knobs()?;
-        let neighbours = neighbours(source, &policy);
-        let notes = match &self.found {
-            Finding::Layer(found) => swap_layers(source, target, first, found, &policy, neighbours)?,
-            Finding::Composite(_) | Finding::Stock => notes(target, first, &policy, neighbours)?,
+        let first = target.nodes().len();
+        let stock = |target: &mut TypedModel| self.stock.to_typed(source, node, target, mapping);
+        let (outputs, notes) = match &self.found {
+            Finding::Layer(found) => {
+                let outputs = stock(target)?;
+                (outputs, swap_layers(source, target, first, found, &policy)?)
+            }
+            Finding::Composite(known) => {
+                self.wire_composite(known, source, node, target, mapping, &policy)?
+            }
+            Finding::Stock => {
+                let outputs = stock(target)?;
+                (outputs, notes(target, first, &policy)?)
+            }
         };
         note(&target.symbols, Interface::of(source)?, notes);
         Ok(outputs)
@@ -495,61 +515,39 @@ fn swap_layers(
     first: usize,
     found: &OnceLock<Vec<Found>>,
     policy: &Policy,
-    neighbours: Neighbours,
 ) -> TractResult<Vec<LayerReport>> {
+    let neighbours = neighbours(source, policy);
     let mut notes = vec![];
     for (position, id) in (first..target.nodes().len()).enumerate() {
         let node = target.node(id);
         let known = found.get().and_then(|found| found.get(position));
-        let assessment = match known {
-            Some(known) if known.is_of(target, node)? => known.assessment.clone(),
-            _ => Found::of(target, node, policy)?.assessment,
+        let assessed = match known {
+            Some(known) if known.is_of(target, node)? => known.assessed.clone(),
+            _ => Assessed::of(target, node, policy)?,
         };
-        let Some(assessment) = assessment else { continue };
+        let Some(assessed) = assessed else { continue };
         let (before, name) = (target.nodes().len(), target.node(id).name.clone());
-        let swapped = rules::swap(target, id, &assessment, policy, neighbours)?;
+        let runs = rules::swap(target, id, &assessed, policy, neighbours)?;
         set_apart(source, target, before, &name);
-        let decision = assessment.decide(policy, neighbours);
-        // a layer that was swapped may have become another node, and left its own behind
-        for id in std::iter::once(id).chain(before..target.nodes().len()) {
-            if made(target.node(id)).is_some() == swapped {
-                notes.extend(note_of(target, id, decision.clone(), policy, neighbours)?);
-            }
-        }
+        let id = runs.unwrap_or(id);
+        notes.push(note_of(target, id, &assessed, policy, neighbours, &Around::nothing())?);
     }
     Ok(notes)
 }
 
-/// What is to be noted of a node about which this has been decided, if it is a layer.
-fn note_of(
-    model: &TypedModel,
-    id: usize,
-    decision: Decision,
-    policy: &Policy,
-    neighbours: Neighbours,
-) -> TractResult<Option<LayerReport>> {
-    let node = model.node(id);
-    rule_if_some!(seen = see(model, node)?);
-    let place = Place { model, node, name: node.name.clone(), seen };
-    layer_report(&place, decision, policy, neighbours, false).map(Some)
-}
-
 /// What is to be noted of the layers among the nodes from `first` on and in their bodies.
-fn notes(
-    model: &TypedModel,
-    first: usize,
-    policy: &Policy,
-    neighbours: Neighbours,
-) -> TractResult<Vec<LayerReport>> {
+fn notes(model: &TypedModel, first: usize, policy: &Policy) -> TractResult<Vec<LayerReport>> {
     let nodes: Vec<usize> = (first..model.nodes().len()).collect();
     let places = places_among(model, &nodes)?;
-    let in_bodies = neighbours_of(&places, policy)?;
-    let of_place = |(place, in_body): (&Place, Neighbours)| {
-        let neighbours = if std::ptr::eq(place.model, model) { neighbours } else { in_body };
-        let decision = decided(place.node, &place.seen, policy, neighbours)?;
-        layer_report(place, decision, policy, neighbours, false)
-    };
-    places.iter().zip(in_bodies).map(of_place).collect()
+    let neighbours = neighbours_of(&places, policy)?;
+    places
+        .iter()
+        .zip(neighbours)
+        .map(|(place, neighbours)| {
+            let decision = decided(place.node, &place.seen, policy, neighbours)?;
+            layer_report(place, decision, policy, neighbours, false)
+        })
+        .collect()
 }
 
 /// What is in names that we make while nodes are still to come, and in none that tract makes.

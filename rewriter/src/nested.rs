@@ -4,10 +4,10 @@
 //! alone.
 
 use crate::analyse::{Seen, see};
-use crate::choose::Neighbours;
+use crate::choose::{Assessment, Neighbours};
 use crate::costs::ASSUMED_PIXELS;
 use crate::policy::Policy;
-use crate::transform::neighbours;
+use crate::transform::made;
 use sparse_ops::{OptSparseConv, OptSparseIf, SparseIf};
 use std::collections::HashMap;
 use tract_core::internal::*;
@@ -29,6 +29,41 @@ pub struct Place<'a> {
     pub seen: Seen,
 }
 
+/// Where the nodes of a model are: in a model that is in no other, or in a body.
+#[derive(Debug, Clone)]
+pub(crate) struct Around {
+    /// What stands before the names of the nodes.
+    prefix: String,
+    /// How often they run in one run of the whole model.
+    calls: usize,
+}
+
+impl Around {
+    /// In no other model.
+    pub(crate) fn nothing() -> Around {
+        Around { prefix: String::new(), calls: 1 }
+    }
+
+    /// In the body that tract calls `label` of a node of this name, which runs `iterations` times.
+    fn body(&self, name: &str, label: &str, iterations: usize) -> Around {
+        Around { prefix: format!("{}.{label}.", self.name(name)), calls: self.calls * iterations }
+    }
+
+    /// The name of a node, behind those of the nodes around.
+    fn name(&self, node: &str) -> String {
+        qualified(&self.prefix, node)
+    }
+
+    /// A node of this model that has been seen to be a layer.
+    pub(crate) fn place<'a>(&self, model: &'a TypedModel, node: &'a TypedNode, mut seen: Seen) -> Place<'a> {
+        if let Some(shape) = seen.shape_mut() {
+            shape.calls *= self.calls;
+        }
+        let own = node.op_as::<OptSparseConv>().map_or(&*node.name, OptSparseConv::layer);
+        Place { model, node, name: self.name(own), seen }
+    }
+}
+
 /// The layers of a model in the order in which they run, those of bodies where the operator around them is.
 ///
 /// # Errors
@@ -42,47 +77,44 @@ pub(crate) fn places_among<'a>(model: &'a TypedModel, nodes: &[usize]) -> TractR
     fn visit<'a>(
         model: &'a TypedModel,
         nodes: &[usize],
-        prefix: &str,
-        calls: usize,
+        around: &Around,
         places: &mut Vec<Place<'a>>,
     ) -> TractResult<()> {
         for id in nodes {
             let node = model.node(*id);
-            let own = node.op_as::<OptSparseConv>().map_or(&*node.name, OptSparseConv::layer);
-            let name = qualified(prefix, own);
-            if let Some(mut seen) = see(model, node)? {
-                if let Some(shape) = seen.shape_mut() {
-                    shape.calls *= calls;
-                }
-                places.push(Place { model, node, name, seen });
+            if let Some(seen) = see(model, node)? {
+                places.push(around.place(model, node, seen));
                 continue;
             }
             for (label, body) in bodies(node) {
-                let calls = calls * iterations(model, node)?;
-                visit(body, &body.eval_order()?, &format!("{name}.{label}."), calls, places)?;
+                let around = around.body(&node.name, label, iterations(model, node)?);
+                visit(body, &body.eval_order()?, &around, places)?;
             }
         }
         Ok(())
     }
     let mut places = vec![];
-    visit(model, nodes, "", 1, &mut places)?;
+    visit(model, nodes, &Around::nothing(), &mut places)?;
     Ok(places)
 }
 
-/// The neighbours of each layer among those of the same body.
+/// The neighbours of each layer among those of the same body: whether some of them is worth running sparse, or
+/// already does.
 pub(crate) fn neighbours_of(places: &[Place], policy: &Policy) -> TractResult<Vec<Neighbours>> {
     let mut known: HashMap<*const TypedModel, Neighbours> = HashMap::new();
-    places
-        .iter()
-        .map(|place| match known.get(&std::ptr::from_ref(place.model)) {
-            Some(known) => Ok(*known),
-            None => {
-                let found = neighbours(place.model, policy)?;
-                known.insert(place.model, found);
-                Ok(found)
+    for place in places {
+        let found = known.entry(place.model).or_insert(Neighbours::Dense);
+        if *found == Neighbours::Dense {
+            let sparse = match made(place.node) {
+                Some(choice) => choice.sparse,
+                None => Assessment::of_seen(&place.seen, policy)?.is_worth_it(policy),
+            };
+            if sparse {
+                *found = Neighbours::Sparse;
             }
-        })
-        .collect()
+        }
+    }
+    Ok(places.iter().map(|place| known[&std::ptr::from_ref(place.model)]).collect())
 }
 
 /// The name of a node of a body; what the body's nodes are called after is not said twice.
@@ -133,30 +165,35 @@ pub(crate) fn iterations(model: &TypedModel, node: &TypedNode) -> TractResult<us
     }))
 }
 
-/// Applies `edit`, which says how many layers it has changed, to the bodies of the nodes from `first` on;
-/// returns how many of theirs have been.
-/// An `If` with changed bodies becomes what `marked` says.
+/// Applies `edit`, which is told where a body and in which node of this model it is and says how many layers
+/// it has changed, to the bodies of all nodes; returns how many of theirs have been. An `If` with changed
+/// bodies becomes what `marked` says.
 pub(crate) fn edit_bodies(
     model: &mut TypedModel,
-    first: usize,
+    around: &Around,
     marked: fn(IfThenElse) -> Box<dyn TypedOp>,
-    mut edit: impl FnMut(&mut TypedModel) -> TractResult<usize>,
+    mut edit: impl FnMut(&mut TypedModel, &Around, &str) -> TractResult<usize>,
 ) -> TractResult<usize> {
     let mut changed = 0;
-    for id in first..model.nodes().len() {
+    for id in 0..model.nodes().len() {
         let node = model.node(id);
         let mut here = 0;
+        let body =
+            |label| -> TractResult<Around> { Ok(around.body(&node.name, label, iterations(model, node)?)) };
         let op: Box<dyn TypedOp> = if let Some(scan) = node.op_as::<Scan>() {
             let mut scan = scan.clone();
             share_constants(&mut scan, &model.node_input_facts(id)?)?;
-            here += edit(&mut scan.body).with_context(|| format!("in the body of {node}"))?;
+            here += edit(&mut scan.body, &body("loop")?, &node.name)
+                .with_context(|| format!("in the body of {node}"))?;
             // what has been put into the body is simplified together with its neighbours
             scan.decluttered = false;
             Box::new(scan)
         } else if let Some(op) = branches(node) {
             let mut op = op.clone();
-            here += edit(&mut op.then_body).with_context(|| format!("in the then branch of {node}"))?;
-            here += edit(&mut op.else_body).with_context(|| format!("in the else branch of {node}"))?;
+            here += edit(&mut op.then_body, &body("then")?, &node.name)
+                .with_context(|| format!("in the then branch of {node}"))?;
+            here += edit(&mut op.else_body, &body("else")?, &node.name)
+                .with_context(|| format!("in the else branch of {node}"))?;
             marked(op)
         } else {
             continue;

@@ -1,10 +1,11 @@
 //! The late entry point: models that are already typed (NNEF, TFLite, the `tract` facade, deployment files).
 
-use crate::choose::{Assessment, Neighbours};
-use crate::nested::{edit_bodies, iterations};
+use crate::analyse::see;
+use crate::choose::{Assessed, Decision, Neighbours};
+use crate::nested::{Around, edit_bodies, iterations};
 use crate::policy::{Mode, Policy};
 use crate::record::note_all;
-use crate::report::Report;
+use crate::report::{LayerReport, Report, layer_report};
 use crate::restore::restored;
 use crate::rules;
 use sparse_ops::{
@@ -23,16 +24,32 @@ use tract_core::transform::ModelTransform;
 /// # Errors
 /// A model that has already been optimised, or layers whose shapes contradict each other.
 pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
-    let swapped = sparsify_unnoted(model, policy)?;
-    note_all(model, Report::with_policy(model, policy)?.layers)?;
-    Ok(swapped)
+    let Swapped { layers, notes } = match policy.mode {
+        Mode::Never => Swapped { layers: 0, notes: Report::with_policy(model, policy)?.layers },
+        _ => sparsify_part(model, policy, &Around::nothing())?,
+    };
+    note_all(model, notes)?;
+    Ok(layers)
 }
 
-/// [`sparsify`] without notes for reports: of a body, or of a model that another is made from.
-pub(crate) fn sparsify_unnoted(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
+/// What has become of the layers of a model and its bodies.
+#[derive(Debug, Default)]
+pub(crate) struct Swapped {
+    /// How many have been swapped.
+    pub(crate) layers: usize,
+    /// What is to be noted of all of them, in the order in which they run.
+    pub(crate) notes: Vec<LayerReport>,
+}
+
+/// [`sparsify`], but that the caller notes what was found: of a body, or of a model that another is made from.
+pub(crate) fn sparsify_part(
+    model: &mut TypedModel,
+    policy: &Policy,
+    around: &Around,
+) -> TractResult<Swapped> {
     enable_pulse();
     if policy.mode == Mode::Never {
-        return Ok(0);
+        return Ok(Swapped::default());
     }
     if model.nodes().iter().any(|node| may_be_hoisted(model, node)) {
         model.declutter()?;
@@ -40,25 +57,40 @@ pub(crate) fn sparsify_unnoted(model: &mut TypedModel, policy: &Policy) -> Tract
         // weights of a loop may be slices of a constant
         model.prop_consts()?;
     }
-    let swapped = match restored(model)? {
-        None => swap_layers(model, policy)?,
-        // left as it is unless it becomes sparse
+    let mut notes = HashMap::new();
+    let mut layers = match restored(model)? {
+        None => Look::at(model, policy)?.swap(model, policy, around, &mut notes)?,
         Some(mut restored) => {
-            let swapped = swap_layers(&mut restored, policy)?;
-            if swapped > 0 {
+            let layers = Look::at(&restored, policy)?.swap(&mut restored, policy, around, &mut notes)?;
+            if layers > 0 {
                 *model = restored;
+            } else {
+                // left as it is, and noted so
+                notes.clear();
+                let look = Look::at(model, policy)?;
+                let nodes: Vec<usize> = look.layers.iter().map(|(id, _)| *id).collect();
+                look.note(model, &nodes, policy, around, &mut notes)?;
             }
-            swapped
+            layers
         }
     };
-    Ok(swapped
-        + edit_bodies(
-            model,
-            0,
-            |branches| Box::new(SparseIf::new(branches)),
-            |body| sparsify_unnoted(body, policy),
-        )?)
+    layers += edit_bodies(
+        model,
+        around,
+        |branches| Box::new(SparseIf::new(branches)),
+        |body, around, node| {
+            let in_body = sparsify_part(body, policy, around)?;
+            notes.entry(node.to_string()).or_default().extend(in_body.notes);
+            Ok(in_body.layers)
+        },
+    )?;
+    let order = model.eval_order()?;
+    let notes = order.iter().filter_map(|id| notes.remove(&model.node(*id).name)).flatten().collect();
+    Ok(Swapped { layers, notes })
 }
+
+/// What is to be noted of the layers of a model, by the names of its nodes.
+type Notes = HashMap<String, Vec<LayerReport>>;
 
 /// Whether products may still stand in this loop or recurrent layer that do not depend on the step before. A
 /// loop of a single step is left alone: stock tract may only unroll it where the model around lets it.
@@ -71,31 +103,88 @@ fn may_be_hoisted(model: &TypedModel, node: &TypedNode) -> bool {
     }
 }
 
-/// Swaps the layers of a model, its bodies apart.
-fn swap_layers(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
-    let order = model.eval_order()?;
-    let mut assessments = vec![];
-    for id in order {
-        let node = model.node(id);
-        // layers that are sparse already stay so
-        if made(node).is_none()
-            && let Some(assessment) = Assessment::of(model, node, policy)
-                .with_context(|| format!("deciding whether {node} runs sparse"))?
-        {
-            assessments.push((id, assessment));
+/// The layers of a model, its bodies apart.
+struct Look {
+    /// Those that may become sparse, in the order in which they run.
+    layers: Vec<(usize, Assessed)>,
+    /// Those that are sparse already, and stay so.
+    already: Vec<usize>,
+    neighbours: Neighbours,
+}
+
+impl Look {
+    fn at(model: &TypedModel, policy: &Policy) -> TractResult<Look> {
+        let (mut layers, mut already) = (vec![], vec![]);
+        for id in model.eval_order()? {
+            let node = model.node(id);
+            if made(node).is_some() {
+                already.push(id);
+            } else if let Some(assessed) = Assessed::of(model, node, policy)? {
+                layers.push((id, assessed));
+            }
         }
+        let sparse = already.iter().any(|id| made(model.node(*id)).is_some_and(|choice| choice.sparse))
+            || layers.iter().any(|(_, assessed)| assessed.assessment.is_worth_it(policy));
+        let neighbours = if sparse { Neighbours::Sparse } else { Neighbours::Dense };
+        Ok(Look { layers, already, neighbours })
     }
-    let sparse = model.nodes().iter().any(|node| made(node).is_some_and(|choice| choice.sparse))
-        || assessments.iter().any(|(_, assessment)| assessment.is_worth_it(policy));
-    let neighbours = if sparse { Neighbours::Sparse } else { Neighbours::Dense };
-    let mut swapped = 0;
-    for (id, assessment) in &assessments {
-        swapped += rules::swap(model, *id, assessment, policy, neighbours)? as usize;
+
+    /// Swaps the layers that are to run sparse; returns how many.
+    fn swap(
+        &self,
+        model: &mut TypedModel,
+        policy: &Policy,
+        around: &Around,
+        notes: &mut Notes,
+    ) -> TractResult<usize> {
+        let (mut nodes, mut swapped) = (vec![], 0);
+        for (id, assessed) in &self.layers {
+            let runs = rules::swap(model, *id, assessed, policy, self.neighbours)?;
+            nodes.push(runs.unwrap_or(*id));
+            swapped += runs.is_some() as usize;
+        }
+        self.note(model, &nodes, policy, around, notes)?;
+        if swapped > 0 {
+            model.compact()?;
+        }
+        Ok(swapped)
     }
-    if swapped > 0 {
-        model.compact()?;
+
+    /// Notes the layers, which are these nodes by now, and those that have been sparse before.
+    fn note(
+        &self,
+        model: &TypedModel,
+        nodes: &[usize],
+        policy: &Policy,
+        around: &Around,
+        notes: &mut Notes,
+    ) -> TractResult<()> {
+        for (id, (_, assessed)) in nodes.iter().zip(&self.layers) {
+            let note = note_of(model, *id, assessed, policy, self.neighbours, around)?;
+            notes.insert(model.node(*id).name.clone(), vec![note]);
+        }
+        for id in &self.already {
+            let node = model.node(*id);
+            let (Some(choice), Some(seen)) = (made(node), see(model, node)?) else { continue };
+            let place = around.place(model, node, seen);
+            let note = layer_report(&place, Decision::Sparse(*choice), policy, self.neighbours, false)?;
+            notes.insert(node.name.clone(), vec![note]);
+        }
+        Ok(())
     }
-    Ok(swapped)
+}
+
+/// What is to be noted of the layer at a node.
+pub(crate) fn note_of(
+    model: &TypedModel,
+    id: usize,
+    Assessed { seen, assessment }: &Assessed,
+    policy: &Policy,
+    neighbours: Neighbours,
+    around: &Around,
+) -> TractResult<LayerReport> {
+    let place = around.place(model, model.node(id), seen.clone());
+    layer_report(&place, assessment.decide(policy, neighbours), policy, neighbours, false)
 }
 
 /// Lets `tract_pulse` pulse the layers that will be made sparse.
@@ -116,26 +205,13 @@ pub(crate) fn made(node: &TypedNode) -> Option<&Choice> {
     made.or_else(|| node.op_as::<OptSparseGru>().map(OptSparseGru::choice))
 }
 
-/// Whether some layer of the model, its bodies apart, is worth running sparse, or already does.
-pub(crate) fn neighbours(model: &TypedModel, policy: &Policy) -> TractResult<Neighbours> {
-    for node in model.nodes() {
-        let sparse = match made(node) {
-            Some(choice) => choice.sparse,
-            None => Assessment::of(model, node, policy)?.is_some_and(|found| found.is_worth_it(policy)),
-        };
-        if sparse {
-            return Ok(Neighbours::Sparse);
-        }
-    }
-    Ok(Neighbours::Dense)
-}
-
 /// Puts the stock operators back in place of the sparse ones, in bodies, too; returns how many.
 ///
 /// # Errors
 /// A graph that cannot be patched.
 pub fn unsparsify(model: &mut TypedModel) -> TractResult<usize> {
-    let mut unwrapped = unsparsify_bodies(model, 0)?;
+    let mut unwrapped =
+        edit_bodies(model, &Around::nothing(), |branches| Box::new(branches), |body, _, _| unsparsify(body))?;
     loop {
         let patch = model.nodes().iter().find_map(|node| {
             if let Some(op) = node.op_as::<SparseConv>() {
@@ -153,11 +229,6 @@ pub fn unsparsify(model: &mut TypedModel) -> TractResult<usize> {
         model.compact()?;
         unwrapped += 1;
     }
-}
-
-/// [`unsparsify`] for the bodies of the nodes from `first` on.
-pub(crate) fn unsparsify_bodies(model: &mut TypedModel, first: usize) -> TractResult<usize> {
-    edit_bodies(model, first, |branches| Box::new(branches), unsparsify)
 }
 
 #[derive(Debug)]

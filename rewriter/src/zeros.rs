@@ -2,7 +2,7 @@
 
 use crate::analyse::{Layer, LayerKind};
 use crate::choose::PRUNED_SHARE;
-use sparse_kernels::format::{DepthwisePattern, DepthwisePatterns, FormatKind, pattern_stats};
+use sparse_kernels::format::{DepthwisePattern, DepthwisePatterns, FormatKind};
 use sparsity::patterns::{CHANNEL_GROUPS, channel_groups};
 use sparsity::{Error, Structure, Zeros};
 use tract_core::internal::*;
@@ -32,7 +32,7 @@ pub fn zeros(layer: &Layer) -> TractResult<Option<Zeros>> {
             }
         }
         LayerKind::Spatial | LayerKind::Grouped if kernel == [3, 3] => {
-            let stats = pattern_stats(shape.oc, shape.ic / shape.group, kernel, layer.values()?)?;
+            let stats = layer.pattern_stats()?;
             if let Some(filters) = stats.shared {
                 let structure = Structure::five_of_nine(filters)?;
                 let absent = hundredths(stats.absent);
@@ -51,7 +51,16 @@ pub fn zeros(layer: &Layer) -> TractResult<Option<Zeros>> {
     let pointwise = matches!(kind, LayerKind::Pointwise | LayerKind::Transposed)
         || (kind == LayerKind::Grouped && shape.taps() == 1);
     let formats: &[FormatKind] = if pointwise {
-        &[FormatKind::BLOCKS_4X4, FormatKind::ROWS_8, FormatKind::ROWS_4, FormatKind::ROWS_2]
+        &[
+            FormatKind::BLOCKS_4X4,
+            FormatKind::BLOCKS_2X4,
+            FormatKind::ROWS_8,
+            FormatKind::BLOCKS_1X4,
+            FormatKind::BLOCKS_2X2,
+            FormatKind::ROWS_4,
+            FormatKind::BLOCKS_1X2,
+            FormatKind::ROWS_2,
+        ]
     } else if kind == LayerKind::Depthwise {
         &[]
     } else {
@@ -64,7 +73,7 @@ pub fn zeros(layer: &Layer) -> TractResult<Option<Zeros>> {
             return Ok(Some(Zeros::new(blocks, hundredths(1.0 - stats.block_density))?));
         }
     }
-    Ok(Some(if kind == LayerKind::Pointwise && two_of_four(layer)? {
+    Ok(Some(if kind == LayerKind::Pointwise && layer.density() >= HALF && layer.is_two_of_four() {
         Structure::TwoOfFour.into()
     } else {
         Zeros::new(Structure::UNSTRUCTURED, hundredths(1.0 - layer.density()))?
@@ -97,12 +106,6 @@ fn hundredths(share: f64) -> f64 {
     if share < 1.0 { rounded.min(0.99) } else { rounded }
 }
 
-fn two_of_four(layer: &Layer) -> TractResult<bool> {
-    let at_most_two = |four: &[f32]| four.iter().filter(|w| **w != 0.0).count() <= 2;
-    let mut rows = layer.values()?.chunks(layer.shape.ic);
-    Ok(layer.density() >= HALF && rows.all(|row| row.chunks(4).all(at_most_two)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +127,10 @@ mod tests {
         assert_eq!(of(|r, c| (r / 8 + c) % 3 == 0), "8x1:0.67");
         assert_eq!(of(|r, c| (r / 4 + c) % 3 == 0), "4x1:0.66");
         assert_eq!(of(|r, c| (r / 2 + c) % 3 == 0), "2x1:0.67");
+        assert_eq!(of(|r, c| (r / 2 + c / 4) % 4 == 0), "2x4:0.75");
+        assert_eq!(of(|r, c| (r + c / 4) % 4 == 0), "1x4:0.75");
+        assert_eq!(of(|r, c| (r / 2 + c / 2) % 4 == 0), "2x2:0.75");
+        assert_eq!(of(|r, c| (r + c / 2) % 4 == 0), "1x2:0.75");
         assert_eq!(of(|r, c| (r * 5 + c * 3) % 4 == 0), "unstructured:0.75");
         assert_eq!(of(|r, c| (r + c) % 4 < 2), "2:4");
         assert_eq!(of(|r, c| (r + c) % 6 < 3), "unstructured:0.5");

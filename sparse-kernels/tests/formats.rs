@@ -64,6 +64,11 @@ proptest! {
         check::<4, 1>(rows, cols, &dense);
         check::<8, 1>(rows, cols, &dense);
         check::<4, 4>(rows, cols, &dense);
+        check::<1, 2>(rows, cols, &dense);
+        check::<2, 4>(rows, cols, &dense);
+        let at_most_two = |four: &[f32]| four.iter().filter(|w| **w != 0.0).count() <= 2;
+        let expected = dense.chunks(cols).all(|row| row.chunks(4).all(at_most_two));
+        prop_assert_eq!(Nonzeros::of(rows, cols, &dense).unwrap().two_of_four(), expected);
     }
 
     #[test]
@@ -98,6 +103,23 @@ proptest! {
             prop_assert!(again.blocks() <= blocks.blocks());
         }
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hundreds of thousands of weights")]
+fn matrices_of_many_strips() {
+    let (groups, rows, cols) = (3, 341, 90);
+    let keep = |i: usize| (i * 7919) % 101 < 30;
+    let blocks: Vec<f32> = (0..groups * rows * cols).map(|i| if keep(i) { i as f32 } else { 0.0 }).collect();
+    let all = groups * cols;
+    let mut whole = vec![0f32; groups * rows * all];
+    for (row, block) in blocks.chunks(cols).enumerate() {
+        whole[row * all + row / rows * cols..][..cols].copy_from_slice(block);
+    }
+    check::<4, 4>(groups * rows, all, &whole);
+    check_groups::<1, 1>(groups, [rows, cols], &blocks, &whole);
+    check_groups::<8, 1>(groups, [rows, cols], &blocks, &whole);
+    check_groups::<4, 4>(groups, [rows, cols], &blocks, &whole);
 }
 
 #[test]

@@ -289,4 +289,7 @@ fn kernel_patterns_are_found() {
     assert_eq!((stats.shared, stats.absent, stats.densities), (None, 0.0, [1.0; 4]));
     assert!(format::pattern_stats(8, 8, [3, 3], &dense[1..]).is_err());
     assert!(format::pattern_stats(8, usize::MAX, [3, 3], &dense).is_err());
+    let nonzeros = format::Nonzeros::of(8, 72, &dense).unwrap();
+    assert!(nonzeros.pattern_stats([3, 3]).is_ok());
+    assert!([[5, 2], [0, 3], [usize::MAX, 2]].iter().all(|taps| nonzeros.pattern_stats(*taps).is_err()));
 }

@@ -1,20 +1,19 @@
 //! A matrix product with a constant operand (`Gemm`, `MatMul`, decluttered 1x1 convolutions) becomes
 //! `SparseMatMul`.
 
-use crate::analyse::{Seen, see, straight};
+use crate::analyse::straight;
 use sparse_ops::{Choice, Linear, SparseMatMul, konst_of};
 use tract_core::internal::*;
 use tract_core::ops::einsum::EinSum;
 
-/// Swaps the product at node `id` and gives it a bias of zeros; false if there is none. What it transposes
-/// besides is done behind it, by nodes of their own.
-pub(super) fn swap(model: &mut TypedModel, id: usize, choice: Choice) -> TractResult<bool> {
+/// Swaps the product of `oc` output channels at node `id` and gives it a bias of zeros; false if there is
+/// none. What it transposes besides is done behind it, by nodes of their own.
+pub(super) fn swap(model: &mut TypedModel, id: usize, oc: usize, choice: Choice) -> TractResult<bool> {
     let node = model.node(id);
     let Some(einsum) = node.op_as::<EinSum>().cloned() else { return Ok(false) };
-    let Some(Seen::Layer(layer)) = see(model, node)? else { return Ok(false) };
     let name = model.unique_name(format!("{}.bias", node.name)).into_owned();
     let x_slot = if konst_of(model, node.inputs[1])?.is_some() { 0 } else { 1 };
-    let bias = Tensor::zero::<f32>(&[layer.shape.oc])?;
+    let bias = Tensor::zero::<f32>(&[oc])?;
     let facts = model.node_input_facts(id)?;
     let weights = facts[1 - x_slot].shape.as_concrete().context("constant weights without a shape")?;
     let is_straight = Linear::of(&einsum, x_slot, &facts[x_slot].shape, weights).is_ok();

@@ -5,13 +5,14 @@ pub mod deconv;
 pub mod einsum;
 pub mod gru;
 
-use crate::choose::{Assessment, Neighbours};
+use crate::choose::{Assessed, Neighbours};
 use crate::policy::Policy;
+use crate::transform::made;
 use sparse_ops::konst_of;
 use tract_core::internal::*;
 
-/// Swaps node `id` in place if what was found out about it says that it is to run sparse. Returns whether it
-/// was swapped.
+/// Swaps node `id` if what was found out about it says that it is to run sparse. Returns the node that runs
+/// the layer then, if it was swapped: the same, or a new one where the layer needs its channels elsewhere.
 ///
 /// The node keeps its name, its inputs and its consumers; an input that depends on constants alone becomes
 /// one.
@@ -21,20 +22,22 @@ use tract_core::internal::*;
 pub fn swap(
     model: &mut TypedModel,
     id: usize,
-    assessment: &Assessment,
+    assessed: &Assessed,
     policy: &Policy,
     neighbours: Neighbours,
-) -> TractResult<bool> {
-    let Some(choice) = assessment.decide(policy, neighbours).choice() else { return Ok(false) };
+) -> TractResult<Option<usize>> {
+    let Assessed { seen, assessment } = assessed;
+    rule_if_some!(choice = assessment.decide(policy, neighbours).choice());
+    rule_if_some!(shape = seen.shape());
+    let before = model.nodes().len();
     let swapped = conv::swap(model, id, choice)?
         || deconv::swap(model, id, choice)
-        || einsum::swap(model, id, choice)?
+        || einsum::swap(model, id, shape.oc, choice)?
         || gru::swap(model, id, choice)?;
-    if swapped {
-        settle(model, id)?;
-        log::debug!("{}: {choice}", model.node(id));
-    }
-    Ok(swapped)
+    rule_if!(swapped);
+    settle(model, id)?;
+    log::debug!("{}: {choice}", model.node(id));
+    Ok(std::iter::once(id).chain(before..model.nodes().len()).find(|id| made(model.node(*id)).is_some()))
 }
 
 /// Constants in place of what constants make on the way to a node: tract does not fold large ones, and every

@@ -1,7 +1,11 @@
 //! A sparse matrix of `R` x `C` blocks; `C == 1` is the row format of unstructured and Nx1 sparsity.
 
+use super::stats::Diagonal;
 use super::{FormatKind, Nonzeros, check_finite, check_groups, check_matrix};
 use crate::error::FormatError;
+
+/// Weights that are looked through at once before they are compressed: 32 KB, which the first cache holds.
+const STRIP: usize = 8192;
 
 /// A sparse `oc` x `ic` matrix in blocks of `R` rows (output channels) by `C` columns (input channels).
 ///
@@ -53,34 +57,43 @@ impl<const R: usize, const C: usize> Blocks<R, C> {
         check_groups(rows, groups)?;
         check_groups(cols, groups)?;
         let (height, width) = (rows / groups, cols / groups);
-        let nonzeros = Nonzeros::of(rows, width, dense)?;
-        if !nonzeros.all_finite() {
-            check_finite(dense)?;
-        }
-        let blocks = nonzeros.group_stats(Self::KIND, groups).blocks;
-        let bytes = blocks.checked_mul(R * C * size_of::<f32>());
-        bytes.filter(|n| *n <= isize::MAX as usize).ok_or(FormatError::TooLarge("matrix"))?;
+        check_matrix(rows, width, dense.len())?;
         let mut starts = Vec::with_capacity(rows.div_ceil(R) + 1);
         starts.push(0);
-        let mut columns = Vec::with_capacity(blocks);
-        let mut values = Vec::with_capacity(blocks * R * C);
-        for row0 in (0..rows).step_by(R) {
-            // a row and the column that it begins at
-            let lines: [(&[f32], usize); R] = std::array::from_fn(|r| {
-                let line = dense.get((row0 + r) * width..).and_then(|d| d.get(..width)).unwrap_or(&[]);
-                (line, (row0 + r) / height * width)
-            });
-            nonzeros.for_each_block_of(row0..rows.min(row0 + R), C, groups, |column| {
-                columns.push(column as u32);
-                let block: [[f32; R]; C] = std::array::from_fn(|c| {
-                    lines.map(|(line, first)| {
-                        let at = (column * C + c).checked_sub(first);
-                        at.and_then(|at| line.get(at)).copied().unwrap_or(0.0)
-                    })
+        let (mut columns, mut values) = (vec![], vec![]);
+        // Weights are looked through strip by strip and compressed while they are in the cache.
+        let strip = R * (STRIP / width / R).max(1);
+        for first in (0..rows).step_by(strip) {
+            let here = strip.min(rows - first);
+            let nonzeros = Nonzeros::of(here, width, &dense[first * width..][..here * width])?;
+            if !nonzeros.all_finite() {
+                check_finite(dense)?;
+            }
+            for row0 in (0..here).step_by(R) {
+                let from = columns.len();
+                let diagonal = Diagonal { height, first };
+                nonzeros.for_each_block_of(row0..here.min(row0 + R), C, diagonal, |column| {
+                    columns.push(column as u32);
                 });
-                values.extend_from_slice(block.as_flattened());
-            });
-            starts.push(columns.len() as u32);
+                let found = &columns[from..];
+                values.try_reserve(found.len() * R * C).map_err(|_| FormatError::TooLarge("matrix"))?;
+                // a row and the column that it begins at
+                let lines: [(&[f32], usize); R] = std::array::from_fn(|r| {
+                    let row = first + row0 + r;
+                    let line = dense.get(row * width..).and_then(|d| d.get(..width)).unwrap_or(&[]);
+                    (line, row / height * width)
+                });
+                for column in found {
+                    let block: [[f32; R]; C] = std::array::from_fn(|c| {
+                        lines.map(|(line, first)| {
+                            let at = (*column as usize * C + c).checked_sub(first);
+                            at.and_then(|at| line.get(at)).copied().unwrap_or(0.0)
+                        })
+                    });
+                    values.extend_from_slice(block.as_flattened());
+                }
+                starts.push(columns.len() as u32);
+            }
         }
         Ok(Blocks { rows, cols, starts, columns, values })
     }

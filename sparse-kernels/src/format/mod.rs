@@ -35,6 +35,16 @@ impl FormatKind {
     /// Blocks of 4 output by 4 input channels (SparseByteNN).
     pub const BLOCKS_4X4: FormatKind = FormatKind { r: 4, c: 4 };
 
+    /// Pairs of input channels. No kernel reads these four as they are: their weights run as rows of one or
+    /// two output channels.
+    pub const BLOCKS_1X2: FormatKind = FormatKind { r: 1, c: 2 };
+    /// Pairs of input channels that two output channels share.
+    pub const BLOCKS_2X2: FormatKind = FormatKind { r: 2, c: 2 };
+    /// Four input channels.
+    pub const BLOCKS_1X4: FormatKind = FormatKind { r: 1, c: 4 };
+    /// Four input channels that two output channels share.
+    pub const BLOCKS_2X4: FormatKind = FormatKind { r: 2, c: 4 };
+
     pub(crate) const fn new(r: usize, c: usize) -> FormatKind {
         assert!(r > 0 && r <= u8::MAX as usize && c > 0 && c <= u8::MAX as usize);
         FormatKind { r: r as u8, c: c as u8 }

@@ -1,6 +1,6 @@
 //! What can be left out of a kxk layer: kernel patterns, absent kernels, shared zeros of output channels.
 
-use super::check_matrix;
+use super::{FormatKind, Nonzeros, check_groups};
 use crate::error::FormatError;
 
 /// Sparsity of dense weights `[oc][ic][kh][kw]`, without compressing anything.
@@ -28,11 +28,41 @@ pub struct PatternStats {
 impl PatternStats {
     /// Group sizes of [`PatternStats::densities`].
     pub const ROWS: [usize; 4] = [1, 2, 4, 8];
+}
 
-    /// The stored share of the weights for groups of `r` output channels, if `r` is in
-    /// [`PatternStats::ROWS`].
-    pub fn density_of(&self, r: usize) -> Option<f64> {
-        PatternStats::ROWS.iter().position(|rows| *rows == r).map(|i| self.densities[i])
+impl Nonzeros {
+    /// Statistics of the weights `[oc][ic][kh][kw]` whose matrix of `oc` rows this is; `taps` is `[kh, kw]`.
+    ///
+    /// # Errors
+    /// Taps that do not divide the columns.
+    pub fn pattern_stats(&self, taps: [usize; 2]) -> Result<PatternStats, FormatError> {
+        let [oc, cols] = self.size();
+        let window = taps[0].checked_mul(taps[1]).ok_or(FormatError::TooLarge("matrix"))?;
+        check_groups(cols, window)?;
+        let (ic, mut five_of_nine, mut absent) = (cols / window, taps == [3, 3], 0);
+        let mut live_channels = vec![false; ic];
+        for row in self.row_bits() {
+            let is_set = |column: usize| row[column / 64] >> (column % 64) & 1 == 1;
+            for (channel, live) in live_channels.iter_mut().enumerate() {
+                let first = channel * window;
+                let kept = (first..first + window).filter(|column| is_set(*column)).count();
+                absent += usize::from(kept == 0);
+                *live |= kept > 0;
+                five_of_nine &= kept == 0 || (kept <= 4 && is_set(first + window / 2));
+            }
+        }
+        // Filters share their patterns if every filter of a group has a weight wherever one has.
+        let rows: Vec<&[u64]> = self.row_bits().collect();
+        let shares = |r: &usize| rows.chunks(*r).all(|rows| rows.iter().all(|row| row == &rows[0]));
+        let stats = PatternStats::ROWS.map(|r| self.stats(FormatKind::new(r, 1)));
+        Ok(PatternStats {
+            density: stats[0].density,
+            absent: absent as f64 / (oc * ic) as f64,
+            shared: five_of_nine.then(|| [4, 2, 1].into_iter().find(shares)).flatten(),
+            densities: stats.map(|stats| stats.block_density),
+            dead_rows: stats[0].dead_rows,
+            dead_channels: live_channels.iter().filter(|live| !**live).count(),
+        })
     }
 }
 
@@ -46,42 +76,6 @@ pub fn pattern_stats(
     taps: [usize; 2],
     weights: &[f32],
 ) -> Result<PatternStats, FormatError> {
-    let too_large = FormatError::TooLarge("matrix");
-    let window = taps[0].checked_mul(taps[1]).ok_or(too_large.clone())?;
-    let row = ic.checked_mul(window).ok_or(too_large)?;
-    check_matrix(oc, row, weights.len())?;
-    let densities = PatternStats::ROWS.map(|r| {
-        let live = |rows: &[f32], column: usize| rows[column..].iter().step_by(row).any(|w| *w != 0.0);
-        let columns: usize =
-            weights.chunks(r * row).map(|rows| (0..row).filter(|column| live(rows, *column)).count()).sum();
-        columns as f64 / (oc.div_ceil(r) * row) as f64
-    });
-    let (mut absent, mut five_of_nine) = (0, taps == [3, 3]);
-    let mut live_channels = vec![false; ic];
-    for (kernel, values) in weights.chunks_exact(window).enumerate() {
-        let kept = values.iter().filter(|w| **w != 0.0).count();
-        absent += usize::from(kept == 0);
-        live_channels[kernel % ic] |= kept > 0;
-        five_of_nine &= kept == 0 || (kept <= 4 && values[window / 2] != 0.0);
-    }
-    let nnz = weights.iter().filter(|w| **w != 0.0).count();
-    // Filters share their patterns if every filter of a group has a weight wherever one has.
-    let shares = |r: usize| {
-        let same = |rows: &[f32], column: usize| {
-            let mut zeros = rows[column..].iter().step_by(row).map(|w| *w == 0.0);
-            let first = zeros.next();
-            zeros.all(|zero| Some(zero) == first)
-        };
-        weights.chunks(r * row).all(|rows| (0..row).all(|column| same(rows, column)))
-    };
-    let shared = five_of_nine.then(|| [4, 2, 1].into_iter().find(|r| shares(*r))).flatten();
-    let live_rows = weights.chunks_exact(row).filter(|row| row.iter().any(|w| *w != 0.0)).count();
-    Ok(PatternStats {
-        density: nnz as f64 / weights.len() as f64,
-        absent: absent as f64 / (oc * ic) as f64,
-        shared,
-        densities,
-        dead_rows: oc - live_rows,
-        dead_channels: live_channels.iter().filter(|l| !**l).count(),
-    })
+    let cols = taps.into_iter().try_fold(ic, usize::checked_mul).ok_or(FormatError::TooLarge("matrix"))?;
+    Nonzeros::of(oc, cols, weights)?.pattern_stats(taps)
 }

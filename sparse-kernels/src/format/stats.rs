@@ -38,6 +38,15 @@ pub struct Nonzeros {
     finite: bool,
 }
 
+/// Where rows stand in a block-diagonal matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Diagonal {
+    /// Rows of each block of the diagonal.
+    pub(crate) height: usize,
+    /// Which row of the whole matrix is the first of these.
+    pub(crate) first: usize,
+}
+
 impl Nonzeros {
     /// Reads a dense row-major `rows` x `cols` matrix. Zero means exactly 0.0 or -0.0.
     ///
@@ -72,6 +81,27 @@ impl Nonzeros {
         self.finite
     }
 
+    /// Whether of every four neighbouring columns, the first of them at a multiple of four, no row has more
+    /// than two.
+    pub fn two_of_four(&self) -> bool {
+        self.bits.iter().all(|word| {
+            let pairs = word - (word >> 1 & 0x5555_5555_5555_5555);
+            let fours = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
+            // three and four have the third bit once one is added
+            (fours + 0x1111_1111_1111_1111) & 0x4444_4444_4444_4444 == 0
+        })
+    }
+
+    /// The bits of each row, a word for 64 columns.
+    pub(super) fn row_bits(&self) -> impl Iterator<Item = &[u64]> {
+        self.bits.chunks_exact(self.words)
+    }
+
+    /// Rows and columns.
+    pub(super) fn size(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
     /// Calls `f` with every block column, in order, that has a nonzero weight in one of `rows`.
     pub(crate) fn for_each_block(&self, rows: Range<usize>, c: usize, mut f: impl FnMut(usize)) {
         let mut last = None;
@@ -88,22 +118,22 @@ impl Nonzeros {
     }
 
     /// Calls `f` with every block column, in order, that has a nonzero weight in one of `rows`, of the
-    /// block-diagonal matrix of `groups` blocks whose rows these are.
+    /// block-diagonal matrix that these rows are a part of.
     pub(crate) fn for_each_block_of(
         &self,
         rows: Range<usize>,
         c: usize,
-        groups: usize,
+        Diagonal { height, first }: Diagonal,
         mut f: impl FnMut(usize),
     ) {
-        if groups == 1 {
+        let group_of = |row: usize| (first + row) / height;
+        if group_of(rows.end - 1) == 0 {
             return self.for_each_block(rows, c, f);
         }
-        let (height, mut last) = (self.rows / groups, None);
-        let mut row = rows.start;
+        let (mut row, mut last) = (rows.start, None);
         while row < rows.end {
-            let group = row / height;
-            let end = rows.end.min((group + 1) * height);
+            let group = group_of(row);
+            let end = rows.end.min((group + 1) * height - first);
             self.for_each_block(row..end, 1, |column| {
                 let column = (group * self.cols + column) / c;
                 if last.replace(column) != Some(column) {
@@ -123,10 +153,11 @@ impl Nonzeros {
         }
         let (r, c) = (kind.r(), kind.c());
         let mut blocks = 0;
-        for row in (0..self.rows).step_by(r) {
-            self.for_each_block_of(row..self.rows.min(row + r), c, groups, |_| blocks += 1);
-        }
         let height = self.rows / groups;
+        for row in (0..self.rows).step_by(r) {
+            let diagonal = Diagonal { height, first: 0 };
+            self.for_each_block_of(row..self.rows.min(row + r), c, diagonal, |_| blocks += 1);
+        }
         let mut live = 0;
         for group in 0..groups {
             self.for_each_block(group * height..(group + 1) * height, 1, |_| live += 1);
@@ -178,8 +209,8 @@ impl Nonzeros {
 
 /// A bit for each of 64 weights; what is not finite makes one of `zeros` NaN.
 ///
-/// Large models are read twice while they load: every step is the same for eight neighbours, so that it
-/// vectorises (a comparison, the place of the weight as a mask, a disjunction), and 0.0 times a weight is 0.0
+/// All weights of a model come by here while it loads: every step is the same for eight neighbours, so that
+/// it vectorises (a comparison, the place of the weight as a mask, a disjunction), and 0.0 times a weight is 0.0
 /// only if it is finite.
 fn nonzero_bits(weights: &[f32; 64], zeros: &mut [f32; 16]) -> u64 {
     const PLACES: [u32; 32] = {
@@ -209,13 +240,13 @@ fn nonzero_bits(weights: &[f32; 64], zeros: &mut [f32; 16]) -> u64 {
 
 /// Blocks of `c` columns that have a bit set.
 fn blocks_of(bits: &[u64], cols: usize, c: usize) -> usize {
+    // Of blocks that fill words, each block's bits are gathered into its lowest one.
+    let pairs = |word: u64| word | word >> 1;
+    let count = |lowest: &dyn Fn(u64) -> u64| bits.iter().map(|w| lowest(*w).count_ones() as usize).sum();
     match c {
-        1 => bits.iter().map(|word| word.count_ones() as usize).sum(),
-        // Four columns to a block, sixteen blocks to a word: gather each block's bits into its lowest one.
-        4 => {
-            let lowest = |word: u64| (word | word >> 1 | word >> 2 | word >> 3) & 0x1111_1111_1111_1111;
-            bits.iter().map(|word| lowest(*word).count_ones() as usize).sum()
-        }
+        1 => count(&|word| word),
+        2 => count(&|word| pairs(word) & 0x5555_5555_5555_5555),
+        4 => count(&|word| (pairs(word) | pairs(word >> 2)) & 0x1111_1111_1111_1111),
         _ => {
             let set = |col: usize| bits[col / 64] >> (col % 64) & 1 == 1;
             (0..cols).step_by(c).filter(|col| (*col..cols.min(col + c)).any(set)).count()
