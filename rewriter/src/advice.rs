@@ -140,7 +140,7 @@ pub fn advise(
     for (place, neighbours) in places.iter().zip(neighbours) {
         match &place.seen {
             Seen::Layer(layer) => {
-                let decision = decided(place.node, &place.seen, policy, neighbours)?;
+                let decision = decided(place, policy, neighbours)?;
                 for (action, saved) in savings(layer, &decision, policy)? {
                     if saved > 0.0 && possible(action, &place.name) {
                         let zeros = 1.0 - layer.density();

@@ -314,7 +314,7 @@ pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     } else if let Some(sparse) = node.op_as::<SparseMatMul>() {
         see_einsum(model, node, sparse.einsum(), sparse.x_slot()).map(Some)
     } else if let Some(opt) = node.op_as::<OptSparseConv>() {
-        Ok(Some(Seen::Opaque(Some(shape_of_opt(model, node, opt)?), PACKED)))
+        Ok(Some(see_packed(opt, model.outlet_fact(node.inputs[0])?)?))
     } else if let Some(seq) = node.op_as::<GruSeq>() {
         see_gru(model, node, seq).map(Some)
     } else if let Some(sparse) = node.op_as::<SparseGruSeq>() {
@@ -327,13 +327,13 @@ pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     }
 }
 
-/// Shape of a layer whose weights have been packed.
-fn shape_of_opt(model: &TypedModel, node: &TypedNode, op: &OptSparseConv) -> TractResult<LayerShape> {
-    let x = model.outlet_fact(node.inputs[0])?;
-    Ok(match op.form() {
+/// A layer whose weights have been packed, for an input like `x`.
+pub(crate) fn see_packed(op: &OptSparseConv, x: &TypedFact) -> TractResult<Seen> {
+    let shape = match op.form() {
         sparse_ops::Form::Conv(conv) => conv_shape(conv, x)?,
         sparse_ops::Form::Linear(linear) => linear_shape(linear, x),
-    })
+    };
+    Ok(Seen::Opaque(Some(shape), PACKED))
 }
 
 fn conv_shape(conv: &Conv, x: &TypedFact) -> TractResult<LayerShape> {

@@ -544,7 +544,7 @@ fn notes(model: &TypedModel, first: usize, policy: &Policy) -> TractResult<Vec<L
         .iter()
         .zip(neighbours)
         .map(|(place, neighbours)| {
-            let decision = decided(place.node, &place.seen, policy, neighbours)?;
+            let decision = decided(place, policy, neighbours)?;
             layer_report(place, decision, policy, neighbours, false)
         })
         .collect()

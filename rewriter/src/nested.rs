@@ -3,12 +3,12 @@
 //! Every body is a model of its own: whether its dense layers run on our kernels depends on its other layers
 //! alone.
 
-use crate::analyse::{Seen, see};
+use crate::analyse::{Seen, see, see_packed};
 use crate::choose::{Assessment, Neighbours};
 use crate::costs::ASSUMED_PIXELS;
 use crate::policy::Policy;
 use crate::transform::made;
-use sparse_ops::{OptSparseConv, OptSparseIf, SparseIf};
+use sparse_ops::{Choice, OptSparseChain, OptSparseConv, OptSparseIf, SparseIf};
 use std::collections::HashMap;
 use tract_core::internal::*;
 use tract_core::ops::logic::IfThenElse;
@@ -27,6 +27,15 @@ pub struct Place<'a> {
     /// What it is; [`LayerShape::calls`](crate::analyse::LayerShape::calls) counts all iterations of the
     /// loops around.
     pub seen: Seen,
+    /// The packed layer, if it has been packed: that of the node, or one of a chain.
+    pub(crate) packed: Option<&'a OptSparseConv>,
+}
+
+impl Place<'_> {
+    /// The decision that made this layer sparse, if it is.
+    pub(crate) fn made(&self) -> Option<&Choice> {
+        self.packed.map(OptSparseConv::choice).or_else(|| made(self.node))
+    }
 }
 
 /// Where the nodes of a model are: in a model that is in no other, or in a body.
@@ -59,8 +68,25 @@ impl Around {
         if let Some(shape) = seen.shape_mut() {
             shape.calls *= self.calls;
         }
-        let own = node.op_as::<OptSparseConv>().map_or(&*node.name, OptSparseConv::layer);
-        Place { model, node, name: self.name(own), seen }
+        let packed = node.op_as::<OptSparseConv>();
+        Place { model, node, name: self.name(packed.map_or(&node.name, OptSparseConv::layer)), seen, packed }
+    }
+
+    /// The layers of a chain.
+    fn chain<'a>(
+        &self,
+        model: &'a TypedModel,
+        node: &'a TypedNode,
+        chain: &'a OptSparseChain,
+    ) -> TractResult<Vec<Place<'a>>> {
+        let mut x = model.outlet_fact(node.inputs[0])?.clone();
+        let mut places = vec![];
+        for layer in chain.layers() {
+            let place = self.place(model, node, see_packed(layer, &x)?);
+            places.push(Place { name: self.name(layer.layer()), packed: Some(layer), ..place });
+            x = layer.form().output_fact(&x)?;
+        }
+        Ok(places)
     }
 }
 
@@ -82,6 +108,10 @@ pub(crate) fn places_among<'a>(model: &'a TypedModel, nodes: &[usize]) -> TractR
     ) -> TractResult<()> {
         for id in nodes {
             let node = model.node(*id);
+            if let Some(chain) = node.op_as::<OptSparseChain>() {
+                places.extend(around.chain(model, node, chain)?);
+                continue;
+            }
             if let Some(seen) = see(model, node)? {
                 places.push(around.place(model, node, seen));
                 continue;
@@ -105,7 +135,7 @@ pub(crate) fn neighbours_of(places: &[Place], policy: &Policy) -> TractResult<Ve
     for place in places {
         let found = known.entry(place.model).or_insert(Neighbours::Dense);
         if *found == Neighbours::Dense {
-            let sparse = match made(place.node) {
+            let sparse = match place.made() {
                 Some(choice) => choice.sparse,
                 None => Assessment::of_seen(&place.seen, policy)?.is_worth_it(policy),
             };

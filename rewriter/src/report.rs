@@ -10,10 +10,9 @@ use crate::nested::{Place, neighbours_of, places};
 use crate::policy::{Mode, Policy};
 use crate::record::noted;
 use crate::table::by;
-use crate::transform::made;
 use crate::zeros::zeros;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
-use sparse_ops::{Choice, OptSparseConv, OptSparseGru, Packing, plain_name};
+use sparse_ops::{Choice, OptSparseChain, OptSparseConv, OptSparseGru, Packing, plain_name};
 use std::ops::Add;
 use tract_core::internal::*;
 
@@ -73,6 +72,8 @@ pub struct LayerReport {
     pub break_even: Option<f64>,
     /// The kernel that runs it, if it runs here.
     pub chosen: Option<String>,
+    /// Name of the node that runs it and its neighbours band by band, if it does not run alone.
+    pub chain: Option<String>,
     /// Why it stays on the stock operator, if it does.
     pub reason: Option<String>,
     /// Predicted milliseconds of the stock operator, at all steps of the loops around.
@@ -207,7 +208,7 @@ impl Report {
             if let Some(progress) = &mut measure {
                 progress(at, places.len());
             }
-            let decision = decided(place.node, &place.seen, policy, neighbours)?;
+            let decision = decided(place, policy, neighbours)?;
             layers.push(layer_report(place, decision, policy, neighbours, measure.is_some())?);
         }
         if stage_is_optimized(&model.properties) {
@@ -266,7 +267,7 @@ pub(crate) fn layer_report(
 ) -> TractResult<LayerReport> {
     let Place { node, seen, .. } = place;
     let (choice, reason) = match decision {
-        Decision::Sparse(choice) if made(node).is_some() => (Some(choice), None),
+        Decision::Sparse(choice) if place.made().is_some() => (Some(choice), None),
         // a layer is not taken for sparse before it is
         Decision::Sparse(choice) => {
             let reason =
@@ -280,6 +281,7 @@ pub(crate) fn layer_report(
     let mut report = LayerReport {
         name: place.name.clone(),
         op: plain_name(&node.op.name()).to_string(),
+        chain: node.op_is::<OptSparseChain>().then(|| node.name.clone()),
         kind: shape.map(LayerShape::kind),
         oc: shape.map_or(0, |s| s.oc),
         ic: shape.map_or(0, |s| s.ic),
@@ -310,7 +312,7 @@ pub(crate) fn layer_report(
             }
         }
     } else {
-        let packed = node.op_as::<OptSparseConv>().map(OptSparseConv::packed);
+        let packed = place.packed.map(OptSparseConv::packed);
         if let Some(packed) = packed.or_else(|| node.op_as::<OptSparseGru>().map(OptSparseGru::packed)) {
             report.chosen = Some(packed.kernel().name.to_string());
             report.density = shape.map(|shape| packed.nnz() as f64 / shape.weights() as f64);
@@ -321,13 +323,8 @@ pub(crate) fn layer_report(
 }
 
 /// What has been decided for a node, or would be now.
-pub(crate) fn decided(
-    node: &TypedNode,
-    seen: &Seen,
-    policy: &Policy,
-    neighbours: Neighbours,
-) -> TractResult<Decision> {
-    match (made(node).copied(), seen) {
+pub(crate) fn decided(place: &Place, policy: &Policy, neighbours: Neighbours) -> TractResult<Decision> {
+    match (place.made().copied(), &place.seen) {
         (Some(choice), _) => Ok(Decision::Sparse(choice)),
         (None, Seen::Layer(layer)) => choose(layer, policy, neighbours),
         (None, Seen::Opaque(_, reason)) => Ok(Decision::Stock(reason.to_string(), None)),

@@ -60,7 +60,7 @@ pub(crate) struct Job<'a, P> {
 
 /// The output tensor, written by several threads in disjoint parts.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+pub(crate) struct Shared(pub *mut f32);
 // SAFETY: tasks write disjoint elements (`Packed::compute`).
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -111,9 +111,19 @@ impl<P> Job<'_, P> {
     }
 }
 
-/// The plan of the latest run: one geometry is the rule. Clones begin without one.
+/// The plan of the latest run of whole images, since one geometry is the rule, and those of the latest bands,
+/// which come by in turn. Clones begin without any.
 #[derive(Debug)]
-pub(crate) struct Latest<P>(Mutex<Option<Arc<Planned<P>>>>);
+pub(crate) struct Latest<P>(Mutex<Plans<P>>);
+
+#[derive(Debug)]
+struct Plans<P> {
+    whole: Option<Arc<Planned<P>>>,
+    bands: Vec<Arc<Planned<P>>>,
+}
+
+/// Plans of bands that are kept: one for the first band of an image, one for the last, and those between.
+const BANDS: usize = 8;
 
 #[derive(Debug)]
 struct Planned<P> {
@@ -124,7 +134,7 @@ struct Planned<P> {
 
 impl<P> Default for Latest<P> {
     fn default() -> Latest<P> {
-        Latest(Mutex::new(None))
+        Latest(Mutex::new(Plans { whole: None, bands: vec![] }))
     }
 }
 
@@ -144,11 +154,18 @@ impl<P> Latest<P> {
         // A panic of another thread cannot leave half a plan behind: it is replaced as a whole.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |p: &&Arc<Planned<P>>| p.geometry == *geometry && p.threads == threads;
-        if let Some(planned) = latest.as_ref().filter(fits) {
+        if let Some(planned) = latest.whole.iter().chain(&latest.bands).find(fits) {
             return Ok(planned.clone());
         }
         let planned = Arc::new(Planned { geometry: *geometry, threads, plan: plan()? });
-        *latest = Some(planned.clone());
+        if geometry.is_band() {
+            if latest.bands.len() == BANDS {
+                latest.bands.remove(0);
+            }
+            latest.bands.push(planned.clone());
+        } else {
+            latest.whole = Some(planned.clone());
+        }
         Ok(planned)
     }
 }
@@ -175,17 +192,36 @@ pub(crate) fn run<W: Packed>(
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
     geometry.check(x, y, residual)?;
+    // SAFETY: the slice has the length that was just checked.
+    unsafe { run_at(weights, geometry, x, y.as_mut_ptr(), residual, epilogue, parallel) }
+}
+
+/// As [`run`], for outputs at `y` and in the planes from there.
+///
+/// # Safety
+/// `x`, and `residual` if there is one, have the lengths of `geometry`. The outputs of `geometry` can be
+/// written at `y`, and nothing else reads or writes them during the call.
+pub(crate) unsafe fn run_at<W: Packed>(
+    weights: &W,
+    geometry: &ConvGeometry,
+    x: &[f32],
+    y: *mut f32,
+    residual: Option<&[f32]>,
+    epilogue: &Epilogue,
+    parallel: &dyn Parallel,
+) -> Result<(), KernelError> {
     weights.check(geometry.shape())?;
-    if y.is_empty() {
+    if geometry.y_len() == 0 {
         return Ok(());
     }
     if let Some((geometry, zeros)) = geometry.on_zeros() {
-        return run(weights, &geometry, &zeros, y, residual, epilogue, parallel);
+        // SAFETY: outputs are the same, and the zeros are as many as this geometry reads.
+        return unsafe { run_at(weights, &geometry, &zeros, y, residual, epilogue, parallel) };
     }
     let threads = parallel::threads(parallel);
     let planned = weights.latest().get(geometry, threads, || weights.plan(geometry, threads))?;
     let (clamps, finish) = epilogue.split(residual.is_some());
-    let y = Shared(y.as_mut_ptr());
+    let y = Shared(y);
     let job = Job { geometry, plan: &planned.plan, x, clamps, y, residual, finish };
     let Cut { places, least, channels } = weights.cut(&job);
     if threads == 1 {

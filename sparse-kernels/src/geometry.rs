@@ -69,6 +69,8 @@ impl ConvShape {
 pub struct ConvGeometry {
     shape: ConvShape,
     output: [usize; 2],
+    /// Floats from one plane to the next, of input and output.
+    planes: [usize; 2],
 }
 
 impl ConvGeometry {
@@ -111,7 +113,27 @@ impl ConvGeometry {
         if !fits(shape.ic, padded) || !fits(shape.oc, output) {
             return bad("a tensor is too large");
         }
-        Ok(ConvGeometry { shape, output })
+        let planes = [shape.input, output].map(|[h, w]| h * w);
+        Ok(ConvGeometry { shape, output, planes })
+    }
+
+    /// The same convolution of rows of a larger planar image: its planes are `x` floats apart, and those of
+    /// the output and of the residual `y`.
+    ///
+    /// # Errors
+    /// More than one image, a layout that is not planar, planes that overlap, or a size that overflows.
+    pub fn in_planes(self, x: usize, y: usize) -> Result<ConvGeometry, KernelError> {
+        let s = &self.shape;
+        let bytes =
+            |channels: usize, plane: usize| channels.checked_mul(plane)?.checked_mul(size_of::<f32>());
+        let fits = |bytes: Option<usize>| bytes.is_some_and(|bytes| bytes <= isize::MAX as usize);
+        let planar = s.batch == 1 && [s.x_layout, s.y_layout] == [Layout::Planar; 2];
+        let apart = x >= self.input_pixels() && y >= self.output_pixels();
+        if !planar || !apart || !fits(bytes(s.ic, x)) || !fits(bytes(s.oc, y)) {
+            let what = format!("planes of {x} and {y} floats for {s:?}");
+            return Err(KernelError::Geometry(what));
+        }
+        Ok(ConvGeometry { planes: [x, y], ..self })
     }
 
     /// A planar 1x1 convolution over `pixels` pixels: a matrix product with `ic` x `pixels` columns per
@@ -143,14 +165,65 @@ impl ConvGeometry {
         self.output[0] * self.output[1]
     }
 
-    /// Elements of the whole input tensor.
-    pub fn x_len(&self) -> usize {
-        self.shape.batch * self.shape.ic * self.input_pixels()
+    /// Whether it is of rows of a larger image.
+    pub(crate) fn is_band(&self) -> bool {
+        self.planes != [self.input_pixels(), self.output_pixels()]
     }
 
-    /// Elements of the whole output tensor.
+    /// Floats from one input plane to the next: its pixels, unless they are [in larger
+    /// planes](ConvGeometry::in_planes).
+    pub fn x_plane(&self) -> usize {
+        self.planes[0]
+    }
+
+    /// Floats from one output plane to the next.
+    pub fn y_plane(&self) -> usize {
+        self.planes[1]
+    }
+
+    /// Elements of the whole input tensor, from the first that is read to the last.
+    pub fn x_len(&self) -> usize {
+        span(self.shape.batch * self.shape.ic, self.x_plane(), self.input_pixels())
+    }
+
+    /// Elements of the whole output tensor, from the first that is written to the last.
     pub fn y_len(&self) -> usize {
-        self.shape.batch * self.shape.oc * self.output_pixels()
+        span(self.shape.batch * self.shape.oc, self.y_plane(), self.output_pixels())
+    }
+
+    /// Where the planes of an image are in the input.
+    pub(crate) fn x_image(&self, image: usize) -> Range<usize> {
+        let first = image * self.shape.ic * self.x_plane();
+        first..first + span(self.shape.ic, self.x_plane(), self.input_pixels())
+    }
+
+    /// The input rows that some output rows read.
+    pub(crate) fn rows_read(&self, rows: &Range<usize>) -> Range<usize> {
+        let s = &self.shape;
+        let reach = (s.kernel[0] - 1) * s.dilation[0] + 1;
+        if rows.is_empty() {
+            return 0..0;
+        }
+        let [start, end] = [rows.start * s.stride[0], (rows.end - 1) * s.stride[0] + reach]
+            .map(|row| row.saturating_sub(s.pad_before[0]).min(s.input[0]));
+        start..end
+    }
+
+    /// The geometry of some output rows that reads the input rows of [`ConvGeometry::rows_read`] alone, its
+    /// planes `planes` floats apart.
+    ///
+    /// # Errors
+    /// As [`ConvGeometry::in_planes`].
+    pub(crate) fn rows(&self, rows: &Range<usize>, planes: [usize; 2]) -> Result<ConvGeometry, KernelError> {
+        let (mut s, read) = (self.shape, self.rows_read(rows));
+        let reach = (s.kernel[0] - 1) * s.dilation[0] + 1;
+        let padded = rows.len().saturating_sub(1) * s.stride[0] + reach;
+        let before = (s.pad_before[0] + read.start).saturating_sub(rows.start * s.stride[0]);
+        s.input[0] = read.len();
+        s.pad_before[0] = before.min(padded - read.len());
+        s.pad_after[0] = padded - read.len() - s.pad_before[0];
+        let [x, y] = planes;
+        ConvGeometry::new(ConvShape { batch: 1, ..s })?.in_planes(x, y)
     }
 
     /// True if output pixel `p` reads exactly input pixel `p`: 1x1, stride 1, no padding.
@@ -181,7 +254,8 @@ impl ConvGeometry {
             pad[axis] -= 1;
             shape.input[axis] = 1;
         }
-        let geometry = ConvGeometry { shape, ..*self };
+        let planes = [shape.input[0] * shape.input[1], self.planes[1]];
+        let geometry = ConvGeometry { shape, planes, ..*self };
         Some((geometry, vec![0.0; geometry.x_len()]))
     }
 
@@ -194,6 +268,11 @@ impl ConvGeometry {
         check("output", self.y_len(), y.len())?;
         residual.map_or(Ok(()), |r| check("residual", self.y_len(), r.len()))
     }
+}
+
+/// Floats of `count` planes of `pixels`, `plane` floats apart, from the first to the last.
+fn span(count: usize, plane: usize, pixels: usize) -> usize {
+    if pixels == 0 { 0 } else { count.saturating_sub(1) * plane + count.min(1) * pixels }
 }
 
 /// The positions `at + i * step`, of `count` of them, that are inside `input` pixels which come after `pad`

@@ -33,6 +33,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod aligned;
+pub mod chain;
 mod cores;
 pub mod depthwise;
 pub mod doctor;

@@ -1,4 +1,4 @@
-//! One growing buffer per thread, so that a run allocates nothing once it is warm.
+//! Growing buffers of every thread, so that a run allocates nothing once it is warm.
 
 use std::cell::Cell;
 
@@ -12,21 +12,31 @@ pub(crate) fn to_line(start: *const f32) -> usize {
 }
 
 thread_local! {
-    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Those that are not lent.
+    static BUFFERS: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
 }
 
 /// Lends `f` a slice of `len` floats aligned to 64 bytes, with unspecified contents (never uninitialised).
 ///
-/// The buffer is taken out of its slot while lent: a nested call gets a fresh one.
+/// A nested call gets another buffer, the same one every time.
 pub(crate) fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut buffer = BUFFER.take();
+    let mut buffer = take();
     if buffer.len() < len + LINE {
         buffer.resize(len + LINE, 0.0);
     }
     let skip = to_line(buffer.as_ptr());
     let result = f(&mut buffer[skip..skip + len]);
-    BUFFER.set(buffer);
+    let mut buffers = BUFFERS.take();
+    buffers.push(buffer);
+    BUFFERS.set(buffers);
     result
+}
+
+fn take() -> Vec<f32> {
+    let mut buffers = BUFFERS.take();
+    let buffer = buffers.pop().unwrap_or_default();
+    BUFFERS.set(buffers);
+    buffer
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What has been decided for a layer, and the weights packed accordingly.
 
+use sparse_kernels::chain::Layer;
 use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
@@ -160,6 +161,15 @@ macro_rules! each {
 }
 
 impl Packed {
+    /// The weights as a layer of a chain.
+    pub(crate) fn layer(&self) -> Layer<'_> {
+        match self {
+            Packed::Pointwise(weights) => Layer::Pointwise(weights),
+            Packed::Depthwise(weights) => Layer::Depthwise(weights),
+            Packed::Spatial(weights) => Layer::Spatial(weights),
+        }
+    }
+
     /// Runs the layer; arguments as in [`PackedPointwise::run`].
     ///
     /// # Errors

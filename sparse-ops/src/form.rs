@@ -43,6 +43,22 @@ impl Form {
         }
     }
 
+    /// The first axes of the input that count images.
+    pub(crate) fn batch_axes(&self) -> usize {
+        match self {
+            Form::Conv(conv) => conv.pool_spec.data_format.has_n() as usize,
+            Form::Linear(linear) => linear.batch.len(),
+        }
+    }
+
+    /// Whether input and output have a plane of pixels for every channel.
+    pub(crate) fn is_planar(&self) -> bool {
+        match self {
+            Form::Conv(conv) => !conv.pool_spec.data_format.c_is_last(),
+            Form::Linear(linear) => [linear.x_layout, linear.y_layout] == [Layout::Planar; 2],
+        }
+    }
+
     /// The output fact, symbols included.
     ///
     /// # Errors
@@ -379,9 +395,13 @@ impl Linear {
         let product = |axes: &[usize]| axes.iter().map(|a| x[*a]).product::<usize>();
         let channels = product(&self.x_channels);
         ensure!(channels == self.ic, "input has {channels} channels, expected {}", self.ic);
+        let input = match self.pixels.split_last() {
+            Some((along, down)) => [product(down), x[*along]],
+            None => [1, 1],
+        };
         let geometry = ConvGeometry::new(ConvShape {
             batch: product(&self.batch),
-            input: [1, product(&self.pixels)],
+            input,
             x_layout: self.x_layout,
             y_layout: self.y_layout,
             ..ConvShape::square(self.ic, self.oc, 1, 1, 1, 0)

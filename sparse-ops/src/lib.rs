@@ -41,6 +41,7 @@ mod gate;
 mod gru;
 mod konst;
 pub mod nnef;
+mod opt_sparse_chain;
 mod opt_sparse_conv;
 mod planar;
 #[cfg(feature = "pulse")]
@@ -54,6 +55,7 @@ pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle_for};
 pub use gru::{OptSparseGru, SparseGruSeq};
 pub use konst::{Eval, constant, konst_of};
+pub use opt_sparse_chain::{OptSparseChain, layers};
 pub use opt_sparse_conv::OptSparseConv;
 pub use planar::Planar;
 pub use sparse_conv::{SparseConv, oihw};

@@ -14,7 +14,8 @@
 
 use crate::compact::{Grouping, Scheme, decode, encode};
 use crate::{
-    OptSparseConv, OptSparseGru, OptSparseIf, SparseConv, SparseDeconv, SparseGruSeq, SparseIf, SparseMatMul,
+    OptSparseChain, OptSparseConv, OptSparseGru, OptSparseIf, SparseConv, SparseDeconv, SparseGruSeq,
+    SparseIf, SparseMatMul,
 };
 use tract_core::ops::konst::Const;
 use tract_core::ops::scan::{InputMapping, Scan};
@@ -55,6 +56,7 @@ fn registry() -> Registry {
     registry.register_dumper::<SparseDeconv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseMatMul>(|_, node, _| refuse(node));
     registry.register_dumper::<OptSparseConv>(|_, node, _| refuse_optimised(node));
+    registry.register_dumper::<OptSparseChain>(|_, node, _| refuse_optimised(node));
     registry.register_dumper::<SparseGruSeq>(|_, node, _| refuse(node));
     registry.register_dumper::<OptSparseGru>(|_, node, _| refuse_optimised(node));
     registry.register_dumper::<SparseIf>(|_, node, _| refuse(node));

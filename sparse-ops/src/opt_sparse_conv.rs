@@ -5,6 +5,7 @@ use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::with_threads;
 use crate::form::Form;
 use crate::konst::{dense_fma, f32s};
+use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::planar::swap_next;
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
@@ -82,7 +83,7 @@ impl OptSparseConv {
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
         rule_if_let!(&[reader] = &*node.outputs[0].successors);
         rule_if!(reader.slot == 0);
-        rule_if_some!(next = model.node(reader.node).op_as::<OptSparseConv>());
+        rule_if_some!(next = layers(model.node(reader.node)).and_then(<[_]>::first));
         let rank = node.outputs[0].fact.rank();
         // the layouts of a convolution's input and output are the same
         rule_if_some!(channels = self.form.x_channel(rank));
@@ -102,6 +103,26 @@ impl OptSparseConv {
             Form::Linear(linear) => linear.oc(),
         };
         Ok(y * weights / oc)
+    }
+
+    /// What a run for an input like `x` costs.
+    pub(crate) fn cost_of(&self, x: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
+        Ok(tvec!(
+            (Cost::FMA(f32::datum_type()), self.fma(x, self.packed.nnz())?),
+            (dense_fma(), self.fma(x, self.dense)?),
+            (Cost::Params(f32::datum_type()), self.packed.nnz().to_dim())
+        ))
+    }
+
+    /// Whether it has taken in all that it can, and left out what nothing reads.
+    pub(crate) fn settled(&self, model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
+        let unread = self.leave_out_unread(model, node)?;
+        Ok(unread.is_none() && self.fuse_next(model, node)?.is_none())
+    }
+
+    /// Whether input and output are planes.
+    pub(crate) fn is_planar(&self) -> bool {
+        self.form.is_planar()
     }
 
     /// Takes in what follows the layer.
@@ -194,11 +215,7 @@ impl TypedOp for OptSparseConv {
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        Ok(tvec!(
-            (Cost::FMA(f32::datum_type()), self.fma(inputs[0], self.packed.nnz())?),
-            (dense_fma(), self.fma(inputs[0], self.dense)?),
-            (Cost::Params(f32::datum_type()), self.packed.nnz().to_dim())
-        ))
+        self.cost_of(inputs[0])
     }
 
     fn fuse(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
@@ -206,6 +223,9 @@ impl TypedOp for OptSparseConv {
             return Ok(Some(patch));
         }
         if let Some(patch) = self.leave_out_unread(model, node)? {
+            return Ok(Some(patch));
+        }
+        if let Some(patch) = OptSparseChain::join(model, node)? {
             return Ok(Some(patch));
         }
         swap_next(model, self.choice.target)

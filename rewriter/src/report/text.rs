@@ -44,6 +44,18 @@ impl Report {
         for (what, layers) in grouped(&self.layers) {
             text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
         }
+        for chain in
+            self.layers.chunk_by(|a, b| a.chain == b.chain).filter(|layers| layers[0].chain.is_some())
+        {
+            let layers: Vec<&str> = chain.iter().map(|layer| &*layer.name).collect();
+            text += &wrap(
+                &format!(
+                    "band by band, none of the maps between written as a whole: {}",
+                    names(&layers, all)
+                ),
+                4,
+            );
+        }
         let dead: Vec<String> = self.layers.iter().filter_map(dead).collect();
         if !dead.is_empty() {
             text += &wrap(&format!("channels without a weight: {}", names(&dead, all)), 4);

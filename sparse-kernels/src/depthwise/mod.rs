@@ -392,8 +392,8 @@ impl Run<'_> {
     /// Computes output rows `out` of planes.
     fn compute(&self, planes: Range<usize>, out: Range<usize>) {
         let (job, w) = (self.job, self.weights);
-        let (s, [oh, y_width]) = (job.geometry.shape(), job.geometry.output());
-        let [x_height, x_width] = s.input;
+        let (s, [_, y_width]) = (job.geometry.shape(), job.geometry.output());
+        let ([x_height, x_width], x_plane) = (s.input, job.geometry.x_plane());
         let mut plane = planes.start;
         while plane < planes.end {
             // The planes of a group of channels are computed together, as far as they are read.
@@ -414,7 +414,7 @@ impl Run<'_> {
             let special = w.kernel.rows[pattern][s.stride[1] - 1];
             let taps = w.weights.group_taps(group, channel);
             let kept = taps.len() / (group.channels().end - channel);
-            let x = &job.x[plane * x_height * x_width..][..count * x_height * x_width];
+            let x = &job.x[plane * x_plane..][..(count - 1) * x_plane + x_height * x_width];
             // Specialised kernels walk down the rows with their horizontal stride.
             let alone = special.is_some() && s.stride[0] != s.stride[1];
             let rows = if alone { 1 } else { out.len() };
@@ -422,12 +422,12 @@ impl Run<'_> {
                 let args = RowsArgs {
                     origin: Plane {
                         x: x.as_ptr(),
-                        y: job.y((plane * oh + row) * y_width),
+                        y: job.y(self.place(plane, &(row..row)).start),
                         taps: taps.as_ptr(),
                         bias: w.bias[channel..].as_ptr(),
                     },
                     planes: count,
-                    strides: Strides { x: x_height * x_width, y: oh * y_width, taps: kept },
+                    strides: Strides { x: x_plane, y: job.geometry.y_plane(), taps: kept },
                     x_height,
                     x_width,
                     first: (row * s.stride[0]) as isize - s.pad_before[0] as isize,
@@ -454,8 +454,8 @@ impl Run<'_> {
 
     /// Where rows of an output plane are in the tensor.
     fn place(&self, plane: usize, rows: &Range<usize>) -> Range<usize> {
-        let [oh, width] = self.job.geometry.output();
-        (plane * oh + rows.start) * width..(plane * oh + rows.end) * width
+        let (first, width) = (plane * self.job.geometry.y_plane(), self.job.geometry.output()[1]);
+        first + rows.start * width..first + rows.end * width
     }
 
     /// What the kernels do not do: residual and functions other than clamps.

@@ -61,7 +61,7 @@ pub(super) fn fill(
     segments: &[Segment],
 ) {
     let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
-    let plane = geometry.input_pixels();
+    let plane = geometry.x_plane();
     if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) = (segments, step, s.x_layout) {
         return copy_planes(panel, stride, &image[*source..], plane, *len, columns, c);
     }
@@ -74,7 +74,7 @@ pub(super) fn fill(
                         row.fill(0.0);
                         continue;
                     }
-                    let plane = &image[channel * plane..][..plane];
+                    let plane = &image[channel * plane..][..geometry.input_pixels()];
                     for segment in segments {
                         let row = &mut row[segment.lane..][..segment.len];
                         match segment.source {
@@ -144,7 +144,7 @@ pub(super) fn spread<const C: usize>(
 ) {
     let (s, width) = (geometry.shape(), geometry.output()[1]);
     let (pixel_step, channel_step) = match s.x_layout {
-        Layout::Planar => (1, geometry.input_pixels()),
+        Layout::Planar => (1, geometry.x_plane()),
         Layout::Interleaved => (s.ic, 1),
     };
     let sources: [Option<usize>; 4] = std::array::from_fn(|slot| {

@@ -75,7 +75,7 @@ fn planes(weights: &PackedPointwise, geometry: &ConvGeometry) -> Option<usize> {
         return Some(kernel.info.pixels);
     }
     let planes = kernel.tuning.planes?;
-    let apart = planes.way >> pixels.trailing_zeros().min(planes.way.ilog2());
+    let apart = planes.way >> geometry.x_plane().trailing_zeros().min(planes.way.ilog2());
     if geometry.shape().x_layout != Layout::Planar
         || pixels < kernel.vector
         || ic > apart * WAYS
@@ -96,7 +96,9 @@ fn in_lines(geometry: &ConvGeometry, tile: usize) -> bool {
     const MANY: usize = 24;
     let (shape, pixels) = (geometry.shape(), geometry.output_pixels());
     [shape.x_layout, shape.y_layout] == [Layout::Planar; 2]
-        && [tile, geometry.input_pixels(), pixels].iter().all(|pixels| pixels.is_multiple_of(LINE))
+        && [tile, geometry.x_plane(), geometry.y_plane(), pixels]
+            .iter()
+            .all(|pixels| pixels.is_multiple_of(LINE))
         && pixels >= MANY * tile
 }
 

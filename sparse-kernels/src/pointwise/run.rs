@@ -158,10 +158,9 @@ impl Run<'_> {
         output: Output,
     ) {
         let (geometry, w) = (self.job.geometry, self.weights);
-        let (s, kernel) = (geometry.shape(), w.kernel);
+        let kernel = w.kernel;
         let (c, tuning) = (kernel.format.c(), &kernel.tuning);
-        let plane = geometry.input_pixels();
-        let image = &self.job.x[n * s.ic * plane..][..s.ic * plane];
+        let (plane, image) = (geometry.x_plane(), &self.job.x[geometry.x_image(n)]);
         let origin = self.tiles.range(tiles.start).start;
         let (extra, end) = (self.tiles.extra(tiles.end - 1), self.tiles.range(tiles.end - 1).end);
         let (slots, pixels) = (extra_slots(extra), end - extra - origin);
@@ -249,7 +248,7 @@ impl Run<'_> {
     }
 
     fn run_planar(&self, n: usize, pixels: Range<usize>, channels: Range<usize>, call: impl FnOnce(Output)) {
-        let stride = self.job.geometry.output_pixels();
+        let stride = self.job.geometry.y_plane();
         let first = n * self.weights.oc * stride + pixels.start;
         call(Output { y: self.job.y(first), residual: self.job.residual(first), stride, ahead: 0 });
         // SAFETY: these pixels of these channels are this part's.
@@ -269,7 +268,7 @@ impl Run<'_> {
         residual_copy: &mut [f32],
         call: impl FnOnce(Output),
     ) {
-        let (oc, plane) = (self.weights.oc, self.job.geometry.output_pixels());
+        let (oc, plane) = (self.weights.oc, self.job.geometry.y_plane());
         let stride = y_copy.len() / channels.len();
         let layout = self.job.geometry.shape().y_layout;
         let first = n * oc * plane

@@ -379,11 +379,10 @@ impl Run<'_> {
     /// Computes the output channels of `groups` in the bands `bands`, which count through all images.
     fn part(&self, bands: Range<usize>, groups: Range<usize>) {
         let (geometry, plan) = (self.job.geometry, self.job.plan);
-        let image_len = geometry.shape().ic * geometry.input_pixels();
         scratch::with(plan.len, |buffer| {
             for band in bands {
                 let (n, rows) = (band / plan.bands, plan.rows(band % plan.bands));
-                let (image, used) = (&self.job.x[n * image_len..][..image_len], &self.weights.used);
+                let (image, used) = (&self.job.x[geometry.x_image(n)], &self.weights.used);
                 plan.fill(buffer, image, used, rows.clone(), self.weights.kernel.evens);
                 let mut start = groups.start;
                 while start < groups.end {
@@ -409,7 +408,7 @@ impl Run<'_> {
     /// All tiles of a band for some groups.
     fn run_block(&self, image: &[f32], n: usize, rows: Range<usize>, groups: Range<usize>) {
         let (w, job) = (self.weights, self.job);
-        let ([_, width], stride) = (job.geometry.output(), job.geometry.output_pixels());
+        let ([_, width], stride) = (job.geometry.output(), job.geometry.y_plane());
         let (first, pixels) = (n * w.oc * stride + rows.start * width, rows.len() * width);
         let band = job.plan.band(rows.len());
         let mut args = TileArgs {

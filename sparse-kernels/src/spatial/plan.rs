@@ -320,7 +320,7 @@ impl Plan {
                 plane: self.plane,
                 rows: first..end,
                 zeros_to: (self.subplane + self.cols.reach).min(self.plane),
-                image_plane: ih * iw,
+                image_plane: self.geometry.x_plane(),
                 image_rows: iy * iw..(iy + rows.len()) * iw,
             };
             copy(&planes, buffer, image, used);
@@ -329,7 +329,7 @@ impl Plan {
         }
         for (position, channel) in used.iter().enumerate() {
             let plane = &mut buffer[position * self.plane..];
-            let source = &image[*channel as usize * ih * iw..][..ih * iw];
+            let source = &image[*channel as usize * self.geometry.x_plane()..][..ih * iw];
             let (mut start, mut done) = (0, 0);
             for (rows, iy) in &rows {
                 for (cols, ix) in &cols {

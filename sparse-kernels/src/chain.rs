@@ -1,0 +1,314 @@
+//! Layers one after the other, band by band: maps that are larger than a cache never leave it.
+//!
+//! In the first layers of a network maps are large and weights are few. Written as a whole, a map leaves the
+//! second-level cache before the next layer reads it, and the layer waits for memory. Here some rows of the last
+//! layer are computed at a time, with those rows of the maps between that they need. Each map between has a
+//! buffer for a few rows: what the next band reads again is moved to its top, new rows go below. So nothing is
+//! computed twice but what two threads both need at the border of their parts.
+//!
+//! A band of a layer is a convolution of its own, of fewer rows and other padding, in planes that are further
+//! apart than its pixels: the kernels are those of whole images. What ends at another pixel than before is the
+//! tile, so that single pixels at the end of tiles, which are summed in another order, are others than in a
+//! run layer by layer: the last bit of a value may differ, as it may with another number of threads.
+
+use crate::depthwise::PackedDepthwise;
+use crate::drive::{Packed, Shared, run_at};
+use crate::epilogue::Epilogue;
+use crate::error::KernelError;
+use crate::geometry::{ConvGeometry, Layout};
+use crate::parallel::{self, Parallel, Serial, share};
+use crate::pointwise::PackedPointwise;
+use crate::scratch::{self, LINE};
+use crate::spatial::PackedSpatial;
+use std::ops::Range;
+
+/// Floats of the maps between the layers that are there at a time: half of a second-level cache of 2 MiB.
+const BAND_FLOATS: usize = 256 << 10;
+
+/// A layer of a chain.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage<'a> {
+    /// Its weights.
+    pub layer: Layer<'a>,
+    /// Whole images.
+    pub geometry: ConvGeometry,
+    /// What is done to its sums. A residual is added by the last layer alone.
+    pub epilogue: Epilogue,
+}
+
+/// The weights of a stage.
+#[derive(Debug, Clone, Copy)]
+pub enum Layer<'a> {
+    /// 1x1.
+    Pointwise(&'a PackedPointwise),
+    /// A kernel for every channel.
+    Depthwise(&'a PackedDepthwise),
+    /// Any kernel.
+    Spatial(&'a PackedSpatial),
+}
+
+impl Layer<'_> {
+    /// As [`run_at`], on one thread.
+    ///
+    /// # Safety
+    /// As [`run_at`].
+    unsafe fn run(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        y: *mut f32,
+        residual: Option<&[f32]>,
+        epilogue: &Epilogue,
+    ) -> Result<(), KernelError> {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match self {
+                Layer::Pointwise(w) => run_at(*w, geometry, x, y, residual, epilogue, &Serial),
+                Layer::Depthwise(w) => run_at(*w, geometry, x, y, residual, epilogue, &Serial),
+                Layer::Spatial(w) => run_at(*w, geometry, x, y, residual, epilogue, &Serial),
+            }
+        }
+    }
+
+    fn check(&self, geometry: &ConvGeometry) -> Result<(), KernelError> {
+        match self {
+            Layer::Pointwise(w) => w.check(geometry.shape()),
+            Layer::Depthwise(w) => w.check(geometry.shape()),
+            Layer::Spatial(w) => w.check(geometry.shape()),
+        }
+    }
+}
+
+/// How the maps between the layers of a chain are cut.
+///
+/// Invariant: stages fit together: each reads what the one before writes, of as many images, in planes.
+#[derive(Debug)]
+pub struct Chain<'a> {
+    stages: &'a [Stage<'a>],
+    /// Rows of the last layer that are computed at a time.
+    band: usize,
+    /// Rows of each map between that are there at a time.
+    rows: Vec<usize>,
+}
+
+impl<'a> Chain<'a> {
+    /// Layers of which each reads what the one before writes.
+    ///
+    /// # Errors
+    /// No layers, layers that do not fit their geometry or each other, or tensors that are not planar.
+    pub fn new(stages: &'a [Stage<'a>]) -> Result<Chain<'a>, KernelError> {
+        Chain::with_room(stages, BAND_FLOATS)
+    }
+
+    /// As [`Chain::new`], with at most `floats` of the maps between at a time, if a single row of the output
+    /// does not take more.
+    ///
+    /// # Errors
+    /// As [`Chain::new`].
+    pub fn with_room(stages: &'a [Stage<'a>], floats: usize) -> Result<Chain<'a>, KernelError> {
+        let Some(last) = stages.last() else { return Err(KernelError::Geometry("no layers".into())) };
+        for stage in stages {
+            let s = stage.geometry.shape();
+            if [s.x_layout, s.y_layout] != [Layout::Planar; 2] || stage.geometry.is_band() {
+                return Err(KernelError::Geometry(format!("a chain is of whole planes, not {s:?}")));
+            }
+            stage.layer.check(&stage.geometry)?;
+        }
+        for pair in stages.windows(2) {
+            let (a, b) = (&pair[0].geometry, pair[1].geometry.shape());
+            if (a.shape().batch, a.shape().oc, a.output()) != (b.batch, b.ic, b.input) {
+                let what = format!("a layer of {b:?} behind one of {:?}", a.shape());
+                return Err(KernelError::Geometry(what));
+            }
+        }
+        let height = last.geometry.output()[0].max(1);
+        let mut chain = Chain { stages, band: height, rows: vec![] };
+        // bands of the same height, as few as possible
+        for bands in 1..=height {
+            chain.band = height.div_ceil(bands);
+            chain.rows = chain.rows_between();
+            let taken: usize = chain.maps().map(|[channels, rows, width]| channels * rows * width).sum();
+            if taken <= floats || chain.band == 1 {
+                break;
+            }
+        }
+        Ok(chain)
+    }
+
+    /// Rows of the maps between that a band needs at most.
+    fn rows_between(&self) -> Vec<usize> {
+        let mut rows = vec![0; self.stages.len() - 1];
+        let mut next = self.band;
+        for (rows, stage) in rows.iter_mut().zip(&self.stages[1..]).rev() {
+            let s = stage.geometry.shape();
+            next = next.saturating_sub(1) * s.stride[0] + (s.kernel[0] - 1) * s.dilation[0] + 1;
+            next = next.min(s.input[0]);
+            *rows = next;
+        }
+        rows
+    }
+
+    /// Channels, rows that are there, and columns of the maps between.
+    fn maps(&self) -> impl Iterator<Item = [usize; 3]> {
+        let map = |(stage, rows): (&Stage, &usize)| {
+            let s = stage.geometry.shape();
+            [s.ic, *rows, s.input[1]]
+        };
+        self.stages[1..].iter().zip(&self.rows).map(map)
+    }
+
+    /// Computes the last layer's output from the first one's input; `residual`, of the shape of the output, is
+    /// added inside the last epilogue.
+    ///
+    /// # Errors
+    /// Slices of another length, and what the layers refuse.
+    pub fn run(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        residual: Option<&[f32]>,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        let (first, last) = (&self.stages[0].geometry, &self.stages[self.stages.len() - 1].geometry);
+        for (what, expected, got) in [
+            ("input", first.x_len(), x.len()),
+            ("output", last.y_len(), y.len()),
+            ("residual", last.y_len(), residual.map_or(last.y_len(), <[f32]>::len)),
+        ] {
+            if got != expected {
+                return Err(KernelError::Length { what, expected, got });
+            }
+        }
+        if y.is_empty() {
+            return Ok(());
+        }
+        let (height, batch) = (last.output()[0], last.shape().batch);
+        let threads = parallel::threads(parallel);
+        let parts = if threads == 1 { 1 } else { threads.div_ceil(batch).min(height) };
+        let y = Shared(y.as_mut_ptr());
+        let failed = std::sync::OnceLock::new();
+        let task = |task: usize| {
+            let part = Part { chain: self, x, y: &y, residual, image: task / parts };
+            if let Err(error) = part.run(share(height, parts, task % parts)) {
+                failed.get_or_init(|| error);
+            }
+        };
+        if threads == 1 {
+            (0..batch * parts).for_each(task);
+        } else {
+            parallel::for_each(parallel, batch * parts, task)?;
+        }
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+}
+
+/// Some rows of the output of an image.
+struct Part<'a> {
+    chain: &'a Chain<'a>,
+    x: &'a [f32],
+    y: &'a Shared,
+    residual: Option<&'a [f32]>,
+    image: usize,
+}
+
+/// The rows of a map between that are in its buffer.
+struct Map<'a> {
+    floats: &'a mut [f32],
+    /// Floats from one plane to the next, and from one row to the next.
+    plane: usize,
+    width: usize,
+    rows: Range<usize>,
+}
+
+impl Map<'_> {
+    /// Moves the rows from `first` on to the top.
+    fn begin_at(&mut self, first: usize) {
+        let kept = self.rows.end.saturating_sub(first) * self.width;
+        let dropped = (first.min(self.rows.end) - self.rows.start) * self.width;
+        if dropped > 0 && kept > 0 {
+            for plane in self.floats.chunks_mut(self.plane) {
+                plane.copy_within(dropped..dropped + kept, 0);
+            }
+        }
+        self.rows = first..self.rows.end.max(first);
+    }
+}
+
+impl Part<'_> {
+    /// Computes output rows, which no other part does.
+    fn run(&self, rows: Range<usize>) -> Result<(), KernelError> {
+        let floats = |[channels, rows, width]: [usize; 3]| (channels * rows * width).next_multiple_of(LINE);
+        scratch::with(self.chain.maps().map(floats).sum(), |mut buffer| {
+            let mut maps = vec![];
+            for map in self.chain.maps() {
+                let (floats, rest) = buffer.split_at_mut(floats(map));
+                let [channels, rows, width] = map;
+                let plane = rows * width;
+                maps.push(Map { floats: &mut floats[..channels * plane], plane, width, rows: 0..0 });
+                buffer = rest;
+            }
+            for start in rows.clone().step_by(self.chain.band) {
+                self.band(start..rows.end.min(start + self.chain.band), &mut maps)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Computes a band of output rows.
+    fn band(&self, rows: Range<usize>, maps: &mut [Map]) -> Result<(), KernelError> {
+        // From the last layer to the first: which rows it computes now, and where the rows begin that it reads.
+        let stages = self.chain.stages;
+        let mut new = vec![rows; stages.len()];
+        for (at, map) in maps.iter_mut().enumerate().rev() {
+            let read = stages[at + 1].geometry.rows_read(&new[at + 1]);
+            map.begin_at(read.start.max(map.rows.start));
+            new[at] = map.rows.end..read.end.max(map.rows.end);
+        }
+        for (at, (stage, rows)) in stages.iter().zip(new).enumerate() {
+            if !rows.is_empty() {
+                self.stage(at, stage, rows, maps)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes new rows of the output of one layer.
+    fn stage(
+        &self,
+        at: usize,
+        stage: &Stage,
+        rows: Range<usize>,
+        maps: &mut [Map],
+    ) -> Result<(), KernelError> {
+        let geometry = &stage.geometry;
+        let read = geometry.rows_read(&rows);
+        let (before, behind) = maps.split_at_mut(at);
+        let (x, x_plane) = match before.last() {
+            None => {
+                let image = &self.x[geometry.x_image(self.image)];
+                (&image[read.start * geometry.shape().input[1]..], geometry.x_plane())
+            }
+            Some(map) => (&map.floats[(read.start - map.rows.start) * map.width..], map.plane),
+        };
+        match behind.first_mut() {
+            Some(map) => {
+                let band = geometry.rows(&rows, [x_plane, map.plane])?;
+                let y = &mut map.floats[(rows.start - map.rows.start) * map.width..][..band.y_len()];
+                // SAFETY: the slice has the length of the outputs.
+                unsafe { stage.layer.run(&band, &x[..band.x_len()], y.as_mut_ptr(), None, &stage.epilogue)? };
+                map.rows.end = rows.end;
+            }
+            None => {
+                let first = self.image * geometry.shape().oc * geometry.y_plane();
+                let first = first + rows.start * geometry.output()[1];
+                let band = geometry.rows(&rows, [x_plane, geometry.y_plane()])?;
+                let residual = self.residual.map(|residual| &residual[first..][..band.y_len()]);
+                let y = self.y.0.wrapping_add(first);
+                // SAFETY: these rows are inside of the output, whose length `Chain::run` has compared, and this
+                // part's alone.
+                unsafe { stage.layer.run(&band, &x[..band.x_len()], y, residual, &stage.epilogue)? };
+            }
+        }
+        Ok(())
+    }
+}
