@@ -11,6 +11,7 @@
 //! tile, so that single pixels at the end of tiles, which are summed in another order, are others than in a
 //! run layer by layer: the last bit of a value may differ, as it may with another number of threads.
 
+use crate::cores::second_level_cache;
 use crate::depthwise::PackedDepthwise;
 use crate::drive::{Packed, Shared, run_at};
 use crate::epilogue::Epilogue;
@@ -22,8 +23,15 @@ use crate::scratch::{self, LINE};
 use crate::spatial::PackedSpatial;
 use std::ops::Range;
 
-/// Floats of the maps between the layers that are there at a time: half of a second-level cache of 2 MiB.
-const BAND_FLOATS: usize = 256 << 10;
+/// The share of a second-level cache for the maps between the layers. Weights, input and output stream through
+/// the rest.
+const SHARE: usize = 2;
+
+/// Floats of the maps between the layers of a chain that should be there at a time on this machine; none where
+/// nobody has measured that chains pay.
+pub fn room() -> Option<usize> {
+    second_level_cache().map(|bytes| bytes / SHARE / size_of::<f32>())
+}
 
 /// A layer of a chain.
 #[derive(Debug, Clone, Copy)]
@@ -92,20 +100,12 @@ pub struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    /// Layers of which each reads what the one before writes.
+    /// Layers of which each reads what the one before writes, with at most `floats` of the maps between at a
+    /// time, if a single row of the output does not take more.
     ///
     /// # Errors
     /// No layers, layers that do not fit their geometry or each other, or tensors that are not planar.
-    pub fn new(stages: &'a [Stage<'a>]) -> Result<Chain<'a>, KernelError> {
-        Chain::with_room(stages, BAND_FLOATS)
-    }
-
-    /// As [`Chain::new`], with at most `floats` of the maps between at a time, if a single row of the output
-    /// does not take more.
-    ///
-    /// # Errors
-    /// As [`Chain::new`].
-    pub fn with_room(stages: &'a [Stage<'a>], floats: usize) -> Result<Chain<'a>, KernelError> {
+    pub fn new(stages: &'a [Stage<'a>], floats: usize) -> Result<Chain<'a>, KernelError> {
         let Some(last) = stages.last() else { return Err(KernelError::Geometry("no layers".into())) };
         for stage in stages {
             let s = stage.geometry.shape();
@@ -133,6 +133,21 @@ impl<'a> Chain<'a> {
             }
         }
         Ok(chain)
+    }
+
+    /// The fewest pixels that a layer computes at a time, but for the ends of an image: few are slow, as small
+    /// images are. None if all of an image is one band.
+    pub fn pixels(&self) -> Option<usize> {
+        let last = &self.stages.last()?.geometry;
+        if self.band >= last.output()[0] {
+            return None;
+        }
+        let (mut rows, mut fewest) = (self.band, usize::MAX);
+        for stage in self.stages.iter().rev() {
+            fewest = fewest.min(rows * stage.geometry.output()[1]);
+            rows *= stage.geometry.shape().stride[0];
+        }
+        Some(fewest)
     }
 
     /// Rows of the maps between that a band needs at most.
@@ -237,14 +252,16 @@ impl Map<'_> {
 impl Part<'_> {
     /// Computes output rows, which no other part does.
     fn run(&self, rows: Range<usize>) -> Result<(), KernelError> {
-        let floats = |[channels, rows, width]: [usize; 3]| (channels * rows * width).next_multiple_of(LINE);
+        // an odd number of lines, so that planes are not all in the same few places of a cache
+        let plane = |rows: usize, width: usize| ((rows * width).div_ceil(LINE) | 1) * LINE;
+        let floats = |[channels, rows, width]: [usize; 3]| channels * plane(rows, width);
         scratch::with(self.chain.maps().map(floats).sum(), |mut buffer| {
             let mut maps = vec![];
             for map in self.chain.maps() {
                 let (floats, rest) = buffer.split_at_mut(floats(map));
-                let [channels, rows, width] = map;
-                let plane = rows * width;
-                maps.push(Map { floats: &mut floats[..channels * plane], plane, width, rows: 0..0 });
+                let [_, rows, width] = map;
+                let plane = plane(rows, width);
+                maps.push(Map { floats, plane, width, rows: 0..0 });
                 buffer = rest;
             }
             for start in rows.clone().step_by(self.chain.band) {

@@ -62,6 +62,36 @@ fn x86() -> Core {
     Core::Any
 }
 
+/// Bytes of the second-level cache of a core, if this is an x86-64 processor that says so.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn second_level_cache() -> Option<usize> {
+    static BYTES: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
+    if cfg!(miri) {
+        return None;
+    }
+    *BYTES.get_or_init(|| {
+        // SAFETY: every x86-64 processor has the instruction. (Newer Rust knows.)
+        #[allow(unused_unsafe)]
+        let cpuid = |leaf, number| unsafe { std::arch::x86_64::__cpuid_count(leaf, number) };
+        // Intel's list of caches, then AMD's: a line of the same form for each
+        let leaves = [(0, 4), (0x8000_0000, 0x8000_001d)];
+        let leaves = leaves.into_iter().filter(|(most, leaf)| cpuid(*most, 0).eax >= *leaf);
+        leaves.flat_map(|(_, leaf)| (0..8).map(move |number| (leaf, number))).find_map(|(leaf, number)| {
+            let cache = cpuid(leaf, number);
+            let field = |of: u32, from: u32, bits: u32| (of >> from & ((1 << bits) - 1)) as usize;
+            let (kind, level) = (field(cache.eax, 0, 5), field(cache.eax, 5, 3));
+            let [ways, parts, line] =
+                [(22, 10), (12, 10), (0, 12)].map(|(from, bits)| field(cache.ebx, from, bits) + 1);
+            (kind != 0 && level == 2).then(|| ways * parts * line * (cache.ecx as usize + 1))
+        })
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn second_level_cache() -> Option<usize> {
+    None
+}
+
 /// The class of a processor with AVX-512, as numbered by its vendor. On cores that are not known, kernels for
 /// no class: those lose less on a wide core than the others do on one with half the units.
 #[cfg(any(target_arch = "x86_64", test))]

@@ -142,7 +142,7 @@ fn bands_are_what_whole_maps_are() {
                     for (room, parallel) in
                         [(0, &Serial as &dyn Parallel), (3000, &Serial), (1 << 30, &Serial), (2000, &Three)]
                     {
-                        let chain = Chain::with_room(&stages, room).unwrap();
+                        let chain = Chain::new(&stages, room).unwrap();
                         let mut y = vec![f32::NAN; last.y_len()];
                         chain.run(&x, &mut y, residual, parallel).unwrap();
                         let most = expected.iter().fold(1f32, |most, v| most.max(v.abs()));
@@ -169,15 +169,18 @@ fn what_does_not_fit_is_refused() {
         epilogue: Epilogue::default(),
     };
     let [a, b] = [0, 1].map(|i| stage(i, shapes[i]));
-    assert!(Chain::new(&[]).is_err() && Chain::new(&[b, a]).is_err());
-    assert!(Chain::new(&[stage(1, shapes[0])]).is_err());
-    assert!(Chain::new(&[a, stage(1, ConvShape { input: [6, 5], ..shapes[1] })]).is_err());
-    assert!(Chain::new(&[stage(0, ConvShape { x_layout: Layout::Interleaved, ..shapes[0] })]).is_err());
+    assert!(Chain::new(&[], 9).is_err() && Chain::new(&[b, a], 9).is_err());
+    assert!(Chain::new(&[stage(1, shapes[0])], 9).is_err());
+    assert!(Chain::new(&[a, stage(1, ConvShape { input: [6, 5], ..shapes[1] })], 9).is_err());
+    assert!(Chain::new(&[stage(0, ConvShape { x_layout: Layout::Interleaved, ..shapes[0] })], 9).is_err());
     let band = Stage { geometry: a.geometry.in_planes(50, 50).unwrap(), ..a };
-    assert!(Chain::new(&[band]).is_err() && a.geometry.in_planes(35, 50).is_err());
+    assert!(Chain::new(&[band], 9).is_err() && a.geometry.in_planes(35, 50).is_err());
     assert!(a.geometry.in_planes(usize::MAX / 8, 36).is_err());
     let stages = [a, b];
-    let chain = Chain::new(&stages).unwrap();
+    // three rows of twelve channels and six columns between for each of the output
+    let pixels = |floats| Chain::new(&stages, floats).unwrap().pixels();
+    assert_eq!([0, 12 * 4 * 6, 12 * 6 * 6].map(pixels), [Some(6), Some(12), None]);
+    let chain = Chain::new(&stages, 9).unwrap();
     let (x, mut y) = (vec![1.0; 8 * 36], vec![0.0; 12 * 36]);
     assert!(chain.run(&x, &mut y, None, &Serial).is_ok());
     assert!(chain.run(&x[1..], &mut y, None, &Serial).is_err());

@@ -8,7 +8,8 @@
 //!    and bias. [`SparseDeconv`] holds the product of a transposed convolution.
 //! 2. At code generation the weights are packed for one kernel and the node becomes an [`OptSparseConv`].
 //! 3. `OptSparseConv::fuse` takes in activations and residual additions, and puts [`Planar`] in place of
-//!    stock tract's slow operators beside it.
+//!    stock tract's slow operators beside it. Layers with large maps between them become one
+//!    [`OptSparseChain`], which computes them band by band.
 //!
 //! A whole-sequence GRU passes through two levels, [`SparseGruSeq`] and [`OptSparseGru`]; so does an `If`
 //! whose bodies hold sparse layers, [`SparseIf`] and [`OptSparseIf`]. Bodies of a `Scan` are optimised by

@@ -3,13 +3,13 @@
 use crate::executor::with_threads;
 use crate::konst::f32s;
 use crate::opt_sparse_conv::OptSparseConv;
-use sparse_kernels::chain::{Chain, Stage};
+use sparse_kernels::chain::{self, Chain, Stage};
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
 
-/// Floats of a map from which on it is not written as a whole: half a megabyte, a quarter of the second-level
-/// cache of the cores that this was measured on.
-const LARGE: usize = 128 << 10;
+/// Pixels that every layer of a chain should compute at a time: with fewer, what it costs to begin is more than
+/// what the cache spares.
+const FEWEST_PIXELS: usize = 224;
 
 /// Layers of the optimised graph of which each is the only one that reads what the one before writes.
 ///
@@ -35,17 +35,14 @@ impl OptSparseChain {
         rule_if!(succ.inputs[0] == node.id.into());
         rule_if_some!(behind = layers(succ));
         rule_if!(behind.first().is_some_and(runs_in_bands));
-        let images = before.last().map_or(0, |last| last.form().batch_axes());
-        let map = node.outputs[0].fact.shape.iter().skip(images);
-        let floats = map.map(|dim| dim.to_usize().ok()).product::<Option<usize>>();
-        rule_if!(floats.is_some_and(|floats| floats >= LARGE));
+        let op = OptSparseChain { layers: [before, behind].concat() };
+        rule_if!(op.pays(before.len(), &model.outlet_fact(node.inputs[0])?.shape)?);
         // what they take in comes first
         for node in [node, succ] {
             if let Some(layer) = node.op_as::<OptSparseConv>() {
                 rule_if!(layer.settled(model, node)?);
             }
         }
-        let op = OptSparseChain { layers: [before, behind].concat() };
         let mut patch = TypedModelPatch::new(format!("{succ} band by band"));
         let mut inputs = tvec!(patch.tap_model(model, node.inputs[0])?);
         if let Some(residual) = succ.inputs.get(1) {
@@ -90,14 +87,8 @@ impl EvalOp for OptSparseChain {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut shape: TVec<usize> = inputs[0].shape().into();
-        let mut stages = vec![];
-        for layer in &self.layers {
-            let (geometry, output) = layer.form().resolve(layer.choice().packing, &shape)?;
-            stages.push(Stage { layer: layer.packed().layer(), geometry, epilogue: layer.epilogue().0 });
-            shape = output;
-        }
-        let chain = Chain::new(&stages)?;
+        let (stages, shape) = self.stages(inputs[0].shape())?;
+        let chain = Chain::new(&stages, chain::room().unwrap_or(0))?;
         // SAFETY: `Chain::run` writes every element of the output or fails, and an output of a failed run is
         // dropped; an f32 has no invalid bit pattern.
         let mut y = unsafe { Tensor::uninitialized::<f32>(&shape)? };
@@ -113,6 +104,34 @@ impl EvalOp for OptSparseChain {
 }
 
 impl OptSparseChain {
+    /// The layers for an input of this shape, and the shape of the output.
+    fn stages(&self, x: &[usize]) -> TractResult<(Vec<Stage<'_>>, TVec<usize>)> {
+        let (mut shape, mut stages): (TVec<usize>, _) = (x.into(), vec![]);
+        for layer in &self.layers {
+            let (geometry, output) = layer.form().resolve(layer.choice().packing, &shape)?;
+            stages.push(Stage { layer: layer.packed().layer(), geometry, epilogue: layer.epilogue().0 });
+            shape = output;
+        }
+        Ok((stages, shape))
+    }
+
+    /// Whether the map behind the first `before` layers is so large that it would leave the cache, and bands
+    /// are not too small. The number of images does not matter, and need not be known.
+    fn pays(&self, before: usize, x: &[TDim]) -> TractResult<bool> {
+        let Some(room) = chain::room() else { return Ok(false) };
+        let images = self.layers[0].form().batch_axes();
+        let dim = |(axis, dim): (usize, &TDim)| if axis < images { Some(1) } else { dim.to_usize().ok() };
+        let Some(x) = x.iter().enumerate().map(dim).collect::<Option<TVec<usize>>>() else {
+            return Ok(false);
+        };
+        let (stages, _) = self.stages(&x)?;
+        let map = stages[before].geometry.x_len();
+        // more than may be there at a time: smaller ones stay in the cache as they are
+        Ok(map >= room
+            && Chain::new(&stages, room)
+                .is_ok_and(|chain| chain.pixels().is_some_and(|pixels| pixels >= FEWEST_PIXELS)))
+    }
+
     fn names(&self) -> String {
         self.layers.iter().map(OptSparseConv::layer).collect::<Vec<_>>().join(", ")
     }
