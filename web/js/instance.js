@@ -1,0 +1,72 @@
+/**
+ * A WebAssembly instance for every model: what a model takes goes when it goes, and a panic, after which an instance
+ * is in no state to go on, ends one model.
+ */
+
+import { compile, pick } from "./builds.js";
+
+/** Which build runs here: "relaxed" or "simd". */
+export async function build() {
+  return (await pick()).name;
+}
+
+/**
+ * A new instance of `wanted`, or of the build that is best here.
+ *
+ * @throws {Error} if there is no build for this engine, or its files cannot be read.
+ */
+export async function instantiate(wanted, onProgress) {
+  const picked = await pick(wanted);
+  const [module, { default: glue }] = await Promise.all([compile(picked, onProgress), picked.glue()]);
+  const bindings = glue({});
+  let panic, memory;
+  try {
+    ({ memory } = bindings.initSync({ module }));
+  } catch (cause) {
+    throw new Error(`WebAssembly has no memory for another model: ${cause.message}`, { cause });
+  }
+  bindings.start((text) => { panic = text; });
+  return new Instance(picked.name, bindings, memory, () => panic);
+}
+
+class Instance {
+  #bindings;
+  #memory;
+  #panic;
+  #dead;
+
+  constructor(build, bindings, memory, panic) {
+    this.build = build;
+    this.#bindings = bindings;
+    this.#memory = memory;
+    this.#panic = panic;
+  }
+
+  /** What `work` returns, which is given the functions of the instance. */
+  call(work) {
+    if (this.#dead) throw new Error(this.#dead);
+    try {
+      return work(this.#bindings);
+    } catch (error) {
+      // Errors that the crate throws leave the instance as it was; these do not.
+      const ended = error instanceof WebAssembly.RuntimeError || error instanceof RangeError
+        || error instanceof globalThis.InternalError;
+      if (!ended) throw error;
+      const used = Math.round(this.bytes() / 2 ** 20);
+      const why = this.#panic() ?? `${error.message}, with ${used} MiB in use: most likely memory ran out`;
+      this.free(`the model has stopped and must be loaded again: ${why}`);
+      throw new Error(this.#dead, { cause: error });
+    }
+  }
+
+  /** Size of its memory. */
+  bytes() {
+    return this.#memory?.buffer.byteLength ?? 0;
+  }
+
+  free(why = "the model was freed") {
+    this.#dead ??= why;
+    this.#bindings = undefined;
+    this.#memory = undefined;
+  }
+}
