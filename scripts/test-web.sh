@@ -21,7 +21,7 @@ case ${1:-} in
   --install)
     bindgen_is_there || cargo install --quiet wasm-bindgen-cli --version "$wanted" --root target/tools --target-dir target/tools-build
     rm -rf target/tools-build
-    [ -d web/node_modules/binaryen ] ||
+    [ -d web/node_modules/typescript ] ||
       npm install --prefix web --no-package-lock --no-audit --no-fund --ignore-scripts --silent
     exit ;;
   -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit ;;
@@ -29,7 +29,7 @@ case ${1:-} in
 esac
 
 have node || { not_run "the npm package: no node"; exit 0; }
-[ -d web/node_modules/binaryen ] || { not_run "the npm package: scripts/test-web.sh --install gets what web/package.json names"; exit 0; }
+[ -d web/node_modules/typescript ] || { not_run "the npm package: scripts/test-web.sh --install gets what web/package.json names"; exit 0; }
 if [ $built = no ]; then
   rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null | xargs -r test -d ||
     { not_run "the npm package: rustup target add wasm32-unknown-unknown"; exit 0; }

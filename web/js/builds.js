@@ -1,6 +1,6 @@
 /** The builds that come with the package, and which of them is best here. */
 
-import { probes } from "../dist/probes.js";
+import * as probes from "./probe.js";
 import { read } from "./source.js";
 
 const builds = {
@@ -44,8 +44,7 @@ async function best() {
 }
 
 /** A loop of multiply-adds, if the engine has its instructions. */
-async function probe(base64) {
-  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+async function probe(bytes) {
   if (!WebAssembly.validate(bytes)) return undefined;
   const { instance } = await WebAssembly.instantiate(bytes);
   const { run } = instance.exports;

@@ -5,6 +5,9 @@
 
 import { compile, pick } from "./builds.js";
 
+/** What leaves an instance in the middle of something: a trap, and a stack that ran out, which has two names. */
+const ENDS = [WebAssembly.RuntimeError, RangeError, globalThis.InternalError ?? RangeError];
+
 /** Which build runs here: "relaxed" or "simd". */
 export async function build() {
   return (await pick()).name;
@@ -49,9 +52,7 @@ class Instance {
       return work(this.#bindings);
     } catch (error) {
       // Errors that the crate throws leave the instance as it was; these do not.
-      const ended = error instanceof WebAssembly.RuntimeError || error instanceof RangeError
-        || error instanceof globalThis.InternalError;
-      if (!ended) throw error;
+      if (!ENDS.some((End) => error instanceof End)) throw error;
       const used = Math.round(this.bytes() / 2 ** 20);
       const why = this.#panic() ?? `${error.message}, with ${used} MiB in use: most likely memory ran out`;
       this.free(`the model has stopped and must be loaded again: ${why}`);

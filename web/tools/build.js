@@ -12,7 +12,6 @@ const dist = join(web, "dist");
 const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 const tools = join(root, "target/tools/bin/wasm-bindgen");
 const wasmBindgen = existsSync(tools) ? tools : "wasm-bindgen";
-const wasmOpt = join(web, "node_modules/.bin/wasm-opt");
 
 const FEATURES = { simd: "+simd128", relaxed: "+simd128,+relaxed-simd" };
 
@@ -31,11 +30,8 @@ for (const [name, features] of Object.entries(FEATURES).filter(([name]) => !name
   rmSync(folder, { recursive: true, force: true });
   run(wasmBindgen, [built, "--target", "no-modules", "--no-typescript", "--out-dir", folder, "--out-name", name]);
   writeFileSync(join(dist, `${name}.js`), factory(readFileSync(join(folder, `${name}.js`), "utf8")));
-  const bound = join(folder, `${name}_bg.wasm`);
-  if (process.env.WEB_UNOPTIMISED) copyFileSync(bound, join(dist, `${name}.wasm`));
-  else run(wasmOpt, ["-O2", "--all-features", "--strip-debug", "--strip-producers", bound, "-o", join(dist, `${name}.wasm`)]);
+  copyFileSync(join(folder, `${name}_bg.wasm`), join(dist, `${name}.wasm`));
 }
-run("node", [join(web, "tools/probes.js")]);
 
 /** wasm-bindgen's script as a function, so that every call makes bindings of their own: to one instance. */
 function factory(script) {
