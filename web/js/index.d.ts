@@ -137,5 +137,21 @@ export function prune(
   recipe: string,
 ): Promise<Uint8Array>;
 
+/** Where the weights of a layer are not zero: a picture, row by row, one cell for a weight or a few. */
+export interface WeightMap {
+  name: string;
+  rows: number;
+  columns: number;
+  /** Share of the weights of a cell that are not zero, of 255. */
+  data: Uint8Array;
+}
+
+/**
+ * Pictures of the weights of a model, for the layers that have any, in the order in which they run.
+ *
+ * @throws {Error} for bytes that are no model.
+ */
+export function maps(source: ArrayBuffer | ArrayBufferView | Blob | URL | string): Promise<WeightMap[]>;
+
 /** Which build is faster here. */
 export function build(): Promise<Build>;

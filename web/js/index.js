@@ -33,6 +33,17 @@ export async function prune(source, recipe) {
   }
 }
 
+/** Where the weights of a model are not zero. */
+export async function maps(source) {
+  const [bytes, instance] = await Promise.all([bytesOf(source), instantiate()]);
+  try {
+    const layers = instance.call((module) => module.maps(bytes));
+    return layers.map(([name, rows, columns, data]) => ({ name, rows, columns, data }));
+  } finally {
+    instance.free();
+  }
+}
+
 class Model {
   #instance;
   #session;

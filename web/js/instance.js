@@ -53,11 +53,20 @@ class Instance {
     } catch (error) {
       // Errors that the crate throws leave the instance as it was; these do not.
       if (!ENDS.some((End) => error instanceof End)) throw error;
-      const used = Math.round(this.bytes() / 2 ** 20);
-      const why = this.#panic() ?? `${error.message}, with ${used} MiB in use: most likely memory ran out`;
-      this.free(`the model has stopped and must be loaded again: ${why}`);
+      this.free(`the model has stopped and must be loaded again: ${this.#reason(error)}`);
       throw new Error(this.#dead, { cause: error });
     }
+  }
+
+  /** Why it ended, by the text of the panic. Without one an allocation failed, or the stack ran out. */
+  #reason(error) {
+    const [place, ...text] = this.#panic()?.split("\n") ?? [];
+    const used = `with ${Math.round(this.bytes() / 2 ** 20)} MiB in use`;
+    if (!place) return `${error.message}, ${used}: most likely memory ran out`;
+    const panic = text.join(" ");
+    if (/alloc/.test(panic)) return `memory ran out, ${used}: ${panic}`;
+    // where, without the folders of the machine that compiled it
+    return `${panic} (${place.replace(/^.* ([^ ]*\/)?([^/ ]+\/src\/)/, "$2").replace(/:$/, "")})`;
   }
 
   /** Size of its memory. */

@@ -1,6 +1,6 @@
 /** What runs in the worker: calls of worker.js in, answers out. */
 
-import { build, load, prune } from "./index.js";
+import { build, load, maps, prune } from "./index.js";
 
 const port = typeof globalThis.process?.versions?.node === "string"
   ? (await import(/* @vite-ignore */ "node:worker_threads")).parentPort
@@ -15,6 +15,7 @@ const methods = {
     return { inputs, outputs, build, loadMs };
   },
   prune: (_, source, recipe) => prune(source, recipe),
+  maps: (_, source) => maps(source),
   build: () => build(),
   run: (_, feed) => model.run(feed),
   bench: (_, feed, options) => model.bench(feed, options),

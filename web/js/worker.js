@@ -24,23 +24,22 @@ export async function load(source, options = {}) {
   }
 }
 
-/** Makes zeros in the weights of an ONNX file, in a worker. */
-export async function prune(source, recipe) {
-  const thread = await Thread.start();
-  try {
-    return await thread.ask("prune", [absolute(source), recipe]);
-  } finally {
-    thread.end("done");
-  }
-}
+/** Makes zeros in the weights of an ONNX file. */
+export const prune = (source, recipe) => once("prune", absolute(source), recipe);
+
+/** Where the weights of a model are not zero. */
+export const maps = (source) => once("maps", absolute(source));
 
 /** Which build runs here: "relaxed" or "simd". */
-export async function build() {
+export const build = () => once("build");
+
+/** An answer of a worker that is there for nothing else. */
+async function once(method, ...args) {
   const thread = await Thread.start();
   try {
-    return await thread.ask("build", []);
+    return await thread.ask(method, args);
   } finally {
-    thread.end("done");
+    thread.end("it has done its work");
   }
 }
 

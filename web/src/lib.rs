@@ -128,6 +128,16 @@ pub fn prune(bytes: Vec<u8>, recipe: &str) -> Result<Vec<u8>, JsError> {
     load::pruned(bytes, recipe).map_err(raised)
 }
 
+/// Where the weights of an ONNX file or NNEF archive are not zero: for every layer that can be drawn its name, the
+/// rows and columns of its picture, and a byte for each cell of it: the share of weights that are not zero, of 255.
+///
+/// # Errors
+/// As for a session.
+#[wasm_bindgen]
+pub fn maps(bytes: Vec<u8>) -> Result<Array, JsError> {
+    load::maps(bytes).map_err(raised)
+}
+
 fn raised(error: Error) -> JsError {
     JsError::new(&format!("{error:#}"))
 }

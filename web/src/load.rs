@@ -3,13 +3,14 @@
 use crate::value::whole;
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
-use js_sys::Array;
+use js_sys::{Array, Uint8Array};
 use prune::Document;
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use tract_core::internal::*;
 use tract_hir::infer::Factoid;
 use tract_hir::prelude::*;
+use tract_sparse::Report;
 use wasm_bindgen::{JsCast, JsValue};
 
 /// The model, simplified, its pruned layers sparse under the policy of the knobs.
@@ -118,4 +119,28 @@ pub(crate) fn pruned(bytes: Vec<u8>, recipe: &str) -> Result<Vec<u8>> {
     tract_sparse::densify(&mut document.model)?;
     prune::prune(&mut document.model, &recipe.parse()?)?;
     document.encode()
+}
+
+/// Pictures of the weights of a model: name, rows, columns and cells of each layer that can be drawn.
+///
+/// # Errors
+/// Bytes that are no model, weights that cannot be read.
+pub(crate) fn maps(bytes: Vec<u8>) -> Result<Array> {
+    let model = typed(bytes, &Array::new())?;
+    let layers = Report::of(&model)?.layers;
+    let array = Array::new();
+    for (layer, map) in layers.iter().zip(rewriter::maps(&model)?) {
+        let Some(map) = map else { continue };
+        let [rows, columns] = map.size();
+        // only nothing is 0, and only everything 255
+        let byte = |share: &f32| match *share {
+            0.0 => 0,
+            1.0 => 255,
+            share => ((share * 255.0).round() as u8).clamp(1, 254),
+        };
+        let cells: Vec<u8> = map.shares().iter().map(byte).collect();
+        let [name, cells] = [JsValue::from(layer.layer()), Uint8Array::from(&*cells).into()];
+        array.push(&Array::of4(&name, &rows.into(), &columns.into(), &cells));
+    }
+    Ok(array)
 }
