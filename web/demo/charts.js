@@ -25,18 +25,21 @@ export function layers(into, { layers }) {
     bars.setAttribute("role", "img");
     bars.setAttribute("aria-label", text);
     return element("div", { className: "layer", title: layer.reason ? `${text}. ${layer.reason}` : text },
-      element("span", { textContent: layer.name }), bars);
+      element("span", {}, element("bdi", { textContent: layer.name })), bars);
   }));
 }
 
 const frame = () => new Promise(requestAnimationFrame);
 
-/** Pictures of weights, a few in every frame; a later call ends an earlier one. */
+/** Pictures of the weights of layers that have zeros, one in every frame; a later call ends an earlier one. */
 export async function maps(into, found) {
   const [red, green, blue] = colour(into);
   const turn = (maps.turn = (maps.turn ?? 0) + 1);
-  into.replaceChildren();
-  for (const { name, rows, columns, data } of found) {
+  const some = found.filter(({ data }) => data.includes(0));
+  const full = found.length - some.length;
+  const hint = `${some.length ? "" : "No layer has zeros yet. "}${full && some.length ? `${full} more layers have none.` : ""}`;
+  into.replaceChildren(...(hint ? [element("p", { className: "hint", textContent: hint })] : []));
+  for (const { name, rows, columns, data } of some) {
     const canvas = element("canvas", { width: columns, height: rows });
     const image = new ImageData(columns, rows);
     for (let at = 0; at < data.length; at++) image.data.set([red, green, blue, data[at]], 4 * at);

@@ -2,7 +2,7 @@
 
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
-import { extname, join, normalize, sep } from "node:path";
+import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const web = fileURLToPath(new URL("..", import.meta.url));
@@ -11,7 +11,7 @@ const models = [process.env.TRACT_SPARSE_MODELS, join(web, "../../shared/models"
   .find((folder) => folder && existsSync(folder));
 
 const TYPES = {
-  ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".json": "application/json",
+  ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".json": "application/json",
   ".wasm": "application/wasm", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".bmp": "image/bmp", ".txt": "text/plain; charset=utf-8",
 };
 
@@ -30,15 +30,17 @@ function samples() {
 
 const known = samples();
 
-/** The file that an address means, if there is one. */
-function fileOf(path) {
+/** The file that an address means, if there is one: a sample, or one of a folder. */
+function fileOf(path, folders) {
   if (path.startsWith("/samples/")) return known.get(path.slice("/samples/".length));
-  const file = normalize(join(web, path.endsWith("/") ? `${path}index.html` : path));
-  return file.startsWith(web) && !file.includes(`${sep}node_modules${sep}`) && existsSync(file) && statSync(file).isFile() ? file : undefined;
+  const [prefix, folder] = Object.entries(folders).find(([prefix]) => path.startsWith(prefix)) ?? ["/", web];
+  const inside = path.slice(prefix.length);
+  const file = normalize(join(folder, inside === "" || inside.endsWith("/") ? `${inside}index.html` : inside));
+  return file.startsWith(folder) && existsSync(file) && statSync(file).isFile() ? file : undefined;
 }
 
-/** A server that listens; port 0 is any that is free. */
-export function serve(port = 0) {
+/** A server that listens; port 0 is any that is free. `folders` are others than this package, by the beginnings of their addresses. */
+export function serve(port = 0, folders = {}) {
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     const headers = {
@@ -48,7 +50,7 @@ export function serve(port = 0) {
     if (pathname === "/samples/") {
       return response.writeHead(200, { ...headers, "Content-Type": TYPES[".json"] }).end(JSON.stringify([...known.keys()]));
     }
-    const file = fileOf(decodeURIComponent(pathname));
+    const file = fileOf(decodeURIComponent(pathname), folders);
     if (!file) return response.writeHead(404, headers).end("not found");
     const type = TYPES[extname(file)] ?? "application/octet-stream";
     response.writeHead(200, { ...headers, "Content-Type": type, "Content-Length": statSync(file).size });
