@@ -11,11 +11,11 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
-import { prune } from "tract-sparse";
+import { prune } from "../js/index.js";
 import { serve } from "../demo/serve.js";
 import { models, root } from "../tests/data.js";
 import { onnx } from "../tests/onnx.js";
@@ -72,7 +72,7 @@ const networks = [
   ...await Promise.all([64, 96, 128].flatMap((map) => PAIRS.map((pair) => pointwise(map, pair)))),
 ].filter(({ name, zeros }) => `${name} ${zeros}`.includes(options.only));
 for (const network of networks) {
-  const twin = options.tflite && join(options.tflite, `${network.name}.tflite`);
+  const twin = options.tflite && resolve(options.tflite, `${network.name}.tflite`);
   if (twin && existsSync(twin)) network.tflite = twin;
 }
 

@@ -1,6 +1,6 @@
 /** Engines in turn on one network, in whatever runs this. */
 
-import { load } from "tract-sparse";
+import { load } from "../js/index.js";
 
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const values = (length) => Float32Array.from({ length }, (_, at) => ((at * 7919) % 255) / 255);

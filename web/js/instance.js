@@ -24,7 +24,8 @@ export async function instantiate(wanted, onProgress) {
   const bindings = glue({});
   let panic, memory;
   try {
-    ({ memory } = bindings.initSync({ module }));
+    // browsers refuse large modules that are not instantiated asynchronously
+    ({ memory } = await bindings({ module_or_path: module }));
   } catch (cause) {
     throw new Error(`WebAssembly has no memory for another model: ${cause.message}`, { cause });
   }
