@@ -5,6 +5,7 @@
 //   --rounds N       runs of each engine (40)
 //   --tflite FOLDER  NAME.tflite for LiteRT.js, by the names of the networks here; those without are not timed there
 //   --only TEXT      networks whose names have it
+//   --note TEXT      what else there is to know, for the head of the results
 //
 // Networks are written into target/web-bench by the command line, target/release/tract-sparse; trained ones are where TRACT_SPARSE_MODELS says.
 
@@ -25,6 +26,7 @@ import { timed } from "./timed.js";
 const { values: options } = parseArgs({
   options: {
     output: { type: "string", short: "o" }, rounds: { type: "string", default: "40" }, tflite: { type: "string" }, only: { type: "string", default: "" },
+    note: { type: "string", default: "" },
   },
 });
 const rounds = Number(options.rounds);
@@ -47,7 +49,7 @@ function zoo([name, zeros, words]) {
   return { name, zeros, file, sparse: zeros === "dense" ? "dense" : "auto" };
 }
 
-/** A convolution of one pixel on a square map, with a third of its 4x4 blocks zero, and dense. */
+/** A convolution of one pixel on a square map, with three tenths of its 4x4 blocks zero, and dense. */
 async function pointwise(map, channels) {
   const [input, output] = channels;
   const weights = Float32Array.from({ length: input * output }, (_, at) => (((at * 7919) % 509) - 254) / 2540);
@@ -104,7 +106,7 @@ const text = `# Networks in a browser
 
 ${cpus()[0].model}, one thread; Chromium ${version}, Node ${process.versions.node}${hasRelaxed ? "" : " without relaxed SIMD"}; ${new Date().toISOString().slice(0, 10)}.
 Command: \`node bench/bench.js\`, ${rounds} rounds. Median milliseconds in Chromium; in parentheses the median, over rounds in which every engine ran once,
-of that engine's time over ours. *dense* is the same layer without zeros on our kernels. LiteRT.js runs dense twins. Node: stock / ours.
+of that engine's time over ours. *dense* is the same layer without zeros on our kernels. LiteRT.js runs dense twins. Node: stock / ours.${options.note && `\n${options.note}`}
 
 | network | zeros | build | ours | stock | dense | onnxruntime-web | LiteRT.js | Node |
 |---|---|---|---|---|---|---|---|---|
