@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Everything that must hold: format, lints, documentation, the kernels on every target, whole models on this machine, the Python
-# package.
+# package, the npm package.
 #
 #   scripts/test.sh            runs what it has the tools for; says NOT RUN, with the reason, of the rest; on a terminal it
 #                              first lists what is missing and asks whether to install it
 #   scripts/test.sh --install  installs what is missing without asking: Debian's packages as root or by sudo, Rust's
-#                              components by rustup, Python's packages into target/onnx-venv
+#                              components by rustup, Python's packages into target/onnx-venv, npm's into web/node_modules
 #
 # Fails if anything fails. From nothing it takes about half an hour on two cores.
 set -uo pipefail
@@ -40,7 +40,7 @@ python_has() { "$venv/bin/python" -c "import $1" >/dev/null 2>&1; }
 # What is missing, by the client that installs it.
 debian=() components=() targets=() python=()
 if have apt-get; then
-  for pair in zsh:zsh fish:fish man:man-db chromium:chromium node:nodejs qemu-aarch64:qemu-user \
+  for pair in zsh:zsh fish:fish man:man-db chromium:chromium node:nodejs npm:npm qemu-aarch64:qemu-user \
     aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu; do
     have "${pair%%:*}" || debian+=("${pair##*:}")
   done
@@ -49,7 +49,7 @@ if have apt-get; then
 fi
 if have rustup; then
   for name in rustfmt clippy; do component $name || components+=("$name"); done
-  for name in aarch64-unknown-linux-gnu aarch64-apple-darwin wasm32-wasip1; do target $name || targets+=("$name"); done
+  for name in aarch64-unknown-linux-gnu aarch64-apple-darwin wasm32-wasip1 wasm32-unknown-unknown; do target $name || targets+=("$name"); done
 fi
 for name in onnx onnxruntime numpy maturin pytest; do python_has $name || python+=("$name"); done
 have python3 || python=()
@@ -82,6 +82,7 @@ if [ $install = yes ]; then
     not_run "what needs the targets ${targets[*]}: rustup failed, see $log"
   [ ${#python[@]} = 0 ] || { python3 -m venv $venv && $venv/bin/pip install -q "${python[@]}"; } >>$log 2>&1 ||
     not_run "what needs Python's ${python[*]}: pip failed, see $log"
+  ! have npm || scripts/test-web.sh --install >>$log 2>&1 || not_run "the npm package: its tools were not installed, see $log"
 fi
 
 # The operator tests of the `onnx` package are single layers exported by PyTorch; pruned models run in onnxruntime, too.
@@ -120,6 +121,7 @@ else
   not_run "cargo clippy: it is not installed"
 fi
 step "Python package" scripts/test-python.sh
+step "npm package" scripts/test-web.sh
 step "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
 step "Kernels on every target" scripts/test-kernels.sh
 if [ $status = 0 ]; then echo; echo "All tests passed."; else echo; echo "SOMETHING FAILED: see above."; fi

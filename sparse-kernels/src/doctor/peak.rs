@@ -66,6 +66,11 @@ pub fn multiply_adds(target: Target, rounds: usize) -> usize {
             // SAFETY: a `Target` of NEON is proof that it was detected.
             unsafe { run(rounds) }
         }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Isa::Wasm => {
+            use std::arch::wasm32::f32x4_splat;
+            sums!(rounds, 12 x 4, f32x4_splat, |sum, a, b| crate::vector::multiply_add(sum, a, b))
+        }
         Isa::Scalar => plain(rounds),
         _ => plain(rounds),
     }

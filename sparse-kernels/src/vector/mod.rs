@@ -23,7 +23,7 @@ pub(crate) use avx512::F32x16;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::F32x4;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-pub(crate) use wasm::F32x4;
+pub(crate) use wasm::{F32x4, multiply_add};
 
 use crate::geometry;
 use crate::work::Work;

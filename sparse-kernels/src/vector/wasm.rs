@@ -1,5 +1,6 @@
 //! WebAssembly simd128: vectors of 4 floats, and as many registers as the engine finds on the machine below.
-//! Multiply and add are separate: fused multiply-add is in relaxed SIMD only.
+//! Multiply and add are separate, unless the build has relaxed SIMD, too: its multiply-add is fused where the
+//! machine can.
 
 use super::{BYTES, Order, Vector, into_row};
 use crate::work::Work;
@@ -8,6 +9,20 @@ use std::arch::wasm32::*;
 /// Four floats.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x4(pub(crate) v128);
+
+/// `a * b + c`.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(crate) fn multiply_add(a: v128, b: v128, c: v128) -> v128 {
+    f32x4_add(f32x4_mul(a, b), c)
+}
+
+/// `a * b + c`.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(crate) fn multiply_add(a: v128, b: v128, c: v128) -> v128 {
+    f32x4_relaxed_madd(a, b, c)
+}
 
 /// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
 #[derive(Clone, Copy)]
@@ -82,7 +97,7 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        F32x4(f32x4_add(f32x4_mul(self.0, b.0), c.0))
+        F32x4(multiply_add(self.0, b.0, c.0))
     }
 
     /// The pseudo-maximum and -minimum give their first operand if either is NaN: NaN stays.

@@ -1,0 +1,146 @@
+//! Models from memory: ONNX files and NNEF archives.
+
+use crate::value::whole;
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use js_sys::{Array, Uint8Array};
+use prune::Document;
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use tract_core::internal::*;
+use tract_hir::infer::Factoid;
+use tract_hir::prelude::*;
+use tract_sparse::Report;
+use wasm_bindgen::{JsCast, JsValue};
+
+/// The model, simplified, its pruned layers sparse under the policy of the knobs.
+///
+/// # Errors
+/// Bytes that are no model, operators that tract lacks, shapes that do not suit it.
+pub(crate) fn typed(bytes: Vec<u8>, shapes: &Array) -> Result<TypedModel> {
+    ensure!(!bytes.is_empty(), "not a model: it has no bytes");
+    match archive(&bytes)? {
+        Some(archive) => {
+            drop(bytes);
+            ensure!(shapes.length() == 0, "inputs: an NNEF model keeps the shapes it was written with");
+            nnef(archive).context("not an NNEF archive, or cut short")
+        }
+        None => onnx(bytes, shapes),
+    }
+}
+
+/// The archive of an NNEF model, uncompressed; nothing if these are other bytes.
+fn archive(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+    let is_tar = |bytes: &[u8]| bytes.get(257..262) == Some(b"ustar");
+    if is_tar(bytes) {
+        return Ok(Some(bytes.to_vec()));
+    }
+    if !bytes.starts_with(b"\x1f\x8b") {
+        return Ok(None);
+    }
+    let mut plain = vec![];
+    GzDecoder::new(bytes).read_to_end(&mut plain).context("not a model: compressed, and cut short")?;
+    ensure!(is_tar(&plain), "not a model: what is compressed is no archive");
+    Ok(Some(plain))
+}
+
+fn nnef(archive: Vec<u8>) -> Result<TypedModel> {
+    let nnef = tract_sparse::nnef();
+    let proto = nnef.proto_model_for_read(&mut Cursor::new(archive))?;
+    nnef.model_for_proto_model(&proto)
+}
+
+fn onnx(bytes: Vec<u8>, shapes: &Array) -> Result<TypedModel> {
+    let onnx = tract_sparse::onnx();
+    let mut proto =
+        onnx.proto_model_for_read(&mut &*bytes).context("not a model: neither ONNX nor an NNEF archive")?;
+    drop(bytes);
+    ensure!(proto.graph.is_some(), "not a model: an ONNX file has a graph");
+    tract_sparse::densify(&mut proto)?;
+    let parsed = onnx.parse(&proto, None)?;
+    let missing = parsed.unresolved_inputs.join(", ");
+    ensure!(missing.is_empty(), "nothing computes {missing}");
+    drop(proto);
+    let mut model = parsed.model;
+    apply(&mut model, shapes)?;
+    model.into_typed()?.into_decluttered()
+}
+
+/// Gives inputs shapes in the place of those of the file. A symbol of the file that gets a size gets it
+/// everywhere.
+///
+/// # Errors
+/// No input has that name; another number of dimensions; text that is no size. The message names the input.
+fn apply(model: &mut InferenceModel, shapes: &Array) -> Result<()> {
+    let mut values = HashMap::new();
+    let outlets = model.input_outlets()?.to_vec();
+    let names: Vec<String> = outlets.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
+    let shapes: Vec<JsValue> = shapes.iter().collect();
+    for pair in shapes.chunks_exact(2) {
+        let name = pair[0].as_string().context("inputs: names are text")?;
+        let sizes = pair[1]
+            .dyn_ref::<Array>()
+            .with_context(|| format!("inputs: {name:?}: expected a shape such as [1, 3, 224, 224]"))?;
+        let position = names.iter().position(|input| *input == name).with_context(|| {
+            format!("inputs: no input is called {name:?}; the model has {}", names.join(", "))
+        })?;
+        let own = model.input_fact(position)?.clone();
+        let dims = sizes.iter().map(|size| match size.as_string() {
+            Some(symbol) => parse_tdim(&model.symbols, &symbol),
+            None => Ok(whole(&size)?.to_dim()),
+        });
+        let dims: Vec<TDim> = dims.collect::<Result<_>>().with_context(|| format!("inputs: {name:?}"))?;
+        if let Some(rank) = own.shape.rank().concretize() {
+            let got = dims.len();
+            ensure!(got as i64 == rank, "inputs: {name:?}: {got} dimensions, the input has {rank}");
+        }
+        for (own, given) in own.shape.dims().zip(&dims) {
+            if let Some(TDim::Sym(symbol)) = own.concretize()
+                && !given.symbols().contains(&symbol)
+            {
+                values.entry(symbol).or_insert(given.clone());
+            }
+        }
+        let dt = own.datum_type.concretize().unwrap_or(DatumType::F32);
+        model.set_input_fact(position, dt.fact(&dims).into())?;
+    }
+    if !values.is_empty() {
+        InferenceModelExt::set_symbols(model, &values)?;
+    }
+    Ok(())
+}
+
+/// An ONNX file with zeros made in its weights after a recipe, as text in TOML.
+///
+/// # Errors
+/// Bytes that are no ONNX file, a recipe that is none.
+pub(crate) fn pruned(bytes: Vec<u8>, recipe: &str) -> Result<Vec<u8>> {
+    let mut document = Document::read(bytes, None)?;
+    tract_sparse::densify(&mut document.model)?;
+    prune::prune(&mut document.model, &recipe.parse()?)?;
+    document.encode()
+}
+
+/// Pictures of the weights of a model: name, rows, columns and cells of each layer that can be drawn.
+///
+/// # Errors
+/// Bytes that are no model, weights that cannot be read.
+pub(crate) fn maps(bytes: Vec<u8>) -> Result<Array> {
+    let model = typed(bytes, &Array::new())?;
+    let layers = Report::of(&model)?.layers;
+    let array = Array::new();
+    for (layer, map) in layers.iter().zip(rewriter::maps(&model)?) {
+        let Some(map) = map else { continue };
+        let [rows, columns] = map.size();
+        // only nothing is 0, and only everything 255
+        let byte = |share: &f32| match *share {
+            0.0 => 0,
+            1.0 => 255,
+            share => ((share * 255.0).round() as u8).clamp(1, 254),
+        };
+        let cells: Vec<u8> = map.shares().iter().map(byte).collect();
+        let [name, cells] = [JsValue::from(layer.layer()), Uint8Array::from(&*cells).into()];
+        array.push(&Array::of4(&name, &rows.into(), &columns.into(), &cells));
+    }
+    Ok(array)
+}
