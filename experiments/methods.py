@@ -41,6 +41,7 @@ def rearranged(model: nn.Module, example: torch.Tensor, run: Run, quick: bool = 
         dwconv3x3=zeros.dwconv3x3 or "none",
         conv3x3=zeros.conv3x3 or "none",
         fc=zeros.fc or "none",
+        layer=[{"name": f"/{name}/*", "ratio": ratio} for name, ratio in zeros.layers] or None,
     )
     after = _values(onnx.load_from_string(pruned["model"]))
     layers = list(model)
@@ -53,7 +54,7 @@ def rearranged(model: nn.Module, example: torch.Tensor, run: Run, quick: bool = 
                 if values.dim():
                     values.data = values.data[order]
         elif isinstance(layer, nn.Conv2d):
-            own = _order(layers[at + 1], after[f"{at + 1}.running_var"])
+            own = _order(layers[at + 1], f"{at + 1}", after)
             weight = layer.weight.data[own]
             new.weight.data = weight if layer.groups > 1 or order is None else weight[:, order]
             if layer.groups > 1 and not np.array_equal(own, order):
@@ -68,13 +69,19 @@ def rearranged(model: nn.Module, example: torch.Tensor, run: Run, quick: bool = 
     return moved
 
 
-def _order(norm: nn.BatchNorm2d, moved: np.ndarray) -> np.ndarray:
+def _order(norm: nn.BatchNorm2d, name: str, moved: dict[str, np.ndarray]) -> np.ndarray:
     """Where each channel of the moved norm was."""
-    values = norm.running_var.numpy()
-    if len(np.unique(values)) != len(values):
-        raise ValueError("channels of a norm have the same variance")
-    places = {value: at for at, value in enumerate(values.tolist())}
-    return np.array([places[value] for value in moved.tolist()])
+    # equal tensors may have become one
+    parts = [part for part in ("running_var", "running_mean", "weight", "bias") if f"{name}.{part}" in moved]
+
+    def channels(values: list[np.ndarray]) -> list[tuple[float, ...]]:
+        return list(zip(*(part.tolist() for part in values)))
+
+    before = channels([getattr(norm, part).detach().numpy() for part in parts])
+    places = {channel: at for at, channel in enumerate(before)}
+    if len(places) != len(before):
+        raise ValueError(f"layer {name}: channels of the norm are the same")
+    return np.array([places[channel] for channel in channels([moved[f"{name}.{part}"] for part in parts])])
 
 
 def _exported(model: nn.Module, example: torch.Tensor) -> bytes:

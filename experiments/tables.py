@@ -76,6 +76,25 @@ def _w() -> Table:
     )
 
 
+def _l() -> Table:
+    wide = Run(width=1.0)
+    taught = {"peak": 0.2, "distill": 0.5}
+    rows = [Row("dense", wide, "dense"), Row("dense, distilled, higher rate", replace(wide, **taught), "dense")]
+    for width in (0.5, 0.375, 0.25):
+        rows.append(Row(f"dense, width {width}", Run(width=width), "dense"))
+    narrow = replace(Run(width=0.5), **taught)
+    rows.append(Row("dense, width 0.5, distilled, higher rate", narrow, "dense, distilled"))
+    for shape, ratio in (("2x1", 0.8), ("4x4", 0.5)):
+        zeros = Zeros(conv1x1=shape, ratio=ratio, layers=SMALL_DENSER[ratio])
+        run = replace(wide, zeros=zeros, rearrange=True, **taught)
+        rows.append(Row(f"{shape}, {percent(ratio)}, all that helped", run, shape))
+    return Table(
+        "Width 1: rearranged, small layers denser, distilled, higher rate, beside narrower dense networks",
+        tuple(rows),
+        latency=True,
+    )
+
+
 def _s() -> Table:
     rows = [Row("dense", Run())]
     for shape, ratio in (("2x1", 0.8), ("4x4", 0.5)):
@@ -205,6 +224,7 @@ def _p() -> Table:
 
 TABLES = {
     "M": _m(),
+    "L": _l(),
     "W": _w(),
     "S": _s(),
     "T1": _t1(),

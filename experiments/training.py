@@ -91,6 +91,7 @@ def train(
     if networks.LOW_PRECISION and not quick:
         torch._dynamo.reset()
         loss = torch.compile(loss, dynamic=False)
+        teacher = torch.compile(teacher, dynamic=False) if teacher is not None else None
     shuffle = np.random.default_rng([run.seed, epochs.start])
     for number in epochs:
         pictures, classes = data.epoch(run.data, number, quick)
