@@ -27,11 +27,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`base`: label of the row that others are compared with. `latency`: whether networks are timed."""
+    """`base`: label of the row that others are compared with. `narrower`: the curve of dense networks that others are compared
+    with at equal work and time. `latency`: whether networks are timed."""
 
     title: str
     rows: tuple[Row, ...]
     base: str = "dense"
+    narrower: str = "dense"
     latency: bool = False
 
 
@@ -79,11 +81,13 @@ def _w() -> Table:
 def _l() -> Table:
     wide = Run(width=1.0)
     taught = {"peak": 0.2, "distill": 0.5}
-    rows = [Row("dense", wide, "dense"), Row("dense, distilled, higher rate", replace(wide, **taught), "dense")]
+    same = "dense, same recipe"
+    rows = [Row("dense", wide, "dense"), Row("dense, distilled, higher rate", replace(wide, **taught), same)]
     for width in (0.5, 0.375, 0.25):
         rows.append(Row(f"dense, width {width}", Run(width=width), "dense"))
-    narrow = replace(Run(width=0.5), **taught)
-    rows.append(Row("dense, width 0.5, distilled, higher rate", narrow, "dense, distilled"))
+    for width in (0.5, 0.375):
+        run = replace(Run(width=width), **taught)
+        rows.append(Row(f"dense, width {width}, distilled, higher rate", run, same))
     for shape, ratio in (("2x1", 0.8), ("4x4", 0.5)):
         zeros = Zeros(conv1x1=shape, ratio=ratio, layers=SMALL_DENSER[ratio])
         run = replace(wide, zeros=zeros, rearrange=True, **taught)
@@ -91,6 +95,8 @@ def _l() -> Table:
     return Table(
         "Width 1: rearranged, small layers denser, distilled, higher rate, beside narrower dense networks",
         tuple(rows),
+        base="dense, distilled, higher rate",
+        narrower=same,
         latency=True,
     )
 
