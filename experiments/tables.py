@@ -195,7 +195,7 @@ def _f8() -> Table:
     for ratio in (0.3, 0.5):
         zeros = Zeros(conv3x3=f"5:9:{ratio}", exclude=("0",))
         rows.append(Row(f"5:9 and {percent(ratio)} of 4x4 kernels", replace(dense, zeros=zeros), "5:9"))
-    for method in ("l1", "l2", "fpgm", "taylor"):
+    for method in ("l1", "l2", "fpgm", "taylor", "apoz", "mean"):
         for share in (0.2, 0.4):
             run = replace(dense, filters=(method, share))
             rows.append(Row(f"filters by {method}, {percent(share)}", run, method))
