@@ -47,7 +47,11 @@ def train(arguments: argparse.Namespace) -> None:
     todo = wanted(names, arguments.seeds or list(SEEDS), arguments.rows)
     while True:
         done = runs.read()
-        missing = [run for run in todo if run.key() not in done]
+        missing = [
+            run
+            for run in todo
+            if run.key() not in done or (arguments.networks and not network_file(run).exists())
+        ]
         if not missing:
             break
         run = missing[0]
@@ -58,7 +62,11 @@ def train(arguments: argparse.Namespace) -> None:
         export(model, training.example(run), file, input_names=["picture"], output_names=["scores"])
         shown = data.test(run.data)[0][: data.SHOWN]
         np.save(file.with_suffix(".npy"), training.outputs(model, shown).numpy())
-        runs.append(record)
+        known = done.get(run.key())
+        if known is None:
+            runs.append(record)
+        else:
+            print(f"  made again, {known['accuracy']} % when it was recorded:", flush=True)
         print(
             f"  {record['accuracy']} %, {record['multiply_adds']} multiply-adds, {record['seconds']} s",
             flush=True,
@@ -94,6 +102,12 @@ def main() -> None:
     )
     one.add_argument(
         "--quick", action="store_true", help="a few pictures, nothing is written: does everything run?"
+    )
+    one.add_argument(
+        "--networks",
+        action="store_true",
+        help="train again, too, what is recorded but has no exported network in target/experiments (a clone has none): "
+        "`latency` and `networks` read those; results stay as they are recorded",
     )
     one.set_defaults(work=train)
     one = commands.add_parser("latency", help="times the networks of tables on the engine and on onnxruntime")

@@ -43,7 +43,50 @@ AIMS = (
     Claim("2x1, 80 %: at most 2 below dense", "M", "2x1, 80 %", within=2),
     Claim("2x1, 80 %, rearranged: at most 2 below dense", "M", "2x1, 80 %, rearranged", within=2),
     Claim("4x4, 50 %, rearranged: at most 1.2 below dense", "M", "4x4, 50 %, rearranged", within=1.2),
+    Claim(
+        "width 1, 2x1, 80 %, all that helped: at most 2 below dense of the same recipe",
+        "L",
+        "2x1, 80 %, all that helped",
+        "dense, distilled, higher rate",
+        within=2,
+    ),
+    Claim("and below dense of the usual one", "L", "2x1, 80 %, all that helped", within=2),
+    Claim(
+        "width 1, 4x4, 50 %, all that helped: at most 1.2 below dense of the same recipe",
+        "L",
+        "4x4, 50 %, all that helped",
+        "dense, distilled, higher rate",
+        within=1.2,
+    ),
+    Claim("and below dense of the usual one", "L", "4x4, 50 %, all that helped", within=1.2),
     Claim("plain Fashion-MNIST, 4x4, 50 %: at most 0.4 below dense", "P", "4x4, 50 %", within=0.4),
+)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """That the network of a row takes less time than that of another: `factor` times as fast, by a column of latencies."""
+
+    text: str
+    table: str
+    row: str
+    factor: float = 1.0
+    other: str = "dense"
+    column: str = "engine_ms"
+
+
+SPEEDS = tuple(
+    Speed(text, table, row, factor, other, column)
+    for table, row, wanted in (
+        ("M", "4x4, 50 %", 1.5),
+        ("M", "2x1, 80 %", 2.2),
+        ("L", "4x4, 50 %, all that helped", 1.5),
+        ("L", "2x1, 80 %, all that helped", 2.2),
+    )
+    for text, factor, other, column in (
+        (f"table {table}: {row}: {wanted} times as fast as its own dense network", wanted, "dense", "engine_ms"),
+        (f"table {table}: {row}: faster than onnxruntime's dense run", 1.0, "dense", "onnxruntime_ms"),
+    )
 )
 
 
@@ -97,4 +140,16 @@ def text(title: str, question: str, claims: tuple[Claim, ...], done: dict[str, R
             spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
             figure = f"{statistics.mean(found):+.2f}{spread} ({len(found)} of {len(SEEDS)} seeds)"
             lines.append(f"| {claim.text} | {figure} | {verdict(claim, found)} |")
+    return f"| {title} | here | {question} |\n|---|---|---|\n" + "\n".join(lines) if lines else ""
+
+
+def speeds(title: str, question: str, times: dict[str, Record]) -> str:
+    """The same of the times of the networks of seed 1."""
+    lines = []
+    for speed in SPEEDS:
+        runs = {row.label: row.run for row in tables.TABLES[speed.table].rows}
+        own, other = (times.get(runs[label].seeded(1).key()) for label in (speed.row, speed.other))
+        if own and other:
+            factor = other[speed.column] / own["engine_ms"]
+            lines.append(f"| {speed.text} | {factor:.2f} times | {'yes' if factor >= speed.factor else 'no'} |")
     return f"| {title} | here | {question} |\n|---|---|---|\n" + "\n".join(lines) if lines else ""

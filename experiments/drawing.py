@@ -56,14 +56,16 @@ def against(own: list[Optional[Record]], base: list[Optional[Record]]) -> str:
 def above_dense(table: Table, row: Row, done: dict[str, Record], x: Axis) -> Optional[float]:
     """How far a row lies above the dense ones of the same seed at the same x.
 
-    The mean of the seeds that have the row and the most points of the curve: one with fewer lies lower.
+    The mean of the seeds that have the row and the most points of the curve: one with fewer lies lower. None for dense rows.
     """
+    if row.curve.startswith("dense"):
+        return None
     found: dict[int, list[float]] = {}
     for seed in SEEDS:
         own = done.get(row.run.seeded(seed).key())
         curve = []
         for other in table.rows:
-            record = done.get(other.run.seeded(seed).key()) if other.curve == "dense" else None
+            record = done.get(other.run.seeded(seed).key()) if other.curve == table.narrower else None
             at = x(other, [record]) if record else None
             if record and at is not None:
                 curve.append((at, record["accuracy"]))
@@ -71,7 +73,7 @@ def above_dense(table: Table, row: Row, done: dict[str, Record], x: Axis) -> Opt
         value = above(sorted(curve), at, own["accuracy"]) if own and at is not None else None
         if value is not None:
             found.setdefault(len(curve), []).append(value)
-    return statistics.mean(found[max(found)]) if found and row.curve != "dense" else None
+    return statistics.mean(found[max(found)]) if found else None
 
 
 def above(curve: list[tuple[float, float]], at: float, accuracy: float) -> Optional[float]:
@@ -88,7 +90,7 @@ def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str
     base = next(row for row in table.rows if row.label == table.base)
     lines = []
     missing = 0
-    beside = sum(any(records(row.run, done)) for row in table.rows if row.curve == "dense") > 1
+    beside = sum(any(records(row.run, done)) for row in table.rows if row.curve == table.narrower) > 1
     timed = table.latency and any(row.run.seeded(1).key() in times for row in table.rows)
     for row in table.rows:
         own = records(row.run, done)
@@ -114,7 +116,7 @@ def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str
         lines.append("| " + " | ".join(cells) + " |")
     if not any(record for row in table.rows if row is not base for record in records(row.run, done)):
         return None
-    head = ["", "multiply-adds", "accuracy", "against dense"]
+    head = ["", "multiply-adds", "accuracy", f"against {table.base}"]
     head += ["above narrower dense at equal work"] if beside else []
     head += list(latency.HEADINGS) if timed else []
     head += ["above narrower dense at equal time"] if timed and beside else []
@@ -188,7 +190,7 @@ def picture(curves: dict[str, list[Point]], title: str, unit: str) -> str:
         colour = COLOURS[number % len(COLOURS)]
         places = [at(x, y) for x, y, _ in found]
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        thick = 3 if name == "dense" else 1.5
+        thick = 3 if name.startswith("dense") else 1.5
         parts.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="{thick}"/>')
         for (x, y), (value, mean, width) in zip(places, found):
             (_, above), (_, below) = at(value, mean + width), at(value, mean - width)
@@ -226,6 +228,7 @@ def everything() -> None:
     held = [
         claims.text("the paper says", "held", claims.PAPER, done),
         claims.text("aimed at", "reached", claims.AIMS, done),
+        claims.speeds("aimed at", "reached", times),
         claims.text("changed setting (table S)", "helped", claims.SETTINGS, done),
     ]
     body = f"{len(done)} runs, {made}.\n\n" + "\n\n".join([*filter(None, held), *sections])

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import copy
-import io
-from collections.abc import Callable
-from typing import Optional
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
 
 import numpy as np
-import onnx
-import onnx.numpy_helper
 import torch
-import tract_sparse
 from torch import nn
 from torch.nn.utils import parametrize
-from tract_sparse.torch import Mask
+from tract_sparse.torch import Mask, rearrange
 
 from .runs import Run
 
@@ -24,107 +20,78 @@ GROUPS, LINKS = 16, 4
 
 
 def rearranged(model: nn.Module, example: torch.Tensor, run: Run, quick: bool = False) -> nn.Module:
-    """The same network, its channels in the order in which blocks keep most, found by `tract_sparse.prune`.
-
-    Where a channel has gone is read from the norm behind its layer, whose values tell channels apart. Raises
-    ValueError if that is not so, or if the network computes something else afterwards.
-    """
+    """The same network, its channels in the order in which what is going to be pruned keeps most."""
     zeros = run.zeros
-    before = onnx.load_from_string(_exported(model, example))
-    pruned = tract_sparse.prune(
-        before.SerializeToString(),
-        rearrange=True,
+    moved = copy.deepcopy(model)
+    rearrange(
+        moved,
+        example,
+        conv1x1=zeros.conv1x1,
+        dwconv3x3=zeros.dwconv3x3,
+        conv3x3=zeros.conv3x3,
+        fc=zeros.fc,
+        ratio=zeros.ratio,
+        scope="uniform",
+        layers=zeros.rules(),
         search_seconds=1.0 if quick else SEARCH_SECONDS,
         seed=run.seed,
-        ratio=zeros.ratio or None,
-        conv1x1=zeros.conv1x1 or "none",
-        dwconv3x3=zeros.dwconv3x3 or "none",
-        conv3x3=zeros.conv3x3 or "none",
-        fc=zeros.fc or "none",
     )
-    after = _values(onnx.load_from_string(pruned["model"]))
-    layers = list(model)
-    moved = copy.deepcopy(model)
-    order: Optional[np.ndarray] = None
-    for at, layer in enumerate(layers):
-        new = moved[at]
-        if isinstance(layer, nn.BatchNorm2d):
-            for name, values in [*new.named_parameters(), *new.named_buffers()]:
-                if values.dim():
-                    values.data = values.data[order]
-        elif isinstance(layer, nn.Conv2d):
-            own = _order(layers[at + 1], after[f"{at + 1}.running_var"])
-            weight = layer.weight.data[own]
-            new.weight.data = weight if layer.groups > 1 or order is None else weight[:, order]
-            if layer.groups > 1 and not np.array_equal(own, order):
-                raise ValueError(f"layer {at}: its channels are not in the order of its input")
-            order = own
-        elif isinstance(layer, nn.Linear):
-            new.weight.data = layer.weight.data[:, order]
-    noise = torch.randn(4, *example.shape[1:], generator=torch.Generator().manual_seed(run.seed))
-    with torch.no_grad():
-        if not torch.allclose(model.eval()(noise), moved.eval()(noise), atol=1e-3, rtol=1e-3):
-            raise ValueError("the rearranged network computes something else")
     return moved
-
-
-def _order(norm: nn.BatchNorm2d, moved: np.ndarray) -> np.ndarray:
-    """Where each channel of the moved norm was."""
-    values = norm.running_var.numpy()
-    if len(np.unique(values)) != len(values):
-        raise ValueError("channels of a norm have the same variance")
-    places = {value: at for at, value in enumerate(values.tolist())}
-    return np.array([places[value] for value in moved.tolist()])
-
-
-def _exported(model: nn.Module, example: torch.Tensor) -> bytes:
-    file = io.BytesIO()
-    plain = copy.deepcopy(model).eval()
-    options = {"dynamo": False} if hasattr(torch, "compile") else {}
-    torch.onnx.export(
-        plain,
-        example,
-        file,
-        opset_version=13,
-        training=torch.onnx.TrainingMode.PRESERVE,
-        do_constant_folding=False,
-        **options,
-    )
-    return file.getvalue()
-
-
-def _values(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    return {value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}
 
 
 def take_out_filters(model: nn.Module, example: torch.Tensor, run: Run, quick: bool = False) -> None:
     """Makes layers narrower, in place: the channels that matter least go, those of the classes stay.
 
-    Methods are those of the package torch-pruning: l1, l2, fpgm, taylor.
+    Methods are those of the package torch-pruning: l1, l2, fpgm, taylor; and two that look at what the activations behind norms
+    are for some pictures: apoz, how often they are not zero, and mean, how large they are.
     """
     import torch_pruning
 
+    from . import data, training
+
     method, share = run.filters
+    pictures, classes = data.epoch(run.data, run.dense_epochs, quick)
+    given = training.tensor(pictures[:512])
+    kinds = torch_pruning.importance
     importance = {
-        "l1": lambda: torch_pruning.importance.MagnitudeImportance(p=1),
-        "l2": lambda: torch_pruning.importance.MagnitudeImportance(p=2),
-        "fpgm": torch_pruning.importance.FPGMImportance,
-        "taylor": torch_pruning.importance.TaylorImportance,
+        "l1": lambda: kinds.MagnitudeImportance(p=1),
+        "l2": lambda: kinds.MagnitudeImportance(p=2),
+        "fpgm": kinds.FPGMImportance,
+        "taylor": kinds.TaylorImportance,
+        "apoz": lambda: _by_activations(model, given, lambda values: values > 0),
+        "mean": lambda: _by_activations(model, given, nn.functional.relu),
     }[method]()
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
     pruner = torch_pruning.pruner.MagnitudePruner(
         model.eval(), example, importance, pruning_ratio=share, ignored_layers=[last], round_to=4
     )
     if method == "taylor":
-        from . import data, training
-
-        pictures, classes = data.epoch(run.data, run.dense_epochs, quick)
-        loss = nn.functional.cross_entropy(
-            model(training.tensor(pictures[:512])), torch.from_numpy(classes[:512].copy())
-        )
-        loss.backward()
+        nn.functional.cross_entropy(model(given), torch.from_numpy(classes[:512].copy())).backward()
     pruner.step()
     model.zero_grad(set_to_none=True)
+
+
+def _by_activations(
+    model: nn.Module, given: torch.Tensor, judge: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[..., Optional[torch.Tensor]]:
+    """An importance for torch-pruning: means of what is judged of the norms' outputs, over norms that lose the same channels."""
+    worth: dict[nn.Module, torch.Tensor] = {}
+
+    def note(norm: nn.Module, _: object, out: torch.Tensor) -> None:
+        worth[norm] = judge(out).float().mean((0, 2, 3))
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_hook(note) for norm in norms]
+    with torch.no_grad():
+        model.eval()(given)
+    for hook in hooks:
+        hook.remove()
+
+    def importance(group: Sequence[tuple[Any, Sequence[int]]], **_: object) -> Optional[torch.Tensor]:
+        found = [worth[dependency.layer][idxs] for dependency, idxs in group if dependency.layer in worth]
+        return torch.stack(found).mean(0) if found else None
+
+    return importance
 
 
 def five_of_nine(model: nn.Module, run: Run, steps: int) -> Callable[[], None]:

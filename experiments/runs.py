@@ -38,6 +38,10 @@ class Zeros:
     exclude: tuple[str, ...] = ()
     layers: tuple[tuple[str, float], ...] = ()
 
+    def rules(self) -> list[dict[str, Any]]:
+        """`layers` as `tract_sparse.torch` takes them."""
+        return [{"name": name, "ratio": ratio} for name, ratio in self.layers]
+
 
 @dataclass(frozen=True)
 class Run:

@@ -27,11 +27,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`base`: label of the row that others are compared with. `latency`: whether networks are timed."""
+    """`base`: label of the row that others are compared with. `narrower`: the curve of dense networks that others are compared
+    with at equal work and time. `latency`: whether networks are timed."""
 
     title: str
     rows: tuple[Row, ...]
     base: str = "dense"
+    narrower: str = "dense"
     latency: bool = False
 
 
@@ -73,6 +75,29 @@ def _w() -> Table:
     rows.append(Row("dense, width 0.75", Run(width=0.75), "dense"))
     return Table(
         "Accuracy against work: pruned networks beside narrower dense ones", tuple(rows), latency=True
+    )
+
+
+def _l() -> Table:
+    wide = Run(width=1.0)
+    taught = {"peak": 0.2, "distill": 0.5}
+    same = "dense, same recipe"
+    rows = [Row("dense", wide, "dense"), Row("dense, distilled, higher rate", replace(wide, **taught), same)]
+    for width in (0.5, 0.375, 0.25):
+        rows.append(Row(f"dense, width {width}", Run(width=width), "dense"))
+    for width in (0.5, 0.375):
+        run = replace(Run(width=width), **taught)
+        rows.append(Row(f"dense, width {width}, distilled, higher rate", run, same))
+    for shape, ratio in (("2x1", 0.8), ("4x4", 0.5)):
+        zeros = Zeros(conv1x1=shape, ratio=ratio, layers=SMALL_DENSER[ratio])
+        run = replace(wide, zeros=zeros, rearrange=True, **taught)
+        rows.append(Row(f"{shape}, {percent(ratio)}, all that helped", run, shape))
+    return Table(
+        "Width 1: rearranged, small layers denser, distilled, higher rate, beside narrower dense networks",
+        tuple(rows),
+        base="dense, distilled, higher rate",
+        narrower=same,
+        latency=True,
     )
 
 
@@ -170,7 +195,7 @@ def _f8() -> Table:
     for ratio in (0.3, 0.5):
         zeros = Zeros(conv3x3=f"5:9:{ratio}", exclude=("0",))
         rows.append(Row(f"5:9 and {percent(ratio)} of 4x4 kernels", replace(dense, zeros=zeros), "5:9"))
-    for method in ("l1", "l2", "fpgm", "taylor"):
+    for method in ("l1", "l2", "fpgm", "taylor", "apoz", "mean"):
         for share in (0.2, 0.4):
             run = replace(dense, filters=(method, share))
             rows.append(Row(f"filters by {method}, {percent(share)}", run, method))
@@ -205,6 +230,7 @@ def _p() -> Table:
 
 TABLES = {
     "M": _m(),
+    "L": _l(),
     "W": _w(),
     "S": _s(),
     "T1": _t1(),

@@ -91,6 +91,7 @@ def train(
     if networks.LOW_PRECISION and not quick:
         torch._dynamo.reset()
         loss = torch.compile(loss, dynamic=False)
+        teacher = torch.compile(teacher, dynamic=False) if teacher is not None else None
     shuffle = np.random.default_rng([run.seed, epochs.start])
     for number in epochs:
         pictures, classes = data.epoch(run.data, number, quick)
@@ -145,7 +146,7 @@ def dense(run: Run, quick: bool = False) -> nn.Module:
 
 def sparsifier(model: nn.Module, run: Run, steps: int) -> Sparsifier:
     zeros = run.zeros
-    made = Sparsifier(
+    return Sparsifier(
         model,
         conv1x1=zeros.conv1x1,
         dwconv3x3=zeros.dwconv3x3,
@@ -159,9 +160,8 @@ def sparsifier(model: nn.Module, run: Run, steps: int) -> Sparsifier:
         end=max(1, int(zeros.end * steps)),
         frequency=zeros.frequency,
         recover=zeros.recover,
+        layers=zeros.rules(),
     )
-    made.recipe["layer"] = [{"name": name, "ratio": ratio} for name, ratio in zeros.layers]
-    return made
 
 
 def trained(run: Run, quick: bool = False) -> nn.Module:

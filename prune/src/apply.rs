@@ -1,7 +1,7 @@
 //! Prunes the layers of a model after a recipe.
 
 use crate::layer::{Layer, Role, Skip, layers};
-use crate::mask::Masker;
+use crate::mask::{Masker, ranked};
 use crate::rearrange::Rearranged;
 use crate::recipe::{Recipe, Scope, Wish};
 use anyhow::{Context, Result, ensure};
@@ -230,16 +230,20 @@ impl Plan {
         self.layers.iter().flatten()
     }
 
-    /// Replaces the ratios of layers without a rule of their own by one threshold on the groups' scores, each
+    /// Replaces the ratios of layers without a ratio of their own by one threshold on the groups' scores, each
     /// relative to the mean of its layer, so that the `ratio` fraction of all their weights goes. No
-    /// layer loses more than 95 % of its groups.
+    /// layer loses more than 95 % of its groups. Returns the maskers of those layers, by their number.
     ///
     /// # Errors
     /// As [`Method::masker`].
-    pub fn spread(&mut self, model: &ModelProto, method: &dyn Method, ratio: f64) -> Result<()> {
+    pub fn spread(
+        &mut self,
+        model: &ModelProto,
+        method: &dyn Method,
+        ratio: f64,
+    ) -> Result<HashMap<usize, Masker>> {
         let graph = model.graph.as_ref().context("the model has no graph")?;
-        // of each group its score, then its layer and its number there, as an integer: sorting and counting
-        // read nothing else
+        // of each group its score, then its layer and its number there
         let mut candidates: Vec<u128> = vec![];
         let mut layers: Vec<(usize, Masker, usize)> = vec![];
         let roles = [Role::Pointwise, Role::FullyConnected, Role::Recurrent, Role::Transposed, Role::Other];
@@ -254,33 +258,37 @@ impl Plan {
             let scores = masker.scores();
             let mean = scores.iter().sum::<f64>() / scores.len() as f64;
             let scale = if mean > 0.0 { 1.0 / mean } else { 0.0 };
-            for (group, score) in scores.iter().enumerate() {
-                let place = (layers.len() as u64) << GROUP_BITS | group as u64;
-                candidates.push(u128::from(ordered(score * scale)) << 64 | u128::from(place));
+            let first = candidates.len();
+            candidates.extend(scores.iter().enumerate().map(|(group, score)| {
+                ranked(score * scale, (layers.len() as u64) << GROUP_BITS | group as u64)
+            }));
+            let most = (MOST.max(ratio) * scores.len() as f64) as usize;
+            if most < scores.len() {
+                candidates[first..].select_nth_unstable(most);
+                candidates.truncate(first + most);
             }
             layers.push((at, masker, 0));
         }
-        candidates.sort_unstable();
-        let sizes = |masker: &Masker| (0..masker.scores().len()).map(|g| masker.size(g)).sum::<usize>();
-        let mut left = ratio * layers.iter().map(|(_, masker, _)| sizes(masker) as f64).sum::<f64>();
-        for candidate in candidates {
+        let equal: Vec<Option<usize>> = layers.iter().map(|(_, masker, _)| masker.equal_size()).collect();
+        let all: f64 = layers.iter().map(|(_, masker, _)| masker.patterns().len() as f64).sum();
+        let place = |candidate: u128| {
             let place = candidate as u64;
-            let (_, masker, removed) = &mut layers[(place >> GROUP_BITS) as usize];
-            let size = masker.size((place & ((1 << GROUP_BITS) - 1)) as usize) as f64;
-            if left < size / 2.0 {
-                break;
-            }
-            if ((*removed + 1) as f64) <= MOST.max(ratio) * masker.scores().len() as f64 {
-                *removed += 1;
-                left -= size;
+            ((place >> GROUP_BITS) as usize, (place & ((1 << GROUP_BITS) - 1)) as usize)
+        };
+        let size = |candidate: u128| {
+            let (layer, group) = place(candidate);
+            equal[layer].unwrap_or_else(|| layers[layer].1.size(group)) as f64
+        };
+        let gone = going(&mut candidates, ratio * all, size);
+        for candidate in &candidates[..gone] {
+            layers[place(*candidate).0].2 += 1;
+        }
+        for (at, masker, removed) in &layers {
+            if let Ok(p) = &mut self.layers[*at] {
+                p.wish.ratio = *removed as f64 / masker.scores().len() as f64;
             }
         }
-        for (at, masker, removed) in layers {
-            if let Ok(p) = &mut self.layers[at] {
-                p.wish.ratio = removed as f64 / masker.scores().len() as f64;
-            }
-        }
-        Ok(())
+        Ok(layers.into_iter().map(|(at, masker, _)| (at, masker)).collect())
     }
 
     /// Prunes the layers of `model`, which must be the one that the plan was made for, or that model
@@ -345,10 +353,23 @@ impl Plan {
     }
 }
 
-/// An integer in the place of a number: they are in the same order.
-fn ordered(number: f64) -> u64 {
-    let bits = number.to_bits();
-    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
+/// Brings the lowest candidates to the front and says how many they are: one after the other goes as long as
+/// `left` is at least half of its size, and takes its size from that.
+fn going(candidates: &mut [u128], mut left: f64, size: impl Fn(u128) -> f64) -> usize {
+    let (mut low, mut high) = (0, candidates.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        candidates[low..high].select_nth_unstable(middle - low);
+        let before: f64 = candidates[low..middle].iter().map(|candidate| size(*candidate)).sum();
+        let own = size(candidates[middle]);
+        if left - before < own / 2.0 {
+            high = middle;
+        } else {
+            left -= before + own;
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 fn prune_one(graph: &mut GraphProto, p: &Planned, method: &dyn Method) -> Result<LayerReport> {
@@ -412,10 +433,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_in_the_order_of_numbers() {
+    fn ranks_are_in_the_order_of_numbers_then_places() {
         let numbers = [f64::NEG_INFINITY, -1.0, -1e-300, -0.0, 0.0, 1e-300, 0.5, 1.0, f64::INFINITY];
         for pair in numbers.windows(2) {
-            assert!(ordered(pair[0]) < ordered(pair[1]), "{pair:?}");
+            assert!(ranked(pair[0], 7) < ranked(pair[1], 3), "{pair:?}");
+            assert!(ranked(pair[0], 3) < ranked(pair[0], 7), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn those_that_go_are_those_of_one_by_one() {
+        let mut state = 1u64;
+        let mut draw = |n: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % n
+        };
+        for _ in 0..200 {
+            let sizes: Vec<f64> = (0..1 + draw(40)).map(|_| (1 + draw(9)) as f64).collect();
+            let mut candidates: Vec<u128> =
+                (0..sizes.len()).map(|at| ranked(draw(12) as f64, at as u64)).collect();
+            let size = |candidate: u128| sizes[candidate as u64 as usize];
+            let all = draw(101) as f64 / 100.0 * sizes.iter().sum::<f64>();
+            let mut sorted = candidates.clone();
+            sorted.sort_unstable();
+            let mut left = all;
+            let stays = sorted.iter().position(|candidate| {
+                let stays = left < size(*candidate) / 2.0;
+                left -= if stays { 0.0 } else { size(*candidate) };
+                stays
+            });
+            let expected = &sorted[..stays.unwrap_or(sorted.len())];
+            let gone = going(&mut candidates, all, size);
+            candidates[..gone].sort_unstable();
+            assert_eq!(&candidates[..gone], expected, "{sizes:?}, {all}");
         }
     }
 }

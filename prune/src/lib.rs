@@ -40,7 +40,7 @@ pub use checkpoint::{Checkpoint, Steps};
 pub use layer::{Layer, Role, Skip};
 pub use onnx_file::{self as onnx, Document, densify, file};
 pub use proof::prove;
-pub use rearrange::{Kept, Progress, Rearranged, Search, rearrange};
+pub use rearrange::{Kept, Move, Progress, Rearranged, Search, rearrange};
 pub use recipe::{Recipe, Rule, Scope, Wish};
 pub use runtime::{Array, Runtime, Session};
 pub use sparsity::{Setting, Structure, Zeros};

@@ -100,7 +100,10 @@ impl Masker {
             Structure::FiveOfNine(patterns) => masker.five_of_nine(saliency, patterns),
         }
         if structure.removes_groups() {
-            masker.scores = (0..masker.group_count()).map(|g| masker.score(saliency, g)).collect();
+            masker.scores = match structure {
+                Structure::Blocks(_) => masker.whole_scores(saliency),
+                _ => (0..masker.group_count()).map(|g| masker.score(saliency, g)).collect(),
+            };
         }
         Ok(masker)
     }
@@ -136,6 +139,13 @@ impl Masker {
         rows.len() * cols.len() * self.shape.taps
     }
 
+    /// Number of weights in every group, if that is the same.
+    pub(crate) fn equal_size(&self) -> Option<usize> {
+        let (r, c) = self.structure.group();
+        let even = (self.shape.oc / self.shape.parts).is_multiple_of(r) && self.shape.ic.is_multiple_of(c);
+        even.then(|| r * c * self.shape.taps)
+    }
+
     /// Kernels of a group, as indices into the weights divided by the number of taps.
     pub fn kernels(&self, group: usize) -> impl Iterator<Item = usize> + Clone + use<> {
         let (rows, cols) = self.group(group);
@@ -152,6 +162,31 @@ impl Masker {
             n += 1;
         }
         sum / n as f64
+    }
+
+    /// [`Masker::score`] of all groups that keep every weight, read in the order of the weights.
+    fn whole_scores(&self, saliency: &[f64]) -> Vec<f64> {
+        let Shape { ic, taps, .. } = self.shape;
+        let (_, width) = self.structure.group();
+        let (_, columns) = self.grid();
+        let mut scores = vec![0.0; self.group_count()];
+        for (line, scores) in scores.chunks_exact_mut(columns).enumerate() {
+            let (rows, _) = self.group(line * columns);
+            for row in rows.clone() {
+                let values = &saliency[row * ic * taps..][..ic * taps];
+                if width * taps == 1 {
+                    scores.iter_mut().zip(values).for_each(|(score, value)| *score += value);
+                    continue;
+                }
+                for (score, kernels) in scores.iter_mut().zip(values.chunks(width * taps)) {
+                    kernels.chunks_exact(taps).for_each(|kernel| *score += kernel.iter().sum::<f64>());
+                }
+            }
+            for (column, score) in scores.iter_mut().enumerate() {
+                *score /= (rows.len() * span(column, width, ic).len()) as f64;
+            }
+        }
+        scores
     }
 
     /// A pattern that was chosen otherwise, and scores of the groups by another measure.
@@ -269,11 +304,20 @@ fn best(masks: &[Mask], taps: &[f64; 9]) -> (Mask, f64) {
 
 /// Indices of the `ratio` fraction of lowest scores, of equal ones those of lowest index; in no order.
 fn lowest(scores: &[f64], ratio: f64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
     let wanted = (ratio * scores.len() as f64).round() as usize;
-    if wanted < order.len() {
-        order.select_nth_unstable_by(wanted, |a, b| scores[*a].total_cmp(&scores[*b]).then(a.cmp(b)));
-        order.truncate(wanted);
+    if wanted >= scores.len() {
+        return (0..scores.len()).collect();
     }
-    order
+    let keys = scores.iter().enumerate().map(|(at, score)| ranked(*score, at as u64));
+    let mut keys: Vec<u128> = keys.collect();
+    keys.select_nth_unstable(wanted);
+    keys[..wanted].iter().map(|key| *key as u64 as usize).collect()
+}
+
+/// A number that is in the order of `score`, and of `place` where scores are equal: choosing among such
+/// numbers reads nothing else.
+pub(crate) fn ranked(score: f64, place: u64) -> u128 {
+    let bits = score.to_bits();
+    let ordered = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
+    u128::from(ordered) << 64 | u128::from(place)
 }

@@ -6,7 +6,7 @@ use crate::source::{Flavour, Given, Source};
 use crate::work::watched;
 use anyhow::{Context, Result};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use pythonize::pythonize;
 use tract_sparse::{LayerReport, Policy, Report};
 
@@ -103,4 +103,23 @@ pub(crate) fn layers(py: Python<'_>, model: Given) -> PyResult<Bound<'_, PyAny>>
         Ok(found.collect())
     })?;
     Ok(pythonize(py, &found)?)
+}
+
+/// An ONNX model, its bytes, whose layers are called as the tensors of their weights, without the end
+/// ".weight": as PyTorch calls the modules that they were.
+#[pyfunction]
+pub(crate) fn named<'py>(py: Python<'py>, model: Given) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = watched(py, None, |_| {
+        let mut document = model.document()?;
+        let found = ::prune::layer::layers(&document.model)?;
+        let graph = document.model.graph.as_mut().context("the model has no graph")?;
+        for layer in found.into_iter().flatten() {
+            let tensor = layer.place.get(graph).map(|tensor| tensor.name.clone()).unwrap_or_default();
+            if let Some(module) = tensor.strip_suffix(".weight") {
+                graph.node[layer.node].name = module.into();
+            }
+        }
+        document.encode()
+    })?;
+    Ok(PyBytes::new(py, &bytes))
 }

@@ -28,9 +28,9 @@ mod _tract_sparse {
     #[pymodule_export]
     use crate::convert::convert;
     #[pymodule_export]
-    use crate::inspect::{inspect, layers};
+    use crate::inspect::{inspect, layers, named};
     #[pymodule_export]
-    use crate::masks::{mask, masks};
+    use crate::masks::{groups, mask, masks};
     #[pymodule_export]
     use crate::prune::prune;
     #[pymodule_export]

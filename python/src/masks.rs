@@ -4,12 +4,13 @@ use crate::array::tensor;
 use crate::errors::wrong;
 use crate::prune::recipe;
 use crate::work::watched;
-use ::prune::mask::{Shape, l1};
+use ::prune::mask::{Masker, Shape, l1};
 use ::prune::{L1, Method, Plan, Scope, Structure, Zeros};
 use anyhow::{Context, Result, ensure};
 use numpy::{PyArray, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use std::collections::HashMap;
 use tract_core::internal::*;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -37,17 +38,56 @@ pub(crate) fn mask<'py>(
 }
 
 fn keep(weights: &Tensor, zeros: Zeros, groups: usize) -> Result<Vec<bool>> {
-    let [oc, ic, kernel @ ..] = weights.shape() else {
-        anyhow::bail!("weights of shape {:?}: expected (out, in) or (out, in, *kernel)", weights.shape())
-    };
     ensure!(zeros.is_complete(), "zeros={zeros}: no ratio, as in {zeros}:0.5");
-    // patterns of depthwise kernels are shared by channels, each of which is a group of its own
-    let shared = matches!(zeros.structure(), Structure::ThreeOfNine(_));
-    let parts = if shared { 1 } else { groups };
-    ensure!(parts > 0 && oc.is_multiple_of(parts), "groups={groups}: {oc} output channels");
-    let shape = Shape { parts, ..Shape::new(*oc, *ic, kernel.iter().product()) };
+    let shape = seen(weights.shape(), zeros.structure(), groups)?;
     let values = weights.try_as_plain_ram()?.as_slice::<f32>()?;
     l1(zeros.structure(), shape, values, zeros.ratio().unwrap_or(0.0))
+}
+
+/// The shape of weights (out, in, *kernel) as a structure divides it.
+fn seen(shape: &[usize], structure: Structure, groups: usize) -> Result<Shape> {
+    let [oc, ic, kernel @ ..] = shape else {
+        anyhow::bail!("weights of shape {shape:?}: expected (out, in) or (out, in, *kernel)")
+    };
+    // patterns of depthwise kernels are shared by channels, each of which is a group of its own
+    let shared = matches!(structure, Structure::ThreeOfNine(_));
+    let parts = if shared { 1 } else { groups };
+    ensure!(parts > 0 && oc.is_multiple_of(parts), "groups={groups}: {oc} output channels");
+    Ok(Shape { parts, ..Shape::new(*oc, *ic, kernel.iter().product()) })
+}
+
+/// Which weights go together if zeros of a structure are made.
+///
+/// shape: (out, in) or (out, in / groups, *kernel). structure: such as "2x1", "4x4" or "5:9". groups: groups
+/// of channels of a convolution.
+///
+/// Returns an int64 array of that shape: the number of the group that each weight belongs to, from 0.
+///
+/// Raises ValueError for a structure that removes no groups, such as "2:4" or "3:9".
+#[pyfunction]
+#[pyo3(signature = (shape, structure, *, groups = 1))]
+pub(crate) fn groups<'py>(
+    py: Python<'py>,
+    shape: Vec<usize>,
+    structure: &str,
+    groups: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let zeros: Zeros = structure.parse().map_err(|error: sparsity::Error| wrong(error))?;
+    let numbers = watched(py, None, |_| numbered(&shape, zeros.structure(), groups))?;
+    Ok(PyArray::from_vec(py, numbers).reshape(shape)?.into_any())
+}
+
+fn numbered(shape: &[usize], structure: Structure, groups: usize) -> Result<Vec<i64>> {
+    ensure!(structure.removes_groups(), "structure={structure}: it removes no groups");
+    let shape = seen(shape, structure, groups)?;
+    let masker = Masker::new(structure, shape, &vec![0.0; shape.len()])?;
+    let mut numbers = vec![0; shape.len()];
+    for group in 0..masker.scores().len() {
+        for kernel in masker.kernels(group) {
+            numbers[kernel * masker.taps()..][..masker.taps()].fill(group as i64);
+        }
+    }
+    Ok(numbers)
 }
 
 fn shaped<'py>(py: Python<'py>, keep: Vec<bool>, shape: &[usize]) -> PyResult<Bound<'py, PyAny>> {
@@ -101,10 +141,11 @@ pub(crate) fn masks<'py>(
         for planned in plan.layers.iter_mut().flatten() {
             planned.wish.ratio *= share;
         }
-        if recipe.scope == Scope::Global {
-            plan.spread(&model, &L1, share * recipe.ratio.unwrap_or(0.0))?;
-        }
-        masked(&plan, &given)
+        let maskers = match recipe.scope {
+            Scope::Global => plan.spread(&model, &L1, share * recipe.ratio.unwrap_or(0.0))?,
+            Scope::Uniform => HashMap::new(),
+        };
+        masked(&plan, &given, maskers)
     })?;
     let list = PyList::empty(py);
     for (given, masked) in given.iter().zip(masked) {
@@ -122,17 +163,22 @@ pub(crate) fn masks<'py>(
     Ok(list)
 }
 
-/// What `prune` would do to each layer, in their order.
-fn masked(plan: &Plan, given: &[Given]) -> Result<Vec<Masked>> {
-    let layers = plan.layers.iter().zip(given).map(|(planned, given)| {
+/// What `prune` would do to each layer, in their order; `maskers` of some layers are there already.
+fn masked(plan: &Plan, given: &[Given], mut maskers: HashMap<usize, Masker>) -> Result<Vec<Masked>> {
+    let layers = plan.layers.iter().zip(given).enumerate().map(|(at, (planned, given))| {
         let planned = match planned {
             Ok(planned) => planned,
             Err(skip) => return Ok(Masked::Skipped(skip.reason.clone())),
         };
         let (layer, wish) = (&planned.layer, planned.wish);
-        let weights = given.weights.try_as_plain_ram()?.as_slice::<f32>()?;
-        let masker = L1.masker(layer, wish.structure, weights);
-        let masker = masker.with_context(|| format!("layer {:?}", layer.name))?;
+        let masker = match maskers.remove(&at) {
+            Some(masker) => masker,
+            None => {
+                let weights = given.weights.try_as_plain_ram()?.as_slice::<f32>()?;
+                L1.masker(layer, wish.structure, weights)
+                    .with_context(|| format!("layer {:?}", layer.name))?
+            }
+        };
         let removed = masker.lowest(wish.ratio);
         Ok(Masked::Keep(masker.remove(&removed), wish.structure.to_string()))
     });

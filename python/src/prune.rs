@@ -75,7 +75,9 @@ pub(crate) fn recipe(
 /// layers), layer (a list of dictionaries with name, ratio, structure).
 ///
 /// Returns a dictionary with `layers` (a dictionary for each), `density` (share of nonzero weights of the
-/// layers pruned), `rearranged`, and without `output` `model`, the bytes of the file.
+/// layers pruned), `rearranged` (None, or a dictionary with `layers`, `classes`, `channels`, `proof`, and
+/// `moves`: dictionaries with `tensor`, `axis`, and `order`, where what stands at each position was before),
+/// and without `output` `model`, the bytes of the file.
 ///
 /// Raises OSError for a file that cannot be read or written, ValueError for what makes no sense.
 #[pyfunction]
@@ -124,7 +126,12 @@ pub(crate) fn prune<'py>(
         Ok((report, rearranged, bytes))
     })?;
     let result = pythonize(py, &report)?.cast_into::<PyDict>()?;
-    result.set_item("rearranged", pythonize(py, &rearranged)?)?;
+    let moves = rearranged.as_ref().map(|rearranged| pythonize(py, &rearranged.moves)).transpose()?;
+    let rearranged = pythonize(py, &rearranged)?;
+    if let (Ok(rearranged), Some(moves)) = (rearranged.cast::<PyDict>(), moves) {
+        rearranged.set_item("moves", moves)?;
+    }
+    result.set_item("rearranged", rearranged)?;
     if let Some(bytes) = bytes {
         result.set_item("model", PyBytes::new(py, &bytes))?;
     }

@@ -3,6 +3,8 @@
 import copy
 import io
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import tract_sparse
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from torch import nn  # noqa: E402
-from tract_sparse.torch import Mask, Sparsifier, export  # noqa: E402
+from tract_sparse.torch import Mask, Sparsifier, export, rearrange, structure_loss  # noqa: E402
+from tract_sparse.torch._export import exported  # noqa: E402
 
 
 def separable(ic, oc, stride=1):
@@ -57,15 +60,6 @@ def made(seed=1, width=16):
     return network.eval()
 
 
-def exported(network):
-    """A network as ONNX, every weight under its name."""
-    file = io.BytesIO()
-    preserve = torch.onnx.TrainingMode.PRESERVE
-    settings = {"training": preserve, "do_constant_folding": False, "opset_version": 13}
-    torch.onnx.export(network, torch.zeros(EXAMPLE), file, **settings)
-    return file.getvalue()
-
-
 def sparsified(network, **settings):
     sparsifier = Sparsifier(network, **settings)
     sparsifier.prepare()
@@ -80,9 +74,13 @@ RECIPES = [
     {"ratio": 0.7, "conv1x1": "unstructured", "conv3x3": "4x4", "fc": "unstructured", "exclude": "body.0*"},
     {"ratio": 0.6, "conv1x1": "2:4", "conv3x3": None, "fc": "2x1", "dwconv3x3": "3:9/4+0.25"},
 ]
+RULES = [
+    [{"name": "body.1*", "ratio": 0.3}],
+    [{"name": "body.*.3", "structure": "4x4"}, {"name": "body.1.3", "ratio": 0.25}, {"name": "stem", "ratio": 0.1}],
+]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES + [{"layers": rules, "scope": s} for rules in RULES for s in ("uniform", "global")])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_masks_are_those_of_prune(recipe, seed):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -92,10 +90,10 @@ def test_masks_are_those_of_prune(recipe, seed):
     words = {"conv1x1": "2x1", "dwconv3x3": None, "conv3x3": "5:9", "fc": None, "ratio": 0.8, "scope": "global"}
     words.update(recipe)
     words = {name: "none" if value is None else value for name, value in words.items()}
-    model = exported(network)
+    words["layer"] = words.pop("layers", None)
     if "exclude" in words:
-        names = {layer["weights"]: layer["name"] for layer in tract_sparse._tract_sparse.layers(model)}
-        words["exclude"] = [name for weight, name in names.items() if weight.startswith("body.0")]
+        words["exclude"] = [words["exclude"]]
+    model = tract_sparse._tract_sparse.named(exported(network, torch.zeros(EXAMPLE)))
     pruned = tract_sparse.prune(model, conv="none", **words)["model"]
     weights = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(pruned).graph.initializer}
     compared = 0
@@ -113,6 +111,15 @@ def test_kinds_that_are_not_asked_for_stay():
     assert {name for name, _ in sparsifier.masks()} == {"body.0.3", "body.1.3", "conv"}
     assert "dwconv3x3" in sparsifier.skipped["body.0.0"] and "fc" in sparsifier.skipped["fc"]
     assert "3 input channels" in sparsifier.skipped["stem"]
+
+
+def test_rules_are_for_layers_that_they_match():
+    sparsifier = sparsified(made(), conv3x3=None, scope="uniform", layers=[{"name": "body.0.*", "ratio": 0.25}])
+    zeros = {name: 1 - float(mask.float().mean()) for name, mask in sparsifier.masks()}
+    assert zeros == pytest.approx({"body.0.3": 0.25, "body.1.3": 0.8}, abs=0.01)
+    for rules, words in [([{"name": "nothing", "ratio": 0.5}], "nothing.*matches none"), ([{"ratio": 0.5}], "name")]:
+        with pytest.raises(ValueError, match=words):
+            Sparsifier(made(), layers=rules).prepare()
 
 
 def test_schedules_grow_to_the_ratio():
@@ -183,6 +190,193 @@ def test_training_leaves_zeros_zero():
     assert not any(isinstance(module, Mask) for module in network.modules())
     with pytest.raises(ValueError, match="prepare"):
         sparsifier.step()
+
+
+def batches(count):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        yield torch.randn((4, 3, 32, 32), generator=generator), torch.randint(10, (4,), generator=generator)
+
+
+def trained(network, forward, steps=6, accumulate=2):
+    """Trains with gradients of several batches to a step."""
+    sparsifier = Sparsifier(network, schedule="linear", end=4)
+    sparsifier.prepare()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for number, (x, y) in enumerate(batches(steps * accumulate)):
+        loss = nn.functional.cross_entropy(forward(x).float(), y) / accumulate
+        loss.backward()
+        if (number + 1) % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+            sparsifier.step()
+    return sparsifier
+
+
+def check_masks(sparsifier):
+    """Masks have the density that is wanted, and hold."""
+    assert sparsifier.density() < 0.45
+    for name, mask in sparsifier.masks():
+        weight = sparsifier._modules[name].weight
+        assert (weight[~mask] == 0).all() and (weight[mask] != 0).all()
+
+
+def test_gradients_may_be_accumulated():
+    network = made().train()
+    check_masks(trained(network, network))
+
+
+def test_products_may_be_of_bfloat16():
+    network = made().train()
+
+    def forward(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(x)
+
+    assert forward(next(batches(1))[0]).dtype == torch.bfloat16
+    check_masks(trained(network, forward))
+
+
+@pytest.mark.skipif(not hasattr(torch, "compile"), reason="this torch has no compiler")
+def test_compiled_models_see_new_masks():
+    network = made().train()
+    forward = torch.compile(network, backend="aot_eager")
+    sparsifier = trained(network, forward)
+    check_masks(sparsifier)
+    x = next(batches(1))[0]
+    network.eval()
+    assert torch.allclose(forward(x), network(x), atol=1e-4)
+    with torch.no_grad():
+        before = forward(x)
+        for _, mask in sparsifier.masks():
+            mask.fill_(False)
+        assert not torch.allclose(forward(x), before, atol=1e-4)
+
+
+WORKER = """
+import sys, torch
+sys.path[:0] = [sys.argv[3]]
+from test_torch import Network, Sparsifier, made
+from torch import distributed, nn
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+network = made().train()
+sparsifier = Sparsifier(network, fc="2x1", schedule="linear", end=4)
+sparsifier.prepare()
+parallel = nn.parallel.DistributedDataParallel(network)
+optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1, momentum=0.9)
+generator = torch.Generator().manual_seed(rank)
+for _ in range(5):
+    x, y = torch.randn((4, 3, 32, 32), generator=generator), torch.randint(10, (4,), generator=generator)
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(parallel(x), y).backward()
+    optimizer.step()
+    sparsifier.step()
+mine = torch.cat([mask.flatten() for _, mask in sparsifier.masks()]).to(torch.uint8)
+all_ranks = [torch.empty_like(mine) for _ in range(2)]
+distributed.all_gather(all_ranks, mine)
+same = torch.equal(*all_ranks)
+apart = [torch.empty_like(x) for _ in range(2)]
+distributed.all_gather(apart, x)
+print(same, torch.equal(*apart), round(sparsifier.density(), 2), flush=True)
+"""
+
+
+@pytest.mark.skipif(
+    not torch.distributed.is_available() or torch.__version__.startswith("1."),
+    reason="this torch has no torch.distributed, or one that cannot send masks of bool",
+)
+def test_ranks_hold_the_same_masks(tmp_path):
+    line = [sys.executable, "-c", WORKER]
+    ends = [str(tmp_path / "meeting"), str(Path(__file__).parent)]
+    ranks = [
+        subprocess.Popen([*line, str(rank), *ends], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in (0, 1)
+    ]
+    for rank in ranks:
+        said, wrong = rank.communicate(timeout=300)
+        assert rank.returncode == 0, wrong
+        same_masks, same_pictures, density = said.split()
+        assert (same_masks, same_pictures) == ("True", "False")
+        assert 0.1 < float(density) < 0.5
+
+
+def test_structure_loss_is_the_norm_of_groups():
+    layer = nn.Sequential(nn.Linear(6, 4, bias=False))
+    sparsifier = Sparsifier(layer, fc="2x1", ratio=0.5)
+    sparsifier.prepare()
+    weight = layer[0].parametrizations.weight.original
+    loss = structure_loss(layer)
+    expected = 2**0.5 * weight.detach().reshape(2, 2, 6).square().sum(1).sqrt().sum()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    loss.backward()
+    assert weight.grad.abs().min() > 0
+    sparsifier.step()
+    assert float(structure_loss(layer)) == pytest.approx(float(expected), rel=1e-5), "masks make no difference"
+
+
+def test_structure_loss_makes_groups_small():
+    network = made().train()
+    Sparsifier(network, conv1x1="4x4", dwconv3x3="3:9", conv3x3="4x4").prepare()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    taken = []
+    for _ in range(5):
+        loss = structure_loss(network)
+        taken.append(float(loss))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert taken == sorted(taken, reverse=True) and taken[-1] < taken[0]
+    assert network.body[0][0].parametrizations.weight.original.grad is None, "3:9 removes no groups"
+    with pytest.raises(ValueError, match="no masks"):
+        structure_loss(made())
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rearranged_modules_compute_the_same(seed):
+    network = made(seed)
+    expected = copy.deepcopy(network)
+    shape = {"conv1x1": "4x4", "conv3x3": "4x4", "fc": "2x1", "ratio": 0.5}
+    found = rearrange(network, torch.zeros(EXAMPLE), **shape, search_seconds=2.0)
+    x = torch.randn((2, *EXAMPLE[1:]), generator=torch.Generator().manual_seed(seed))
+    scale = float(expected(x).abs().max())
+    assert torch.allclose(network(x), expected(x), atol=1e-4 * scale)
+    assert found["proof"] <= 1e-4 and found["classes"] > 0
+    state = expected.state_dict()
+    moved = [name for name, value in network.state_dict().items() if not torch.equal(value, state[name])]
+    assert {"body.0.4.running_mean", "body.1.0.weight", "conv.weight", "fc.weight"} <= set(moved)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value.flatten().sort().values, state[name].flatten().sort().values)
+
+    def kept(model):
+        layers = {name: module.weight.detach().clone() for name, module in model.named_modules() if hasattr(module, "weight")}
+        return {name: float((layers[name].abs() * mask).sum()) for name, mask in sparsified(model, **shape).masks()}
+
+    before, after = kept(expected), kept(network)
+    assert sum(after.values()) > 1.01 * sum(before.values())
+
+
+def test_modules_that_cannot_be_rearranged_stay():
+    class Scaled(nn.Module):
+        """Its channels are scaled by a tensor that is no parameter."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+            self.scale = torch.linspace(0.5, 2.0, 16).reshape(1, 16, 1, 1)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.first(x)) * self.scale)
+
+    torch.manual_seed(1)
+    network = Scaled()
+    state = copy.deepcopy(network.state_dict())
+    with pytest.raises(ValueError, match="no such parameter"):
+        rearrange(network, torch.zeros(1, 8, 4, 4), conv1x1="4x4", ratio=0.5, search_seconds=1.0)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    network = made()
+    Sparsifier(network).prepare()
+    with pytest.raises(ValueError, match="before prepare"):
+        rearrange(network, torch.zeros(EXAMPLE))
 
 
 def test_checkpoints_go_on_where_they_were():
@@ -315,7 +509,7 @@ def test_a_step_of_mobilenet_is_quick():
         sparsifier.step()
         taken.append(time.perf_counter() - start)
     print(f"masks of MobileNet-v1: {1e3 * min(taken):.0f} ms a step")
-    assert min(taken) < 2.0
+    assert min(taken) < 1.0
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):

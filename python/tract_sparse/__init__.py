@@ -6,6 +6,6 @@
 `tract_sparse.torch` prunes networks while PyTorch trains them; `python -m tract_sparse` is the command line.
 """
 
-from ._tract_sparse import NodeArg, Session, __version__, convert, inspect, mask, masks, prune, zoo
+from ._tract_sparse import NodeArg, Session, __version__, convert, groups, inspect, mask, masks, prune, zoo
 
-__all__ = ["NodeArg", "Session", "__version__", "convert", "inspect", "mask", "masks", "prune", "zoo"]
+__all__ = ["NodeArg", "Session", "__version__", "convert", "groups", "inspect", "mask", "masks", "prune", "zoo"]

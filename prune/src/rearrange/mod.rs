@@ -81,6 +81,20 @@ pub struct Rearranged {
     pub channels: usize,
     /// Largest difference between outputs of the dense model before and after, relative to their scale.
     pub proof: f64,
+    /// What has changed in the constants of the model; not kept in records.
+    #[serde(skip)]
+    pub moves: Vec<Move>,
+}
+
+/// Positions along an axis of a constant that have changed places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Move {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// The axis.
+    pub axis: usize,
+    /// Where what stands at each position was before; moves of one tensor along several axes commute.
+    pub order: Vec<usize>,
 }
 
 impl Rearranged {
@@ -106,7 +120,7 @@ impl Rearranged {
             layers.push(Kept { name, before, after, movable: reader.count()? == 1 });
         }
         let (classes, channels, proof) = (reader.count()?, reader.count()?, reader.number()?);
-        Some(Rearranged { layers, classes, channels, proof })
+        Some(Rearranged { layers, classes, channels, proof, moves: vec![] })
     }
 }
 
@@ -143,7 +157,7 @@ pub fn rearrange(
         plan.planned().map(|p| Matrix::new(model, &channels, p)).collect::<Result<Vec<_>>>()?;
     let to = arrange(&mut layers, &channels, search, progress);
     let mut moved = model.clone();
-    channels.permute(&mut moved, &to)?;
+    let moves = channels.permute(&mut moved, &to)?;
     let proof = prove(model, &moved, runtime, inputs)?;
     *model = moved;
     let after = plan.kept_l1(model)?;
@@ -156,5 +170,6 @@ pub fn rearrange(
         classes: channels.classes.len(),
         channels: channels.classes.iter().map(Vec::len).sum(),
         proof,
+        moves,
     })
 }

@@ -1,5 +1,6 @@
 """Prunes networks while PyTorch trains them.
 
+    rearrange(model, example, ratio=0.8)
     sparsifier = Sparsifier(model, ratio=0.8, end=1000)
     sparsifier.prepare()
     for ...:
@@ -13,6 +14,8 @@ Masks are those that `tract_sparse.prune` would choose for the same weights.
 """
 
 from ._export import export
+from ._loss import structure_loss
+from ._rearrange import rearrange
 from ._sparsifier import Mask, Sparsifier
 
-__all__ = ["Mask", "Sparsifier", "export"]
+__all__ = ["Mask", "Sparsifier", "export", "rearrange", "structure_loss"]

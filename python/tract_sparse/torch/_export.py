@@ -44,6 +44,19 @@ def export(
                 _own_class(module)
                 parametrize.remove_parametrizations(module, WEIGHT, leave_parametrized=True)
                 wanted[name] = masked[0]
+    written = exported(plain, example, **options)
+    report = inspect(written, sparse="always")
+    nodes = {layer["weights"]: layer for layer in layers(written) if layer["weights"]}
+    found = {layer["layer"]: layer for layer in report["layers"]}
+    for name, mask in wanted.items():
+        if mask.structure is not None:
+            _check(name, mask, nodes, found)
+    write(path, written)
+    return report
+
+
+def exported(plain: nn.Module, example: Any, **options: Any) -> bytes:
+    """A module in `eval` mode as ONNX in which weights have the names of parameters."""
     settings: dict[str, Any] = {
         "opset_version": OPSET,
         # names of weights are kept as long as nothing is folded into them; the engine folds when it loads the file
@@ -54,15 +67,7 @@ def export(
         settings["dynamo"] = False
     file = io.BytesIO()
     torch.onnx.export(plain, example, file, **{**settings, **options})
-    written = file.getvalue()
-    report = inspect(written, sparse="always")
-    nodes = {layer["weights"]: layer for layer in layers(written) if layer["weights"]}
-    found = {layer["layer"]: layer for layer in report["layers"]}
-    for name, mask in wanted.items():
-        if mask.structure is not None:
-            _check(name, mask, nodes, found)
-    write(path, written)
-    return report
+    return file.getvalue()
 
 
 def _own_class(module: nn.Module) -> None:

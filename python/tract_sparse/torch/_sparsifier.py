@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -31,6 +31,10 @@ class Mask(nn.Module):
         self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
         #: The structure of the zeros, such as "2x1"; None as long as there are none.
         self.structure: Optional[str] = None
+        #: The structure that the zeros are going to have.
+        self.wanted = ""
+        #: Groups of channels of the layer.
+        self.groups = 1
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         return torch.where(self.mask, weight, weight.new_zeros(()))
@@ -46,13 +50,19 @@ class Sparsifier:
     ratio: share of the groups of weights that is zero in the end, 0..1.
     schedule: how the share grows from the step `begin` to the step `end`: "cubic" (1 - (1 - t)^3), "linear", or "one-shot" at
         `begin`.
-    scope: "global", one threshold over all layers, or "uniform", the same ratio in each.
+    scope: "global", one threshold over all 1x1 convolutions, linear layers and other layers but 3x3 and depthwise convolutions,
+        on the groups' norms relative to their mean in the layer, so that no layer loses more than 95 % of its groups; or
+        "uniform", the same ratio in each. Layers with a ratio of their own keep it.
     include, exclude: globs over names of modules; all layers without.
+    layers: rules for some layers, as a recipe of `tract_sparse.prune` has them: dictionaries with `name`, a glob over names of
+        modules, and `ratio`, `structure` or both; the last that matches counts.
     begin, end, frequency: in calls of `step`: when masks appear, when they are complete, and how often they are chosen anew
         between. After `end` they stay.
     recover: whether a masked weight may come back when masks are chosen anew.
 
-    Weights may be on any device and of any floating type; masks are computed on the CPU in float32.
+    Weights may be on any device and of any floating type; masks are computed on the CPU in float32. Under
+    `DistributedDataParallel`, call `prepare` before wrapping the model: equal weights give equal masks on all ranks (with
+    torch 2 or newer, since older ones send no tensors of bool).
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class Sparsifier:
         include: Union[str, Sequence[str], None] = None,
         exclude: Union[str, Sequence[str], None] = None,
         *,
+        layers: Sequence[Mapping[str, Any]] = (),
         begin: int = 1,
         end: int = 1,
         frequency: int = 1,
@@ -86,21 +97,13 @@ class Sparsifier:
         self.model = model
         self.schedule, self.begin, self.end, self.frequency = schedule, begin, end, frequency
         self.recover = recover
-        self.recipe = {
-            "ratio": ratio,
-            "scope": scope,
-            "conv1x1": conv1x1 or "none",
-            "dwconv3x3": dwconv3x3 or "none",
-            "conv3x3": conv3x3 or "none",
-            "fc": fc or "none",
-            "conv": "none",
-            "include": _globs(include),
-            "exclude": _globs(exclude),
-        }
+        self.recipe = recipe_of(conv1x1, dwconv3x3, conv3x3, fc, ratio, scope, include, exclude, layers)
         #: Why layers are left alone, by the name of their module; known after `prepare`.
         self.skipped: dict[str, str] = {}
         self._step = 0
+        #: Layers with masks, and all layers, by the names of their modules.
         self._modules: dict[str, nn.Module] = {}
+        self._layers: dict[str, nn.Module] = {}
 
     def prepare(self) -> None:
         """Puts masks that keep everything on the layers that are going to be pruned.
@@ -121,11 +124,15 @@ class Sparsifier:
             if first != name:
                 raise ValueError(f"layer {name!r}: it shares its weight with {first!r}")
         found = masks([_given(name, module, module.weight) for name, module in layers.items()], share=0.0, **self.recipe)
+        self._layers = layers
         self.skipped = {layer["name"]: layer["skipped"] for layer in found if "skipped" in layer}
-        for name, module in layers.items():
-            if name not in self.skipped:
-                parametrize.register_parametrization(module, WEIGHT, Mask(module.weight))
-                self._modules[name] = module
+        structures = {layer["name"]: layer["structure"] for layer in found if "skipped" not in layer}
+        for name, structure in structures.items():
+            module = layers[name]
+            mask = Mask(module.weight)
+            mask.wanted, mask.groups = structure, getattr(module, "groups", 1)
+            parametrize.register_parametrization(module, WEIGHT, mask)
+            self._modules[name] = module
 
     def share(self) -> float:
         """How far the schedule has come: the share of the final ratios that masks have at this step, 0..1."""
@@ -147,15 +154,16 @@ class Sparsifier:
     def _choose(self) -> None:
         """Masks for the weights as they are."""
         given = []
-        for name, module in self._modules.items():
-            weight = module.parametrizations.weight.original if self.recover else module.weight
-            given.append(_given(name, module, weight))
-        # globs have been applied: those that matched only what is left alone would match nothing now
-        recipe = {**self.recipe, "include": [], "exclude": []}
-        for found in masks(given, share=self.share(), **recipe):
-            mask = _mask(self._modules[found["name"]])
+        # globs may match layers without a mask only
+        for name, module in self._layers.items():
+            masked = name in self._modules and self.recover
+            given.append(_given(name, module, module.parametrizations.weight.original if masked else module.weight))
+        for found in masks(given, share=self.share(), **self.recipe):
+            if found["name"] not in self._modules:
+                continue
             if "skipped" in found:
                 raise ValueError(f"layer {found['name']!r}: {found['skipped']}")
+            mask = _mask(self._modules[found["name"]])
             mask.mask.copy_(torch.from_numpy(found["mask"]))
             mask.structure = found["structure"]
 
@@ -175,7 +183,7 @@ class Sparsifier:
         self._prepared()
         for module in self._modules.values():
             parametrize.remove_parametrizations(module, WEIGHT, leave_parametrized=True)
-        self._modules = {}
+        self._modules, self._layers = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """The step, and copies of the masks with their structures. The model's own state has the masks, too."""
@@ -204,6 +212,32 @@ class Sparsifier:
     def _prepared(self) -> None:
         if not self._modules:
             raise ValueError("the model has no masks: call prepare() first")
+
+
+def recipe_of(
+    conv1x1: Optional[str],
+    dwconv3x3: Optional[str],
+    conv3x3: Optional[str],
+    fc: Optional[str],
+    ratio: float,
+    scope: str,
+    include: Union[str, Sequence[str], None],
+    exclude: Union[str, Sequence[str], None],
+    layers: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The settings of a `Sparsifier` as `tract_sparse.prune` takes them."""
+    return {
+        "ratio": ratio,
+        "scope": scope,
+        "conv1x1": conv1x1 or "none",
+        "dwconv3x3": dwconv3x3 or "none",
+        "conv3x3": conv3x3 or "none",
+        "fc": fc or "none",
+        "conv": "none",
+        "include": _globs(include),
+        "exclude": _globs(exclude),
+        "layer": [dict(rule) for rule in layers],
+    }
 
 
 def _globs(globs: Union[str, Sequence[str], None]) -> list[str]:

@@ -10,6 +10,7 @@
 mod operators;
 mod tracker;
 
+use super::Move;
 use super::labels::Label;
 use crate::layer::Place;
 use crate::onnx::tensor;
@@ -43,9 +44,10 @@ impl Channels {
     }
 
     /// Exchanges channels: position `p` that held channel `c` now holds `to[c]` (or `c` if there is no
-    /// entry), with everything that the constants say about it.
-    pub(crate) fn permute(&self, model: &mut ModelProto, to: &HashMap<u32, u32>) -> Result<()> {
+    /// entry), with everything that the constants say about it. Returns what has changed in them.
+    pub(crate) fn permute(&self, model: &mut ModelProto, to: &HashMap<u32, u32>) -> Result<Vec<Move>> {
         let graph = model.graph.as_mut().context("the model has no graph")?;
+        let mut moves = vec![];
         for (place, axis, list) in &self.lists {
             let mut positions: HashMap<Label, Vec<usize>> = HashMap::new();
             list.iter().enumerate().for_each(|(j, label)| positions.entry(*label).or_default().push(j));
@@ -71,9 +73,10 @@ impl Channels {
                 } else {
                     tensor::set_bytes(tensor, permuted);
                 }
+                moves.push(Move { tensor: tensor.name.clone(), axis: *axis, order });
             }
         }
-        Ok(())
+        Ok(moves)
     }
 }
 
