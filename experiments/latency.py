@@ -66,6 +66,8 @@ def measure(wanted: Sequence[Run], file_of: Callable[[Run], Path]) -> None:
     from .training import cpu
 
     known = [run for run in wanted if file_of(run).exists()]
+    if len(known) < len(wanted):
+        print(f"{len(wanted) - len(known)} of {len(wanted)} networks are not here: `train TABLE --networks` makes them")
     files = {run.key(): file_of(run) for run in known} | {FLOOR.key(): _floor(file_of(FLOOR))}
     taken: dict[str, dict[str, list[float]]] = {key: {name: [] for name in COLUMNS} for key in files}
     # dense networks run on our kernels, too

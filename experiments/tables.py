@@ -95,8 +95,6 @@ def _l() -> Table:
     return Table(
         "Width 1: rearranged, small layers denser, distilled, higher rate, beside narrower dense networks",
         tuple(rows),
-        base="dense, distilled, higher rate",
-        narrower=same,
         latency=True,
     )
 
