@@ -31,7 +31,7 @@ impl Block {
         let wide = graph.op("Relu", &[&wide], vec![]);
         let w = graph.constant(&[WIDE, 1, 3, 3], &values(WIDE * 9, 3));
         let (pads, strides) = (ints("pads", &[1; 4]), ints("strides", &[self.stride; 2]));
-        let deep = graph.op("Conv", &[&wide, &w], vec![int("group", WIDE as i64), pads, strides]);
+        let deep = graph.op("Conv", &[&wide, &w], vec![int("group", WIDE), pads, strides]);
         let deep = graph.op("HardSwish", &[&deep], vec![]);
         let w = graph.constant(&[16, WIDE, 1, 1], &pruned(16, WIDE, (4, 4), 0.5, 4));
         let mut y = graph.op("Conv", &[&deep, &w], vec![]);

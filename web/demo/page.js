@@ -68,10 +68,10 @@ async function reload() {
   }
   if (turn !== now.turn) return;
   say(`Loading ${network.title}.`);
-  const sparse = await load(file, { sparse: "dense", onProgress: progress });
+  const sparse = await load(file, { sparse: "dense", build: "fastest", onProgress: progress });
   let stock;
   try {
-    stock = await load(file, { sparse: "never" });
+    stock = await load(file, { sparse: "never", build: "fastest" });
   } catch (error) {
     sparse.free();
     throw error;

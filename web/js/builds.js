@@ -1,4 +1,4 @@
-/** The builds that come with the package, and which of them is best here. */
+/** The builds that come with the package, and which of them is fastest here. */
 
 import * as probes from "./probe.js";
 import { read } from "./source.js";
@@ -20,23 +20,23 @@ const TURNS = 8, ROUNDS = 300_000;
 let picked;
 
 /**
- * The build of that name, or the best.
+ * The build of that name; of "fastest", the one that is.
  *
  * @throws {Error} if the engine lacks SIMD, or there is no build of that name.
  */
-export function pick(name) {
-  if (name === undefined) return (picked ??= best());
-  const build = Object.hasOwn(builds, name) ? builds[name] : undefined;
-  if (!build) throw new TypeError(`build: ${JSON.stringify(name)}, expected "simd" or "relaxed"`);
-  return build;
-}
-
-async function best() {
+export function pick(name = "simd") {
+  if (name !== "fastest" && !Object.hasOwn(builds, name)) {
+    throw new TypeError(`build: ${JSON.stringify(name)}, expected "simd", "relaxed" or "fastest"`);
+  }
   if (typeof WebAssembly !== "object") throw new Error("tract-sparse needs WebAssembly, which this browser lacks");
-  const separate = await probe(probes.separate);
-  if (!separate) {
+  if (!WebAssembly.validate(probes.separate)) {
     throw new Error("tract-sparse needs WebAssembly SIMD: Chrome 91, Firefox 89, Safari 16.4, Node 16.4 or newer");
   }
+  return name === "fastest" ? (picked ??= fastest()) : builds[name];
+}
+
+async function fastest() {
+  const separate = await probe(probes.separate);
   const fused = await probe(probes.fused);
   if (!fused) return builds.simd;
   const times = [separate, fused].map(() => Infinity);

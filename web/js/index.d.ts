@@ -36,7 +36,10 @@ export interface ValueInfo {
 /** When layers run sparse: where a gain is predicted, wherever a weight is zero, as `auto` in models without zeros too, nowhere. */
 export type Sparse = "auto" | "always" | "dense" | "never";
 
-/** `simd` multiplies and adds apart, `relaxed` has fused multiply-adds. */
+/**
+ * `simd` multiplies and adds apart and answers as on every other target; `relaxed` has fused multiply-adds, and a NaN that
+ * meets a clamp may become its bound.
+ */
 export type Build = "simd" | "relaxed";
 
 export interface Progress {
@@ -54,8 +57,8 @@ export interface LoadOptions {
   /** Shapes of inputs in the place of those of the file; a text is a symbol. */
   inputs?: Record<string, (number | string)[]>;
   onProgress?: (progress: Progress) => void;
-  /** Default: what is faster here, which takes some milliseconds to find out, once. */
-  build?: Build;
+  /** Default: `simd`. Which is the fastest here takes some milliseconds to find out, once. */
+  build?: Build | "fastest";
 }
 
 /** One layer: what runs it, and why it stays on stock tract if it does. Times are predicted, in milliseconds. */

@@ -30,7 +30,7 @@ export const prune = (source, recipe) => once("prune", absolute(source), recipe)
 /** Where the weights of a model are not zero. */
 export const maps = (source) => once("maps", absolute(source));
 
-/** Which build runs here: "relaxed" or "simd". */
+/** Which build is faster here: "relaxed" or "simd". */
 export const build = () => once("build");
 
 /** An answer of a worker that is there for nothing else. */

@@ -143,7 +143,13 @@ test("memory is flat over 500 runs", async () => {
   model.free();
 });
 
-test("the build that is picked is one of the two", async () => {
+test("the build is simd, or the faster one where that is asked for", async () => {
   assert.ok(BUILDS.includes(await here.build()));
+  const [{ path }] = trained;
+  for (const [build, expected] of [[undefined, "simd"], ["fastest", await here.build()]]) {
+    const model = await here.load(path, { build });
+    assert.equal(model.build, expected);
+    model.free();
+  }
   assert.equal(await worker.build(), await here.build());
 });
