@@ -126,8 +126,9 @@ impl OptSparseChain {
         };
         let (stages, _) = self.stages(&x)?;
         let map = stages[before].geometry.x_len();
-        // more than may be there at a time: smaller ones stay in the cache as they are
-        Ok(map >= room
+        // more than may be there at a time: smaller ones stay in the cache as they are, and those that are hardly
+        // larger gain nothing
+        Ok(4 * map >= 5 * room
             && Chain::new(&stages, room)
                 .is_ok_and(|chain| chain.pixels().is_some_and(|pixels| pixels >= FEWEST_PIXELS)))
     }

@@ -52,7 +52,7 @@ fn block(test: &str) -> Option<Block> {
         skipped(test, "no second-level cache is known here");
         return None;
     };
-    let side = (1..).find(|side| WIDE * side * side >= room)?;
+    let side = (1..).find(|side| 4 * WIDE * side * side >= 5 * room)?;
     Some(Block { side, stride: 1, residual: true, also_output: false })
 }
 
