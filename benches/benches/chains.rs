@@ -83,24 +83,14 @@ impl Packed {
             Packed::Spatial(weights) => Layer::Spatial(weights),
         }
     }
-
-    fn run(&self, stage: &Stage, x: &[f32], y: &mut [f32]) {
-        let (geometry, epilogue) = (&stage.geometry, &stage.epilogue);
-        match self {
-            Packed::Pointwise(weights) => weights.run(geometry, x, y, None, epilogue, &Serial),
-            Packed::Depthwise(weights) => weights.run(geometry, x, y, None, epilogue, &Serial),
-            Packed::Spatial(weights) => weights.run(geometry, x, y, None, epilogue, &Serial),
-        }
-        .unwrap();
-    }
 }
 
 /// Leaves the answer in the first of two maps.
-fn one_by_one(packed: &[Packed], stages: &[Stage], x: &[f32], maps: &mut [Vec<f32>; 2]) {
-    for (at, (packed, stage)) in packed.iter().zip(stages).enumerate() {
+fn one_by_one(stages: &[Stage], x: &[f32], maps: &mut [Vec<f32>; 2]) {
+    for (at, stage) in stages.iter().enumerate() {
         let [from, to] = maps;
         let from = if at == 0 { x } else { &from[..stage.geometry.x_len()] };
-        packed.run(stage, from, &mut to[..stage.geometry.y_len()]);
+        stage.run(from, &mut to[..stage.geometry.y_len()], None, &Serial).unwrap();
         maps.swap(0, 1);
     }
 }
@@ -135,7 +125,7 @@ fn chains(c: &mut Criterion) {
         let x = noise.values(stages[0].geometry.x_len());
         let most = stages.iter().map(|stage| stage.geometry.y_len()).max().unwrap();
         let mut maps = [vec![0f32; most], vec![0f32; most]];
-        one_by_one(&packed, &stages, &x, &mut maps);
+        one_by_one(&stages, &x, &mut maps);
         let expected = maps[0].clone();
         let mut y = vec![0f32; stages.last().unwrap().geometry.y_len()];
         let chain = Chain::new(&stages, room).unwrap();
@@ -143,7 +133,7 @@ fn chains(c: &mut Criterion) {
         assert!(y.iter().zip(&expected).all(|(y, expected)| is_close(*y, *expected)), "{name}");
         let mut group = c.benchmark_group(name);
         group.bench_function(BenchmarkId::from_parameter("layer by layer"), |b| {
-            b.iter(|| one_by_one(&packed, &stages, &x, &mut maps));
+            b.iter(|| one_by_one(&stages, &x, &mut maps));
         });
         group.bench_function(BenchmarkId::from_parameter("band by band"), |b| {
             b.iter(|| Chain::new(&stages, room).unwrap().run(&x, &mut y, None, &Serial).unwrap());

@@ -5,14 +5,12 @@ use crate::errors::wrong;
 use anyhow::{Context, Result, anyhow, ensure};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tract_core::internal::*;
 use tract_core::knobs::KnobScope;
-use tract_hir::infer::Factoid;
 use tract_hir::prelude::*;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
-use tract_sparse::Policy;
+use tract_sparse::{Policy, set_input_shapes};
 
 /// Threads that nobody can mean.
 const MOST_THREADS: usize = 1024;
@@ -137,39 +135,17 @@ impl Shapes {
     /// No input has that name; another number of dimensions; text that is no size. The message names the
     /// input.
     pub(crate) fn apply(&self, model: &mut InferenceModel) -> Result<()> {
-        let mut values = HashMap::new();
-        let outlets = model.input_outlets()?.to_vec();
-        let names: Vec<String> = outlets.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
-        for (name, sizes) in &self.0 {
-            let position = names.iter().position(|input| input == name).with_context(|| {
-                format!("inputs: no input is called {name:?}; the model has {}", names.join(", "))
-            })?;
-            let own = model.input_fact(position)?.clone();
-            let dims: Vec<TDim> = sizes
-                .iter()
-                .map(|size| match size {
-                    Size::Known(size) => Ok(size.to_dim()),
-                    Size::Symbol(text) => parse_tdim(&model.symbols, text)
-                        .with_context(|| format!("inputs: {name:?}: {text:?} is not a size")),
-                })
-                .collect::<Result<_>>()?;
-            if let Some(rank) = own.shape.rank().concretize() {
-                let got = dims.len();
-                ensure!(got as i64 == rank, "inputs: {name:?}: {got} dimensions, the input has {rank}");
-            }
-            for (own, given) in own.shape.dims().zip(&dims) {
-                if let Some(TDim::Sym(symbol)) = own.concretize()
-                    && !given.symbols().contains(&symbol)
-                {
-                    values.entry(symbol).or_insert(given.clone());
+        let dims = |sizes: &[Size], symbols: &SymbolScope| {
+            let dim = |size: &Size| match size {
+                Size::Known(size) => Ok(size.to_dim()),
+                Size::Symbol(text) => {
+                    parse_tdim(symbols, text).with_context(|| format!("{text:?} is not a size"))
                 }
-            }
-            let dt = own.datum_type.concretize().unwrap_or(DatumType::F32);
-            model.set_input_fact(position, dt.fact(&dims).into())?;
-        }
-        if !values.is_empty() {
-            InferenceModelExt::set_symbols(model, &values)?;
-        }
-        Ok(())
+            };
+            sizes.iter().map(dim).collect()
+        };
+        let shapes = self.0.iter();
+        let shapes = shapes.map(|(name, sizes)| (name.clone(), |symbols: &SymbolScope| dims(sizes, symbols)));
+        set_input_shapes(model, shapes)
     }
 }

@@ -24,16 +24,13 @@ use tract_core::transform::ModelTransform;
 /// # Errors
 /// A model that has already been optimised, or layers whose shapes contradict each other.
 pub fn sparsify(model: &mut TypedModel, policy: &Policy) -> TractResult<usize> {
-    let Swapped { layers, notes } = match policy.mode {
-        Mode::Never => Swapped { layers: 0, notes: Report::with_policy(model, policy)?.layers },
-        _ => sparsify_part(model, policy, &Around::nothing())?,
-    };
+    let Swapped { layers, notes } = sparsify_part(model, policy, &Around::nothing())?;
     note_all(model, notes)?;
     Ok(layers)
 }
 
 /// What has become of the layers of a model and its bodies.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Swapped {
     /// How many have been swapped.
     pub(crate) layers: usize,
@@ -49,7 +46,7 @@ pub(crate) fn sparsify_part(
 ) -> TractResult<Swapped> {
     enable_pulse();
     if policy.mode == Mode::Never {
-        return Ok(Swapped::default());
+        return Ok(Swapped { layers: 0, notes: Report::with_policy(model, policy)?.layers });
     }
     if model.nodes().iter().any(|node| may_be_hoisted(model, node)) {
         model.declutter()?;

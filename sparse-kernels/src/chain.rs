@@ -55,12 +55,33 @@ pub enum Layer<'a> {
     Spatial(&'a PackedSpatial),
 }
 
+impl Stage<'_> {
+    /// Computes the layer alone, as whole images.
+    ///
+    /// # Errors
+    /// Slices of another length than those of the geometry, and what the layer refuses.
+    pub fn run(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        residual: Option<&[f32]>,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        let Stage { layer, geometry, epilogue } = self;
+        match layer {
+            Layer::Pointwise(w) => w.run(geometry, x, y, residual, epilogue, parallel),
+            Layer::Depthwise(w) => w.run(geometry, x, y, residual, epilogue, parallel),
+            Layer::Spatial(w) => w.run(geometry, x, y, residual, epilogue, parallel),
+        }
+    }
+}
+
 impl Layer<'_> {
     /// As [`run_at`], on one thread.
     ///
     /// # Safety
     /// As [`run_at`].
-    unsafe fn run(
+    unsafe fn run_at(
         &self,
         geometry: &ConvGeometry,
         x: &[f32],
@@ -155,9 +176,7 @@ impl<'a> Chain<'a> {
         let mut rows = vec![0; self.stages.len() - 1];
         let mut next = self.band;
         for (rows, stage) in rows.iter_mut().zip(&self.stages[1..]).rev() {
-            let s = stage.geometry.shape();
-            next = next.saturating_sub(1) * s.stride[0] + (s.kernel[0] - 1) * s.dilation[0] + 1;
-            next = next.min(s.input[0]);
+            next = stage.geometry.rows_spanned(next).min(stage.geometry.shape().input[0]);
             *rows = next;
         }
         rows
@@ -185,15 +204,8 @@ impl<'a> Chain<'a> {
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
         let (first, last) = (&self.stages[0].geometry, &self.stages[self.stages.len() - 1].geometry);
-        for (what, expected, got) in [
-            ("input", first.x_len(), x.len()),
-            ("output", last.y_len(), y.len()),
-            ("residual", last.y_len(), residual.map_or(last.y_len(), <[f32]>::len)),
-        ] {
-            if got != expected {
-                return Err(KernelError::Length { what, expected, got });
-            }
-        }
+        first.check_input(x)?;
+        last.check_output(y, residual)?;
         if y.is_empty() {
             return Ok(());
         }
@@ -312,7 +324,9 @@ impl Part<'_> {
                 let band = geometry.rows(&rows, [x_plane, map.plane])?;
                 let y = &mut map.floats[(rows.start - map.rows.start) * map.width..][..band.y_len()];
                 // SAFETY: the slice has the length of the outputs.
-                unsafe { stage.layer.run(&band, &x[..band.x_len()], y.as_mut_ptr(), None, &stage.epilogue)? };
+                unsafe {
+                    stage.layer.run_at(&band, &x[..band.x_len()], y.as_mut_ptr(), None, &stage.epilogue)?;
+                }
                 map.rows.end = rows.end;
             }
             None => {
@@ -323,7 +337,7 @@ impl Part<'_> {
                 let y = self.y.0.wrapping_add(first);
                 // SAFETY: these rows are inside of the output, whose length `Chain::run` has compared, and this
                 // part's alone.
-                unsafe { stage.layer.run(&band, &x[..band.x_len()], y, residual, &stage.epilogue)? };
+                unsafe { stage.layer.run_at(&band, &x[..band.x_len()], y, residual, &stage.epilogue)? };
             }
         }
         Ok(())

@@ -191,8 +191,9 @@ pub(crate) fn run<W: Packed>(
     epilogue: &Epilogue,
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
-    geometry.check(x, y, residual)?;
-    // SAFETY: the slice has the length that was just checked.
+    geometry.check_input(x)?;
+    geometry.check_output(y, residual)?;
+    // SAFETY: the slices have the lengths that were just checked.
     unsafe { run_at(weights, geometry, x, y.as_mut_ptr(), residual, epilogue, parallel) }
 }
 

@@ -200,13 +200,19 @@ impl ConvGeometry {
     /// The input rows that some output rows read.
     pub(crate) fn rows_read(&self, rows: &Range<usize>) -> Range<usize> {
         let s = &self.shape;
-        let reach = (s.kernel[0] - 1) * s.dilation[0] + 1;
         if rows.is_empty() {
             return 0..0;
         }
-        let [start, end] = [rows.start * s.stride[0], (rows.end - 1) * s.stride[0] + reach]
+        let first = rows.start * s.stride[0];
+        let [start, end] = [first, first + self.rows_spanned(rows.len())]
             .map(|row| row.saturating_sub(s.pad_before[0]).min(s.input[0]));
         start..end
+    }
+
+    /// Rows from the first to the last that some neighbouring output rows see, padding among them.
+    pub(crate) fn rows_spanned(&self, rows: usize) -> usize {
+        let s = &self.shape;
+        rows.saturating_sub(1) * s.stride[0] + (s.kernel[0] - 1) * s.dilation[0] + 1
     }
 
     /// The geometry of some output rows that reads the input rows of [`ConvGeometry::rows_read`] alone, its
@@ -216,8 +222,7 @@ impl ConvGeometry {
     /// As [`ConvGeometry::in_planes`].
     pub(crate) fn rows(&self, rows: &Range<usize>, planes: [usize; 2]) -> Result<ConvGeometry, KernelError> {
         let (mut s, read) = (self.shape, self.rows_read(rows));
-        let reach = (s.kernel[0] - 1) * s.dilation[0] + 1;
-        let padded = rows.len().saturating_sub(1) * s.stride[0] + reach;
+        let padded = self.rows_spanned(rows.len());
         let before = (s.pad_before[0] + read.start).saturating_sub(rows.start * s.stride[0]);
         s.input[0] = read.len();
         s.pad_before[0] = before.min(padded - read.len());
@@ -259,15 +264,21 @@ impl ConvGeometry {
         Some((geometry, vec![0.0; geometry.x_len()]))
     }
 
-    /// Checks the lengths of the tensors of one run.
-    pub(crate) fn check(&self, x: &[f32], y: &[f32], residual: Option<&[f32]>) -> Result<(), KernelError> {
-        let check = |what, expected, got| {
-            if expected == got { Ok(()) } else { Err(KernelError::Length { what, expected, got }) }
-        };
-        check("input", self.x_len(), x.len())?;
-        check("output", self.y_len(), y.len())?;
-        residual.map_or(Ok(()), |r| check("residual", self.y_len(), r.len()))
+    /// Checks the length of the input of a run.
+    pub(crate) fn check_input(&self, x: &[f32]) -> Result<(), KernelError> {
+        check_length("input", self.x_len(), x)
     }
+
+    /// Checks the lengths of the output and of the residual of a run.
+    pub(crate) fn check_output(&self, y: &[f32], residual: Option<&[f32]>) -> Result<(), KernelError> {
+        check_length("output", self.y_len(), y)?;
+        residual.map_or(Ok(()), |residual| check_length("residual", self.y_len(), residual))
+    }
+}
+
+fn check_length(what: &'static str, expected: usize, floats: &[f32]) -> Result<(), KernelError> {
+    let got = floats.len();
+    if expected == got { Ok(()) } else { Err(KernelError::Length { what, expected, got }) }
 }
 
 /// Floats of `count` planes of `pixels`, `plane` floats apart, from the first to the last.

@@ -53,18 +53,13 @@ impl Packed {
             Packed::Spatial(w) => Layer::Spatial(w),
         }
     }
+}
 
-    fn run(&self, stage: &Stage, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
-        let (geometry, epilogue) = (&stage.geometry, &stage.epilogue);
-        let mut y = vec![f32::NAN; geometry.y_len()];
-        match self {
-            Packed::Pointwise(w) => w.run(geometry, x, &mut y, residual, epilogue, &Serial),
-            Packed::Depthwise(w) => w.run(geometry, x, &mut y, residual, epilogue, &Serial),
-            Packed::Spatial(w) => w.run(geometry, x, &mut y, residual, epilogue, &Serial),
-        }
-        .unwrap();
-        y
-    }
+/// A layer as a whole.
+fn run(stage: &Stage, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
+    let mut y = vec![f32::NAN; stage.geometry.y_len()];
+    stage.run(x, &mut y, residual, &Serial).unwrap();
+    y
 }
 
 /// A layer: output channels, kernel, stride, rows of padding before and behind, and depthwise or not.
@@ -135,9 +130,9 @@ fn bands_are_what_whole_maps_are() {
                 let residual = noise.values(last.y_len());
                 for residual in [None, Some(&*residual)] {
                     let mut expected = x.clone();
-                    for (i, (packed, stage)) in packed.iter().zip(&stages).enumerate() {
+                    for (i, stage) in stages.iter().enumerate() {
                         let residual = residual.filter(|_| i + 1 == stages.len());
-                        expected = packed.run(stage, &expected, residual);
+                        expected = run(stage, &expected, residual);
                     }
                     for (room, parallel) in
                         [(0, &Serial as &dyn Parallel), (3000, &Serial), (1 << 30, &Serial), (2000, &Three)]

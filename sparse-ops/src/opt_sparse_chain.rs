@@ -1,8 +1,6 @@
 //! Layers one after the other whose maps between are too large for a cache, run band by band.
 
-use crate::executor::with_threads;
-use crate::konst::f32s;
-use crate::opt_sparse_conv::OptSparseConv;
+use crate::opt_sparse_conv::{OptSparseConv, run_stages};
 use sparse_kernels::chain::{self, Chain, Stage};
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
@@ -88,18 +86,7 @@ impl EvalOp for OptSparseChain {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (stages, shape) = self.stages(inputs[0].shape())?;
-        let chain = Chain::new(&stages, chain::room().unwrap_or(0))?;
-        // SAFETY: `Chain::run` writes every element of the output or fails, and an output of a failed run is
-        // dropped; an f32 has no invalid bit pattern.
-        let mut y = unsafe { Tensor::uninitialized::<f32>(&shape)? };
-        let x = f32s(&inputs[0])?;
-        let residual = inputs.get(1).map(|r| f32s(r)).transpose()?;
-        with_threads(y.len(), |parallel| {
-            let mut y = y.try_as_plain_ram_mut()?;
-            Ok(chain.run(x, y.as_slice_mut::<f32>()?, residual, parallel)?)
-        })
-        .map_err(|error: TractError| error.context(format!("in {}", self.names())))?;
-        Ok(tvec!(y.into_tvalue()))
+        run_stages(&stages, &inputs, &shape).with_context(|| format!("in {}", self.names()))
     }
 }
 
@@ -108,8 +95,8 @@ impl OptSparseChain {
     fn stages(&self, x: &[usize]) -> TractResult<(Vec<Stage<'_>>, TVec<usize>)> {
         let (mut shape, mut stages): (TVec<usize>, _) = (x.into(), vec![]);
         for layer in &self.layers {
-            let (geometry, output) = layer.form().resolve(layer.choice().packing, &shape)?;
-            stages.push(Stage { layer: layer.packed().layer(), geometry, epilogue: layer.epilogue().0 });
+            let (stage, output) = layer.stage(&shape)?;
+            stages.push(stage);
             shape = output;
         }
         Ok((stages, shape))

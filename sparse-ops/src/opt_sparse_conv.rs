@@ -7,6 +7,7 @@ use crate::form::Form;
 use crate::konst::{dense_fma, f32s};
 use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::planar::swap_next;
+use sparse_kernels::chain::{self, Chain, Stage};
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
 
@@ -105,6 +106,12 @@ impl OptSparseConv {
         Ok(y * weights / oc)
     }
 
+    /// The layer for an input of this shape, and the shape of the output.
+    pub(crate) fn stage(&self, x: &[usize]) -> TractResult<(Stage<'_>, TVec<usize>)> {
+        let (geometry, shape) = self.form.resolve(self.choice.packing, x)?;
+        Ok((Stage { layer: self.packed.layer(), geometry, epilogue: self.epilogue }, shape))
+    }
+
     /// What a run for an input like `x` costs.
     pub(crate) fn cost_of(&self, x: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
         Ok(tvec!(
@@ -150,6 +157,25 @@ impl OptSparseConv {
     }
 }
 
+/// Runs layers of which each reads what the one before writes: one alone, several band by band.
+pub(crate) fn run_stages(stages: &[Stage], inputs: &[TValue], shape: &[usize]) -> TractResult<TVec<TValue>> {
+    // SAFETY: `Stage::run` and `Chain::run` write every element of the output or fail, and an output of a failed
+    // run is dropped; an f32 has no invalid bit pattern.
+    let mut y = unsafe { Tensor::uninitialized::<f32>(shape)? };
+    let x = f32s(&inputs[0])?;
+    let residual = inputs.get(1).map(|r| f32s(r)).transpose()?;
+    with_threads(y.len(), |parallel| {
+        let mut y = y.try_as_plain_ram_mut()?;
+        let y = y.as_slice_mut::<f32>()?;
+        match stages {
+            [layer] => layer.run(x, y, residual, parallel)?,
+            _ => Chain::new(stages, chain::room().unwrap_or(0))?.run(x, y, residual, parallel)?,
+        }
+        TractResult::Ok(())
+    })?;
+    Ok(tvec!(y.into_tvalue()))
+}
+
 impl Op for OptSparseConv {
     fn name(&self) -> StaticName {
         "OptSparseConv".into()
@@ -192,19 +218,8 @@ impl EvalOp for OptSparseConv {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let (geometry, shape) = self.form.resolve(self.choice.packing, inputs[0].shape())?;
-        // SAFETY: `Packed::run` writes every element of the output or fails, and an output of a failed
-        // run is dropped; an f32 has no invalid bit pattern.
-        let mut y = unsafe { Tensor::uninitialized::<f32>(&shape)? };
-        let x = f32s(&inputs[0])?;
-        let residual = inputs.get(1).map(|r| f32s(r)).transpose()?;
-        with_threads(geometry.y_len(), |parallel| {
-            let mut y = y.try_as_plain_ram_mut()?;
-            let y = y.as_slice_mut::<f32>()?;
-            Ok(self.packed.run(&geometry, x, y, residual, &self.epilogue, parallel)?)
-        })
-        .map_err(|error: TractError| error.context(format!("in {}", self.choice.kernel().name)))?;
-        Ok(tvec!(y.into_tvalue()))
+        let (stage, shape) = self.stage(inputs[0].shape())?;
+        run_stages(&[stage], &inputs, &shape).with_context(|| format!("in {}", self.choice.kernel().name))
     }
 }
 

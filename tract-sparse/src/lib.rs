@@ -62,7 +62,7 @@ mod loader;
 mod nnef;
 pub mod prelude;
 
-pub use loader::{WithTractSparse, model_for_path, onnx};
+pub use loader::{WithTractSparse, model_for_path, onnx, set_input_shapes};
 pub use nnef::{SparseNnef, nnef, nnef_model_for_path};
 pub use onnx_file::densify;
 pub use rewriter::{LayerKind, LayerReport, Mode, Policy, Report, TRACT_VERSION, sparsify, unsparsify};

@@ -1,7 +1,10 @@
 //! The one changed line.
 
 use onnx_file::Document;
+use std::collections::HashMap;
 use std::path::Path;
+use tract_core::internal::*;
+use tract_hir::infer::Factoid;
 use tract_hir::prelude::*;
 use tract_nnef::internal::Nnef;
 use tract_onnx::Onnx;
@@ -21,6 +24,47 @@ pub fn model_for_path(path: impl AsRef<Path>) -> TractResult<InferenceModel> {
     let mut model = Document::open(path.as_ref())?.model;
     onnx_file::densify(&mut model)?;
     onnx().model_for_proto_model(&model)
+}
+
+/// Gives inputs, by name, shapes in the place of those of the file; `dims` makes them, where symbols stand for
+/// sizes. A symbol of the file that gets a size gets it everywhere.
+///
+/// # Errors
+/// No input has that name; another number of dimensions; what `dims` refuses. The message names the input.
+pub fn set_input_shapes<D>(
+    model: &mut InferenceModel,
+    shapes: impl IntoIterator<Item = (String, D)>,
+) -> TractResult<()>
+where
+    D: FnOnce(&SymbolScope) -> TractResult<Vec<TDim>>,
+{
+    let mut values = HashMap::new();
+    let outlets = model.input_outlets()?.to_vec();
+    let names: Vec<String> = outlets.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
+    for (name, dims) in shapes {
+        let position = names.iter().position(|input| *input == name).with_context(|| {
+            format!("inputs: no input is called {name:?}; the model has {}", names.join(", "))
+        })?;
+        let own = model.input_fact(position)?.clone();
+        let dims = dims(&model.symbols).with_context(|| format!("inputs: {name:?}"))?;
+        if let Some(rank) = own.shape.rank().concretize() {
+            let got = dims.len();
+            ensure!(got as i64 == rank, "inputs: {name:?}: {got} dimensions, the input has {rank}");
+        }
+        for (own, given) in own.shape.dims().zip(&dims) {
+            if let Some(TDim::Sym(symbol)) = own.concretize()
+                && !given.symbols().contains(&symbol)
+            {
+                values.entry(symbol).or_insert(given.clone());
+            }
+        }
+        let dt = own.datum_type.concretize().unwrap_or(DatumType::F32);
+        model.set_input_fact(position, dt.fact(&dims).into())?;
+    }
+    if !values.is_empty() {
+        InferenceModelExt::set_symbols(model, &values)?;
+    }
+    Ok(())
 }
 
 /// Adds sparse layers to a loader that already exists, with operators of its own perhaps.

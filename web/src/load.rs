@@ -5,12 +5,10 @@ use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use js_sys::{Array, Uint8Array};
 use prune::Document;
-use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use tract_core::internal::*;
-use tract_hir::infer::Factoid;
 use tract_hir::prelude::*;
-use tract_sparse::Report;
+use tract_sparse::{Report, set_input_shapes};
 use wasm_bindgen::{JsCast, JsValue};
 
 /// The model, simplified, its pruned layers sparse under the policy of the knobs.
@@ -66,48 +64,28 @@ fn onnx(bytes: Vec<u8>, shapes: &Array) -> Result<TypedModel> {
     model.into_typed()?.into_decluttered()
 }
 
-/// Gives inputs shapes in the place of those of the file. A symbol of the file that gets a size gets it
-/// everywhere.
+/// Gives inputs the shapes of this array: names and arrays of sizes in turn.
 ///
 /// # Errors
-/// No input has that name; another number of dimensions; text that is no size. The message names the input.
+/// As [`set_input_shapes`]; what is no name, no array, or text that is no size.
 fn apply(model: &mut InferenceModel, shapes: &Array) -> Result<()> {
-    let mut values = HashMap::new();
-    let outlets = model.input_outlets()?.to_vec();
-    let names: Vec<String> = outlets.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
+    let dims = |sizes: &Array, symbols: &SymbolScope| -> Result<Vec<TDim>> {
+        let dim = |size: JsValue| match size.as_string() {
+            Some(symbol) => parse_tdim(symbols, &symbol),
+            None => Ok(whole(&size)?.to_dim()),
+        };
+        sizes.iter().map(dim).collect()
+    };
     let shapes: Vec<JsValue> = shapes.iter().collect();
+    let mut named = vec![];
     for pair in shapes.chunks_exact(2) {
         let name = pair[0].as_string().context("inputs: names are text")?;
         let sizes = pair[1]
             .dyn_ref::<Array>()
             .with_context(|| format!("inputs: {name:?}: expected a shape such as [1, 3, 224, 224]"))?;
-        let position = names.iter().position(|input| *input == name).with_context(|| {
-            format!("inputs: no input is called {name:?}; the model has {}", names.join(", "))
-        })?;
-        let own = model.input_fact(position)?.clone();
-        let dims = sizes.iter().map(|size| match size.as_string() {
-            Some(symbol) => parse_tdim(&model.symbols, &symbol),
-            None => Ok(whole(&size)?.to_dim()),
-        });
-        let dims: Vec<TDim> = dims.collect::<Result<_>>().with_context(|| format!("inputs: {name:?}"))?;
-        if let Some(rank) = own.shape.rank().concretize() {
-            let got = dims.len();
-            ensure!(got as i64 == rank, "inputs: {name:?}: {got} dimensions, the input has {rank}");
-        }
-        for (own, given) in own.shape.dims().zip(&dims) {
-            if let Some(TDim::Sym(symbol)) = own.concretize()
-                && !given.symbols().contains(&symbol)
-            {
-                values.entry(symbol).or_insert(given.clone());
-            }
-        }
-        let dt = own.datum_type.concretize().unwrap_or(DatumType::F32);
-        model.set_input_fact(position, dt.fact(&dims).into())?;
+        named.push((name, move |symbols: &SymbolScope| dims(sizes, symbols)));
     }
-    if !values.is_empty() {
-        InferenceModelExt::set_symbols(model, &values)?;
-    }
-    Ok(())
+    set_input_shapes(model, named)
 }
 
 /// An ONNX file with zeros made in its weights after a recipe, as text in TOML.
