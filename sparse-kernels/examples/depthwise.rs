@@ -6,7 +6,7 @@ use sparse_kernels::prelude::*;
 use std::time::Instant;
 
 /// Channels, map, kernel, stride.
-const SHAPES: [(usize, usize, usize, usize); 24] = [
+const SHAPES: [(usize, usize, usize, usize); 29] = [
     // MobileNet-v1.
     (32, 112, 3, 1),
     (64, 112, 3, 2),
@@ -34,6 +34,12 @@ const SHAPES: [(usize, usize, usize, usize); 24] = [
     (480, 14, 5, 1),
     (672, 14, 5, 2),
     (1152, 7, 5, 1),
+    // 7x7.
+    (96, 56, 7, 1),
+    (192, 28, 7, 1),
+    (192, 28, 7, 2),
+    (384, 14, 7, 1),
+    (768, 7, 7, 1),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

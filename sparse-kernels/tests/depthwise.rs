@@ -129,6 +129,7 @@ fn kernel_size() -> impl Strategy<Value = [usize; 2]> {
     prop_oneof![
         6 => Just([3, 3]),
         3 => Just([5, 5]),
+        2 => Just([7, 7]),
         1 => Just([1, 3]),
         1 => Just([5, 1]),
         1 => Just([1, 1]),

@@ -3,8 +3,8 @@
 //! A tile is one or two vectors of neighbouring pixels wide and walks down the input rows, which it reads
 //! where they are: once per tile. An input row meets `KH / S` output rows: as many sums are under way, each
 //! one row of taps ahead of the next; the last is complete, is stored, and the others move up. A 3x3 kernel
-//! of stride 1 has 3 sums, 9 taps and an input in registers, and 3 loads for 9 multiply-adds. 5x5 has more
-//! taps than most registers hold: there a tap is loaded for two vectors of pixels at once.
+//! of stride 1 has 3 sums, 9 taps and an input in registers, and 3 loads for 9 multiply-adds. 5x5 and 7x7 have
+//! more taps than most registers hold: there a tap is loaded for two vectors of pixels at once.
 //!
 //! Rows outside of the map are skipped. Only the first and the last tiles of a row reach over its ends: they
 //! have a version of the loop of their own, in which the loads that may reach over mask the lanes outside of
@@ -96,7 +96,7 @@ macro_rules! unroll {
 const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
-const SLOTS: usize = 5;
+const SLOTS: usize = 7;
 
 /// Lanes of a vector whose masks are not free.
 const NARROWEST: usize = 4;
@@ -129,7 +129,7 @@ const fn side_by_side<V: Depthwise>(kernel_width: usize, stride: usize) -> usize
 /// `KW` taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
 /// stride is `S`, too.
 #[inline(always)]
-unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
+unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usize, const MASK: u64>(
     args: &RowsArgs,
 ) {
     // Where there are not registers enough taps are spilled, to a frame that the compiler aligns to 16 bytes,
@@ -179,7 +179,7 @@ unsafe fn tile<
     const KH: usize,
     const KW: usize,
     const S: usize,
-    const MASK: u32,
+    const MASK: u64,
     const N: usize,
 >(
     args: &RowsArgs,
@@ -189,7 +189,7 @@ unsafe fn tile<
 ) {
     let column = (ox * S) as isize - args.left as isize;
     let outside = |side: u8| {
-        (0..loads::<V>(KW, S) * vectors::<V>(S, N)).any(|i| {
+        (0..loads::<V>(KW, S) * vectors::<V>(KW, S, N)).any(|i| {
             let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
             let at = column + place::<V>(S, load, n) as isize;
             !masks::<V>(KW, S, N, side, load, n) && (at < 0 || at + V::LANES as isize > args.x_width as isize)
@@ -242,8 +242,13 @@ const fn loads<V: Depthwise>(kernel_width: usize, stride: usize) -> usize {
 }
 
 /// Vectors of a row that are loaded for `side_by_side` vectors of sums.
-const fn vectors<V: Depthwise>(stride: usize, side_by_side: usize) -> usize {
-    side_by_side + shifts::<V>(stride) as usize
+const fn vectors<V: Depthwise>(kernel_width: usize, stride: usize, side_by_side: usize) -> usize {
+    side_by_side + behind::<V>(kernel_width, stride)
+}
+
+/// Vectors behind those of the sums that columns are shifted in from.
+const fn behind<V: Depthwise>(kernel_width: usize, stride: usize) -> usize {
+    if shifts::<V>(stride) { ((kernel_width - 1) / stride).div_ceil(V::LANES) } else { 0 }
 }
 
 /// Column of a load from that of the first one; `n` counts vectors.
@@ -252,9 +257,9 @@ fn place<V: Depthwise>(stride: usize, load: usize, n: usize) -> usize {
     (load % stride + n * stride) * V::LANES + load / stride * stride
 }
 
-/// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load; of
-/// stride 1, where every column of taps has a load, those for taps left of the middle in the first vector and
-/// right of it in the last.
+/// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load, or as
+/// many of the last as lie behind the sums; of stride 1, where every column of taps has a load, those for taps
+/// left of the middle in the first vector and right of it in the last.
 const fn masks<V: Depthwise>(
     kernel_width: usize,
     stride: usize,
@@ -263,7 +268,8 @@ const fn masks<V: Depthwise>(
     load: usize,
     n: usize,
 ) -> bool {
-    let (first, last) = (n == 0, n + 1 == vectors::<V>(stride, side_by_side));
+    let behind = behind::<V>(kernel_width, stride);
+    let (first, last) = (n == 0, n + if behind > 1 { behind } else { 1 } >= side_by_side + behind);
     let (left, right) = if shifts::<V>(stride) {
         (load == 0, true)
     } else if stride == 1 {
@@ -275,7 +281,7 @@ const fn masks<V: Depthwise>(
 }
 
 /// The `[ky, kx]` of the taps of `mask`, and how many there are.
-const fn places<const KH: usize, const KW: usize>(mask: u32) -> ([[usize; 2]; SLOTS * SLOTS], usize) {
+const fn places<const KH: usize, const KW: usize>(mask: u64) -> ([[usize; 2]; SLOTS * SLOTS], usize) {
     let (mut places, mut stored, mut tap) = ([[0; 2]; SLOTS * SLOTS], 0, 0);
     while tap < KH * KW {
         if mask >> tap & 1 == 1 {
@@ -323,7 +329,7 @@ unsafe fn walk<
     const KH: usize,
     const KW: usize,
     const S: usize,
-    const MASK: u32,
+    const MASK: u64,
     const N: usize,
     const SIDE: u8,
 >(
@@ -338,7 +344,7 @@ unsafe fn walk<
     unsafe {
         let mut edges = [[V::edge(0, 0); VECTORS]; SLOTS + 1];
         let mut i = 0;
-        while SIDE != NONE && i < loads::<V>(KW, S) * vectors::<V>(S, N) {
+        while SIDE != NONE && i < loads::<V>(KW, S) * vectors::<V>(KW, S, N) {
             let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
             if masks::<V>(KW, S, N, SIDE, load, n) {
                 edges[load][n] = V::edge(column + place::<V>(S, load, n) as isize, args.x_width);
@@ -381,11 +387,11 @@ unsafe fn walk<
                             };
                             let mut first = [[bias; 2]; VECTORS];
                             let mut n = 0;
-                            while shifts::<V>(S) && n < vectors::<V>(S, N) {
+                            while shifts::<V>(S) && n < vectors::<V>(KW, S, N) {
                                 first[n] = taken(0, n);
                                 n += 1;
                             }
-                            unroll!(KX in [0 1 2 3 4] {
+                            unroll!(KX in [0 1 2 3 4 5 6] {
                                 if const { KX < KW && KX.is_multiple_of(S) } {
                                     let mut v = [[bias; 2]; N];
                                     let mut n = 0;
@@ -395,12 +401,13 @@ unsafe fn walk<
                                         } else if KX == 0 {
                                             first[n]
                                         } else {
-                                            let ([a, b], [c, d]) = (first[n], first[n + 1]);
-                                            [a.shift(c, KX / S), b.shift(d, KX / S)]
+                                            let (whole, lanes) = (KX / S / V::LANES, KX / S % V::LANES);
+                                            let ([a, b], [c, d]) = (first[n + whole], first[n + whole + 1]);
+                                            [a.shift(c, lanes), b.shift(d, lanes)]
                                         };
                                         n += 1;
                                     }
-                                    unroll!(SLOT in [0 1 2 3 4] {
+                                    unroll!(SLOT in [0 1 2 3 4 5 6] {
                                         unroll!(ODD in [0 1] {
                                             if const { ODD < S && in_range(SLOT, $from, $to) && stored(KH, KW, MASK, SLOT * S + D, KX + ODD) } {
                                                 let mut n = 0;
@@ -425,7 +432,7 @@ unsafe fn walk<
         }
         macro_rules! advance {
             () => {
-                unroll!(SLOT in [4 3 2 1] {
+                unroll!(SLOT in [6 5 4 3 2 1] {
                     if const { SLOT < under_way(KH, S) } {
                         sums[SLOT] = sums[SLOT - 1];
                     }
@@ -455,7 +462,7 @@ unsafe fn walk<
             };
         }
         // Until the first sum has met all rows of taps but the last ones.
-        unroll!(BEGUN in [1 2 3 4] {
+        unroll!(BEGUN in [1 2 3 4 5 6] {
             if const { BEGUN < under_way(KH, S) } {
                 meet!(0, BEGUN, false);
                 advance!();
@@ -487,7 +494,7 @@ unsafe fn walk<
             }
         }
         // No sum is begun any more.
-        unroll!(FROM in [1 2 3 4] {
+        unroll!(FROM in [1 2 3 4 5 6] {
             if const { FROM < under_way(KH, S) } && args.rows + FROM >= slots {
                 meet!(FROM, under_way(KH, S), false);
                 store!();
@@ -507,12 +514,12 @@ const fn in_range(n: usize, from: usize, to: usize) -> bool {
 }
 
 /// Whether there is such a tap and `mask` has it.
-const fn stored(kh: usize, kw: usize, mask: u32, ky: usize, kx: usize) -> bool {
+const fn stored(kh: usize, kw: usize, mask: u64, ky: usize, kx: usize) -> bool {
     ky < kh && kx < kw && mask >> (ky * kw + kx) & 1 == 1
 }
 
 /// Whether any sum of `from..to` has a stored tap on row `d` of the `stride` input rows it meets.
-const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from: usize, to: usize) -> bool {
+const fn reached(kh: usize, kw: usize, stride: usize, mask: u64, d: usize, from: usize, to: usize) -> bool {
     let mut slot = from;
     while slot < to {
         let ky = slot * stride + d;
@@ -628,7 +635,7 @@ pub(crate) trait Loops {
     /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for a kernel of `KH` x `KW`
     /// taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
     /// stride is `S`, too.
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs);
+    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u64>(args: &RowsArgs);
 
     /// Rows of any kernel; `S` is the horizontal stride.
     ///
@@ -640,7 +647,7 @@ pub(crate) trait Loops {
 impl<V: Depthwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
 
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
+    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u64>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.
         unsafe {
             if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
@@ -662,7 +669,7 @@ impl<V: Depthwise> Loops for V {
 }
 
 compiled! {
-    unsafe fn rows_on<V: Depthwise; KH: usize, KW: usize, S: usize, MASK: u32>(RowsArgs) = walk_rows;
+    unsafe fn rows_on<V: Depthwise; KH: usize, KW: usize, S: usize, MASK: u64>(RowsArgs) = walk_rows;
 }
 
 compiled! {

@@ -27,6 +27,8 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: F32x4),
     kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics,
             loops: F32x4),
+    kernel!(depthwise, format: "7x7", tile: 1 x 32, target: "wasm", element: F32, quality: Intrinsics,
+            loops: F32x4),
     kernel!(depthwise, format: "any", tile: 1 x 16, target: "wasm", element: F32, quality: Intrinsics,
             loops: F32x4),
 ];
