@@ -27,7 +27,9 @@ const KEPT: [f64; 4] = [0.3, 0.5, 0.7, 0.9];
 const SHAPES: [(usize, usize, usize); 4] = [(48, 9, 1), (64, 7, 1), (32, 14, 1), (16, 9, 3)];
 
 fn main() -> Result<()> {
-    println!("| layer | million multiply-adds | us at {KEPT:?} of the blocks | us besides |\n|---|---|---|---|");
+    println!(
+        "| layer | million multiply-adds | us at {KEPT:?} of the blocks | us besides |\n|---|---|---|---|"
+    );
     for (channels, side, kernel) in SHAPES {
         let networks = KEPT.map(|kept| network(channels, side, kernel, kept)).into_iter();
         let networks = networks.collect::<Result<Vec<_>>>()?;

@@ -92,8 +92,8 @@ pub(crate) fn second_level_cache() -> Option<usize> {
     None
 }
 
-/// The class of a processor with AVX-512, as numbered by its vendor. On cores that are not known, kernels for
-/// no class: those lose less on a wide core than the others do on one with half the units.
+/// The class of a processor with AVX-512, as numbered by its vendor: whether it has two full-width units, which
+/// decides what layers cost. Cores that are not known count as having half of that.
 #[cfg(any(target_arch = "x86_64", test))]
 fn x86_class(vendor: &[u8], family: u32, model: u32) -> Core {
     match (vendor, family, model) {

@@ -3,8 +3,8 @@
 //! A tile is one or two vectors of neighbouring pixels wide and walks down the input rows, which it reads
 //! where they are: once per tile. An input row meets `KH / S` output rows: as many sums are under way, each
 //! one row of taps ahead of the next; the last is complete, is stored, and the others move up. A 3x3 kernel
-//! of stride 1 has 3 sums, 9 taps and an input in registers, and 3 loads for 9 multiply-adds. 5x5 and 7x7 have
-//! more taps than most registers hold: there a tap is loaded for two vectors of pixels at once.
+//! of stride 1 has 3 sums, 9 taps and an input in registers, and 3 loads for 9 multiply-adds. 5x5 has more
+//! taps than most registers hold: there a tap is loaded for two vectors of pixels at once.
 //!
 //! Rows outside of the map are skipped. Only the first and the last tiles of a row reach over its ends: they
 //! have a version of the loop of their own, in which the loads that may reach over mask the lanes outside of
@@ -129,7 +129,7 @@ const fn side_by_side<V: Depthwise>(kernel_width: usize, stride: usize) -> usize
 /// `KW` taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
 /// stride is `S`, too.
 #[inline(always)]
-unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usize, const MASK: u64>(
+unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
     args: &RowsArgs,
 ) {
     // Where there are not registers enough taps are spilled, to a frame that the compiler aligns to 16 bytes,
@@ -179,7 +179,7 @@ unsafe fn tile<
     const KH: usize,
     const KW: usize,
     const S: usize,
-    const MASK: u64,
+    const MASK: u32,
     const N: usize,
 >(
     args: &RowsArgs,
@@ -189,7 +189,7 @@ unsafe fn tile<
 ) {
     let column = (ox * S) as isize - args.left as isize;
     let outside = |side: u8| {
-        (0..loads::<V>(KW, S) * vectors::<V>(KW, S, N)).any(|i| {
+        (0..loads::<V>(KW, S) * vectors::<V>(S, N)).any(|i| {
             let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
             let at = column + place::<V>(S, load, n) as isize;
             !masks::<V>(KW, S, N, side, load, n) && (at < 0 || at + V::LANES as isize > args.x_width as isize)
@@ -242,13 +242,8 @@ const fn loads<V: Depthwise>(kernel_width: usize, stride: usize) -> usize {
 }
 
 /// Vectors of a row that are loaded for `side_by_side` vectors of sums.
-const fn vectors<V: Depthwise>(kernel_width: usize, stride: usize, side_by_side: usize) -> usize {
-    side_by_side + behind::<V>(kernel_width, stride)
-}
-
-/// Vectors behind those of the sums that columns are shifted in from.
-const fn behind<V: Depthwise>(kernel_width: usize, stride: usize) -> usize {
-    if shifts::<V>(stride) { ((kernel_width - 1) / stride).div_ceil(V::LANES) } else { 0 }
+const fn vectors<V: Depthwise>(stride: usize, side_by_side: usize) -> usize {
+    side_by_side + shifts::<V>(stride) as usize
 }
 
 /// Column of a load from that of the first one; `n` counts vectors.
@@ -257,9 +252,9 @@ fn place<V: Depthwise>(stride: usize, load: usize, n: usize) -> usize {
     (load % stride + n * stride) * V::LANES + load / stride * stride
 }
 
-/// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load, or as
-/// many of the last as lie behind the sums; of stride 1, where every column of taps has a load, those for taps
-/// left of the middle in the first vector and right of it in the last.
+/// Whether a tile with masks for `side` masks a load. At the ends these are the first and the last load; of
+/// stride 1, where every column of taps has a load, those for taps left of the middle in the first vector and
+/// right of it in the last.
 const fn masks<V: Depthwise>(
     kernel_width: usize,
     stride: usize,
@@ -268,8 +263,7 @@ const fn masks<V: Depthwise>(
     load: usize,
     n: usize,
 ) -> bool {
-    let behind = behind::<V>(kernel_width, stride);
-    let (first, last) = (n == 0, n + if behind > 1 { behind } else { 1 } >= side_by_side + behind);
+    let (first, last) = (n == 0, n + 1 == vectors::<V>(stride, side_by_side));
     let (left, right) = if shifts::<V>(stride) {
         (load == 0, true)
     } else if stride == 1 {
@@ -281,7 +275,7 @@ const fn masks<V: Depthwise>(
 }
 
 /// The `[ky, kx]` of the taps of `mask`, and how many there are.
-const fn places<const KH: usize, const KW: usize>(mask: u64) -> ([[usize; 2]; SLOTS * SLOTS], usize) {
+const fn places<const KH: usize, const KW: usize>(mask: u32) -> ([[usize; 2]; SLOTS * SLOTS], usize) {
     let (mut places, mut stored, mut tap) = ([[0; 2]; SLOTS * SLOTS], 0, 0);
     while tap < KH * KW {
         if mask >> tap & 1 == 1 {
@@ -311,7 +305,7 @@ unsafe fn rarely<V: Depthwise, const S: usize>(
         for n in 0..n {
             // SAFETY: passed on from the caller.
             unsafe {
-                span::<V, S, 1>(args, plane, places, args.first + (row * S) as isize, ox + n * V::LANES)
+                span::<V, S, 1, 1>(args, plane, places, args.first + (row * S) as isize, ox + n * V::LANES)
             };
         }
     }
@@ -329,7 +323,7 @@ unsafe fn walk<
     const KH: usize,
     const KW: usize,
     const S: usize,
-    const MASK: u64,
+    const MASK: u32,
     const N: usize,
     const SIDE: u8,
 >(
@@ -344,7 +338,7 @@ unsafe fn walk<
     unsafe {
         let mut edges = [[V::edge(0, 0); VECTORS]; SLOTS + 1];
         let mut i = 0;
-        while SIDE != NONE && i < loads::<V>(KW, S) * vectors::<V>(KW, S, N) {
+        while SIDE != NONE && i < loads::<V>(KW, S) * vectors::<V>(S, N) {
             let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
             if masks::<V>(KW, S, N, SIDE, load, n) {
                 edges[load][n] = V::edge(column + place::<V>(S, load, n) as isize, args.x_width);
@@ -387,11 +381,11 @@ unsafe fn walk<
                             };
                             let mut first = [[bias; 2]; VECTORS];
                             let mut n = 0;
-                            while shifts::<V>(S) && n < vectors::<V>(KW, S, N) {
+                            while shifts::<V>(S) && n < vectors::<V>(S, N) {
                                 first[n] = taken(0, n);
                                 n += 1;
                             }
-                            unroll!(KX in [0 1 2 3 4 5 6] {
+                            unroll!(KX in [0 1 2 3 4] {
                                 if const { KX < KW && KX.is_multiple_of(S) } {
                                     let mut v = [[bias; 2]; N];
                                     let mut n = 0;
@@ -401,13 +395,12 @@ unsafe fn walk<
                                         } else if KX == 0 {
                                             first[n]
                                         } else {
-                                            let (whole, lanes) = (KX / S / V::LANES, KX / S % V::LANES);
-                                            let ([a, b], [c, d]) = (first[n + whole], first[n + whole + 1]);
-                                            [a.shift(c, lanes), b.shift(d, lanes)]
+                                            let ([a, b], [c, d]) = (first[n], first[n + 1]);
+                                            [a.shift(c, KX / S), b.shift(d, KX / S)]
                                         };
                                         n += 1;
                                     }
-                                    unroll!(SLOT in [0 1 2 3 4 5 6] {
+                                    unroll!(SLOT in [0 1 2 3 4] {
                                         unroll!(ODD in [0 1] {
                                             if const { ODD < S && in_range(SLOT, $from, $to) && stored(KH, KW, MASK, SLOT * S + D, KX + ODD) } {
                                                 let mut n = 0;
@@ -432,7 +425,7 @@ unsafe fn walk<
         }
         macro_rules! advance {
             () => {
-                unroll!(SLOT in [6 5 4 3 2 1] {
+                unroll!(SLOT in [4 3 2 1] {
                     if const { SLOT < under_way(KH, S) } {
                         sums[SLOT] = sums[SLOT - 1];
                     }
@@ -462,7 +455,7 @@ unsafe fn walk<
             };
         }
         // Until the first sum has met all rows of taps but the last ones.
-        unroll!(BEGUN in [1 2 3 4 5 6] {
+        unroll!(BEGUN in [1 2 3 4] {
             if const { BEGUN < under_way(KH, S) } {
                 meet!(0, BEGUN, false);
                 advance!();
@@ -494,7 +487,7 @@ unsafe fn walk<
             }
         }
         // No sum is begun any more.
-        unroll!(FROM in [1 2 3 4 5 6] {
+        unroll!(FROM in [1 2 3 4] {
             if const { FROM < under_way(KH, S) } && args.rows + FROM >= slots {
                 meet!(FROM, under_way(KH, S), false);
                 store!();
@@ -514,12 +507,12 @@ const fn in_range(n: usize, from: usize, to: usize) -> bool {
 }
 
 /// Whether there is such a tap and `mask` has it.
-const fn stored(kh: usize, kw: usize, mask: u64, ky: usize, kx: usize) -> bool {
+const fn stored(kh: usize, kw: usize, mask: u32, ky: usize, kx: usize) -> bool {
     ky < kh && kx < kw && mask >> (ky * kw + kx) & 1 == 1
 }
 
 /// Whether any sum of `from..to` has a stored tap on row `d` of the `stride` input rows it meets.
-const fn reached(kh: usize, kw: usize, stride: usize, mask: u64, d: usize, from: usize, to: usize) -> bool {
+const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from: usize, to: usize) -> bool {
     let mut slot = from;
     while slot < to {
         let ky = slot * stride + d;
@@ -531,45 +524,165 @@ const fn reached(kh: usize, kw: usize, stride: usize, mask: u64, d: usize, from:
     false
 }
 
-/// Any kernel: taps are a list. One output row at a time, four vectors of sums where the row is long enough.
+/// All taps of a large kernel, `K` x `K`.
+///
+/// As [`walk`], in a fraction of the code: `K / S` sums are under way, each a row of taps ahead of the next, and a
+/// step takes `S` input rows, but steps are not unrolled, taps are broadcast from memory, and the first and the
+/// last steps of a tile compute some sums that nobody wants, `K - 1` rows' at most. A row of 7x7 is 7 loads, 49
+/// broadcasts and 49 multiply-adds for 7 moves of sums.
+///
+/// # Safety
+/// As [`walk_rows`], for a kernel of `K` x `K` taps, all stored.
+#[inline(always)]
+unsafe fn walk_large<V: Depthwise, const K: usize, const S: usize>(args: &RowsArgs) {
+    let last = args.y_width.saturating_sub(V::LANES);
+    for plane in 0..args.planes {
+        let plane = args.plane(plane);
+        for ox in (0..args.y_width).step_by(V::LANES).map(|ox| ox.min(last)) {
+            let column = (ox * S) as isize - args.left as isize;
+            let inside = column >= 0 && column as usize + K.div_ceil(S) * S + S * V::LANES <= args.x_width;
+            // SAFETY: passed on from the caller; the vector is inside the output row, or that is narrower.
+            // Without masks only where what is loaded is inside the input row.
+            unsafe {
+                if inside {
+                    large::<V, K, S, false>(args, plane, ox, column);
+                } else if const { V::FREE_MASKS } {
+                    large::<V, K, S, true>(args, plane, ox, column);
+                } else {
+                    let mut places = [[0; 2]; SLOTS * SLOTS];
+                    for (tap, place) in places.iter_mut().enumerate().take(K * K) {
+                        *place = [tap / K, tap % K];
+                    }
+                    rarely::<V, S>(args, plane, &places[..K * K], ox, 1);
+                }
+            }
+        }
+    }
+}
+
+/// A vector of pixels of all rows, from input columns from `column` on; those outside of the row are masked if
+/// `MASKED`.
+///
+/// # Safety
+/// As [`walk_large`]; all loads are inside the row if they are not masked.
+#[inline(always)]
+unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool>(
+    args: &RowsArgs,
+    plane: Plane,
+    ox: usize,
+    column: isize,
+) {
+    // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by
+    // the lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
+    unsafe {
+        let slots = const { under_way(K, S) };
+        let mut edges = [V::edge(0, 0); SLOTS + 1];
+        for (load, edge) in edges.iter_mut().enumerate() {
+            if MASKED && load < K.next_multiple_of(S) {
+                *edge = V::edge(column + place::<V>(S, load, 0) as isize, args.x_width);
+            }
+        }
+        let load = |row: *const f32, load: usize| {
+            let at = row.wrapping_add(place::<V>(S, load, 0));
+            if MASKED { V::load_edge(at, edges[load]) } else { V::load(at) }
+        };
+        let bias = V::splat(*plane.bias);
+        let mut sums = [bias; SLOTS];
+        let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
+        let mut iy = args.first;
+        let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
+        let mut y = plane.y.add(ox);
+        for step in 1..args.rows + slots {
+            unroll!(D in [0 1] {
+                if const { D < S } {
+                    if (iy as usize) < args.x_height {
+                        unroll!(KX in [0 1 2 3 4 5 6] {
+                            if const { KX < K && KX.is_multiple_of(S) } {
+                                let a = load(row, KX);
+                                let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, KX + 1)) };
+                                unroll!(SLOT in [0 1 2 3 4 5 6] {
+                                    unroll!(ODD in [0 1] {
+                                        if const { ODD < S && SLOT * S + D < K && KX + ODD < K } {
+                                            let tap = (SLOT * S + D) * K + KX + ODD;
+                                            let v = if ODD == 0 { a } else { b };
+                                            sums[SLOT] = V::splat(*plane.taps.add(tap)).mul_add(v, sums[SLOT]);
+                                        }
+                                    });
+                                });
+                            }
+                        });
+                    }
+                    iy += 1;
+                    row = row.wrapping_add(args.x_width);
+                }
+            });
+            if step >= slots {
+                let sum = sums[slots - 1].clamp(lo, hi);
+                let sum = if S == 1 { sum } else { sum.settle() };
+                if args.y_width >= V::LANES {
+                    sum.store(y);
+                } else {
+                    sum.store_part(y, args.y_width);
+                }
+                y = y.wrapping_add(args.y_width);
+            }
+            unroll!(SLOT in [6 5 4 3 2 1] {
+                sums[SLOT] = sums[SLOT - 1];
+            });
+            sums[0] = bias;
+        }
+    }
+}
+
+/// Any kernel: taps are a list.
+///
+/// Four vectors of sums hide the latency of their multiply-adds: those of four rows below each other, so that a
+/// map may be as narrow as a vector, or of what rows are left, side by side. A tap is then one broadcast, four
+/// loads and four multiply-adds.
 ///
 /// # Safety
 /// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a horizontal stride
 /// of `S`.
 #[inline(always)]
 unsafe fn walk_any<V: Depthwise, const S: usize>(args: &RowsArgs) {
+    const ROWS: usize = 4;
     let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let mut plane = args.plane(plane);
-        let mut iy = args.first;
-        for _ in 0..args.rows {
+        let (mut iy, mut left) = (args.first, args.rows);
+        while left > 0 {
+            let rows = if left >= ROWS { ROWS } else { 1 };
             let mut ox = 0;
             while ox < args.y_width {
                 // SAFETY: the vectors from column `ox` on are inside the row, or there is one and the row is
-                // narrower.
+                // narrower; `rows` are left.
                 ox = unsafe {
-                    if ox + 4 * V::LANES <= args.y_width {
-                        span::<V, S, 4>(args, plane, args.places, iy, ox);
+                    if rows == ROWS {
+                        span::<V, S, ROWS, 1>(args, plane, args.places, iy, ox.min(last));
+                        ox + V::LANES
+                    } else if ox + 4 * V::LANES <= args.y_width {
+                        span::<V, S, 1, 4>(args, plane, args.places, iy, ox);
                         ox + 4 * V::LANES
                     } else {
-                        span::<V, S, 1>(args, plane, args.places, iy, ox.min(last));
+                        span::<V, S, 1, 1>(args, plane, args.places, iy, ox.min(last));
                         ox + V::LANES
                     }
                 };
             }
-            iy += args.step as isize;
-            plane.y = plane.y.wrapping_add(args.y_width);
+            iy += (rows * args.step) as isize;
+            left -= rows;
+            plane.y = plane.y.wrapping_add(rows * args.y_width);
         }
     }
 }
 
-/// `N` vectors of the output row whose first row of taps meets input row `iy`.
+/// `N` vectors in each of `R` output rows, the first of whose rows of taps meets input row `iy`.
 ///
 /// # Safety
-/// As [`walk_any`]; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is 1 and the row is
-/// narrower.
+/// As [`walk_any`]; there are `R` rows; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is
+/// 1 and the row is narrower.
 #[inline(always)]
-unsafe fn span<V: Depthwise, const S: usize, const N: usize>(
+unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
     args: &RowsArgs,
     plane: Plane,
     places: &[[usize; 2]],
@@ -579,46 +692,57 @@ unsafe fn span<V: Depthwise, const S: usize, const N: usize>(
     // SAFETY: only rows inside the map are read, and of them only columns inside the row; a plane has a value
     // per tap.
     unsafe {
-        let load = |row: *const f32, column: isize| {
+        // The columns of a load, and its lanes that are inside the row if not all are.
+        let columns = |column: isize| {
+            let whole = column >= 0 && column + V::LANES as isize <= args.x_width as isize;
+            (column, if whole { None } else { Some(V::edge(column, args.x_width)) })
+        };
+        let load = |row: *const f32, (column, edge): (isize, Option<V::Edge>)| {
             let at = row.wrapping_offset(column);
-            if column >= 0 && column + V::LANES as isize <= args.x_width as isize {
-                V::load(at)
-            } else if !V::FREE_MASKS && args.x_width < V::LANES {
-                let mut lanes = [0f32; NARROWEST];
-                for lane in inside(column, args.x_width, V::LANES) {
-                    lanes[lane] = *at.wrapping_add(lane);
+            match edge {
+                None => V::load(at),
+                Some(_) if !V::FREE_MASKS && args.x_width < V::LANES => {
+                    let mut lanes = [0f32; NARROWEST];
+                    for lane in inside(column, args.x_width, V::LANES) {
+                        lanes[lane] = *at.wrapping_add(lane);
+                    }
+                    V::load(lanes.as_ptr())
                 }
-                V::load(lanes.as_ptr())
-            } else {
-                V::load_edge(at, V::edge(column, args.x_width))
+                Some(edge) => V::load_edge(at, edge),
             }
         };
-        let mut sums = [V::splat(*plane.bias); N];
+        let mut sums = [[V::splat(*plane.bias); N]; R];
         for (i, [ky, kx]) in places.iter().enumerate() {
-            let iy = iy + *ky as isize;
-            if iy as usize >= args.x_height {
-                continue;
-            }
-            let row = plane.x.add(iy as usize * args.x_width);
-            let column = (ox * S + kx) as isize - args.left as isize;
             let tap = V::splat(*plane.taps.add(i));
-            for (n, sum) in sums.iter_mut().enumerate() {
+            let column = (ox * S + kx) as isize - args.left as isize;
+            for n in 0..N {
                 let column = column + (n * V::LANES * S) as isize;
-                let mut v = load(row, column);
-                if S == 2 {
-                    (v, _) = v.deinterleave(load(row, column + V::LANES as isize));
+                let (even, odd) = (columns(column), columns(column + ((S - 1) * V::LANES) as isize));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let iy = iy + (r * args.step + ky) as isize;
+                    if iy as usize >= args.x_height {
+                        continue;
+                    }
+                    let row = plane.x.add(iy as usize * args.x_width);
+                    let mut v = load(row, even);
+                    if S == 2 {
+                        (v, _) = v.deinterleave(load(row, odd));
+                    }
+                    sums[n] = tap.mul_add(v, sums[n]);
                 }
-                *sum = tap.mul_add(v, *sum);
             }
         }
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-        for (n, sum) in sums.into_iter().enumerate() {
-            let sum = sum.clamp(lo, hi);
-            let sum = if S == 1 { sum } else { sum.settle() };
-            if args.y_width >= V::LANES {
-                sum.store(plane.y.add(ox + n * V::LANES));
-            } else {
-                sum.store_part(plane.y, args.y_width);
+        for (r, sums) in sums.into_iter().enumerate() {
+            let y = plane.y.wrapping_add(r * args.y_width);
+            for (n, sum) in sums.into_iter().enumerate() {
+                let sum = sum.clamp(lo, hi);
+                let sum = if S == 1 { sum } else { sum.settle() };
+                if args.y_width >= V::LANES {
+                    sum.store(y.add(ox + n * V::LANES));
+                } else {
+                    sum.store_part(y, args.y_width);
+                }
             }
         }
     }
@@ -635,7 +759,13 @@ pub(crate) trait Loops {
     /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for a kernel of `KH` x `KW`
     /// taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
     /// stride is `S`, too.
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u64>(args: &RowsArgs);
+    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs);
+
+    /// Rows of a kernel of `K` x `K` taps, all of them stored, which are too many to unroll [`Loops::rows`].
+    ///
+    /// # Safety
+    /// As [`Loops::rows`].
+    unsafe fn large<const K: usize, const S: usize>(args: &RowsArgs);
 
     /// Rows of any kernel; `S` is the horizontal stride.
     ///
@@ -647,7 +777,7 @@ pub(crate) trait Loops {
 impl<V: Depthwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
 
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u64>(args: &RowsArgs) {
+    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.
         unsafe {
             if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
@@ -662,14 +792,39 @@ impl<V: Depthwise> Loops for V {
         }
     }
 
+    unsafe fn large<const K: usize, const S: usize>(args: &RowsArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
+                && args.y_width <= <V::Few as Vector>::LANES
+            {
+                large_on::<V::Few, K, S>(args);
+            } else {
+                large_on::<V::Strided, K, S>(args);
+            }
+        }
+    }
+
     unsafe fn any<const S: usize>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.
-        unsafe { any_on::<V::Strided, S>(args) }
+        unsafe {
+            if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
+                && args.y_width <= <V::Few as Vector>::LANES
+            {
+                any_on::<V::Few, S>(args);
+            } else {
+                any_on::<V::Strided, S>(args);
+            }
+        }
     }
 }
 
 compiled! {
-    unsafe fn rows_on<V: Depthwise; KH: usize, KW: usize, S: usize, MASK: u64>(RowsArgs) = walk_rows;
+    unsafe fn rows_on<V: Depthwise; KH: usize, KW: usize, S: usize, MASK: u32>(RowsArgs) = walk_rows;
+}
+
+compiled! {
+    unsafe fn large_on<V: Depthwise; K: usize, S: usize>(RowsArgs) = walk_large;
 }
 
 compiled! {

@@ -84,22 +84,16 @@ pub(crate) const fn kernel<L: Loops, const KH: usize, const KW: usize, const PIX
     macro_rules! three_by_three {
         ($($id:literal)*) => {{
             $(rows[$id] = [
-                Some(L::rows::<3, 3, 1, { DepthwisePattern::MASKS[$id] as u64 }>),
-                Some(L::rows::<3, 3, 2, { DepthwisePattern::MASKS[$id] as u64 }>),
+                Some(L::rows::<3, 3, 1, { DepthwisePattern::MASKS[$id] }>),
+                Some(L::rows::<3, 3, 2, { DepthwisePattern::MASKS[$id] }>),
             ];)*
-        }};
-    }
-    macro_rules! all_taps {
-        ($k:literal) => {{
-            const TAPS: u64 = (1 << ($k * $k)) - 1;
-            [Some(L::rows::<$k, $k, 1, TAPS>), Some(L::rows::<$k, $k, 2, TAPS>)]
         }};
     }
     match (KH, KW) {
         (0, 0) => {}
         (3, 3) => three_by_three!(0 1 2 3 4 5 6 7 8),
-        (5, 5) => rows[ALL] = all_taps!(5),
-        (7, 7) => rows[ALL] = all_taps!(7),
+        (5, 5) => rows[ALL] = [Some(L::rows::<5, 5, 1, 0x1FF_FFFF>), Some(L::rows::<5, 5, 2, 0x1FF_FFFF>)],
+        (7, 7) => rows[ALL] = [Some(L::large::<7, 1>), Some(L::large::<7, 2>)],
         _ => panic!("there are loops for 3x3, 5x5 and 7x7 taps, and for any"),
     }
     assert!(PIXELS.is_multiple_of(L::LANES), "a tile is whole vectors");

@@ -6,7 +6,7 @@
 //! 2 that is less work on any core.
 //!
 //! Four taps share a register, of which a multiply-add picks one: three hold those of 3x3, seven those of
-//! 5x5. What is left is room for 12 sums, four vectors wide, and their inputs. Those of 7x7 are loaded one by one.
+//! 5x5. What is left is room for 12 sums, four vectors wide, and their inputs.
 
 use super::body::{Depthwise, HELD};
 use crate::target::Core;
@@ -62,7 +62,8 @@ impl<const CORE: u8> Depthwise for F32x4<CORE> {
                 0 => self.0,
                 1 => vextq_f32::<1>(self.0, next.0),
                 2 => vextq_f32::<2>(self.0, next.0),
-                _ => vextq_f32::<3>(self.0, next.0),
+                3 => vextq_f32::<3>(self.0, next.0),
+                _ => next.0,
             }
         })
     }

@@ -10,7 +10,12 @@ impl Loops for Scalar {
     const LANES: usize = 1;
 
     /// The table has no row that asks for it.
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u64>(_: &RowsArgs) {
+    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(_: &RowsArgs) {
+        unreachable!("plain Rust takes taps as a list")
+    }
+
+    /// The table has no row that asks for it.
+    unsafe fn large<const K: usize, const S: usize>(_: &RowsArgs) {
         unreachable!("plain Rust takes taps as a list")
     }
 

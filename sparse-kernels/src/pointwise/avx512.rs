@@ -13,31 +13,24 @@
 //!
 //! Sums that wait for the next chunk do so in a buffer of their own with aligned rows.
 //!
-//! Few pixels beyond the last whole vector are summed one by one: a 7x7 map is one tile of 48 pixels
-//! and one pixel.
+//! Few pixels beyond the last whole vector are taken along by the last tile of four channels, or summed one by
+//! one: a 7x7 map is one tile of 48 pixels and one pixel.
 
 use super::args::{TileArgs, extra_slots};
 use super::body::{self, Along, Pointwise, ask_for_next};
 use super::{avx2, scalar::finish, scalar::gemv};
-use crate::target::Core;
 use crate::vector::{F32x16, Vector};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
 
-/// Whether these are cores with two full-width units, for which weights are one stream.
-const fn wide(core: u8) -> bool {
-    core == Core::Wide as u8
-}
-
-impl<const CORE: u8> Pointwise for F32x16<CORE> {
+impl Pointwise for F32x16 {
     const MOST_VECTORS: [usize; 4] = [8, 8, 6, 3];
 
     /// What a core works off while the third level answers.
-    const AHEAD: Option<usize> = if wide(CORE) { Some((3 << 10) / size_of::<f32>()) } else { None };
+    const AHEAD: Option<usize> = Some((3 << 10) / size_of::<f32>());
 
-    /// Single rows have a loop of their own. On wide cores, up to 5 vectors of four channels take some pixels
-    /// beyond them along.
+    /// Single rows have a loop of their own. Up to 5 vectors of four channels take some pixels beyond them along.
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
         const WITH_EXTRA: usize = 5 * LANES;
         // SAFETY: passed on from the caller.
@@ -46,10 +39,10 @@ impl<const CORE: u8> Pointwise for F32x16<CORE> {
                 return single_row_tile(args);
             }
             match extra_slots(args.extra) {
-                1 if const { wide(CORE) && R == 4 } => {
+                1 if const { R == 4 } => {
                     body::tile::<Self, Extra<1>, R, C, WITH_EXTRA>(args);
                 }
-                4 if const { wide(CORE) && R == 4 } => {
+                4 if const { R == 4 } => {
                     body::tile::<Self, Extra<4>, R, C, WITH_EXTRA>(args);
                 }
                 0 => body::tile::<Self, (), R, C, PIXELS>(args),
@@ -511,5 +504,5 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
 #[inline(always)]
 unsafe fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
     // SAFETY: AVX-512F is there, as the caller's kernel needs it.
-    unsafe { F32x16::<{ Core::Any as u8 }>(v).clamp(F32x16(lo), F32x16(hi)).0 }
+    unsafe { F32x16(v).clamp(F32x16(lo), F32x16(hi)).0 }
 }

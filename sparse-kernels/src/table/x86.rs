@@ -1,21 +1,18 @@
-//! AVX2, and AVX-512 for two classes of cores.
+//! AVX2 and AVX-512.
 
 use super::kernel;
 use crate::depthwise::DepthwiseKernel;
 use crate::pointwise::PointwiseKernel;
 use crate::pointwise::Tuning;
 use crate::spatial::SpatialKernel;
-use crate::target::Core;
 use crate::vector::{F32x8, F32x16};
-
-type Wide = F32x16<{ Core::Wide as u8 }>;
 
 const AVX2: Tuning = Tuning { next_lines: true, ..Tuning::GENERAL };
 
-const AVX512: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
-
-/// Twice the multiply-adds a cycle: each chunk's panel has to stay in the first level.
-const WIDE: Tuning = Tuning { panel: (32 << 10) / size_of::<f32>(), chunk_major: true, ..AVX512 };
+/// Weights come from the third level, later than they are needed unless they are one stream; each chunk's panel
+/// stays in the first level.
+const AVX512: Tuning =
+    Tuning { panel: (32 << 10) / size_of::<f32>(), chunk_major: true, sums_apart: true, ..Tuning::GENERAL };
 
 #[rustfmt::skip]
 pub(super) static POINTWISE: &[PointwiseKernel] = &[
@@ -29,24 +26,16 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: F32x8, tuning: Tuning { singles: 2, ..AVX2 }),
     kernel!(pointwise, format: "4x4", tile: 4 x 24, target: "avx2", element: F32, quality: Tuned,
             loops: F32x8, tuning: Tuning { singles: 2, ..AVX2 }),
+    kernel!(pointwise, format: "8x1", tile: 8 x 48, target: "avx512", element: F32, quality: Tuned,
+            loops: F32x16, tuning: Tuning { singles: 4, ..AVX512 }),
     kernel!(pointwise, format: "unstructured", tile: 1 x 128, target: "avx512", element: F32, quality: Tuned,
             loops: F32x16, tuning: AVX512),
     kernel!(pointwise, format: "2x1", tile: 2 x 96, target: "avx512", element: F32, quality: Tuned,
-            loops: F32x16, tuning: AVX512),
+            loops: F32x16, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
     kernel!(pointwise, format: "4x1", tile: 4 x 96, target: "avx512", element: F32, quality: Tuned,
-            loops: F32x16, tuning: Tuning { singles: 2, ..AVX512 }),
-    kernel!(pointwise, format: "8x1", tile: 8 x 48, target: "avx512", element: F32, quality: Tuned,
-            loops: F32x16, tuning: Tuning { singles: 4, ..AVX512 }),
+            loops: F32x16, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
     kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: F32, quality: Tuned,
-            loops: F32x16, tuning: Tuning { singles: 4, ..AVX512 }),
-    kernel!(pointwise, format: "unstructured", tile: 1 x 128, target: "avx512-wide", element: F32, quality: Tuned,
-            loops: Wide, tuning: WIDE),
-    kernel!(pointwise, format: "2x1", tile: 2 x 96, target: "avx512-wide", element: F32, quality: Tuned,
-            loops: Wide, tuning: Tuning { least_tile: Some(64), ..WIDE }),
-    kernel!(pointwise, format: "4x1", tile: 4 x 96, target: "avx512-wide", element: F32, quality: Tuned,
-            loops: Wide, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..WIDE }),
-    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512-wide", element: F32, quality: Tuned,
-            loops: Wide, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..WIDE }),
+            loops: F32x16, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
 ];
 
 #[rustfmt::skip]

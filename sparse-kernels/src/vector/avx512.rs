@@ -1,17 +1,16 @@
 //! AVX-512F: 32 registers of 16 floats, masks.
 
 use super::{F32x8, Order, Vector, inside};
-use crate::target::Core;
 use crate::work::Work;
 use std::arch::x86_64::*;
 
-/// Sixteen floats, for the class of cores with the number `CORE` of [`Core`].
+/// Sixteen floats.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x16<const CORE: u8 = { Core::Any as u8 }>(pub(crate) __m512);
+pub(crate) struct F32x16(pub(crate) __m512);
 
 /// What the interpreter Miri does not know, lane by lane.
 #[cfg(miri)]
-impl<const CORE: u8> F32x16<CORE> {
+impl F32x16 {
     fn by_lane(self, lane: impl Fn(&[f32; 16], usize) -> f32) -> Self {
         // SAFETY: a vector is sixteen floats.
         unsafe {
@@ -21,7 +20,7 @@ impl<const CORE: u8> F32x16<CORE> {
     }
 }
 
-impl<const CORE: u8> Vector for F32x16<CORE> {
+impl Vector for F32x16 {
     const LANES: usize = 16;
     type Narrow = F32x8;
     type Edge = __mmask16;
