@@ -128,8 +128,16 @@ impl Pool {
             Pooling::Mean => (0..along.output).map(|window| along.count(window)).collect(),
             Pooling::Max | Pooling::Sum => vec![],
         };
-        let job = |row: &mut [f32]| {
-            let job = Job { down, along, counts: &counts, x, y, row };
+        let block = Block::new(down, along);
+        let job = |rows: &mut [f32]| {
+            let (columns, folded) = rows.split_at_mut(block.columns(along));
+            let job = Job { down, along, counts: &counts, x, y, block, columns, folded };
+            if block.whole {
+                return match self.pooling {
+                    Pooling::Max => on(target, Whole(job, Max)),
+                    Pooling::Sum | Pooling::Mean => on(target, Whole(job, Add)),
+                };
+            }
             match (self.pooling, along.stride) {
                 (Pooling::Max, 1) => on(target, Strided::<Max, 1>(job, Max)),
                 (Pooling::Max, 2) => on(target, Strided::<Max, 2>(job, Max)),
@@ -139,7 +147,7 @@ impl Pool {
                 (Pooling::Sum | Pooling::Mean, _) => on(target, Strided::<Add, 0>(job, Add)),
             }
         };
-        scratch::with(along.row(), job);
+        scratch::with(block.columns(along) + block.rows * block.windows, job);
         Ok(())
     }
 }
@@ -179,8 +187,67 @@ struct Job<'a> {
     counts: &'a [usize],
     x: &'a [f32],
     y: &'a mut [f32],
-    /// [`PoolAxis::row`] floats.
-    row: &'a mut [f32],
+    block: Block,
+    /// [`Block::columns`] floats.
+    columns: &'a mut [f32],
+    /// `rows * windows` of the block.
+    folded: &'a mut [f32],
+}
+
+/// Output rows that are computed together. Rows are often short: the windows of some are folded in one loop, as if
+/// they were one row, which also computes windows between two rows that nobody wants.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    rows: usize,
+    /// Floats of a row of columns that have been folded, a multiple of the stride.
+    row: usize,
+    /// Windows of such a row, with those that nobody wants.
+    windows: usize,
+    /// The window is the plane.
+    whole: bool,
+}
+
+impl Block {
+    fn new(down: &PoolAxis, along: &PoolAxis) -> Block {
+        /// Half of a first-level cache.
+        const FLOATS: usize = (16 << 10) / size_of::<f32>();
+        let row = along.row().next_multiple_of(along.stride);
+        let rows = (FLOATS / row).clamp(1, down.output.max(1));
+        let whole = |axis: &PoolAxis| {
+            (axis.output, axis.kernel, axis.dilation, axis.pad_before) == (1, axis.input, 1, 0)
+        };
+        Block { rows, row, windows: row / along.stride, whole: whole(down) && whole(along) }
+    }
+
+    /// Floats of all rows of columns, as far as any window reaches.
+    fn columns(&self, along: &PoolAxis) -> usize {
+        self.rows * self.row + (along.kernel - 1) * along.dilation + along.stride
+    }
+}
+
+/// Windows that are the plane: one value for each.
+struct Whole<'a, F>(Job<'a>, F);
+
+impl<F: Fold> Work for Whole<'_, F> {
+    #[inline(always)]
+    fn run(self) {
+        const LANES: usize = 16;
+        let Job { down, along, counts, x, y, .. } = self.0;
+        for (plane, y) in x.chunks_exact((down.input * along.input).max(1)).zip(y) {
+            let mut lanes = [F::NEUTRAL; LANES];
+            let mut pixels = plane.chunks_exact(LANES);
+            for pixels in &mut pixels {
+                for (a, b) in lanes.iter_mut().zip(pixels) {
+                    *a = F::fold(*a, *b);
+                }
+            }
+            let all = lanes.iter().chain(pixels.remainder()).fold(F::NEUTRAL, |a, b| F::fold(a, *b));
+            *y = match counts {
+                [columns, ..] => all * ((down.count(0) * columns) as f32).recip(),
+                [] => all,
+            };
+        }
+    }
 }
 
 /// The loop for a stride along rows that is a constant, or any if it is 0.
@@ -189,42 +256,79 @@ struct Strided<'a, F, const S: usize>(Job<'a>, F);
 impl<F: Fold, const S: usize> Work for Strided<'_, F, S> {
     #[inline(always)]
     fn run(self) {
-        let Job { down, along, counts, x, y, row } = self.0;
+        let Job { down, along, counts, x, y, block, columns, folded } = self.0;
         let stride = if S == 0 { along.stride } else { S };
-        row.fill(F::NEUTRAL);
-        let inside = along.pad_before..along.pad_before + along.input;
+        // the padding of rows is written once
+        columns.fill(F::NEUTRAL);
         let mut lines = y.chunks_exact_mut(along.output);
         for plane in 0..y_planes(x.len(), down, along, lines.len()) {
             let plane = &x[plane * down.input * along.input..][..down.input * along.input];
-            for window in 0..down.output {
-                let Some(out) = lines.next() else { return };
-                let column = &mut row[inside.clone()];
-                column.fill(F::NEUTRAL);
-                for tap in down.taps(window) {
-                    let line = window * down.stride + tap * down.dilation - down.pad_before;
-                    let line = &plane[line * along.input..][..along.input];
-                    for (a, b) in column.iter_mut().zip(line) {
-                        *a = F::fold(*a, *b);
-                    }
+            for first in (0..down.output).step_by(block.rows) {
+                let rows = block.rows.min(down.output - first);
+                for row in 0..rows {
+                    let column = &mut columns[row * block.row + along.pad_before..][..along.input];
+                    fold_lines::<F>(plane, down, first + row, column);
                 }
-                out.fill(F::NEUTRAL);
+                let folded = &mut folded[..rows * block.windows];
                 for tap in 0..along.kernel {
-                    let from = &row[tap * along.dilation..];
-                    if S == 1 {
-                        for (a, b) in out.iter_mut().zip(from) {
-                            *a = F::fold(*a, *b);
+                    let from = &columns[tap * along.dilation..];
+                    match (S, tap) {
+                        (1, 0) => folded.copy_from_slice(&from[..folded.len()]),
+                        (1, _) => {
+                            for (a, b) in folded.iter_mut().zip(from) {
+                                *a = F::fold(*a, *b);
+                            }
                         }
-                    } else {
-                        for (a, b) in out.iter_mut().zip(from.chunks_exact(stride)) {
-                            *a = F::fold(*a, b[0]);
+                        (_, 0) => {
+                            for (a, b) in folded.iter_mut().zip(from.chunks_exact(stride)) {
+                                *a = b[0];
+                            }
+                        }
+                        _ => {
+                            for (a, b) in folded.iter_mut().zip(from.chunks_exact(stride)) {
+                                *a = F::fold(*a, b[0]);
+                            }
                         }
                     }
                 }
-                if !counts.is_empty() {
-                    let rows = down.count(window);
-                    for (sum, columns) in out.iter_mut().zip(counts) {
-                        *sum *= ((rows * columns) as f32).recip();
+                for row in 0..rows {
+                    let Some(out) = lines.next() else { return };
+                    out.copy_from_slice(&folded[row * block.windows..][..along.output]);
+                    if !counts.is_empty() {
+                        let rows = down.count(first + row);
+                        for (sum, columns) in out.iter_mut().zip(counts) {
+                            *sum *= ((rows * columns) as f32).recip();
+                        }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// All columns of the rows under output row `window`.
+#[inline(always)]
+fn fold_lines<F: Fold>(plane: &[f32], down: &PoolAxis, window: usize, out: &mut [f32]) {
+    let width = out.len();
+    let line = |tap: usize| {
+        let line = window * down.stride + tap * down.dilation - down.pad_before;
+        &plane[line * width..][..width]
+    };
+    let taps = down.taps(window);
+    match taps.len() {
+        0 => out.fill(F::NEUTRAL),
+        1 => {
+            for (out, a) in out.iter_mut().zip(line(taps.start)) {
+                *out = F::fold(F::NEUTRAL, *a);
+            }
+        }
+        _ => {
+            for ((out, a), b) in out.iter_mut().zip(line(taps.start)).zip(line(taps.start + 1)) {
+                *out = F::fold(F::fold(F::NEUTRAL, *a), *b);
+            }
+            for tap in taps.skip(2) {
+                for (out, a) in out.iter_mut().zip(line(tap)) {
+                    *out = F::fold(*out, *a);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! Planes of another size: every output pixel is a weighted sum of some input pixels, down the columns, then
 //! along the rows.
 //!
-//! The sums are those of a resize axis by axis, in the same order. A row of the plane between the two halves
-//! is made when it is needed and stays in cache.
+//! The sums are those of a resize axis by axis, in the same order. The rows between the two halves are made some at
+//! a time and stay in cache.
 //!
 //! Down the columns, whole rows are added up. Along the rows, neighbouring outputs read neighbouring inputs
 //! at distances that differ from place to place: a gather, pixel by pixel. Only an enlargement to twice the
@@ -155,19 +155,23 @@ impl Resize {
     pub fn run(&self, target: Target, x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
         planes(x, self.x_plane(), y, self.y_plane())?;
         if !y.is_empty() {
-            let job = |row: &mut [f32]| on(target, Job { resize: self, x, y, row });
-            scratch::with(self.input[1], job);
+            let rows = (ROWS / self.input[1].max(1)).clamp(1, self.output[0]);
+            let job = |between: &mut [f32]| on(target, Job { resize: self, x, y, between });
+            scratch::with(rows * self.input[1], job);
         }
         Ok(())
     }
 }
 
+/// Floats of the rows between the two halves: half of a first-level cache.
+const ROWS: usize = (16 << 10) / size_of::<f32>();
+
 struct Job<'a> {
     resize: &'a Resize,
     x: &'a [f32],
     y: &'a mut [f32],
-    /// A row of the input.
-    row: &'a mut [f32],
+    /// Some rows as long as those of the input.
+    between: &'a mut [f32],
 }
 
 impl Work for Job<'_> {
@@ -177,20 +181,32 @@ impl Work for Job<'_> {
             resize: Resize { input: [height, width], output: [rows, columns], down, along },
             x,
             y,
-            row,
+            between,
         } = self;
-        let mut lines = y.chunks_exact_mut(*columns);
-        for plane in x.chunks_exact((height * width).max(1)) {
-            for output in 0..*rows {
-                let Some(out) = lines.next() else { return };
-                match (down, along) {
-                    (Some(down), Some(along)) => {
-                        add_rows(plane, *width, down, output, row);
-                        gather(row, along, out);
+        let (width, columns) = (*width, *columns);
+        let block = if width == 0 { 1 } else { between.len() / width };
+        for (plane, y) in x.chunks_exact((height * width).max(1)).zip(y.chunks_exact_mut(rows * columns)) {
+            for (block, y) in (0..*rows).step_by(block).zip(y.chunks_mut(block * columns)) {
+                let rows = y.len() / columns;
+                let between = match (down, along) {
+                    (Some(down), Some(_)) => {
+                        let between = &mut between[..rows * width];
+                        for (row, out) in between.chunks_exact_mut(width).enumerate() {
+                            add_rows(plane, width, down, block + row, out);
+                        }
+                        &*between
                     }
-                    (Some(down), None) => add_rows(plane, *width, down, output, out),
-                    (None, Some(along)) => gather(&plane[output * width..][..*width], along, out),
-                    (None, None) => out.copy_from_slice(&plane[output * width..][..*width]),
+                    (Some(down), None) => {
+                        for (row, out) in y.chunks_exact_mut(width).enumerate() {
+                            add_rows(plane, width, down, block + row, out);
+                        }
+                        continue;
+                    }
+                    (None, _) => &plane[block * width..][..rows * width],
+                };
+                match along {
+                    Some(along) => gather(between, width, along, y),
+                    None => y.copy_from_slice(between),
                 }
             }
         }
@@ -219,10 +235,11 @@ fn add_rows(plane: &[f32], width: usize, down: &Taps, output: usize, out: &mut [
     }
 }
 
-/// All outputs of a row.
+/// All outputs of some rows of `width` pixels.
 #[inline(always)]
-fn gather(row: &[f32], along: &Taps, out: &mut [f32]) {
-    let single = |out: &mut [f32], outputs: Range<usize>| {
+fn gather(rows: &[f32], width: usize, along: &Taps, out: &mut [f32]) {
+    let columns = along.output();
+    let single = |row: &[f32], out: &mut [f32], outputs: Range<usize>| {
         for output in outputs {
             let mut sum = 0.0;
             for tap in along.of(output) {
@@ -231,15 +248,30 @@ fn gather(row: &[f32], along: &Taps, out: &mut [f32]) {
             out[output] = sum;
         }
     };
-    let Some(Doubled { first, from, pairs, weights: [even, odd] }) = along.doubled else {
-        return single(out, 0..along.output());
+    let lines = |out: &mut [f32], outputs: &dyn Fn(usize) -> [Range<usize>; 2]| {
+        for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(columns)) {
+            outputs(columns).into_iter().for_each(|outputs| single(row, out, outputs));
+        }
     };
-    let end = first + 2 * pairs;
-    single(out, 0..first);
-    let (left, right) = (&row[from..][..pairs], &row[from + 1..][..pairs]);
-    for ((out, a), b) in out[first..end].chunks_exact_mut(2).zip(left).zip(right) {
-        out[0] = 0.0 + even[0] * a + even[1] * b;
-        out[1] = 0.0 + odd[0] * a + odd[1] * b;
+    let Some(Doubled { first, from, pairs, weights: [even, odd] }) = along.doubled else {
+        return lines(out, &|columns| [0..columns, columns..columns]);
+    };
+    let double = |row: &[f32], out: &mut [f32], pairs: usize| {
+        let (left, right) = (&row[from..][..pairs], &row[from + 1..][..pairs]);
+        for ((out, a), b) in out[first..][..2 * pairs].chunks_exact_mut(2).zip(left).zip(right) {
+            out[0] = 0.0 + even[0] * a + even[1] * b;
+            out[1] = 0.0 + odd[0] * a + odd[1] * b;
+        }
+    };
+    if columns == 2 * width {
+        // Rows are often short: all of them in one loop, as if they were one. The pairs across two rows are what
+        // the single outputs are written over.
+        double(rows, out, pairs + (rows.len() - width));
+    } else {
+        rows.chunks_exact(width)
+            .zip(out.chunks_exact_mut(columns))
+            .for_each(|(row, out)| double(row, out, pairs));
     }
-    single(out, end..along.output());
+    let end = first + 2 * pairs;
+    lines(out, &|columns| [0..first, end..columns]);
 }
