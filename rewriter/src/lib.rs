@@ -35,7 +35,7 @@ pub use choose::Decision;
 pub use hook::hook_onnx;
 pub use map::{Map, maps};
 pub use nested::{Place, places};
-pub use policy::{Mode, Policy};
+pub use policy::{Mode, Policy, Precision};
 pub use report::{LayerReport, Report};
 pub use transform::{sparsify, unsparsify};
 pub use zeros::zeros;

@@ -1,5 +1,6 @@
 //! What has been decided for a layer, and the weights packed accordingly.
 
+use crate::half::{Half, HalfChoice, pack, rounded, unpack};
 use sparse_kernels::chain::Layer;
 use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
 use sparse_kernels::prelude::*;
@@ -80,6 +81,15 @@ impl Packing {
         })
     }
 
+    /// Compresses dense weights for activations in pairs: each is rounded to bf16.
+    ///
+    /// # Errors
+    /// As [`Packing::pack`]; weights that are too large for bf16.
+    pub fn pack_half(self, half: Half, dense: &Dense) -> TractResult<Packed> {
+        let weights: Vec<f32> = dense.weights.iter().map(|weight| rounded(*weight)).collect();
+        self.pack(half.target(), &Dense { weights: &weights, ..*dense })
+    }
+
     /// The channel groups of a layer of `group` of them as the kernels of this packing see it: one, but for
     /// depthwise kernels. Weights of channel groups are packed as those of an ungrouped layer, of which
     /// most are zeros that nobody stores.
@@ -122,9 +132,16 @@ pub struct Choice {
     pub sparse_ns: u64,
     /// False for a dense layer that runs here because its neighbours do.
     pub sparse: bool,
+    /// How it would run in half precision, if that is wanted and there is a kernel.
+    pub half: Option<HalfChoice>,
 }
 
 impl Choice {
+    /// The least predicted time of ours, in nanoseconds.
+    pub fn ns(&self) -> u64 {
+        self.half.map_or(self.sparse_ns, |half| half.ns.min(self.sparse_ns))
+    }
+
     /// Name of the kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.packing.kernel(self.target)
@@ -147,6 +164,19 @@ pub enum Packed {
     Depthwise(PackedDepthwise),
     /// Larger kernels over all channels.
     Spatial(PackedSpatial),
+}
+
+/// Planes of channels of all images from planes of pairs.
+fn widened(pairs: &[u32], channels: usize, plane: usize, len: usize) -> Vec<f32> {
+    let mut x = vec![0f32; len];
+    let images = x.chunks_exact_mut((channels * plane).max(1));
+    for (image, pairs) in images.zip(pairs.chunks_exact((channels.div_ceil(2) * plane).max(1))) {
+        for (two, pairs) in image.chunks_mut(2 * plane).zip(pairs.chunks_exact(plane)) {
+            let (even, odd) = two.split_at_mut(plane);
+            unpack(pairs, even, Some(odd).filter(|odd| !odd.is_empty()));
+        }
+    }
+    x
 }
 
 /// The same expression for every family of kernels.
@@ -184,6 +214,36 @@ impl Packed {
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
         each!(self, weights => weights.run(geometry, x, y, residual, epilogue, parallel))
+    }
+
+    /// As [`Packed::run`], on activations in pairs of channels: weights of [`Packing::pack_half`], planar
+    /// layouts. The lengths are half of those that the geometry says, for every image rounded up to whole pairs.
+    ///
+    /// # Errors
+    /// As [`Packed::run`].
+    pub fn run_pairs(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        residual: Option<&[u32]>,
+        epilogue: &Epilogue,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        let shape = *geometry.shape();
+        let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
+        let x = widened(x, shape.ic, x_plane, geometry.x_len());
+        let residual = residual.map(|residual| widened(residual, shape.oc, y_plane, geometry.y_len()));
+        let mut sums = vec![0f32; geometry.y_len()];
+        self.run(geometry, &x, &mut sums, residual.as_deref(), epilogue, parallel)?;
+        let images = sums.chunks_exact((shape.oc * y_plane).max(1));
+        for (image, y) in images.zip(y.chunks_exact_mut((shape.oc.div_ceil(2) * y_plane).max(1))) {
+            for (two, y) in image.chunks(2 * y_plane).zip(y.chunks_exact_mut(y_plane)) {
+                let (even, odd) = two.split_at(y_plane);
+                pack(even, Some(odd).filter(|odd| !odd.is_empty()), y);
+            }
+        }
+        Ok(())
     }
 
     /// Which input channels are looked at.

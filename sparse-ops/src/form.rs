@@ -43,6 +43,30 @@ impl Form {
         }
     }
 
+    /// The axis of an output of this rank that holds the output channels, if one does.
+    pub(crate) fn y_channel(&self, rank: usize) -> Option<usize> {
+        match self {
+            Form::Conv(_) => self.x_channel(rank),
+            Form::Linear(linear) => linear.y_channel(),
+        }
+    }
+
+    /// Input and output channels.
+    pub(crate) fn channels(&self) -> [usize; 2] {
+        match self {
+            Form::Conv(conv) => [conv.input_channels(), conv.output_channels()],
+            Form::Linear(linear) => [linear.ic, linear.oc],
+        }
+    }
+
+    /// Whether images of an input of this shape are one pixel: then all layouts are the same.
+    pub(crate) fn is_single_pixel(&self, x: &[TDim]) -> bool {
+        match self {
+            Form::Conv(_) => false,
+            Form::Linear(linear) => linear.pixel_count(x) == Some(1),
+        }
+    }
+
     /// The first axes of the input that count images.
     pub(crate) fn batch_axes(&self) -> usize {
         match self {
