@@ -99,10 +99,21 @@ impl Stored {
 /// Predicted nanoseconds of our kernel for weights stored in this way; of a transposed convolution, those of
 /// its product.
 pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stored: &Stored) -> f64 {
-    let target = costs.target();
+    let (key, work) = work(shape, packing, costs.target(), stored);
+    costs.predict(key, &work)
+}
+
+/// As [`sparse_ns`], in half precision, input and output in pairs of channels.
+pub(crate) fn half_ns(shape: &LayerShape, packing: Packing, costs: Costs, stored: &Stored) -> f64 {
+    let (key, work) = work(shape, packing, costs.target(), stored);
+    costs.predict_half(key, &work)
+}
+
+/// What there is to do for weights stored in this way, and the line of a cost table that says how long it takes.
+fn work(shape: &LayerShape, packing: Packing, target: Target, stored: &Stored) -> (Key, Work) {
     let product = shape.product();
     let shape = product.as_ref().unwrap_or(shape);
-    let (key, work) = match (packing, stored) {
+    match (packing, stored) {
         (Packing::Pointwise(format), Stored::Blocks(stats)) => {
             let kernel = table::pointwise(target, format);
             let mut work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
@@ -122,8 +133,7 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stor
             (Key::Depthwise(stride_class(shape)), Work::depthwise(vector, shape, *stored))
         }
         _ => unreachable!("blocks and taps are stored by different packings"),
-    };
-    costs.predict(key, &work)
+    }
 }
 
 /// Predicted nanoseconds of stock tract; of a transposed convolution, those of its product.

@@ -128,7 +128,10 @@ impl OptSparseConv {
     }
 
     /// The fact of channels for an input of this layer: of its pairs, if it runs in such.
-    pub(crate) fn wide(&self, x: &TypedFact) -> TractResult<TypedFact> {
+    ///
+    /// # Errors
+    /// A layer in pairs and an input that is no tensor of such.
+    pub fn wide(&self, x: &TypedFact) -> TractResult<TypedFact> {
         if self.half().is_none() {
             return Ok(x.clone());
         }
