@@ -59,12 +59,12 @@ impl Form {
         }
     }
 
-    /// Whether images of an input of this shape are one pixel: then all layouts are the same.
-    pub(crate) fn is_single_pixel(&self, x: &[TDim]) -> bool {
-        match self {
-            Form::Conv(_) => false,
-            Form::Linear(linear) => linear.pixel_count(x) == Some(1),
-        }
+    /// Whether images of an input of this shape are one pixel, the first axis, of not more than `images` where that
+    /// is known, apart: then all layouts are the same.
+    pub(crate) fn is_single_pixel(&self, x: &[TDim], images: usize) -> bool {
+        let Form::Linear(linear) = self else { return false };
+        let mut axes = linear.batch.iter().chain(&linear.pixels);
+        axes.all(|axis| x[*axis].is_one() || (*axis == 0 && x[0].to_usize().map_or(true, |n| n <= images)))
     }
 
     /// The first axes of the input that count images.

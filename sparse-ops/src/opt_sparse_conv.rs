@@ -119,7 +119,7 @@ impl OptSparseConv {
     /// The channels of input and output, as axes of tensors of such ranks; none if the kernels for pairs do not
     /// take them as they are.
     pub(crate) fn lanes(&self, x: &TypedFact) -> TractResult<Option<[Lanes; 2]>> {
-        rule_if!(self.form.is_planar() || self.form.is_single_pixel(&x.shape));
+        rule_if!(self.form.is_planar() || self.is_single_pixel(&x.shape));
         let y = self.form.output_fact(x)?;
         rule_if_some!(x_axis = self.form.x_channel(x.rank()));
         rule_if_some!(y_axis = self.form.y_channel(y.rank()));
@@ -137,6 +137,11 @@ impl OptSparseConv {
         }
         let axis = self.form.x_channel(x.rank()).context("pairs of channels without an axis")?;
         Lanes::new(axis, self.form.channels()[0]).unpack_fact(x)
+    }
+
+    /// Whether images are one pixel, and few.
+    pub(crate) fn is_single_pixel(&self, x: &[TDim]) -> bool {
+        self.form.is_single_pixel(x, FEW_IMAGES)
     }
 
     fn run_pairs(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
@@ -280,13 +285,19 @@ impl OptSparseConv {
     }
 }
 
-/// A geometry of images of one pixel, in which every layout is the same, as one of planes; others as they are.
+/// Images of one pixel that are run one by one; of more, all together are faster in f32.
+const FEW_IMAGES: usize = 4;
+
+/// A geometry of interleaved pixels as one of that many images, of one pixel, in planes, which is the same; others
+/// as they are.
 fn planar(geometry: ConvGeometry) -> TractResult<ConvGeometry> {
     let shape = *geometry.shape();
-    if geometry.input_pixels() != 1 || geometry.output_pixels() != 1 {
+    if [shape.x_layout, shape.y_layout] == [Layout::Planar; 2] {
         return Ok(geometry);
     }
-    Ok(ConvGeometry::new(ConvShape { x_layout: Layout::Planar, y_layout: Layout::Planar, ..shape })?)
+    let batch = shape.batch * geometry.output_pixels();
+    let planar = Layout::Planar;
+    Ok(ConvGeometry::new(ConvShape { batch, input: [1, 1], x_layout: planar, y_layout: planar, ..shape })?)
 }
 
 /// Runs layers of which each reads what the one before writes: one alone, several band by band.

@@ -259,7 +259,7 @@ impl<'a> Clusters<'a> {
             let single = self
                 .model
                 .outlet_fact(node.inputs[0])
-                .is_ok_and(|x| layer.form().is_single_pixel(&x.shape));
+                .is_ok_and(|x| layer.is_single_pixel(&x.shape));
             let read = node.outputs[0].successors.iter().any(|reader| self.plans.contains_key(&reader.node));
             if single && !read {
                 self.leave(id, RESULT);

@@ -1,0 +1,185 @@
+//! Half precision: clusters on pairs of channels, with conversions at their borders and nowhere else.
+
+use anyhow::Result;
+use figures::Agreement;
+use tests::graph::{Graph, pruned};
+use tests::{count, noise, op_names, run, skipped, with_knobs};
+use tract_sparse::pb::ModelProto;
+use tract_sparse::prelude::*;
+use tract_sparse::{OptSparseConv, Report, Target};
+use zoo::proto::{int, ints};
+use zoo::{Network, Spec};
+
+/// What outputs of a network may differ by, relative to their scale. A value is rounded by at most 2^-9 of itself
+/// in every layer, and so are the weights; errors of different layers and channels are as good as independent, so that
+/// they add up as the root of their number: 2^-9 * sqrt(2 * 53) of the deepest network here is 0.02. Sums whose
+/// terms cancel out lose more; twice as much is allowed.
+const TOLERANCE: f64 = 0.04;
+
+/// Runs everything that has kernels in half precision, whatever the times.
+fn always<R>(target: &str, f: impl FnOnce() -> R) -> R {
+    let knobs = [("TRACT_SPARSE", "always"), ("TRACT_SPARSE_TARGET", target), ("TRACT_SPARSE_PRECISION", "half")];
+    with_knobs(&knobs, f)
+}
+
+/// Names of the targets that compute in half precision here.
+fn targets() -> Vec<&'static str> {
+    Target::available().into_iter().filter(|target| tract_sparse::Half::of(*target).is_some()).map(Target::name).collect()
+}
+
+/// Fails if pairs come from f32 that came from pairs.
+fn assert_borders(model: &TypedModel) {
+    for node in model.nodes() {
+        if &*node.op.name() == "ToPairs" {
+            let before = model.node(node.inputs[0].node);
+            assert_ne!(&*before.op.name(), "FromPairs", "{node}, behind {before}");
+        }
+    }
+}
+
+fn in_pairs(model: &TypedModel) -> usize {
+    let layers = model.nodes().iter().filter_map(|node| node.op_as::<OptSparseConv>());
+    layers.filter(|layer| layer.half().is_some()).count()
+}
+
+/// The optimised model in half precision, after it has been compared with stock tract.
+fn compared(model: &ModelProto, x: &Tensor) -> Result<TypedModel> {
+    let stock = run(tract_onnx_model(model)?, std::slice::from_ref(x))?;
+    let half = onnx().model_for_proto_model(model)?.into_optimized()?;
+    let got = run(half.clone(), std::slice::from_ref(x))?;
+    for (got, expected) in got.iter().zip(&stock) {
+        let agreement = Agreement::of(expected, got, TOLERANCE)?;
+        assert!(agreement.agrees, "differs by {} in {:?}", agreement.relative, op_names(&half));
+    }
+    assert_borders(&half);
+    Ok(half)
+}
+
+fn tract_onnx_model(model: &ModelProto) -> Result<TypedModel> {
+    tract_onnx::onnx().model_for_proto_model(model)?.into_optimized()
+}
+
+/// Networks of the zoo are one cluster each: one conversion into it and one out of it.
+#[test]
+fn networks_are_one_cluster() -> Result<()> {
+    for (network, conversions) in [
+        (Network::MobilenetV1, Some([1, 1])),
+        (Network::MobilenetV2, Some([1, 1])),
+        (Network::Resnet18, Some([1, 1])),
+        (Network::MobilenetV3Large, None),
+        (Network::EfficientnetLite0, None),
+    ] {
+        let spec = Spec {
+            hw: Some(64),
+            width: 0.5,
+            conv1x1: Some("4x4:0.5".parse()?),
+            dwconv3x3: Some("3:9".parse()?),
+            conv3x3: Some("5:9".parse()?),
+            ..Spec::default()
+        };
+        let proto = zoo::build(network, &spec)?;
+        for target in targets() {
+            let model = always(target, || compared(&proto, &noise(&[1, 3, 64, 64], 3)))?;
+            assert!(in_pairs(&model) >= 15, "{network} on {target}: {:?}", op_names(&model));
+            if let Some(expected) = conversions {
+                let found = [count(&model, "ToPairs"), count(&model, "FromPairs")];
+                assert_eq!(found, expected, "{network} on {target}: {:?}", op_names(&model));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A layer, and what may stand between layers, with channels of odd number.
+fn between(op: &str) -> ModelProto {
+    let mut graph = Graph::default();
+    let x = graph.input("N,16,10,10");
+    let conv = |graph: &mut Graph, x: &str, oc: usize, ic: usize, seed| {
+        let w = graph.constant(&[oc, ic, 1, 1], &pruned(oc, ic, (1, 1), 0.5, seed));
+        graph.op("Conv", &[x, &w], vec![])
+    };
+    let a = conv(&mut graph, &x, 13, 16, 1);
+    let b = conv(&mut graph, &x, if op == "Concat" { 12 } else { 13 }, 16, 2);
+    let (y, channels) = match op {
+        "Concat" => (graph.op("Concat", &[&b, &a], vec![int("axis", 1)]), 25),
+        "MaxPool" => {
+            let [kernel, strides] = ["kernel_shape", "strides"].map(|name| ints(name, &[2, 2]));
+            (graph.op("MaxPool", &[&a], vec![kernel, strides]), 13)
+        }
+        "AveragePool" => (graph.op("AveragePool", &[&a], vec![ints("kernel_shape", &[3, 3])]), 13),
+        "Gate" => {
+            let mean = graph.op("GlobalAveragePool", &[&a], vec![]);
+            let gate = conv(&mut graph, &mean, 13, 13, 3);
+            let gate = graph.op("Sigmoid", &[&gate], vec![]);
+            (graph.op("Mul", &[&a, &gate], vec![]), 13)
+        }
+        "Sigmoid" => {
+            let sum = graph.op("Mul", &[&a, &b], vec![]);
+            (graph.op("Sigmoid", &[&sum], vec![]), 13)
+        }
+        op => (graph.op(op, &[&a, &b], vec![]), 13),
+    };
+    let y = conv(&mut graph, &y, 5, channels, 4);
+    graph.model(&[&y])
+}
+
+#[test]
+fn what_stands_between_runs_on_pairs() -> Result<()> {
+    for op in ["Add", "Sub", "Mul", "Concat", "MaxPool", "AveragePool", "Gate", "Sigmoid"] {
+        for target in targets() {
+            for images in [1, 2] {
+                let model = always(target, || compared(&between(op), &noise(&[images, 16, 10, 10], 5)))?;
+                let found = [count(&model, "ToPairs"), count(&model, "FromPairs")];
+                assert_eq!(found, [1, 1], "{op} on {target}: {:?}", op_names(&model));
+                assert!(in_pairs(&model) >= 2, "{op}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_the_word_nothing_changes() -> Result<()> {
+    let proto = between("Add");
+    let model = with_knobs(&[("TRACT_SPARSE", "always")], || onnx().model_for_proto_model(&proto)?.into_optimized())?;
+    assert_eq!((in_pairs(&model), count(&model, "ToPairs")), (0, 0), "{:?}", op_names(&model));
+    Ok(())
+}
+
+/// A machine or a target without kernels runs f32, and the report says so.
+#[test]
+fn a_target_without_kernels_runs_f32() -> Result<()> {
+    let Some(target) = Target::available().into_iter().find(|target| tract_sparse::Half::of(*target).is_none())
+    else {
+        skipped("half", "all targets of this machine have half precision");
+        return Ok(());
+    };
+    always(target.name(), || -> Result<()> {
+        let model = onnx().model_for_proto_model(&between("Add"))?.into_optimized()?;
+        assert_eq!(in_pairs(&model), 0);
+        let report = Report::of(&model)?;
+        let note = report.precision_note.clone().unwrap_or_default();
+        assert!(note.contains(target.name()) && note.contains("f32"), "{note}");
+        let why = report.layers.iter().filter(|layer| layer.chosen.is_some()).map(|layer| layer.why_f32.as_deref());
+        assert!(why.clone().count() > 0 && why.clone().all(|why| why == Some(&*note)), "{report}");
+        assert!(report.to_string().contains("half precision: no kernels"), "{report}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_report_says_what_runs_in_which_type() -> Result<()> {
+    for target in targets() {
+        always(target, || -> Result<()> {
+            let model = onnx().model_for_proto_model(&between("Gate"))?.into_optimized()?;
+            let report = Report::of(&model)?;
+            for layer in &report.layers {
+                assert_eq!(layer.precision.as_deref(), Some("bf16"), "{report}");
+                assert_eq!(layer.why_f32, None);
+            }
+            assert!(report.to_string().contains("half precision: 3 of the 3 layers"), "{report}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
