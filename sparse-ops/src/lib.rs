@@ -64,7 +64,7 @@ pub use half::{Half, HalfChoice};
 pub use konst::{Eval, constant, konst_of};
 pub use opt_sparse_chain::{OptSparseChain, layers};
 pub use opt_sparse_conv::OptSparseConv;
-pub use pairs::{FromPairs, Lanes, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, ToPairs};
+pub use pairs::{FromPairs, Lanes, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, ToPairs, lanes_of};
 pub use planar::Planar;
 pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};

@@ -122,9 +122,13 @@ impl OptSparseConv {
         rule_if!(self.form.is_planar() || self.is_single_pixel(&x.shape));
         let y = self.form.output_fact(x)?;
         rule_if_some!(x_axis = self.form.x_channel(x.rank()));
-        rule_if_some!(y_axis = self.form.y_channel(y.rank()));
-        let [ic, oc] = self.form.channels();
-        Ok(Some([Lanes::new(x_axis, ic), Lanes::new(y_axis, oc)]))
+        rule_if_some!(y_lanes = self.output_lanes(y.rank()));
+        Ok(Some([Lanes::new(x_axis, self.form.channels()[0]), y_lanes]))
+    }
+
+    /// The channels of an output of this rank.
+    pub(crate) fn output_lanes(&self, rank: usize) -> Option<Lanes> {
+        self.form.y_channel(rank).map(|axis| Lanes::new(axis, self.form.channels()[1]))
     }
 
     /// The fact of channels for an input of this layer: of its pairs, if it runs in such.
@@ -147,13 +151,13 @@ impl OptSparseConv {
     fn run_pairs(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let x = &inputs[0];
         let axis = self.form.x_channel(x.rank()).context("pairs of channels without an axis")?;
-        let [ic, oc] = self.form.channels();
+        let ic = self.form.channels()[0];
         let wide = Lanes::new(axis, ic).unpack_shape(x.shape())?;
         let packing = self.choice.half.map_or(self.choice.packing, |half| half.packing);
         let (geometry, shape) = self.form.resolve(packing, &wide)?;
         let geometry = planar(geometry)?;
-        let axis = self.form.y_channel(shape.len()).context("pairs of channels without an axis")?;
-        let shape = Lanes::new(axis, oc).pack_shape(&shape)?;
+        let lanes = self.output_lanes(shape.len()).context("pairs of channels without an axis")?;
+        let shape = lanes.pack_shape(&shape)?;
         let mut y = Tensor::zero::<u32>(&shape)?;
         let x = u32s(x)?;
         let residual = inputs.get(1).map(|residual| u32s(residual)).transpose()?;
@@ -388,8 +392,8 @@ impl TypedOp for OptSparseConv {
         if self.half().is_none() {
             return Ok(tvec!(y));
         }
-        let axis = self.form.y_channel(y.rank()).context("pairs of channels without an axis")?;
-        Ok(tvec!(Lanes::new(axis, self.form.channels()[1]).pack_fact(&y)?))
+        let lanes = self.output_lanes(y.rank()).context("pairs of channels without an axis")?;
+        Ok(tvec!(lanes.pack_fact(&y)?))
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {

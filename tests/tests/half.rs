@@ -1,20 +1,15 @@
 //! Half precision: clusters on pairs of channels, with conversions at their borders and nowhere else.
 
 use anyhow::Result;
-use figures::Agreement;
+use figures::{Agreement, HALF_TOLERANCE, top_1};
 use tests::graph::{Graph, pruned};
-use tests::{count, noise, op_names, run, skipped, with_knobs};
+use tests::models::real_models;
+use tests::{count, models_dir, noise, npy, op_names, run, skipped, with_knobs};
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
 use tract_sparse::{OptSparseConv, Report, Target};
 use zoo::proto::{int, ints};
 use zoo::{Network, Spec};
-
-/// What outputs of a network may differ by, relative to their scale. A value is rounded by at most 2^-9 of itself
-/// in every layer, and so are the weights; errors of different layers and channels are as good as independent, so that
-/// they add up as the root of their number: 2^-9 * sqrt(2 * 53) of the deepest network here is 0.02. Sums whose
-/// terms cancel out lose more; twice as much is allowed.
-const TOLERANCE: f64 = 0.04;
 
 /// Runs everything that has kernels in half precision, whatever the times.
 fn always<R>(target: &str, f: impl FnOnce() -> R) -> R {
@@ -48,7 +43,7 @@ fn compared(model: &ModelProto, x: &Tensor) -> Result<TypedModel> {
     let half = onnx().model_for_proto_model(model)?.into_optimized()?;
     let got = run(half.clone(), std::slice::from_ref(x))?;
     for (got, expected) in got.iter().zip(&stock) {
-        let agreement = Agreement::of(expected, got, TOLERANCE)?;
+        let agreement = Agreement::of(expected, got, HALF_TOLERANCE)?;
         assert!(agreement.agrees, "differs by {} in {:?}", agreement.relative, op_names(&half));
     }
     assert_borders(&half);
@@ -180,6 +175,46 @@ fn the_report_says_what_runs_in_which_type() -> Result<()> {
             assert!(report.to_string().contains("half precision: 3 of the 3 layers"), "{report}");
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// The root of the mean square of the differences, over that of the values.
+fn rms(expected: &Tensor, got: &Tensor) -> Result<f64> {
+    let [expected, got] = [expected, got].map(|tensor| tensor.cast_to::<f64>());
+    let (expected, got) = (expected?, got?);
+    let (expected, got) =
+        (expected.try_as_plain_ram()?.as_slice::<f64>()?, got.try_as_plain_ram()?.as_slice::<f64>()?);
+    let squares: f64 = expected.iter().map(|v| v * v).sum();
+    let differences: f64 = expected.iter().zip(got).map(|(a, b)| (a - b) * (a - b)).sum();
+    Ok((differences / squares.max(f64::MIN_POSITIVE)).sqrt())
+}
+
+/// Real networks, pruned or not, with and without zeros on our kernels: the same classes, and errors of rounding alone.
+#[test]
+fn real_networks_keep_their_answers() -> Result<()> {
+    for (name, proto, shape) in real_models()? {
+        let x = npy(&models_dir().unwrap().join("golden").join(format!("{name}.input.npy")))?;
+        assert_eq!(x.shape(), &*shape, "{name}");
+        let stock = run(tract_onnx_model(&proto)?, std::slice::from_ref(&x))?;
+        for target in targets() {
+            let knobs = [("TRACT_SPARSE", "dense"), ("TRACT_SPARSE_TARGET", target), ("TRACT_SPARSE_PRECISION", "half")];
+            let (model, got) = with_knobs(&knobs, || -> Result<_> {
+                let model = onnx().model_for_proto_model(&proto)?.into_optimized()?;
+                Ok((model.clone(), run(model, std::slice::from_ref(&x))?))
+            })?;
+            assert_borders(&model);
+            for (at, (got, expected)) in got.iter().zip(&stock).enumerate() {
+                let agreement = Agreement::of(expected, got, HALF_TOLERANCE)?;
+                println!(
+                    "{name} on {target}, output {at}: {} layers in pairs, rms {:.4}, largest {:.4}, top-1 {:?}",
+                    in_pairs(&model),
+                    rms(expected, got)?,
+                    agreement.relative,
+                    top_1(expected, got)?
+                );
+            }
+        }
     }
     Ok(())
 }

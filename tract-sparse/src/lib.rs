@@ -70,7 +70,9 @@ pub use rewriter::{
     LayerKind, LayerReport, Mode, Policy, Precision, Report, TRACT_VERSION, sparsify, unsparsify,
 };
 pub use sparse_kernels::target::{Isa, Target};
-pub use sparse_ops::{Half, OptSparseConv, Planar, SparseConv, SparseDeconv, SparseMatMul};
+pub use sparse_ops::{
+    FromPairs, Half, Lanes, OptSparseConv, Planar, SparseConv, SparseDeconv, SparseMatMul, ToPairs, lanes_of,
+};
 
 // What code written for tract_onnx spells through that crate.
 pub use tract_onnx::{Onnx, WithOnnx, data_resolver, model, pb, pb_helpers, tensor, tract_core, tract_hir};

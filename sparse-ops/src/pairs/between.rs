@@ -63,6 +63,11 @@ impl PairsUnary {
     pub fn new(function: Activation, lanes: Lanes) -> PairsUnary {
         PairsUnary { function, lanes }
     }
+
+    /// Its channels.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes
+    }
 }
 
 impl Op for PairsUnary {
@@ -150,6 +155,11 @@ impl PairsBinary {
     /// The arithmetic of two inputs, or, with a number, of one and that.
     pub fn new(arithmetic: Arithmetic, lanes: Lanes, number: Option<f32>) -> PairsBinary {
         PairsBinary { arithmetic, lanes, number }
+    }
+
+    /// Its channels.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes
     }
 }
 
@@ -261,6 +271,11 @@ impl PairsPlanar {
     pub fn new(planar: Planar, lanes: Lanes) -> PairsPlanar {
         PairsPlanar { planar, lanes }
     }
+
+    /// Its channels.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes
+    }
 }
 
 impl Op for PairsPlanar {
@@ -334,6 +349,11 @@ impl PairsReduce {
     /// Its channels.
     pub fn lanes(&self) -> Lanes {
         self.lanes
+    }
+
+    /// Whether it takes pairs and puts them out.
+    pub fn puts_out_pairs(&self) -> bool {
+        self.in_pairs
     }
 
     /// The same of pairs, to pairs.

@@ -12,6 +12,7 @@ pub use between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary};
 
 use crate::half::{pack, unpack};
 use crate::konst::f32s;
+use crate::opt_sparse_conv::OptSparseConv;
 use tract_core::internal::*;
 use tract_linalg::multithread::par_chunks_mut;
 
@@ -148,6 +149,22 @@ impl Lanes {
         }
         Ok(y)
     }
+}
+
+/// The channels of the pairs that a node of our operators puts out; none if it puts out others, or if its operator
+/// is one of tract's, which moves pairs without knowing.
+pub fn lanes_of(node: &TypedNode) -> Option<Lanes> {
+    if let Some(layer) = node.op_as::<OptSparseConv>() {
+        return layer.half().and_then(|_| layer.output_lanes(node.outputs[0].fact.rank()));
+    }
+    let unary = node.op_as::<PairsUnary>().map(PairsUnary::lanes);
+    let planar = || node.op_as::<PairsPlanar>().map(PairsPlanar::lanes);
+    let sum = || node.op_as::<PairsReduce>().filter(|op| op.puts_out_pairs()).map(PairsReduce::lanes);
+    unary
+        .or_else(|| node.op_as::<PairsBinary>().map(PairsBinary::lanes))
+        .or_else(planar)
+        .or_else(sum)
+        .or_else(|| node.op_as::<ToPairs>().map(|op| op.lanes))
 }
 
 /// The values of a tensor of pairs.
