@@ -40,14 +40,17 @@ pub const HALF_TOLERANCE: f64 = 0.04;
 /// Tensors of numbers that cannot be read as floats, or of different shapes.
 pub fn top_1(expected: &Tensor, got: &Tensor) -> Result<Option<f64>> {
     ensure!(expected.shape() == got.shape(), "shapes {:?} and {:?}", expected.shape(), got.shape());
-    let Some(choices) = expected.shape().last().copied().filter(|choices| *choices > 1) else { return Ok(None) };
+    let Some(choices) = expected.shape().last().copied().filter(|choices| *choices > 1) else {
+        return Ok(None);
+    };
     if expected.len() == 0 {
         return Ok(None);
     }
     let rows = |tensor: &Tensor| -> Result<Vec<usize>> {
         let tensor = tensor.cast_to::<f64>()?;
         let values = tensor.try_as_plain_ram()?.as_slice::<f64>()?;
-        let largest = |row: &[f64]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
+        let largest =
+            |row: &[f64]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
         Ok(values.chunks(choices).map(largest).collect())
     };
     let (expected, got) = (rows(expected)?, rows(got)?);

@@ -32,7 +32,7 @@ pub const TRACT_VERSION: &str = "0.23.9";
 pub use advice::{Advice, advise};
 pub use analyse::{Layer, LayerKind};
 pub use choose::Decision;
-pub use hook::hook_onnx;
+pub use hook::{hook_onnx, set_precision};
 pub use map::{Map, maps};
 pub use nested::{Place, places};
 pub use policy::{Mode, Policy, Precision};

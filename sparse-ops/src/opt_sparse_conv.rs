@@ -64,7 +64,9 @@ impl OptSparseConv {
         let why = || format!("packing the weights of {layer}");
         let packed = choice.packing.pack(choice.target, weights).with_context(why)?;
         let precision = match choice.half {
-            Some(half) => Precision::Open(Arc::new(half.packing.pack_half(half.half, weights).with_context(why)?)),
+            Some(half) => {
+                Precision::Open(Arc::new(half.packing.pack_half(half.half, weights).with_context(why)?))
+            }
             None => Precision::Full(None),
         };
         Ok(OptSparseConv {

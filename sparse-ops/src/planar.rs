@@ -310,12 +310,14 @@ impl EvalOp for Planar {
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let x = &inputs[0];
         match &self.stock {
-            Stock::Resize(_) | Stock::MaxPool(_) | Stock::SumPool(_) => match self.planes(x.shape(), &inputs)? {
-                Some((planes, shape)) => {
-                    over_planes(x, &shape, planes.lens(), |x, y| planes.run(self.target, x, y))
+            Stock::Resize(_) | Stock::MaxPool(_) | Stock::SumPool(_) => {
+                match self.planes(x.shape(), &inputs)? {
+                    Some((planes, shape)) => {
+                        over_planes(x, &shape, planes.lens(), |x, y| planes.run(self.target, x, y))
+                    }
+                    None => self.stock.op().eval(ctx, inputs),
                 }
-                None => self.stock.op().eval(ctx, inputs),
-            },
+            }
             Stock::Softmax(op) => {
                 let axes = middle(&op.axes, x.rank()).context("softmax over axes apart")?;
                 let len: usize = x.shape()[axes.clone()].iter().product();

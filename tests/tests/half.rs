@@ -7,19 +7,26 @@ use tests::models::real_models;
 use tests::{count, models_dir, noise, npy, op_names, run, skipped, with_knobs};
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
-use tract_sparse::{OptSparseConv, Report, Target};
+use tract_sparse::tract_core::runtime::runtime_for_name;
+use tract_sparse::tract_core::transform::get_transform;
+use tract_sparse::{Onnx, OptSparseConv, Precision, Report, Target};
 use zoo::proto::{int, ints};
 use zoo::{Network, Spec};
 
 /// Runs everything that has kernels in half precision, whatever the times.
 fn always<R>(target: &str, f: impl FnOnce() -> R) -> R {
-    let knobs = [("TRACT_SPARSE", "always"), ("TRACT_SPARSE_TARGET", target), ("TRACT_SPARSE_PRECISION", "half")];
+    let knobs =
+        [("TRACT_SPARSE", "always"), ("TRACT_SPARSE_TARGET", target), ("TRACT_SPARSE_PRECISION", "half")];
     with_knobs(&knobs, f)
 }
 
 /// Names of the targets that compute in half precision here.
 fn targets() -> Vec<&'static str> {
-    Target::available().into_iter().filter(|target| tract_sparse::Half::of(*target).is_some()).map(Target::name).collect()
+    Target::available()
+        .into_iter()
+        .filter(|target| tract_sparse::Half::of(*target).is_some())
+        .map(Target::name)
+        .collect()
 }
 
 /// Fails if pairs come from f32 that came from pairs.
@@ -136,15 +143,44 @@ fn what_stands_between_runs_on_pairs() -> Result<()> {
 #[test]
 fn without_the_word_nothing_changes() -> Result<()> {
     let proto = between("Add");
-    let model = with_knobs(&[("TRACT_SPARSE", "always")], || onnx().model_for_proto_model(&proto)?.into_optimized())?;
+    let model =
+        with_knobs(&[("TRACT_SPARSE", "always")], || onnx().model_for_proto_model(&proto)?.into_optimized())?;
     assert_eq!((in_pairs(&model), count(&model, "ToPairs")), (0, 0), "{:?}", op_names(&model));
     Ok(())
+}
+
+/// The loader, the transform and the runtime take the word without a knob.
+#[test]
+fn the_word_comes_in_everywhere() -> Result<()> {
+    let proto = between("Add");
+    with_knobs(&[("TRACT_SPARSE", "always"), ("TRACT_SPARSE_TARGET", "scalar")], || -> Result<()> {
+        let loaded = |onnx: Onnx| Ok(in_pairs(&onnx.model_for_proto_model(&proto)?.into_optimized()?));
+        let of = |half| onnx().with_precision(half);
+        let found: Result<Vec<usize>> =
+            [of(Precision::Half), of(Precision::Half).with_precision(Precision::F32), onnx()]
+                .map(loaded)
+                .into_iter()
+                .collect();
+        assert_eq!(found?, [3, 0, 0]);
+        let knob = [("TRACT_SPARSE_PRECISION", "half")];
+        assert_eq!(with_knobs(&knob, || loaded(of(Precision::F32)))?, 0, "the loader has the last word");
+
+        let mut model = tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
+        get_transform("sparsify-half")?.unwrap().transform(&mut model)?;
+        assert_eq!(in_pairs(&model.into_optimized()?), 3);
+
+        let model = tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()?;
+        let runnable = runtime_for_name("cpu-sparse-half")?.unwrap().prepare(model)?;
+        assert_eq!(in_pairs(runnable.typed_model().unwrap()), 3);
+        Ok(())
+    })
 }
 
 /// A machine or a target without kernels runs f32, and the report says so.
 #[test]
 fn a_target_without_kernels_runs_f32() -> Result<()> {
-    let Some(target) = Target::available().into_iter().find(|target| tract_sparse::Half::of(*target).is_none())
+    let Some(target) =
+        Target::available().into_iter().find(|target| tract_sparse::Half::of(*target).is_none())
     else {
         skipped("half", "all targets of this machine have half precision");
         return Ok(());
@@ -155,7 +191,8 @@ fn a_target_without_kernels_runs_f32() -> Result<()> {
         let report = Report::of(&model)?;
         let note = report.precision_note.clone().unwrap_or_default();
         assert!(note.contains(target.name()) && note.contains("f32"), "{note}");
-        let why = report.layers.iter().filter(|layer| layer.chosen.is_some()).map(|layer| layer.why_f32.as_deref());
+        let why =
+            report.layers.iter().filter(|layer| layer.chosen.is_some()).map(|layer| layer.why_f32.as_deref());
         assert!(why.clone().count() > 0 && why.clone().all(|why| why == Some(&*note)), "{report}");
         assert!(report.to_string().contains("half precision: no kernels"), "{report}");
         Ok(())
@@ -198,7 +235,11 @@ fn real_networks_keep_their_answers() -> Result<()> {
         assert_eq!(x.shape(), &*shape, "{name}");
         let stock = run(tract_onnx_model(&proto)?, std::slice::from_ref(&x))?;
         for target in targets() {
-            let knobs = [("TRACT_SPARSE", "dense"), ("TRACT_SPARSE_TARGET", target), ("TRACT_SPARSE_PRECISION", "half")];
+            let knobs = [
+                ("TRACT_SPARSE", "dense"),
+                ("TRACT_SPARSE_TARGET", target),
+                ("TRACT_SPARSE_PRECISION", "half"),
+            ];
             let (model, got) = with_knobs(&knobs, || -> Result<_> {
                 let model = onnx().model_for_proto_model(&proto)?.into_optimized()?;
                 Ok((model.clone(), run(model, std::slice::from_ref(&x))?))

@@ -73,8 +73,10 @@ impl Report {
     /// How many layers have half precision, and why the others that run here do not.
     fn precision_text(&self, all: bool) -> String {
         let here = || self.layers.iter().filter(|layer| layer.chosen.is_some());
-        let half = here().filter(|layer| layer.precision.as_deref().is_some_and(|word| word != "f32")).count();
-        let mut text = wrap(&format!("half precision: {half} of the {} layers that run here", here().count()), 4);
+        let half =
+            here().filter(|layer| layer.precision.as_deref().is_some_and(|word| word != "f32")).count();
+        let mut text =
+            wrap(&format!("half precision: {half} of the {} layers that run here", here().count()), 4);
         let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
         for layer in here() {
             let Some(why) = layer.why_f32.as_deref() else { continue };

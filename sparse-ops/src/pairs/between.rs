@@ -16,7 +16,12 @@ const BLOCK: usize = 512;
 /// Calls `block` with both halves of at most [`BLOCK`] pairs at a time, widened, and where these are in the plane;
 /// what it makes of them is rounded and paired. Without a second channel its half is empty.
 #[inline(always)]
-fn block_by_block(x: &[u32], y: &mut [u32], both: bool, mut block: impl FnMut(usize, &mut [f32], &mut [f32])) {
+fn block_by_block(
+    x: &[u32],
+    y: &mut [u32],
+    both: bool,
+    mut block: impl FnMut(usize, &mut [f32], &mut [f32]),
+) {
     let (mut even, mut odd) = ([0f32; BLOCK], [0f32; BLOCK]);
     for (at, (x, y)) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate() {
         let len = x.len();

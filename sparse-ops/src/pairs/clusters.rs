@@ -147,7 +147,11 @@ impl<'a> Clusters<'a> {
             rule_if_some!([x, y] = layer.lanes(model.outlet_fact(node.inputs[0])?)?);
             let mut inputs = tvec!((node.inputs[0], Some(x)));
             inputs.extend(node.inputs.get(1).map(|residual| (*residual, Some(y))));
-            rule_if!(inputs.iter().all(|(input, lanes)| known.get(input).is_none_or(|known| Some(*known) == *lanes)));
+            rule_if!(
+                inputs
+                    .iter()
+                    .all(|(input, lanes)| known.get(input).is_none_or(|known| Some(*known) == *lanes))
+            );
             let gain = layer.choice().sparse_ns as f64 - half.ns as f64;
             return Ok(Some(Plan { op: Box::new(op), inputs, output: y, gain, layer: Some(half.always) }));
         }
@@ -256,10 +260,8 @@ impl<'a> Clusters<'a> {
         for id in self.inside.clone() {
             let node = self.model.node(id);
             let Some(layer) = node.op_as::<OptSparseConv>() else { continue };
-            let single = self
-                .model
-                .outlet_fact(node.inputs[0])
-                .is_ok_and(|x| layer.is_single_pixel(&x.shape));
+            let single =
+                self.model.outlet_fact(node.inputs[0]).is_ok_and(|x| layer.is_single_pixel(&x.shape));
             let read = node.outputs[0].successors.iter().any(|reader| self.plans.contains_key(&reader.node));
             if single && !read {
                 self.leave(id, RESULT);
@@ -277,8 +279,10 @@ impl<'a> Clusters<'a> {
     /// Nodes leave as long as that makes the whole faster, or as fast.
     fn leave_what_does_not_pay(&mut self) {
         let halves = self.inside.iter().filter_map(|id| self.model.node(*id).op_as::<OptSparseConv>());
-        self.convert =
-            halves.filter_map(|layer| layer.choice().half).map(|half| half.convert_ps as f64 / 1e3).fold(0.0, f64::max);
+        self.convert = halves
+            .filter_map(|layer| layer.choice().half)
+            .map(|half| half.convert_ps as f64 / 1e3)
+            .fold(0.0, f64::max);
         loop {
             let before = self.cost(&self.inside);
             let mut candidates: Vec<Vec<usize>> = self.components();
@@ -358,7 +362,8 @@ impl<'a> Clusters<'a> {
 
     /// Puts the clusters into the graph, and makes what is still open and stays outside f32.
     fn patch(self) -> TractResult<TypedModelPatch> {
-        let mut wiring = Wiring { patch: TypedModelPatch::new("clusters on pairs of channels"), ..Wiring::default() };
+        let mut wiring =
+            Wiring { patch: TypedModelPatch::new("clusters on pairs of channels"), ..Wiring::default() };
         for id in &self.order {
             let node = self.model.node(*id);
             let outlet: OutletId = (*id).into();

@@ -68,9 +68,11 @@ pub(super) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
         out::print(&found.table(args.cumulative))?;
     }
     match first {
-        Some(node) => {
-            Err(Differs(format!("{source}: {}", node.blame(found.plain_side(), args.tolerance(&found.report)))).into())
-        }
+        Some(node) => Err(Differs(format!(
+            "{source}: {}",
+            node.blame(found.plain_side(), args.tolerance(&found.report))
+        ))
+        .into()),
         None if options.json => Ok(()),
         None => out::print(&found.agreement(args)),
     }
@@ -219,7 +221,8 @@ impl Found {
             text += &format!("{half} of them in half precision\n");
             for output in &self.outputs {
                 let relative = output.relative.map_or_else(|| "infinite".into(), |far| format!("{far:.1e}"));
-                let top = output.top_1.map_or_else(String::new, |same| format!(", top-1 {:.1} %", 100.0 * same));
+                let top =
+                    output.top_1.map_or_else(String::new, |same| format!(", top-1 {:.1} %", 100.0 * same));
                 text += &wrap(&format!("{}: relative difference {relative}{top}", output.name), 4);
             }
         }
