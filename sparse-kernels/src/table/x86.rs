@@ -1,6 +1,6 @@
 //! AVX2, and AVX-512 for two classes of cores.
 
-use super::kernel;
+use super::{Element, kernel};
 use crate::depthwise::DepthwiseKernel;
 use crate::pointwise::PointwiseKernel;
 use crate::pointwise::Tuning;
@@ -9,6 +9,10 @@ use crate::target::Core;
 use crate::vector::{F32x8, F32x16};
 
 type Wide = F32x16<{ Core::Wide as u8 }>;
+
+type Pairs = F32x16<{ Core::Any as u8 }, { Element::Bf16 as u8 }>;
+
+type WidePairs = F32x16<{ Core::Wide as u8 }, { Element::Bf16 as u8 }>;
 
 const AVX2: Tuning = Tuning { next_lines: true, ..Tuning::GENERAL };
 
@@ -47,6 +51,22 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: Wide, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..WIDE }),
     kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512-wide", element: F32, quality: Tuned,
             loops: Wide, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..WIDE }),
+    kernel!(pointwise, format: "1x2", tile: 1 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: AVX512),
+    kernel!(pointwise, format: "2x2", tile: 2 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: AVX512),
+    kernel!(pointwise, format: "4x2", tile: 4 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: AVX512),
+    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: AVX512),
+    kernel!(pointwise, format: "1x2", tile: 1 x 128, target: "avx512-wide", element: Bf16, quality: Intrinsics,
+            loops: WidePairs, tuning: WIDE),
+    kernel!(pointwise, format: "2x2", tile: 2 x 96, target: "avx512-wide", element: Bf16, quality: Intrinsics,
+            loops: WidePairs, tuning: Tuning { least_tile: Some(64), ..WIDE }),
+    kernel!(pointwise, format: "4x2", tile: 4 x 96, target: "avx512-wide", element: Bf16, quality: Intrinsics,
+            loops: WidePairs, tuning: Tuning { least_tile: Some(64), ..WIDE }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512-wide", element: Bf16, quality: Intrinsics,
+            loops: WidePairs, tuning: Tuning { least_tile: Some(64), ..WIDE }),
 ];
 
 #[rustfmt::skip]
