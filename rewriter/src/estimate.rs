@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
 use sparse_kernels::prelude::{ConvShape, Target, table};
 use sparse_kernels::{depthwise, spatial};
-use sparse_ops::Packing;
+use sparse_ops::{Half, Packing};
 use tract_core::internal::*;
 
 /// Every packing in which our kernels can run a layer of this shape.
@@ -66,6 +66,16 @@ impl Stored {
         })
     }
 
+    /// Of these weights as the kernel for pairs stores them.
+    pub(crate) fn of_half(layer: &Layer, packing: Packing, half: Half) -> TractResult<Stored> {
+        match packing {
+            Packing::Pointwise(format) => {
+                Ok(Stored::Blocks(layer.stats(table::pointwise_half(half, format).format())))
+            }
+            Packing::Depthwise(_) | Packing::Spatial(_) => Stored::of(layer, packing),
+        }
+    }
+
     /// Of a layer of which a share of the groups is stored, spread evenly.
     fn share(shape: &LayerShape, packing: Packing, share: f64) -> Stored {
         match packing {
@@ -104,9 +114,16 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stor
 }
 
 /// As [`sparse_ns`], in half precision, input and output in pairs of channels.
-pub(crate) fn half_ns(shape: &LayerShape, packing: Packing, costs: Costs, stored: &Stored) -> f64 {
-    let (key, work) = work(shape, packing, costs.target(), stored);
-    costs.predict_half(key, &work)
+pub(crate) fn half_ns(shape: &LayerShape, packing: Packing, half: Half, costs: Costs, stored: &Stored) -> f64 {
+    let (Packing::Pointwise(format), Stored::Blocks(stats)) = (packing, stored) else {
+        let (key, work) = work(shape, packing, costs.target(), stored);
+        return costs.predict_half(key, key, &work);
+    };
+    let product = shape.product();
+    let shape = product.as_ref().unwrap_or(shape);
+    let kernel = table::pointwise_half(half, format);
+    let work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
+    costs.predict_half(Key::pointwise(kernel.format(), shape), Key::pointwise(format, shape), &work)
 }
 
 /// What there is to do for weights stored in this way, and the line of a cost table that says how long it takes.

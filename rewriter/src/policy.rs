@@ -140,7 +140,7 @@ impl Policy {
 
     /// The half precision of the target, if it is wanted and the target has it.
     pub fn half(&self) -> Option<Half> {
-        if self.precision == Precision::Half { Half::of(self.target) } else { None }
+        if self.precision == Precision::Half { self.target.half() } else { None }
     }
 
     /// Why all layers run in f32 though half precision is wanted, if that is so.

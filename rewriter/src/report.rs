@@ -343,7 +343,10 @@ fn note_precision(report: &mut LayerReport, place: &Place, choice: Choice, polic
     let gains = choice.half.is_some_and(|half| half.always || half.ns < choice.sparse_ns);
     let (precision, why) = match place.packed {
         Some(packed) => (packed.precision(), packed.why_full().map(str::to_string)),
-        None if gains => ("half", None),
+        None if gains => {
+            report.chosen = choice.half.map(|half| half.kernel().name.to_string());
+            ("half", None)
+        }
         None => ("f32", choice.half.map(|_| "no gain is predicted".to_string())),
     };
     report.precision = Some(precision.into());

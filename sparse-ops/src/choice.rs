@@ -1,8 +1,9 @@
 //! What has been decided for a layer, and the weights packed accordingly.
 
-use crate::half::{Half, HalfChoice, pack, rounded, unpack};
+use crate::half::{Half, HalfChoice, pack, unpack};
 use sparse_kernels::chain::Layer;
 use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
+use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
 use sparse_kernels::table::KernelInfo;
@@ -81,12 +82,28 @@ impl Packing {
         })
     }
 
+    /// The row of the kernel table that runs this packing on pairs of channels; where there is none yet, that which
+    /// runs it on the widened pairs.
+    pub fn half_kernel(self, half: Half) -> &'static KernelInfo {
+        match self {
+            Packing::Pointwise(format) => table::pointwise_half(half, format).info(),
+            Packing::Depthwise(_) | Packing::Spatial(_) => self.kernel(half.target()),
+        }
+    }
+
     /// Compresses dense weights for activations in pairs: each is rounded to bf16.
     ///
     /// # Errors
     /// As [`Packing::pack`]; weights that are too large for bf16.
     pub fn pack_half(self, half: Half, dense: &Dense) -> TractResult<Packed> {
-        let weights: Vec<f32> = dense.weights.iter().map(|weight| rounded(*weight)).collect();
+        let Dense { oc, ic, group, pixels, weights, bias, .. } = *dense;
+        if let Packing::Pointwise(format) = self {
+            let (kernel, shape) = (table::pointwise_half(half, format), [oc, ic, group]);
+            let packed = PackedPointwise::from_groups(shape, weights, Some(bias), pixels, kernel)?;
+            return Ok(Packed::Pointwise(packed));
+        }
+        let rounded = |weight: &f32| pairs::float(pairs::round(*weight));
+        let weights: Vec<f32> = weights.iter().map(rounded).collect();
         self.pack(half.target(), &Dense { weights: &weights, ..*dense })
     }
 
@@ -230,6 +247,9 @@ impl Packed {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
+        if let Packed::Pointwise(weights) = self {
+            return weights.run_pairs(geometry, x, y, residual, epilogue, parallel);
+        }
         let shape = *geometry.shape();
         let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
         let x = widened(x, shape.ic, x_plane, geometry.x_len());

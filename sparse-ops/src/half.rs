@@ -4,36 +4,12 @@
 //! number of channels stands a zero.
 
 use crate::choice::Packing;
-use sparse_kernels::prelude::*;
+use sparse_kernels::pairs;
+pub use sparse_kernels::target::Half;
+use sparse_kernels::table::KernelInfo;
 
-/// Says that a target computes in half precision. Only [`Half::of`] makes one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Half {
-    target: Target,
-}
-
-impl Half {
-    /// The half precision of a target; none if it has no kernels for it.
-    pub fn of(target: Target) -> Option<Half> {
-        let runs = match target.isa() {
-            Isa::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => is_x86_feature_detected!("avx512bf16"),
-            _ => false,
-        };
-        runs.then_some(Half { target })
-    }
-
-    /// What its numbers are called.
-    pub fn name(self) -> &'static str {
-        "bf16"
-    }
-
-    /// Where it runs.
-    pub fn target(self) -> Target {
-        self.target
-    }
-}
+/// What the numbers of half precision are called.
+pub(crate) const NAME: &str = "bf16";
 
 /// How a layer would run in half precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,62 +26,38 @@ pub struct HalfChoice {
     pub always: bool,
 }
 
-/// The nearest bf16, ties to even, in the upper half of an f32. NaN stays NaN.
-pub fn rounded(v: f32) -> f32 {
-    f32::from_bits((bf16(v) as u32) << 16)
-}
-
-#[inline(always)]
-fn bf16(v: f32) -> u16 {
-    let bits = v.to_bits();
-    let even = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-    // a NaN whose payload would be rounded away stays one
-    let bits = if bits & 0x7fff_ffff > 0x7f80_0000 { bits | 0x40_0000 } else { even };
-    (bits >> 16) as u16
+impl HalfChoice {
+    /// The kernel.
+    pub fn kernel(&self) -> &'static KernelInfo {
+        self.packing.half_kernel(self.half)
+    }
 }
 
 /// Pairs of two neighbouring channels; without a second one, of zeros. All slices are of one length.
 #[inline(always)]
-pub(crate) fn pack(even: &[f32], odd: Option<&[f32]>, pairs: &mut [u32]) {
+pub(crate) fn pack(even: &[f32], odd: Option<&[f32]>, lanes: &mut [u32]) {
     match odd {
         Some(odd) => {
-            for ((pair, even), odd) in pairs.iter_mut().zip(even).zip(odd) {
-                *pair = bf16(*even) as u32 | (bf16(*odd) as u32) << 16;
+            for ((lane, even), odd) in lanes.iter_mut().zip(even).zip(odd) {
+                *lane = pairs::pair(*even, *odd);
             }
         }
-        None => pairs.iter_mut().zip(even).for_each(|(pair, even)| *pair = bf16(*even) as u32),
+        None => lanes.iter_mut().zip(even).for_each(|(lane, even)| *lane = pairs::pair(*even, 0.0)),
     }
 }
 
 /// The two channels of pairs; the second is left out if there is none. All slices are of one length.
 #[inline(always)]
-pub(crate) fn unpack(pairs: &[u32], even: &mut [f32], odd: Option<&mut [f32]>) {
-    even.iter_mut().zip(pairs).for_each(|(even, pair)| *even = f32::from_bits(pair << 16));
+pub(crate) fn unpack(lanes: &[u32], even: &mut [f32], odd: Option<&mut [f32]>) {
+    even.iter_mut().zip(lanes).for_each(|(even, lane)| *even = pairs::widen(*lane)[0]);
     if let Some(odd) = odd {
-        odd.iter_mut().zip(pairs).for_each(|(odd, pair)| *odd = f32::from_bits(pair & 0xffff_0000));
+        odd.iter_mut().zip(lanes).for_each(|(odd, lane)| *odd = pairs::widen(*lane)[1]);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_rounded_to_the_nearest_even_one() {
-        let ulp = 2f32.powi(-7);
-        for (v, expected) in [
-            (1.0, 1.0),
-            (1.0 + 0.5 * ulp, 1.0),
-            (1.0 + 1.5 * ulp, 1.0 + 2.0 * ulp),
-            (1.0 + 0.51 * ulp, 1.0 + ulp),
-            (-0.0, -0.0),
-            (f32::INFINITY, f32::INFINITY),
-            (f32::MAX, f32::INFINITY),
-        ] {
-            assert_eq!(rounded(v).to_bits(), expected.to_bits(), "{v}");
-        }
-        assert!(rounded(f32::NAN).is_nan() && rounded(f32::from_bits(0x7f80_0001)).is_nan());
-    }
 
     #[test]
     fn channels_come_back_as_they_went_in() {

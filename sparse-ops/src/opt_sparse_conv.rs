@@ -4,7 +4,7 @@ use crate::choice::{Choice, Dense, Packed};
 use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::with_threads;
 use crate::form::Form;
-use crate::half::HalfChoice;
+use crate::half::{self, HalfChoice};
 use crate::konst::{dense_fma, f32s};
 use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::pairs::{Lanes, clusters, u32s};
@@ -84,7 +84,7 @@ impl OptSparseConv {
     /// The numbers that activations are: `f32`, or those of half precision, in pairs of channels.
     pub fn precision(&self) -> &'static str {
         match self.half() {
-            Some(half) => half.half.name(),
+            Some(_) => half::NAME,
             None => "f32",
         }
     }
@@ -337,7 +337,7 @@ impl Op for OptSparseConv {
                 Some(half) => format!(
                     "{} on pairs of {}, predicted {:.0} us",
                     self.packed.kernel().name,
-                    half.half.name(),
+                    half::NAME,
                     half.ns as f64 / 1e3
                 ),
                 None => self.choice.to_string(),

@@ -24,7 +24,7 @@ fn always<R>(target: &str, f: impl FnOnce() -> R) -> R {
 fn targets() -> Vec<&'static str> {
     Target::available()
         .into_iter()
-        .filter(|target| tract_sparse::Half::of(*target).is_some())
+        .filter(|target| target.half().is_some())
         .map(Target::name)
         .collect()
 }
@@ -180,7 +180,7 @@ fn the_word_comes_in_everywhere() -> Result<()> {
 #[test]
 fn a_target_without_kernels_runs_f32() -> Result<()> {
     let Some(target) =
-        Target::available().into_iter().find(|target| tract_sparse::Half::of(*target).is_none())
+        Target::available().into_iter().find(|target| target.half().is_none())
     else {
         skipped("half", "all targets of this machine have half precision");
         return Ok(());

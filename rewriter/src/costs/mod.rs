@@ -216,9 +216,10 @@ impl Costs {
         self.table.predict(key, work)
     }
 
-    /// Predicted nanoseconds in half precision, input and output in pairs of channels.
-    pub(crate) fn predict_half(self, key: Key, work: &Work) -> f64 {
-        self.table.predict_half(key, work)
+    /// Predicted nanoseconds in half precision, input and output in pairs of channels; `key` is that of the blocks of
+    /// pairs, `f32` that of f32 which is nearest to it.
+    pub(crate) fn predict_half(self, key: Key, f32: Key, work: &Work) -> f64 {
+        self.table.predict_half(key, f32, work)
     }
 
     /// Predicted nanoseconds for the conversion of a value from f32 to half precision or back.
@@ -307,11 +308,11 @@ impl Table {
     }
 
     /// Predicted nanoseconds in half precision: by a line of its own, else from that of f32.
-    fn predict_half(&self, key: Key, work: &Work) -> f64 {
+    fn predict_half(&self, key: Key, f32: Key, work: &Work) -> f64 {
         if let Some(cost) = self.costs.get(&format!("{HALF}{}", key.name())) {
             return cost.of(work);
         }
-        let Cost([macs, rows, inputs, call]) = self.costs[&key.name()];
+        let Cost([macs, rows, inputs, call]) = self.costs[&f32.name()];
         let [pairs, depthwise, moved] = HALF_OF_F32;
         let computed = if matches!(key, Key::Depthwise(_)) { depthwise } else { pairs };
         Cost([computed * macs, rows, moved * inputs, call]).of(work)

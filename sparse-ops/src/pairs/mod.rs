@@ -242,7 +242,7 @@ conversion!(FromPairs, unpack, unpack_fact);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::half::rounded;
+    use sparse_kernels::pairs::{float, round};
 
     #[test]
     fn every_number_of_channels_comes_back_rounded() {
@@ -264,7 +264,7 @@ mod tests {
             let pairs = lanes.pack(&x).unwrap();
             assert_eq!(pairs.shape()[axis], shape[axis].div_ceil(2), "{shape:?}");
             let back = lanes.unpack(&pairs).unwrap();
-            let expected: Vec<f32> = values.iter().map(|v| rounded(*v)).collect();
+            let expected: Vec<f32> = values.iter().map(|v| float(round(*v))).collect();
             assert_eq!(back.shape(), &*shape);
             assert_eq!(f32s(&back).unwrap(), &*expected, "{shape:?}");
         }
