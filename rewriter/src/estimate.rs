@@ -114,7 +114,13 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stor
 }
 
 /// As [`sparse_ns`], in half precision, input and output in pairs of channels.
-pub(crate) fn half_ns(shape: &LayerShape, packing: Packing, half: Half, costs: Costs, stored: &Stored) -> f64 {
+pub(crate) fn half_ns(
+    shape: &LayerShape,
+    packing: Packing,
+    half: Half,
+    costs: Costs,
+    stored: &Stored,
+) -> f64 {
     let (Packing::Pointwise(format), Stored::Blocks(stats)) = (packing, stored) else {
         let (key, work) = work(shape, packing, costs.target(), stored);
         return costs.predict_half(key, key, &work);

@@ -1,6 +1,6 @@
 //! What has been decided for a layer, and the weights packed accordingly.
 
-use crate::half::{Half, HalfChoice, pack, unpack};
+use crate::half::{Half, HalfChoice};
 use sparse_kernels::chain::Layer;
 use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
 use sparse_kernels::pairs;
@@ -183,19 +183,6 @@ pub enum Packed {
     Spatial(PackedSpatial),
 }
 
-/// Planes of channels of all images from planes of pairs.
-fn widened(pairs: &[u32], channels: usize, plane: usize, len: usize) -> Vec<f32> {
-    let mut x = vec![0f32; len];
-    let images = x.chunks_exact_mut((channels * plane).max(1));
-    for (image, pairs) in images.zip(pairs.chunks_exact((channels.div_ceil(2) * plane).max(1))) {
-        for (two, pairs) in image.chunks_mut(2 * plane).zip(pairs.chunks_exact(plane)) {
-            let (even, odd) = two.split_at_mut(plane);
-            unpack(pairs, even, Some(odd).filter(|odd| !odd.is_empty()));
-        }
-    }
-    x
-}
-
 /// The same expression for every family of kernels.
 macro_rules! each {
     ($packed:expr, $weights:ident => $value:expr) => {
@@ -252,18 +239,17 @@ impl Packed {
         }
         let shape = *geometry.shape();
         let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
-        let x = widened(x, shape.ic, x_plane, geometry.x_len());
-        let residual = residual.map(|residual| widened(residual, shape.oc, y_plane, geometry.y_len()));
-        let mut sums = vec![0f32; geometry.y_len()];
-        self.run(geometry, &x, &mut sums, residual.as_deref(), epilogue, parallel)?;
-        let images = sums.chunks_exact((shape.oc * y_plane).max(1));
-        for (image, y) in images.zip(y.chunks_exact_mut((shape.oc.div_ceil(2) * y_plane).max(1))) {
-            for (two, y) in image.chunks(2 * y_plane).zip(y.chunks_exact_mut(y_plane)) {
-                let (even, odd) = two.split_at(y_plane);
-                pack(even, Some(odd).filter(|odd| !odd.is_empty()), y);
-            }
+        let target = Target::detect();
+        let mut wide = vec![0f32; geometry.x_len()];
+        pairs::unpack(target, [shape.batch, shape.ic, x_plane], x, &mut wide)?;
+        let mut wide_residual = vec![0f32; if residual.is_some() { geometry.y_len() } else { 0 }];
+        if let Some(residual) = residual {
+            pairs::unpack(target, [shape.batch, shape.oc, y_plane], residual, &mut wide_residual)?;
         }
-        Ok(())
+        let wide_residual = residual.map(|_| &*wide_residual);
+        let mut sums = vec![0f32; geometry.y_len()];
+        self.run(geometry, &wide, &mut sums, wide_residual, epilogue, parallel)?;
+        pairs::pack(target, [shape.batch, shape.oc, y_plane], &sums, y)
     }
 
     /// Which input channels are looked at.

@@ -22,11 +22,7 @@ fn always<R>(target: &str, f: impl FnOnce() -> R) -> R {
 
 /// Names of the targets that compute in half precision here.
 fn targets() -> Vec<&'static str> {
-    Target::available()
-        .into_iter()
-        .filter(|target| target.half().is_some())
-        .map(Target::name)
-        .collect()
+    Target::available().into_iter().filter(|target| target.half().is_some()).map(Target::name).collect()
 }
 
 /// Fails if pairs come from f32 that came from pairs.
@@ -179,9 +175,7 @@ fn the_word_comes_in_everywhere() -> Result<()> {
 /// A machine or a target without kernels runs f32, and the report says so.
 #[test]
 fn a_target_without_kernels_runs_f32() -> Result<()> {
-    let Some(target) =
-        Target::available().into_iter().find(|target| target.half().is_none())
-    else {
+    let Some(target) = Target::available().into_iter().find(|target| target.half().is_none()) else {
         skipped("half", "all targets of this machine have half precision");
         return Ok(());
     };

@@ -2,10 +2,10 @@
 //! rounded once.
 
 use super::{Lanes, u32s};
-use crate::half::{pack, unpack};
 use crate::konst::f32s;
 use crate::planar::Planar;
-use sparse_kernels::prelude::Activation;
+use sparse_kernels::pairs;
+use sparse_kernels::prelude::{Activation, Target};
 use std::hash::{Hash, Hasher};
 use tract_core::internal::*;
 use tract_linalg::multithread::par_chunks_mut;
@@ -15,21 +15,23 @@ const BLOCK: usize = 512;
 
 /// Calls `block` with both halves of at most [`BLOCK`] pairs at a time, widened, and where these are in the plane;
 /// what it makes of them is rounded and paired. Without a second channel its half is empty.
-#[inline(always)]
 fn block_by_block(
+    target: Target,
     x: &[u32],
     y: &mut [u32],
     both: bool,
     mut block: impl FnMut(usize, &mut [f32], &mut [f32]),
-) {
-    let (mut even, mut odd) = ([0f32; BLOCK], [0f32; BLOCK]);
+) -> TractResult<()> {
+    let mut wide = [0f32; 2 * BLOCK];
     for (at, (x, y)) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate() {
-        let len = x.len();
-        let (even, odd) = (&mut even[..len], &mut odd[..if both { len } else { 0 }]);
-        unpack(x, even, both.then_some(&mut *odd));
+        let shape = [1, 1 + both as usize, x.len()];
+        let wide = &mut wide[..shape[1] * shape[2]];
+        pairs::unpack(target, shape, x, wide)?;
+        let (even, odd) = wide.split_at_mut(x.len());
         block(at * BLOCK, even, odd);
-        pack(even, both.then_some(&*odd), y);
+        pairs::pack(target, shape, wide, y)?;
     }
+    Ok(())
 }
 
 /// Runs `plane` for every plane of pairs of an output of this shape, on tract's threads: it is told which it is
@@ -59,14 +61,15 @@ fn by_planes(
 pub struct PairsUnary {
     function: Activation,
     lanes: Lanes,
+    target: Target,
 }
 
 impl Eq for PairsUnary {}
 
 impl PairsUnary {
-    /// This function of these channels.
-    pub fn new(function: Activation, lanes: Lanes) -> PairsUnary {
-        PairsUnary { function, lanes }
+    /// This function of these channels, with the instructions of the target.
+    pub fn new(function: Activation, lanes: Lanes, target: Target) -> PairsUnary {
+        PairsUnary { function, lanes, target }
     }
 
     /// Its channels.
@@ -99,11 +102,10 @@ impl EvalOp for PairsUnary {
         let (shape, x) = (x.shape(), u32s(&x)?);
         let len = self.lanes.plane(shape);
         by_planes(self.lanes, shape, 2 * x.len(), |plane, both, y| {
-            block_by_block(&x[plane * len..][..len], y, both, |_, even, odd| {
+            block_by_block(self.target, &x[plane * len..][..len], y, both, |_, even, odd| {
                 self.function.apply_slice(even);
                 self.function.apply_slice(odd);
-            });
-            Ok(())
+            })
         })
     }
 }
@@ -154,12 +156,13 @@ pub struct PairsBinary {
     arithmetic: Arithmetic,
     lanes: Lanes,
     number: Option<f32>,
+    target: Target,
 }
 
 impl PairsBinary {
     /// The arithmetic of two inputs, or, with a number, of one and that.
-    pub fn new(arithmetic: Arithmetic, lanes: Lanes, number: Option<f32>) -> PairsBinary {
-        PairsBinary { arithmetic, lanes, number }
+    pub fn new(arithmetic: Arithmetic, lanes: Lanes, number: Option<f32>, target: Target) -> PairsBinary {
+        PairsBinary { arithmetic, lanes, number, target }
     }
 
     /// Its channels.
@@ -208,33 +211,32 @@ impl EvalOp for PairsBinary {
         let a = u32s(&inputs[0])?;
         let b = inputs.get(1).map(|b| u32s(b)).transpose()?;
         let len = self.lanes.plane(&shape);
-        let op = self.arithmetic;
+        let (op, target) = (self.arithmetic, self.target);
         by_planes(self.lanes, &shape, 2 * a.len(), |plane, both, y| {
             let a = &a[plane * len..][..len];
-            let halves = |pair: u32| [pair << 16, pair & 0xffff_0000].map(f32::from_bits);
+            let halves = pairs::widen;
             match (self.number, b) {
-                (Some(number), _) => block_by_block(a, y, both, |_, even, odd| {
+                (Some(number), _) => block_by_block(target, a, y, both, |_, even, odd| {
                     op.each(even, |_| number);
                     op.each(odd, |_| number);
                 }),
                 (None, Some(b)) if b.len() * len == inputs[0].len() && len > 1 => {
                     let [low, high] = halves(b[plane]);
-                    block_by_block(a, y, both, |_, even, odd| {
+                    block_by_block(target, a, y, both, |_, even, odd| {
                         op.each(even, |_| low);
                         op.each(odd, |_| high);
-                    });
+                    })
                 }
                 (None, Some(b)) => {
                     let b = &b[plane * len..][..len];
-                    block_by_block(a, y, both, |at, even, odd| {
+                    block_by_block(target, a, y, both, |at, even, odd| {
                         let b = &b[at..at + even.len()];
                         op.each(even, |i| halves(b[i])[0]);
                         op.each(odd, |i| halves(b[i])[1]);
-                    });
+                    })
                 }
                 (None, None) => bail!("one operand"),
             }
-            Ok(())
         })
     }
 }
@@ -306,20 +308,17 @@ impl EvalOp for PairsPlanar {
         let (lanes, target) = (self.lanes, self.planar.target());
         let channels = lanes.unpack_shape(inputs[0].shape())?;
         let Some((planes, shape)) = self.planar.planes(&channels, &inputs)? else {
-            inputs[0] = lanes.unpack(&inputs[0])?.into_tvalue();
+            inputs[0] = lanes.unpack(target, &inputs[0])?.into_tvalue();
             let y = self.planar.eval(ctx, inputs)?.remove(0);
-            return Ok(tvec!(lanes.pack(&y)?.into_tvalue()));
+            return Ok(tvec!(lanes.pack(target, &y)?.into_tvalue()));
         };
         let (x, [x_plane, y_plane]) = (u32s(&inputs[0])?, planes.lens());
         by_planes(lanes, &lanes.pack_shape(&shape)?, 2 * x.len(), |plane, both, y| {
             let count = 1 + both as usize;
             let (mut wide_x, mut wide_y) = (vec![0f32; count * x_plane], vec![0f32; count * y_plane]);
-            let (even, odd) = wide_x.split_at_mut(x_plane);
-            unpack(&x[plane * x_plane..][..x_plane], even, both.then_some(odd));
+            pairs::unpack(target, [1, count, x_plane], &x[plane * x_plane..][..x_plane], &mut wide_x)?;
             planes.run(target, &wide_x, &mut wide_y)?;
-            let (even, odd) = wide_y.split_at(y_plane);
-            pack(even, both.then_some(odd), y);
-            Ok(())
+            Ok(pairs::pack(target, [1, count, y_plane], &wide_y, y)?)
         })
     }
 }
@@ -422,9 +421,9 @@ impl EvalOp for PairsReduce {
         let x = u32s(&x)?;
         by_planes(self.lanes, &shape, 2 * x.len(), |plane, both, y| {
             let x = &x[plane * len..][..len];
-            let even = self.factor * sum(x.iter().map(|pair| f32::from_bits(pair << 16)));
-            let odd = self.factor * sum(x.iter().map(|pair| f32::from_bits(pair & 0xffff_0000)));
-            pack(&[even], both.then_some(&[odd][..]), y);
+            let even = self.factor * sum(x.iter().map(|lane| pairs::widen(*lane)[0]));
+            let odd = self.factor * sum(x.iter().map(|lane| pairs::widen(*lane)[1]));
+            y[0] = pairs::pair(even, if both { odd } else { 0.0 });
             Ok(())
         })
     }

@@ -12,6 +12,7 @@ use crate::epilogue::{binary, element_wise};
 use crate::konst::f32s;
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::planar::Planar;
+use sparse_kernels::prelude::Target;
 use std::collections::{BTreeSet, HashSet};
 use tract_core::internal::*;
 use tract_core::ops::array::TypedConcat;
@@ -101,6 +102,8 @@ impl Plan {
 struct Clusters<'a> {
     model: &'a TypedModel,
     order: Vec<usize>,
+    /// Where the layers run.
+    target: Target,
     plans: HashMap<usize, Plan>,
     inside: BTreeSet<usize>,
     /// Nanoseconds for the conversion of a value.
@@ -112,9 +115,12 @@ struct Clusters<'a> {
 impl<'a> Clusters<'a> {
     fn of(model: &'a TypedModel) -> TractResult<Clusters<'a>> {
         let order = model.eval_order()?;
+        let mut layers = model.nodes().iter().filter_map(|node| node.op_as::<OptSparseConv>());
+        let target = layers.find(|layer| layer.is_open()).context("no layer is open")?.choice().target;
         let mut this = Clusters {
             model,
             order,
+            target,
             plans: HashMap::new(),
             inside: BTreeSet::new(),
             convert: 0.0,
@@ -162,7 +168,7 @@ impl<'a> Clusters<'a> {
         let first = known.get(&x).copied();
         if let Some(op) = node.op_as::<ElementWiseOp>() {
             rule_if_some!(function = element_wise(op));
-            return Ok(Plan::between(PairsUnary::new(function, lanes), x, lanes, lanes));
+            return Ok(Plan::between(PairsUnary::new(function, lanes, self.target), x, lanes, lanes));
         }
         if let Some(op) = binary(node) {
             return self.plan_binary(node, op, lanes, known);
@@ -208,12 +214,12 @@ impl<'a> Clusters<'a> {
         let (a_fact, b_fact) = (self.model.outlet_fact(a)?, self.model.outlet_fact(b)?);
         let commutes = arithmetic != Arithmetic::Sub;
         if let Some(number) = number(self.model, b)? {
-            let op = PairsBinary::new(arithmetic, lanes, Some(number));
+            let op = PairsBinary::new(arithmetic, lanes, Some(number), self.target);
             return Ok(Plan::between(op, a, lanes, lanes));
         }
         if let Some(number) = number(self.model, a)? {
             rule_if!(commutes);
-            let op = PairsBinary::new(arithmetic, lanes, Some(number));
+            let op = PairsBinary::new(arithmetic, lanes, Some(number), self.target);
             return Ok(Plan::between(op, b, lanes, lanes));
         }
         let y = &node.outputs[0].fact.shape;
@@ -226,7 +232,7 @@ impl<'a> Clusters<'a> {
         // constants would be rounded
         rule_if!(a_fact.konst.is_none() && b_fact.konst.is_none());
         rule_if!([a_fact, b_fact].iter().all(|fact| fact.datum_type == f32::datum_type()));
-        let op = Box::new(PairsBinary::new(arithmetic, lanes, None));
+        let op = Box::new(PairsBinary::new(arithmetic, lanes, None, self.target));
         let inputs = tvec!((a, Some(lanes)), (b, Some(lanes)));
         Ok(Some(Plan { op, inputs, output: lanes, gain: 0.0, layer: None }))
     }
@@ -372,7 +378,7 @@ impl<'a> Clusters<'a> {
                 let mut wires = tvec!();
                 for (input, lanes) in inputs {
                     wires.push(match lanes {
-                        Some(lanes) => wiring.pairs(self.model, *input, *lanes)?,
+                        Some(lanes) => wiring.pairs(self.model, *input, *lanes, self.target)?,
                         None => wiring.whole(self.model, *input)?,
                     });
                 }
@@ -385,7 +391,7 @@ impl<'a> Clusters<'a> {
                 let y = wiring.patch.wire_node(name, op.clone(), &wires)?[0];
                 wiring.pairs.insert((outlet, *output), y);
                 if self.is_wanted(*id, &self.inside) {
-                    let y = wiring.patch.wire_node(whole, FromPairs::new(*output), &[y])?[0];
+                    let y = wiring.patch.wire_node(whole, FromPairs::new(*output, self.target), &[y])?[0];
                     wiring.whole.insert(outlet, y);
                     wiring.patch.shunt_outside(self.model, outlet, y)?;
                 }
@@ -444,13 +450,19 @@ impl Wiring {
     }
 
     /// The wire of a value in pairs: converted where it comes into a cluster, once.
-    fn pairs(&mut self, model: &TypedModel, outlet: OutletId, lanes: Lanes) -> TractResult<OutletId> {
+    fn pairs(
+        &mut self,
+        model: &TypedModel,
+        outlet: OutletId,
+        lanes: Lanes,
+        target: Target,
+    ) -> TractResult<OutletId> {
         if let Some(wire) = self.pairs.get(&(outlet, lanes)) {
             return Ok(*wire);
         }
         let whole = self.whole(model, outlet)?;
         let name = format!("{}.pairs", model.node(outlet.node).name);
-        let wire = self.patch.wire_node(name, ToPairs::new(lanes), &[whole])?[0];
+        let wire = self.patch.wire_node(name, ToPairs::new(lanes, target), &[whole])?[0];
         self.pairs.insert((outlet, lanes), wire);
         Ok(wire)
     }

@@ -10,9 +10,10 @@ pub(crate) mod clusters;
 
 pub use between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary};
 
-use crate::half::{pack, unpack};
 use crate::konst::f32s;
 use crate::opt_sparse_conv::OptSparseConv;
+use sparse_kernels::pairs;
+use sparse_kernels::prelude::Target;
 use tract_core::internal::*;
 use tract_linalg::multithread::par_chunks_mut;
 
@@ -101,51 +102,62 @@ impl Lanes {
         (image * self.channels + 2 * pair, 2 * pair + 1 < self.channels)
     }
 
-    /// Rounds channels and pairs them.
+    /// Images, channels and pixels behind each channel, of a tensor of channels of this shape.
+    fn sizes(self, channels: &[usize]) -> [usize; 3] {
+        [channels[..self.axis].iter().product(), self.channels, self.plane(channels)]
+    }
+
+    /// Rounds channels and pairs them, with the instructions of the target, on tract's threads.
     ///
     /// # Errors
     /// A tensor that is not of f32, or has other channels.
-    pub fn pack(self, x: &Tensor) -> TractResult<Tensor> {
+    pub fn pack(self, target: Target, x: &Tensor) -> TractResult<Tensor> {
         let shape = self.pack_shape(x.shape())?;
-        let plane = self.plane(&shape);
+        let [images, channels, plane] = self.sizes(x.shape());
         let x = f32s(x)?;
         let mut y = Tensor::zero::<u32>(&shape)?;
         if y.len() > 0 {
             let mut y = y.try_as_plain_ram_mut()?;
-            par_chunks_mut(y.as_slice_mut::<u32>()?, plane, x.len(), |first, y| {
-                for (at, y) in y.chunks_exact_mut(plane).enumerate() {
-                    let (channel, both) = self.channels_of(first + at);
-                    let x = &x[channel * plane..];
-                    pack(&x[..plane], both.then(|| &x[plane..2 * plane]), y);
-                }
-                Ok(())
-            })?;
+            let y = y.as_slice_mut::<u32>()?;
+            if plane == 1 {
+                pairs::pack(target, [images, channels, plane], x, y)?;
+            } else {
+                par_chunks_mut(y, plane, x.len(), |first, y| {
+                    for (at, y) in y.chunks_exact_mut(plane).enumerate() {
+                        let (channel, both) = self.channels_of(first + at);
+                        let count = 1 + both as usize;
+                        pairs::pack(target, [1, count, plane], &x[channel * plane..][..count * plane], y)?;
+                    }
+                    Ok(())
+                })?;
+            }
         }
         Ok(y)
     }
 
-    /// Widens pairs to channels.
+    /// Widens pairs to channels, with the instructions of the target, on tract's threads.
     ///
     /// # Errors
     /// A tensor that is not one of pairs, or has another number of them.
-    pub fn unpack(self, x: &Tensor) -> TractResult<Tensor> {
+    pub fn unpack(self, target: Target, x: &Tensor) -> TractResult<Tensor> {
         let shape = self.unpack_shape(x.shape())?;
-        let plane = self.plane(&shape);
+        let [images, channels, plane] = self.sizes(&shape);
         let x = u32s(x)?;
         let mut y = Tensor::zero::<f32>(&shape)?;
         if y.len() > 0 {
             let elements = y.len();
             let mut y = y.try_as_plain_ram_mut()?;
-            // an image at a time: with an odd number of channels, chunks of pairs would be of two lengths
-            par_chunks_mut(y.as_slice_mut::<f32>()?, self.channels * plane, elements, |first, y| {
-                let x = x[first * self.pairs() * plane..].chunks_exact(plane);
-                let whole = y.chunks_exact_mut(self.channels * plane);
-                for (x, y) in x.zip(whole.flat_map(|image| image.chunks_mut(2 * plane))) {
-                    let (even, odd) = y.split_at_mut(plane);
-                    unpack(x, even, Some(odd).filter(|odd| !odd.is_empty()));
-                }
-                Ok(())
-            })?;
+            let y = y.as_slice_mut::<f32>()?;
+            if channels % 2 == 1 || plane == 1 {
+                // chunks of pairs would be of two lengths
+                pairs::unpack(target, [images, channels, plane], x, y)?;
+            } else {
+                par_chunks_mut(y, 2 * plane, elements, |first, y| {
+                    let lanes = y.len() / 2;
+                    let x = &x[first * plane..][..lanes];
+                    Ok(pairs::unpack(target, [1, y.len() / plane, plane], x, y)?)
+                })?;
+            }
         }
         Ok(y)
     }
@@ -176,25 +188,27 @@ pub(crate) fn u32s(tensor: &Tensor) -> TractResult<&[u32]> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ToPairs {
     lanes: Lanes,
+    target: Target,
 }
 
 /// From pairs of channels to f32, which is exact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FromPairs {
     lanes: Lanes,
+    target: Target,
 }
 
 impl ToPairs {
-    /// Pairs these channels.
-    pub fn new(lanes: Lanes) -> ToPairs {
-        ToPairs { lanes }
+    /// Pairs these channels, with the instructions of the target.
+    pub fn new(lanes: Lanes, target: Target) -> ToPairs {
+        ToPairs { lanes, target }
     }
 }
 
 impl FromPairs {
-    /// Takes these channels apart.
-    pub fn new(lanes: Lanes) -> FromPairs {
-        FromPairs { lanes }
+    /// Takes these channels apart, with the instructions of the target.
+    pub fn new(lanes: Lanes, target: Target) -> FromPairs {
+        FromPairs { lanes, target }
     }
 }
 
@@ -221,7 +235,7 @@ macro_rules! conversion {
 
             fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
                 let x = args_1!(inputs);
-                Ok(tvec!(self.lanes.$run(&x)?.into_tvalue()))
+                Ok(tvec!(self.lanes.$run(self.target, &x)?.into_tvalue()))
             }
         }
 
@@ -260,10 +274,10 @@ mod tests {
             let len: usize = shape.iter().product();
             let values: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7311).sin()).collect();
             let x = Tensor::from_shape(&shape, &values).unwrap();
-            let lanes = Lanes::new(axis, shape[axis]);
-            let pairs = lanes.pack(&x).unwrap();
+            let (lanes, target) = (Lanes::new(axis, shape[axis]), Target::detect());
+            let pairs = lanes.pack(target, &x).unwrap();
             assert_eq!(pairs.shape()[axis], shape[axis].div_ceil(2), "{shape:?}");
-            let back = lanes.unpack(&pairs).unwrap();
+            let back = lanes.unpack(target, &pairs).unwrap();
             let expected: Vec<f32> = values.iter().map(|v| float(round(*v))).collect();
             assert_eq!(back.shape(), &*shape);
             assert_eq!(f32s(&back).unwrap(), &*expected, "{shape:?}");
@@ -272,12 +286,12 @@ mod tests {
 
     #[test]
     fn other_tensors_are_refused() {
-        let lanes = Lanes::new(1, 6);
+        let (lanes, target) = (Lanes::new(1, 6), Target::SCALAR);
         let x = Tensor::zero::<f32>(&[1, 5, 2]).unwrap();
-        assert!(lanes.pack(&x).unwrap_err().to_string().contains("expected 6"));
-        assert!(lanes.pack(&Tensor::zero::<f32>(&[6]).unwrap()).is_err());
-        assert!(lanes.unpack(&Tensor::zero::<u32>(&[1, 6, 2]).unwrap()).is_err());
-        assert!(lanes.unpack(&Tensor::zero::<f32>(&[1, 3, 2]).unwrap()).is_err());
+        assert!(lanes.pack(target, &x).unwrap_err().to_string().contains("expected 6"));
+        assert!(lanes.pack(target, &Tensor::zero::<f32>(&[6]).unwrap()).is_err());
+        assert!(lanes.unpack(target, &Tensor::zero::<u32>(&[1, 6, 2]).unwrap()).is_err());
+        assert!(lanes.unpack(target, &Tensor::zero::<f32>(&[1, 3, 2]).unwrap()).is_err());
         assert!(lanes.pack_fact(&i64::fact([1, 6])).is_err());
         assert!(lanes.unpack_fact(&f32::fact([1, 3])).is_err());
     }
