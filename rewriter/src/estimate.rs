@@ -3,7 +3,7 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use crate::choose::{Neighbours, PRUNED_SHARE};
-use crate::costs::{Costs, Key, Work};
+use crate::costs::{ASSUMED_PIXELS, Costs, Key, Work};
 use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
 use sparse_kernels::prelude::{ConvShape, Target, table};
@@ -121,15 +121,24 @@ pub(crate) fn half_ns(
     costs: Costs,
     stored: &Stored,
 ) -> f64 {
-    let (Packing::Pointwise(format), Stored::Blocks(stats)) = (packing, stored) else {
-        let (key, work) = work(shape, packing, costs.target(), stored);
-        return costs.predict_half(key, key, &work);
-    };
+    let (f32, mut work) = work(shape, packing, costs.target(), stored);
     let product = shape.product();
     let shape = product.as_ref().unwrap_or(shape);
-    let kernel = table::pointwise_half(half, format);
-    let work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
-    costs.predict_half(Key::pointwise(kernel.format(), shape), Key::pointwise(format, shape), &work)
+    if !packing.runs_in_pairs(half) {
+        let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
+        let converted = shape.oc * pixels + shape.ic * shape.input_pixels(pixels);
+        return costs.predict(f32, &work) + costs.convert_ns() * converted as f64;
+    }
+    let key = match (packing, stored) {
+        (Packing::Pointwise(format), Stored::Blocks(stats)) => {
+            let kernel = table::pointwise_half(half, format);
+            work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
+            Key::HalfPointwise(kernel.format(), shape.pixels == Some(1))
+        }
+        (Packing::Spatial(format), _) => Key::HalfSpatial(format),
+        _ => Key::HalfDepthwise(stride_class(shape)),
+    };
+    costs.predict_half(key, f32, &work)
 }
 
 /// What there is to do for weights stored in this way, and the line of a cost table that says how long it takes.

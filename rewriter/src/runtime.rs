@@ -1,5 +1,5 @@
 //! tract's own CPU runtime behind our transforms: `cpu-sparse` behind `sparsify`, `cpu-sparse-half` behind
-//! `sparsify-half`, `cpu-planar` behind `planar`.
+//! `sparsify_half`, `cpu-planar` behind `planar`.
 
 use crate::policy::{Mode, Policy, Precision};
 use crate::transform::sparsify;

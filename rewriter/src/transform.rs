@@ -261,7 +261,7 @@ struct SparsifyHalf;
 
 impl ModelTransform for SparsifyHalf {
     fn name(&self) -> StaticName {
-        "sparsify-half".into()
+        "sparsify_half".into()
     }
 
     fn transform(&self, model: &mut TypedModel) -> TractResult<()> {
@@ -283,6 +283,6 @@ impl ModelTransform for Unsparsify {
 }
 
 tract_core::register_simple_model_transform!("sparsify", Sparsify);
-tract_core::register_simple_model_transform!("sparsify-half", SparsifyHalf);
+tract_core::register_simple_model_transform!("sparsify_half", SparsifyHalf);
 tract_core::register_simple_model_transform!("planar", Planar);
 tract_core::register_simple_model_transform!("unsparsify", Unsparsify);

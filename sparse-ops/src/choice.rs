@@ -7,6 +7,7 @@ use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
 use sparse_kernels::table::KernelInfo;
+use std::cell::Cell;
 use std::fmt;
 use tract_core::internal::*;
 
@@ -80,6 +81,11 @@ impl Packing {
                 Packed::Spatial(PackedSpatial::from_groups(channels, taps, weights, Some(bias), kernel)?)
             }
         })
+    }
+
+    /// Whether there is a kernel with the instructions of the target that takes pairs of channels as they are.
+    pub fn runs_in_pairs(self, half: Half) -> bool {
+        matches!(self, Packing::Pointwise(_)) && self.half_kernel(half).isa == half.target().isa()
     }
 
     /// The row of the kernel table that runs this packing on pairs of channels; where there is none yet, that which
@@ -183,6 +189,12 @@ pub enum Packed {
     Spatial(PackedSpatial),
 }
 
+thread_local! {
+    /// Room for the widened input, residual and output of a layer that no kernel takes in pairs: kept, because new
+    /// memory takes longer than the conversions.
+    static WIDE: Cell<[Vec<f32>; 3]> = const { Cell::new([vec![], vec![], vec![]]) };
+}
+
 /// The same expression for every family of kernels.
 macro_rules! each {
     ($packed:expr, $weights:ident => $value:expr) => {
@@ -239,17 +251,25 @@ impl Packed {
         }
         let shape = *geometry.shape();
         let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
-        let target = Target::detect();
-        let mut wide = vec![0f32; geometry.x_len()];
-        pairs::unpack(target, [shape.batch, shape.ic, x_plane], x, &mut wide)?;
-        let mut wide_residual = vec![0f32; if residual.is_some() { geometry.y_len() } else { 0 }];
-        if let Some(residual) = residual {
-            pairs::unpack(target, [shape.batch, shape.oc, y_plane], residual, &mut wide_residual)?;
+        let (target, [x_len, y_len]) = (Target::detect(), [geometry.x_len(), geometry.y_len()]);
+        let mut scratch = WIDE.take();
+        let [wide, wide_residual, sums] = &mut scratch;
+        for (room, len) in [(&mut *wide, x_len), (&mut *wide_residual, y_len), (&mut *sums, y_len)] {
+            room.resize(room.len().max(len), 0.0);
         }
-        let wide_residual = residual.map(|_| &*wide_residual);
-        let mut sums = vec![0f32; geometry.y_len()];
-        self.run(geometry, &wide, &mut sums, wide_residual, epilogue, parallel)?;
-        pairs::pack(target, [shape.batch, shape.oc, y_plane], &sums, y)
+        pairs::unpack(target, [shape.batch, shape.ic, x_plane], x, &mut wide[..x_len])?;
+        let residual = match residual {
+            Some(residual) => {
+                let room = &mut wide_residual[..y_len];
+                pairs::unpack(target, [shape.batch, shape.oc, y_plane], residual, room)?;
+                Some(&*room)
+            }
+            None => None,
+        };
+        self.run(geometry, &wide[..x_len], &mut sums[..y_len], residual, epilogue, parallel)?;
+        pairs::pack(target, [shape.batch, shape.oc, y_plane], &sums[..y_len], y)?;
+        WIDE.set(scratch);
+        Ok(())
     }
 
     /// Which input channels are looked at.

@@ -162,7 +162,7 @@ fn the_word_comes_in_everywhere() -> Result<()> {
         assert_eq!(with_knobs(&knob, || loaded(of(Precision::F32)))?, 0, "the loader has the last word");
 
         let mut model = tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
-        get_transform("sparsify-half")?.unwrap().transform(&mut model)?;
+        get_transform("sparsify_half")?.unwrap().transform(&mut model)?;
         assert_eq!(in_pairs(&model.into_optimized()?), 3);
 
         let model = tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()?;

@@ -123,6 +123,13 @@ pub enum Key {
     StockSpatial,
     /// Stock depthwise convolution, by its largest stride (1 or 2).
     StockDepthwise(usize),
+    /// Our pointwise kernels for pairs of channels, for blocks of single channels; many pixels, or one. A table need
+    /// not have this line and the next ones.
+    HalfPointwise(FormatKind, bool),
+    /// Our spatial kernels for pairs of channels.
+    HalfSpatial(FormatKind),
+    /// Our depthwise kernels for pairs of channels, by their largest stride (1 or 2).
+    HalfDepthwise(usize),
 }
 
 impl Key {
@@ -141,10 +148,13 @@ impl Key {
             Key::StockPointwise(one) => format!("stock/pointwise{}", single(one)),
             Key::StockSpatial => "stock/spatial".into(),
             Key::StockDepthwise(stride) => format!("stock/depthwise-s{stride}"),
+            Key::HalfPointwise(format, one) => format!("half/{}", Key::Pointwise(format, one).name()),
+            Key::HalfSpatial(format) => format!("half/{}", Key::Spatial(format).name()),
+            Key::HalfDepthwise(stride) => format!("half/{}", Key::Depthwise(stride).name()),
         }
     }
 
-    /// Every key: what a table must hold.
+    /// Every key that a table must hold.
     pub fn all() -> Vec<Key> {
         let formats = FormatKind::POINTWISE;
         let mut keys: Vec<Key> = formats.map(|f| Key::Pointwise(f, false)).to_vec();
@@ -157,9 +167,6 @@ impl Key {
         keys
     }
 }
-
-/// What stands before the keys of half precision. A table need not have them.
-const HALF: &str = "half/";
 
 /// The line of conversions between f32 and half precision, of which the constant per 1000 inputs counts.
 const CONVERT: &str = "half/convert";
@@ -216,8 +223,8 @@ impl Costs {
         self.table.predict(key, work)
     }
 
-    /// Predicted nanoseconds in half precision, input and output in pairs of channels; `key` is that of the blocks of
-    /// pairs, `f32` that of f32 which is nearest to it.
+    /// Predicted nanoseconds in half precision, input and output in pairs of channels; where the table has no line for
+    /// `key`, those of `f32` say what it is worth.
     pub(crate) fn predict_half(self, key: Key, f32: Key, work: &Work) -> f64 {
         self.table.predict_half(key, f32, work)
     }
@@ -309,12 +316,12 @@ impl Table {
 
     /// Predicted nanoseconds in half precision: by a line of its own, else from that of f32.
     fn predict_half(&self, key: Key, f32: Key, work: &Work) -> f64 {
-        if let Some(cost) = self.costs.get(&format!("{HALF}{}", key.name())) {
+        if let Some(cost) = self.costs.get(&key.name()) {
             return cost.of(work);
         }
         let Cost([macs, rows, inputs, call]) = self.costs[&f32.name()];
         let [pairs, depthwise, moved] = HALF_OF_F32;
-        let computed = if matches!(key, Key::Depthwise(_)) { depthwise } else { pairs };
+        let computed = if matches!(f32, Key::Depthwise(_)) { depthwise } else { pairs };
         Cost([computed * macs, rows, moved * inputs, call]).of(work)
     }
 }
