@@ -160,7 +160,9 @@ impl OptSparseConv {
         let geometry = planar(geometry)?;
         let lanes = self.output_lanes(shape.len()).context("pairs of channels without an axis")?;
         let shape = lanes.pack_shape(&shape)?;
-        let mut y = Tensor::zero::<u32>(&shape)?;
+        // SAFETY: `Packed::run_pairs` writes every element of the output or fails, and an output of a failed run is
+        // dropped; a u32 has no invalid bit pattern.
+        let mut y = unsafe { Tensor::uninitialized::<u32>(&shape)? };
         let x = u32s(x)?;
         let residual = inputs.get(1).map(|residual| u32s(residual)).transpose()?;
         with_threads(2 * y.len(), |parallel| {

@@ -176,9 +176,16 @@ const CONVERT: &str = "half/convert";
 const CONVERT_NS: f64 = 0.15;
 
 /// Times of half precision over those of f32 where a table has no line of its own: for multiply-adds of layers over
-/// all channels, two of which are one instruction, for those of depthwise layers, which are computed in f32, and
+/// all channels, two of which are one instruction; for those of depthwise layers, which are computed in f32; and
 /// for the inputs, which are half as large.
 const HALF_OF_F32: [f64; 3] = [0.55, 1.0, 0.6];
+
+/// The first of them where `vdpbf16ps` starts every other cycle only: on Intel's cores it does half of what f32
+/// does (docs/performance.md), which leaves that work to AMX.
+const PAIRS_ON_INTEL: f64 = 2.0;
+
+/// Whether this is one of those.
+static INTEL: LazyLock<bool> = LazyLock::new(|| Machine::detect().cpu.contains("Intel"));
 
 /// The constants of one instruction set, or of one class of its cores.
 #[derive(Debug, PartialEq)]
@@ -316,11 +323,12 @@ impl Table {
 
     /// Predicted nanoseconds in half precision: by a line of its own, else from that of f32.
     fn predict_half(&self, key: Key, f32: Key, work: &Work) -> f64 {
-        if let Some(cost) = self.costs.get(&key.name()) {
+        if let Some(cost) = self.costs.get(&key.name()).filter(|_| self.file.is_some() || !*INTEL) {
             return cost.of(work);
         }
         let Cost([macs, rows, inputs, call]) = self.costs[&f32.name()];
         let [pairs, depthwise, moved] = HALF_OF_F32;
+        let pairs = if *INTEL { PAIRS_ON_INTEL } else { pairs };
         let computed = if matches!(f32, Key::Depthwise(_)) { depthwise } else { pairs };
         Cost([computed * macs, rows, moved * inputs, call]).of(work)
     }

@@ -34,6 +34,18 @@ fn block_by_block(
     Ok(())
 }
 
+/// As [`block_by_block`], of what is only read.
+fn block_by_block_read(target: Target, x: &[u32], mut block: impl FnMut(&[f32], &[f32])) -> TractResult<()> {
+    let mut wide = [0f32; 2 * BLOCK];
+    for x in x.chunks(BLOCK) {
+        let wide = &mut wide[..2 * x.len()];
+        pairs::unpack(target, [1, 2, x.len()], x, wide)?;
+        let (even, odd) = wide.split_at(x.len());
+        block(even, odd);
+    }
+    Ok(())
+}
+
 /// Runs `plane` for every plane of pairs of an output of this shape, on tract's threads: it is told which it is
 /// among those of all images, and whether the pair has a second channel.
 fn by_planes(
@@ -341,13 +353,14 @@ impl TypedOp for PairsPlanar {
 pub struct PairsReduce {
     factor: f32,
     lanes: Lanes,
+    target: Target,
     in_pairs: bool,
 }
 
 impl PairsReduce {
     /// The sum of each of these channels, times the factor, of f32.
-    pub fn new(factor: f32, lanes: Lanes) -> PairsReduce {
-        PairsReduce { factor, lanes, in_pairs: false }
+    pub fn new(factor: f32, lanes: Lanes, target: Target) -> PairsReduce {
+        PairsReduce { factor, lanes, target, in_pairs: false }
     }
 
     /// Its channels.
@@ -392,12 +405,13 @@ impl Op for PairsReduce {
 }
 
 /// The sum of values in sixteen sums, which the compiler keeps in registers.
-fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+fn sum(values: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
-    for (i, value) in values.enumerate() {
-        sums[i % 16] += value;
+    let (whole, rest) = values.as_chunks::<16>();
+    for values in whole {
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
-    sums.iter().sum()
+    sums.iter().chain(rest).sum()
 }
 
 impl EvalOp for PairsReduce {
@@ -413,16 +427,19 @@ impl EvalOp for PairsReduce {
             let x = f32s(&x)?;
             let mut out = y.try_as_plain_ram_mut()?;
             for (at, y) in out.as_slice_mut::<f32>()?.iter_mut().enumerate() {
-                *y = self.factor * sum(x[at * len..][..len].iter().copied());
+                *y = self.factor * sum(&x[at * len..][..len]);
             }
             drop(out);
             return Ok(tvec!(y.into_tvalue()));
         }
         let x = u32s(&x)?;
         by_planes(self.lanes, &shape, 2 * x.len(), |plane, both, y| {
-            let x = &x[plane * len..][..len];
-            let even = self.factor * sum(x.iter().map(|lane| pairs::widen(*lane)[0]));
-            let odd = self.factor * sum(x.iter().map(|lane| pairs::widen(*lane)[1]));
+            let mut sums = [0f32; 2];
+            block_by_block_read(self.target, &x[plane * len..][..len], |even, odd| {
+                sums[0] += sum(even);
+                sums[1] += sum(odd);
+            })?;
+            let [even, odd] = sums.map(|sum| self.factor * sum);
             y[0] = pairs::pair(even, if both { odd } else { 0.0 });
             Ok(())
         })

@@ -30,19 +30,21 @@ const NO_GAIN: &str = "with the conversions around it, no gain is predicted";
 
 /// Decides for all layers of a model that are still open; none if some of them has not yet taken in what it can.
 pub(crate) fn settle(model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
+    let mut target = Target::SCALAR;
     for node in model.nodes() {
         if let Some(layer) = node.op_as::<OptSparseConv>().filter(|layer| layer.is_open()) {
             rule_if!(layer.settled(model, node)?);
+            target = layer.choice().target;
         }
     }
-    if let Some(patch) = global_sum(model)? {
+    if let Some(patch) = global_sum(model, target)? {
         return Ok(Some(patch));
     }
-    Clusters::of(model)?.patch().map(Some)
+    Clusters::of(model, target)?.patch().map(Some)
 }
 
 /// The first sum over all pixels with a number behind it, in one operator: otherwise it would be rounded twice.
-fn global_sum(model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
+fn global_sum(model: &TypedModel, target: Target) -> TractResult<Option<TypedModelPatch>> {
     for node in model.nodes() {
         let Some(reduce) = node.op_as::<Reduce>().filter(|reduce| reduce.reducer == Reducer::Sum) else {
             continue;
@@ -62,7 +64,7 @@ fn global_sum(model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
         }
         let other = succ.inputs.iter().find(|input| input.node != node.id);
         let Some(factor) = other.map(|other| number(model, *other)).transpose()?.flatten() else { continue };
-        let op = PairsReduce::new(factor, Lanes::new(first - 1, channels));
+        let op = PairsReduce::new(factor, Lanes::new(first - 1, channels), target);
         let mut patch = TypedModelPatch::new("sum of all pixels times a number");
         let x = patch.tap_model(model, node.inputs[0])?;
         let y = patch.wire_node(&succ.name, op, &[x])?;
@@ -113,10 +115,8 @@ struct Clusters<'a> {
 }
 
 impl<'a> Clusters<'a> {
-    fn of(model: &'a TypedModel) -> TractResult<Clusters<'a>> {
+    fn of(model: &'a TypedModel, target: Target) -> TractResult<Clusters<'a>> {
         let order = model.eval_order()?;
-        let mut layers = model.nodes().iter().filter_map(|node| node.op_as::<OptSparseConv>());
-        let target = layers.find(|layer| layer.is_open()).context("no layer is open")?.choice().target;
         let mut this = Clusters {
             model,
             order,

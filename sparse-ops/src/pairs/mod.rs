@@ -115,7 +115,9 @@ impl Lanes {
         let shape = self.pack_shape(x.shape())?;
         let [images, channels, plane] = self.sizes(x.shape());
         let x = f32s(x)?;
-        let mut y = Tensor::zero::<u32>(&shape)?;
+        // SAFETY: planes of pairs follow each other without a gap, and `pairs::pack` writes all of each or fails, whereupon
+        // the output is dropped; a u32 has no invalid bit pattern.
+        let mut y = unsafe { Tensor::uninitialized::<u32>(&shape)? };
         if y.len() > 0 {
             let mut y = y.try_as_plain_ram_mut()?;
             let y = y.as_slice_mut::<u32>()?;
@@ -143,7 +145,8 @@ impl Lanes {
         let shape = self.unpack_shape(x.shape())?;
         let [images, channels, plane] = self.sizes(&shape);
         let x = u32s(x)?;
-        let mut y = Tensor::zero::<f32>(&shape)?;
+        // SAFETY: as in `Lanes::pack`: planes of channels follow each other, and an f32 has no invalid bit pattern.
+        let mut y = unsafe { Tensor::uninitialized::<f32>(&shape)? };
         if y.len() > 0 {
             let elements = y.len();
             let mut y = y.try_as_plain_ram_mut()?;
