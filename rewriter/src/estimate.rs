@@ -126,8 +126,12 @@ pub(crate) fn half_ns(
     let shape = product.as_ref().unwrap_or(shape);
     if !packing.runs_in_pairs(half) {
         let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
-        let converted = shape.oc * pixels + shape.ic * shape.input_pixels(pixels);
-        return costs.predict(f32, &work) + costs.convert_ns() * converted as f64;
+        let converted = (shape.oc * pixels + shape.ic * shape.input_pixels(pixels)) as f64;
+        return match packing {
+            // part by part, in the cache
+            Packing::Depthwise(_) => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
+            _ => costs.predict(f32, &work) + costs.convert_ns() * converted,
+        };
     }
     let key = match (packing, stored) {
         (Packing::Pointwise(format), Stored::Blocks(stats)) => {

@@ -353,7 +353,9 @@ impl Op for OptSparseConv {
         let unread = self.packed.reads().iter().filter(|read| !**read).count();
         if unread > 0 {
             info.push(match &*self.packed {
-                Packed::Depthwise(_) => format!("{unread} channels that nothing reads are left out"),
+                Packed::Depthwise(_) | Packed::Parts(_) => {
+                    format!("{unread} channels that nothing reads are left out")
+                }
                 Packed::Pointwise(_) | Packed::Spatial(_) => {
                     format!("{unread} input channels have no weight")
                 }
