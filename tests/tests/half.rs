@@ -7,6 +7,7 @@ use tests::models::real_models;
 use tests::{count, models_dir, noise, npy, op_names, run, skipped, with_knobs};
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
+use tract_sparse::tract_core::internal::{RunOptions, multithread::Executor};
 use tract_sparse::tract_core::runtime::runtime_for_name;
 use tract_sparse::tract_core::transform::get_transform;
 use tract_sparse::{Onnx, OptSparseConv, Precision, Report, Target};
@@ -210,6 +211,100 @@ fn the_report_says_what_runs_in_which_type() -> Result<()> {
     Ok(())
 }
 
+/// A picture as a bitmap of 24 bits has it, brought to 224 by 224 pixels by leaving some out: values in -1..1, in the
+/// order of the input of this shape.
+fn picture(path: &std::path::Path, shape: &[usize]) -> Result<Tensor> {
+    let bytes = std::fs::read(path)?;
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (start, width, height) = (number(10), number(18), number(22));
+    let stride = (3 * width).next_multiple_of(4);
+    let last = shape[3] == 3;
+    let side = if last { shape[1] } else { shape[2] };
+    let mut values = vec![0f32; 3 * side * side];
+    for y in 0..side {
+        for x in 0..side {
+            let row = height - 1 - y * height / side;
+            let pixel = start + row * stride + 3 * (x * width / side);
+            for channel in 0..3 {
+                let at = if last { (y * side + x) * 3 + channel } else { (channel * side + y) * side + x };
+                values[at] = bytes[pixel + 2 - channel] as f32 / 127.5 - 1.0;
+            }
+        }
+    }
+    Ok(Tensor::from_shape(shape, &values)?)
+}
+
+/// Photographs are of the same class.
+#[test]
+fn photographs_keep_their_class() -> Result<()> {
+    let Some(dir) = models_dir() else {
+        skipped("half", "the folder of real models is not there");
+        return Ok(());
+    };
+    let (_, proto, shape) =
+        real_models()?.into_iter().find(|(name, ..)| name.starts_with("mobilenet_v2")).unwrap();
+    for photo in ["cat.bmp", "grace_hopper.bmp"] {
+        let x = picture(&dir.join("inputs").join(photo), &shape)?;
+        let stock = run(tract_onnx_model(&proto)?, std::slice::from_ref(&x))?;
+        for target in targets() {
+            let knobs = [
+                ("TRACT_SPARSE", "dense"),
+                ("TRACT_SPARSE_TARGET", target),
+                ("TRACT_SPARSE_PRECISION", "half"),
+            ];
+            let model = with_knobs(&knobs, || onnx().model_for_proto_model(&proto)?.into_optimized())?;
+            let got = run(model, std::slice::from_ref(&x))?;
+            assert_eq!(top_1(&stock[0], &got[0])?, Some(1.0), "{photo} on {target}");
+        }
+    }
+    Ok(())
+}
+
+/// The transform of tract's own to f16 makes of a model what it makes without the word.
+#[test]
+fn models_in_f16_are_as_without_the_word() -> Result<()> {
+    let proto = between("Add");
+    let answer = |precision| {
+        with_knobs(&[("TRACT_SPARSE", "always"), ("TRACT_SPARSE_PRECISION", precision)], || -> Result<_> {
+            let mut model = onnx().model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
+            get_transform("f32_to_f16")?.unwrap().transform(&mut model)?;
+            let model = model.into_decluttered()?.into_optimized()?;
+            assert_eq!(count(&model, "ToPairs"), 0);
+            let x = noise(&[1, 16, 10, 10], 9).cast_to_dt(DatumType::F16)?.into_owned();
+            Ok(run(model, &[x])?)
+        })
+    };
+    let (half, full) = (answer("half")?, answer("f32")?);
+    assert_eq!(half[0].datum_type(), DatumType::F16);
+    assert_eq!(half[0], full[0]);
+    Ok(())
+}
+
+/// Threads share planes and parts, and change no bit.
+#[test]
+fn threads_do_not_change_the_answers() -> Result<()> {
+    let spec = Spec {
+        hw: Some(96),
+        conv1x1: Some("4x4:0.5".parse()?),
+        dwconv3x3: Some("3:9".parse()?),
+        ..Spec::default()
+    };
+    let proto = zoo::build(Network::MobilenetV2, &spec)?;
+    let x = noise(&[1, 3, 96, 96], 3).into_tvalue();
+    for target in targets() {
+        let model = always(target, || onnx().model_for_proto_model(&proto)?.into_optimized())?;
+        assert!(in_pairs(&model) > 30);
+        let answer = |threads: usize| -> Result<TValue> {
+            let options =
+                RunOptions { executor: Some(Executor::multithread(threads)), ..RunOptions::default() };
+            let plan = model.clone().into_runnable_with_options(&options)?;
+            Ok(plan.run(tvec!(x.clone()))?.remove(0))
+        };
+        assert_eq!(answer(1)?, answer(3)?, "{target}");
+    }
+    Ok(())
+}
+
 /// The root of the mean square of the differences, over that of the values.
 fn rms(expected: &Tensor, got: &Tensor) -> Result<f64> {
     let [expected, got] = [expected, got].map(|tensor| tensor.cast_to::<f64>());
@@ -220,6 +315,10 @@ fn rms(expected: &Tensor, got: &Tensor) -> Result<f64> {
     let differences: f64 = expected.iter().zip(got).map(|(a, b)| (a - b) * (a - b)).sum();
     Ok((differences / squares.max(f64::MIN_POSITIVE)).sqrt())
 }
+
+/// What the mean error of an output may be: [`HALF_TOLERANCE`] without the factor of five for the largest error of many,
+/// and again twice what independent errors of fifty layers add up to.
+const MEAN_ERROR: f64 = HALF_TOLERANCE / 5.0 * 2.0;
 
 /// Real networks, pruned or not, with and without zeros on our kernels: the same classes, and errors of rounding alone.
 #[test]
@@ -248,6 +347,16 @@ fn real_networks_keep_their_answers() -> Result<()> {
                     agreement.relative,
                     top_1(expected, got)?
                 );
+                assert!(
+                    agreement.agrees,
+                    "{name} on {target}: output {at} differs by {}",
+                    agreement.relative
+                );
+                assert!(rms(expected, got)? <= MEAN_ERROR, "{name} on {target}, output {at}");
+                // one answer for the whole picture
+                if expected.shape().iter().filter(|dim| **dim > 1).count() == 1 && expected.len() >= 10 {
+                    assert_eq!(top_1(expected, got)?, Some(1.0), "{name} on {target}");
+                }
             }
         }
     }

@@ -40,7 +40,7 @@ they differ.";
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(super) input: Input,
-    /// T of the rule below [default: 1e-4; 0.04 with --precision half]
+    /// T of the rule below [default: 1e-4; 0.2 with --precision half]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     tolerance: Option<f64>,
     /// Compare every node, not only the outputs
