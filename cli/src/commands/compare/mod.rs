@@ -29,11 +29,11 @@ Examples:
 Floats agree if they differ by at most T times their size and that of the values
 in their row, column or channel; all else must be equal. The default of 1e-4
 leaves room for what another order of f32 additions does over a hundred layers,
-and none for a wrong weight; half precision rounds to 8 bits in every layer. top-1
-is the share of rows along the last axis whose largest value is at the same place.
-Where stock and sparse differ, a plain run of the
-file without tract's optimisations says which of them is right. Exit code 3 if
-they differ.";
+and none for a wrong weight; half precision rounds to 8 bits in every layer, and
+0.2 allows for that. top-1 is the share of rows along the last axis whose
+largest value is at the same place. Where stock and sparse differ, a plain run
+of the file without tract's optimisations says which of them is right. Exit
+code 3 if they differ.";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
