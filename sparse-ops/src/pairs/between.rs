@@ -425,11 +425,12 @@ impl EvalOp for PairsReduce {
         if !self.in_pairs {
             let mut y = Tensor::zero::<f32>(&shape)?;
             let x = f32s(&x)?;
-            let mut out = y.try_as_plain_ram_mut()?;
-            for (at, y) in out.as_slice_mut::<f32>()?.iter_mut().enumerate() {
-                *y = self.factor * sum(&x[at * len..][..len]);
+            {
+                let mut y = y.try_as_plain_ram_mut()?;
+                for (at, y) in y.as_slice_mut::<f32>()?.iter_mut().enumerate() {
+                    *y = self.factor * sum(&x[at * len..][..len]);
+                }
             }
-            drop(out);
             return Ok(tvec!(y.into_tvalue()));
         }
         let x = u32s(&x)?;

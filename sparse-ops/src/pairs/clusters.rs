@@ -252,7 +252,9 @@ impl<'a> Clusters<'a> {
             rule_if_some!(own = fact.shape[lanes.axis()].to_usize().ok());
             let own = Lanes::new(lanes.axis(), own);
             rule_if!(known.get(input).is_none_or(|known| *known == own));
-            rule_if!(op.axis != lanes.axis() || own.channels() % 2 == 0 || at + 1 == node.inputs.len());
+            rule_if!(
+                op.axis != lanes.axis() || own.channels().is_multiple_of(2) || at + 1 == node.inputs.len()
+            );
             channels += own.channels();
             inputs.push((*input, Some(own)));
         }

@@ -151,7 +151,7 @@ impl Lanes {
             let elements = y.len();
             let mut y = y.try_as_plain_ram_mut()?;
             let y = y.as_slice_mut::<f32>()?;
-            if channels % 2 == 1 || plane == 1 {
+            if !channels.is_multiple_of(2) || plane == 1 {
                 // chunks of pairs would be of two lengths
                 pairs::unpack(target, [images, channels, plane], x, y)?;
             } else {
