@@ -16,16 +16,20 @@ pub(crate) fn with<R>(options: &Options, command: impl FnOnce() -> Result<R>) ->
         ("--target", "TRACT_SPARSE_TARGET", &options.target),
         ("--costs", "TRACT_SPARSE_COSTS", &options.costs),
         ("--min-gain", "TRACT_SPARSE_MIN_GAIN", &options.min_gain),
+        ("--precision", "TRACT_SPARSE_PRECISION", &options.precision),
     ]
     .into_iter()
     .filter_map(|(option, name, value)| Some((option, name, value.as_deref()?)))
     .collect();
     KnobScope::new(given.iter().map(|(_, name, value)| (*name, *value)))?.enter(|| {
         // not only of those commands that come across a sparse layer
-        Policy::from_knobs().map_err(|error| match blame(&given, &error) {
+        let policy = Policy::from_knobs().map_err(|error| match blame(&given, &error) {
             Some(option) => error.context(option),
             None => error,
         })?;
+        if let Some(why) = policy.why_not_half() {
+            eprintln!("half precision: {why}");
+        }
         command()
     })
 }

@@ -70,6 +70,11 @@ pub(crate) struct Options {
     /// else it stays stock [TRACT_SPARSE_MIN_GAIN] [default: 1.1]
     #[arg(long, global = true, value_name = "RATIO", verbatim_doc_comment)]
     pub(crate) min_gain: Option<String>,
+    /// What layers of ours compute in [TRACT_SPARSE_PRECISION]: f32 (the
+    /// default); half, 16 bits where this machine has kernels for that and a
+    /// gain is predicted
+    #[arg(long, global = true, value_name = "WORD", verbatim_doc_comment)]
+    pub(crate) precision: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -316,3 +316,20 @@ fn json_is_documented() {
         }
     }
 }
+
+/// Half precision is a word of every command; `compare` allows for its rounding and says how large it was.
+#[test]
+fn half_precision_is_a_word() {
+    let line = "r.onnx --sparse always --target scalar --precision half";
+    let report = json(&format!("{line} -O inspect --json"));
+    assert_eq!(report["precision"], "half");
+    let types: Vec<&str> =
+        report["layers"].as_array().unwrap().iter().filter_map(|layer| layer["precision"].as_str()).collect();
+    assert!(types.contains(&"bf16"), "{types:?}");
+    let text = run(&format!("{line} compare"));
+    assert!(text.contains("in half precision") && text.contains("relative difference"), "{text}");
+    let value = json(&format!("{line} compare --json"));
+    assert!(value["layers_half"].as_u64().unwrap() > 0 && value["agrees"] == true, "{value}");
+    assert_eq!(json("r.onnx --sparse always compare --json")["layers_half"], 0);
+    fails_with("r.onnx --precision bf16 inspect", 1, &["--precision", "f32 or half"]);
+}

@@ -55,6 +55,7 @@ fn wrong_knobs_are_named_with_their_choices() {
         ("TRACT_SPARSE", "--sparse", "foo", "measure"),
         ("TRACT_SPARSE_TARGET", "--target", "avx1024", "avx512"),
         ("TRACT_SPARSE_MIN_GAIN", "--min-gain", "x", "at least 1"),
+        ("TRACT_SPARSE_PRECISION", "--precision", "bf16", "f32 or half"),
     ] {
         let assignment = format!("{name}={value:?}");
         for command in ["r.onnx inspect", "r.onnx run", "bench", "doctor"] {

@@ -27,6 +27,37 @@ const MOST: f64 = 100.0;
 /// models; a lost or doubled weight shows at 1e-2 and more.
 pub const TOLERANCE: f64 = 1e-4;
 
+/// As [`TOLERANCE`], for models that run in half precision (bf16, sums in f32). Every layer rounds its weights and
+/// what it puts out by at most 2^-9 of them. Such errors are as good as independent, so that over `n` layers their mean
+/// square adds up to that of `2^-9 * sqrt(2 n)`, 0.02 of the scale for fifty. The largest of a million such errors is five
+/// times as large; values that are left over where sums cancel out lose more, and twice as much is allowed.
+pub const HALF_TOLERANCE: f64 = 0.2;
+
+/// The share of rows along the last axis whose largest value is at the same place in both: of a classifier, how often
+/// it names the same class. None where there is nothing to choose from.
+///
+/// # Errors
+/// Tensors of numbers that cannot be read as floats, or of different shapes.
+pub fn top_1(expected: &Tensor, got: &Tensor) -> Result<Option<f64>> {
+    ensure!(expected.shape() == got.shape(), "shapes {:?} and {:?}", expected.shape(), got.shape());
+    let Some(choices) = expected.shape().last().copied().filter(|choices| *choices > 1) else {
+        return Ok(None);
+    };
+    if expected.len() == 0 {
+        return Ok(None);
+    }
+    let rows = |tensor: &Tensor| -> Result<Vec<usize>> {
+        let tensor = tensor.cast_to::<f64>()?;
+        let values = tensor.try_as_plain_ram()?.as_slice::<f64>()?;
+        let largest =
+            |row: &[f64]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
+        Ok(values.chunks(choices).map(largest).collect())
+    };
+    let (expected, got) = (rows(expected)?, rows(got)?);
+    let same = expected.iter().zip(&got).filter(|(a, b)| a == b).count();
+    Ok(Some(same as f64 / expected.len() as f64))
+}
+
 /// How one tensor compares with another.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Agreement {

@@ -10,7 +10,7 @@ pub mod svg;
 #[cfg(feature = "timing")]
 mod timing;
 
-pub use agreement::{Agreement, TOLERANCE, nudged};
+pub use agreement::{Agreement, HALF_TOLERANCE, TOLERANCE, nudged, top_1};
 pub use models::models_dir;
 #[cfg(feature = "timing")]
 pub use progress::Progress;

@@ -327,8 +327,9 @@ pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     }
 }
 
-/// A layer whose weights have been packed, for an input like `x`.
+/// A layer whose weights have been packed, for an input like `x`, which may be pairs of channels.
 pub(crate) fn see_packed(op: &OptSparseConv, x: &TypedFact) -> TractResult<Seen> {
+    let x = &op.wide(x)?;
     let shape = match op.form() {
         sparse_ops::Form::Conv(conv) => conv_shape(conv, x)?,
         sparse_ops::Form::Linear(linear) => linear_shape(linear, x),

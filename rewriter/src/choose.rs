@@ -1,10 +1,10 @@
 //! Stock or sparse, and which kernel: the one with the least predicted time.
 
 use crate::analyse::{Layer, LayerShape, Seen, see};
-use crate::estimate::{Stored, break_even, packings, sparse_ns, stock_ns};
+use crate::estimate::{Stored, break_even, half_ns, packings, sparse_ns, stock_ns};
 use crate::measure::measured;
 use crate::policy::{Mode, Policy};
-use sparse_ops::Choice;
+use sparse_ops::{Choice, Half, HalfChoice, Packing};
 use tract_core::internal::*;
 
 /// A layer is pruned if its kernel leaves out at least one weight in ten. Fewer zeros are found in networks
@@ -100,7 +100,7 @@ impl Assessment {
         }
         Ok(match candidates(layer, policy)? {
             Ok(mut candidates) => {
-                candidates.sort_by_key(|choice| choice.sparse_ns);
+                candidates.sort_by_key(|choice| (choice.ns(), choice.sparse_ns));
                 let Some(choice) = candidates.first().copied() else {
                     return Ok(Assessment::Stock("no kernel of ours computes this".into()));
                 };
@@ -138,7 +138,7 @@ impl Assessment {
             let zeros = 100.0 * (1.0 - density);
             return Decision::Stock(format!("not pruned: {zeros:.1} % of the weights are zero"), Some(best));
         }
-        let gain = |choice: Choice| choice.stock_ns as f64 / choice.sparse_ns.max(1) as f64;
+        let gain = |choice: Choice| choice.stock_ns as f64 / choice.ns().max(1) as f64;
         let runs = |choice: &Choice| {
             (choice.sparse || takes_dense)
                 && (gain(*choice) >= policy.min_gain || (choice.sparse && policy.mode == Mode::Always))
@@ -181,6 +181,10 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
         Err(reason) => return Ok(Err(reason)),
     };
     let stock_ns = stock_ns(shape, policy.costs()) as u64;
+    let half = match policy.half() {
+        Some(half) => best_half(layer, half, &packings, policy)?,
+        None => None,
+    };
     let candidate = |packing| {
         let stored = Stored::of(layer, packing)?;
         let choice = Choice {
@@ -189,8 +193,32 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
             stock_ns,
             sparse_ns: sparse_ns(shape, packing, policy.costs(), &stored) as u64,
             sparse: stored.weights() as f64 <= PRUNED_SHARE * shape.weights() as f64,
+            half,
         };
         if policy.mode == Mode::Measure { measured(layer, choice, stored.weights()) } else { Ok(choice) }
     };
     packings.into_iter().map(candidate).collect::<TractResult<_>>().map(Ok)
+}
+
+/// The packing with the least predicted time in half precision, which need not be that of f32: pairs of input channels
+/// are stored together.
+fn best_half(
+    layer: &Layer,
+    half: Half,
+    packings: &[Packing],
+    policy: &Policy,
+) -> TractResult<Option<HalfChoice>> {
+    let costs = policy.costs();
+    let choice = |packing: &Packing| -> TractResult<HalfChoice> {
+        let stored = Stored::of_half(layer, *packing, half)?;
+        Ok(HalfChoice {
+            half,
+            packing: *packing,
+            ns: half_ns(&layer.shape, *packing, half, costs, &stored) as u64,
+            convert_ps: (1e3 * costs.convert_ns()) as u64,
+            always: policy.mode == Mode::Always,
+        })
+    };
+    let choices: Vec<HalfChoice> = packings.iter().map(choice).collect::<TractResult<_>>()?;
+    Ok(choices.into_iter().min_by_key(|choice| choice.ns))
 }

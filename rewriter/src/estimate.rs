@@ -3,12 +3,12 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use crate::choose::{Neighbours, PRUNED_SHARE};
-use crate::costs::{Costs, Key, Work};
+use crate::costs::{ASSUMED_PIXELS, Costs, Key, Work};
 use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
 use sparse_kernels::prelude::{ConvShape, Target, table};
 use sparse_kernels::{depthwise, spatial};
-use sparse_ops::Packing;
+use sparse_ops::{Half, Packing};
 use tract_core::internal::*;
 
 /// Every packing in which our kernels can run a layer of this shape.
@@ -66,6 +66,16 @@ impl Stored {
         })
     }
 
+    /// Of these weights as the kernel for pairs stores them.
+    pub(crate) fn of_half(layer: &Layer, packing: Packing, half: Half) -> TractResult<Stored> {
+        match packing {
+            Packing::Pointwise(format) => {
+                Ok(Stored::Blocks(layer.stats(table::pointwise_half(half, format).format())))
+            }
+            Packing::Depthwise(_) | Packing::Spatial(_) => Stored::of(layer, packing),
+        }
+    }
+
     /// Of a layer of which a share of the groups is stored, spread evenly.
     fn share(shape: &LayerShape, packing: Packing, share: f64) -> Stored {
         match packing {
@@ -99,10 +109,47 @@ impl Stored {
 /// Predicted nanoseconds of our kernel for weights stored in this way; of a transposed convolution, those of
 /// its product.
 pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stored: &Stored) -> f64 {
-    let target = costs.target();
+    let (key, work) = work(shape, packing, costs.target(), stored);
+    costs.predict(key, &work)
+}
+
+/// As [`sparse_ns`], in half precision, input and output in pairs of channels.
+pub(crate) fn half_ns(
+    shape: &LayerShape,
+    packing: Packing,
+    half: Half,
+    costs: Costs,
+    stored: &Stored,
+) -> f64 {
+    let (f32, mut work) = work(shape, packing, costs.target(), stored);
     let product = shape.product();
     let shape = product.as_ref().unwrap_or(shape);
-    let (key, work) = match (packing, stored) {
+    if !packing.runs_in_pairs(half) {
+        let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
+        let converted = (shape.oc * pixels + shape.ic * shape.input_pixels(pixels)) as f64;
+        return match packing {
+            // part by part, in the cache
+            Packing::Depthwise(_) => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
+            _ => costs.predict(f32, &work) + costs.convert_ns() * converted,
+        };
+    }
+    let key = match (packing, stored) {
+        (Packing::Pointwise(format), Stored::Blocks(stats)) => {
+            let kernel = table::pointwise_half(half, format);
+            work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
+            Key::HalfPointwise(kernel.format(), shape.pixels == Some(1))
+        }
+        (Packing::Spatial(format), _) => Key::HalfSpatial(format),
+        _ => Key::HalfDepthwise(stride_class(shape)),
+    };
+    costs.predict_half(key, f32, &work)
+}
+
+/// What there is to do for weights stored in this way, and the line of a cost table that says how long it takes.
+fn work(shape: &LayerShape, packing: Packing, target: Target, stored: &Stored) -> (Key, Work) {
+    let product = shape.product();
+    let shape = product.as_ref().unwrap_or(shape);
+    match (packing, stored) {
         (Packing::Pointwise(format), Stored::Blocks(stats)) => {
             let kernel = table::pointwise(target, format);
             let mut work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
@@ -122,8 +169,7 @@ pub(crate) fn sparse_ns(shape: &LayerShape, packing: Packing, costs: Costs, stor
             (Key::Depthwise(stride_class(shape)), Work::depthwise(vector, shape, *stored))
         }
         _ => unreachable!("blocks and taps are stored by different packings"),
-    };
-    costs.predict(key, &work)
+    }
 }
 
 /// Predicted nanoseconds of stock tract; of a transposed convolution, those of its product.

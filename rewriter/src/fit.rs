@@ -11,6 +11,7 @@ use crate::measure::stock_plan;
 use noise::Noise;
 use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
+use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
 use std::collections::BTreeMap;
@@ -65,16 +66,17 @@ pub struct Sample {
 /// Measured layers by the name of their key.
 pub type Samples = BTreeMap<String, Vec<Sample>>;
 
-/// Times every case on `target`; `progress` is told the number of cases that are done, and of all.
+/// Times every case on `target` whose key begins with `only`; `progress` is told the number of cases that are done, and of all.
 ///
 /// # Errors
 /// A layer that cannot be run.
-pub fn measured(target: Target, progress: &mut dyn FnMut(usize, usize)) -> TractResult<Samples> {
+pub fn measured(target: Target, only: &str, progress: &mut dyn FnMut(usize, usize)) -> TractResult<Samples> {
     let mut samples = Samples::new();
     let cases = cases();
     for (at, case) in cases.iter().enumerate() {
         progress(at, cases.len());
-        if let Some(Ready { key, work, run }) = case.prepare(target)? {
+        let ready = case.prepare(target)?.filter(|ready| ready.key.name().starts_with(only));
+        if let Some(Ready { key, work, run }) = ready {
             samples.entry(key.name()).or_default().push(Sample { work, ns: time(run)? });
         }
     }
@@ -178,6 +180,8 @@ enum Way {
     Stock,
     /// Our matrix kernels, for a format, on weights of which a share is kept.
     Blocks(FormatKind, f64),
+    /// Our pointwise kernels for pairs of channels, likewise.
+    Pairs(FormatKind, f64),
     /// Our depthwise kernels, all taps or six of nine.
     Taps {
         three_of_nine: bool,
@@ -201,6 +205,10 @@ pub struct Ready {
     pub run: Box<dyn FnMut() -> TractResult<()>>,
 }
 
+/// The formats of pointwise kernels for pairs of channels.
+const PAIRS: [FormatKind; 4] =
+    [FormatKind::BLOCKS_1X2, FormatKind::BLOCKS_2X2, FormatKind::BLOCKS_4X2, FormatKind::BLOCKS_4X4];
+
 /// Everything that is measured for a table.
 pub fn cases() -> Vec<Case> {
     let mut all = vec![];
@@ -216,8 +224,13 @@ pub fn cases() -> Vec<Case> {
                 1 => &FormatKind::POINTWISE,
                 _ => &[FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4],
             };
+            let pairs: &[FormatKind] = match layer.kernel {
+                1 => &PAIRS,
+                _ => &[],
+            };
             for density in [1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] {
                 formats.iter().for_each(|format| add(Way::Blocks(*format, density)));
+                pairs.iter().for_each(|format| add(Way::Pairs(*format, density)));
             }
         }
         add(Way::Stock);
@@ -293,6 +306,21 @@ impl Case {
                 let run =
                     move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
                 (Key::pointwise(format, &shape), work, Box::new(run))
+            }
+            Way::Pairs(format, density) => {
+                let Some(half) = target.half() else { return Ok(None) };
+                let weights = noise.blocks(oc, ic, (format.r(), format.c()), density);
+                let kernel = table::pointwise_half(half, format);
+                let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel)?;
+                let stats = stats(format, oc, ic, &weights)?;
+                let work = Work::pointwise(kernel.info(), kernel.vector(), &shape, &stats);
+                let mut lanes = vec![0; ic.div_ceil(2) * hw * hw];
+                pairs::pack(target, [1, ic, hw * hw], &x, &mut lanes)?;
+                let mut y = vec![0; oc.div_ceil(2) * geometry.output_pixels()];
+                let run = move || {
+                    Ok(packed.run_pairs(&geometry, &lanes, black_box(&mut y), None, &epilogue, &Serial)?)
+                };
+                (Key::HalfPointwise(format, hw == 1), work, Box::new(run))
             }
             Way::Blocks(format, density) => {
                 let weights = noise.blocks(oc, cols, (format.r(), format.c()), density);

@@ -15,7 +15,7 @@
 
 use crate::choose::{Assessed, Neighbours};
 use crate::nested::{Around, neighbours_of, places_among};
-use crate::policy::Policy;
+use crate::policy::{Policy, Precision};
 use crate::record::{Interface, note};
 use crate::report::{LayerReport, decided, layer_report};
 use crate::rules;
@@ -118,6 +118,20 @@ pub fn hook_onnx(onnx: &mut Onnx) {
     }
 }
 
+/// The entry of the register that says that layers are to compute in this precision. What it holds is never called.
+fn wanted(precision: Precision) -> String {
+    format!("tract_sparse.precision/{precision}")
+}
+
+/// Makes layers that `onnx` loads compute in this precision, whatever the knob says.
+pub fn set_precision(onnx: &mut Onnx, precision: Precision) {
+    let register = &mut onnx.op_register.0;
+    for other in [Precision::F32, Precision::Half] {
+        register.remove(&wanted(other));
+    }
+    register.insert(wanted(precision), BUILDERS[0][0]);
+}
+
 /// Builds what the wrapped builder builds, and hooks it.
 fn build<const OP: usize, const LEVEL: usize>(
     ctx: &ParsingContext,
@@ -132,7 +146,10 @@ fn build<const OP: usize, const LEVEL: usize>(
         LAYERS..SWAPPED => Finding::Composite(OnceLock::new()),
         _ => Finding::Stock,
     };
-    Ok((Box::new(SparseHook { stock: op, found }), closures))
+    let precision = [Precision::F32, Precision::Half]
+        .into_iter()
+        .find(|precision| ctx.framework.op_register.0.contains_key(&wanted(*precision)));
+    Ok((Box::new(SparseHook { stock: op, found, precision }), closures))
 }
 
 thread_local! {
@@ -162,6 +179,8 @@ impl Drop for Looking {
 struct SparseHook {
     stock: Box<dyn InferenceOp>,
     found: Finding,
+    /// What the loader was told to have layers compute in; else the knob says.
+    precision: Option<Precision>,
 }
 
 /// What was found out about an operator; worked out when a layer of the model first needs to know.
@@ -486,7 +505,8 @@ impl InferenceOp for SparseHook {
         if LOOKING.get() {
             return self.stock.to_typed(source, node, target, mapping);
         }
-        let policy = Policy::from_knobs()?;
+        let knobs = Policy::from_knobs()?;
+        let policy = Policy { precision: self.precision.unwrap_or(knobs.precision), ..knobs };
         let first = target.nodes().len();
         let stock = |target: &mut TypedModel| self.stock.to_typed(source, node, target, mapping);
         let (outputs, notes) = match &self.found {

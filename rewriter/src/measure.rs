@@ -6,7 +6,7 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use sparse_kernels::prelude::*;
-use sparse_ops::{Choice, Dense, Packing};
+use sparse_ops::{Choice, Dense, HalfChoice, Packing};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{LazyLock, Mutex};
@@ -37,7 +37,14 @@ pub(crate) fn measured(layer: &Layer, choice: Choice, stored: usize) -> TractRes
         let mut state = plan.spawn()?;
         Ok(time(|| state.run(tvec!(x.clone())))?.as_nanos() as u64)
     })?;
-    Ok(Choice { stock_ns, sparse_ns, ..choice })
+    let half = match choice.half {
+        Some(half) => {
+            let key = (layer.shape.clone(), Some((half.kernel().name, stored)));
+            Some(HalfChoice { ns: remember(key, || time_half(layer, &geometry, &half))?, ..half })
+        }
+        None => None,
+    };
+    Ok(Choice { stock_ns, sparse_ns, half, ..choice })
 }
 
 fn remember(key: Key, measure: impl FnOnce() -> TractResult<u64>) -> TractResult<u64> {
@@ -85,17 +92,36 @@ fn activations(geometry: &ConvGeometry) -> Vec<f32> {
     (0..geometry.x_len()).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect()
 }
 
-fn time_ours(layer: &Layer, geometry: &ConvGeometry, choice: &Choice) -> TractResult<u64> {
-    let dense = Dense {
+/// The weights of a layer; `bias` is zeros.
+fn dense<'a>(layer: &'a Layer, geometry: &ConvGeometry, bias: &'a [f32]) -> TractResult<Dense<'a>> {
+    Ok(Dense {
         oc: layer.shape.oc,
         ic: layer.shape.ic,
         group: layer.shape.group,
         kernel: geometry.shape().kernel,
         pixels: Some(geometry.output_pixels()),
         weights: layer.values()?,
-        bias: &vec![0.0; layer.shape.oc],
-    };
-    let packed = choice.packing.pack(choice.target, &dense)?;
+        bias,
+    })
+}
+
+fn time_half(layer: &Layer, geometry: &ConvGeometry, half: &HalfChoice) -> TractResult<u64> {
+    let bias = vec![0.0; layer.shape.oc];
+    let packed = half.packing.pack_half(half.half, &dense(layer, geometry, &bias)?)?;
+    let shape = geometry.shape();
+    let lanes = |channels: usize, pixels: usize| shape.batch * channels.div_ceil(2) * pixels;
+    let mut x = vec![0; lanes(shape.ic, geometry.input_pixels())];
+    let planes = [shape.batch, shape.ic, geometry.input_pixels()];
+    sparse_kernels::pairs::pack(half.half.target(), planes, &activations(geometry), &mut x)?;
+    let mut y = vec![0; lanes(shape.oc, geometry.output_pixels())];
+    let epilogue = Epilogue::activation(Activation::RELU6);
+    let took = time(|| packed.run_pairs(geometry, &x, &mut y, None, &epilogue, &Serial))?;
+    Ok(took.as_nanos() as u64)
+}
+
+fn time_ours(layer: &Layer, geometry: &ConvGeometry, choice: &Choice) -> TractResult<u64> {
+    let bias = vec![0.0; layer.shape.oc];
+    let packed = choice.packing.pack(choice.target, &dense(layer, geometry, &bias)?)?;
     let (x, mut y) = (activations(geometry), vec![0f32; geometry.y_len()]);
     let epilogue = Epilogue::activation(Activation::RELU6);
     let took = time(|| packed.run(geometry, &x, &mut y, None, &epilogue, &Serial))?;

@@ -4,9 +4,11 @@ use crate::choose::Neighbours;
 use crate::costs::{Costs, Table};
 use crate::fit;
 use sparse_kernels::target::Target;
+use sparse_ops::Half;
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, Once};
 use tract_core::internal::*;
 use tract_core::knobs::Knob;
 
@@ -34,6 +36,52 @@ tract_core::declare_knob!(
     "1.1".to_string(),
     "How many times faster than stock a layer must be predicted to be before it is run sparse."
 );
+
+tract_core::declare_knob!(
+    scopable TRACT_SPARSE_PRECISION,
+    String,
+    "f32".to_string(),
+    "Numbers that our layers compute in: `f32`, or `half`: 16 bits where this machine has kernels for that and a gain is predicted, f32 elsewhere."
+);
+
+/// What layers of ours compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32, as stock tract.
+    #[default]
+    F32,
+    /// Half precision (bf16 on x86, sums in f32) where the target has kernels for it and a gain is predicted.
+    Half,
+}
+
+impl Precision {
+    /// The word of the user's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Half => "half",
+        }
+    }
+
+    /// The precision of a word.
+    ///
+    /// # Errors
+    /// Another word than `f32` and `half`.
+    pub fn named(name: &str) -> TractResult<Precision> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "f32" | "" => Ok(Precision::F32),
+            "half" => Ok(Precision::Half),
+            _ => bail!("expected f32 or half"),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// When a layer is run sparse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -63,11 +111,19 @@ pub struct Policy {
     /// Predicted stock time over predicted sparse time that every mode but [`Mode::Always`] asks for. At
     /// least 1.
     pub min_gain: f64,
+    /// What layers compute in.
+    pub precision: Precision,
 }
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { mode: Mode::Auto, target: Target::detect(), table: None, min_gain: 1.1 }
+        Policy {
+            mode: Mode::Auto,
+            target: Target::detect(),
+            table: None,
+            min_gain: 1.1,
+            precision: Precision::F32,
+        }
     }
 }
 
@@ -82,8 +138,20 @@ impl Policy {
         Costs::new(self.target, self.table)
     }
 
-    /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET`, `TRACT_SPARSE_COSTS` and
-    /// `TRACT_SPARSE_MIN_GAIN`: programmatic override, scope, environment, in tract's order.
+    /// The half precision of the target, if it is wanted and the target has it.
+    pub fn half(&self) -> Option<Half> {
+        if self.precision == Precision::Half { self.target.half() } else { None }
+    }
+
+    /// Why all layers run in f32 though half precision is wanted, if that is so.
+    pub fn why_not_half(&self) -> Option<String> {
+        (self.precision == Precision::Half && self.half().is_none()).then(|| {
+            format!("no kernels in half precision for {} on this machine: all layers run in f32", self.target)
+        })
+    }
+
+    /// Reads the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET`, `TRACT_SPARSE_COSTS`, `TRACT_SPARSE_MIN_GAIN` and
+    /// `TRACT_SPARSE_PRECISION`: programmatic override, scope, environment, in tract's order.
     ///
     /// # Errors
     /// A value that is not one of the documented ones, naming the knob.
@@ -115,7 +183,15 @@ impl Policy {
             gain.parse().ok().filter(|gain: &f64| gain.is_finite() && *gain >= 1.0).with_context(|| {
                 format!("TRACT_SPARSE_MIN_GAIN={gain:?}: expected a number of at least 1")
             })?;
-        Ok(Policy { mode, target, table, min_gain })
+        let precision = read(&TRACT_SPARSE_PRECISION);
+        let precision = Precision::named(&precision)
+            .map_err(|error| format_err!("TRACT_SPARSE_PRECISION={precision:?}: {error}"))?;
+        let policy = Policy { mode, target, table, min_gain, precision };
+        if let Some(why) = policy.why_not_half() {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| log::warn!("{why}"));
+        }
+        Ok(policy)
     }
 }
 
@@ -146,6 +222,7 @@ mod tests {
     #[test]
     fn knobs_are_read() {
         assert_eq!(with("TRACT_SPARSE", "never").unwrap().mode, Mode::Never);
+        assert_eq!(with("TRACT_SPARSE_PRECISION", "Half").unwrap().precision, Precision::Half);
         assert_eq!(with("TRACT_SPARSE_MIN_GAIN", "1.5").unwrap().min_gain, 1.5);
         assert_eq!(with("TRACT_SPARSE_TARGET", "scalar").unwrap().target, Target::SCALAR);
         let policy = with("TRACT_SPARSE_COSTS", "built-in").unwrap();
@@ -161,6 +238,7 @@ mod tests {
             ("TRACT_SPARSE_MIN_GAIN", "0.5"),
             ("TRACT_SPARSE_MIN_GAIN", "fast"),
             ("TRACT_SPARSE_COSTS", "no/such/table.txt"),
+            ("TRACT_SPARSE_PRECISION", "quarter"),
         ] {
             let error = format!("{:#}", with(knob, value).unwrap_err());
             assert!(error.contains(knob) && error.contains(value), "{error}");

@@ -7,7 +7,7 @@ use crate::choose::{Decision, Neighbours, choose};
 use crate::estimate::{Stored, Way, break_even, stock_ns};
 use crate::measure::measured;
 use crate::nested::{Place, neighbours_of, places};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Mode, Policy, Precision};
 use crate::record::noted;
 use crate::table::by;
 use crate::zeros::zeros;
@@ -26,6 +26,10 @@ pub struct Report {
     pub target: String,
     /// Where the cost table is from that predictions are made with, and of which machine.
     pub costs: String,
+    /// Numbers that were asked for: `f32` or `half`.
+    pub precision: Precision,
+    /// Why no layer can have half precision though it was asked for, if that is so.
+    pub precision_note: Option<String>,
     /// One entry for every convolution and every product with constant weights.
     pub layers: Vec<LayerReport>,
     /// Mode of the policy. With [`Mode::Measure`], times that are called predicted have been measured.
@@ -72,6 +76,11 @@ pub struct LayerReport {
     pub break_even: Option<f64>,
     /// The kernel that runs it, if it runs here.
     pub chosen: Option<String>,
+    /// Numbers that it computes in, if it runs here: `f32` or `bf16`. Until the model is optimised `half` where
+    /// half precision is predicted to gain: only then is it known which layers stand side by side.
+    pub precision: Option<String>,
+    /// Why it runs in f32 though half precision was asked for, if it does.
+    pub why_f32: Option<String>,
     /// Name of the node that runs it and its neighbours band by band, if it does not run alone.
     pub chain: Option<String>,
     /// Why it stays on the stock operator, if it does.
@@ -219,7 +228,8 @@ impl Report {
             layer.share = layer.ms().map(|ms| ms / total);
         }
         let (target, costs) = (policy.target.to_string(), policy.costs().to_string());
-        Ok(Report { target, costs, layers, mode: policy.mode })
+        let (precision, precision_note) = (policy.precision, policy.why_not_half());
+        Ok(Report { target, costs, precision, precision_note, layers, mode: policy.mode })
     }
 
     /// Milliseconds of all layers that have a time: on stock tract, and as they run.
@@ -298,6 +308,12 @@ pub(crate) fn layer_report(
         sparse_ms: choice.map(|c| ms(c.sparse_ns)),
         ..LayerReport::default()
     };
+    if let Some(choice) = choice.filter(|_| report.chosen.is_some()) {
+        note_precision(&mut report, place, choice, policy);
+    }
+    if let Some(half) = choice.and_then(|c| c.half).filter(|_| report.precision.as_deref() != Some("f32")) {
+        report.sparse_ms = Some(ms(half.ns));
+    }
     if let Seen::Layer(layer) = seen {
         weigh(&mut report, layer, choice)?;
         report.stock_ms.get_or_insert(stock_ns(&layer.shape, policy.costs()) / 1e6);
@@ -320,6 +336,27 @@ pub(crate) fn layer_report(
         }
     }
     Ok(report)
+}
+
+/// Says what a layer that runs here computes in, and why not in half precision if that was asked for.
+fn note_precision(report: &mut LayerReport, place: &Place, choice: Choice, policy: &Policy) {
+    let gains = choice.half.is_some_and(|half| half.always || half.ns < choice.sparse_ns);
+    let (precision, why) = match place.packed {
+        Some(packed) => (packed.precision(), packed.why_full().map(str::to_string)),
+        None if gains => {
+            report.chosen = choice.half.map(|half| half.kernel().name.to_string());
+            ("half", None)
+        }
+        None => ("f32", choice.half.map(|_| "no gain is predicted".to_string())),
+    };
+    report.precision = Some(precision.into());
+    report.why_f32 = why;
+    if precision == "f32" && report.why_f32.is_none() && policy.precision == Precision::Half {
+        report.why_f32 = Some(match policy.why_not_half() {
+            Some(why) => why,
+            None => "it was not made for half precision".into(),
+        });
+    }
 }
 
 /// What has been decided for a node, or would be now.

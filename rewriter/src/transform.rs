@@ -3,7 +3,7 @@
 use crate::analyse::see;
 use crate::choose::{Assessed, Decision, Neighbours};
 use crate::nested::{Around, edit_bodies, iterations};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Mode, Policy, Precision};
 use crate::record::note_all;
 use crate::report::{LayerReport, Report, layer_report};
 use crate::restore::restored;
@@ -255,6 +255,20 @@ impl ModelTransform for Planar {
     }
 }
 
+/// `sparsify` in half precision, whatever the knob says.
+#[derive(Debug)]
+struct SparsifyHalf;
+
+impl ModelTransform for SparsifyHalf {
+    fn name(&self) -> StaticName {
+        "sparsify_half".into()
+    }
+
+    fn transform(&self, model: &mut TypedModel) -> TractResult<()> {
+        sparsify(model, &Policy { precision: Precision::Half, ..Policy::from_knobs()? }).map(|_| ())
+    }
+}
+
 #[derive(Debug)]
 struct Unsparsify;
 
@@ -269,5 +283,6 @@ impl ModelTransform for Unsparsify {
 }
 
 tract_core::register_simple_model_transform!("sparsify", Sparsify);
+tract_core::register_simple_model_transform!("sparsify_half", SparsifyHalf);
 tract_core::register_simple_model_transform!("planar", Planar);
 tract_core::register_simple_model_transform!("unsparsify", Unsparsify);

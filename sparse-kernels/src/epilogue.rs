@@ -1,5 +1,10 @@
 //! What follows a convolution in the same pass: activation, residual add, activation.
 
+use crate::pairs;
+
+/// Pixels whose residual is widened at a time.
+const PIXELS: usize = 256;
+
 /// An element-wise function of one value. NaN stays NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Activation {
@@ -48,6 +53,7 @@ impl Activation {
     }
 
     /// The function, in place over a slice.
+    #[inline(always)]
     pub fn apply_slice(self, values: &mut [f32]) {
         match self {
             Activation::Identity => {}
@@ -142,7 +148,38 @@ pub(crate) struct Finish {
 }
 
 impl Finish {
+    /// [`Finish::apply`] after these clamps, for two rows of bare sums (the second perhaps empty), which are rounded
+    /// to one of pairs; the residual is one of pairs.
+    #[inline(always)]
+    pub fn apply_pairs(
+        &self,
+        clamps: &Clamps,
+        rows: [&mut [f32]; 2],
+        residual: Option<&[u32]>,
+        to: &mut [u32],
+    ) {
+        let within = |v: f32, (lo, hi)| clamp(v, lo, hi);
+        let [first, second] = rows;
+        for (channel, row) in [&mut *first, &mut *second].into_iter().enumerate() {
+            let mut floats = [0f32; PIXELS];
+            for (i, row) in row.chunks_mut(PIXELS).enumerate() {
+                let floats = &mut floats[..row.len()];
+                if let Some(residual) = residual {
+                    let lanes = &residual[i * PIXELS..];
+                    floats.iter_mut().zip(lanes).for_each(|(v, lane)| *v = pairs::widen(*lane)[channel]);
+                }
+                row.iter_mut().for_each(|v| *v = within(*v, clamps.before));
+                if clamps.residual {
+                    row.iter_mut().zip(&*floats).for_each(|(v, r)| *v = within(*v + r, clamps.after));
+                }
+                self.apply(row, residual.map(|_| &*floats));
+            }
+        }
+        pairs::pack_rows(first, second, to);
+    }
+
     /// Completes one row of output. `residual` has the length of `row` if [`Finish::residual`] is set.
+    #[inline(always)]
     pub fn apply(&self, row: &mut [f32], residual: Option<&[f32]>) {
         self.before.apply_slice(row);
         if let Some(residual) = residual.filter(|_| self.residual) {

@@ -66,6 +66,14 @@ pub enum KernelError {
         /// Format of the weights.
         got: FormatKind,
     },
+    /// The kernel that weights were packed for multiplies another type.
+    #[error("kernel {kernel} was asked to run on {asked}")]
+    ElementMismatch {
+        /// Kernel name.
+        kernel: &'static str,
+        /// What it was given.
+        asked: &'static str,
+    },
     /// Weights and geometry disagree, or the operation does not support the geometry.
     #[error("{what}: weights have {weights}, geometry has {geometry}")]
     Shape {

@@ -1,6 +1,7 @@
 //! The one place that knows padding, stride, dilation and output size.
 
 use crate::error::KernelError;
+use crate::table::Element;
 use std::ops::Range;
 
 /// Order of a tensor's axes. Batch is always outermost.
@@ -134,6 +135,26 @@ impl ConvGeometry {
             return Err(KernelError::Geometry(what));
         }
         Ok(ConvGeometry { planes: [x, y], ..self })
+    }
+
+    /// The same convolution with pairs of channels ([`crate::pairs`]) in place of channels, the last of them perhaps
+    /// with one channel only. Depthwise stays depthwise.
+    ///
+    /// # Errors
+    /// Channel groups that are not one or one for each channel; a layout that is not planar.
+    pub(crate) fn in_pairs(self) -> Result<ConvGeometry, KernelError> {
+        let s = self.shape;
+        let bad = |what: &str| Err(KernelError::Geometry(format!("pairs of channels want {what}: {s:?}")));
+        if [s.x_layout, s.y_layout] != [Layout::Planar; 2] {
+            return bad("planar input and output");
+        }
+        let [ic, oc] = [s.ic, s.oc].map(|channels| Element::Bf16.lanes(channels));
+        let group = match s.group {
+            1 if s.ic > 1 || s.oc > 1 => 1,
+            group if [s.ic, s.oc] == [group; 2] => ic,
+            _ => return bad("one channel group, or one for each channel"),
+        };
+        Ok(ConvGeometry { shape: ConvShape { ic, oc, group, ..s }, ..self })
     }
 
     /// A planar 1x1 convolution over `pixels` pixels: a matrix product with `ic` x `pixels` columns per

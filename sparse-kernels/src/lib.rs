@@ -45,6 +45,7 @@ pub mod format;
 pub mod geometry;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub mod pairs;
 pub mod parallel;
 pub mod planar;
 pub mod pointwise;
@@ -71,6 +72,6 @@ pub mod prelude {
     pub use crate::parallel::{Parallel, Serial};
     pub use crate::pointwise::PackedPointwise;
     pub use crate::spatial::PackedSpatial;
-    pub use crate::table;
-    pub use crate::target::{Core, Isa, Target};
+    pub use crate::table::{self, Element};
+    pub use crate::target::{Core, Half, Isa, Target};
 }

@@ -102,6 +102,11 @@ impl Target {
     /// The scalar target, which is always there.
     pub const SCALAR: Target = Target { isa: Isa::Scalar, core: Core::Any };
 
+    /// The target of a row of the kernel table, which was obtained with such a target.
+    pub(crate) fn of_row(isa: Isa, core: Core) -> Target {
+        Target { isa, core }
+    }
+
     /// Every target that has a name.
     fn all() -> impl Iterator<Item = Target> {
         Isa::ALL.into_iter().flat_map(|isa| Core::of(isa).iter().map(move |core| Target { isa, core: *core }))
@@ -153,6 +158,42 @@ impl Target {
     /// The class of cores.
     pub fn core(self) -> Core {
         self.core
+    }
+
+    /// Half precision, if this target has kernels for it and the machine their instructions; plain Rust always
+    /// has.
+    pub fn half(self) -> Option<Half> {
+        let detected = match self.isa {
+            Isa::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                !cfg!(miri)
+                    && is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            _ => false,
+        };
+        detected.then_some(Half { target: self })
+    }
+}
+
+/// Proof that a target runs kernels for pairs of bf16 ([`crate::pairs`]). Such kernels can only be obtained with
+/// one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Half {
+    target: Target,
+}
+
+impl Half {
+    /// The target.
+    pub fn target(self) -> Target {
+        self.target
+    }
+
+    /// Half precision on every target of this machine that has it, plainest first.
+    pub fn available() -> Vec<Half> {
+        Target::available().into_iter().filter_map(Target::half).collect()
     }
 }
 

@@ -1,12 +1,17 @@
 //! What has been decided for a layer, and the weights packed accordingly.
 
+use crate::half::{Half, HalfChoice};
 use sparse_kernels::chain::Layer;
 use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
+use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
 use sparse_kernels::table::KernelInfo;
+use std::cell::Cell;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use tract_core::internal::*;
+use tract_linalg::multithread::par_chunks_mut;
 
 /// Which family of kernels runs a layer, and in which format its weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +85,45 @@ impl Packing {
         })
     }
 
+    /// Whether there is a kernel with the instructions of the target that takes pairs of channels as they are.
+    pub fn runs_in_pairs(self, half: Half) -> bool {
+        matches!(self, Packing::Pointwise(_)) && self.half_kernel(half).isa == half.target().isa()
+    }
+
+    /// The row of the kernel table that runs this packing on pairs of channels; where there is none yet, that which
+    /// runs it on the widened pairs.
+    pub fn half_kernel(self, half: Half) -> &'static KernelInfo {
+        match self {
+            Packing::Pointwise(format) => table::pointwise_half(half, format).info(),
+            Packing::Depthwise(_) | Packing::Spatial(_) => self.kernel(half.target()),
+        }
+    }
+
+    /// Compresses dense weights for activations in pairs: each is rounded to bf16.
+    ///
+    /// # Errors
+    /// As [`Packing::pack`]; weights that are too large for bf16.
+    pub fn pack_half(self, half: Half, dense: &Dense) -> TractResult<Packed> {
+        let Dense { oc, ic, group, pixels, weights, bias, .. } = *dense;
+        if let Packing::Pointwise(format) = self {
+            let (kernel, shape) = (table::pointwise_half(half, format), [oc, ic, group]);
+            let packed = PackedPointwise::from_groups(shape, weights, Some(bias), pixels, kernel)?;
+            return Ok(Packed::Pointwise(packed));
+        }
+        let rounded = |weight: &f32| pairs::float(pairs::round(*weight));
+        let weights: Vec<f32> = weights.iter().map(rounded).collect();
+        let Packing::Depthwise(taps) = self else {
+            return self.pack(half.target(), &Dense { weights: &weights, ..*dense });
+        };
+        let channels = channels_of_part(oc, pixels);
+        let each = (weights.len() / oc.max(1)).max(1);
+        let parts = weights.chunks(channels * each).zip(bias.chunks(channels)).map(|(weights, bias)| {
+            let kernel = depthwise(half.target(), taps);
+            PackedDepthwise::from_dense(bias.len(), taps, weights, Some(bias), kernel)
+        });
+        Ok(Packed::Parts(parts.collect::<Result<_, _>>()?))
+    }
+
     /// The channel groups of a layer of `group` of them as the kernels of this packing see it: one, but for
     /// depthwise kernels. Weights of channel groups are packed as those of an ungrouped layer, of which
     /// most are zeros that nobody stores.
@@ -109,6 +153,17 @@ impl fmt::Display for Packing {
     }
 }
 
+/// Floats of the widened input of a part of a depthwise layer: a quarter of a small second-level cache.
+const PART: usize = 16 * 1024;
+
+/// Into how many channels at a time a depthwise layer of pairs is cut, so that what they are widened to stays in the
+/// cache: a divisor of all of them, of an even number; all if there is none.
+fn channels_of_part(channels: usize, pixels: Option<usize>) -> usize {
+    let most = (PART / pixels.unwrap_or(PART / 16).max(1)).max(2);
+    let divides = |part: &usize| part.is_multiple_of(2) && channels.is_multiple_of(*part);
+    (2..=most.min(channels)).rev().find(divides).unwrap_or(channels.max(1))
+}
+
 /// A decision to run a layer on a sparse kernel, with the figures that led to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Choice {
@@ -122,9 +177,16 @@ pub struct Choice {
     pub sparse_ns: u64,
     /// False for a dense layer that runs here because its neighbours do.
     pub sparse: bool,
+    /// How it would run in half precision, if that is wanted and there is a kernel.
+    pub half: Option<HalfChoice>,
 }
 
 impl Choice {
+    /// The least predicted time of ours, in nanoseconds.
+    pub fn ns(&self) -> u64 {
+        self.half.map_or(self.sparse_ns, |half| half.ns.min(self.sparse_ns))
+    }
+
     /// Name of the kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.packing.kernel(self.target)
@@ -147,6 +209,80 @@ pub enum Packed {
     Depthwise(PackedDepthwise),
     /// Larger kernels over all channels.
     Spatial(PackedSpatial),
+    /// One kernel per channel for pairs of channels: some channels in each, in their order. At least one.
+    Parts(Vec<PackedDepthwise>),
+}
+
+/// Runs the parts of a depthwise layer on tract's threads: each is widened in the cache, computed in f32, rounded.
+fn run_parts(
+    parts: &[PackedDepthwise],
+    geometry: &ConvGeometry,
+    x: &[u32],
+    y: &mut [u32],
+    residual: Option<&[u32]>,
+    epilogue: &Epilogue,
+) -> Result<(), KernelError> {
+    let (target, shape) = (parts[0].kernel().info().isa, *geometry.shape());
+    let target = Target::named(target.name()).unwrap_or(Target::SCALAR);
+    let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
+    let channels = parts[0].reads().len();
+    let part = ConvShape { batch: 1, ic: channels, oc: channels, group: channels, ..shape };
+    let part = ConvGeometry::new(part)?;
+    let lanes = channels.div_ceil(2);
+    let expected = [shape.batch * parts.len() * lanes * x_plane, shape.batch * parts.len() * lanes * y_plane];
+    for (what, got, expected) in [("input", x.len(), expected[0]), ("output", y.len(), expected[1])] {
+        if got != expected {
+            return Err(KernelError::Length { what, expected, got });
+        }
+    }
+    if let Some(residual) = residual.filter(|residual| residual.len() != y.len()) {
+        return Err(KernelError::Length { what: "residual", expected: y.len(), got: residual.len() });
+    }
+    if y.is_empty() {
+        return Ok(());
+    }
+    let one = |at: usize, y: &mut [u32]| -> Result<(), KernelError> {
+        let mut scratch = WIDE.take();
+        let [wide, wide_residual, sums] = &mut scratch;
+        let (x_len, y_len) = (channels * x_plane, channels * y_plane);
+        for (room, len) in [(&mut *wide, x_len), (&mut *wide_residual, y_len), (&mut *sums, y_len)] {
+            room.resize(room.len().max(len), 0.0);
+        }
+        let x = &x[at * lanes * x_plane..][..lanes * x_plane];
+        pairs::unpack(target, [1, channels, x_plane], x, &mut wide[..x_len])?;
+        let residual = match residual {
+            Some(residual) => {
+                let residual = &residual[at * lanes * y_plane..][..lanes * y_plane];
+                pairs::unpack(target, [1, channels, y_plane], residual, &mut wide_residual[..y_len])?;
+                Some(&wide_residual[..y_len])
+            }
+            None => None,
+        };
+        let weights = &parts[at % parts.len()];
+        weights.run(&part, &wide[..x_len], &mut sums[..y_len], residual, epilogue, &Serial)?;
+        pairs::pack(target, [1, channels, y_plane], &sums[..y_len], y)?;
+        WIDE.set(scratch);
+        Ok(())
+    };
+    let elements = 2 * y.len();
+    let failed = Mutex::new(None);
+    let run = |first: usize, y: &mut [u32]| {
+        for (at, y) in y.chunks_exact_mut(lanes * y_plane).enumerate() {
+            if let Err(error) = one(first + at, y) {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        }
+        Ok(())
+    };
+    // never an error of its own
+    let _: TractResult<()> = par_chunks_mut(y, lanes * y_plane, elements, run);
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+thread_local! {
+    /// Room for the widened input, residual and output of a layer that no kernel takes in pairs: kept, because new
+    /// memory takes longer than the conversions.
+    static WIDE: Cell<[Vec<f32>; 3]> = const { Cell::new([vec![], vec![], vec![]]) };
 }
 
 /// The same expression for every family of kernels.
@@ -156,6 +292,10 @@ macro_rules! each {
             Packed::Pointwise($weights) => $value,
             Packed::Depthwise($weights) => $value,
             Packed::Spatial($weights) => $value,
+            Packed::Parts(parts) => {
+                let $weights = &parts[0];
+                $value
+            }
         }
     };
 }
@@ -167,6 +307,8 @@ impl Packed {
             Packed::Pointwise(weights) => Layer::Pointwise(weights),
             Packed::Depthwise(weights) => Layer::Depthwise(weights),
             Packed::Spatial(weights) => Layer::Spatial(weights),
+            // of floats, of which they do not take all channels, this is refused
+            Packed::Parts(parts) => Layer::Depthwise(&parts[0]),
         }
     }
 
@@ -186,12 +328,56 @@ impl Packed {
         each!(self, weights => weights.run(geometry, x, y, residual, epilogue, parallel))
     }
 
+    /// As [`Packed::run`], on activations in pairs of channels: weights of [`Packing::pack_half`], planar
+    /// layouts. The lengths are half of those that the geometry says, for every image rounded up to whole pairs.
+    ///
+    /// # Errors
+    /// As [`Packed::run`].
+    pub fn run_pairs(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        residual: Option<&[u32]>,
+        epilogue: &Epilogue,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        if let Packed::Pointwise(weights) = self {
+            return weights.run_pairs(geometry, x, y, residual, epilogue, parallel);
+        }
+        if let Packed::Parts(parts) = self {
+            return run_parts(parts, geometry, x, y, residual, epilogue);
+        }
+        let shape = *geometry.shape();
+        let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
+        let (target, [x_len, y_len]) = (Target::detect(), [geometry.x_len(), geometry.y_len()]);
+        let mut scratch = WIDE.take();
+        let [wide, wide_residual, sums] = &mut scratch;
+        for (room, len) in [(&mut *wide, x_len), (&mut *wide_residual, y_len), (&mut *sums, y_len)] {
+            room.resize(room.len().max(len), 0.0);
+        }
+        pairs::unpack(target, [shape.batch, shape.ic, x_plane], x, &mut wide[..x_len])?;
+        let residual = match residual {
+            Some(residual) => {
+                let room = &mut wide_residual[..y_len];
+                pairs::unpack(target, [shape.batch, shape.oc, y_plane], residual, room)?;
+                Some(&*room)
+            }
+            None => None,
+        };
+        self.run(geometry, &wide[..x_len], &mut sums[..y_len], residual, epilogue, parallel)?;
+        pairs::pack(target, [shape.batch, shape.oc, y_plane], &sums[..y_len], y)?;
+        WIDE.set(scratch);
+        Ok(())
+    }
+
     /// Which input channels are looked at.
     pub fn reads(&self) -> Vec<bool> {
         match self {
             Packed::Pointwise(weights) => weights.reads(),
             Packed::Depthwise(weights) => weights.reads().to_vec(),
             Packed::Spatial(weights) => weights.reads(),
+            Packed::Parts(parts) => parts.iter().flat_map(|weights| weights.reads().to_vec()).collect(),
         }
     }
 
@@ -199,6 +385,16 @@ impl Packed {
     /// out (they become zeros) and does not yet. What costs a plane of its own is left out: the channels
     /// of depthwise layers.
     pub fn with_only(&self, read: &[bool]) -> Option<Packed> {
+        if let Packed::Parts(parts) = self {
+            let mut first = 0;
+            let part = |weights: &PackedDepthwise| {
+                let read = &read[first..][..weights.reads().len()];
+                first += read.len();
+                let both: Vec<bool> = weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect();
+                weights.clone().with_only(&both)
+            };
+            return parts.iter().map(part).collect::<Result<_, _>>().ok().map(Packed::Parts);
+        }
         let Packed::Depthwise(weights) = self else { return None };
         let both: Vec<bool> = weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect();
         if both == weights.reads() {
@@ -209,17 +405,26 @@ impl Packed {
 
     /// Stored weights of all output channels: multiply-adds for one output pixel of each.
     pub fn stored(&self) -> usize {
-        each!(self, weights => weights.stored())
+        match self {
+            Packed::Parts(parts) => parts.iter().map(PackedDepthwise::stored).sum(),
+            _ => each!(self, weights => weights.stored()),
+        }
     }
 
     /// Stored weights that are not zero.
     pub fn nnz(&self) -> usize {
-        each!(self, weights => weights.nnz())
+        match self {
+            Packed::Parts(parts) => parts.iter().map(PackedDepthwise::nnz).sum(),
+            _ => each!(self, weights => weights.nnz()),
+        }
     }
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        each!(self, weights => weights.bytes())
+        match self {
+            Packed::Parts(parts) => parts.iter().map(PackedDepthwise::bytes).sum(),
+            _ => each!(self, weights => weights.bytes()),
+        }
     }
 
     /// The kernel they were packed for.

@@ -26,15 +26,7 @@ pub(crate) fn recognise(
     if let Some(op) = succ.op_as::<ElementWiseOp>() {
         return Ok(element_wise(op).map(Follow::Activation));
     }
-    let binop: &dyn BinMiniOp = if let Some(op) = succ.op_as::<TypedBinOp>() {
-        &*op.0
-    } else if let Some(op) = succ.op_as::<OptBinByScalar>() {
-        &*op.binop
-    } else if let Some(op) = succ.op_as::<OptBinUnicast>() {
-        &*op.binop
-    } else {
-        return Ok(None);
-    };
+    rule_if_some!(binop = binary(succ));
     rule_if_let!(&[a, b] = &*succ.inputs);
     let other = if a.node == node.id { b } else { a };
     let (ours, other_fact) = (&node.outputs[0].fact, model.outlet_fact(other)?);
@@ -54,7 +46,19 @@ pub(crate) fn recognise(
     }
 }
 
-fn element_wise(op: &ElementWiseOp) -> Option<Activation> {
+/// The arithmetic of two operands at a node, if it is such.
+pub(crate) fn binary(node: &TypedNode) -> Option<&dyn BinMiniOp> {
+    if let Some(op) = node.op_as::<TypedBinOp>() {
+        Some(&*op.0)
+    } else if let Some(op) = node.op_as::<OptBinByScalar>() {
+        Some(&*op.binop)
+    } else {
+        node.op_as::<OptBinUnicast>().map(|op| &*op.binop)
+    }
+}
+
+/// The function at a node, if it is one that kernels know.
+pub(crate) fn element_wise(op: &ElementWiseOp) -> Option<Activation> {
     let mini = &*op.0;
     if op.1.is_some() {
         None

@@ -43,6 +43,30 @@ impl Form {
         }
     }
 
+    /// The axis of an output of this rank that holds the output channels, if one does.
+    pub(crate) fn y_channel(&self, rank: usize) -> Option<usize> {
+        match self {
+            Form::Conv(_) => self.x_channel(rank),
+            Form::Linear(linear) => linear.y_channel(),
+        }
+    }
+
+    /// Input and output channels.
+    pub(crate) fn channels(&self) -> [usize; 2] {
+        match self {
+            Form::Conv(conv) => [conv.input_channels(), conv.output_channels()],
+            Form::Linear(linear) => [linear.ic, linear.oc],
+        }
+    }
+
+    /// Whether images of an input of this shape are one pixel, the first axis, of not more than `images` where that
+    /// is known, apart: then all layouts are the same.
+    pub(crate) fn is_single_pixel(&self, x: &[TDim], images: usize) -> bool {
+        let Form::Linear(linear) = self else { return false };
+        let mut axes = linear.batch.iter().chain(&linear.pixels);
+        axes.all(|axis| x[*axis].is_one() || (*axis == 0 && x[0].to_usize().map_or(true, |n| n <= images)))
+    }
+
     /// The first axes of the input that count images.
     pub(crate) fn batch_axes(&self) -> usize {
         match self {

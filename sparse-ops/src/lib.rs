@@ -11,6 +11,9 @@
 //!    stock tract's slow operators beside it. Layers with large maps between them become one
 //!    [`OptSparseChain`], which computes them band by band.
 //!
+//! In half precision, layers and what stands between them run on [pairs of channels](ToPairs), once all of the
+//! above has been done.
+//!
 //! A whole-sequence GRU passes through two levels, [`SparseGruSeq`] and [`OptSparseGru`]; so does an `If`
 //! whose bodies hold sparse layers, [`SparseIf`] and [`OptSparseIf`]. Bodies of a `Scan` are optimised by
 //! tract.
@@ -40,10 +43,12 @@ mod fold;
 mod form;
 mod gate;
 mod gru;
+mod half;
 mod konst;
 pub mod nnef;
 mod opt_sparse_chain;
 mod opt_sparse_conv;
+mod pairs;
 mod planar;
 #[cfg(feature = "pulse")]
 pub mod pulse;
@@ -55,9 +60,11 @@ pub use branch::{OptSparseIf, SparseIf};
 pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle_for};
 pub use gru::{OptSparseGru, SparseGruSeq};
+pub use half::{Half, HalfChoice};
 pub use konst::{Eval, constant, konst_of};
 pub use opt_sparse_chain::{OptSparseChain, layers};
 pub use opt_sparse_conv::OptSparseConv;
+pub use pairs::{FromPairs, Lanes, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, ToPairs, lanes_of};
 pub use planar::Planar;
 pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};

@@ -59,7 +59,10 @@ pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
 }
 
 fn runs_in_bands(layer: &OptSparseConv) -> bool {
-    layer.is_planar() && layer.choice().target.isa() != Isa::Scalar
+    !layer.is_open()
+        && layer.half().is_none()
+        && layer.is_planar()
+        && layer.choice().target.isa() != Isa::Scalar
 }
 
 impl Op for OptSparseChain {

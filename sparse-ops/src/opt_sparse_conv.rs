@@ -1,11 +1,13 @@
 //! A sparse layer ready to run: packed weights, geometry, epilogue.
 
-use crate::choice::{Choice, Packed};
+use crate::choice::{Choice, Dense, Packed};
 use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::with_threads;
 use crate::form::Form;
+use crate::half::{self, HalfChoice};
 use crate::konst::{dense_fma, f32s};
 use crate::opt_sparse_chain::{OptSparseChain, layers};
+use crate::pairs::{Lanes, clusters, u32s};
 use crate::planar::swap_next;
 use sparse_kernels::chain::{self, Chain, Stage};
 use sparse_kernels::prelude::*;
@@ -22,6 +24,7 @@ pub struct OptSparseConv {
     layer: Arc<str>,
     form: Form,
     packed: Arc<Packed>,
+    precision: Precision,
     /// Weights of the dense layer.
     dense: usize,
     epilogue: Epilogue,
@@ -29,9 +32,21 @@ pub struct OptSparseConv {
     choice: Choice,
 }
 
+/// The numbers that a layer computes in.
+#[derive(Debug, Clone)]
+enum Precision {
+    /// f32; why not half, if that was wanted.
+    Full(Option<&'static str>),
+    /// f32 until it is known which layers run in pairs; the weights for pairs.
+    Open(Arc<Packed>),
+    /// Pairs of channels: the packed weights are for those.
+    Half,
+}
+
 impl PartialEq for OptSparseConv {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.packed, &other.packed)
+            && std::mem::discriminant(&self.precision) == std::mem::discriminant(&other.precision)
             && self.form == other.form
             && self.epilogue == other.epilogue
             && self.residual == other.residual
@@ -41,10 +56,121 @@ impl PartialEq for OptSparseConv {
 impl Eq for OptSparseConv {}
 
 impl OptSparseConv {
-    /// The layer of this name, without an epilogue. `dense` is the number of weights, zeros included.
-    pub fn new(layer: &str, form: Form, packed: Packed, dense: usize, choice: Choice) -> OptSparseConv {
-        let (layer, packed) = (layer.into(), Arc::new(packed));
-        OptSparseConv { layer, form, packed, dense, epilogue: Epilogue::default(), residual: false, choice }
+    /// The layer of this name, without an epilogue.
+    ///
+    /// # Errors
+    /// Weights that cannot be packed as was chosen.
+    pub fn new(layer: &str, form: Form, weights: &Dense, choice: Choice) -> TractResult<OptSparseConv> {
+        let why = || format!("packing the weights of {layer}");
+        let packed = choice.packing.pack(choice.target, weights).with_context(why)?;
+        let precision = match choice.half {
+            Some(half) => {
+                Precision::Open(Arc::new(half.packing.pack_half(half.half, weights).with_context(why)?))
+            }
+            None => Precision::Full(None),
+        };
+        Ok(OptSparseConv {
+            layer: layer.into(),
+            form,
+            packed: Arc::new(packed),
+            precision,
+            dense: weights.weights.len(),
+            epilogue: Epilogue::default(),
+            residual: false,
+            choice,
+        })
+    }
+
+    /// The numbers that activations are: `f32`, or those of half precision, in pairs of channels.
+    pub fn precision(&self) -> &'static str {
+        match self.half() {
+            Some(_) => half::NAME,
+            None => "f32",
+        }
+    }
+
+    /// How it runs in half precision, if it does.
+    pub fn half(&self) -> Option<HalfChoice> {
+        self.choice.half.filter(|_| matches!(self.precision, Precision::Half))
+    }
+
+    /// Why it runs in f32 where half precision was wanted.
+    pub fn why_full(&self) -> Option<&'static str> {
+        match self.precision {
+            Precision::Full(why) => why,
+            Precision::Open(_) | Precision::Half => None,
+        }
+    }
+
+    /// Whether it is still to be decided if it runs in pairs.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.precision, Precision::Open(_))
+    }
+
+    /// The layer in f32, for this reason.
+    pub(crate) fn in_full(&self, why: &'static str) -> OptSparseConv {
+        OptSparseConv { precision: Precision::Full(Some(why)), ..self.clone() }
+    }
+
+    /// The layer in pairs, if it is still open.
+    pub(crate) fn in_pairs(&self) -> Option<OptSparseConv> {
+        let Precision::Open(packed) = &self.precision else { return None };
+        Some(OptSparseConv { packed: packed.clone(), precision: Precision::Half, ..self.clone() })
+    }
+
+    /// The channels of input and output, as axes of tensors of such ranks; none if the kernels for pairs do not
+    /// take them as they are.
+    pub(crate) fn lanes(&self, x: &TypedFact) -> TractResult<Option<[Lanes; 2]>> {
+        rule_if!(self.form.is_planar() || self.is_single_pixel(&x.shape));
+        let y = self.form.output_fact(x)?;
+        rule_if_some!(x_axis = self.form.x_channel(x.rank()));
+        rule_if_some!(y_lanes = self.output_lanes(y.rank()));
+        Ok(Some([Lanes::new(x_axis, self.form.channels()[0]), y_lanes]))
+    }
+
+    /// The channels of an output of this rank.
+    pub(crate) fn output_lanes(&self, rank: usize) -> Option<Lanes> {
+        self.form.y_channel(rank).map(|axis| Lanes::new(axis, self.form.channels()[1]))
+    }
+
+    /// The fact of channels for an input of this layer: of its pairs, if it runs in such.
+    ///
+    /// # Errors
+    /// A layer in pairs and an input that is no tensor of such.
+    pub fn wide(&self, x: &TypedFact) -> TractResult<TypedFact> {
+        if self.half().is_none() {
+            return Ok(x.clone());
+        }
+        let axis = self.form.x_channel(x.rank()).context("pairs of channels without an axis")?;
+        Lanes::new(axis, self.form.channels()[0]).unpack_fact(x)
+    }
+
+    /// Whether images are one pixel, and few.
+    pub(crate) fn is_single_pixel(&self, x: &[TDim]) -> bool {
+        self.form.is_single_pixel(x, FEW_IMAGES)
+    }
+
+    fn run_pairs(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let x = &inputs[0];
+        let axis = self.form.x_channel(x.rank()).context("pairs of channels without an axis")?;
+        let ic = self.form.channels()[0];
+        let wide = Lanes::new(axis, ic).unpack_shape(x.shape())?;
+        let packing = self.choice.half.map_or(self.choice.packing, |half| half.packing);
+        let (geometry, shape) = self.form.resolve(packing, &wide)?;
+        let geometry = planar(geometry)?;
+        let lanes = self.output_lanes(shape.len()).context("pairs of channels without an axis")?;
+        let shape = lanes.pack_shape(&shape)?;
+        // SAFETY: `Packed::run_pairs` writes every element of the output or fails, and an output of a failed run is
+        // dropped; a u32 has no invalid bit pattern.
+        let mut y = unsafe { Tensor::uninitialized::<u32>(&shape)? };
+        let x = u32s(x)?;
+        let residual = inputs.get(1).map(|residual| u32s(residual)).transpose()?;
+        with_threads(2 * y.len(), |parallel| {
+            let mut y = y.try_as_plain_ram_mut()?;
+            let y = y.as_slice_mut::<u32>()?;
+            TractResult::Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?)
+        })?;
+        Ok(tvec!(y.into_tvalue()))
     }
 
     /// Name that the layer had before it took in what follows.
@@ -79,6 +205,7 @@ impl OptSparseConv {
 
     /// Leaves out the output channels that the next layer, the only one that sees them, has no weight for.
     fn leave_out_unread(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        rule_if!(self.half().is_none());
         // no other kernels leave channels out
         rule_if!(matches!(*self.packed, Packed::Depthwise(_)));
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
@@ -89,8 +216,15 @@ impl OptSparseConv {
         // the layouts of a convolution's input and output are the same
         rule_if_some!(channels = self.form.x_channel(rank));
         rule_if!(next.form.x_channel(rank) == Some(channels));
-        rule_if_some!(packed = self.packed.with_only(&next.packed.reads()));
-        let op = OptSparseConv { packed: Arc::new(packed), ..self.clone() };
+        let read = next.packed.reads();
+        rule_if_some!(packed = self.packed.with_only(&read));
+        let precision = match &self.precision {
+            Precision::Open(pairs) => {
+                Precision::Open(pairs.with_only(&read).map_or_else(|| pairs.clone(), Arc::new))
+            }
+            precision => precision.clone(),
+        };
+        let op = OptSparseConv { packed: Arc::new(packed), precision, ..self.clone() };
         let mut patch = TypedModelPatch::replace_single_op(model, node, &node.inputs, op)?;
         patch.push_context("leave out channels that nothing reads");
         Ok(Some(patch))
@@ -114,6 +248,7 @@ impl OptSparseConv {
 
     /// What a run for an input like `x` costs.
     pub(crate) fn cost_of(&self, x: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
+        let x = &self.wide(x)?;
         Ok(tvec!(
             (Cost::FMA(f32::datum_type()), self.fma(x, self.packed.nnz())?),
             (dense_fma(), self.fma(x, self.dense)?),
@@ -134,6 +269,7 @@ impl OptSparseConv {
 
     /// Takes in what follows the layer.
     fn fuse_next(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        rule_if!(self.half().is_none());
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
         rule_if_some!(succ = model.single_succ(node.id)?);
         rule_if_some!(follow = recognise(model, node, succ)?);
@@ -155,6 +291,21 @@ impl OptSparseConv {
         patch.shunt_outside(model, succ.id.into(), y[0])?;
         Ok(Some(patch))
     }
+}
+
+/// Images of one pixel that are run one by one; of more, all together are faster in f32.
+const FEW_IMAGES: usize = 4;
+
+/// A geometry of interleaved pixels as one of that many images, of one pixel, in planes, which is the same; others
+/// as they are.
+fn planar(geometry: ConvGeometry) -> TractResult<ConvGeometry> {
+    let shape = *geometry.shape();
+    if [shape.x_layout, shape.y_layout] == [Layout::Planar; 2] {
+        return Ok(geometry);
+    }
+    let batch = shape.batch * geometry.output_pixels();
+    let planar = Layout::Planar;
+    Ok(ConvGeometry::new(ConvShape { batch, input: [1, 1], x_layout: planar, y_layout: planar, ..shape })?)
 }
 
 /// Runs layers of which each reads what the one before writes: one alone, several band by band.
@@ -184,7 +335,15 @@ impl Op for OptSparseConv {
     fn info(&self) -> TractResult<Vec<String>> {
         let (stored, nnz) = (self.packed.stored(), self.packed.nnz());
         let mut info = vec![
-            self.choice.to_string(),
+            match self.half() {
+                Some(half) => format!(
+                    "{} on pairs of {}, predicted {:.0} us",
+                    self.packed.kernel().name,
+                    half::NAME,
+                    half.ns as f64 / 1e3
+                ),
+                None => self.choice.to_string(),
+            },
             format!(
                 "{nnz} of {} weights are not zero ({:.1} %), {stored} stored",
                 self.dense,
@@ -194,11 +353,16 @@ impl Op for OptSparseConv {
         let unread = self.packed.reads().iter().filter(|read| !**read).count();
         if unread > 0 {
             info.push(match &*self.packed {
-                Packed::Depthwise(_) => format!("{unread} channels that nothing reads are left out"),
+                Packed::Depthwise(_) | Packed::Parts(_) => {
+                    format!("{unread} channels that nothing reads are left out")
+                }
                 Packed::Pointwise(_) | Packed::Spatial(_) => {
                     format!("{unread} input channels have no weight")
                 }
             });
+        }
+        if let Some(why) = self.why_full() {
+            info.push(format!("in f32: {why}"));
         }
         if self.epilogue != Epilogue::default() || self.residual {
             let residual = if self.residual { ", residual" } else { "" };
@@ -218,15 +382,24 @@ impl EvalOp for OptSparseConv {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let within = || format!("in {}", self.packed.kernel().name);
+        if self.half().is_some() {
+            return self.run_pairs(&inputs).with_context(within);
+        }
         let (stage, shape) = self.stage(inputs[0].shape())?;
-        run_stages(&[stage], &inputs, &shape).with_context(|| format!("in {}", self.choice.kernel().name))
+        run_stages(&[stage], &inputs, &shape).with_context(within)
     }
 }
 
 impl TypedOp for OptSparseConv {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 1 + self.residual as usize, "got {} inputs", inputs.len());
-        Ok(tvec!(self.form.output_fact(inputs[0])?))
+        let y = self.form.output_fact(&self.wide(inputs[0])?)?;
+        if self.half().is_none() {
+            return Ok(tvec!(y));
+        }
+        let lanes = self.output_lanes(y.rank()).context("pairs of channels without an axis")?;
+        Ok(tvec!(lanes.pack_fact(&y)?))
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
@@ -243,7 +416,11 @@ impl TypedOp for OptSparseConv {
         if let Some(patch) = OptSparseChain::join(model, node)? {
             return Ok(Some(patch));
         }
-        swap_next(model, self.choice.target)
+        if let Some(patch) = swap_next(model, self.choice.target)? {
+            return Ok(Some(patch));
+        }
+        rule_if!(self.is_open());
+        clusters::settle(model)
     }
 
     as_op!();

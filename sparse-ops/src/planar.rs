@@ -6,6 +6,7 @@
 
 use crate::form::padding;
 use crate::konst::f32s;
+use sparse_kernels::error::KernelError;
 use sparse_kernels::planar::{Pool, PoolAxis, Pooling, Resize as ResizePlanes, Taps, softmax};
 use sparse_kernels::prelude::Target;
 use tract_core::internal::*;
@@ -121,6 +122,75 @@ impl Planar {
     }
 }
 
+/// A loop that makes planes of planes, one of one.
+#[derive(Debug)]
+pub(crate) enum Planes {
+    Resize(ResizePlanes),
+    Pool(Pool),
+}
+
+impl Planes {
+    /// Values of a plane of the input and of the output.
+    pub(crate) fn lens(&self) -> [usize; 2] {
+        match self {
+            Planes::Resize(resize) => [resize.x_plane(), resize.y_plane()],
+            Planes::Pool(pool) => [pool.x_plane(), pool.y_plane()],
+        }
+    }
+
+    /// Runs it on planes one after the other.
+    pub(crate) fn run(&self, target: Target, x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
+        match self {
+            Planes::Resize(resize) => resize.run(target, x, y),
+            Planes::Pool(pool) => pool.run(target, x, y),
+        }
+    }
+}
+
+impl Planar {
+    /// Where it runs.
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Whether every channel is computed from that channel alone, and its planes follow each other: the axis of
+    /// channels then. Not of a softmax, nor of a resize of other axes than the two last ones.
+    pub(crate) fn channel_axis(&self, rank: usize) -> Option<usize> {
+        match &self.stock {
+            Stock::Resize(_) => rank.checked_sub(3),
+            Stock::MaxPool(MaxPool { pool_spec, .. }) | Stock::SumPool(SumPool { pool_spec, .. }) => {
+                Some(pool_spec.data_format.has_n() as usize)
+            }
+            Stock::Softmax(_) => None,
+        }
+    }
+
+    /// The loop for an input of this shape, the other inputs being these, and the shape of the output; none if
+    /// there is no loop that goes plane by plane.
+    ///
+    /// # Errors
+    /// A shape that the operator cannot take.
+    pub(crate) fn planes(
+        &self,
+        x: &[usize],
+        inputs: &[TValue],
+    ) -> TractResult<Option<(Planes, TVec<usize>)>> {
+        let (pool, shape) = match &self.stock {
+            Stock::Resize(op) => {
+                rule_if_some!((resize, shape) = resize(op, x, inputs)?);
+                return Ok(Some((Planes::Resize(resize), shape)));
+            }
+            Stock::MaxPool(MaxPool { pool_spec, .. }) => pool(pool_spec, Pooling::Max, false, x)?,
+            Stock::SumPool(SumPool { pool_spec, count_include_pad, normalize }) => {
+                let pooling = if *normalize { Pooling::Mean } else { Pooling::Sum };
+                pool(pool_spec, pooling, *count_include_pad, x)?
+            }
+            Stock::Softmax(_) => return Ok(None),
+        };
+        Ok(Some((Planes::Pool(pool), shape)))
+    }
+}
+
 /// The geometry of a pooling for an input of this shape.
 fn pool(
     spec: &PoolSpec,
@@ -167,9 +237,8 @@ fn pool(
 }
 
 /// A resize of the two last axes for an input of this shape; none if another axis is resized, or the input
-/// has no pixel.
-fn resize(op: &Resize, inputs: &[TValue]) -> TractResult<Option<(ResizePlanes, TVec<usize>)>> {
-    let x = inputs[0].shape();
+/// has no pixel. Scales and sizes are among `inputs`.
+fn resize(op: &Resize, x: &[usize], inputs: &[TValue]) -> TractResult<Option<(ResizePlanes, TVec<usize>)>> {
     let input = |at: Option<usize>| at.and_then(|at| inputs.get(at)).map(|tensor| &**tensor);
     let (scales, sizes) = (input(op.optional_scales_input), input(op.optional_sizes_input));
     let y = op.compute_output_shape(x, scales, sizes)?;
@@ -198,7 +267,7 @@ fn over_planes(
     x: &Tensor,
     shape: &[usize],
     [x_plane, y_plane]: [usize; 2],
-    run: impl Fn(&[f32], &mut [f32]) -> Result<(), sparse_kernels::error::KernelError> + Sync + Send,
+    run: impl Fn(&[f32], &mut [f32]) -> Result<(), KernelError> + Sync + Send,
 ) -> TractResult<TVec<TValue>> {
     let mut y = Tensor::zero::<f32>(shape)?;
     let x = f32s(x)?;
@@ -241,21 +310,13 @@ impl EvalOp for Planar {
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let x = &inputs[0];
         match &self.stock {
-            Stock::Resize(op) => match resize(op, &inputs)? {
-                Some((resize, shape)) => {
-                    let planes = [resize.x_plane(), resize.y_plane()];
-                    over_planes(x, &shape, planes, |x, y| resize.run(self.target, x, y))
+            Stock::Resize(_) | Stock::MaxPool(_) | Stock::SumPool(_) => {
+                match self.planes(x.shape(), &inputs)? {
+                    Some((planes, shape)) => {
+                        over_planes(x, &shape, planes.lens(), |x, y| planes.run(self.target, x, y))
+                    }
+                    None => self.stock.op().eval(ctx, inputs),
                 }
-                None => op.eval(ctx, inputs),
-            },
-            Stock::MaxPool(MaxPool { pool_spec, .. }) => {
-                let (pool, shape) = pool(pool_spec, Pooling::Max, false, x.shape())?;
-                over_planes(x, &shape, [pool.x_plane(), pool.y_plane()], |x, y| pool.run(self.target, x, y))
-            }
-            Stock::SumPool(SumPool { pool_spec, count_include_pad, normalize }) => {
-                let pooling = if *normalize { Pooling::Mean } else { Pooling::Sum };
-                let (pool, shape) = pool(pool_spec, pooling, *count_include_pad, x.shape())?;
-                over_planes(x, &shape, [pool.x_plane(), pool.y_plane()], |x, y| pool.run(self.target, x, y))
             }
             Stock::Softmax(op) => {
                 let axes = middle(&op.axes, x.rank()).context("softmax over axes apart")?;

@@ -232,12 +232,7 @@ impl TypedOp for SparseConv {
             weights: f32s(&weights)?,
             bias: &bias,
         };
-        let packed = self
-            .choice
-            .packing
-            .pack(self.choice.target, &dense)
-            .with_context(|| format!("packing the weights of {node}"))?;
-        let op = OptSparseConv::new(&node.name, form, packed, weights.len(), self.choice);
+        let op = OptSparseConv::new(&node.name, form, &dense, self.choice)?;
         let mut patch = TypedModelPatch::replace_single_op(model, node, &node.inputs[..1], op)?;
         patch.push_context("pack sparse convolution");
         Ok(Some(patch))

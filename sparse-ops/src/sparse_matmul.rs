@@ -245,12 +245,7 @@ impl TypedOp for SparseMatMul {
         let (weights, bias) = (f32s(&matrix)?, f32s(&bias)?);
         let rows = facts[self.x_slot].shape.as_concrete().map(|x| x.iter().product::<usize>() / ic.max(1));
         let dense = Dense { oc, ic, group: 1, kernel: [1, 1], pixels: rows, weights, bias };
-        let packed = self
-            .choice
-            .packing
-            .pack(self.choice.target, &dense)
-            .with_context(|| format!("packing the weights of {node}"))?;
-        let op = OptSparseConv::new(&node.name, Form::Linear(linear), packed, oc * ic, self.choice);
+        let op = OptSparseConv::new(&node.name, Form::Linear(linear), &dense, self.choice)?;
         let x = &node.inputs[self.x_slot..][..1];
         Ok(Some(TypedModelPatch::replace_single_op(model, node, x, op)?))
     }

@@ -51,6 +51,7 @@
 //! | `TRACT_SPARSE` | when layers run sparse: `auto` where a gain is predicted, `measure` where one is measured while loading, `always` wherever a weight is zero, `dense` as `auto`, in models without zeros too, `never` |
 //! | `TRACT_SPARSE_TARGET` | instructions of the kernels: `auto` the best of this machine, `scalar`, `avx2`, `avx512`, `avx512-wide`, `neon`, `wasm`; for a class of Arm cores `neon-a53`, `neon-a55`, `neon-a76` |
 //! | `TRACT_SPARSE_COSTS` | cost table that predicts times: `auto` that which `tract-sparse fit` has made for this machine, if it has, `built-in`, or a file |
+//! | `TRACT_SPARSE_PRECISION` | what layers compute in: `f32`, or `half`: 16 bits (bf16 on x86) where this machine has kernels for it and a gain is predicted, f32 elsewhere |
 //! | `TRACT_SPARSE_MIN_GAIN` | how many times faster than stock a layer must be predicted to be, or else it stays stock: `1.1` |
 //!
 //! One documented difference: a weight that is zero and left out does not multiply its activation. Where
@@ -65,9 +66,13 @@ pub mod prelude;
 pub use loader::{WithTractSparse, model_for_path, onnx, set_input_shapes};
 pub use nnef::{SparseNnef, nnef, nnef_model_for_path};
 pub use onnx_file::densify;
-pub use rewriter::{LayerKind, LayerReport, Mode, Policy, Report, TRACT_VERSION, sparsify, unsparsify};
+pub use rewriter::{
+    LayerKind, LayerReport, Mode, Policy, Precision, Report, TRACT_VERSION, sparsify, unsparsify,
+};
 pub use sparse_kernels::target::{Isa, Target};
-pub use sparse_ops::{OptSparseConv, Planar, SparseConv, SparseDeconv, SparseMatMul};
+pub use sparse_ops::{
+    FromPairs, Half, Lanes, OptSparseConv, Planar, SparseConv, SparseDeconv, SparseMatMul, ToPairs, lanes_of,
+};
 
 // What code written for tract_onnx spells through that crate.
 pub use tract_onnx::{Onnx, WithOnnx, data_resolver, model, pb, pb_helpers, tensor, tract_core, tract_hir};

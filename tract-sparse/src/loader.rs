@@ -1,6 +1,7 @@
 //! The one changed line.
 
 use onnx_file::Document;
+use rewriter::Precision;
 use std::collections::HashMap;
 use std::path::Path;
 use tract_core::internal::*;
@@ -78,6 +79,20 @@ pub trait WithTractSparse: Sized {
     /// makes them, until this is called again. Calling it twice is harmless.
     fn enable_tract_sparse(&mut self);
 
+    /// Makes layers of ours compute in this precision, whatever the knob `TRACT_SPARSE_PRECISION` says: of models
+    /// that are loaded afterwards. tract's reader of NNEF, which makes no layers of ours, stays as it is.
+    ///
+    /// ```no_run
+    /// use tract_sparse::Precision;
+    /// use tract_sparse::prelude::*;
+    ///
+    /// # fn main() -> TractResult<()> {
+    /// let model = tract_sparse::onnx().with_precision(Precision::Half).model_for_path("pruned.onnx")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn with_precision(self, precision: Precision) -> Self;
+
     /// As [`WithTractSparse::enable_tract_sparse`], for call chains.
     fn with_tract_sparse(mut self) -> Self {
         self.enable_tract_sparse();
@@ -89,10 +104,19 @@ impl WithTractSparse for Onnx {
     fn enable_tract_sparse(&mut self) {
         rewriter::hook_onnx(self);
     }
+
+    fn with_precision(mut self, precision: Precision) -> Self {
+        rewriter::set_precision(&mut self, precision);
+        self
+    }
 }
 
 impl WithTractSparse for Nnef {
     fn enable_tract_sparse(&mut self) {
         sparse_ops::nnef::enable(self);
+    }
+
+    fn with_precision(self, _precision: Precision) -> Self {
+        self
     }
 }

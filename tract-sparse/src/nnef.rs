@@ -1,7 +1,7 @@
 //! NNEF files: read as sparse models, written from them.
 
 use crate::loader::WithTractSparse;
-use rewriter::Policy;
+use rewriter::{Policy, Precision};
 use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::ops::{Deref, DerefMut};
@@ -26,7 +26,7 @@ use tract_onnx::WithOnnx;
 /// # }
 /// ```
 pub fn nnef() -> SparseNnef {
-    SparseNnef(tract_nnef::nnef().with_onnx().with_tract_sparse())
+    SparseNnef { nnef: tract_nnef::nnef().with_onnx().with_tract_sparse(), precision: None }
 }
 
 /// Reads an NNEF model as [`nnef`] does.
@@ -39,18 +39,28 @@ pub fn nnef_model_for_path(path: impl AsRef<Path>) -> TractResult<TypedModel> {
 
 /// What [`nnef`] returns. It dereferences to tract's own reader and writer, which sees sparse layers as
 /// operators that it does not know.
-pub struct SparseNnef(Nnef);
+pub struct SparseNnef {
+    nnef: Nnef,
+    /// What layers compute in; else the knob says.
+    precision: Option<Precision>,
+}
 
 impl SparseNnef {
     /// Adds operators to those that are read and written.
     pub fn with_registry(self, registry: Registry) -> SparseNnef {
-        SparseNnef(self.0.with_registry(registry))
+        SparseNnef { nnef: self.nnef.with_registry(registry), ..self }
+    }
+
+    /// Makes layers of models that are read compute in this precision, whatever the knob
+    /// `TRACT_SPARSE_PRECISION` says.
+    pub fn with_precision(self, precision: Precision) -> SparseNnef {
+        SparseNnef { precision: Some(precision), ..self }
     }
 
     /// tract's own reader and writer, with ONNX's operators and compact weights. It reads models as stock
     /// ones.
     pub fn into_inner(self) -> Nnef {
-        self.0
+        self.nnef
     }
 
     /// Writes a model as a tar archive.
@@ -58,7 +68,7 @@ impl SparseNnef {
     /// # Errors
     /// A model that has been optimised, or an operator that NNEF has no word for; a writer that fails.
     pub fn write(&self, model: &TypedModel, to: impl Write) -> TractResult<()> {
-        self.0.write(&*stock(model)?, to)
+        self.nnef.write(&*stock(model)?, to)
     }
 
     /// As [`SparseNnef::write`]; returns the writer.
@@ -66,7 +76,7 @@ impl SparseNnef {
     /// # Errors
     /// Those of [`SparseNnef::write`].
     pub fn write_to_tar<W: Write>(&self, model: &TypedModel, to: W) -> TractResult<W> {
-        self.0.write_to_tar(&*stock(model)?, to)
+        self.nnef.write_to_tar(&*stock(model)?, to)
     }
 
     /// As [`SparseNnef::write_to_tar`], with models inside of the model compressed or not; the bytes are the
@@ -81,7 +91,7 @@ impl SparseNnef {
         compress_nested_models: bool,
         deterministic: bool,
     ) -> TractResult<W> {
-        self.0.write_to_tar_with_config(&*stock(model)?, to, compress_nested_models, deterministic)
+        self.nnef.write_to_tar_with_config(&*stock(model)?, to, compress_nested_models, deterministic)
     }
 
     /// Writes a model into a folder that is not there yet.
@@ -89,7 +99,7 @@ impl SparseNnef {
     /// # Errors
     /// Those of [`SparseNnef::write`]; a folder that exists.
     pub fn write_to_dir(&self, model: &TypedModel, path: impl AsRef<Path>) -> TractResult<()> {
-        self.0.write_to_dir(&*stock(model)?, path)
+        self.nnef.write_to_dir(&*stock(model)?, path)
     }
 }
 
@@ -97,23 +107,23 @@ impl Deref for SparseNnef {
     type Target = Nnef;
 
     fn deref(&self) -> &Nnef {
-        &self.0
+        &self.nnef
     }
 }
 
 impl DerefMut for SparseNnef {
     fn deref_mut(&mut self) -> &mut Nnef {
-        &mut self.0
+        &mut self.nnef
     }
 }
 
 impl Framework<ProtoModel, TypedModel> for SparseNnef {
     fn proto_model_for_read(&self, reader: &mut dyn Read) -> TractResult<ProtoModel> {
-        self.0.proto_model_for_read(reader)
+        self.nnef.proto_model_for_read(reader)
     }
 
     fn proto_model_for_path(&self, path: impl AsRef<Path>) -> TractResult<ProtoModel> {
-        self.0.proto_model_for_path(path)
+        self.nnef.proto_model_for_path(path)
     }
 
     fn model_for_proto_model_with_model_template(
@@ -121,9 +131,11 @@ impl Framework<ProtoModel, TypedModel> for SparseNnef {
         proto: &ProtoModel,
         template: TypedModel,
     ) -> TractResult<TypedModel> {
-        let model = self.0.model_for_proto_model_with_model_template(proto, template)?;
+        let model = self.nnef.model_for_proto_model_with_model_template(proto, template)?;
         let mut model = model.into_decluttered()?;
-        rewriter::sparsify(&mut model, &Policy::from_knobs()?)?;
+        let knobs = Policy::from_knobs()?;
+        let policy = Policy { precision: self.precision.unwrap_or(knobs.precision), ..knobs };
+        rewriter::sparsify(&mut model, &policy)?;
         Ok(model)
     }
 

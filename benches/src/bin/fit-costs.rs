@@ -45,6 +45,9 @@ struct Args {
     /// wants it.
     #[arg(long, value_name = "NUMBER", conflicts_with = "cases")]
     case: Option<usize>,
+    /// Measure only what is in lines whose key begins with this, as in `half/`.
+    #[arg(long, value_name = "PREFIX", default_value = "", conflicts_with_all = ["cases", "case", "samples"])]
+    only: String,
     /// Fit this instead of measuring: lines of a key, the three counts of the work, and nanoseconds.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cases", "case"])]
     samples: Option<std::path::PathBuf>,
@@ -82,7 +85,7 @@ fn main() -> Result<()> {
         None => {
             let target = Target::named(&args.target)?;
             let progress = &mut |done, all| eprint!("\r{done} of {all}");
-            (target.to_string(), measured(target, progress)?)
+            (target.to_string(), measured(target, &args.only, progress)?)
         }
     };
     let machine = args.machine.unwrap_or_else(|| Machine::detect().cpu);

@@ -11,7 +11,7 @@ use sparse_kernels::doctor::check::{Check, check};
 use sparse_kernels::doctor::machine::Machine;
 use sparse_kernels::format::FormatKind;
 use sparse_kernels::table::{self, KernelInfo};
-use tract_sparse::{Policy, TRACT_VERSION, Target};
+use tract_sparse::{Half, Policy, TRACT_VERSION, Target};
 
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
@@ -90,6 +90,11 @@ fn available() -> Vec<&'static str> {
     Target::available().into_iter().map(Target::name).collect()
 }
 
+/// Names of the targets that have half precision here.
+fn with_half() -> Vec<&'static str> {
+    Half::available().into_iter().map(|half| half.target().name()).collect()
+}
+
 impl Found {
     /// Names of the kernels that are wrong.
     fn wrong(&self) -> Vec<&'static str> {
@@ -111,6 +116,8 @@ impl Found {
             "caches": machine.caches,
             "target": policy.target.name(),
             "targets": available(),
+            "half_precision": with_half(),
+            "precision": policy.precision,
             "costs": policy.costs().to_string(),
             "peak_gmacs": peak / 1e9,
             "peaks": peaks.iter().map(of_vectors).collect::<Vec<_>>(),
@@ -128,6 +135,12 @@ impl Found {
         text += &wrap(&format!("features  {}", list(&features)), 10);
         text += &wrap(&format!("caches    {}", list(&machine.caches)), 10);
         text += &wrap(&format!("targets   {}; in use: {}", available().join(", "), policy.target), 10);
+        let half = format!(
+            "half      bf16 in pairs of channels on {}; in use: {}",
+            with_half().join(", "),
+            policy.precision
+        );
+        text += &wrap(&half, 10);
         text += &wrap(&format!("costs     {}", policy.costs()), 10);
         let each: Vec<String> =
             peaks(checks).iter().map(|(name, peak)| format!("{name} {:.1}", peak / 1e9)).collect();

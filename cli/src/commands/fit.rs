@@ -47,7 +47,7 @@ pub(super) fn run(args: &Fit, options: &Options) -> Result<()> {
         }
     };
     let progress = Progress::new();
-    let samples = measured(target, &mut |done, all| {
+    let samples = measured(target, "", &mut |done, all| {
         progress.part(&format!("measuring for {target}"), done as f64 / all as f64);
     })?;
     drop(progress);

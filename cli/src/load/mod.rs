@@ -53,7 +53,9 @@ impl Source {
                         model = pulsed(&model, spec).with_context(|| format!("--pulse {spec}"))?;
                     }
                     // what stock tract is compared with must not make it sparse
-                    let ours = |spec: &&String| flavour == Flavour::Stock && split_spec(spec).0 == "sparsify";
+                    let ours = |spec: &&String| {
+                        flavour == Flavour::Stock && split_spec(spec).0.starts_with("sparsify")
+                    };
                     for spec in options.transform.iter().filter(|spec| !ours(spec)) {
                         transform(&mut model, spec).with_context(|| format!("-t {spec}"))?;
                         model = model.into_decluttered()?;

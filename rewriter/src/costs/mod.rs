@@ -123,6 +123,13 @@ pub enum Key {
     StockSpatial,
     /// Stock depthwise convolution, by its largest stride (1 or 2).
     StockDepthwise(usize),
+    /// Our pointwise kernels for pairs of channels, for blocks of single channels; many pixels, or one. A table need
+    /// not have this line and the next ones.
+    HalfPointwise(FormatKind, bool),
+    /// Our spatial kernels for pairs of channels.
+    HalfSpatial(FormatKind),
+    /// Our depthwise kernels for pairs of channels, by their largest stride (1 or 2).
+    HalfDepthwise(usize),
 }
 
 impl Key {
@@ -141,10 +148,13 @@ impl Key {
             Key::StockPointwise(one) => format!("stock/pointwise{}", single(one)),
             Key::StockSpatial => "stock/spatial".into(),
             Key::StockDepthwise(stride) => format!("stock/depthwise-s{stride}"),
+            Key::HalfPointwise(format, one) => format!("half/{}", Key::Pointwise(format, one).name()),
+            Key::HalfSpatial(format) => format!("half/{}", Key::Spatial(format).name()),
+            Key::HalfDepthwise(stride) => format!("half/{}", Key::Depthwise(stride).name()),
         }
     }
 
-    /// Every key: what a table must hold.
+    /// Every key that a table must hold.
     pub fn all() -> Vec<Key> {
         let formats = FormatKind::POINTWISE;
         let mut keys: Vec<Key> = formats.map(|f| Key::Pointwise(f, false)).to_vec();
@@ -157,6 +167,25 @@ impl Key {
         keys
     }
 }
+
+/// The line of conversions between f32 and half precision, of which the constant per 1000 inputs counts.
+const CONVERT: &str = "half/convert";
+
+/// Nanoseconds for the conversion of a value where no line says more: what a core moves in a second or third
+/// level cache.
+const CONVERT_NS: f64 = 0.15;
+
+/// Times of half precision over those of f32 where a table has no line of its own: for multiply-adds of layers over
+/// all channels, two of which are one instruction; for those of depthwise layers, which are computed in f32; and
+/// for the inputs, which are half as large.
+const HALF_OF_F32: [f64; 3] = [0.55, 1.0, 0.6];
+
+/// The first of them where `vdpbf16ps` starts every other cycle only: on Intel's cores it does half of what f32
+/// does (docs/performance.md), which leaves that work to AMX.
+const PAIRS_ON_INTEL: f64 = 2.0;
+
+/// Whether this is one of those.
+static INTEL: LazyLock<bool> = LazyLock::new(|| Machine::detect().cpu.contains("Intel"));
 
 /// The constants of one instruction set, or of one class of its cores.
 #[derive(Debug, PartialEq)]
@@ -199,6 +228,17 @@ impl Costs {
     /// Predicted nanoseconds.
     pub(crate) fn predict(self, key: Key, work: &Work) -> f64 {
         self.table.predict(key, work)
+    }
+
+    /// Predicted nanoseconds in half precision, input and output in pairs of channels; where the table has no line for
+    /// `key`, those of `f32` say what it is worth.
+    pub(crate) fn predict_half(self, key: Key, f32: Key, work: &Work) -> f64 {
+        self.table.predict_half(key, f32, work)
+    }
+
+    /// Predicted nanoseconds for the conversion of a value from f32 to half precision or back.
+    pub(crate) fn convert_ns(self) -> f64 {
+        self.table.costs.get(CONVERT).map_or(CONVERT_NS, |cost| cost.0[2] / 1e3)
     }
 }
 
@@ -279,6 +319,18 @@ impl Table {
     /// Predicted nanoseconds.
     pub fn predict(&self, key: Key, work: &Work) -> f64 {
         self.costs[&key.name()].of(work)
+    }
+
+    /// Predicted nanoseconds in half precision: by a line of its own, else from that of f32.
+    fn predict_half(&self, key: Key, f32: Key, work: &Work) -> f64 {
+        if let Some(cost) = self.costs.get(&key.name()).filter(|_| self.file.is_some() || !*INTEL) {
+            return cost.of(work);
+        }
+        let Cost([macs, rows, inputs, call]) = self.costs[&f32.name()];
+        let [pairs, depthwise, moved] = HALF_OF_F32;
+        let pairs = if *INTEL { PAIRS_ON_INTEL } else { pairs };
+        let computed = if matches!(f32, Key::Depthwise(_)) { depthwise } else { pairs };
+        Cost([computed * macs, rows, moved * inputs, call]).of(work)
     }
 }
 

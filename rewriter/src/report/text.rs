@@ -2,7 +2,7 @@
 
 use super::{LayerReport, Report};
 use crate::analyse::LayerKind;
-use crate::policy::Mode;
+use crate::policy::{Mode, Precision};
 use crate::table::{Table, ms, names, wrap};
 use std::fmt;
 
@@ -44,6 +44,11 @@ impl Report {
         for (what, layers) in grouped(&self.layers) {
             text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
         }
+        if let Some(note) = &self.precision_note {
+            text += &wrap(&format!("half precision: {note}"), 4);
+        } else if self.precision == Precision::Half {
+            text += &self.precision_text(all);
+        }
         for chain in
             self.layers.chunk_by(|a, b| a.chain == b.chain).filter(|layers| layers[0].chain.is_some())
         {
@@ -59,6 +64,29 @@ impl Report {
         let dead: Vec<String> = self.layers.iter().filter_map(dead).collect();
         if !dead.is_empty() {
             text += &wrap(&format!("channels without a weight: {}", names(&dead, all)), 4);
+        }
+        text
+    }
+}
+
+impl Report {
+    /// How many layers have half precision, and why the others that run here do not.
+    fn precision_text(&self, all: bool) -> String {
+        let here = || self.layers.iter().filter(|layer| layer.chosen.is_some());
+        let half =
+            here().filter(|layer| layer.precision.as_deref().is_some_and(|word| word != "f32")).count();
+        let mut text =
+            wrap(&format!("half precision: {half} of the {} layers that run here", here().count()), 4);
+        let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
+        for layer in here() {
+            let Some(why) = layer.why_f32.as_deref() else { continue };
+            match reasons.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(&layer.name),
+                None => reasons.push((why, vec![&layer.name])),
+            }
+        }
+        for (why, layers) in reasons {
+            text += &wrap(&format!("f32, {why}: {}", names(&layers, all)), 4);
         }
         text
     }
@@ -103,7 +131,13 @@ fn row(layer: &LayerReport) -> Vec<String> {
         time(layer.stock_ms),
         time(layer.sparse_ms),
         layer.share.map_or_else(String::new, |share| format!("{:.0}", 100.0 * share)),
-        if layer.chosen.is_some() { "here" } else { "stock" }.into(),
+        match layer.precision.as_deref().filter(|_| layer.chosen.is_some()) {
+            Some("f32") => "here",
+            Some(half) => half,
+            None if layer.chosen.is_some() => "here",
+            None => "stock",
+        }
+        .into(),
     ]
 }
 

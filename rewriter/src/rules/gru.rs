@@ -9,6 +9,8 @@ pub(super) fn swap(model: &mut TypedModel, id: usize, choice: Choice) -> TractRe
     let Some(seq) = model.node(id).op_as::<GruSeq>().filter(|seq| seq.projected).cloned() else {
         return Ok(false);
     };
+    // there are no recurrent kernels in half precision
+    let choice = Choice { half: None, ..choice };
     model.node_mut(id).op = Box::new(SparseGruSeq::new(seq, choice)?);
     Ok(true)
 }

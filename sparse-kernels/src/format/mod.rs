@@ -35,8 +35,11 @@ impl FormatKind {
     /// Blocks of 4 output by 4 input channels (SparseByteNN).
     pub const BLOCKS_4X4: FormatKind = FormatKind { r: 4, c: 4 };
 
-    /// Pairs of input channels. No kernel reads these four as they are: their weights run as rows of one or
-    /// two output channels.
+    /// Pairs of input channels that four output channels share, as kernels of half precision read rows of
+    /// four.
+    pub const BLOCKS_4X2: FormatKind = FormatKind { r: 4, c: 2 };
+    /// Pairs of input channels. No kernel of single precision reads these four as they are: their weights run as
+    /// rows of one or two output channels.
     pub const BLOCKS_1X2: FormatKind = FormatKind { r: 1, c: 2 };
     /// Pairs of input channels that two output channels share.
     pub const BLOCKS_2X2: FormatKind = FormatKind { r: 2, c: 2 };

@@ -80,7 +80,7 @@ pub(crate) struct Output {
     /// First pixel of output channel 0.
     pub y: *mut f32,
     pub residual: *const f32,
-    /// Floats from one output channel to the next.
+    /// Lanes from one output channel to the next; from one pair of them, of kernels for pairs.
     pub stride: usize,
     /// Floats from the pixels of this call to those whose lines the kernel asks for: its own, or those of the
     /// tile that comes next. A hint: it may point beyond the tensor.
@@ -137,7 +137,13 @@ impl TileArgs<'_> {
     /// How many output channels of block row `row` exist: `r`, or fewer in a ragged last row.
     #[inline(always)]
     pub fn channels(&self, row: usize, r: usize) -> usize {
-        (self.weights.packed.oc() - row * r).min(r)
+        self.channels_from(row * r, r)
+    }
+
+    /// How many of the `r` output channels from `channel` on exist.
+    #[inline(always)]
+    pub fn channels_from(&self, channel: usize, r: usize) -> usize {
+        (self.weights.packed.oc() - channel).min(r)
     }
 
     /// What the sums of an output channel begin with in the first chunk.

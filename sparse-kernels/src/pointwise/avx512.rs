@@ -17,14 +17,16 @@
 //! one: a 7x7 map is one tile of 48 pixels and one pixel.
 
 use super::args::{TileArgs, extra_slots};
+use super::avx2;
 use super::body::{self, Along, Pointwise, ask_for_next};
-use super::{avx2, scalar::finish, scalar::gemv};
+use super::scalar::{finish, finish_pair, gemv};
+use crate::table::Element;
 use crate::vector::{F32x16, Vector};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
 
-impl Pointwise for F32x16 {
+impl<const ELEMENT: u8> Pointwise for F32x16<ELEMENT> {
     const MOST_VECTORS: [usize; 4] = [8, 8, 6, 3];
 
     /// What a core works off while the third level answers.
@@ -35,7 +37,7 @@ impl Pointwise for F32x16 {
         const WITH_EXTRA: usize = 5 * LANES;
         // SAFETY: passed on from the caller.
         unsafe {
-            if R * C == 1 {
+            if R * C == 1 && ELEMENT == Element::F32 as u8 {
                 return single_row_tile(args);
             }
             match extra_slots(args.extra) {
@@ -53,7 +55,83 @@ impl Pointwise for F32x16 {
 
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
-        unsafe { single::<R, C>(args) }
+        unsafe {
+            match Self::ELEMENT {
+                Element::F32 => single::<R, C>(args),
+                Element::Bf16 => single_pairs::<R, C>(args),
+            }
+        }
+    }
+}
+
+/// Pairs of a single pixel: a vector of weights, of as many blocks as fill one, times the inputs of each, which are
+/// gathered. Block rows whose channels share a lane follow each other.
+///
+/// # Safety
+/// As [`single`], with AVX512-BF16, for lanes of pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn single_pairs<const R: usize, const C: usize>(args: &TileArgs) {
+    type Pairs = F32x16<{ Element::Bf16 as u8 }>;
+    let together = const { LANES / (R * C) };
+    let count = |f: fn(usize) -> usize| std::array::from_fn::<i32, LANES, _>(|lane| f(lane) as i32);
+    // SAFETY: an array of sixteen numbers.
+    let (block_of, column_of) = unsafe {
+        let load = |numbers: [i32; LANES]| _mm512_loadu_si512(numbers.as_ptr().cast());
+        (load(count(|lane| lane / (R * C))), load(count(|lane| lane / R % C)))
+    };
+    let stride = _mm512_set1_epi32(args.input.stride as i32);
+    let mut first = [0f32; 2];
+    for row in args.weights.rows.clone() {
+        // SAFETY: this is a block row; every index is a lane of the chunks with C - 1 behind it, whose distance an
+        // i32 holds (`gathers`; otherwise they are visited one by one); every block has R * C values
+        // (PackedPointwise). Masks leave out what lies behind the last block.
+        unsafe {
+            let (mut index, mut w, mut blocks) = args.blocks(row, R * C);
+            let mut sums = [Pairs::splat(0.0); 2];
+            let gathers = args.gathers();
+            let mut add = |blocks: usize, set: usize| {
+                let lanes: __mmask16 = !0 >> (LANES - blocks * R * C);
+                let indices = _mm512_maskz_loadu_epi32(!0 >> (LANES - blocks), index.cast());
+                let of_lanes = _mm512_add_epi32(_mm512_permutexvar_epi32(block_of, indices), column_of);
+                let x = if gathers {
+                    let at = _mm512_mullo_epi32(of_lanes, stride);
+                    _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), lanes, at, args.input.x)
+                } else {
+                    let mut inputs = [0f32; LANES];
+                    for lane in 0..blocks * R * C {
+                        let channel = *index.add(lane / (R * C)) as usize + lane / R % C;
+                        inputs[lane] = *args.input.x.wrapping_add(channel * args.input.stride);
+                    }
+                    _mm512_loadu_ps(inputs.as_ptr())
+                };
+                sums[set] = Pairs::dot(F32x16(_mm512_maskz_loadu_ps(lanes, w)), F32x16(x), sums[set]);
+                (index, w) = (index.wrapping_add(blocks), w.wrapping_add(blocks * R * C));
+            };
+            while blocks >= 2 * together {
+                add(together, 0);
+                add(together, 1);
+                blocks -= 2 * together;
+            }
+            while blocks > 0 {
+                let some = blocks.min(together);
+                add(some, 0);
+                blocks -= some;
+            }
+            let mut lanes = [0f32; LANES];
+            sums[0].add(sums[1]).store(lanes.as_mut_ptr());
+            let channels = args.channels(row, R);
+            let sums: [f32; R] = std::array::from_fn(|r| lanes[r..].iter().step_by(R).sum());
+            if R > 1 {
+                for (pair, sums) in sums[..channels].chunks(2).enumerate() {
+                    finish_pair(args, row * R + 2 * pair, sums);
+                }
+            } else {
+                first[row % 2] = sums[0];
+                if row % 2 == 1 || row + 1 == args.weights.rows.end {
+                    finish_pair(args, row / 2 * 2, &first[..row % 2 + 1]);
+                }
+            }
+        }
     }
 }
 
@@ -504,5 +582,5 @@ unsafe fn row<const V: usize, const H: usize>(args: &TileArgs) {
 #[inline(always)]
 unsafe fn clamp(v: __m512, lo: __m512, hi: __m512) -> __m512 {
     // SAFETY: AVX-512F is there, as the caller's kernel needs it.
-    unsafe { F32x16(v).clamp(F32x16(lo), F32x16(hi)).0 }
+    unsafe { F32x16::<{ Element::F32 as u8 }>(v).clamp(F32x16(lo), F32x16(hi)).0 }
 }

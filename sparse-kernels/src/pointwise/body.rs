@@ -9,6 +9,7 @@
 
 use super::args::TileArgs;
 use crate::scratch::LINE;
+use crate::table::Element;
 use crate::vector::{Vector, compiled};
 
 /// How a machine's vectors are used here.
@@ -79,6 +80,9 @@ pub(crate) trait Loops {
     /// Pixels of a vector.
     const LANES: usize;
 
+    /// What they multiply.
+    const ELEMENT: Element;
+
     /// Vectors of pixels that a tile of 1, 2, 4 and 8 rows has registers for.
     const MOST_VECTORS: [usize; 4];
 
@@ -97,6 +101,7 @@ pub(crate) trait Loops {
 
 impl<V: Pointwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
+    const ELEMENT: Element = <V as Vector>::ELEMENT;
     const MOST_VECTORS: [usize; 4] = <V as Pointwise>::MOST_VECTORS;
 
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
@@ -176,13 +181,14 @@ unsafe fn rows<V: Pointwise, A: Along, const R: usize, const C: usize, const N: 
         *at = n * V::LANES;
     }
     at[N - 1] = args.pixels - V::LANES;
-    for row in args.weights.rows.clone() {
+    let together = const { V::ELEMENT.per_lane().div_ceil(R) };
+    for row in args.weights.rows.clone().step_by(together) {
         // SAFETY: a block row; the last vector ends at the last pixel.
         unsafe { V::row::<A, R, C, N>(args, row, &at) };
     }
 }
 
-/// [`Pointwise::row`], block by block.
+/// [`Pointwise::row`], block by block. Where a block has one row of the two of a pair, with the next row.
 ///
 /// # Safety
 /// As there.
@@ -192,17 +198,46 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
     row: usize,
     at: &[usize; N],
 ) {
+    // SAFETY: passed on from the caller; the next row is looked at if there is one.
+    unsafe {
+        let mut along = A::begin();
+        let sums = accumulate::<V, A, R, C, N>(args, row, at, &mut along);
+        match V::ELEMENT {
+            Element::F32 => store(args, row, at, &sums),
+            Element::Bf16 if R > 1 => store_pairs(args, row * R, at, &sums),
+            Element::Bf16 => {
+                let mut second = [[V::splat(0.0); N]; R];
+                if row + 1 < args.weights.rows.end {
+                    second = accumulate::<V, A, R, C, N>(args, row + 1, at, &mut along);
+                }
+                store_pairs(args, row, at, &[sums[0], second[0]]);
+            }
+        }
+        along.finish::<C>(args, row);
+    }
+}
+
+/// The sums of a block row.
+///
+/// # Safety
+/// As [`Pointwise::row`].
+#[inline(always)]
+unsafe fn accumulate<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(
+    args: &TileArgs,
+    row: usize,
+    at: &[usize; N],
+    along: &mut A,
+) -> [[V; N]; R] {
     // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with the pixels of the tile
     // (Input); every block has R * C values (PackedPointwise).
     unsafe {
         let mut sums: [[V; N]; R] = begin(args, row, at);
-        let mut along = A::begin();
         let (indices, mut w, blocks) = args.blocks(row, R * C);
         ask_for_next::<V>(args, row, R * C);
         macro_rules! add_block {
             ($sums:ident, $block:expr) => {
                 let channel = *indices.add($block) as usize;
-                if R * C == 16
+                if C > 1
                     && let Some(ahead) = V::AHEAD
                 {
                     V::prefetch(w.wrapping_add(ahead));
@@ -235,8 +270,7 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
                 add_block!(sums, block);
             }
         }
-        store(args, row, at, &sums);
-        along.finish::<C>(args, row);
+        sums
     }
 }
 
@@ -275,7 +309,8 @@ pub(super) unsafe fn begin<V: Vector, const R: usize, const N: usize>(
             for r in 0..R {
                 sums[r] = [V::splat(args.bias(row * R + r)); N];
                 // The output is often not in cache: ask for it now, store it many cycles later.
-                let y = args.output.y.wrapping_add((row * R + r) * args.output.stride + args.output.ahead);
+                let line = (row * R + r) / V::ELEMENT.per_lane();
+                let y = args.output.y.wrapping_add(line * args.output.stride + args.output.ahead);
                 for n in (0..N).step_by(LINE / V::LANES) {
                     V::prefetch(y.wrapping_add(n * V::LANES));
                 }
@@ -363,6 +398,57 @@ pub(super) unsafe fn store<V: Vector, const R: usize, const N: usize>(
             }
             y = y.wrapping_add(stride);
             residual = residual.wrapping_add(stride);
+        }
+    }
+}
+
+/// Epilogue and store of the `R` output channels from `channel` on, an even number of them, in pairs. Those that do
+/// not exist are zero in the last pair, and not stored beyond it.
+///
+/// # Safety
+/// As [`Pointwise::row`]; `channel` is even.
+#[inline(always)]
+unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
+    args: &TileArgs,
+    channel: usize,
+    at: &[usize; N],
+    sums: &[[V; N]; R],
+) {
+    let (clamps, stride) = (&args.clamps, args.output.stride);
+    let channels = args.channels_from(channel, R);
+    // SAFETY: the pixels of the tile are valid in `y`, in `residual` if there is one, for every pair of output
+    // channels, and in the sums that wait for every channel (Output, Sums).
+    unsafe {
+        if !args.weights.last {
+            for r in 0..R {
+                let waiting = args.sums.at.wrapping_add((channel + r) * args.sums.stride);
+                for n in 0..N {
+                    if r < channels {
+                        sums[r][n].store(waiting.add(at[n]));
+                    }
+                }
+            }
+            return;
+        }
+        let (lo, hi) = (V::splat(clamps.before.0), V::splat(clamps.before.1));
+        for r in (0..R).step_by(2) {
+            if r >= channels {
+                return;
+            }
+            let line = (channel + r) / 2 * stride;
+            let (y, residual) = (args.output.y.wrapping_add(line), args.output.residual.wrapping_add(line));
+            for n in 0..N {
+                let mut values = [sums[r][n].clamp(lo, hi), sums[r + 1][n].clamp(lo, hi)];
+                if clamps.residual {
+                    let (lo, hi) = (V::splat(clamps.after.0), V::splat(clamps.after.1));
+                    let [first, second] = V::load(residual.add(at[n])).widen();
+                    values = [values[0].add(first).clamp(lo, hi), values[1].add(second).clamp(lo, hi)];
+                }
+                if r + 1 == channels {
+                    values[1] = V::splat(0.0);
+                }
+                V::pair(values[0], values[1]).store(y.add(at[n]));
+            }
         }
     }
 }

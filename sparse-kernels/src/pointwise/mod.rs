@@ -7,6 +7,10 @@
 //! by. Where the panel of all channels would be too large, channels are taken in **chunks**, and the sums
 //! wait in the output.
 //!
+//! **Pairs** of bf16 ([`crate::pairs`]) are the same in lanes of 32 bits: an input channel is a lane, which holds two,
+//! as does a weight; panels are copied without a look at what they hold. Sums are floats, one row for each output
+//! channel; two rows are rounded to one of pairs when they are stored.
+//!
 //! Each output value is summed by one thread in an order that depends on weights and geometry alone, so that
 //! the split into threads never changes a result.
 
@@ -30,7 +34,7 @@ pub use packed::PackedPointwise;
 
 use crate::format::FormatKind;
 use crate::scratch::LINE;
-use crate::table::KernelInfo;
+use crate::table::{Element, KernelInfo};
 use args::TileArgs;
 use body::Loops;
 
@@ -40,6 +44,8 @@ use body::Loops;
 pub struct PointwiseKernel {
     info: KernelInfo,
     format: FormatKind,
+    /// Columns of a block in lanes.
+    c: usize,
     /// Pixels of a vector: `tile` wants at least that many.
     vector: usize,
     tuning: Tuning,
@@ -122,9 +128,14 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
     if let Some(least) = tuning.least_tile {
         assert!(least.is_multiple_of(L::LANES) && least <= PIXELS, "a tile is whole vectors");
     }
+    let per_lane = info.element.per_lane();
+    assert!(L::ELEMENT as u8 == info.element as u8, "loops are for one type");
+    // Rows of floats do not fit where pairs go.
+    assert!(per_lane == 1 || tuning.sums_apart && tuning.planes.is_none() && tuning.with_extra.is_none());
     PointwiseKernel {
         info,
-        format: FormatKind::new(R, C),
+        format: FormatKind::new(R, C * per_lane),
+        c: C,
         vector: L::LANES,
         tuning,
         tile: L::tile::<R, C, PIXELS>,
@@ -148,17 +159,22 @@ impl PointwiseKernel {
         self.vector
     }
 
+    /// Type of weights and pixels.
+    pub fn element(&self) -> Element {
+        self.info.element
+    }
+
     /// Passes over the rows of weights that one tile takes whose panel holds `channels`, of weights with
     /// `blocks` blocks in `block_rows` rows: chunks of channels, at least one.
     pub fn chunks(&self, channels: usize, blocks: usize, block_rows: usize) -> usize {
         let columns = channels.div_ceil(self.format.c());
-        let tile = self.tile_for(columns * self.format.c());
+        let tile = self.tile_for(columns * self.c);
         columns.div_ceil(self.chunk(columns, tile, blocks, block_rows)).max(1)
     }
 
     /// Block columns of a chunk, of `columns` in all with tiles of `tile` pixels.
     fn chunk(&self, columns: usize, tile: usize, blocks: usize, block_rows: usize) -> usize {
-        let mut most = (self.tuning.panel / tile / self.format.c()).max(1);
+        let mut most = (self.tuning.panel / tile / self.c).max(1);
         if self.tuning.chunk_major {
             // What a row costs besides its blocks must not come back too often.
             const LEAST_BLOCKS: usize = 16;
@@ -167,7 +183,7 @@ impl PointwiseKernel {
         columns.div_ceil(columns.div_ceil(most).max(1)).max(1)
     }
 
-    /// Pixels of a tile whose panel holds `channels`: all that there are registers for, or some fewer where
+    /// Pixels of a tile whose panel holds `channels`, counted in lanes: all that there are registers for, or some fewer where
     /// that spares chunks.
     fn tile_for(&self, channels: usize) -> usize {
         let most = self.info.pixels;

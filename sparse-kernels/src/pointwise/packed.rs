@@ -7,6 +7,8 @@ use crate::aligned::Aligned;
 use crate::drive::Latest;
 use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind};
+use crate::pairs;
+use crate::table::Element;
 use std::ops::Range;
 
 /// Compressed weights and bias of one layer, ready for one kernel.
@@ -61,11 +63,50 @@ impl PackedPointwise {
         pixels: Option<usize>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
-        let got = Blocks::<R, C>::KIND;
-        if kernel.format != got {
-            let expected = kernel.format;
+        let (expected, got) = (kernel.format, Blocks::<R, C>::KIND);
+        let fits = match kernel.element() {
+            Element::F32 => expected == got,
+            Element::Bf16 => got.r().is_multiple_of(expected.r()) && got.c() <= expected.c(),
+        };
+        if !fits {
             return Err(KernelError::FormatMismatch { kernel: kernel.info.name, expected, got });
         }
+        match (kernel.element(), expected) {
+            (Element::F32, _) => PackedPointwise::pack_lanes(weights, weights.cols(), bias, pixels, kernel),
+            (_, FormatKind::BLOCKS_4X4) => {
+                PackedPointwise::pack_pairs::<R, C, 4, 2>(weights, bias, pixels, kernel)
+            }
+            (_, FormatKind::BLOCKS_4X2) => {
+                PackedPointwise::pack_pairs::<R, C, 4, 1>(weights, bias, pixels, kernel)
+            }
+            (_, FormatKind::BLOCKS_2X2) => {
+                PackedPointwise::pack_pairs::<R, C, 2, 1>(weights, bias, pixels, kernel)
+            }
+            _ => PackedPointwise::pack_pairs::<R, C, 1, 1>(weights, bias, pixels, kernel),
+        }
+    }
+
+    /// [`PackedPointwise::pack`] for a kernel of pairs, whose blocks are `P` rows by `Q` pairs.
+    fn pack_pairs<const R: usize, const C: usize, const P: usize, const Q: usize>(
+        weights: &Blocks<R, C>,
+        bias: Option<&[f32]>,
+        pixels: Option<usize>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
+        let (rows, cols) = (weights.rows(), weights.cols());
+        let pairs = pairs::of_weights(cols, 1, &weights.to_dense())?;
+        let lanes = Blocks::<P, Q>::from_dense(rows, Element::Bf16.lanes(cols), &pairs)?;
+        PackedPointwise::pack_lanes(&lanes, cols, bias, pixels, kernel)
+    }
+
+    /// Packs lanes for a kernel that reads these blocks of them; they hold `ic` input channels.
+    fn pack_lanes<const R: usize, const C: usize>(
+        weights: &Blocks<R, C>,
+        ic: usize,
+        bias: Option<&[f32]>,
+        pixels: Option<usize>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
         let mut padded = vec![0f32; weights.block_rows() * R];
         if let Some(bias) = bias {
             let (expected, got) = (weights.rows(), bias.len());
@@ -116,7 +157,7 @@ impl PackedPointwise {
         Ok(PackedPointwise {
             kernel,
             oc: weights.rows(),
-            ic: weights.cols(),
+            ic,
             starts,
             row_step,
             chunk_step,
@@ -172,6 +213,10 @@ impl PackedPointwise {
             FormatKind::ROWS_2 => pack::<2, 1>(shape, dense, bias, pixels, kernel),
             FormatKind::ROWS_4 => pack::<4, 1>(shape, dense, bias, pixels, kernel),
             FormatKind::ROWS_8 => pack::<8, 1>(shape, dense, bias, pixels, kernel),
+            // of pairs
+            FormatKind::BLOCKS_1X2 => pack::<1, 2>(shape, dense, bias, pixels, kernel),
+            FormatKind::BLOCKS_2X2 => pack::<2, 2>(shape, dense, bias, pixels, kernel),
+            FormatKind::BLOCKS_4X2 => pack::<4, 2>(shape, dense, bias, pixels, kernel),
             _ => pack::<4, 4>(shape, dense, bias, pixels, kernel),
         }
     }
@@ -204,12 +249,15 @@ impl PackedPointwise {
 
     /// Stored weights, zeros inside blocks included: multiply-adds per output pixel.
     pub fn stored(&self) -> usize {
-        self.values.len()
+        self.values.len() * self.kernel.element().per_lane()
     }
 
     /// Stored weights that are not zero.
     pub fn nnz(&self) -> usize {
-        self.values.iter().filter(|v| **v != 0.0).count()
+        match self.kernel.element() {
+            Element::F32 => self.values.iter().filter(|v| **v != 0.0).count(),
+            Element::Bf16 => pairs::nonzeros(&self.values),
+        }
     }
 
     /// Memory of the packed weights.
@@ -234,15 +282,15 @@ impl PackedPointwise {
         &self.used[(chunks.start * self.chunk).min(end)..end]
     }
 
-    /// Used input channels in chunks before `chunk`.
+    /// Lanes of used input channels in chunks before `chunk`.
     pub(super) fn channels_before(&self, chunk: usize) -> usize {
-        chunk * self.chunk * self.kernel.format.c()
+        chunk * self.chunk * self.kernel.c
     }
 
     /// The first channel of every block counted in all channels, where the kernel can read the input without
     /// a copy.
     pub(super) fn all_channels(&self) -> Option<&[u32]> {
-        if self.used.len() * self.kernel.format.c() == self.ic {
+        if self.used.len() * self.kernel.c == self.kernel.element().lanes(self.ic) {
             return Some(&self.indices);
         }
         (!self.channels.is_empty()).then_some(&self.channels)
@@ -252,5 +300,16 @@ impl PackedPointwise {
     pub(super) fn channels(&self, block_rows: &Range<usize>) -> Range<usize> {
         let r = self.kernel.format.r();
         block_rows.start * r..(block_rows.end * r).min(self.oc)
+    }
+
+    /// Rows of lanes of some output channels, the first of which is the first of its lane.
+    pub(super) fn lines(&self, channels: &Range<usize>) -> Range<usize> {
+        let per_lane = self.kernel.element().per_lane();
+        channels.start / per_lane..channels.end.div_ceil(per_lane)
+    }
+
+    /// Block rows that share rows of lanes.
+    pub(super) fn rows_of_line(&self) -> usize {
+        self.kernel.element().per_lane().div_ceil(self.kernel.format.r())
     }
 }

@@ -6,6 +6,7 @@ use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, Layout};
 use crate::parallel::share;
 use crate::scratch::LINE;
+use crate::table::Element;
 use std::ops::Range;
 
 /// How a geometry is computed.
@@ -209,6 +210,10 @@ impl Tiles {
     }
 }
 
+/// Floats of the sums of pairs that wait for a function that kernels do not fuse, if a block row does not have more:
+/// what stays in a first-level cache.
+pub(super) const FINISHED: usize = 4 << 10;
+
 /// Most neighbouring tiles that share a panel.
 pub(super) const MOST_TOGETHER: usize = 16;
 
@@ -239,7 +244,7 @@ impl Buffers {
     ) -> Option<Buffers> {
         const MOST: usize = isize::MAX as usize / size_of::<f32>();
         let tuning = &w.kernel().tuning;
-        let (c, tile, limit) = (w.kernel().format.c(), plan.tile, tuning.panel);
+        let (c, tile, limit) = (w.kernel().c, plan.tile, tuning.panel);
         let panel = |columns: &[u32]| columns.len().checked_mul(c)?.checked_mul(tile);
         let all = panel(w.columns(0..w.chunks()))?;
         // single pixels at the end, in lines of their own
@@ -252,6 +257,8 @@ impl Buffers {
             .checked_mul(slots * panel::COPIES * c)?
             .checked_next_multiple_of(LINE)?;
         let out = channels.checked_mul(tile + along)?;
+        let finished = (w.kernel().element() == Element::Bf16).then_some(tile * MOST_TOGETHER);
+        let finished = finished.map_or(0, |row| FINISHED.max(row * w.kernel().format.r().max(2)));
         let planar = geometry.shape().y_layout == Layout::Planar || geometry.output_pixels() == 1;
         let planar = planar && !tiles.padded();
         let most = MOST_TOGETHER.min(count.max(1));
@@ -263,7 +270,7 @@ impl Buffers {
             false => all.saturating_mul(together).min(limit.max(panel(w.columns(0..1))?)),
         };
         let staged = if planar { 0 } else { out.checked_mul(together)? };
-        let waiting = if w.chunks() > 1 && tuning.sums_apart { out } else { 0 };
+        let waiting = if w.chunks() > 1 && tuning.sums_apart { out } else { 0 }.max(finished);
         let floats = [extra, waiting, staged.checked_mul(2)?, LINE]
             .iter()
             .try_fold(panel, |a, b| a.checked_add(*b))?;

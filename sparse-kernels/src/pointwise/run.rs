@@ -1,14 +1,17 @@
 //! The tiles of a run, one after the other: panels, chunks, layouts.
 
 use super::args::{Input, Output, Sums, TileArgs, Weights, extra_slots};
-use super::plan::{Buffers, MOST_TOGETHER, Plan, Tiles};
+use super::plan::{Buffers, FINISHED, MOST_TOGETHER, Plan, Tiles};
 use super::{PackedPointwise, panel};
 use crate::drive::{self, Cut, Job, Latest, Packed};
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
+use crate::pairs;
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
+use crate::table::Element;
+use crate::work::{Work, on};
 use std::ops::Range;
 
 /// Block rows that neighbouring tiles go through together, at most.
@@ -42,7 +45,29 @@ impl PackedPointwise {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
+        self.kernel.info.runs(Element::F32)?;
         drive::run(self, geometry, x, y, residual, epilogue, parallel)
+    }
+
+    /// [`PackedPointwise::run`] for weights that were packed for a kernel of pairs: `x`, `y` and `residual` are
+    /// `[batch][ceil(channels / 2)][pixel]` lanes ([`crate::pairs`]). `geometry` counts channels.
+    ///
+    /// # Errors
+    /// As there; a layout that is not planar.
+    pub fn run_pairs(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        residual: Option<&[u32]>,
+        epilogue: &Epilogue,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        self.kernel.info.runs(Element::Bf16)?;
+        check(self, geometry.shape())?;
+        let geometry = geometry.in_pairs()?;
+        let (x, y, residual) = (pairs::as_floats(x), pairs::as_floats_mut(y), residual.map(pairs::as_floats));
+        drive::run(self, &geometry, x, y, residual, epilogue, parallel)
     }
 
     fn tiles(&self, job: &Job<Plan>) -> Tiles {
@@ -50,17 +75,25 @@ impl PackedPointwise {
     }
 }
 
+fn check(w: &PackedPointwise, s: &ConvShape) -> Result<(), KernelError> {
+    drive::equal([
+        ("output channels", w.oc(), s.oc),
+        ("input channels", w.ic(), s.ic),
+        ("groups", 1, s.group),
+        ("kernel height", 1, s.kernel[0]),
+        ("kernel width", 1, s.kernel[1]),
+    ])
+}
+
 impl Packed for PackedPointwise {
     type Plan = Plan;
 
     fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
-        drive::equal([
-            ("output channels", self.oc(), s.oc),
-            ("input channels", self.ic(), s.ic),
-            ("groups", 1, s.group),
-            ("kernel height", 1, s.kernel[0]),
-            ("kernel width", 1, s.kernel[1]),
-        ])
+        match self.kernel.element() {
+            Element::F32 => check(self, s),
+            // before channels became lanes
+            Element::Bf16 => Ok(()),
+        }
     }
 
     fn latest(&self) -> &Latest<Plan> {
@@ -73,12 +106,30 @@ impl Packed for PackedPointwise {
 
     fn cut(&self, job: &Job<Plan>) -> Cut {
         let places = job.geometry.shape().batch * self.tiles(job).count();
-        Cut { places, least: 2, channels: self.block_rows() }
+        Cut { places, least: 2, channels: self.block_rows().div_ceil(self.rows_of_line()) }
     }
 
     fn compute(&self, job: &Job<Plan>, places: Range<usize>, channels: Range<usize>) {
         let in_place = if job.plan.in_place { self.all_channels() } else { None };
-        Run { weights: self, job, tiles: self.tiles(job), in_place }.part(places, channels);
+        let together = self.rows_of_line();
+        let rows = channels.start * together..(channels.end * together).min(self.block_rows());
+        Run { weights: self, job, tiles: self.tiles(job), in_place }.part(places, rows);
+    }
+}
+
+/// [`Finish::apply_pairs`].
+struct FinishPairs<'a> {
+    finish: &'a Finish,
+    clamps: &'a Clamps,
+    rows: [&'a mut [f32]; 2],
+    residual: Option<&'a [u32]>,
+    y: &'a mut [u32],
+}
+
+impl Work for FinishPairs<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.finish.apply_pairs(self.clamps, self.rows, self.residual, self.y);
     }
 }
 
@@ -159,7 +210,7 @@ impl Run<'_> {
     ) {
         let (geometry, w) = (self.job.geometry, self.weights);
         let kernel = w.kernel;
-        let (c, tuning) = (kernel.format.c(), &kernel.tuning);
+        let (c, tuning) = (kernel.c, &kernel.tuning);
         let (plane, image) = (geometry.x_plane(), &self.job.x[geometry.x_image(n)]);
         let origin = self.tiles.range(tiles.start).start;
         let (extra, end) = (self.tiles.extra(tiles.end - 1), self.tiles.range(tiles.end - 1).end);
@@ -176,11 +227,14 @@ impl Run<'_> {
         // Output rows written by all tiles before the next rows begin, so that their lines are complete in
         // cache. In place the inputs of several tiles would be more lines than these are: there one
         // tile after the other.
-        let rows_together = if tiles.len() == 1 || self.in_place.is_some() {
+        let mut rows_together = if tiles.len() == 1 || self.in_place.is_some() {
             block_rows.len()
         } else {
-            rows_together(output.stride, kernel.format.r())
+            rows_together(output.stride, kernel.format.r()).next_multiple_of(w.rows_of_line())
         };
+        // Sums of pairs wait for the functions that kernels do not fuse: between two chunks all of them, otherwise
+        // only those of rows that are finished at once.
+        let finish = self.job.finish().filter(|_| kernel.element() == Element::Bf16);
         let all_chunks = w.chunks();
         let chunks_together = match tuning.panel / (w.columns(0..1).len() * c * width).max(1) {
             _ if self.in_place.is_some() && w.chunk_step == 1 => all_chunks,
@@ -188,6 +242,12 @@ impl Run<'_> {
             _ if w.chunk_step > 1 => 1,
             fit => fit.clamp(1, all_chunks),
         };
+        let at_once = finish.is_some() && chunks_together >= all_chunks;
+        if at_once {
+            let fit = FINISHED / (kernel.format.r() * sums_stride);
+            rows_together =
+                rows_together.min(fit / w.rows_of_line() * w.rows_of_line()).max(w.rows_of_line());
+        }
         for chunk in (0..all_chunks).step_by(chunks_together) {
             let chunks = chunk..all_chunks.min(chunk + chunks_together);
             let (x, x_stride) = if self.in_place.is_some() {
@@ -205,12 +265,14 @@ impl Run<'_> {
             for rows in block_rows.clone().step_by(rows_together.max(1)) {
                 let sums = if tuning.sums_apart {
                     // Kernels count from channel 0.
-                    let before = block_rows.start * kernel.format.r() * sums_stride;
+                    let first = if at_once { rows } else { block_rows.start };
+                    let before = first * kernel.format.r() * sums_stride;
                     Sums { at: sums.as_mut_ptr().wrapping_sub(before), stride: sums_stride }
                 } else {
                     Sums { at: output.y, stride: output.stride }
                 };
                 let before = w.channels_before(chunk) * slots * panel::COPIES;
+                let waiting = sums;
                 let mut args = TileArgs {
                     weights: Weights {
                         packed: w,
@@ -220,7 +282,7 @@ impl Run<'_> {
                         row_step: w.row_step,
                         rows: rows..block_rows.end.min(rows + rows_together),
                         first: chunks.start == 0,
-                        last: chunks.end == all_chunks,
+                        last: chunks.end == all_chunks && finish.is_none(),
                     },
                     input: Input { x, stride: x_stride, extra: extra_x.as_ptr().wrapping_sub(before) },
                     output,
@@ -243,14 +305,56 @@ impl Run<'_> {
                     args.output.residual = args.output.residual.wrapping_add(*len);
                     args.sums.at = args.sums.at.wrapping_add(*len);
                 }
+                if let Some(finish) = finish.filter(|_| chunks.end == all_chunks) {
+                    let rows = w.channels(&(rows..block_rows.end.min(rows + rows_together)));
+                    // SAFETY: the kernel has left the sums of these channels and pixels, and their places in the
+                    // output are this part's.
+                    unsafe { self.finish_pairs(finish, rows, pixels, waiting, output) };
+                }
             }
+        }
+    }
+
+    /// Finishes the sums of `pixels` pixels of some channels, the first of which is even, and rounds them to pairs.
+    ///
+    /// # Safety
+    /// `sums`, `output.y`, and `output.residual` if the run has one, are valid for these channels and pixels;
+    /// nothing else reads or writes the pixels of `y`.
+    unsafe fn finish_pairs(
+        &self,
+        finish: &Finish,
+        channels: Range<usize>,
+        pixels: usize,
+        sums: Sums,
+        output: Output,
+    ) {
+        let residual = self.job.all_residual().map(|_| output.residual);
+        for first in channels.clone().step_by(2) {
+            let line = first / 2 * output.stride;
+            let both = first..channels.end.min(first + 2);
+            // SAFETY: passed on from the caller; a float has the size of a lane.
+            let (y, mut rows, residual) = unsafe {
+                let y = std::slice::from_raw_parts_mut(output.y.wrapping_add(line).cast::<u32>(), pixels);
+                let row = |channel: usize| {
+                    std::slice::from_raw_parts_mut(sums.at.wrapping_add(channel * sums.stride), pixels)
+                };
+                let residual =
+                    residual.map(|r| std::slice::from_raw_parts(r.wrapping_add(line).cast::<u32>(), pixels));
+                (y, both.map(row), residual)
+            };
+            let (Some(a), b) = (rows.next(), rows.next().unwrap_or_default()) else { return };
+            let clamps = &self.job.clamps;
+            on(self.weights.kernel.info.target(), FinishPairs { finish, clamps, rows: [a, b], residual, y });
         }
     }
 
     fn run_planar(&self, n: usize, pixels: Range<usize>, channels: Range<usize>, call: impl FnOnce(Output)) {
         let stride = self.job.geometry.y_plane();
-        let first = n * self.weights.oc * stride + pixels.start;
+        let first = n * self.job.geometry.shape().oc * stride + pixels.start;
         call(Output { y: self.job.y(first), residual: self.job.residual(first), stride, ahead: 0 });
+        if self.weights.kernel.element() == Element::Bf16 {
+            return; // complete
+        }
         // SAFETY: these pixels of these channels are this part's.
         unsafe {
             self.job.complete(first + channels.start * stride, channels.len(), stride, pixels.len());
@@ -268,7 +372,8 @@ impl Run<'_> {
         residual_copy: &mut [f32],
         call: impl FnOnce(Output),
     ) {
-        let (oc, plane) = (self.weights.oc, self.job.geometry.y_plane());
+        let (oc, plane) = (self.job.geometry.shape().oc, self.job.geometry.y_plane());
+        let channels = self.weights.lines(&channels);
         let stride = y_copy.len() / channels.len();
         let layout = self.job.geometry.shape().y_layout;
         let first = n * oc * plane
@@ -297,7 +402,7 @@ impl Run<'_> {
             stride,
             ahead: 0,
         });
-        if let Some(finish) = self.job.finish() {
+        if let Some(finish) = self.job.finish().filter(|_| self.weights.kernel.element() == Element::F32) {
             for (row, residual) in y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride)) {
                 finish.apply(
                     &mut row[..pixels.len()],

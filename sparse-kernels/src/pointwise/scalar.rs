@@ -2,49 +2,75 @@
 
 use super::args::TileArgs;
 use super::body::Loops;
+use crate::pairs;
+use crate::table::Element;
 
 /// Pixels summed at a time.
 const RUN: usize = 16;
 
-/// No vectors: plain Rust.
-pub(crate) struct Scalar;
+/// Most output channels that are summed together.
+const MOST: usize = 8;
 
-impl Loops for Scalar {
+/// No vectors: plain Rust, for lanes of the [`Element`] with the number `ELEMENT`.
+pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
+
+impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = 1;
+    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
     const MOST_VECTORS: [usize; 4] = [usize::MAX; 4];
 
+    /// Channels of a pair that are in two block rows are summed one after the other and stored together.
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
-        for row in args.weights.rows.clone() {
+        let together = const { Self::ELEMENT.per_lane().div_ceil(R) };
+        for first in args.weights.rows.clone().step_by(together) {
+            let rows = first..args.weights.rows.end.min(first + together);
+            let channels = args.channels_from(first * R, together * R);
             for start in (0..args.pixels).step_by(RUN) {
                 let pixels = RUN.min(args.pixels - start);
-                let mut sums = [[0f32; RUN]; R];
-                for (r, sums) in sums.iter_mut().enumerate().take(args.channels(row, R)) {
-                    // SAFETY: `row * R + r` is an output channel.
-                    unsafe { begin(args, row * R + r, start, &mut sums[..pixels]) };
+                let mut all = [[0f32; RUN]; MOST];
+                for (r, sums) in all.iter_mut().enumerate().take(channels) {
+                    // SAFETY: `first * R + r` is an output channel.
+                    unsafe { begin(args, first * R + r, start, &mut sums[..pixels]) };
                 }
-                // SAFETY: `row` is a block row.
-                let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
-                for block in 0..blocks {
-                    for c in 0..C {
-                        // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with
-                        // `args.pixels` floats (TileArgs); a block has R * C values
-                        // (PackedPointwise).
-                        let (x, w) = unsafe {
-                            let channel = *indices.add(block) as usize + c;
-                            let x = args.input.x.wrapping_add(channel * args.input.stride + start);
-                            let w = values.add((block * C + c) * R);
-                            (std::slice::from_raw_parts(x, pixels), std::slice::from_raw_parts(w, R))
-                        };
-                        for (sums, w) in sums.iter_mut().zip(w) {
-                            for (sum, x) in sums.iter_mut().zip(x) {
-                                *sum += w * x;
+                for (row, sums) in rows.clone().zip(all.chunks_exact_mut(R)) {
+                    // SAFETY: `row` is a block row.
+                    let (indices, values, blocks) = unsafe { args.blocks(row, R * C) };
+                    for block in 0..blocks {
+                        for c in 0..C {
+                            // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with
+                            // `args.pixels` floats (TileArgs); a block has R * C values
+                            // (PackedPointwise).
+                            let (x, w) = unsafe {
+                                let channel = *indices.add(block) as usize + c;
+                                let x = args.input.x.wrapping_add(channel * args.input.stride + start);
+                                let w = values.add((block * C + c) * R);
+                                (std::slice::from_raw_parts(x, pixels), std::slice::from_raw_parts(w, R))
+                            };
+                            for (sums, w) in sums.iter_mut().zip(w) {
+                                for (sum, x) in sums.iter_mut().zip(x) {
+                                    *sum = match Self::ELEMENT {
+                                        Element::F32 => *sum + w * x,
+                                        Element::Bf16 => pairs::dot(w.to_bits(), x.to_bits(), *sum),
+                                    };
+                                }
                             }
                         }
                     }
                 }
-                for (r, sums) in sums.iter().enumerate().take(args.channels(row, R)) {
-                    // SAFETY: `row * R + r` is an output channel.
-                    unsafe { store(args, row * R + r, start, &sums[..pixels]) };
+                // SAFETY: these are output channels, the first of a pair is even.
+                unsafe {
+                    match Self::ELEMENT {
+                        Element::F32 => {
+                            for (r, sums) in all.iter().enumerate().take(channels) {
+                                store(args, first * R + r, start, &sums[..pixels]);
+                            }
+                        }
+                        Element::Bf16 => {
+                            for (r, sums) in all[..channels].chunks(2).enumerate() {
+                                store_pair(args, first * R + 2 * r, start, pixels, sums);
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -52,7 +78,12 @@ impl Loops for Scalar {
 
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
-        unsafe { gemv::<R, C, 1>(args, args.input.stride, |w, x, sum| sum + w * x) };
+        unsafe {
+            match Self::ELEMENT {
+                Element::F32 => gemv::<R, C, 1>(args, args.input.stride, |w, x, sum| sum + w * x),
+                Element::Bf16 => <Self as Loops>::tile::<R, C, 1>(args),
+            }
+        }
     }
 }
 
@@ -125,8 +156,8 @@ unsafe fn begin(args: &TileArgs, channel: usize, start: usize, sums: &mut [f32])
         return;
     }
     for (p, sum) in sums.iter_mut().enumerate() {
-        // SAFETY: TileArgs: `y` is valid at channel * stride + pixel.
-        *sum = unsafe { *args.output.y.wrapping_add(channel * args.output.stride + start + p) };
+        // SAFETY: TileArgs: sums wait at channel * stride + pixel.
+        *sum = unsafe { *args.sums.at.wrapping_add(channel * args.sums.stride + start + p) };
     }
 }
 
@@ -141,14 +172,68 @@ unsafe fn store(args: &TileArgs, channel: usize, start: usize, sums: &[f32]) {
         let mut v = *v;
         // SAFETY: TileArgs: `y` and `residual` are valid at channel * stride + pixel.
         unsafe {
-            if args.weights.last {
-                v = clamp(v, clamps.before);
-                if clamps.residual {
-                    v = clamp(v + *args.output.residual.wrapping_add(at), clamps.after);
-                }
+            if !args.weights.last {
+                *args.sums.at.wrapping_add(channel * args.sums.stride + start + p) = v;
+                continue;
+            }
+            v = clamp(v, clamps.before);
+            if clamps.residual {
+                v = clamp(v + *args.output.residual.wrapping_add(at), clamps.after);
             }
             *args.output.y.wrapping_add(at) = v;
         }
+    }
+}
+
+/// [`store`] for a pair: the sums of the first `pixels` of one or two channels.
+///
+/// # Safety
+/// As [`begin`], for each of the channels; `channel` is even.
+unsafe fn store_pair(args: &TileArgs, channel: usize, start: usize, pixels: usize, sums: &[[f32; RUN]]) {
+    let clamps = &args.clamps;
+    if !args.weights.last {
+        for (r, sums) in sums.iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { store(args, channel + r, start, &sums[..pixels]) };
+        }
+        return;
+    }
+    for p in 0..pixels {
+        let at = channel / 2 * args.output.stride + start + p;
+        // SAFETY: TileArgs: `y` and `residual` are valid at channel / 2 * stride + pixel.
+        unsafe {
+            let mut residual = [0.0; 2];
+            if clamps.residual {
+                residual = pairs::widen((*args.output.residual.wrapping_add(at)).to_bits());
+            }
+            let mut values = [0.0; 2];
+            for ((value, sums), residual) in values.iter_mut().zip(sums).zip(residual) {
+                *value = clamp(sums[p], clamps.before);
+                if clamps.residual {
+                    *value = clamp(*value + residual, clamps.after);
+                }
+            }
+            let pair = pairs::pair(values[0], values[1]);
+            *args.output.y.wrapping_add(at) = f32::from_bits(pair);
+        }
+    }
+}
+
+/// Adds the sums of single pixels, of one or two channels from an even one on, to what they begin with, and stores
+/// the pair.
+///
+/// # Safety
+/// As [`finish`], for each of the channels.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn finish_pair(args: &TileArgs, channel: usize, sums: &[f32]) {
+    let mut all = [[0f32; RUN]; 2];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        for (r, (all, sum)) in all.iter_mut().zip(sums).enumerate() {
+            begin(args, channel + r, 0, &mut all[..1]);
+            all[0] += sum;
+        }
+        store_pair(args, channel, 0, 1, &all[..sums.len()]);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here
 //! does not exist.
 //!
-//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`. A build has the rows of `scalar.rs` and of
-//! its architecture's file.
+//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` behind for kernels of pairs. A
+//! build has the rows of `scalar.rs` and of its architecture's file.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -20,10 +20,11 @@ use wasm as machine;
 use x86 as machine;
 
 use crate::depthwise::DepthwiseKernel;
+use crate::error::KernelError;
 use crate::format::FormatKind;
 use crate::pointwise::PointwiseKernel;
 use crate::spatial::SpatialKernel;
-use crate::target::{Core, Isa, Target};
+use crate::target::{Core, Half, Isa, Target};
 
 /// Where there are no vectors that this crate knows.
 #[cfg(not(any(
@@ -76,7 +77,44 @@ pub enum Quality {
 pub enum Element {
     /// IEEE single precision, summed in the same.
     F32,
+    /// bf16 in pairs of neighbouring channels ([`crate::pairs`]), summed in single precision.
+    Bf16,
 }
+
+impl Element {
+    /// Neighbouring channels that share a lane of 32 bits.
+    pub const fn per_lane(self) -> usize {
+        match self {
+            Element::F32 => 1,
+            Element::Bf16 => 2,
+        }
+    }
+
+    /// Lanes that hold `channels`; the last may hold fewer than the others.
+    pub(crate) const fn lanes(self, channels: usize) -> usize {
+        channels.div_ceil(self.per_lane())
+    }
+
+    /// The end of a kernel's name.
+    #[cfg(test)]
+    const fn suffix(self) -> &'static str {
+        match self {
+            Element::F32 => "",
+            Element::Bf16 => "_bf16",
+        }
+    }
+}
+
+/// [`Element::suffix`], as a literal.
+macro_rules! suffix {
+    (F32) => {
+        ""
+    };
+    (Bf16) => {
+        "_bf16"
+    };
+}
+use suffix;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +139,26 @@ pub struct KernelInfo {
     pub quality: Quality,
 }
 
+impl KernelInfo {
+    /// Refuses lanes of another type than the kernel's.
+    pub(crate) fn runs(&self, element: Element) -> Result<(), KernelError> {
+        let asked = match element {
+            Element::F32 => "floats",
+            Element::Bf16 => "pairs of bf16",
+        };
+        if self.element == element {
+            Ok(())
+        } else {
+            Err(KernelError::ElementMismatch { kernel: self.name, asked })
+        }
+    }
+
+    /// What this row is for; whoever has its kernel has had such a target.
+    pub(crate) fn target(&self) -> Target {
+        Target::of_row(self.isa, self.core)
+    }
+}
+
 /// A row of the table, for whatever operation.
 ///
 /// `tile` is output channels by pixels, `loops` what runs them. Columns that only some operations have come
@@ -111,9 +169,21 @@ macro_rules! kernel {
      element: $element:ident, quality: $quality:ident, loops: $loops:ty $(, tuning: $tuning:expr)? $(,)?) => {{
         const SHAPE: [usize; 2] = $crate::table::shape($format);
         const TARGET: ($crate::target::Isa, $crate::target::Core) = $crate::target::known($target);
-        $crate::$operation::kernel::<$loops, { SHAPE[0] }, { SHAPE[1] }, $pixels>(
+        const LANES: usize = $crate::table::lanes($crate::table::Element::$element, SHAPE[1]);
+        $crate::$operation::kernel::<$loops, { SHAPE[0] }, LANES, $pixels>(
             $crate::table::KernelInfo {
-                name: concat!(stringify!($operation), "_", $format, "_", $r, "x", $pixels, "_", $target),
+                name: concat!(
+                    stringify!($operation),
+                    "_",
+                    $format,
+                    "_",
+                    $r,
+                    "x",
+                    $pixels,
+                    "_",
+                    $target,
+                    $crate::table::suffix!($element)
+                ),
                 operation: $crate::table::Operation::of(stringify!($operation)),
                 format: $format,
                 element: $crate::table::Element::$element,
@@ -139,6 +209,16 @@ const fn shape(format: &str) -> [usize; 2] {
     }
 }
 
+/// What [`kernel`] counts the columns of a format in: lanes, of which its blocks hold whole ones. Of depthwise
+/// kernels, which name their taps in place of that, and spatial ones, whose lanes hold input channels, the
+/// columns stay.
+const fn lanes(element: Element, columns: usize) -> usize {
+    match columns {
+        2 | 4 => columns / element.per_lane(),
+        _ => columns,
+    }
+}
+
 /// Every kernel compiled into this build, whether or not this CPU can run it.
 pub fn all() -> impl Iterator<Item = &'static KernelInfo> {
     let depthwise = depthwise_kernels().map(DepthwiseKernel::info);
@@ -160,8 +240,28 @@ fn spatial_kernels() -> impl Iterator<Item = &'static SpatialKernel> {
 
 /// The kernel that `target` runs: made for its core, else for its instruction set, else the scalar kernel.
 pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel {
+    find_pointwise(target, Element::F32, format)
+}
+
+/// The kernel of pairs for weights of any of the formats of pointwise kernels, or blocks of two columns. Blocks
+/// of 4x4 have one; others run as rows of pairs, of as many output channels as the format has up to four, in
+/// which a weight that has no neighbour shares its lane with a zero.
+pub fn pointwise_half(half: Half, format: FormatKind) -> &'static PointwiseKernel {
+    let rows = match format {
+        FormatKind::BLOCKS_4X4 => FormatKind::BLOCKS_4X4,
+        _ if format.r().is_multiple_of(4) => FormatKind::BLOCKS_4X2,
+        _ if format.r().is_multiple_of(2) => FormatKind::BLOCKS_2X2,
+        _ => FormatKind::BLOCKS_1X2,
+    };
+    find_pointwise(half.target(), Element::Bf16, rows)
+}
+
+fn find_pointwise(target: Target, element: Element, format: FormatKind) -> &'static PointwiseKernel {
     let find = |isa, core| {
-        let fits = |k: &&PointwiseKernel| (k.info().isa, k.info().core, k.format()) == (isa, core, format);
+        let fits = |k: &&PointwiseKernel| {
+            let info = k.info();
+            (info.isa, info.core, info.element, k.format()) == (isa, core, element, format)
+        };
         pointwise_kernels().find(fits)
     };
     find(target.isa(), target.core())
@@ -170,18 +270,43 @@ pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel
         .unwrap_or_else(|| panic!("every pointwise format has a scalar kernel, {format} has none"))
 }
 
-/// Every pointwise kernel that this machine can run.
+/// Whether this machine can run a kernel of single precision.
+fn runs(info: &KernelInfo, available: &[Target]) -> bool {
+    info.element == Element::F32 && available.iter().any(|t| t.isa() == info.isa)
+}
+
+/// Whether this machine can run a kernel of pairs.
+fn runs_half(info: &KernelInfo, available: &[Half]) -> bool {
+    info.element == Element::Bf16 && available.iter().any(|half| half.target().isa() == info.isa)
+}
+
+/// Every pointwise kernel of single precision that this machine can run.
 pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
     let available = Target::available();
-    pointwise_kernels().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+    pointwise_kernels().filter(move |k| runs(k.info(), &available))
+}
+
+/// Every pointwise kernel of pairs that this machine can run.
+pub fn pointwise_half_available() -> impl Iterator<Item = &'static PointwiseKernel> {
+    let available = Half::available();
+    pointwise_kernels().filter(move |k| runs_half(k.info(), &available))
 }
 
 /// The depthwise kernel of `target` for kernels of `kernel` (height, width) taps: one made for its core and
 /// this size, else for its instruction set and this size, else one that takes any. `None` for an empty size.
 pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
+    find_depthwise(target, Element::F32, kernel)
+}
+
+/// The depthwise kernel of pairs, as [`depthwise`] finds one.
+pub fn depthwise_half(half: Half, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
+    find_depthwise(half.target(), Element::Bf16, kernel)
+}
+
+fn find_depthwise(target: Target, element: Element, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
     let find = |isa, core| {
         depthwise_kernels()
-            .filter(move |k| (k.info().isa, k.info().core) == (isa, core))
+            .filter(move |k| (k.info().isa, k.info().core, k.info().element) == (isa, core, element))
             .find(|k| k.accepts(kernel))
     };
     find(target.isa(), target.core())
@@ -190,18 +315,34 @@ pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static Depthwis
         .filter(|_| !kernel.contains(&0))
 }
 
-/// Every depthwise kernel that this machine can run.
+/// Every depthwise kernel of single precision that this machine can run.
 pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
     let available = Target::available();
-    depthwise_kernels().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+    depthwise_kernels().filter(move |k| runs(k.info(), &available))
+}
+
+/// Every depthwise kernel of pairs that this machine can run.
+pub fn depthwise_half_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
+    let available = Half::available();
+    depthwise_kernels().filter(move |k| runs_half(k.info(), &available))
 }
 
 /// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time
 /// that the groups allow.
 pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
+    find_spatial(target, Element::F32, format)
+}
+
+/// The spatial kernel of pairs, as [`spatial`] finds one.
+pub fn spatial_half(half: Half, format: FormatKind) -> &'static SpatialKernel {
+    find_spatial(half.target(), Element::Bf16, format)
+}
+
+fn find_spatial(target: Target, element: Element, format: FormatKind) -> &'static SpatialKernel {
     let find = |isa, core| {
         let usable = |k: &&SpatialKernel| {
-            (k.info().isa, k.info().core) == (isa, core) && format.r().is_multiple_of(k.format().r())
+            (k.info().isa, k.info().core, k.info().element) == (isa, core, element)
+                && format.r().is_multiple_of(k.format().r())
         };
         spatial_kernels().filter(usable).max_by_key(|k| k.format().r())
     };
@@ -217,10 +358,16 @@ pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
         .unwrap_or_else(|| panic!("single rows fit every format, {format} has no spatial kernel"))
 }
 
-/// Every spatial kernel that this machine can run.
+/// Every spatial kernel of single precision that this machine can run.
 pub fn spatial_available() -> impl Iterator<Item = &'static SpatialKernel> {
     let available = Target::available();
-    spatial_kernels().filter(move |k| available.iter().any(|t| t.isa() == k.info().isa))
+    spatial_kernels().filter(move |k| runs(k.info(), &available))
+}
+
+/// Every spatial kernel of pairs that this machine can run.
+pub fn spatial_half_available() -> impl Iterator<Item = &'static SpatialKernel> {
+    let available = Half::available();
+    spatial_kernels().filter(move |k| runs_half(k.info(), &available))
 }
 
 #[cfg(test)]
@@ -237,7 +384,7 @@ mod tests {
             let operation = format!("{:?}", k.operation).to_lowercase();
             let expected =
                 format!("{operation}_{}_{}x{}_{}", k.format, k.channels, k.pixels, name(k.isa, k.core));
-            assert_eq!(k.name, expected);
+            assert_eq!(k.name, expected + k.element.suffix());
         }
     }
 

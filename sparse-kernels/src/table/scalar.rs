@@ -1,6 +1,6 @@
 //! Plain Rust, everywhere.
 
-use super::kernel;
+use super::{Element, kernel};
 use crate::depthwise::DepthwiseKernel;
 use crate::depthwise::scalar::Scalar as DepthwiseLoops;
 use crate::pointwise::PointwiseKernel;
@@ -8,6 +8,11 @@ use crate::pointwise::Tuning;
 use crate::pointwise::scalar::Scalar as PointwiseLoops;
 use crate::spatial::SpatialKernel;
 use crate::spatial::scalar::Scalar as SpatialLoops;
+
+type PointwisePairs = PointwiseLoops<{ Element::Bf16 as u8 }>;
+
+/// Rows of sums do not fit rows of pairs.
+const PAIRS: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
 
 #[rustfmt::skip]
 pub(super) static POINTWISE: &[PointwiseKernel] = &[
@@ -21,6 +26,14 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: PointwiseLoops, tuning: Tuning::GENERAL),
     kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: F32, quality: Portable,
             loops: PointwiseLoops, tuning: Tuning::GENERAL),
+    kernel!(pointwise, format: "1x2", tile: 1 x 16, target: "scalar", element: Bf16, quality: Portable,
+            loops: PointwisePairs, tuning: PAIRS),
+    kernel!(pointwise, format: "2x2", tile: 2 x 16, target: "scalar", element: Bf16, quality: Portable,
+            loops: PointwisePairs, tuning: PAIRS),
+    kernel!(pointwise, format: "4x2", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
+            loops: PointwisePairs, tuning: PAIRS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
+            loops: PointwisePairs, tuning: PAIRS),
 ];
 
 #[rustfmt::skip]

@@ -1,11 +1,14 @@
 //! AVX2 and AVX-512.
 
-use super::kernel;
+use super::{Element, kernel};
 use crate::depthwise::DepthwiseKernel;
 use crate::pointwise::PointwiseKernel;
 use crate::pointwise::Tuning;
 use crate::spatial::SpatialKernel;
 use crate::vector::{F32x8, F32x16};
+
+/// Lanes of pairs of channels.
+type Pairs = F32x16<{ Element::Bf16 as u8 }>;
 
 const AVX2: Tuning = Tuning { next_lines: true, ..Tuning::GENERAL };
 
@@ -36,6 +39,14 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: F32x16, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
     kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: F32, quality: Tuned,
             loops: F32x16, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
+    kernel!(pointwise, format: "1x2", tile: 1 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: AVX512),
+    kernel!(pointwise, format: "2x2", tile: 2 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
+    kernel!(pointwise, format: "4x2", tile: 4 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
 ];
 
 #[rustfmt::skip]

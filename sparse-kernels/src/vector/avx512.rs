@@ -1,16 +1,17 @@
 //! AVX-512F: 32 registers of 16 floats, masks.
 
 use super::{F32x8, Order, Vector, inside};
+use crate::table::Element;
 use crate::work::Work;
 use std::arch::x86_64::*;
 
-/// Sixteen floats.
+/// Sixteen floats; inputs and weights may be lanes of another type, the [`Element`] with the number `ELEMENT`.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x16(pub(crate) __m512);
+pub(crate) struct F32x16<const ELEMENT: u8 = { Element::F32 as u8 }>(pub(crate) __m512);
 
 /// What the interpreter Miri does not know, lane by lane.
 #[cfg(miri)]
-impl F32x16 {
+impl<const ELEMENT: u8> F32x16<ELEMENT> {
     fn by_lane(self, lane: impl Fn(&[f32; 16], usize) -> f32) -> Self {
         // SAFETY: a vector is sixteen floats.
         unsafe {
@@ -20,8 +21,9 @@ impl F32x16 {
     }
 }
 
-impl Vector for F32x16 {
+impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
     const LANES: usize = 16;
+    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
     type Narrow = F32x8;
     type Edge = __mmask16;
 
@@ -31,8 +33,17 @@ impl Vector for F32x16 {
         fn on(work: impl Work) {
             work.run();
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        fn on_pairs(work: impl Work) {
+            work.run();
+        }
         // SAFETY: contract of `Vector`.
-        unsafe { on(work) }
+        unsafe {
+            match Self::ELEMENT {
+                Element::F32 => on(work),
+                Element::Bf16 => on_pairs(work),
+            }
+        }
     }
 
     #[inline(always)]
@@ -81,6 +92,53 @@ impl Vector for F32x16 {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: contract of `Vector`.
         F32x16(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+
+    /// The products of pairs are exact; denormals count as zero.
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`; a vector of pairs is as many bits as one of floats.
+        unsafe {
+            match Self::ELEMENT {
+                Element::F32 => self.mul_add(b, c),
+                Element::Bf16 => F32x16(_mm512_dpbf16_ps(
+                    c.0,
+                    std::mem::transmute::<__m512, __m512bh>(self.0),
+                    std::mem::transmute::<__m512, __m512bh>(b.0),
+                )),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen(self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let second = _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000u32 as i32));
+            [_mm512_slli_epi32::<16>(bits), second].map(|bits| F32x16(_mm512_castsi512_ps(bits)))
+        }
+    }
+
+    /// The instruction that rounds leaves the first vector in the lower half of its result.
+    #[inline(always)]
+    unsafe fn pair(first: Self, second: Self) -> Self {
+        const ORDER: [u16; 32] = {
+            let mut order = [0; 32];
+            let mut lane = 0;
+            while lane < 16 {
+                (order[2 * lane], order[2 * lane + 1]) = (lane as u16, lane as u16 + 16);
+                lane += 1;
+            }
+            order
+        };
+        // SAFETY: contract of `Vector`; an order has 32 numbers.
+        unsafe {
+            let apart = _mm512_cvtne2ps_pbh(second.0, first.0);
+            let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
+            let pairs = _mm512_permutexvar_epi16(order, std::mem::transmute::<__m512bh, __m512i>(apart));
+            F32x16(_mm512_castsi512_ps(pairs))
+        }
     }
 
     /// max and min return their second operand if either is NaN: NaN stays.

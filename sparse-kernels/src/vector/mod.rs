@@ -26,6 +26,7 @@ pub(crate) use neon::F32x4;
 pub(crate) use wasm::{F32x4, multiply_add};
 
 use crate::geometry;
+use crate::table::Element;
 use crate::work::Work;
 use std::ops::Range;
 
@@ -37,8 +38,12 @@ pub(crate) type Order = [u32; MAX_LANES];
 
 /// One register of neighbouring floats.
 pub(crate) trait Vector: Copy {
-    /// Floats in a register.
+    /// Floats in a register: lanes of 32 bits, whatever they hold.
     const LANES: usize;
+
+    /// What inputs and weights hold in a lane. Sums are floats, and so is what other functions than those that say
+    /// otherwise compute with.
+    const ELEMENT: Element = Element::F32;
 
     /// Whether masks cost a load nothing.
     const FREE_MASKS: bool = true;
@@ -113,6 +118,33 @@ pub(crate) trait Vector: Copy {
     /// As [`Vector::on`].
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
 
+    /// The products of the channels of each lane of `self` and of `b`, added to the float of that lane of `c`.
+    /// Of vectors of floats a lane is one channel.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        // SAFETY: passed on from the caller.
+        unsafe { self.mul_add(b, c) }
+    }
+
+    /// The floats of the first and of the second channel of every lane; only for pairs.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn widen(self) -> [Self; 2] {
+        unreachable!("for vectors of pairs")
+    }
+
+    /// Rounds two vectors of floats to one of pairs; only for pairs.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn pair(_first: Self, _second: Self) -> Self {
+        unreachable!("for vectors of pairs")
+    }
+
     /// Adds one input, `N` vectors of it, times one weight for each of `R` outputs: `sums[r][n] += w[r] *
     /// x[n]`.
     ///
@@ -129,7 +161,7 @@ pub(crate) trait Vector: Copy {
             unsafe {
                 let w = Self::splat(*w.add(r));
                 for n in 0..N {
-                    sums[r][n] = w.mul_add(x[n], sums[r][n]);
+                    sums[r][n] = w.dot(x[n], sums[r][n]);
                 }
             }
         }

@@ -101,6 +101,7 @@ fn a_wrong_knob_is_the_cause_that_loading_names() {
         ("TRACT_SPARSE", "foo", "never"),
         ("TRACT_SPARSE_TARGET", "avx1024", "avx512"),
         ("TRACT_SPARSE_MIN_GAIN", "x", "at least 1"),
+        ("TRACT_SPARSE_PRECISION", "quarter", "half"),
     ] {
         let load = || onnx().model_for_path(case("nchw_dense.onnx"))?.into_optimized();
         let error = with_knobs(&[(knob, value)], || load().map(|_| ())).unwrap_err();

@@ -2,7 +2,7 @@
 
 use crate::table::by;
 use anyhow::{Context, Result};
-use figures::Agreement;
+use figures::{Agreement, top_1};
 use tract_core::internal::*;
 
 /// How one tensor compares.
@@ -13,7 +13,9 @@ pub(super) struct Difference {
     pub(super) max_abs_diff: f64,
     max_abs_stock: f64,
     /// Largest difference relative to its value and scale, as the tolerance is; null if it is infinite.
-    relative: Option<f64>,
+    pub(super) relative: Option<f64>,
+    /// Share of rows along the last axis whose largest value is at the same place, if there are such.
+    pub(super) top_1: Option<f64>,
     pub(super) agrees: bool,
     /// Nothing in the stock tensor is finite.
     #[serde(skip)]
@@ -36,6 +38,7 @@ impl Difference {
             max_abs_diff: found.max_abs_diff,
             max_abs_stock: found.max_abs_expected,
             relative: Some(found.relative).filter(|relative| relative.is_finite()),
+            top_1: top_1(stock, sparse).ok().flatten(),
             agrees: found.agrees,
             hollow: stock.datum_type().is_float() && stock.len() > 0 && !any_finite(stock)?,
             plain_agrees_with: None,

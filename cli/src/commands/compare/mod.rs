@@ -13,11 +13,11 @@ use crate::table::{Table, names, wrap};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueHint};
 use difference::Difference;
-use figures::{Agreement, Progress, TOLERANCE};
+use figures::{Agreement, HALF_TOLERANCE, Progress, TOLERANCE};
 use reference::{Reference, tensors};
 use std::path::PathBuf;
 use tract_core::internal::*;
-use tract_sparse::Report;
+use tract_sparse::{LayerReport, Precision, Report};
 
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
@@ -29,18 +29,20 @@ Examples:
 Floats agree if they differ by at most T times their size and that of the values
 in their row, column or channel; all else must be equal. The default of 1e-4
 leaves room for what another order of f32 additions does over a hundred layers,
-and none for a wrong weight. Where stock and sparse differ, a plain run of the
-file without tract's optimisations says which of them is right. Exit code 3 if
-they differ.";
+and none for a wrong weight; half precision rounds to 8 bits in every layer, and
+0.2 allows for that. top-1 is the share of rows along the last axis whose
+largest value is at the same place. Where stock and sparse differ, a plain run
+of the file without tract's optimisations says which of them is right. Exit
+code 3 if they differ.";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(super) input: Input,
-    /// T of the rule below
-    #[arg(long, value_name = "T", default_value_t = TOLERANCE, allow_negative_numbers = true)]
-    tolerance: f64,
+    /// T of the rule below [default: 1e-4; 0.2 with --precision half]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    tolerance: Option<f64>,
     /// Compare every node, not only the outputs
     #[arg(long)]
     cumulative: bool,
@@ -66,9 +68,11 @@ pub(super) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
         out::print(&found.table(args.cumulative))?;
     }
     match first {
-        Some(node) => {
-            Err(Differs(format!("{source}: {}", node.blame(found.plain_side(), args.tolerance))).into())
-        }
+        Some(node) => Err(Differs(format!(
+            "{source}: {}",
+            node.blame(found.plain_side(), args.tolerance(&found.report))
+        ))
+        .into()),
         None if options.json => Ok(()),
         None => out::print(&found.agreement(args)),
     }
@@ -76,7 +80,7 @@ pub(super) fn run(source: &Source, args: &Compare, options: &Options) -> Result<
 
 impl Compare {
     fn check(&self) -> Result<()> {
-        let tolerance = self.tolerance;
+        let tolerance = self.tolerance.unwrap_or(TOLERANCE);
         ensure!(tolerance >= 0.0 && tolerance.is_finite(), "--tolerance {tolerance} is not a distance");
         if let Some(stage) = self.stage {
             ensure!(
@@ -88,10 +92,19 @@ impl Compare {
         Ok(())
     }
 
+    /// The tolerance asked for, or that of the precision that layers have.
+    fn tolerance(&self, report: &Report) -> f64 {
+        self.tolerance.unwrap_or(if report.layers.iter().any(is_half) { HALF_TOLERANCE } else { TOLERANCE })
+    }
+
     /// Whether the sparse model is compared with stock tract.
     fn with_stock(&self) -> bool {
         self.stage.is_none() && self.npz.is_none() && !self.twice
     }
+}
+
+fn is_half(layer: &LayerReport) -> bool {
+    layer.precision.as_deref().is_some_and(|precision| precision != Precision::F32.name())
 }
 
 /// What comparing has come to.
@@ -105,11 +118,11 @@ struct Found {
 }
 
 fn compare(source: &Source, args: &Compare, options: &Options) -> Result<Found> {
-    let tolerance = args.tolerance;
     let progress = Progress::new();
     progress.say(&format!("{source}: loading"));
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let report = Report::of(sparse.model())?;
+    let tolerance = args.tolerance(&report);
     let inputs = inputs(sparse.model(), &args.input)?;
     let stage = options.stage(Pass::Optimize);
     progress.say(&format!("{source}: running"));
@@ -152,6 +165,10 @@ impl Found {
         self.outputs.iter().find(|output| !output.agrees)
     }
 
+    fn half_layers(&self) -> usize {
+        self.report.layers.iter().filter(|layer| is_half(layer)).count()
+    }
+
     /// Which side a plain run takes on the first output that differs.
     fn plain_side(&self) -> Option<&'static str> {
         self.wrong_output().and_then(|output| output.plain_agrees_with)
@@ -170,9 +187,11 @@ impl Found {
         let first = self.first_difference();
         let mut value = serde_json::json!({
             "model": source.to_string(),
-            "tolerance": args.tolerance,
+            "tolerance": args.tolerance(&self.report),
             "target": self.report.target,
+            "precision": self.report.precision,
             "layers_sparse": self.report.sparse_layers(),
+            "layers_half": self.half_layers(),
             "agrees": first.is_none(),
             "first_difference": first.map(|node| &node.name),
             "outputs": self.outputs,
@@ -195,7 +214,18 @@ impl Found {
     /// What is said where nothing differs.
     fn agreement(&self, args: &Compare) -> String {
         let (layers, target) = (self.report.sparse_layers(), &self.report.target);
-        let mut text = format!("agrees within {:e}; {layers} layer(s) sparse on {target}\n", args.tolerance);
+        let tolerance = args.tolerance(&self.report);
+        let mut text = format!("agrees within {tolerance:e}; {layers} layer(s) sparse on {target}\n");
+        let half = self.half_layers();
+        if half > 0 {
+            text += &format!("{half} of them in half precision\n");
+            for output in &self.outputs {
+                let relative = output.relative.map_or_else(|| "infinite".into(), |far| format!("{far:.1e}"));
+                let top =
+                    output.top_1.map_or_else(String::new, |same| format!(", top-1 {:.1} %", 100.0 * same));
+                text += &wrap(&format!("{}: relative difference {relative}{top}", output.name), 4);
+            }
+        }
         if layers == 0 && args.with_stock() {
             text += "stock tract was compared with itself, inspect says why\n";
         }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tract_core::internal::*;
+use tract_sparse::{Target, lanes_of};
 
 /// What every node of the sparse model is compared with: all values that are known by a name, and its
 /// outputs.
@@ -113,7 +114,8 @@ impl Reference {
         let mut differences = vec![];
         trace(plan, inputs, |node, value| {
             let Some(named) = self.nodes.get(&node.name) else { return Ok(()) };
-            let Some(value) = meaning(value)? else { return Ok(()) };
+            let widened = lanes_of(node).map(|lanes| lanes.unpack(Target::detect(), value)).transpose()?;
+            let Some(value) = meaning(widened.as_ref().unwrap_or(value))? else { return Ok(()) };
             let others = self.nodes.values().filter(|values| !std::ptr::eq(*values, named));
             let mut best: Option<Difference> = None;
             for known in named.iter().chain(others.flatten()) {

@@ -60,8 +60,14 @@ mod tests {
     #[test]
     fn names_cannot_break_out() {
         let name = "a</script><!--<script>";
-        let report =
-            Report { target: "t".into(), costs: "c".into(), layers: vec![], mode: tract_sparse::Mode::Auto };
+        let report = Report {
+            target: "t".into(),
+            costs: "c".into(),
+            precision: tract_sparse::Precision::F32,
+            precision_note: None,
+            layers: vec![],
+            mode: tract_sparse::Mode::Auto,
+        };
         let page = page(&json!({ "model": name }), &report, false, &[]).unwrap();
         assert!(!page.contains(name) && page.matches("</script>").count() == 2, "{page}");
         let data = page.split_once("application/json\">").unwrap().1.split_once("</script>").unwrap().0;

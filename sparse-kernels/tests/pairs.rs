@@ -1,0 +1,353 @@
+//! Every kernel of pairs against the oracle, over inputs and weights that are rounded already.
+
+mod common;
+
+use common::{Noise, TwoThreads};
+use proptest::prelude::*;
+use sparse_kernels::pairs;
+use sparse_kernels::prelude::*;
+use sparse_kernels::reference;
+
+fn rounded(values: &mut [f32]) {
+    values.iter_mut().for_each(|v| *v = pairs::float(pairs::round(*v)));
+}
+
+fn packed([images, channels, pixels]: [usize; 3], planes: &[f32]) -> Vec<u32> {
+    let mut lanes = vec![0; images * channels.div_ceil(2) * pixels];
+    pairs::pack(Target::SCALAR, [images, channels, pixels], planes, &mut lanes).unwrap();
+    lanes
+}
+
+/// Fails unless `got` is `expected` to rounding.
+///
+/// Two things round. Sums do, in f32: products of pairs are exact, and each addition, of which a kernel makes at
+/// most two for each of `terms` products, each at most 1 in size, errs by at most half a unit in the last place of a
+/// partial sum, 2^-24 of what is below `terms`; in practice errors grow with the square root, and four times
+/// `terms * 2^-24` is far above what is seen. Functions of the sum have slopes of at most 1.5. Then the value is
+/// rounded to eight bits: by at most 2^-8 of it if it is no denormal, and the smallest normal number if it is one.
+/// A value near the border of two numbers may be rounded to either, so that both errors add.
+fn assert_close(what: &str, got: &[f32], expected: &[f32], terms: usize) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let sum = 1.5 * (terms as f32 + 8.0) * 4.0 * f32::EPSILON / 2.0;
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let tolerance = sum * e.abs().max(1.0) + e.abs() * (1.0 + sum) / 256.0 + f32::MIN_POSITIVE;
+        let same = (g.is_nan() && e.is_nan()) || g == e || (g - e).abs() <= tolerance;
+        assert!(same, "{what}: element {i} is {g}, the oracle says {e} (tolerance {tolerance})");
+    }
+}
+
+/// A kernel of any operation with weights, as these tests run it.
+type Run<'a> = &'a dyn Fn(&[u32], &mut [u32], Option<&[u32]>, &Epilogue, &dyn Parallel);
+
+/// Runs a layer with one and two threads and compares it with the oracle, `stored` being the weights that are
+/// multiplied.
+#[allow(clippy::too_many_arguments)]
+fn check(
+    what: &str,
+    geometry: &ConvGeometry,
+    weights: &[f32],
+    stored: Option<&[bool]>,
+    bias: Option<&[f32]>,
+    x: &[f32],
+    residual: Option<&[f32]>,
+    epilogue: &Epilogue,
+    terms: usize,
+    run: Run,
+) {
+    let s = geometry.shape();
+    let expected = reference::conv(geometry, weights, stored, bias, x, residual, epilogue);
+    let of_x = [s.batch, s.ic, geometry.input_pixels()];
+    let of_y = [s.batch, s.oc, geometry.output_pixels()];
+    let (x, residual) = (packed(of_x, x), residual.map(|r| packed(of_y, r)));
+    let run = |parallel: &dyn Parallel| {
+        let mut y = vec![0x7fc0_7fc0; s.batch * s.oc.div_ceil(2) * geometry.output_pixels()];
+        run(&x, &mut y, residual.as_deref(), epilogue, parallel);
+        y
+    };
+    let y = run(&Serial);
+    let mut floats = vec![0f32; expected.len()];
+    pairs::unpack(Target::SCALAR, of_y, &y, &mut floats).unwrap();
+    assert_close(what, &floats, &expected, terms);
+    if s.oc % 2 == 1 {
+        let last = (s.oc / 2) * geometry.output_pixels();
+        let images = y.chunks_exact(s.oc.div_ceil(2) * geometry.output_pixels().max(1));
+        assert!(images.flat_map(|y| &y[last..]).all(|lane| lane >> 16 == 0), "{what}: a channel too many");
+    }
+    assert!(y == run(&TwoThreads), "{what}: two threads differ from one");
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    shape: ConvShape,
+    density: f64,
+    epilogue: Epilogue,
+    residual: bool,
+    bias: bool,
+    special: Option<f32>,
+    seed: u64,
+}
+
+impl Case {
+    fn noise(&self) -> (ConvGeometry, Noise, Vec<f32>, Option<Vec<f32>>) {
+        let geometry = ConvGeometry::new(self.shape).unwrap();
+        let mut noise = Noise::new(self.seed);
+        let mut x = noise.values(geometry.x_len());
+        rounded(&mut x);
+        if let Some(special) = self.special.filter(|_| !x.is_empty()) {
+            let at = (self.seed % x.len() as u64) as usize;
+            x[at] = special;
+        }
+        let mut residual = self.residual.then(|| noise.values(geometry.y_len()));
+        residual.iter_mut().for_each(|r| rounded(r));
+        (geometry, noise, x, residual)
+    }
+
+    /// Weights of `cols` columns in blocks of `r` by `c`, of which only some are there, and which of them a kernel
+    /// multiplies that stores blocks of `kernel` in pairs of columns, `taps` of each.
+    fn weights(
+        &self,
+        noise: &mut Noise,
+        [rows, cols, taps]: [usize; 3],
+        [r, c]: [usize; 2],
+        kernel: [usize; 2],
+    ) -> (Vec<f32>, Vec<bool>) {
+        let mut weights = noise.values(rows * cols * taps);
+        rounded(&mut weights);
+        let at = |i: usize| (i / (cols * taps), i / taps % cols, i % taps);
+        let kept: Vec<bool> =
+            (0..rows.div_ceil(r) * cols.div_ceil(c) * taps).map(|_| noise.coin(self.density)).collect();
+        for i in 0..weights.len() {
+            let (row, col, tap) = at(i);
+            if !kept[((row / r) * cols.div_ceil(c) + col / c) * taps + tap] {
+                weights[i] = 0.0;
+            }
+        }
+        let i = (self.seed % weights.len() as u64) as usize;
+        weights[i] = 0.0;
+        let group = |i: usize| {
+            let (row, col, tap) = at(i);
+            (row / kernel[0], col / kernel[1], tap)
+        };
+        let live: std::collections::HashSet<_> =
+            (0..weights.len()).filter(|i| weights[*i] != 0.0).map(group).collect();
+        let stored = (0..weights.len()).map(|i| live.contains(&group(i))).collect();
+        (weights, stored)
+    }
+
+    fn pointwise(&self, half: Half, format: FormatKind) {
+        let kernel = table::pointwise_half(half, format);
+        let what = format!("{} {format} {self:?}", kernel.info().name);
+        let (geometry, mut noise, x, residual) = self.noise();
+        let (oc, ic) = (self.shape.oc, self.shape.ic);
+        let blocks = [kernel.format().r(), kernel.format().c()];
+        let (weights, stored) = self.weights(&mut noise, [oc, ic, 1], [format.r(), format.c()], blocks);
+        let bias = self.bias.then(|| noise.values(oc));
+        let packed = PackedPointwise::from_dense(oc, ic, &weights, bias.as_deref(), kernel).unwrap();
+        assert_eq!(packed.nnz(), weights.iter().filter(|w| **w != 0.0).count());
+        check(
+            &what,
+            &geometry,
+            &weights,
+            Some(&stored),
+            bias.as_deref(),
+            &x,
+            residual.as_deref(),
+            &self.epilogue,
+            ic,
+            &|x, y, r, epilogue, parallel| packed.run_pairs(&geometry, x, y, r, epilogue, parallel).unwrap(),
+        );
+    }
+}
+
+const FORMATS: [FormatKind; 6] = [
+    FormatKind::BLOCKS_4X4,
+    FormatKind::ROWS_4,
+    FormatKind::ROWS_2,
+    FormatKind::BLOCKS_2X2,
+    FormatKind::ROWS_1,
+    FormatKind::BLOCKS_1X2,
+];
+
+fn activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        Just(Activation::Identity),
+        Just(Activation::RELU),
+        Just(Activation::Clamp { lo: -0.25, hi: 0.5 }),
+        Just(Activation::HardSwish),
+        Just(Activation::Sigmoid),
+        Just(Activation::LeakyRelu(0.1)),
+    ]
+}
+
+prop_compose! {
+    fn case()(
+        (batch, ic, oc, input) in (1usize..3, 1usize..40, 1usize..40, (1usize..8, 1usize..24)),
+        stride in (1usize..4, 1usize..4),
+        pads in (0usize..3, 0usize..3, 0usize..3, 0usize..3),
+        plain in any::<bool>(),
+        density in prop_oneof![Just(0f64), Just(1f64), 0f64..=1.0],
+        (before, after, residual, bias) in (activation(), activation(), any::<bool>(), any::<bool>()),
+        special in prop_oneof![4 => Just(None), 1 => Just(Some(f32::NAN)), 1 => Just(Some(f32::INFINITY))],
+        seed in any::<u64>(),
+    ) -> Case {
+        let mut shape = ConvShape { batch, input: [input.0, input.1], ..ConvShape::square(ic, oc, 1, 1, 1, 0) };
+        if !plain {
+            shape.stride = [stride.0, stride.1];
+            shape.pad_before = [pads.0, pads.1];
+            shape.pad_after = [pads.2, pads.3];
+        }
+        Case { shape, density, epilogue: Epilogue { before, after }, residual, bias, special, seed }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    #[cfg_attr(miri, ignore = "minutes in an interpreter")]
+    fn pointwise_agrees_with_the_oracle(case in case()) {
+        for half in Half::available() {
+            for format in FORMATS {
+                case.pointwise(half, format);
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_are_planes(images in 0usize..3, channels in 0usize..7, pixels in 0usize..70, seed in any::<u64>()) {
+        let mut planes = Noise::new(seed).values(images * channels * pixels);
+        rounded(&mut planes);
+        let shape = [images, channels, pixels];
+        for target in Target::available() {
+            let mut lanes = vec![1; images * channels.div_ceil(2) * pixels];
+            pairs::pack(target, shape, &planes, &mut lanes).unwrap();
+            let mut back = vec![f32::NAN; planes.len()];
+            pairs::unpack(target, shape, &lanes, &mut back).unwrap();
+            prop_assert_eq!(&back, &planes);
+        }
+    }
+}
+
+/// Every pixel count around the tiles, and channel counts around the blocks.
+#[test]
+fn every_tail() {
+    for half in Half::available() {
+        for format in FORMATS {
+            let pixels =
+                if cfg!(miri) { vec![1, 18] } else { (1..=130).chain([191, 192, 193, 196]).collect() };
+            for pixels in pixels {
+                for (ic, oc) in [(5, 9), (8, 8), (7, 3)] {
+                    let shape = ConvShape { input: [1, pixels], ..ConvShape::square(ic, oc, 1, 1, 1, 0) };
+                    let epilogue = Epilogue::activation(Activation::RELU6);
+                    let (residual, bias, seed) = (pixels % 2 == 0, true, pixels as u64);
+                    Case { shape, density: 0.6, epilogue, residual, bias, special: None, seed }
+                        .pointwise(half, format);
+                }
+            }
+        }
+    }
+}
+
+/// More input channels than one panel holds, with paddings, strides and functions that kernels do not fuse.
+#[test]
+#[cfg_attr(miri, ignore = "minutes in an interpreter")]
+fn many_channels() {
+    for half in Half::available() {
+        for format in FORMATS {
+            for (i, input) in [[1, 1], [2, 3], [7, 7], [5, 26]].into_iter().enumerate() {
+                let plain = ConvShape { input, ..ConvShape::square(1607, 10, 1, 1, 1, 0) };
+                let padded = ConvShape { stride: [1, 2], pad_before: [0, 1], pad_after: [1, 2], ..plain };
+                for shape in [plain, padded] {
+                    for density in [0.0, 0.05, 0.5, 1.0] {
+                        for before in [Activation::HardSwish, Activation::RELU] {
+                            let epilogue = Epilogue { before, after: Activation::RELU };
+                            let (residual, bias, seed) = (i % 2 == 0, i != 1, i as u64 + 7);
+                            let case = Case { shape, density, epilogue, residual, bias, special: None, seed };
+                            case.pointwise(half, format);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_is_to_the_nearest_and_even() {
+    for (from, to) in [
+        (1.0f32, 1.0f32),
+        (1.0 + 1.0 / 256.0, 1.0),
+        (1.0 + 3.0 / 256.0, 1.0 + 2.0 / 128.0),
+        (1.0 + 1.01 / 256.0, 1.0 + 1.0 / 128.0),
+        (-1.0 - 1.01 / 256.0, -1.0 - 1.0 / 128.0),
+        (f32::MAX, f32::INFINITY),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+        (f32::MIN_POSITIVE, f32::MIN_POSITIVE),
+        (f32::MIN_POSITIVE / 2.0, 0.0),
+    ] {
+        assert_eq!(pairs::float(pairs::round(from)), to, "{from}");
+    }
+    assert!(pairs::float(pairs::round(f32::from_bits(0x7f80_0001))).is_nan());
+    assert_eq!(pairs::widen(pairs::pair(1.5, -2.0)), [1.5, -2.0]);
+}
+
+/// What vectors round is what plain Rust rounds, and the border of two numbers goes the same way.
+#[test]
+fn every_target_rounds_alike() {
+    let mut noise = Noise::new(3);
+    let mut values = noise.values(512);
+    values.extend((0..512u32).map(|i| f32::from_bits(0x3f80_0000 + i * 0x4000)));
+    values.extend([f32::MAX, f32::MIN_POSITIVE, 1e-40, f32::INFINITY, 0.0]);
+    values.resize(1056, 0.0);
+    // a layer of ones on the diagonal, in floats as bias: sums are the values themselves
+    for half in Half::available() {
+        for format in FORMATS {
+            let kernel = table::pointwise_half(half, format);
+            let zeros = vec![0f32; 1056 * 2];
+            let packed = PackedPointwise::from_dense(1056, 2, &zeros, Some(&values), kernel).unwrap();
+            for pixels in [1, 5, 33] {
+                let geometry = ConvGeometry::pointwise(1, 2, 1056, pixels).unwrap();
+                let mut y = vec![0; 528 * pixels];
+                packed
+                    .run_pairs(&geometry, &vec![0; pixels], &mut y, None, &Epilogue::default(), &Serial)
+                    .unwrap();
+                for (lanes, values) in y.chunks(pixels).zip(values.chunks(2)) {
+                    assert!(
+                        lanes.iter().all(|lane| *lane == pairs::pair(values[0], values[1])),
+                        "{values:?} {lanes:x?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_wrong_type_is_an_error() {
+    let weights = vec![1f32; 8 * 8];
+    let geometry = ConvGeometry::pointwise(1, 8, 8, 3).unwrap();
+    let (floats, lanes) = ([0f32; 24], [0u32; 12]);
+    let epilogue = Epilogue::default();
+    for half in Half::available() {
+        let kernel = table::pointwise_half(half, FormatKind::BLOCKS_4X4);
+        let packed = PackedPointwise::from_dense(8, 8, &weights, None, kernel).unwrap();
+        let wrong = packed.run(&geometry, &floats, &mut [0.0; 24], None, &epilogue, &Serial);
+        assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
+        assert_eq!(packed.run_pairs(&geometry, &lanes, &mut [0; 12], None, &epilogue, &Serial), Ok(()));
+        let short = packed.run_pairs(&geometry, &lanes, &mut [0; 11], None, &epilogue, &Serial);
+        assert!(matches!(short, Err(KernelError::Length { what: "output", .. })));
+        let other = ConvGeometry::pointwise(1, 7, 8, 3).unwrap();
+        let other = packed.run_pairs(&other, &lanes, &mut [0; 12], None, &epilogue, &Serial);
+        assert!(matches!(other, Err(KernelError::Shape { .. })));
+        let shape = ConvShape { x_layout: Layout::Interleaved, ..*geometry.shape() };
+        let interleaved = ConvGeometry::new(shape).unwrap();
+        let interleaved = packed.run_pairs(&interleaved, &lanes, &mut [0; 12], None, &epilogue, &Serial);
+        assert!(matches!(interleaved, Err(KernelError::Geometry(_))));
+        let huge = PackedPointwise::from_dense(8, 8, &[f32::MAX; 64], None, kernel);
+        assert!(huge.is_err(), "a weight that rounds to infinity");
+    }
+    let kernel = table::pointwise(Target::SCALAR, FormatKind::BLOCKS_4X4);
+    let packed = PackedPointwise::from_dense(8, 8, &weights, None, kernel).unwrap();
+    let wrong = packed.run_pairs(&geometry, &lanes, &mut [0; 12], None, &epilogue, &Serial);
+    assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
+}

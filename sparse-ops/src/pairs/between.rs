@@ -1,0 +1,461 @@
+//! What stands between layers, on pairs of channels: values are widened in the cache, computed in f32, and
+//! rounded once.
+
+use super::{Lanes, u32s};
+use crate::konst::f32s;
+use crate::planar::Planar;
+use sparse_kernels::pairs;
+use sparse_kernels::prelude::{Activation, Target};
+use std::hash::{Hash, Hasher};
+use tract_core::internal::*;
+use tract_linalg::multithread::par_chunks_mut;
+
+/// Pairs that are widened at a time: both halves stay in the first-level cache.
+const BLOCK: usize = 512;
+
+/// Calls `block` with both halves of at most [`BLOCK`] pairs at a time, widened, and where these are in the plane;
+/// what it makes of them is rounded and paired. Without a second channel its half is empty.
+fn block_by_block(
+    target: Target,
+    x: &[u32],
+    y: &mut [u32],
+    both: bool,
+    mut block: impl FnMut(usize, &mut [f32], &mut [f32]),
+) -> TractResult<()> {
+    let mut wide = [0f32; 2 * BLOCK];
+    for (at, (x, y)) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate() {
+        let shape = [1, 1 + both as usize, x.len()];
+        let wide = &mut wide[..shape[1] * shape[2]];
+        pairs::unpack(target, shape, x, wide)?;
+        let (even, odd) = wide.split_at_mut(x.len());
+        block(at * BLOCK, even, odd);
+        pairs::pack(target, shape, wide, y)?;
+    }
+    Ok(())
+}
+
+/// As [`block_by_block`], of what is only read.
+fn block_by_block_read(target: Target, x: &[u32], mut block: impl FnMut(&[f32], &[f32])) -> TractResult<()> {
+    let mut wide = [0f32; 2 * BLOCK];
+    for x in x.chunks(BLOCK) {
+        let wide = &mut wide[..2 * x.len()];
+        pairs::unpack(target, [1, 2, x.len()], x, wide)?;
+        let (even, odd) = wide.split_at(x.len());
+        block(even, odd);
+    }
+    Ok(())
+}
+
+/// Runs `plane` for every plane of pairs of an output of this shape, on tract's threads: it is told which it is
+/// among those of all images, and whether the pair has a second channel.
+fn by_planes(
+    lanes: Lanes,
+    shape: &[usize],
+    elements: usize,
+    plane: impl Fn(usize, bool, &mut [u32]) -> TractResult<()> + Sync + Send,
+) -> TractResult<TVec<TValue>> {
+    let mut y = Tensor::zero::<u32>(shape)?;
+    let len = lanes.plane(shape);
+    if y.len() > 0 {
+        let mut y = y.try_as_plain_ram_mut()?;
+        par_chunks_mut(y.as_slice_mut::<u32>()?, len, elements, |first, y| {
+            for (at, y) in y.chunks_exact_mut(len).enumerate() {
+                plane(first + at, lanes.channels_of(first + at).1, y)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(tvec!(y.into_tvalue()))
+}
+
+/// A function of each value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairsUnary {
+    function: Activation,
+    lanes: Lanes,
+    target: Target,
+}
+
+impl Eq for PairsUnary {}
+
+impl PairsUnary {
+    /// This function of these channels, with the instructions of the target.
+    pub fn new(function: Activation, lanes: Lanes, target: Target) -> PairsUnary {
+        PairsUnary { function, lanes, target }
+    }
+
+    /// Its channels.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes
+    }
+}
+
+impl Op for PairsUnary {
+    fn name(&self) -> StaticName {
+        "PairsUnary".into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        Ok(vec![format!("{:?}", self.function)])
+    }
+
+    fn validation(&self) -> Validation {
+        Validation::Rounding
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for PairsUnary {
+    op_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let x = args_1!(inputs);
+        let (shape, x) = (x.shape(), u32s(&x)?);
+        let len = self.lanes.plane(shape);
+        by_planes(self.lanes, shape, 2 * x.len(), |plane, both, y| {
+            block_by_block(self.target, &x[plane * len..][..len], y, both, |_, even, odd| {
+                self.function.apply_slice(even);
+                self.function.apply_slice(odd);
+            })
+        })
+    }
+}
+
+impl TypedOp for PairsUnary {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == 1, "got {} inputs", inputs.len());
+        self.lanes.unpack_fact(inputs[0])?;
+        Ok(tvec!(inputs[0].without_value()))
+    }
+
+    as_op!();
+}
+
+/// Arithmetic of two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// The sum.
+    Add,
+    /// The first less the second.
+    Sub,
+    /// The product.
+    Mul,
+    /// The larger one.
+    Max,
+    /// The smaller one.
+    Min,
+}
+
+impl Arithmetic {
+    #[inline(always)]
+    fn each(self, a: &mut [f32], b: impl Fn(usize) -> f32) {
+        // one loop for each, so that the compiler can vectorise it
+        match self {
+            Arithmetic::Add => a.iter_mut().enumerate().for_each(|(i, a)| *a += b(i)),
+            Arithmetic::Sub => a.iter_mut().enumerate().for_each(|(i, a)| *a -= b(i)),
+            Arithmetic::Mul => a.iter_mut().enumerate().for_each(|(i, a)| *a *= b(i)),
+            Arithmetic::Max => a.iter_mut().enumerate().for_each(|(i, a)| *a = a.max(b(i))),
+            Arithmetic::Min => a.iter_mut().enumerate().for_each(|(i, a)| *a = a.min(b(i))),
+        }
+    }
+}
+
+/// Arithmetic of pairs and a second operand: pairs of the same shape, pairs with one value for each channel, or
+/// one number for all.
+#[derive(Debug, Clone, Copy)]
+pub struct PairsBinary {
+    arithmetic: Arithmetic,
+    lanes: Lanes,
+    number: Option<f32>,
+    target: Target,
+}
+
+impl PairsBinary {
+    /// The arithmetic of two inputs, or, with a number, of one and that.
+    pub fn new(arithmetic: Arithmetic, lanes: Lanes, number: Option<f32>, target: Target) -> PairsBinary {
+        PairsBinary { arithmetic, lanes, number, target }
+    }
+
+    /// Its channels.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes
+    }
+}
+
+impl PartialEq for PairsBinary {
+    fn eq(&self, other: &PairsBinary) -> bool {
+        self.arithmetic == other.arithmetic
+            && self.lanes == other.lanes
+            && self.number.map(f32::to_bits) == other.number.map(f32::to_bits)
+    }
+}
+
+impl Eq for PairsBinary {}
+
+impl Hash for PairsBinary {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.arithmetic, self.lanes, self.number.map(f32::to_bits)).hash(state);
+    }
+}
+
+impl Op for PairsBinary {
+    fn name(&self) -> StaticName {
+        format!("Pairs{:?}", self.arithmetic).into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        Ok(self.number.iter().map(|number| number.to_string()).collect())
+    }
+
+    fn validation(&self) -> Validation {
+        Validation::Rounding
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for PairsBinary {
+    op_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let shape: TVec<usize> = inputs[0].shape().into();
+        let a = u32s(&inputs[0])?;
+        let b = inputs.get(1).map(|b| u32s(b)).transpose()?;
+        let len = self.lanes.plane(&shape);
+        let (op, target) = (self.arithmetic, self.target);
+        by_planes(self.lanes, &shape, 2 * a.len(), |plane, both, y| {
+            let a = &a[plane * len..][..len];
+            let halves = pairs::widen;
+            match (self.number, b) {
+                (Some(number), _) => block_by_block(target, a, y, both, |_, even, odd| {
+                    op.each(even, |_| number);
+                    op.each(odd, |_| number);
+                }),
+                (None, Some(b)) if b.len() * len == inputs[0].len() && len > 1 => {
+                    let [low, high] = halves(b[plane]);
+                    block_by_block(target, a, y, both, |_, even, odd| {
+                        op.each(even, |_| low);
+                        op.each(odd, |_| high);
+                    })
+                }
+                (None, Some(b)) => {
+                    let b = &b[plane * len..][..len];
+                    block_by_block(target, a, y, both, |at, even, odd| {
+                        let b = &b[at..at + even.len()];
+                        op.each(even, |i| halves(b[i])[0]);
+                        op.each(odd, |i| halves(b[i])[1]);
+                    })
+                }
+                (None, None) => bail!("one operand"),
+            }
+        })
+    }
+}
+
+impl TypedOp for PairsBinary {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == 2 - self.number.is_some() as usize, "got {} inputs", inputs.len());
+        for input in inputs {
+            self.lanes.unpack_fact(input)?;
+        }
+        if let Some(b) = inputs.get(1) {
+            ensure!(fits(self.lanes, &inputs[0].shape, &b.shape), "{:?} and {b:?}", inputs[0]);
+        }
+        Ok(tvec!(inputs[0].without_value()))
+    }
+
+    as_op!();
+}
+
+/// Whether a second operand of this shape is of the same shape, or has one value for each channel.
+pub(super) fn fits(lanes: Lanes, a: &[TDim], b: &[TDim]) -> bool {
+    let axis = lanes.axis();
+    a == b
+        || (a.len() == b.len()
+            && axis < a.len()
+            && a[..=axis] == b[..=axis]
+            && b[axis + 1..].iter().all(|dim| dim.is_one()))
+}
+
+/// A [`Planar`] operator on pairs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PairsPlanar {
+    planar: Planar,
+    lanes: Lanes,
+}
+
+impl PairsPlanar {
+    /// This operator, whose input and output have these channels.
+    pub fn new(planar: Planar, lanes: Lanes) -> PairsPlanar {
+        PairsPlanar { planar, lanes }
+    }
+
+    /// Its channels.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes
+    }
+}
+
+impl Op for PairsPlanar {
+    fn name(&self) -> StaticName {
+        format!("Pairs{}", self.planar.name()).into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        self.planar.info()
+    }
+
+    fn validation(&self) -> Validation {
+        Validation::Rounding
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for PairsPlanar {
+    op_out_of_plan!();
+
+    fn eval(&self, ctx: &EvalContext, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (lanes, target) = (self.lanes, self.planar.target());
+        let channels = lanes.unpack_shape(inputs[0].shape())?;
+        let Some((planes, shape)) = self.planar.planes(&channels, &inputs)? else {
+            inputs[0] = lanes.unpack(target, &inputs[0])?.into_tvalue();
+            let y = self.planar.eval(ctx, inputs)?.remove(0);
+            return Ok(tvec!(lanes.pack(target, &y)?.into_tvalue()));
+        };
+        let (x, [x_plane, y_plane]) = (u32s(&inputs[0])?, planes.lens());
+        by_planes(lanes, &lanes.pack_shape(&shape)?, 2 * x.len(), |plane, both, y| {
+            let count = 1 + both as usize;
+            let (mut wide_x, mut wide_y) = (vec![0f32; count * x_plane], vec![0f32; count * y_plane]);
+            pairs::unpack(target, [1, count, x_plane], &x[plane * x_plane..][..x_plane], &mut wide_x)?;
+            planes.run(target, &wide_x, &mut wide_y)?;
+            Ok(pairs::pack(target, [1, count, y_plane], &wide_y, y)?)
+        })
+    }
+}
+
+impl TypedOp for PairsPlanar {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let x = self.lanes.unpack_fact(inputs[0])?;
+        let mut wide: TVec<&TypedFact> = inputs.into();
+        wide[0] = &x;
+        Ok(tvec!(self.lanes.pack_fact(&self.planar.output_facts(&wide)?[0])?))
+    }
+
+    as_op!();
+}
+
+/// The sum over all axes behind the channels, times a number: a global average.
+///
+/// On f32 it is what stock tract does in two operators; [`PairsReduce::in_pairs`] takes pairs. Sums are f32.
+#[derive(Debug, Clone, Copy)]
+pub struct PairsReduce {
+    factor: f32,
+    lanes: Lanes,
+    target: Target,
+    in_pairs: bool,
+}
+
+impl PairsReduce {
+    /// The sum of each of these channels, times the factor, of f32.
+    pub fn new(factor: f32, lanes: Lanes, target: Target) -> PairsReduce {
+        PairsReduce { factor, lanes, target, in_pairs: false }
+    }
+
+    /// Its channels.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes
+    }
+
+    /// Whether it takes pairs and puts them out.
+    pub fn puts_out_pairs(&self) -> bool {
+        self.in_pairs
+    }
+
+    /// The same of pairs, to pairs.
+    pub fn in_pairs(self) -> PairsReduce {
+        PairsReduce { in_pairs: true, ..self }
+    }
+}
+
+impl PartialEq for PairsReduce {
+    fn eq(&self, other: &PairsReduce) -> bool {
+        (self.factor.to_bits(), self.lanes, self.in_pairs)
+            == (other.factor.to_bits(), other.lanes, other.in_pairs)
+    }
+}
+
+impl Eq for PairsReduce {}
+
+impl Op for PairsReduce {
+    fn name(&self) -> StaticName {
+        if self.in_pairs { "PairsGlobalSum".into() } else { "GlobalSum".into() }
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        Ok(vec![format!("times {}", self.factor)])
+    }
+
+    fn validation(&self) -> Validation {
+        Validation::Rounding
+    }
+
+    op_as_typed_op!();
+}
+
+/// The sum of values in sixteen sums, which the compiler keeps in registers.
+fn sum(values: &[f32]) -> f32 {
+    let mut sums = [0f32; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for values in whole {
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    }
+    sums.iter().chain(rest).sum()
+}
+
+impl EvalOp for PairsReduce {
+    op_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let x = args_1!(inputs);
+        let mut shape: TVec<usize> = x.shape().into();
+        let len = self.lanes.plane(&shape);
+        shape[self.lanes.axis() + 1..].fill(1);
+        if !self.in_pairs {
+            let mut y = Tensor::zero::<f32>(&shape)?;
+            let x = f32s(&x)?;
+            {
+                let mut y = y.try_as_plain_ram_mut()?;
+                for (at, y) in y.as_slice_mut::<f32>()?.iter_mut().enumerate() {
+                    *y = self.factor * sum(&x[at * len..][..len]);
+                }
+            }
+            return Ok(tvec!(y.into_tvalue()));
+        }
+        let x = u32s(&x)?;
+        by_planes(self.lanes, &shape, 2 * x.len(), |plane, both, y| {
+            let mut sums = [0f32; 2];
+            block_by_block_read(self.target, &x[plane * len..][..len], |even, odd| {
+                sums[0] += sum(even);
+                sums[1] += sum(odd);
+            })?;
+            let [even, odd] = sums.map(|sum| self.factor * sum);
+            y[0] = pairs::pair(even, if both { odd } else { 0.0 });
+            Ok(())
+        })
+    }
+}
+
+impl TypedOp for PairsReduce {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == 1, "got {} inputs", inputs.len());
+        let mut fact = inputs[0].without_value();
+        for axis in self.lanes.axis() + 1..fact.rank() {
+            fact.shape.set(axis, 1.to_dim());
+        }
+        Ok(tvec!(fact))
+    }
+
+    as_op!();
+}
