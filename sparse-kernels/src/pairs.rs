@@ -63,7 +63,6 @@ pub(crate) fn as_floats_mut(lanes: &mut [u32]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len()) }
 }
 
-
 /// Rounds weights `[row][col][tap]` and pairs their columns: `[row][ceil(cols / 2)][tap]` lanes, as floats. A lane of
 /// two zeros is a float that is zero, and no other is.
 ///
