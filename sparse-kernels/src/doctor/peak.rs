@@ -1,6 +1,7 @@
 //! What this core can do at most: the yardstick of every kernel.
 
-use crate::target::{Isa, Target};
+use crate::pairs;
+use crate::target::{Half, Isa, Target};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -11,6 +12,15 @@ pub fn multiply_adds_per_second(target: Target) -> f64 {
     const ROUNDS: usize = 5_000;
     let start = Instant::now();
     let lanes = multiply_adds(target, ROUNDS);
+    (ROUNDS * lanes) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// [`multiply_adds_per_second`] of half precision: multiply-adds of channels, two to a lane where the instruction
+/// takes pairs.
+pub fn half_multiply_adds_per_second(half: Half) -> f64 {
+    const ROUNDS: usize = 5_000;
+    let start = Instant::now();
+    let lanes = half_multiply_adds(half, ROUNDS);
     (ROUNDS * lanes) as f64 / start.elapsed().as_secs_f64()
 }
 
@@ -76,6 +86,42 @@ pub fn multiply_adds(target: Target, rounds: usize) -> usize {
     }
 }
 
+/// [`multiply_adds`] of half precision.
+pub fn half_multiply_adds(half: Half, rounds: usize) -> usize {
+    match half.target().isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            #[target_feature(enable = "avx512f,avx512bf16")]
+            fn run(rounds: usize) -> usize {
+                use std::arch::x86_64::*;
+                let pairs = |v: f32| _mm512_cvtne2ps_pbh(_mm512_set1_ps(v), _mm512_set1_ps(v));
+                let mut sums = [_mm512_set1_ps(black_box(1.0)); 24];
+                let (a, b) = (pairs(black_box(0.999)), pairs(black_box(1e-3)));
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = _mm512_dpbf16_ps(*sum, a, b);
+                    }
+                }
+                black_box(sums);
+                24 * 32
+            }
+            // SAFETY: `Half` of AVX-512 is proof that it and AVX512-BF16 were detected.
+            unsafe { run(rounds) }
+        }
+        _ => {
+            let mut sums = [black_box(1.0); 16];
+            let (a, b) = (pairs::pair(black_box(0.999), 0.999), pairs::pair(black_box(1e-3), 1e-3));
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = pairs::dot(a, b, *sum);
+                }
+            }
+            black_box(sums);
+            16 * 2
+        }
+    }
+}
+
 /// The same without intrinsics, in the vectors that every machine of this architecture has, product and sum
 /// apart.
 fn plain(rounds: usize) -> usize {
@@ -94,6 +140,9 @@ mod tests {
     fn every_target_has_a_peak() {
         for target in Target::available() {
             assert!(multiply_adds_per_second(target) > 1e6, "{target}");
+        }
+        for half in Half::available() {
+            assert!(half_multiply_adds_per_second(half) > 1e6, "{half:?}");
         }
     }
 }

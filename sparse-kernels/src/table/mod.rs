@@ -298,11 +298,6 @@ pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static Depthwis
     find_depthwise(target, Element::F32, kernel)
 }
 
-/// The depthwise kernel of pairs, as [`depthwise`] finds one.
-pub fn depthwise_half(half: Half, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
-    find_depthwise(half.target(), Element::Bf16, kernel)
-}
-
 fn find_depthwise(target: Target, element: Element, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
     let find = |isa, core| {
         depthwise_kernels()
@@ -321,21 +316,10 @@ pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
     depthwise_kernels().filter(move |k| runs(k.info(), &available))
 }
 
-/// Every depthwise kernel of pairs that this machine can run.
-pub fn depthwise_half_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
-    let available = Half::available();
-    depthwise_kernels().filter(move |k| runs_half(k.info(), &available))
-}
-
 /// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time
 /// that the groups allow.
 pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
     find_spatial(target, Element::F32, format)
-}
-
-/// The spatial kernel of pairs, as [`spatial`] finds one.
-pub fn spatial_half(half: Half, format: FormatKind) -> &'static SpatialKernel {
-    find_spatial(half.target(), Element::Bf16, format)
 }
 
 fn find_spatial(target: Target, element: Element, format: FormatKind) -> &'static SpatialKernel {
@@ -362,12 +346,6 @@ fn find_spatial(target: Target, element: Element, format: FormatKind) -> &'stati
 pub fn spatial_available() -> impl Iterator<Item = &'static SpatialKernel> {
     let available = Target::available();
     spatial_kernels().filter(move |k| runs(k.info(), &available))
-}
-
-/// Every spatial kernel of pairs that this machine can run.
-pub fn spatial_half_available() -> impl Iterator<Item = &'static SpatialKernel> {
-    let available = Half::available();
-    spatial_kernels().filter(move |k| runs_half(k.info(), &available))
 }
 
 #[cfg(test)]
