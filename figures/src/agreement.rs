@@ -28,8 +28,8 @@ const MOST: f64 = 100.0;
 pub const TOLERANCE: f64 = 1e-4;
 
 /// As [`TOLERANCE`], for models that run in half precision (bf16, sums in f32). Every layer rounds its weights and
-/// what it puts out by at most 2^-9 of them. Such errors are as good as independent, so that over `n` layers their mean
-/// square adds up to that of `2^-9 * sqrt(2 n)`, 0.02 of the scale for fifty. The largest of a million such errors is five
+/// what it puts out by at most 2^-8 of them, 2^-9 in the root mean square. Such errors are as good as independent: over
+/// `n` layers they add up to `2^-9 * sqrt(2 n)`, 0.02 of the scale for fifty. The largest of a million such errors is five
 /// times as large; values that are left over where sums cancel out lose more, and twice as much is allowed.
 pub const HALF_TOLERANCE: f64 = 0.2;
 

@@ -11,8 +11,14 @@
 
 use crate::error::{FormatError, KernelError};
 use crate::table::Element;
+#[cfg(target_arch = "x86_64")]
+use crate::target::Isa;
 use crate::target::Target;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{F32x16, Vector};
 use crate::work::{Work, on};
+#[cfg(target_arch = "x86_64")]
+use std::marker::PhantomData;
 
 /// The bf16 nearest to a float: ties to even, denormals to zero, NaN to a quiet one.
 #[inline(always)]
@@ -121,9 +127,19 @@ fn check(
 /// Slices of other lengths.
 pub fn pack(target: Target, shape: [usize; 3], planes: &[f32], pairs: &mut [u32]) -> Result<(), KernelError> {
     check(shape, ("input", planes.len()), ("output", pairs.len()))?;
-    on(target, Pack { shape, planes, pairs });
+    #[cfg(target_arch = "x86_64")]
+    if target.isa() == Isa::Avx512 && target.half().is_some() {
+        // SAFETY: the target has half precision: the instructions are there.
+        unsafe { Lanes::on(Pack { shape, planes, pairs, rows: ByVectors::<Lanes>(PhantomData) }) };
+        return Ok(());
+    }
+    on(target, Pack { shape, planes, pairs, rows: Plain });
     Ok(())
 }
+
+/// Vectors of pairs.
+#[cfg(target_arch = "x86_64")]
+type Lanes = F32x16<{ Element::Bf16 as u8 }>;
 
 /// The floats of pairs, `[images, channels, pixels]` of them: [`pack`] in the other direction, without error.
 ///
@@ -140,13 +156,31 @@ pub fn unpack(
     Ok(())
 }
 
-struct Pack<'a> {
+/// Runs only where the instructions of `R` are there.
+struct Pack<'a, R> {
     shape: [usize; 3],
     planes: &'a [f32],
     pairs: &'a mut [u32],
+    rows: R,
 }
 
-impl Work for Pack<'_> {
+/// What [`pack_rows`] does.
+trait Rows {
+    /// # Safety
+    /// The instructions are there.
+    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]);
+}
+
+struct Plain;
+
+impl Rows for Plain {
+    #[inline(always)]
+    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
+        pack_rows(first, second, pairs);
+    }
+}
+
+impl<R: Rows> Work for Pack<'_, R> {
     #[inline(always)]
     fn run(self) {
         let [_, channels, pixels] = self.shape;
@@ -159,7 +193,8 @@ impl Work for Pack<'_> {
         {
             for (planes, pairs) in image.chunks(2 * pixels).zip(pairs.chunks_exact_mut(pixels)) {
                 let (first, second) = planes.split_at(pixels);
-                pack_rows(first, second, pairs);
+                // SAFETY: as `Pack` says.
+                unsafe { self.rows.pack(first, second, pairs) };
             }
         }
     }
@@ -173,6 +208,31 @@ pub(crate) fn pack_rows(first: &[f32], second: &[f32], pairs: &mut [u32]) {
     } else {
         for ((lane, a), b) in pairs.iter_mut().zip(first).zip(second) {
             *lane = pair(*a, *b);
+        }
+    }
+}
+
+/// One instruction rounds two vectors, which takes some twenty in plain Rust. The last vector ends with the row, and
+/// may overlap the one before.
+#[cfg(target_arch = "x86_64")]
+struct ByVectors<V>(PhantomData<V>);
+
+#[cfg(target_arch = "x86_64")]
+impl<V: Vector> Rows for ByVectors<V> {
+    #[inline(always)]
+    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
+        let pixels = pairs.len();
+        if pixels < V::LANES || second.is_empty() {
+            return pack_rows(first, second, pairs);
+        }
+        let (first, second) = (&first[..pixels], &second[..pixels]);
+        let y = as_floats_mut(pairs);
+        for at in (0..pixels).step_by(V::LANES).map(|at| at.min(pixels - V::LANES)) {
+            // SAFETY: the vector is inside all three rows; the instructions are there.
+            unsafe {
+                let [first, second] = [first, second].map(|row| V::load(row.as_ptr().add(at)));
+                V::pair(first, second).store(y.as_mut_ptr().add(at));
+            }
         }
     }
 }
