@@ -33,11 +33,14 @@ pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing
         // than single weights of the ungrouped layer.
         LayerKind::Depthwise => {
             let made_for = table::depthwise(target, conv.kernel).is_some_and(|k| k.kernel().is_some());
-            if made_for && depthwise::supports(&conv).is_ok() {
-                return Ok(vec![Packing::Depthwise(conv.kernel)]);
+            let single = Packing::Spatial(FormatKind::ROWS_1);
+            if !made_for || depthwise::supports(&conv).is_err() {
+                spatial::supports(&ungrouped)?;
+                return Ok(vec![single]);
             }
-            spatial::supports(&ungrouped)?;
-            Ok(vec![Packing::Spatial(FormatKind::ROWS_1)])
+            // All taps of a large kernel are many: where few are not zero, single weights leave out the others.
+            let large = shape.taps() > 25 && spatial::supports(&ungrouped).is_ok();
+            Ok([Packing::Depthwise(conv.kernel)].into_iter().chain(large.then_some(single)).collect())
         }
         LayerKind::Spatial | LayerKind::Grouped => {
             spatial::supports(&ungrouped)?;

@@ -40,7 +40,9 @@ pub(crate) fn measured(layer: &Layer, choice: Choice, stored: usize) -> TractRes
     let half = match choice.half {
         Some(half) => {
             let key = (layer.shape.clone(), Some((half.kernel().name, stored)));
-            Some(HalfChoice { ns: remember(key, || time_half(layer, &geometry, &half))?, ..half })
+            // weights out of the range of half precision cannot be packed: the layer says so when it is made
+            let ns = remember(key, || time_half(layer, &geometry, &half)).unwrap_or(half.ns);
+            Some(HalfChoice { ns, ..half })
         }
         None => None,
     };

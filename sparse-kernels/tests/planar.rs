@@ -63,6 +63,29 @@ fn assert_close(what: &str, got: &[f32], expected: &[f64], terms: usize) {
     }
 }
 
+/// Windows as large as the plane, and single windows whose stride is of no account.
+#[test]
+fn single_windows_agree_with_plain_loops() {
+    for input in [[7, 7], [1, 1], [3, 40], [16, 16]] {
+        for stride in [1, 2, 1 << 40] {
+            for kernel in [input, [1, 2]] {
+                let axis = |at: usize| [input[at], 1, kernel[at].min(input[at]), stride, 1, 0];
+                let pool = |pooling| Pool::new(pooling, pool_axis(axis(0)), pool_axis(axis(1)));
+                for pooling in [Pooling::Max, Pooling::Sum, Pooling::Mean] {
+                    let x = Noise::new(1).values(3 * input[0] * input[1]);
+                    let expected = plain_pool(pooling, [axis(0), axis(1)], None, &x);
+                    for target in Target::available() {
+                        let mut y = vec![f32::NAN; expected.len()];
+                        pool(pooling).run(target, &x, &mut y).unwrap();
+                        let what = format!("{target} {pooling:?} {kernel:?} of {input:?}, stride {stride}");
+                        assert_close(&what, &y, &expected, kernel[0] * kernel[1] + 2);
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn axis() -> impl Strategy<Value = Axis> {
     let sizes = (1..40usize, 1..6usize, 1..4usize, 1..3usize, 0..4usize, 0..4usize);
     sizes.prop_map(|(input, kernel, stride, dilation, before, after)| {

@@ -43,6 +43,8 @@ enum Precision {
     Half,
 }
 
+const TOO_LARGE: &str = "a weight is too large for the numbers of half precision";
+
 impl PartialEq for OptSparseConv {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.packed, &other.packed)
@@ -64,9 +66,11 @@ impl OptSparseConv {
         let why = || format!("packing the weights of {layer}");
         let packed = choice.packing.pack(choice.target, weights).with_context(why)?;
         let precision = match choice.half {
-            Some(half) => {
-                Precision::Open(Arc::new(half.packing.pack_half(half.half, weights).with_context(why)?))
-            }
+            Some(half) => match half.packing.pack_half(half.half, weights) {
+                Ok(packed) => Precision::Open(Arc::new(packed)),
+                // what f32 can pack, half precision cannot if a weight is out of its range
+                Err(_) => Precision::Full(Some(TOO_LARGE)),
+            },
             None => Precision::Full(None),
         };
         Ok(OptSparseConv {

@@ -366,3 +366,51 @@ fn real_networks_keep_their_answers() -> Result<()> {
     }
     Ok(())
 }
+
+/// Finite numbers that are infinite in bf16.
+#[test]
+fn weights_out_of_range_run_in_f32() -> Result<()> {
+    for (channels, group) in [(16, 1), (16, 16)] {
+        let mut graph = Graph::default();
+        let x = graph.input(&format!("1,{channels},9,9"));
+        let taps = if group == 1 { 1 } else { 9 };
+        let mut weights = pruned(channels, channels / group * taps, (4, 4), 0.5, 1);
+        weights[0] = 3.4e38;
+        let side = if group == 1 { 1 } else { 3 };
+        let w = graph.constant(&[channels, channels / group, side, side], &weights);
+        let y = graph.op("Conv", &[&x, &w], vec![int("group", group)]);
+        let model = graph.model(&[&y]);
+        for target in targets() {
+            let half = always(target, || onnx().model_for_proto_model(&model)?.into_optimized())?;
+            assert_eq!((in_pairs(&half), count(&half, "OptSparseConv")), (0, 1), "{target}, {group} groups");
+            let report = Report::of(&half)?;
+            let why = format!("{report:?}");
+            assert!(why.contains("too large for the numbers of half precision"), "{why}");
+        }
+    }
+    Ok(())
+}
+
+/// Two classifiers whose product is the result.
+#[test]
+fn what_becomes_a_result_keeps_the_digits_of_f32() -> Result<()> {
+    let mut graph = Graph::default();
+    let x = graph.input("1,16,6,6");
+    let layer = |graph: &mut Graph, x: &str, oc: usize, ic: usize, seed: u64| {
+        let w = graph.constant(&[oc, ic, 1, 1], &pruned(oc, ic, (4, 4), 0.5, seed));
+        graph.op("Conv", &[x, &w], vec![])
+    };
+    let deep = layer(&mut graph, &x, 32, 16, 1);
+    let deep = graph.op("Relu", &[&deep], vec![]);
+    let pixel = graph.op("GlobalAveragePool", &[&deep], vec![]);
+    let (a, b) = (layer(&mut graph, &pixel, 24, 32, 2), layer(&mut graph, &pixel, 24, 32, 3));
+    let y = graph.op("Mul", &[&a, &b], vec![]);
+    let model = graph.model(&[&y]);
+    for target in targets() {
+        let half = always(target, || compared(&model, &noise(&[1, 16, 6, 6], 1)))?;
+        let layers = half.nodes().iter().filter_map(|node| node.op_as::<OptSparseConv>());
+        let full = layers.filter(|layer| layer.half().is_none()).count();
+        assert_eq!(full, 2, "{target}: {:?}", op_names(&half));
+    }
+    Ok(())
+}

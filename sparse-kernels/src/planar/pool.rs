@@ -14,7 +14,8 @@ use std::ops::Range;
 /// What becomes of the values in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pooling {
-    /// The largest; `f32::MIN` of none. A NaN is no value.
+    /// The largest; `f32::MIN` of none. A NaN is no value. (Stock tract keeps one in some
+    /// places of a window.)
     Max,
     /// The sum.
     Sum,
@@ -54,6 +55,8 @@ impl PoolAxis {
                 return Err(KernelError::Geometry(format!("the {what} of a pooling window is 0")));
             }
         }
+        // a single window takes no steps
+        let stride = if output > 1 { stride } else { 1 };
         let reach = output.max(1).checked_mul(stride).zip(kernel.checked_mul(dilation));
         let reach = reach
             .and_then(|(steps, taps)| steps.checked_add(taps)?.checked_add(input)?.checked_add(pad_before));

@@ -263,15 +263,26 @@ impl<'a> Clusters<'a> {
         Ok(Some(Plan { op: Box::new(op.clone()), inputs, output, gain: 0.0, layer: None }))
     }
 
-    /// Layers of single pixels, such as classifiers, whose results nothing on pairs reads.
+    /// Layers of single pixels, such as classifiers, that put out a result of the model, or what becomes one without
+    /// another layer in between.
     fn leave_results(&mut self) {
+        let mut read_by_layers = HashSet::new();
+        for id in self.order.iter().rev() {
+            let by_layer = |reader: usize| {
+                self.plans.get(&reader).is_some_and(|plan| plan.layer.is_some())
+                    || read_by_layers.contains(&reader)
+            };
+            if self.model.node(*id).outputs.iter().flat_map(|y| &y.successors).any(|to| by_layer(to.node)) {
+                read_by_layers.insert(*id);
+            }
+        }
         for id in self.inside.clone() {
             let node = self.model.node(id);
             let Some(layer) = node.op_as::<OptSparseConv>() else { continue };
             let single =
                 self.model.outlet_fact(node.inputs[0]).is_ok_and(|x| layer.is_single_pixel(&x.shape));
-            let read = node.outputs[0].successors.iter().any(|reader| self.plans.contains_key(&reader.node));
-            if single && !read {
+            let is_output = self.model.outputs.contains(&id.into());
+            if single && (is_output || !read_by_layers.contains(&id)) {
                 self.leave(id, RESULT);
             }
         }

@@ -598,6 +598,8 @@ enum Like {
     /// The same answers to rounding in f16, of which a network of five layers accumulates some units in the
     /// last place.
     StockInHalf,
+    /// The same answers to rounding in bf16 where this machine has kernels for it.
+    StockInBf16,
     /// Weights of stock layers become coarser; those of ours stay as they are, and so do answers.
     Untransformed,
 }
@@ -633,6 +635,7 @@ const TRANSFORMS: &[(&str, &str, Like)] = &[
     ("set_property", r#"{"key": "tract.name", "value": "n"}"#, Like::Stock),
     ("set_symbols", r#"{"values": {"T": 12}}"#, Like::Stock),
     ("sparsify", r#"{}"#, Like::Stock),
+    ("sparsify_half", r#"{}"#, Like::StockInBf16),
     ("transformers_detect_all", r#"{}"#, Like::Stock),
     ("unfold_kv_cache", r#"{}"#, Like::Stock),
     ("unsparsify", r#"{}"#, Like::Stock),
@@ -664,7 +667,7 @@ fn transforms_do_to_ours_what_they_do_to_stock() -> Result<()> {
             let reference = if *like == Like::Untransformed { "set_property" } else { name };
             let reference_parameters =
                 if *like == Like::Untransformed { r#"{"key": "k", "value": "v"}"# } else { parameters };
-            let ours_is_no_stock = ["sparsify", "planar"].contains(name);
+            let ours_is_no_stock = ["sparsify", "sparsify_half", "planar"].contains(name);
             let stock = if ours_is_no_stock { "unsparsify" } else { reference };
             let stock = transformed(&tract_onnx::onnx(), &model, stock, reference_parameters);
             let (ours, stock) = match (ours, stock) {
@@ -684,7 +687,11 @@ fn transforms_do_to_ours_what_they_do_to_stock() -> Result<()> {
                 assert_eq!(ours.datum_type(), stock.datum_type(), "{}", what());
                 let f32 = |tensor: &TValue| tensor.cast_to::<f32>().map(|tensor| tensor.into_owned());
                 let distance = tests::distance(&f32(ours)?, &f32(stock)?).with_context(what)?;
-                let allowed = if *like == Like::StockInHalf { 1e-2 } else { tests::TOLERANCE };
+                let allowed = match like {
+                    Like::StockInHalf => 1e-2,
+                    Like::StockInBf16 => figures::HALF_TOLERANCE,
+                    Like::Stock | Like::Untransformed => tests::TOLERANCE,
+                };
                 assert!(distance <= allowed, "{}: {distance}", what());
             }
         }
