@@ -184,7 +184,7 @@ impl Work for Job<'_> {
             between,
         } = self;
         let (width, columns) = (*width, *columns);
-        let block = if width == 0 { 1 } else { between.len() / width };
+        let block = between.len().checked_div(width).unwrap_or(1);
         for (plane, y) in x.chunks_exact((height * width).max(1)).zip(y.chunks_exact_mut(rows * columns)) {
             for (block, y) in (0..*rows).step_by(block).zip(y.chunks_mut(block * columns)) {
                 let rows = y.len() / columns;
