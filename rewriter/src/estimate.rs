@@ -124,28 +124,25 @@ pub(crate) fn half_ns(
     costs: Costs,
     stored: &Stored,
 ) -> f64 {
-    let (f32, mut work) = work(shape, packing, costs.target(), stored);
+    let (f32, work) = work(shape, packing, costs.target(), stored);
     let product = shape.product();
     let shape = product.as_ref().unwrap_or(shape);
-    if !packing.runs_in_pairs(half) {
-        let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
-        let converted = (shape.oc * pixels + shape.ic * shape.input_pixels(pixels)) as f64;
-        return match packing {
-            // part by part, in the cache
-            Packing::Depthwise(_) => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
-            _ => costs.predict(f32, &work) + costs.convert_ns() * converted,
-        };
-    }
-    let key = match (packing, stored) {
+    match (packing, stored) {
         (Packing::Pointwise(format), Stored::Blocks(stats)) => {
             let kernel = table::pointwise_half(half, format);
-            work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
-            Key::HalfPointwise(kernel.format(), shape.pixels == Some(1))
+            let work = Work::pointwise(kernel.info(), kernel.vector(), shape, stats);
+            let key = Key::HalfPointwise(kernel.format(), shape.pixels == Some(1));
+            costs.predict_half(key, f32, &work)
         }
-        (Packing::Spatial(format), _) => Key::HalfSpatial(format),
-        _ => Key::HalfDepthwise(stride_class(shape)),
-    };
-    costs.predict_half(key, f32, &work)
+        // widened part by part, in the cache
+        (Packing::Depthwise(_), _) => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
+        // widened as a whole
+        _ => {
+            let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
+            let converted = (shape.oc * pixels + shape.ic * shape.input_pixels(pixels)) as f64;
+            costs.predict(f32, &work) + costs.convert_ns() * converted
+        }
+    }
 }
 
 /// What there is to do for weights stored in this way, and the line of a cost table that says how long it takes.

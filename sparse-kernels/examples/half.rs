@@ -6,34 +6,14 @@
 //! Prints, per layer, format and density: milliseconds of both, how many times as fast half precision is, its 10^9
 //! multiply-adds on stored weights a second, and their share of its peak, which is measured beside. All are medians.
 
+mod layers;
+
+use layers::{LAYERS, median};
 use noise::Noise;
 use sparse_kernels::doctor::peak::{half_multiply_adds_per_second, multiply_adds_per_second};
 use sparse_kernels::prelude::*;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-
-/// Input channels, output channels, height and width of the map.
-const LAYERS: [(&str, usize, usize, usize); 14] = [
-    ("v1 32-64@112", 32, 64, 112),
-    ("v1 64-128@56", 64, 128, 56),
-    ("v1 128-128@56", 128, 128, 56),
-    ("v1 128-256@28", 128, 256, 28),
-    ("v1 256-256@28", 256, 256, 28),
-    ("v1 256-512@14", 256, 512, 14),
-    ("v1 512-512@14", 512, 512, 14),
-    ("v1 512-1024@7", 512, 1024, 7),
-    ("v1 1024-1024@7", 1024, 1024, 7),
-    ("v2 24-144@56", 24, 144, 56),
-    ("v2 144-24@56", 144, 24, 56),
-    ("v2 384-64@14", 384, 64, 14),
-    ("v2 160-960@7", 160, 960, 7),
-    ("FC 1024-1000@1", 1024, 1000, 1),
-];
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();

@@ -9,7 +9,6 @@ use sparse_kernels::spatial::PackedSpatial;
 use sparse_kernels::table::KernelInfo;
 use std::cell::Cell;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use tract_core::internal::*;
 use tract_linalg::multithread::par_chunks_mut;
 
@@ -83,11 +82,6 @@ impl Packing {
                 Packed::Spatial(PackedSpatial::from_groups(channels, taps, weights, Some(bias), kernel)?)
             }
         })
-    }
-
-    /// Whether there is a kernel with the instructions of the target that takes pairs of channels as they are.
-    pub fn runs_in_pairs(self, half: Half) -> bool {
-        matches!(self, Packing::Pointwise(_)) && self.half_kernel(half).isa == half.target().isa()
     }
 
     /// The row of the kernel table that runs this packing on pairs of channels; where there is none yet, that which
@@ -213,7 +207,7 @@ pub enum Packed {
     Parts(Vec<PackedDepthwise>),
 }
 
-/// Runs the parts of a depthwise layer on tract's threads: each is widened in the cache, computed in f32, rounded.
+/// Runs the parts of a depthwise layer on tract's threads, each widened in the cache.
 fn run_parts(
     parts: &[PackedDepthwise],
     geometry: &ConvGeometry,
@@ -221,62 +215,66 @@ fn run_parts(
     y: &mut [u32],
     residual: Option<&[u32]>,
     epilogue: &Epilogue,
-) -> Result<(), KernelError> {
-    let (target, shape) = (parts[0].kernel().info().isa, *geometry.shape());
-    let target = Target::named(target.name()).unwrap_or(Target::SCALAR);
-    let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
+) -> TractResult<()> {
+    let (target, shape) = (parts[0].kernel().target(), *geometry.shape());
     let channels = parts[0].reads().len();
-    let part = ConvShape { batch: 1, ic: channels, oc: channels, group: channels, ..shape };
-    let part = ConvGeometry::new(part)?;
-    let lanes = channels.div_ceil(2);
-    let expected = [shape.batch * parts.len() * lanes * x_plane, shape.batch * parts.len() * lanes * y_plane];
-    for (what, got, expected) in [("input", x.len(), expected[0]), ("output", y.len(), expected[1])] {
+    let part =
+        ConvGeometry::new(ConvShape { batch: 1, ic: channels, oc: channels, group: channels, ..shape })?;
+    let [x_len, y_len] =
+        [geometry.input_pixels(), geometry.output_pixels()].map(|n| channels.div_ceil(2) * n);
+    let all = shape.batch * parts.len();
+    for (what, got, expected) in [
+        ("input", x.len(), all * x_len),
+        ("output", y.len(), all * y_len),
+        ("residual", residual.map_or(all * y_len, <[u32]>::len), all * y_len),
+    ] {
         if got != expected {
-            return Err(KernelError::Length { what, expected, got });
+            return Err(KernelError::Length { what, expected, got }.into());
         }
-    }
-    if let Some(residual) = residual.filter(|residual| residual.len() != y.len()) {
-        return Err(KernelError::Length { what: "residual", expected: y.len(), got: residual.len() });
     }
     if y.is_empty() {
         return Ok(());
     }
-    let one = |at: usize, y: &mut [u32]| -> Result<(), KernelError> {
-        let mut scratch = WIDE.take();
-        let [wide, wide_residual, sums] = &mut scratch;
-        let (x_len, y_len) = (channels * x_plane, channels * y_plane);
-        for (room, len) in [(&mut *wide, x_len), (&mut *wide_residual, y_len), (&mut *sums, y_len)] {
-            room.resize(room.len().max(len), 0.0);
-        }
-        let x = &x[at * lanes * x_plane..][..lanes * x_plane];
-        pairs::unpack(target, [1, channels, x_plane], x, &mut wide[..x_len])?;
-        let residual = match residual {
-            Some(residual) => {
-                let residual = &residual[at * lanes * y_plane..][..lanes * y_plane];
-                pairs::unpack(target, [1, channels, y_plane], residual, &mut wide_residual[..y_len])?;
-                Some(&wide_residual[..y_len])
-            }
-            None => None,
-        };
-        let weights = &parts[at % parts.len()];
-        weights.run(&part, &wide[..x_len], &mut sums[..y_len], residual, epilogue, &Serial)?;
-        pairs::pack(target, [1, channels, y_plane], &sums[..y_len], y)?;
-        WIDE.set(scratch);
-        Ok(())
-    };
     let elements = 2 * y.len();
-    let failed = Mutex::new(None);
-    let run = |first: usize, y: &mut [u32]| {
-        for (at, y) in y.chunks_exact_mut(lanes * y_plane).enumerate() {
-            if let Err(error) = one(first + at, y) {
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            }
+    par_chunks_mut(y, y_len, elements, |first, y| {
+        for (at, y) in (first..).zip(y.chunks_exact_mut(y_len)) {
+            let residual = residual.map(|residual| &residual[at * y_len..][..y_len]);
+            let weights = &parts[at % parts.len()];
+            widened(target, &part, &x[at * x_len..][..x_len], y, residual, |x, y, residual| {
+                weights.run(&part, x, y, residual, epilogue, &Serial)
+            })?;
         }
         Ok(())
-    };
-    // never an error of its own
-    let _: TractResult<()> = par_chunks_mut(y, lanes * y_plane, elements, run);
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    })
+}
+
+/// Widens input and residual, runs a layer on them, and rounds what it puts out.
+fn widened(
+    target: Target,
+    geometry: &ConvGeometry,
+    x: &[u32],
+    y: &mut [u32],
+    residual: Option<&[u32]>,
+    run: impl FnOnce(&[f32], &mut [f32], Option<&[f32]>) -> Result<(), KernelError>,
+) -> Result<(), KernelError> {
+    let shape = geometry.shape();
+    let of_x = [shape.batch, shape.ic, geometry.input_pixels()];
+    let of_y = [shape.batch, shape.oc, geometry.output_pixels()];
+    let (x_len, y_len) = (geometry.x_len(), geometry.y_len());
+    let mut rooms = WIDE.take();
+    let [wide, wide_residual, sums] = &mut rooms;
+    for (room, len) in [(&mut *wide, x_len), (&mut *wide_residual, y_len), (&mut *sums, y_len)] {
+        room.resize(room.len().max(len), 0.0);
+    }
+    pairs::unpack(target, of_x, x, &mut wide[..x_len])?;
+    if let Some(residual) = residual {
+        pairs::unpack(target, of_y, residual, &mut wide_residual[..y_len])?;
+    }
+    let residual = residual.map(|_| &wide_residual[..y_len]);
+    run(&wide[..x_len], &mut sums[..y_len], residual)?;
+    pairs::pack(target, of_y, &sums[..y_len], y)?;
+    WIDE.set(rooms);
+    Ok(())
 }
 
 thread_local! {
@@ -341,34 +339,18 @@ impl Packed {
         residual: Option<&[u32]>,
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
-    ) -> Result<(), KernelError> {
-        if let Packed::Pointwise(weights) = self {
-            return weights.run_pairs(geometry, x, y, residual, epilogue, parallel);
-        }
-        if let Packed::Parts(parts) = self {
-            return run_parts(parts, geometry, x, y, residual, epilogue);
-        }
-        let shape = *geometry.shape();
-        let (x_plane, y_plane) = (geometry.input_pixels(), geometry.output_pixels());
-        let (target, [x_len, y_len]) = (Target::detect(), [geometry.x_len(), geometry.y_len()]);
-        let mut scratch = WIDE.take();
-        let [wide, wide_residual, sums] = &mut scratch;
-        for (room, len) in [(&mut *wide, x_len), (&mut *wide_residual, y_len), (&mut *sums, y_len)] {
-            room.resize(room.len().max(len), 0.0);
-        }
-        pairs::unpack(target, [shape.batch, shape.ic, x_plane], x, &mut wide[..x_len])?;
-        let residual = match residual {
-            Some(residual) => {
-                let room = &mut wide_residual[..y_len];
-                pairs::unpack(target, [shape.batch, shape.oc, y_plane], residual, room)?;
-                Some(&*room)
+    ) -> TractResult<()> {
+        let target = match self {
+            Packed::Pointwise(weights) => {
+                return Ok(weights.run_pairs(geometry, x, y, residual, epilogue, parallel)?);
             }
-            None => None,
+            Packed::Parts(parts) => return run_parts(parts, geometry, x, y, residual, epilogue),
+            Packed::Depthwise(weights) => weights.kernel().target(),
+            Packed::Spatial(weights) => weights.kernel().target(),
         };
-        self.run(geometry, &wide[..x_len], &mut sums[..y_len], residual, epilogue, parallel)?;
-        pairs::pack(target, [shape.batch, shape.oc, y_plane], &sums[..y_len], y)?;
-        WIDE.set(scratch);
-        Ok(())
+        Ok(widened(target, geometry, x, y, residual, |x, y, residual| {
+            self.run(geometry, x, y, residual, epilogue, parallel)
+        })?)
     }
 
     /// Which input channels are looked at.
@@ -385,18 +367,20 @@ impl Packed {
     /// out (they become zeros) and does not yet. What costs a plane of its own is left out: the channels
     /// of depthwise layers.
     pub fn with_only(&self, read: &[bool]) -> Option<Packed> {
+        let both = |weights: &PackedDepthwise, read: &[bool]| -> Vec<bool> {
+            weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect()
+        };
         if let Packed::Parts(parts) = self {
             let mut first = 0;
             let part = |weights: &PackedDepthwise| {
                 let read = &read[first..][..weights.reads().len()];
                 first += read.len();
-                let both: Vec<bool> = weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect();
-                weights.clone().with_only(&both)
+                weights.clone().with_only(&both(weights, read))
             };
             return parts.iter().map(part).collect::<Result<_, _>>().ok().map(Packed::Parts);
         }
         let Packed::Depthwise(weights) = self else { return None };
-        let both: Vec<bool> = weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect();
+        let both = both(weights, read);
         if both == weights.reads() {
             return None;
         }

@@ -172,7 +172,7 @@ impl OptSparseConv {
         with_threads(2 * y.len(), |parallel| {
             let mut y = y.try_as_plain_ram_mut()?;
             let y = y.as_slice_mut::<u32>()?;
-            TractResult::Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?)
+            self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)
         })?;
         Ok(tvec!(y.into_tvalue()))
     }

@@ -124,11 +124,9 @@ pub enum Key {
     /// Stock depthwise convolution, by its largest stride (1 or 2).
     StockDepthwise(usize),
     /// Our pointwise kernels for pairs of channels, for blocks of single channels; many pixels, or one. A table need
-    /// not have this line and the next ones.
+    /// not have this line and the next one.
     HalfPointwise(FormatKind, bool),
-    /// Our spatial kernels for pairs of channels.
-    HalfSpatial(FormatKind),
-    /// Our depthwise kernels for pairs of channels, by their largest stride (1 or 2).
+    /// Our depthwise kernels on widened pairs of channels, by their largest stride (1 or 2).
     HalfDepthwise(usize),
 }
 
@@ -149,7 +147,6 @@ impl Key {
             Key::StockSpatial => "stock/spatial".into(),
             Key::StockDepthwise(stride) => format!("stock/depthwise-s{stride}"),
             Key::HalfPointwise(format, one) => format!("half/{}", Key::Pointwise(format, one).name()),
-            Key::HalfSpatial(format) => format!("half/{}", Key::Spatial(format).name()),
             Key::HalfDepthwise(stride) => format!("half/{}", Key::Depthwise(stride).name()),
         }
     }

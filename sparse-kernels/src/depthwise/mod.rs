@@ -24,6 +24,7 @@ use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::Parallel;
 use crate::table::KernelInfo;
+use crate::target::Target;
 use body::Loops;
 use std::ops::Range;
 
@@ -55,6 +56,11 @@ impl DepthwiseKernel {
     /// Name, target and tile.
     pub fn info(&self) -> &KernelInfo {
         &self.info
+    }
+
+    /// The target that it was obtained for, or one with the same instructions.
+    pub fn target(&self) -> Target {
+        self.info.target()
     }
 
     /// The kernel size it is made for, or `None` if it takes any.

@@ -248,13 +248,13 @@ fn gather(rows: &[f32], width: usize, along: &Taps, out: &mut [f32]) {
             out[output] = sum;
         }
     };
-    let lines = |out: &mut [f32], outputs: &dyn Fn(usize) -> [Range<usize>; 2]| {
+    let lines = |out: &mut [f32], outputs: [Range<usize>; 2]| {
         for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(columns)) {
-            outputs(columns).into_iter().for_each(|outputs| single(row, out, outputs));
+            outputs.iter().for_each(|outputs| single(row, out, outputs.clone()));
         }
     };
     let Some(Doubled { first, from, pairs, weights: [even, odd] }) = along.doubled else {
-        return lines(out, &|columns| [0..columns, columns..columns]);
+        return lines(out, [0..columns, columns..columns]);
     };
     let double = |row: &[f32], out: &mut [f32], pairs: usize| {
         let (left, right) = (&row[from..][..pairs], &row[from + 1..][..pairs]);
@@ -273,5 +273,5 @@ fn gather(rows: &[f32], width: usize, along: &Taps, out: &mut [f32]) {
             .for_each(|(row, out)| double(row, out, pairs));
     }
     let end = first + 2 * pairs;
-    lines(out, &|columns| [0..first, end..columns]);
+    lines(out, [0..first, end..columns]);
 }

@@ -50,6 +50,7 @@ use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::Parallel;
 use crate::scratch;
 use crate::table::KernelInfo;
+use crate::target::Target;
 use crate::vector::Order;
 use body::Loops;
 use plan::{Plan, Work};
@@ -98,6 +99,11 @@ impl SpatialKernel {
     /// Name, target and tile.
     pub fn info(&self) -> &KernelInfo {
         &self.info
+    }
+
+    /// The target that it was obtained for, or one with the same instructions.
+    pub fn target(&self) -> Target {
+        self.info.target()
     }
 
     /// The format it reads: groups of output channels.
