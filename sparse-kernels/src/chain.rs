@@ -74,6 +74,16 @@ impl Stage<'_> {
             Layer::Spatial(w) => w.run(geometry, x, y, residual, epilogue, parallel),
         }
     }
+
+    /// Multiply-adds of a run.
+    pub fn products(&self) -> usize {
+        let stored = match self.layer {
+            Layer::Pointwise(w) => w.stored(),
+            Layer::Depthwise(w) => w.stored(),
+            Layer::Spatial(w) => w.stored(),
+        };
+        stored * self.geometry.output_pixels() * self.geometry.shape().batch
+    }
 }
 
 impl Layer<'_> {

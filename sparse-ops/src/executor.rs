@@ -1,39 +1,24 @@
 //! tract's threads, as the kernels ask for them.
 
 use sparse_kernels::prelude::{Parallel, Serial};
+use std::sync::{Mutex, PoisonError};
+use tract_core::internal::TractResult;
 
 /// Calls `run` with the threads of tract's current executor, or with none where the work is too small to
 /// share.
 ///
-/// `elements` is the size of the output: below tract's own threshold, waking threads costs more than it
-/// brings.
+/// `elements` is the size of the work, as many as the values that are written, or more where each takes long
+/// ([`of_products`]): below tract's own threshold, waking threads costs more than it brings.
 #[cfg(feature = "multithread-mm")]
 pub(crate) fn with_threads<R>(elements: usize, run: impl FnOnce(&dyn Parallel) -> R) -> R {
-    use rayon::prelude::*;
     use tract_linalg::multithread::{Executor, current_threading_element_threshold, current_tract_executor};
-
-    struct Pool<'a>(Option<&'a rayon::ThreadPool>);
-
-    impl Parallel for Pool<'_> {
-        fn threads(&self) -> usize {
-            self.0.map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
-        }
-
-        fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-            let all = || (0..tasks).into_par_iter().with_max_len(1).for_each(task);
-            match self.0 {
-                Some(pool) => pool.install(all),
-                None => all(),
-            }
-        }
-    }
 
     if elements < current_threading_element_threshold() {
         return run(&Serial);
     }
     match current_tract_executor() {
-        Executor::MultiThread(pool) => run(&Pool(Some(&pool))),
-        Executor::RayonGlobal => run(&Pool(None)),
+        Executor::MultiThread(pool) => run(&pool::Pool(Some(&pool))),
+        Executor::RayonGlobal => run(&pool::Pool(None)),
         Executor::SingleThread => run(&Serial),
     }
 }
@@ -42,4 +27,176 @@ pub(crate) fn with_threads<R>(elements: usize, run: impl FnOnce(&dyn Parallel) -
 #[cfg(not(feature = "multithread-mm"))]
 pub(crate) fn with_threads<R>(_elements: usize, run: impl FnOnce(&dyn Parallel) -> R) -> R {
     run(&Serial)
+}
+
+/// The size of so many multiply-adds for [`with_threads`].
+///
+/// tract's threshold stands for some five microseconds; eight multiply-adds of a layer take about as long as one
+/// value that is read and written.
+pub(crate) fn of_products(products: usize) -> usize {
+    products / 8
+}
+
+/// Calls `run` on parts of `y`, with the row that each begins with, in the threads that [`with_threads`] takes for
+/// `elements`. Parts are whole rows of `row` values, and there are some for each thread.
+///
+/// # Errors
+/// The first of those of `run`, in the order of rows.
+pub(crate) fn par_chunks_mut<T: Send>(
+    y: &mut [T],
+    row: usize,
+    elements: usize,
+    run: impl Fn(usize, &mut [T]) -> TractResult<()> + Sync,
+) -> TractResult<()> {
+    with_threads(elements, |parallel| {
+        let rows = y.len().checked_div(row).unwrap_or(0);
+        let threads = parallel.threads();
+        if threads == 1 || rows < 2 {
+            return run(0, y);
+        }
+        let part = rows.div_ceil((PARTS * threads).min(rows));
+        let parts: Vec<_> = y.chunks_mut(part * row).map(|part| Mutex::new((part, Ok(())))).collect();
+        parallel.for_each(parts.len(), &|i| {
+            // each task has a part of its own: nobody waits, and a panic ends the run
+            let mut of_task = parts[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let (y, result) = &mut *of_task;
+            *result = run(i * part, y);
+        });
+        parts.into_iter().try_for_each(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+    })
+}
+
+/// Parts of the work for each thread, so that one that begins late leaves more to others.
+const PARTS: usize = 4;
+
+#[cfg(feature = "multithread-mm")]
+mod pool {
+    use rayon::prelude::*;
+    use rayon::{Scope, ThreadPool};
+    use sparse_kernels::prelude::Parallel;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Rounds of waiting for the last task before the thread goes to sleep: some tens of microseconds, which is
+    /// what being woken up costs.
+    const ROUNDS: usize = 1 << 10;
+
+    /// A pool of tract's, or rayon's own.
+    pub(super) struct Pool<'a>(pub Option<&'a ThreadPool>);
+
+    impl Pool<'_> {
+        fn is_here(&self) -> bool {
+            self.0.map_or_else(rayon::current_thread_index, ThreadPool::current_thread_index).is_some()
+        }
+
+        fn scope<'s>(&self, run: impl FnOnce(&Scope<'s>)) {
+            match self.0 {
+                Some(pool) => pool.in_place_scope(run),
+                None => rayon::in_place_scope(run),
+            }
+        }
+    }
+
+    impl Parallel for Pool<'_> {
+        fn threads(&self) -> usize {
+            self.0.map_or_else(rayon::current_num_threads, ThreadPool::current_num_threads)
+        }
+
+        /// Runs tasks on the caller's thread and on all of the pool's but one.
+        ///
+        /// A network is mostly run by a thread outside of the pool. If it handed its tasks over and slept until
+        /// they are done, every layer would wait for two threads to be woken up, which can take longer than the
+        /// layer: here it begins at once, and others take part as soon as they are awake.
+        fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+            if self.is_here() {
+                return (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+            }
+            let helpers = self.threads().min(tasks).saturating_sub(1);
+            let (next, busy) = (AtomicUsize::new(0), AtomicUsize::new(helpers));
+            let work = || {
+                let tasks = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed))
+                    .take_while(|i| *i < tasks);
+                tasks.for_each(task);
+            };
+            self.scope(|scope| {
+                for _ in 0..helpers {
+                    scope.spawn(|_| {
+                        work();
+                        busy.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+                work();
+                // The scope waits for the others and makes visible what they have written. It does so asleep.
+                for _ in 0..ROUNDS {
+                    if busy.load(Ordering::Relaxed) == 0 {
+                        break;
+                    }
+                    std::hint::spin_loop();
+                }
+            });
+        }
+    }
+}
+
+#[cfg(all(test, feature = "multithread-mm"))]
+mod tests {
+    use super::pool::Pool;
+    use super::*;
+    use rayon::ThreadPoolBuilder;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tract_core::internal::*;
+    use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
+    #[test]
+    fn tasks_run_once_from_outside_and_from_inside_of_a_pool() {
+        let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let other = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        for tasks in [0, 1, 2, 3, 100] {
+            let calls: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+            let run = || {
+                Pool(Some(&pool)).for_each(tasks, &|i| {
+                    calls[i].fetch_add(1, Ordering::Relaxed);
+                });
+            };
+            run();
+            pool.install(run);
+            other.install(run);
+            Pool(None).for_each(tasks, &|i| {
+                calls[i].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 4), "{tasks}: {calls:?}");
+        }
+        assert_eq!(Pool(Some(&pool)).threads(), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "task 5")]
+    fn a_panic_of_a_task_arrives() {
+        let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        Pool(Some(&pool)).for_each(8, &|i| assert!(i != 5, "task {i}"));
+    }
+
+    #[test]
+    fn rows_go_to_parts_and_errors_come_back() -> TractResult<()> {
+        for threads in [1, 2, 5] {
+            multithread_tract_scope(Executor::multithread(threads), || {
+                for rows in [0, 1, 2, 7, 64] {
+                    let mut y = vec![0; 3 * rows];
+                    let fill = |first: usize, y: &mut [usize]| {
+                        y.chunks_mut(3).enumerate().for_each(|(i, row)| row.fill(first + i));
+                        Ok(())
+                    };
+                    par_chunks_mut(&mut y, 3, usize::MAX, fill)?;
+                    ensure!(y.iter().enumerate().all(|(i, row)| *row == i / 3), "{rows} rows: {y:?}");
+                }
+                let fails = |first: usize, y: &mut [u8]| {
+                    ensure!(!(first..first + y.len()).contains(&40), "row 40 of {threads} threads");
+                    Ok(())
+                };
+                let error = par_chunks_mut(&mut [0; 64], 1, usize::MAX, fails).unwrap_err();
+                ensure!(error.to_string() == format!("row 40 of {threads} threads"), "{error}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::choice::{Choice, Dense, Packed};
 use crate::epilogue::{Follow, push_activation, recognise};
-use crate::executor::with_threads;
+use crate::executor::{of_products, with_threads};
 use crate::form::Form;
 use crate::half::{self, HalfChoice};
 use crate::konst::{dense_fma, f32s};
@@ -319,7 +319,8 @@ pub(crate) fn run_stages(stages: &[Stage], inputs: &[TValue], shape: &[usize]) -
     let mut y = unsafe { Tensor::uninitialized::<f32>(shape)? };
     let x = f32s(&inputs[0])?;
     let residual = inputs.get(1).map(|r| f32s(r)).transpose()?;
-    with_threads(y.len(), |parallel| {
+    let products = stages.iter().map(Stage::products).sum();
+    with_threads(y.len().max(of_products(products)), |parallel| {
         let mut y = y.try_as_plain_ram_mut()?;
         let y = y.as_slice_mut::<f32>()?;
         match stages {

@@ -4,6 +4,7 @@
 //! tract than the layers do. [`swap_next`] puts a [`Planar`] in place of each; sparse layers call it when
 //! they fuse. A model without a sparse layer never gets here: it is stock tract, bit for bit.
 
+use crate::executor::par_chunks_mut;
 use crate::form::padding;
 use crate::konst::f32s;
 use sparse_kernels::error::KernelError;
@@ -12,7 +13,6 @@ use sparse_kernels::prelude::Target;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{MaxPool, OptMaxPool, OptSumPool, PaddingSpec, PoolSpec, SumPool};
 use tract_core::ops::nn::{DataFormat, Resize, Softmax, SoftmaxKind};
-use tract_linalg::multithread::par_chunks_mut;
 
 /// A stock operator over planes, run by a faster loop wherever there is one for the shapes that it meets.
 ///
