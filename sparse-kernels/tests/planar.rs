@@ -5,7 +5,7 @@ mod common;
 
 use common::Noise;
 use proptest::prelude::*;
-use sparse_kernels::planar::{Pool, PoolAxis, Pooling, Resize, Taps, softmax};
+use sparse_kernels::planar::{Col2im, Col2imAxis, Pool, PoolAxis, Pooling, Resize, Taps, softmax};
 use sparse_kernels::prelude::*;
 
 /// A pooled axis as numbers: input, output, kernel, stride, dilation, padding before.
@@ -95,6 +95,14 @@ fn axis() -> impl Strategy<Value = Axis> {
     })
 }
 
+/// An axis of a transposed convolution.
+fn col2im_axis() -> impl Strategy<Value = Axis> {
+    let sizes = (0..24usize, 0..60usize, 0..6usize, 1..5usize, 1..3usize, 0..7usize);
+    sizes.prop_map(|(input, output, kernel, stride, dilation, pad)| {
+        [input, output, kernel, stride, dilation, pad]
+    })
+}
+
 proptest! {
     #[test]
     fn pools_agree_with_plain_loops(
@@ -157,6 +165,44 @@ proptest! {
             Some((indices.map(|i| i.min(input - 1)).collect(), weights))
         };
         check_resize([height, width], &[axis(height), axis(width)], 2, planes, seed);
+    }
+
+    #[test]
+    fn sums_of_transposed_convolutions_agree_with_plain_loops(
+        down in col2im_axis(),
+        along in col2im_axis(),
+        planes in 0..4usize,
+        seed in any::<u64>(),
+    ) {
+        let axis = |[input, output, kernel, stride, dilation, pad]: Axis| {
+            Col2imAxis::new(input, output, kernel, stride, dilation, pad).unwrap()
+        };
+        let sums = Col2im::new(axis(down), axis(along)).unwrap();
+        let mut noise = Noise::new(seed);
+        let (x, bias) = (noise.values(planes * sums.x_plane()), noise.values(planes));
+        let mut expected: Vec<f64> =
+            bias.iter().flat_map(|bias| std::iter::repeat_n(f64::from(*bias), sums.y_plane())).collect();
+        let mut products = x.iter();
+        // where a tap of an input pixel belongs
+        let place = |[_, output, _, stride, dilation, pad]: Axis, input: usize, tap: usize| {
+            (input * stride + tap * dilation).checked_sub(pad).filter(|at| *at < output)
+        };
+        for plane in 0..planes {
+            for (ky, kx) in (0..down[2]).flat_map(|ky| (0..along[2]).map(move |kx| (ky, kx))) {
+                for (iy, ix) in (0..down[0]).flat_map(|iy| (0..along[0]).map(move |ix| (iy, ix))) {
+                    let product = f64::from(*products.next().unwrap());
+                    if let (Some(oy), Some(ox)) = (place(down, iy, ky), place(along, ix, kx)) {
+                        expected[plane * sums.y_plane() + oy * along[1] + ox] += product;
+                    }
+                }
+            }
+        }
+        for target in Target::available() {
+            let mut y = vec![f32::NAN; expected.len()];
+            sums.run(target, &x, &bias, &mut y).unwrap();
+            // up to so many values of at most 1 are added in each
+            assert_close(&format!("{target} {sums:?}"), &y, &expected, (down[2] * along[2] + 1).pow(2));
+        }
     }
 
     #[test]
@@ -262,5 +308,11 @@ fn nonsense_is_refused() {
     assert!(resize.run(Target::SCALAR, &[0.0; 7], &mut [0.0; 6]).is_err());
     assert!(resize.run(Target::SCALAR, &[0.0; 6], &mut [0.0; 12]).is_err());
     assert!(softmax(Target::SCALAR, 3, 2, &mut [0.0; 7]).is_err());
+    assert!(Col2imAxis::new(4, 8, 2, 0, 1, 0).is_err());
+    assert!(Col2imAxis::new(usize::MAX / 2, 8, 2, 4, 1, 0).is_err());
+    let axis = || Col2imAxis::new(2, 4, 2, 2, 1, 0).unwrap();
+    let sums = Col2im::new(axis(), axis()).unwrap();
+    assert!(sums.run(Target::SCALAR, &[0.0; 15], &[0.0], &mut [0.0; 16]).is_err());
+    assert!(sums.run(Target::SCALAR, &[0.0; 16], &[0.0], &mut [0.0; 32]).is_err());
     assert!(softmax(Target::SCALAR, usize::MAX, 2, &mut [0.0; 7]).is_err());
 }

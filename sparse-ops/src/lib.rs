@@ -36,6 +36,7 @@ macro_rules! named {
 
 mod branch;
 mod choice;
+mod col2im;
 pub mod compact;
 mod epilogue;
 mod executor;
@@ -49,6 +50,7 @@ pub mod nnef;
 mod opt_sparse_chain;
 mod opt_sparse_conv;
 mod pairs;
+mod pieces;
 mod planar;
 #[cfg(feature = "pulse")]
 pub mod pulse;

@@ -8,7 +8,7 @@ use crate::half::{self, HalfChoice};
 use crate::konst::{dense_fma, f32s};
 use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::pairs::{Lanes, clusters, u32s};
-use crate::planar::swap_next;
+use crate::{pieces, planar};
 use sparse_kernels::chain::{self, Chain, Stage};
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
@@ -421,11 +421,13 @@ impl TypedOp for OptSparseConv {
         if let Some(patch) = OptSparseChain::join(model, node)? {
             return Ok(Some(patch));
         }
-        if let Some(patch) = swap_next(model, self.choice.target)? {
+        if let Some(patch) = planar::swap_next(model, self.choice.target)? {
             return Ok(Some(patch));
         }
-        rule_if!(self.is_open());
-        clusters::settle(model)
+        if self.is_open() {
+            return clusters::settle(model);
+        }
+        pieces::swap_next(model)
     }
 
     as_op!();

@@ -2,9 +2,10 @@
 //!
 //! Stock tract computes one as a product and a sum: the weights of every output channel and tap times the
 //! input channels of every pixel, and what puts the results in their places. The product is run by a sparse
-//! kernel, the sum stays as it is.
+//! kernel, the sum by a loop of ours.
 
 use crate::choice::Choice;
+use crate::col2im::PlanarCol2im;
 use crate::konst::{konst_of, sparse_cost};
 use crate::sparse_matmul::SparseMatMul;
 use tract_core::internal::*;
@@ -119,6 +120,15 @@ impl TypedOp for SparseDeconv {
             let bias = patch.model.add_const(name, Tensor::zero::<f32>(&[rows])?)?;
             patch.model.add_edge(bias, InletId::new(id, 2))?;
             patch.model.node_mut(id).op = Box::new(SparseMatMul::new(einsum, 1, self.choice));
+        }
+        let sums = |node: &TypedNode| node.op.name() == "DeconvSum";
+        if let Some(id) = patch.model.nodes.iter().find(|node| sums(node)).map(|node| node.id)
+            && let Some((bias, op)) = PlanarCol2im::of(model, node, &self.deconv, self.choice.target)?
+        {
+            let name = format!("{}.bias", patch.model.node(id).name);
+            let bias = patch.model.add_const(name, bias)?;
+            patch.model.add_edge(bias, InletId::new(id, 1))?;
+            patch.model.node_mut(id).op = Box::new(op);
         }
         Ok(Some(patch))
     }

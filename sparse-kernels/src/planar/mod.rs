@@ -1,4 +1,4 @@
-//! What stands between convolutions: resizing, pooling, softmax, over planes of contiguous pixels.
+//! What stands between convolutions: resizing, pooling, softmax, and the sums of transposed ones, over planes of contiguous pixels.
 //!
 //! None of these multiply by weights; all of them move as much data as the layers around them, and a plain
 //! loop pixel by pixel can take longer than a pruned network's layers together. The loops here go row by row
@@ -6,10 +6,12 @@
 //! for each instruction set. Nothing here is tuned for a core: rows that fit the first-level cache are enough
 //! to make these operators disappear beside the layers.
 
+mod col2im;
 mod pool;
 mod resize;
 mod softmax;
 
+pub use col2im::{Col2im, Col2imAxis};
 pub use pool::{Pool, PoolAxis, Pooling};
 pub use resize::{Resize, Taps};
 pub use softmax::softmax;

@@ -177,6 +177,9 @@ fn transposed_convolutions_run_sparse() -> Result<()> {
         let model = layer.model(5);
         let sparse = agree(&model, &[layer.noise(7)]).context(what.clone())?;
         ensure!(count(&sparse, "OptSparseConv") == 1, "{what}: {:?}", op_names(&sparse));
+        // sums of taps that meet are ours, for maps of one or two axes
+        let meets = layer.kernel != layer.stride && layer.input.len() < 3;
+        ensure!(count(&sparse, "PlanarCol2im") == usize::from(meets), "{what}: {:?}", op_names(&sparse));
         let mut typed = onnx().model_for_proto_model(&model)?.into_typed()?;
         let report = Report::of(&typed)?;
         let [found] = &*report.layers else { anyhow::bail!("{what}: {} layers", report.layers.len()) };
