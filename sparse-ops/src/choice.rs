@@ -411,6 +411,11 @@ impl Packed {
         }
     }
 
+    /// Whether there is a kernel that takes pairs of channels as they are.
+    pub fn takes_pairs(&self) -> bool {
+        self.kernel().element == Element::Bf16
+    }
+
     /// The kernel they were packed for.
     pub fn kernel(&self) -> &'static KernelInfo {
         each!(self, weights => weights.kernel().info())

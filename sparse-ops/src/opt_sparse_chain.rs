@@ -1,6 +1,6 @@
 //! Layers one after the other whose maps between are too large for a cache, run band by band.
 
-use crate::opt_sparse_conv::{OptSparseConv, run_stages};
+use crate::opt_sparse_conv::{OptSparseConv, run};
 use sparse_kernels::chain::{self, Chain, Stage};
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
@@ -34,7 +34,7 @@ impl OptSparseChain {
         rule_if_some!(behind = layers(succ));
         rule_if!(behind.first().is_some_and(runs_in_bands));
         let op = OptSparseChain { layers: [before, behind].concat() };
-        rule_if!(op.pays(before.len(), &model.outlet_fact(node.inputs[0])?.shape)?);
+        rule_if!(op.pays(before.len(), &before[0].wide(model.outlet_fact(node.inputs[0])?)?.shape)?);
         // what they take in comes first
         for node in [node, succ] {
             if let Some(layer) = node.op_as::<OptSparseConv>() {
@@ -60,8 +60,8 @@ pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
 
 fn runs_in_bands(layer: &OptSparseConv) -> bool {
     !layer.is_open()
-        && layer.half().is_none()
         && layer.is_planar()
+        && (layer.half().is_none() || layer.packed().takes_pairs())
         && layer.choice().target.isa() != Isa::Scalar
 }
 
@@ -88,13 +88,22 @@ impl EvalOp for OptSparseChain {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let (stages, shape) = self.stages(inputs[0].shape())?;
-        run_stages(&stages, &inputs, &shape).with_context(|| format!("in {}", self.names()))
+        let (stages, shape) = self.stages(&self.layers[0].wide_shape(inputs[0].shape())?)?;
+        let chain = Chain::new(&stages, chain::room().unwrap_or(0))?;
+        let last = &self.layers[self.layers.len() - 1];
+        let y = if last.half().is_some() {
+            run(&inputs, &last.pairs_shape(&shape)?, |x, y, residual, parallel| {
+                Ok(chain.run_pairs(x, y, residual, parallel)?)
+            })
+        } else {
+            run(&inputs, &shape, |x, y, residual, parallel| Ok(chain.run(x, y, residual, parallel)?))
+        };
+        y.with_context(|| format!("in {}", self.names()))
     }
 }
 
 impl OptSparseChain {
-    /// The layers for an input of this shape, and the shape of the output.
+    /// The layers for an input of channels of this shape, and the shape of the output's channels.
     fn stages(&self, x: &[usize]) -> TractResult<(Vec<Stage<'_>>, TVec<usize>)> {
         let (mut shape, mut stages): (TVec<usize>, _) = (x.into(), vec![]);
         for layer in &self.layers {
@@ -115,7 +124,8 @@ impl OptSparseChain {
             return Ok(false);
         };
         let (stages, _) = self.stages(&x)?;
-        let map = stages[before].geometry.x_len();
+        let per_lane = stages[before].layer.element().per_lane();
+        let map = stages[before].geometry.x_len() / per_lane;
         // more than may be there at a time: smaller ones stay in the cache as they are, and those that are hardly
         // larger gain nothing
         Ok(4 * map >= 5 * room
@@ -130,15 +140,15 @@ impl OptSparseChain {
 
 impl TypedOp for OptSparseChain {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let mut fact = inputs[0].clone();
+        let mut fact = self.layers[0].wide(inputs[0])?;
         for layer in &self.layers {
             fact = layer.form().output_fact(&fact)?;
         }
-        Ok(tvec!(fact))
+        Ok(tvec!(self.layers[self.layers.len() - 1].narrow(fact)?))
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        let mut fact = inputs[0].clone();
+        let mut fact = self.layers[0].wide(inputs[0])?;
         let mut all: TVec<(Cost, TDim)> = tvec!();
         for layer in &self.layers {
             for (what, count) in layer.cost_of(&fact)? {

@@ -345,6 +345,10 @@ impl PackedDepthwise {
 impl Packed for PackedDepthwise {
     type Plan = Plan;
 
+    fn info(&self) -> &'static KernelInfo {
+        self.kernel.info()
+    }
+
     fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
         supports(s).map_err(|reason| KernelError::Geometry(reason.into()))?;
         let [kh, kw] = self.weights.kernel();

@@ -7,10 +7,9 @@ use crate::drive::{self, Cut, Job, Latest, Packed};
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs;
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
-use crate::table::Element;
+use crate::table::{Element, KernelInfo};
 use crate::work::{Work, on};
 use std::ops::Range;
 
@@ -45,7 +44,6 @@ impl PackedPointwise {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.kernel.info.runs(Element::F32)?;
         drive::run(self, geometry, x, y, residual, epilogue, parallel)
     }
 
@@ -63,11 +61,7 @@ impl PackedPointwise {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.kernel.info.runs(Element::Bf16)?;
-        check(self, geometry.shape())?;
-        let geometry = geometry.in_pairs()?;
-        let (x, y, residual) = (pairs::as_floats(x), pairs::as_floats_mut(y), residual.map(pairs::as_floats));
-        drive::run(self, &geometry, x, y, residual, epilogue, parallel)
+        drive::run_pairs(self, geometry, x, y, residual, epilogue, parallel)
     }
 
     fn tiles(&self, job: &Job<Plan>) -> Tiles {
@@ -75,25 +69,21 @@ impl PackedPointwise {
     }
 }
 
-fn check(w: &PackedPointwise, s: &ConvShape) -> Result<(), KernelError> {
-    drive::equal([
-        ("output channels", w.oc(), s.oc),
-        ("input channels", w.ic(), s.ic),
-        ("groups", 1, s.group),
-        ("kernel height", 1, s.kernel[0]),
-        ("kernel width", 1, s.kernel[1]),
-    ])
-}
-
 impl Packed for PackedPointwise {
     type Plan = Plan;
 
+    fn info(&self) -> &'static KernelInfo {
+        self.kernel.info()
+    }
+
     fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
-        match self.kernel.element() {
-            Element::F32 => check(self, s),
-            // before channels became lanes
-            Element::Bf16 => Ok(()),
-        }
+        drive::equal([
+            ("output channels", self.oc(), s.oc),
+            ("input channels", self.ic(), s.ic),
+            ("groups", 1, s.group),
+            ("kernel height", 1, s.kernel[0]),
+            ("kernel width", 1, s.kernel[1]),
+        ])
     }
 
     fn latest(&self) -> &Latest<Plan> {

@@ -6,12 +6,13 @@
 //! what the conversions cost that vanish with them. What is left are clusters, with conversions at their borders
 //! and nowhere else, which one patch puts into the graph.
 
-use super::between::{Arithmetic, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, fits};
+use super::between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary, fits};
 use super::{FromPairs, Lanes, ToPairs};
 use crate::epilogue::{binary, element_wise};
 use crate::konst::f32s;
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::planar::Planar;
+use sparse_kernels::pairs::Arithmetic;
 use sparse_kernels::prelude::Target;
 use std::collections::{BTreeSet, HashSet};
 use tract_core::internal::*;

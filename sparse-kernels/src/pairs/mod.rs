@@ -9,6 +9,10 @@
 //! Floats are rounded to the nearest, ties to even; NaN stays NaN, and denormals, which the instructions count as
 //! zero, become zero, on every target.
 
+mod between;
+
+pub use between::{Arithmetic, Operand, arithmetic, sums, unary};
+
 use crate::error::{FormatError, KernelError};
 use crate::table::Element;
 #[cfg(target_arch = "x86_64")]
@@ -127,14 +131,35 @@ fn check(
 /// Slices of other lengths.
 pub fn pack(target: Target, shape: [usize; 3], planes: &[f32], pairs: &mut [u32]) -> Result<(), KernelError> {
     check(shape, ("input", planes.len()), ("output", pairs.len()))?;
+    rounded(target, Pack { shape, planes, pairs });
+    Ok(())
+}
+
+/// A loop that rounds rows to pairs, by the instructions that there are for it. All that it calls must be
+/// `#[inline(always)]`.
+trait Rounded {
+    fn run(self, rows: impl Rows);
+}
+
+/// Runs `work` with the instructions of `target`.
+fn rounded(target: Target, work: impl Rounded) {
     #[cfg(target_arch = "x86_64")]
     if target.isa() == Isa::Avx512 && target.half().is_some() {
         // SAFETY: the target has half precision: the instructions are there.
-        unsafe { Lanes::on(Pack { shape, planes, pairs, rows: ByVectors::<Lanes>(PhantomData) }) };
-        return Ok(());
+        unsafe { Lanes::on(With(work, ByVectors::<Lanes>(PhantomData))) };
+        return;
     }
-    on(target, Pack { shape, planes, pairs, rows: Plain });
-    Ok(())
+    on(target, With(work, Plain));
+}
+
+/// A loop and what it rounds with.
+struct With<W, R>(W, R);
+
+impl<W: Rounded, R: Rows> Work for With<W, R> {
+    #[inline(always)]
+    fn run(self) {
+        self.0.run(self.1);
+    }
 }
 
 /// Vectors of pairs.
@@ -156,12 +181,10 @@ pub fn unpack(
     Ok(())
 }
 
-/// Runs only where the instructions of `R` are there.
-struct Pack<'a, R> {
+struct Pack<'a> {
     shape: [usize; 3],
     planes: &'a [f32],
     pairs: &'a mut [u32],
-    rows: R,
 }
 
 /// What [`pack_rows`] does.
@@ -180,9 +203,9 @@ impl Rows for Plain {
     }
 }
 
-impl<R: Rows> Work for Pack<'_, R> {
+impl Rounded for Pack<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run(self, rows: impl Rows) {
         let [_, channels, pixels] = self.shape;
         if channels * pixels == 0 {
             return;
@@ -193,8 +216,8 @@ impl<R: Rows> Work for Pack<'_, R> {
         {
             for (planes, pairs) in image.chunks(2 * pixels).zip(pairs.chunks_exact_mut(pixels)) {
                 let (first, second) = planes.split_at(pixels);
-                // SAFETY: as `Pack` says.
-                unsafe { self.rows.pack(first, second, pairs) };
+                // SAFETY: `rounded` runs this where the instructions of `rows` are there.
+                unsafe { rows.pack(first, second, pairs) };
             }
         }
     }
