@@ -111,6 +111,11 @@ impl OptSparseConv {
         matches!(self.precision, Precision::Open(_))
     }
 
+    /// Whether there is a kernel that would take pairs of channels as they are.
+    pub(crate) fn would_take_pairs(&self) -> bool {
+        matches!(&self.precision, Precision::Open(pairs) if pairs.takes_pairs())
+    }
+
     /// The layer in f32, for this reason.
     pub(crate) fn in_full(&self, why: &'static str) -> OptSparseConv {
         OptSparseConv { precision: Precision::Full(Some(why)), ..self.clone() }
@@ -158,7 +163,7 @@ impl OptSparseConv {
         let (stage, shape) = self.stage(&self.wide_shape(inputs[0].shape())?)?;
         let geometry = planar(stage.geometry)?;
         run(inputs, &self.pairs_shape(&shape)?, |x, y, residual, parallel| {
-            self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)
+            Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?)
         })
     }
 
@@ -367,7 +372,7 @@ impl Op for OptSparseConv {
         let unread = self.packed.reads().iter().filter(|read| !**read).count();
         if unread > 0 {
             info.push(match &*self.packed {
-                Packed::Depthwise(_) | Packed::Parts(_) => {
+                Packed::Depthwise(_) => {
                     format!("{unread} channels that nothing reads are left out")
                 }
                 Packed::Pointwise(_) | Packed::Spatial(_) => {

@@ -3,7 +3,7 @@
 //! Loops are over arrays of sixteen lanes, which compilers make vectors of. The last of them ends with the row and
 //! overlaps the one before, so that rows of 49 pixels are four vectors and no loop over single ones.
 
-use super::{Rounded, Rows, rounded, widen};
+use super::{Rounding, Rows, rounding, widen};
 use crate::epilogue::Activation;
 use crate::error::KernelError;
 use crate::target::Target;
@@ -52,7 +52,7 @@ pub fn arithmetic(
     if let Operand::Lanes(b) = b {
         equal("second operand", x.len(), b.len())?;
     }
-    rounded(target, Binary { op, x, b, both, y });
+    rounding(target, Binary { op, x, b, both, y });
     Ok(())
 }
 
@@ -68,7 +68,7 @@ pub fn unary(
     y: &mut [u32],
 ) -> Result<(), KernelError> {
     equal("output", x.len(), y.len())?;
-    rounded(target, Unary { function, x, both, y });
+    rounding(target, Unary { function, x, both, y });
     Ok(())
 }
 
@@ -123,8 +123,7 @@ fn by_vectors(
     let vector = |at: usize, y: &mut [u32; WIDTH]| {
         let [first, second] = f(at, channels(load(x, at)));
         let second = if both { second } else { [0.0; WIDTH] };
-        // SAFETY: `rounded` runs this where the instructions of `rows` are there.
-        unsafe { rows.pack(&first, &second, y) };
+        rows.pack(&first, &second, y);
     };
     if y.len() < WIDTH {
         let mut lanes = [0; WIDTH];
@@ -147,16 +146,16 @@ struct Binary<'a> {
     y: &'a mut [u32],
 }
 
-impl Rounded for Binary<'_> {
+impl Rounding for Binary<'_> {
     #[inline(always)]
-    fn run(self, rows: impl Rows) {
+    fn run(self, rows: &impl Rows) {
         // one loop for each, so that the compiler can vectorise it
         match self.op {
-            Arithmetic::Add => self.each(&rows, |a, b| a + b),
-            Arithmetic::Sub => self.each(&rows, |a, b| a - b),
-            Arithmetic::Mul => self.each(&rows, |a, b| a * b),
-            Arithmetic::Max => self.each(&rows, f32::max),
-            Arithmetic::Min => self.each(&rows, f32::min),
+            Arithmetic::Add => self.each(rows, |a, b| a + b),
+            Arithmetic::Sub => self.each(rows, |a, b| a - b),
+            Arithmetic::Mul => self.each(rows, |a, b| a * b),
+            Arithmetic::Max => self.each(rows, f32::max),
+            Arithmetic::Min => self.each(rows, f32::min),
         }
     }
 }
@@ -191,11 +190,11 @@ struct Unary<'a> {
     y: &'a mut [u32],
 }
 
-impl Rounded for Unary<'_> {
+impl Rounding for Unary<'_> {
     #[inline(always)]
-    fn run(self, rows: impl Rows) {
+    fn run(self, rows: &impl Rows) {
         let function = self.function;
-        by_vectors(&rows, self.x, self.both, self.y, |_, mut values| {
+        by_vectors(rows, self.x, self.both, self.y, |_, mut values| {
             values.iter_mut().for_each(|half| function.apply_slice(half));
             values
         });

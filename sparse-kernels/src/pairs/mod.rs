@@ -73,6 +73,18 @@ pub(crate) fn as_floats_mut(lanes: &mut [u32]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len()) }
 }
 
+/// The lanes of [`as_floats`].
+pub(crate) fn as_lanes(floats: &[f32]) -> &[u32] {
+    // SAFETY: both types have the same size and alignment, and any float is a number.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
+}
+
+/// [`as_lanes`], to be written to.
+pub(crate) fn as_lanes_mut(floats: &mut [f32]) -> &mut [u32] {
+    // SAFETY: as there, and any bits are a float.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
+}
+
 /// Rounds weights `[row][col][tap]` and pairs their columns: `[row][ceil(cols / 2)][tap]` lanes, as floats. A lane of
 /// two zeros is a float that is zero, and no other is.
 ///
@@ -131,18 +143,26 @@ fn check(
 /// Slices of other lengths.
 pub fn pack(target: Target, shape: [usize; 3], planes: &[f32], pairs: &mut [u32]) -> Result<(), KernelError> {
     check(shape, ("input", planes.len()), ("output", pairs.len()))?;
-    rounded(target, Pack { shape, planes, pairs });
+    rounding(target, Pack { shape, planes, pairs });
     Ok(())
 }
 
-/// A loop that rounds rows to pairs, by the instructions that there are for it. All that it calls must be
-/// `#[inline(always)]`.
-trait Rounded {
-    fn run(self, rows: impl Rows);
+/// Work that rounds rows to pairs, as `rows` does it.
+pub(crate) trait Rounding {
+    fn run(self, rows: &impl Rows);
 }
 
-/// Runs `work` with the instructions of `target`.
-fn rounded(target: Target, work: impl Rounded) {
+struct With<W, R>(W, R);
+
+impl<W: Rounding, R: Rows> Work for With<W, R> {
+    #[inline(always)]
+    fn run(self) {
+        self.0.run(&self.1);
+    }
+}
+
+/// Runs `work`, which is all `#[inline(always)]`, with the instructions of `target`.
+pub(crate) fn rounding(target: Target, work: impl Rounding) {
     #[cfg(target_arch = "x86_64")]
     if target.isa() == Isa::Avx512 && target.half().is_some() {
         // SAFETY: the target has half precision: the instructions are there.
@@ -150,16 +170,6 @@ fn rounded(target: Target, work: impl Rounded) {
         return;
     }
     on(target, With(work, Plain));
-}
-
-/// A loop and what it rounds with.
-struct With<W, R>(W, R);
-
-impl<W: Rounded, R: Rows> Work for With<W, R> {
-    #[inline(always)]
-    fn run(self) {
-        self.0.run(self.1);
-    }
 }
 
 /// Vectors of pairs.
@@ -187,25 +197,24 @@ struct Pack<'a> {
     pairs: &'a mut [u32],
 }
 
-/// What [`pack_rows`] does.
-trait Rows {
-    /// # Safety
-    /// The instructions are there.
-    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]);
+/// Rounds a row and, unless it is empty, the one of the next channel. Made by [`rounding`] alone, where its
+/// instructions are there.
+pub(crate) trait Rows {
+    fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]);
 }
 
 struct Plain;
 
 impl Rows for Plain {
     #[inline(always)]
-    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
+    fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
         pack_rows(first, second, pairs);
     }
 }
 
-impl Rounded for Pack<'_> {
+impl Rounding for Pack<'_> {
     #[inline(always)]
-    fn run(self, rows: impl Rows) {
+    fn run(self, rows: &impl Rows) {
         let [_, channels, pixels] = self.shape;
         if channels * pixels == 0 {
             return;
@@ -216,16 +225,14 @@ impl Rounded for Pack<'_> {
         {
             for (planes, pairs) in image.chunks(2 * pixels).zip(pairs.chunks_exact_mut(pixels)) {
                 let (first, second) = planes.split_at(pixels);
-                // SAFETY: `rounded` runs this where the instructions of `rows` are there.
-                unsafe { rows.pack(first, second, pairs) };
+                rows.pack(first, second, pairs);
             }
         }
     }
 }
 
-/// Rounds a row and, unless it is empty, the one of the next channel.
 #[inline(always)]
-pub(crate) fn pack_rows(first: &[f32], second: &[f32], pairs: &mut [u32]) {
+fn pack_rows(first: &[f32], second: &[f32], pairs: &mut [u32]) {
     if second.is_empty() {
         pairs.iter_mut().zip(first).for_each(|(lane, v)| *lane = pair(*v, 0.0));
     } else {
@@ -243,7 +250,7 @@ struct ByVectors<V>(PhantomData<V>);
 #[cfg(target_arch = "x86_64")]
 impl<V: Vector> Rows for ByVectors<V> {
     #[inline(always)]
-    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
+    fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
         let pixels = pairs.len();
         if pixels < V::LANES || second.is_empty() {
             return pack_rows(first, second, pairs);
@@ -251,7 +258,7 @@ impl<V: Vector> Rows for ByVectors<V> {
         let (first, second) = (&first[..pixels], &second[..pixels]);
         let y = as_floats_mut(pairs);
         for at in (0..pixels).step_by(V::LANES).map(|at| at.min(pixels - V::LANES)) {
-            // SAFETY: the vector is inside all three rows; the instructions are there.
+            // SAFETY: the vector is inside all three rows; the instructions are there (`Rows`).
             unsafe {
                 let [first, second] = [first, second].map(|row| V::load(row.as_ptr().add(at)));
                 V::pair(first, second).store(y.as_mut_ptr().add(at));

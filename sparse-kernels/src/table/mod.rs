@@ -82,6 +82,14 @@ pub enum Element {
 }
 
 impl Element {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::Bf16 => "bf16",
+        }
+    }
+
     /// Neighbouring channels that share a lane of 32 bits.
     pub const fn per_lane(self) -> usize {
         match self {

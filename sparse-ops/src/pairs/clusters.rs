@@ -10,6 +10,7 @@ use super::between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary, fits};
 use super::{FromPairs, Lanes, ToPairs};
 use crate::epilogue::{binary, element_wise};
 use crate::konst::f32s;
+use crate::opt_sparse_chain::spared_by_bands;
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::planar::Planar;
 use sparse_kernels::pairs::Arithmetic;
@@ -102,6 +103,13 @@ impl Plan {
     }
 }
 
+/// Two layers of which the second is the only one to read what the first writes.
+struct Bands {
+    layers: [usize; 2],
+    /// Nanoseconds that bands spare if both are f32, and if both run on pairs.
+    spare: [f64; 2],
+}
+
 struct Clusters<'a> {
     model: &'a TypedModel,
     order: Vec<usize>,
@@ -111,6 +119,7 @@ struct Clusters<'a> {
     inside: BTreeSet<usize>,
     /// Nanoseconds for the conversion of a value.
     convert: f64,
+    bands: Vec<Bands>,
     /// Why open layers stay outside.
     why: HashMap<usize, &'static str>,
 }
@@ -125,6 +134,7 @@ impl<'a> Clusters<'a> {
             plans: HashMap::new(),
             inside: BTreeSet::new(),
             convert: 0.0,
+            bands: vec![],
             why: HashMap::new(),
         };
         let mut known: HashMap<OutletId, Lanes> = HashMap::new();
@@ -140,6 +150,7 @@ impl<'a> Clusters<'a> {
             this.plans.insert(id, plan);
             this.inside.insert(id);
         }
+        this.bands = this.bands()?;
         this.leave_results();
         this.leave_what_does_not_pay();
         Ok(this)
@@ -289,6 +300,24 @@ impl<'a> Clusters<'a> {
         }
     }
 
+    /// What bands of layers will spare, in either precision.
+    fn bands(&self) -> TractResult<Vec<Bands>> {
+        let mut all = vec![];
+        for id in &self.order {
+            let node = self.model.node(*id);
+            let Some(succ) = self.model.single_succ(*id)? else { continue };
+            if succ.inputs[0] != OutletId::from(*id) {
+                continue;
+            }
+            let pair = [node, succ].map(|node| node.op_as::<OptSparseConv>());
+            let [Some(first), Some(second)] = pair else { continue };
+            let values = self.volume((*id).into());
+            let spare = if first.epilogue().1 { [0.0; 2] } else { spared_by_bands(first, second, values) };
+            all.push(Bands { layers: [*id, succ.id], spare });
+        }
+        Ok(all)
+    }
+
     fn leave(&mut self, id: usize, why: &'static str) {
         self.inside.remove(&id);
         if is_open(self.model.node(id)) {
@@ -365,6 +394,13 @@ impl<'a> Clusters<'a> {
     /// Nanoseconds if these nodes are inside, up to a constant.
     fn cost(&self, inside: &BTreeSet<usize>) -> f64 {
         let (mut cost, mut converted) = (0.0, HashSet::new());
+        for Bands { layers, spare } in &self.bands {
+            cost -= match layers.map(|id| inside.contains(&id)) {
+                [false, false] => spare[0],
+                [true, true] => spare[1],
+                _ => 0.0,
+            };
+        }
         for id in inside {
             let plan = &self.plans[id];
             cost -= plan.gain;
