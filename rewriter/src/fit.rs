@@ -303,7 +303,14 @@ impl Case {
                 if pairs {
                     let (lanes, mut y) = lanes(target, &geometry, &x)?;
                     let run = move || {
-                        Ok(packed.run_pairs(&geometry, &lanes, black_box(&mut y), None, &epilogue, &Serial)?)
+                        Ok(packed.run_pairs(
+                            &geometry,
+                            &lanes,
+                            black_box(&mut y),
+                            None,
+                            &epilogue,
+                            &Serial,
+                        )?)
                     };
                     (Key::HalfDepthwise(stride), work, Box::new(run))
                 } else {

@@ -93,8 +93,8 @@ impl Stage<'_> {
     ) -> Result<(), KernelError> {
         let Stage { layer, geometry, epilogue } = self;
         match layer {
-            Layer::Pointwise(w) => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel),
-            Layer::Depthwise(w) => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel),
+            Layer::Pointwise(w) => w.run_pairs(geometry, x, y, residual, epilogue, parallel),
+            Layer::Depthwise(w) => w.run_pairs(geometry, x, y, residual, epilogue, parallel),
             Layer::Spatial(w) => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel),
         }
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tract_core::internal::*;
 use tract_libcli::profile::BenchLimits;
 use tract_onnx::prelude::*;
-use tract_sparse::{Policy, Precision, Report};
+use tract_sparse::{Policy, Precision, Report, WithTractSparse};
 
 /// How long, and against whom.
 #[derive(Debug)]

@@ -13,14 +13,139 @@
 //!
 //! Which taps exist and the stride are constants, and the loops over taps are unrolled by a macro: what
 //! remains is a straight line of loads and multiply-adds for every pattern.
+//!
+//! Of pairs of channels a plane holds two, and all of this is done for both at once: lanes are loaded, and taken
+//! apart into columns, as floats are; a shift and a mask then make two vectors of floats of each, and two vectors of
+//! sums become one of lanes when they are stored. 3x3 with stride 1 has 6 sums, 18 taps of which those that have no
+//! register are operands in memory, and 2 inputs.
 
 use super::{Plane, RowsArgs};
+use crate::table::Element;
 use crate::vector::{Vector, compiled, inside};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
+/// What the lanes of a vector are computed as: floats as they are; pairs as two vectors of floats, those of the
+/// first and of the second channels.
+///
+/// # Safety
+/// Of every function: as [`Vector::on`].
+pub(super) trait Values<V: Vector>: Copy {
+    /// The floats of lanes.
+    unsafe fn of(lanes: V) -> Self;
+
+    /// The tap or the bias of each of the channels of a lane.
+    ///
+    /// # Safety
+    /// `p` is readable for a float for each of them.
+    unsafe fn splat(p: *const f32) -> Self;
+
+    /// `self * b + c`.
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// [`Vector::clamp`] of every float.
+    unsafe fn clamp(self, lo: V, hi: V) -> Self;
+
+    /// Stores finished sums at `y`, of narrow rows only the first `part`. Of pairs they become lanes, unless `apart`
+    /// says that the floats of the second channel are wanted, too, that far behind those of the first. `STRIDE` is
+    /// that of the columns they were made from, whose order is settled here.
+    ///
+    /// # Safety
+    /// All that is stored is writable.
+    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, apart: usize);
+}
+
+/// [`Values::store`] for one vector.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn store<V: Vector, const STRIDE: usize>(v: V, y: *mut f32, part: Option<usize>) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let v = if STRIDE == 1 { v } else { v.settle() };
+        match part {
+            None => v.store(y),
+            Some(n) => v.store_part(y, n),
+        }
+    }
+}
+
+impl<V: Vector> Values<V> for V {
+    #[inline(always)]
+    unsafe fn of(lanes: V) -> V {
+        lanes
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> V {
+        // SAFETY: contract of `Values`.
+        unsafe { V::splat(*p) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: V, c: V) -> V {
+        // SAFETY: contract of `Values`.
+        unsafe { Vector::mul_add(self, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, lo: V, hi: V) -> V {
+        // SAFETY: contract of `Values`.
+        unsafe { Vector::clamp(self, lo, hi) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, _: usize) {
+        // SAFETY: contract of `Values`.
+        unsafe { store::<V, STRIDE>(self, y, part) }
+    }
+}
+
+impl<V: Vector> Values<V> for [V; 2] {
+    #[inline(always)]
+    unsafe fn of(lanes: V) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { lanes.widen() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> [V; 2] {
+        // SAFETY: contract of `Values`: there are two floats.
+        unsafe { [V::splat(*p), V::splat(*p.add(1))] }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: [V; 2], c: [V; 2]) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { [self[0].mul_add(b[0], c[0]), self[1].mul_add(b[1], c[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, lo: V, hi: V) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { [self[0].clamp(lo, hi), self[1].clamp(lo, hi)] }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, apart: usize) {
+        // SAFETY: contract of `Values`.
+        unsafe {
+            if apart == 0 {
+                store::<V, STRIDE>(V::pair(self[0], self[1]), y, part);
+            } else {
+                store::<V, STRIDE>(self[0], y, part);
+                store::<V, STRIDE>(self[1], y.wrapping_add(apart), part);
+            }
+        }
+    }
+}
+
 /// How a machine's vectors are used here.
 pub(super) trait Depthwise: Vector {
+    /// What their lanes are computed as.
+    type Values: Values<Self>;
+
     /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1, 2 or 4.
     const SIDE_BY_SIDE: usize = 1;
 
@@ -45,26 +170,32 @@ pub(super) trait Depthwise: Vector {
     /// # Safety
     /// The taps are readable at `p`, and fit; they are 0 or at least [`Depthwise::TAPS`].
     #[inline(always)]
-    unsafe fn taps(p: *const f32, n: usize) -> [Self; HELD] {
+    unsafe fn taps(p: *const f32, n: usize) -> [Self::Values; HELD] {
         // SAFETY: passed on from the caller.
         unsafe {
-            let mut taps = [Self::splat(0.0); HELD];
+            let mut taps = [Self::Values::of(Self::splat(0.0)); HELD];
             for (i, tap) in taps.iter_mut().enumerate().take(n) {
-                *tap = Self::splat(*p.add(i));
+                *tap = tap_at::<Self>(p, i);
             }
             taps
         }
     }
 
-    /// `self * taps[tap] + c`, of `n` taps.
+    /// `v * taps[tap] + c`, of `n` taps.
     ///
     /// # Safety
     /// As [`Vector::on`].
     #[inline(always)]
-    unsafe fn mul_add_tap(self, taps: &[Self; HELD], n: usize, tap: usize, c: Self) -> Self {
+    unsafe fn mul_add_tap(
+        v: Self::Values,
+        taps: &[Self::Values; HELD],
+        n: usize,
+        tap: usize,
+        c: Self::Values,
+    ) -> Self::Values {
         debug_assert!(tap < n);
         // SAFETY: passed on from the caller.
-        unsafe { taps[tap].mul_add(self, c) }
+        unsafe { taps[tap].mul_add(v, c) }
     }
 
     /// The lanes of `self` from `lanes` on, and behind them as many of `next` as fill a vector; only if
@@ -78,9 +209,19 @@ pub(super) trait Depthwise: Vector {
 
     /// A copy, by a load where that is cheaper than a move.
     #[inline(always)]
-    fn again(v: &Self) -> Self {
+    fn again(v: &Self::Values) -> Self::Values {
         *v
     }
+}
+
+/// A tap of each of the channels of a lane, the one that is number `tap` in `taps`.
+///
+/// # Safety
+/// As [`Values::splat`], for the tap.
+#[inline(always)]
+unsafe fn tap_at<V: Depthwise>(taps: *const f32, tap: usize) -> V::Values {
+    // SAFETY: passed on from the caller.
+    unsafe { V::Values::splat(taps.add(tap * V::ELEMENT.per_lane())) }
 }
 
 /// Repeats a block for literal values of a constant.
@@ -184,7 +325,7 @@ unsafe fn tile<
 >(
     args: &RowsArgs,
     plane: Plane,
-    taps: &[V; HELD],
+    taps: &[V::Values; HELD],
     ox: usize,
 ) {
     let column = (ox * S) as isize - args.left as isize;
@@ -329,7 +470,7 @@ unsafe fn walk<
 >(
     args: &RowsArgs,
     plane: Plane,
-    taps: &[V; HELD],
+    taps: &[V::Values; HELD],
     ox: usize,
     column: isize,
 ) {
@@ -349,15 +490,17 @@ unsafe fn walk<
             let at = row.wrapping_add(place::<V>(S, load, n));
             if masks::<V>(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
         };
-        let multiply = |ky: usize, kx: usize, v: V, sum: V| {
+        let multiply = |ky: usize, kx: usize, v: V, sum: V::Values| {
             let tap = (MASK & ((1 << (ky * KW + kx)) - 1)).count_ones() as usize;
+            let v = V::Values::of(v);
             if in_registers::<V>(KW) {
-                v.mul_add_tap(taps, MASK.count_ones() as usize, tap, sum)
+                V::mul_add_tap(v, taps, MASK.count_ones() as usize, tap, sum)
             } else {
-                V::splat(*plane.taps.add(tap)).mul_add(v, sum)
+                tap_at::<V>(plane.taps, tap).mul_add(v, sum)
             }
         };
-        let bias = V::splat(*plane.bias);
+        let nothing = V::splat(0.0);
+        let bias = V::Values::splat(plane.bias);
         let mut sums = [[bias; N]; SLOTS];
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
         let mut iy = args.first;
@@ -379,7 +522,7 @@ unsafe fn walk<
                                 let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1, n)) };
                                 [a, b]
                             };
-                            let mut first = [[bias; 2]; VECTORS];
+                            let mut first = [[nothing; 2]; VECTORS];
                             let mut n = 0;
                             while shifts::<V>(S) && n < vectors::<V>(S, N) {
                                 first[n] = taken(0, n);
@@ -387,7 +530,7 @@ unsafe fn walk<
                             }
                             unroll!(KX in [0 1 2 3 4] {
                                 if const { KX < KW && KX.is_multiple_of(S) } {
-                                    let mut v = [[bias; 2]; N];
+                                    let mut v = [[nothing; 2]; N];
                                     let mut n = 0;
                                     while n < N {
                                         v[n] = if !shifts::<V>(S) {
@@ -442,13 +585,9 @@ unsafe fn walk<
                 let mut n = 0;
                 while n < N {
                     let sum = sums[slots - 1][n].clamp(lo, hi);
-                    let sum = if S == 1 { sum } else { sum.settle() };
                     // What a vector writes behind a narrow row is overwritten by the next one.
-                    if N > 1 || y <= last {
-                        sum.store(y.add(n * V::LANES));
-                    } else {
-                        sum.store_part(y, args.y_width);
-                    }
+                    let part = if N > 1 || y <= last { None } else { Some(args.y_width) };
+                    sum.store::<S>(y.add(n * V::LANES), part, args.apart);
                     n += 1;
                 }
                 y = y.wrapping_add(args.y_width);
@@ -586,7 +725,7 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
             let at = row.wrapping_add(place::<V>(S, load, 0));
             if MASKED { V::load_edge(at, edges[load]) } else { V::load(at) }
         };
-        let bias = V::splat(*plane.bias);
+        let bias = V::Values::splat(plane.bias);
         let mut sums = [bias; SLOTS];
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
         let mut iy = args.first;
@@ -604,8 +743,8 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
                                     unroll!(ODD in [0 1] {
                                         if const { ODD < S && SLOT * S + D < K && KX + ODD < K } {
                                             let tap = (SLOT * S + D) * K + KX + ODD;
-                                            let v = if ODD == 0 { a } else { b };
-                                            sums[SLOT] = V::splat(*plane.taps.add(tap)).mul_add(v, sums[SLOT]);
+                                            let v = V::Values::of(if ODD == 0 { a } else { b });
+                                            sums[SLOT] = tap_at::<V>(plane.taps, tap).mul_add(v, sums[SLOT]);
                                         }
                                     });
                                 });
@@ -618,12 +757,8 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
             });
             if step >= slots {
                 let sum = sums[slots - 1].clamp(lo, hi);
-                let sum = if S == 1 { sum } else { sum.settle() };
-                if args.y_width >= V::LANES {
-                    sum.store(y);
-                } else {
-                    sum.store_part(y, args.y_width);
-                }
+                let part = if args.y_width >= V::LANES { None } else { Some(args.y_width) };
+                sum.store::<S>(y, part, args.apart);
                 y = y.wrapping_add(args.y_width);
             }
             unroll!(SLOT in [6 5 4 3 2 1] {
@@ -711,9 +846,9 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
                 Some(edge) => V::load_edge(at, edge),
             }
         };
-        let mut sums = [[V::splat(*plane.bias); N]; R];
+        let mut sums = [[V::Values::splat(plane.bias); N]; R];
         for (i, [ky, kx]) in places.iter().enumerate() {
-            let tap = V::splat(*plane.taps.add(i));
+            let tap = tap_at::<V>(plane.taps, i);
             let column = (ox * S + kx) as isize - args.left as isize;
             for n in 0..N {
                 let column = column + (n * V::LANES * S) as isize;
@@ -728,7 +863,7 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
                     if S == 2 {
                         (v, _) = v.deinterleave(load(row, odd));
                     }
-                    sums[n] = tap.mul_add(v, sums[n]);
+                    sums[n] = tap.mul_add(V::Values::of(v), sums[n]);
                 }
             }
         }
@@ -737,11 +872,10 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
             let y = plane.y.wrapping_add(r * args.y_width);
             for (n, sum) in sums.into_iter().enumerate() {
                 let sum = sum.clamp(lo, hi);
-                let sum = if S == 1 { sum } else { sum.settle() };
                 if args.y_width >= V::LANES {
-                    sum.store(y.add(ox + n * V::LANES));
+                    sum.store::<S>(y.add(ox + n * V::LANES), None, args.apart);
                 } else {
-                    sum.store_part(y, args.y_width);
+                    sum.store::<S>(y, Some(args.y_width), args.apart);
                 }
             }
         }
@@ -752,6 +886,9 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
 pub(crate) trait Loops {
     /// Pixels of a vector.
     const LANES: usize;
+
+    /// What they multiply.
+    const ELEMENT: Element;
 
     /// Rows of a kernel whose size, stride and taps are constants.
     ///
@@ -776,6 +913,7 @@ pub(crate) trait Loops {
 
 impl<V: Depthwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
+    const ELEMENT: Element = <V as Vector>::ELEMENT;
 
     unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.

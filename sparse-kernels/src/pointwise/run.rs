@@ -4,13 +4,12 @@ use super::args::{Input, Output, Sums, TileArgs, Weights, extra_slots};
 use super::plan::{Buffers, FINISHED, MOST_TOGETHER, Plan, Tiles};
 use super::{PackedPointwise, panel};
 use crate::drive::{self, Cut, Job, Latest, Packed};
-use crate::epilogue::{Clamps, Epilogue, Finish};
+use crate::epilogue::{Epilogue, Finish, FinishPairs};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
-use crate::work::{Work, on};
 use std::ops::Range;
 
 /// Block rows that neighbouring tiles go through together, at most.
@@ -104,22 +103,6 @@ impl Packed for PackedPointwise {
         let together = self.rows_of_line();
         let rows = channels.start * together..(channels.end * together).min(self.block_rows());
         Run { weights: self, job, tiles: self.tiles(job), in_place }.part(places, rows);
-    }
-}
-
-/// [`Finish::apply_pairs`].
-struct FinishPairs<'a> {
-    finish: &'a Finish,
-    clamps: &'a Clamps,
-    rows: [&'a mut [f32]; 2],
-    residual: Option<&'a [u32]>,
-    y: &'a mut [u32],
-}
-
-impl Work for FinishPairs<'_> {
-    #[inline(always)]
-    fn run(self) {
-        self.finish.apply_pairs(self.clamps, self.rows, self.residual, self.y);
     }
 }
 
@@ -334,7 +317,11 @@ impl Run<'_> {
             };
             let (Some(a), b) = (rows.next(), rows.next().unwrap_or_default()) else { return };
             let clamps = &self.job.clamps;
-            on(self.weights.kernel.info.target(), FinishPairs { finish, clamps, rows: [a, b], residual, y });
+            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(self
+                .weights
+                .kernel
+                .info
+                .target());
         }
     }
 

@@ -67,6 +67,14 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: F32x16),
     kernel!(depthwise, format: "any", tile: 1 x 64, target: "avx512", element: F32, quality: Intrinsics,
             loops: F32x16),
+    kernel!(depthwise, format: "3x3", tile: 1 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs),
+    kernel!(depthwise, format: "5x5", tile: 1 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs),
+    kernel!(depthwise, format: "7x7", tile: 1 x 128, target: "avx512", element: Bf16, quality: Intrinsics,
+            loops: Pairs),
+    kernel!(depthwise, format: "any", tile: 1 x 64, target: "avx512", element: Bf16, quality: Intrinsics,
+            loops: Pairs),
 ];
 
 #[rustfmt::skip]
