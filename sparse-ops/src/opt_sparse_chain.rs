@@ -161,11 +161,11 @@ impl OptSparseChain {
 
 impl TypedOp for OptSparseChain {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let mut fact = self.layers[0].wide(inputs[0])?;
+        let mut fact = inputs[0].clone();
         for layer in &self.layers {
-            fact = layer.form().output_fact(&fact)?;
+            fact = layer.y_fact(&fact)?;
         }
-        Ok(tvec!(self.layers[self.layers.len() - 1].narrow(fact)?))
+        Ok(tvec!(fact))
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {

@@ -182,8 +182,12 @@ impl OptSparseConv {
         lanes.pack_shape(y)
     }
 
-    /// The fact of the output for that of its channels: of its pairs, if the layer runs in such.
-    pub(crate) fn narrow(&self, y: TypedFact) -> TractResult<TypedFact> {
+    /// The fact of the output for an input like `x`: both of pairs, if the layer runs in such.
+    ///
+    /// # Errors
+    /// An input that the layer cannot take.
+    pub fn y_fact(&self, x: &TypedFact) -> TractResult<TypedFact> {
+        let y = self.form.output_fact(&self.wide(x)?)?;
         if self.half().is_none() {
             return Ok(y);
         }
@@ -416,7 +420,7 @@ impl EvalOp for OptSparseConv {
 impl TypedOp for OptSparseConv {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 1 + self.residual as usize, "got {} inputs", inputs.len());
-        Ok(tvec!(self.narrow(self.form.output_fact(&self.wide(inputs[0])?)?)?))
+        Ok(tvec!(self.y_fact(inputs[0])?))
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {

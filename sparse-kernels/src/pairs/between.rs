@@ -52,7 +52,7 @@ pub fn arithmetic(
     if let Operand::Lanes(b) = b {
         equal("second operand", x.len(), b.len())?;
     }
-    rounding(target, Binary { op, x, b, both, y });
+    rounding(target, Row { function: Binary { op, b }, x, both, y });
     Ok(())
 }
 
@@ -68,7 +68,7 @@ pub fn unary(
     y: &mut [u32],
 ) -> Result<(), KernelError> {
     equal("output", x.len(), y.len())?;
-    rounding(target, Unary { function, x, both, y });
+    rounding(target, Row { function, x, both, y });
     Ok(())
 }
 
@@ -107,97 +107,112 @@ fn load(lanes: &[u32], at: usize) -> [u32; WIDTH] {
 
 /// Both channels of each lane.
 #[inline(always)]
-fn channels(lanes: [u32; WIDTH]) -> [[f32; WIDTH]; 2] {
-    [lanes.map(|lane| widen(lane)[0]), lanes.map(|lane| widen(lane)[1])]
+fn channels(lanes: &[u32; WIDTH]) -> [[f32; WIDTH]; 2] {
+    let mut values = [[0.0; WIDTH]; 2];
+    for i in 0..WIDTH {
+        [values[0][i], values[1][i]] = widen(lanes[i]);
+    }
+    values
 }
 
-/// Computes a row vector by vector: `f` is told where a vector is in the row.
-#[inline(always)]
-fn by_vectors(
-    rows: &impl Rows,
-    x: &[u32],
+/// A function of values. Closures would not do: what is not inlined is not compiled for the target.
+trait Function {
+    /// Computes a vector of both channels, whose first pixel is `at`, in place.
+    fn of(&self, at: usize, values: &mut [[f32; WIDTH]; 2]);
+}
+
+/// Computes a row vector by vector.
+struct Row<'a, F> {
+    function: F,
+    x: &'a [u32],
     both: bool,
-    y: &mut [u32],
-    f: impl Fn(usize, [[f32; WIDTH]; 2]) -> [[f32; WIDTH]; 2],
-) {
-    let vector = |at: usize, y: &mut [u32; WIDTH]| {
-        let [first, second] = f(at, channels(load(x, at)));
-        let second = if both { second } else { [0.0; WIDTH] };
-        rows.pack(&first, &second, y);
-    };
-    if y.len() < WIDTH {
-        let mut lanes = [0; WIDTH];
-        vector(0, &mut lanes);
-        y.iter_mut().zip(lanes).for_each(|(y, lane)| *y = lane);
-        return;
-    }
-    for (at, _) in vectors(y.len()) {
-        if let Some(y) = y[at..].first_chunk_mut::<WIDTH>() {
-            vector(at, y);
+    y: &'a mut [u32],
+}
+
+impl<F: Function> Rounding for Row<'_, F> {
+    #[inline(always)]
+    fn run(self, rows: &impl Rows) {
+        let Row { function, x, both, y } = self;
+        if y.len() < WIDTH {
+            let mut lanes = [0; WIDTH];
+            vector(rows, &function, x, 0, both, &mut lanes);
+            y.iter_mut().zip(lanes).for_each(|(y, lane)| *y = lane);
+            return;
+        }
+        for (at, _) in vectors(y.len()) {
+            if let Some(y) = y[at..].first_chunk_mut::<WIDTH>() {
+                vector(rows, &function, x, at, both, y);
+            }
         }
     }
+}
+
+#[inline(always)]
+fn vector(
+    rows: &impl Rows,
+    function: &impl Function,
+    x: &[u32],
+    at: usize,
+    both: bool,
+    y: &mut [u32; WIDTH],
+) {
+    let mut values = channels(&load(x, at));
+    function.of(at, &mut values);
+    if !both {
+        values[1] = [0.0; WIDTH];
+    }
+    rows.pack(&values[0], &values[1], y);
 }
 
 struct Binary<'a> {
     op: Arithmetic,
-    x: &'a [u32],
     b: Operand<'a>,
-    both: bool,
-    y: &'a mut [u32],
 }
 
-impl Rounding for Binary<'_> {
+impl Function for Binary<'_> {
     #[inline(always)]
-    fn run(self, rows: &impl Rows) {
-        // one loop for each, so that the compiler can vectorise it
-        match self.op {
-            Arithmetic::Add => self.each(rows, |a, b| a + b),
-            Arithmetic::Sub => self.each(rows, |a, b| a - b),
-            Arithmetic::Mul => self.each(rows, |a, b| a * b),
-            Arithmetic::Max => self.each(rows, f32::max),
-            Arithmetic::Min => self.each(rows, f32::min),
-        }
-    }
-}
-
-impl Binary<'_> {
-    #[inline(always)]
-    fn each(self, rows: &impl Rows, f: impl Fn(f32, f32) -> f32) {
-        let Binary { x, b, both, y, .. } = self;
-        let each = |a: [[f32; WIDTH]; 2], b: [[f32; WIDTH]; 2]| {
-            let mut y = a;
-            for half in 0..2 {
-                for i in 0..WIDTH {
-                    y[half][i] = f(a[half][i], b[half][i]);
+    fn of(&self, at: usize, values: &mut [[f32; WIDTH]; 2]) {
+        let other = match self.b {
+            Operand::Channels([first, second]) => [[first; WIDTH], [second; WIDTH]],
+            Operand::Lanes(b) => channels(&load(b, at)),
+        };
+        for (values, other) in values.iter_mut().zip(&other) {
+            // one loop for each, so that the compiler can vectorise it
+            match self.op {
+                Arithmetic::Add => {
+                    for i in 0..WIDTH {
+                        values[i] += other[i];
+                    }
+                }
+                Arithmetic::Sub => {
+                    for i in 0..WIDTH {
+                        values[i] -= other[i];
+                    }
+                }
+                Arithmetic::Mul => {
+                    for i in 0..WIDTH {
+                        values[i] *= other[i];
+                    }
+                }
+                Arithmetic::Max => {
+                    for i in 0..WIDTH {
+                        values[i] = values[i].max(other[i]);
+                    }
+                }
+                Arithmetic::Min => {
+                    for i in 0..WIDTH {
+                        values[i] = values[i].min(other[i]);
+                    }
                 }
             }
-            y
-        };
-        match b {
-            Operand::Channels(b) => {
-                let b = b.map(|b| [b; WIDTH]);
-                by_vectors(rows, x, both, y, |_, a| each(a, b));
-            }
-            Operand::Lanes(b) => by_vectors(rows, x, both, y, |at, a| each(a, channels(load(b, at)))),
         }
     }
 }
 
-struct Unary<'a> {
-    function: Activation,
-    x: &'a [u32],
-    both: bool,
-    y: &'a mut [u32],
-}
-
-impl Rounding for Unary<'_> {
+impl Function for Activation {
     #[inline(always)]
-    fn run(self, rows: &impl Rows) {
-        let function = self.function;
-        by_vectors(rows, self.x, self.both, self.y, |_, mut values| {
-            values.iter_mut().for_each(|half| function.apply_slice(half));
-            values
-        });
+    fn of(&self, _: usize, values: &mut [[f32; WIDTH]; 2]) {
+        values.iter_mut().for_each(|half| self.apply_slice(half));
     }
 }
 
@@ -210,22 +225,27 @@ impl Work for Sums<'_> {
     #[inline(always)]
     fn run(self) {
         let mut sums = [[0f32; WIDTH]; 2];
-        let mut add = |lanes: [u32; WIDTH]| {
-            for (sums, values) in sums.iter_mut().zip(channels(lanes)) {
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
-        };
         if self.x.len() < WIDTH {
-            add(load(self.x, 0));
+            add(&mut sums, &load(self.x, 0));
         }
         for (at, counted) in vectors(self.x.len()) {
             let mut lanes = load(self.x, at);
             for (i, lane) in lanes.iter_mut().enumerate() {
                 *lane = if i < counted { 0 } else { *lane };
             }
-            add(lanes);
+            add(&mut sums, &lanes);
         }
-        *self.sums = sums.map(|half| half.iter().sum());
+        *self.sums = [sums[0].iter().sum(), sums[1].iter().sum()];
+    }
+}
+
+#[inline(always)]
+fn add(sums: &mut [[f32; WIDTH]; 2], lanes: &[u32; WIDTH]) {
+    let values = channels(lanes);
+    for (sums, values) in sums.iter_mut().zip(&values) {
+        for i in 0..WIDTH {
+            sums[i] += values[i];
+        }
     }
 }
 
