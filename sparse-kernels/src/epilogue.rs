@@ -2,6 +2,7 @@
 
 use crate::pairs::{self, Rounding, Rows, rounding};
 use crate::target::Target;
+use crate::work::Work;
 
 /// Pixels whose residual is widened at a time.
 const PIXELS: usize = 256;
@@ -168,7 +169,6 @@ impl FinishPairs<'_> {
 impl Rounding for FinishPairs<'_> {
     #[inline(always)]
     fn run(self, rows: &impl Rows) {
-        let within = |v: f32, (lo, hi)| clamp(v, lo, hi);
         let FinishPairs { finish, clamps, sums: [first, second], residual, y } = self;
         for (channel, row) in [&mut *first, &mut *second].into_iter().enumerate() {
             let mut floats = [0f32; PIXELS];
@@ -188,6 +188,45 @@ impl Rounding for FinishPairs<'_> {
             }
         }
         rows.pack(first, second, y);
+    }
+}
+
+#[inline(always)]
+fn within(v: f32, (lo, hi): (f32, f32)) -> f32 {
+    clamp(v, lo, hi)
+}
+
+/// [`FinishPairs`] for neighbouring channels of a single pixel.
+pub(crate) struct FinishPixel<'a> {
+    pub finish: &'a Finish,
+    pub clamps: &'a Clamps,
+    pub sums: &'a mut [f32],
+    pub residual: Option<&'a [u32]>,
+    pub y: &'a mut [u32],
+}
+
+impl Work for FinishPixel<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let FinishPixel { finish, clamps, sums, residual, y } = self;
+        for (i, sums) in sums.chunks_mut(PIXELS).enumerate() {
+            let from = i * PIXELS / 2;
+            let mut floats = [0f32; PIXELS];
+            let floats = &mut floats[..sums.len()];
+            if let Some(residual) = residual {
+                for (both, lane) in floats.chunks_mut(2).zip(&residual[from..]) {
+                    both.iter_mut().zip(pairs::widen(*lane)).for_each(|(v, residual)| *v = residual);
+                }
+            }
+            sums.iter_mut().for_each(|v| *v = within(*v, clamps.before));
+            if clamps.residual {
+                sums.iter_mut().zip(&*floats).for_each(|(v, r)| *v = within(*v + r, clamps.after));
+            }
+            finish.apply(sums, residual.map(|_| &*floats));
+            for (both, lane) in sums.chunks(2).zip(&mut y[from..]) {
+                *lane = pairs::pair(both[0], both.get(1).copied().unwrap_or(0.0));
+            }
+        }
     }
 }
 

@@ -15,14 +15,18 @@ impl Depthwise for F32x16 {
     type Strided = F32x16;
 }
 
+/// Masks cost nothing, and versions of the loops cost time to compile.
 impl Depthwise for Pairs16 {
     const ASKS: bool = true;
+    const VERSIONS: [bool; 2] = [true, false];
     type Values = [Pairs16; 2];
     type Few = Pairs8;
     type Strided = Pairs16;
 }
 
+/// A vector is a whole row, which has both ends.
 impl Depthwise for Pairs8 {
+    const VERSIONS: [bool; 2] = [false; 2];
     type Values = [Pairs8; 2];
     type Few = Pairs8;
     type Strided = Pairs8;

@@ -15,14 +15,17 @@
 //! remains is a straight line of loads and multiply-adds for every pattern.
 //!
 //! Of pairs of channels a plane holds two, and all of this is done for both at once: lanes are loaded, and taken
-//! apart into columns, as floats are; a shift and a mask then make two vectors of floats of each, and two vectors of
-//! sums become one of lanes when they are stored. 3x3 with stride 1 has 6 sums, 18 taps of which those that have no
-//! register are operands in memory, and 2 inputs.
+//! apart into columns, as floats are, and two vectors of sums become one of lanes when they are stored. Two
+//! neighbouring taps of a row are one step: two shuffles group the lanes of their columns by channels, and an
+//! instruction multiplies both and adds to the sum. A tap without such a neighbour is one of floats, of which a shift
+//! and a mask make two vectors of a column. All rows of 3:9 patterns are such steps; other rows of an odd number
+//! of taps have one more. 3x3 with stride 1 has 6 sums, 6 or 12 taps and 4 inputs in registers.
 
 use super::{Plane, RowsArgs};
 use crate::table::Element;
 use crate::vector::{Vector, compiled, inside};
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// What the lanes of a vector are computed as: floats as they are; pairs as two vectors of floats, those of the
@@ -31,10 +34,19 @@ use std::mem::MaybeUninit;
 /// # Safety
 /// Of every function: as [`Vector::on`].
 pub(super) trait Values<V: Vector>: Copy {
+    /// Whether two neighbouring taps are multiplied in one step.
+    const DUOS: bool;
+
     /// The floats of lanes.
     unsafe fn of(lanes: V) -> Self;
 
-    /// The tap or the bias of each of the channels of a lane.
+    /// The lanes of two neighbouring columns, by channels; only if there are [`Values::DUOS`].
+    unsafe fn duo(lanes: V, next: V) -> Self;
+
+    /// `c` and the products of both columns of `self`, which are a [`Values::duo`], with their taps in `b`.
+    unsafe fn dot(self, b: Self, c: Self) -> Self;
+
+    /// The tap, or two neighbouring taps in a lane, or the bias, of each of the channels of a lane.
     ///
     /// # Safety
     /// `p` is readable for a float for each of them.
@@ -72,9 +84,19 @@ unsafe fn store<V: Vector, const STRIDE: usize>(v: V, y: *mut f32, part: Option<
 }
 
 impl<V: Vector> Values<V> for V {
+    const DUOS: bool = false;
+
     #[inline(always)]
     unsafe fn of(lanes: V) -> V {
         lanes
+    }
+
+    unsafe fn duo(_: V, _: V) -> V {
+        unreachable!("for vectors of pairs")
+    }
+
+    unsafe fn dot(self, _: V, _: V) -> V {
+        unreachable!("for vectors of pairs")
     }
 
     #[inline(always)]
@@ -103,10 +125,24 @@ impl<V: Vector> Values<V> for V {
 }
 
 impl<V: Vector> Values<V> for [V; 2] {
+    const DUOS: bool = true;
+
     #[inline(always)]
     unsafe fn of(lanes: V) -> [V; 2] {
         // SAFETY: contract of `Values`.
         unsafe { lanes.widen() }
+    }
+
+    #[inline(always)]
+    unsafe fn duo(lanes: V, next: V) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { lanes.regroup(next) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(self, b: [V; 2], c: [V; 2]) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { [self[0].dot(b[0], c[0]), self[1].dot(b[1], c[1])] }
     }
 
     #[inline(always)]
@@ -158,6 +194,10 @@ pub(super) trait Depthwise: Vector {
 
     /// Whether input rows are asked for ahead of time.
     const ASKS: bool = false;
+
+    /// Whether tiles that mask no lanes have a version of the loop, and those at one end of a row. Otherwise they are
+    /// taken for tiles at both.
+    const VERSIONS: [bool; 2] = [true; 2];
 
     /// For maps of no more columns than half a vector has, if there are shorter ones.
     type Few: Depthwise;
@@ -214,7 +254,7 @@ pub(super) trait Depthwise: Vector {
     }
 }
 
-/// A tap of each of the channels of a lane, the one that is number `tap` in `taps`.
+/// A tap of each of the channels of a lane, the one of step `tap`.
 ///
 /// # Safety
 /// As [`Values::splat`], for the tap.
@@ -238,6 +278,9 @@ const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
 const SLOTS: usize = 7;
+
+/// Tap rows and columns that unrolled loops ask for: more than there are.
+const PLACES: usize = 2 * SLOTS;
 
 /// Lanes of a vector whose masks are not free.
 const NARROWEST: usize = 4;
@@ -283,7 +326,7 @@ unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usi
     let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let plane = args.plane(plane);
-        let held = if in_registers::<V>(KW) { MASK.count_ones() as usize } else { 0 };
+        let held = if in_registers::<V>(KW) { const { Steps::<V, KH, KW, MASK>::COUNT } } else { 0 };
         // SAFETY: a plane has a value per stored tap.
         let taps = unsafe { V::taps(plane.taps, held) };
         let mut ox = 0;
@@ -343,7 +386,9 @@ unsafe fn tile<
         if const { !V::FREE_MASKS } && (args.x_width < V::LANES || outside(ENDS)) {
             let (places, stored) = const { places::<KH, KW>(MASK) };
             rarely::<V, S>(args, plane, &places[..stored], ox, N);
-        } else if const { V::FREE_MASKS || N == side_by_side::<V>(KW, S) } && !outside(NONE) {
+        } else if const { V::VERSIONS[0] && (V::FREE_MASKS || N == side_by_side::<V>(KW, S)) }
+            && !outside(NONE)
+        {
             walk::<V, KH, KW, S, MASK, N, NONE>(args, plane, taps, ox, column);
         } else if const { one_sided::<V>(S, N) } && !outside(LEFT) {
             walk::<V, KH, KW, S, MASK, N, LEFT>(args, plane, taps, ox, column);
@@ -368,7 +413,7 @@ const ALL: u8 = 4;
 /// Whether tiles at one end of a row have versions of their own. If columns are shifted, masks for both are
 /// one more.
 const fn one_sided<V: Depthwise>(stride: usize, side_by_side: usize) -> bool {
-    !shifts::<V>(stride) && (V::FREE_MASKS || side_by_side > 1)
+    V::VERSIONS[1] && !shifts::<V>(stride) && (V::FREE_MASKS || side_by_side > 1)
 }
 
 /// Whether columns are shifted and not loaded.
@@ -490,13 +535,15 @@ unsafe fn walk<
             let at = row.wrapping_add(place::<V>(S, load, n));
             if masks::<V>(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
         };
-        let multiply = |ky: usize, kx: usize, v: V, sum: V::Values| {
-            let tap = (MASK & ((1 << (ky * KW + kx)) - 1)).count_ones() as usize;
-            let v = V::Values::of(v);
-            if in_registers::<V>(KW) {
-                V::mul_add_tap(v, taps, MASK.count_ones() as usize, tap, sum)
-            } else {
-                tap_at::<V>(plane.taps, tap).mul_add(v, sum)
+        // The columns of a step, by its number.
+        let multiply = |tap: usize, columns: V::Values, duo: bool, sum: V::Values| {
+            let held = in_registers::<V>(KW);
+            match duo {
+                true => columns.dot(if held { taps[tap] } else { tap_at::<V>(plane.taps, tap) }, sum),
+                false if held => {
+                    V::mul_add_tap(columns, taps, const { Steps::<V, KH, KW, MASK>::COUNT }, tap, sum)
+                }
+                false => tap_at::<V>(plane.taps, tap).mul_add(columns, sum),
             }
         };
         let nothing = V::splat(0.0);
@@ -543,12 +590,24 @@ unsafe fn walk<
                                         };
                                         n += 1;
                                     }
-                                    unroll!(SLOT in [0 1 2 3 4] {
-                                        unroll!(ODD in [0 1] {
-                                            if const { ODD < S && in_range(SLOT, $from, $to) && stored(KH, KW, MASK, SLOT * S + D, KX + ODD) } {
+                                    unroll!(ODD in [0 1] {
+                                        let mut duos = [V::Values::of(nothing); N];
+                                        if const { ODD < S && Steps::<V, KH, KW, MASK>::takes_two(S, D, KX + ODD, $from, $to) } {
+                                            let mut n = 0;
+                                            while n < N {
+                                                let next = if ODD + 1 < S { v[n][1] } else { taken(KX + S, n)[0] };
+                                                duos[n] = V::Values::duo(v[n][ODD], next);
+                                                n += 1;
+                                            }
+                                        }
+                                        unroll!(SLOT in [0 1 2 3 4] {
+                                            if const { ODD < S && in_range(SLOT, $from, $to) && Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) > 0 } {
+                                                let duo = const { Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) == 2 };
+                                                let tap = const { Steps::<V, KH, KW, MASK>::ALL.1[SLOT * S + D][KX + ODD] };
                                                 let mut n = 0;
                                                 while n < N {
-                                                    sums[SLOT][n] = multiply(SLOT * S + D, KX + ODD, v[n][ODD], sums[SLOT][n]);
+                                                    let columns = if duo { duos[n] } else { V::Values::of(v[n][ODD]) };
+                                                    sums[SLOT][n] = multiply(tap, columns, duo, sums[SLOT][n]);
                                                     n += 1;
                                                 }
                                             }
@@ -645,9 +704,60 @@ const fn in_range(n: usize, from: usize, to: usize) -> bool {
     from <= n && n < to
 }
 
-/// Whether there is such a tap and `mask` has it.
-const fn stored(kh: usize, kw: usize, mask: u32, ky: usize, kx: usize) -> bool {
-    ky < kh && kx < kw && mask >> (ky * kw + kx) & 1 == 1
+/// How many taps a step takes that begins at column `kx` of a row that stores the taps of `row`; none if no step
+/// begins there. If there are `duos`, a tap and its stored neighbour to the right are one step.
+pub(super) const fn step_of_row(row: u32, kx: usize, duos: bool) -> usize {
+    let mut column = 0;
+    while column < kx {
+        column += if duos && row >> column & 0b11 == 0b11 { 2 } else { 1 };
+    }
+    if column > kx || row >> kx & 1 == 0 {
+        0
+    } else if duos && row >> kx & 0b11 == 0b11 {
+        2
+    } else {
+        1
+    }
+}
+
+/// The steps of a kernel.
+struct Steps<V, const KH: usize, const KW: usize, const MASK: u32>(PhantomData<V>);
+
+impl<V: Depthwise, const KH: usize, const KW: usize, const MASK: u32> Steps<V, KH, KW, MASK> {
+    /// How many taps a step takes that begins at a tap, none if there is no such step; and how many steps begin
+    /// before, in the order of the taps. Computed once, because constants of unrolled loops ask for them often.
+    const ALL: ([[usize; PLACES]; PLACES], [[usize; PLACES]; PLACES], usize) = {
+        let (mut taken, mut before, mut steps, mut tap) =
+            ([[0; PLACES]; PLACES], [[0; PLACES]; PLACES], 0, 0);
+        while tap < KH * KW {
+            let (ky, kx) = (tap / KW, tap % KW);
+            taken[ky][kx] = step_of_row((MASK >> (ky * KW)) & ((1 << KW) - 1), kx, V::Values::DUOS);
+            before[ky][kx] = steps;
+            steps += (taken[ky][kx] > 0) as usize;
+            tap += 1;
+        }
+        (taken, before, steps)
+    };
+
+    const COUNT: usize = Self::ALL.2;
+
+    /// Taps of the step that begins at tap `ky, kx`.
+    const fn taken(ky: usize, kx: usize) -> usize {
+        Self::ALL.0[ky][kx]
+    }
+
+    /// Whether a step of any sum of `from..to` takes column `kx` and its neighbour on row `d` of the `stride` input
+    /// rows it meets.
+    const fn takes_two(stride: usize, d: usize, kx: usize, from: usize, to: usize) -> bool {
+        let mut slot = from;
+        while slot < to {
+            if Self::taken(slot * stride + d, kx) == 2 {
+                return true;
+            }
+            slot += 1;
+        }
+        false
+    }
 }
 
 /// Whether any sum of `from..to` has a stored tap on row `d` of the `stride` input rows it meets.
@@ -725,6 +835,11 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
             let at = row.wrapping_add(place::<V>(S, load, 0));
             if MASKED { V::load_edge(at, edges[load]) } else { V::load(at) }
         };
+        let taken = |row: *const f32, column: usize| {
+            let a = load(row, column);
+            let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1)) };
+            [a, b]
+        };
         let bias = V::Values::splat(plane.bias);
         let mut sums = [bias; SLOTS];
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
@@ -737,16 +852,24 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
                     if (iy as usize) < args.x_height {
                         unroll!(KX in [0 1 2 3 4 5 6] {
                             if const { KX < K && KX.is_multiple_of(S) } {
-                                let a = load(row, KX);
-                                let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, KX + 1)) };
-                                unroll!(SLOT in [0 1 2 3 4 5 6] {
-                                    unroll!(ODD in [0 1] {
-                                        if const { ODD < S && SLOT * S + D < K && KX + ODD < K } {
-                                            let tap = (SLOT * S + D) * K + KX + ODD;
-                                            let v = V::Values::of(if ODD == 0 { a } else { b });
-                                            sums[SLOT] = tap_at::<V>(plane.taps, tap).mul_add(v, sums[SLOT]);
-                                        }
-                                    });
+                                let [a, b] = taken(row, KX);
+                                unroll!(ODD in [0 1] {
+                                    if const { ODD < S && of_row::<V>(K, KX + ODD) > 0 } {
+                                        let duo = const { of_row::<V>(K, KX + ODD) == 2 };
+                                        let column = if ODD == 0 { a } else { b };
+                                        let columns = match duo {
+                                            true if S == 2 => V::Values::duo(a, b),
+                                            true => V::Values::duo(a, taken(row, KX + 1)[0]),
+                                            false => V::Values::of(column),
+                                        };
+                                        unroll!(SLOT in [0 1 2 3 4 5 6] {
+                                            if const { SLOT * S + D < K } {
+                                                let tap = const { (SLOT * S + D) * steps_of_row::<V>(K, K) + steps_of_row::<V>(K, KX + ODD) };
+                                                let tap = tap_at::<V>(plane.taps, tap);
+                                                sums[SLOT] = if duo { columns.dot(tap, sums[SLOT]) } else { columns.mul_add(tap, sums[SLOT]) };
+                                            }
+                                        });
+                                    }
                                 });
                             }
                         });
@@ -767,6 +890,21 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
             sums[0] = bias;
         }
     }
+}
+
+/// [`step_of_row`] of a row of `k` taps, all stored.
+const fn of_row<V: Depthwise>(k: usize, kx: usize) -> usize {
+    step_of_row((1 << k) - 1, kx, V::Values::DUOS)
+}
+
+/// Steps of such a row that begin left of `kx`.
+const fn steps_of_row<V: Depthwise>(k: usize, kx: usize) -> usize {
+    let (mut steps, mut column) = (0, 0);
+    while column < kx {
+        steps += (of_row::<V>(k, column) > 0) as usize;
+        column += 1;
+    }
+    steps
 }
 
 /// Any kernel: taps are a list.
@@ -890,6 +1028,9 @@ pub(crate) trait Loops {
     /// What they multiply.
     const ELEMENT: Element;
 
+    /// Whether [`Loops::rows`] and [`Loops::large`] take neighbouring taps in one step.
+    const DUOS: bool;
+
     /// Rows of a kernel whose size, stride and taps are constants.
     ///
     /// # Safety
@@ -914,6 +1055,7 @@ pub(crate) trait Loops {
 impl<V: Depthwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
     const ELEMENT: Element = <V as Vector>::ELEMENT;
+    const DUOS: bool = V::Values::DUOS;
 
     unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.

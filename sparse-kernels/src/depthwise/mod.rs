@@ -51,6 +51,8 @@ pub struct DepthwiseKernel {
     kernel: Option<[usize; 2]>,
     /// Pixels of a vector register.
     vector: usize,
+    /// Whether `rows` take two neighbouring taps in one step.
+    duos: bool,
     /// By pattern; for horizontal stride 1 and 2. Absent where `any` has to do.
     rows: [[Option<RowsFn>; 2]; DepthwisePattern::COUNT],
     /// Any kernel, for horizontal stride 1 and 2.
@@ -113,6 +115,7 @@ pub(crate) const fn kernel<L: Loops, const KH: usize, const KW: usize, const PIX
         info,
         kernel: if KH == 0 { None } else { Some([KH, KW]) },
         vector: L::LANES,
+        duos: L::DUOS,
         rows,
         any: [L::any::<1>, L::any::<2>],
     }
@@ -157,9 +160,9 @@ pub struct PackedDepthwise {
 ///
 /// Channels of a pair that have different patterns store all taps, zeros among them.
 ///
-/// Invariants: groups follow each other and cover all pairs; `taps` has two floats, one for each channel, for every tap
-/// that the pattern of its group keeps, pair by pair in the order of the kernel. A channel that does not exist
-/// has zeros.
+/// Invariants: groups follow each other and cover all pairs; `taps` has two floats, one for each channel, for every step
+/// of the loops that run the pattern of the group, pair by pair in the order of the kernel. A step is a tap, or, if the
+/// kernel has `duos`, two neighbours, as a lane of bf16. A channel that does not exist has zeros.
 #[derive(Debug, Clone)]
 struct PairTaps {
     groups: Vec<PairGroup>,
@@ -172,11 +175,14 @@ struct PairGroup {
     pattern: DepthwisePattern,
     /// Where its taps begin.
     taps: usize,
+    /// Steps of a pair.
+    steps: usize,
 }
 
 impl PairTaps {
-    fn new(weights: &DepthwisePatterns) -> PairTaps {
-        let (dense, taps) = (weights.to_dense(), weights.kernel()[0] * weights.kernel()[1]);
+    fn new(weights: &DepthwisePatterns, kernel: &DepthwiseKernel) -> PairTaps {
+        let (dense, [kh, kw]) = (weights.to_dense(), weights.kernel());
+        let taps = kh * kw;
         let mut patterns = Vec::with_capacity(weights.channels());
         for group in weights.groups() {
             patterns.extend(group.channels().map(|_| group.pattern()));
@@ -187,11 +193,35 @@ impl PairTaps {
             let pattern = if same { patterns[0] } else { DepthwisePattern::ALL_ONES };
             match all.groups.last_mut() {
                 Some(group) if group.pattern == pattern => group.pairs.end += 1,
-                _ => all.groups.push(PairGroup { pairs: pair..pair + 1, pattern, taps: all.taps.len() }),
+                _ => {
+                    let taps = all.taps.len();
+                    all.groups.push(PairGroup { pairs: pair..pair + 1, pattern, taps, steps: 0 });
+                }
             }
+            let (before, duos) = (all.taps.len(), kernel.duos && kernel.rows[pattern.id()][0].is_some());
             for tap in (0..taps).filter(|tap| pattern.keeps(*tap)) {
-                let second = kernels.get(taps + tap).copied().unwrap_or(0.0);
-                all.taps.extend([kernels[tap], second]);
+                let kept = |column: &usize| pattern.keeps(tap / kw * kw + column);
+                let step = match duos {
+                    // rows of these kernels are few taps
+                    true => {
+                        let row = (0..kw).filter(kept).fold(0, |row, column| row | 1 << column);
+                        body::step_of_row(row, tap % kw, true)
+                    }
+                    false => 1,
+                };
+                let of_both = |tap: usize| [kernels[tap], kernels.get(taps + tap).copied().unwrap_or(0.0)];
+                match step {
+                    0 => {}
+                    1 => all.taps.extend(of_both(tap)),
+                    _ => {
+                        let ([a, b], [c, d]) = (of_both(tap), of_both(tap + 1));
+                        all.taps
+                            .extend([(a, c), (b, d)].map(|(v, next)| f32::from_bits(pairs::pair(v, next))));
+                    }
+                }
+            }
+            if let Some(group) = all.groups.last_mut() {
+                group.steps = (all.taps.len() - before) / 2;
             }
         }
         all
@@ -217,7 +247,8 @@ pub(crate) struct Plan {
 /// * tap `ky, kx` of output `row, ox` meets input row `first + row * step + ky` and column `ox * S + kx -
 ///   left`; those outside of the map are padding;
 /// * a plane has a value in `taps` per stored tap, whose `[ky, kx]` are in `places` (which specialised
-///   kernels do not read), and one in `bias`; of pairs two of each, next to each other;
+///   kernels do not read), and one in `bias`; of pairs two of each, next to each other, and those of specialised
+///   kernels per step (`PairTaps`);
 /// * the `y` of a plane is writable for `rows` rows of `y_width` floats, which are not 0; nothing else writes
 ///   there during the call; so is what is `apart` from there, which only kernels of pairs use.
 pub(crate) struct RowsArgs<'a> {
@@ -291,7 +322,7 @@ impl PackedDepthwise {
             Element::F32 => None,
             Element::Bf16 => {
                 weights = weights.rounded()?;
-                Some(PairTaps::new(&weights))
+                Some(PairTaps::new(&weights, kernel))
             }
         };
         let mut bias = match bias {
@@ -432,9 +463,8 @@ impl PackedDepthwise {
             }
             Some(PairTaps { groups, taps }) => {
                 let group = &groups[group];
-                let kept = 2 * group.pattern.kept(self.weights.kernel()[0] * self.weights.kernel()[1]);
-                let first = group.taps + (plane - group.pairs.start) * kept;
-                let taps = &taps[first..][..(group.pairs.end - plane) * kept];
+                let first = group.taps + (plane - group.pairs.start) * 2 * group.steps;
+                let taps = &taps[first..][..(group.pairs.end - plane) * 2 * group.steps];
                 (group.pairs.end, group.pattern, taps)
             }
         }

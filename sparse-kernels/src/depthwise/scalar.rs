@@ -11,6 +11,7 @@ pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
 impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = 1;
     const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const DUOS: bool = false;
 
     /// The table has no row that asks for it.
     unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(_: &RowsArgs) {

@@ -108,11 +108,8 @@ fn load(lanes: &[u32], at: usize) -> [u32; WIDTH] {
 /// Both channels of each lane.
 #[inline(always)]
 fn channels(lanes: &[u32; WIDTH]) -> [[f32; WIDTH]; 2] {
-    let mut values = [[0.0; WIDTH]; 2];
-    for i in 0..WIDTH {
-        [values[0][i], values[1][i]] = widen(lanes[i]);
-    }
-    values
+    // compilers make vectors of this, and not of one loop for both
+    [lanes.map(|lane| widen(lane)[0]), lanes.map(|lane| widen(lane)[1])]
 }
 
 /// A function of values. Closures would not do: what is not inlined is not compiled for the target.

@@ -4,12 +4,13 @@ use super::args::{Input, Output, Sums, TileArgs, Weights, extra_slots};
 use super::plan::{Buffers, FINISHED, MOST_TOGETHER, Plan, Tiles};
 use super::{PackedPointwise, panel};
 use crate::drive::{self, Cut, Job, Latest, Packed};
-use crate::epilogue::{Epilogue, Finish, FinishPairs};
+use crate::epilogue::{Epilogue, Finish, FinishPairs, FinishPixel};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
+use crate::work::on;
 use std::ops::Range;
 
 /// Block rows that neighbouring tiles go through together, at most.
@@ -229,7 +230,11 @@ impl Run<'_> {
                 let columns = w.columns(chunks.clone());
                 panel::fill(panel, width, geometry, image, columns, c, segments);
                 if extra > 0 {
-                    let spread = if c == 4 { panel::spread::<4> } else { panel::spread::<1> };
+                    let spread = match c {
+                        4 => panel::spread::<4>,
+                        2 => panel::spread::<2>,
+                        _ => panel::spread::<1>,
+                    };
                     spread(extra_x, slots, geometry, image, columns, end - extra..end);
                 }
                 // Kernels count used channels from the first chunk.
@@ -282,7 +287,7 @@ impl Run<'_> {
                     let rows = w.channels(&(rows..block_rows.end.min(rows + rows_together)));
                     // SAFETY: the kernel has left the sums of these channels and pixels, and their places in the
                     // output are this part's.
-                    unsafe { self.finish_pairs(finish, rows, pixels, waiting, output) };
+                    unsafe { self.finish_pairs(finish, rows, pixels + extra, waiting, output) };
                 }
             }
         }
@@ -302,6 +307,23 @@ impl Run<'_> {
         output: Output,
     ) {
         let residual = self.job.all_residual().map(|_| output.residual);
+        let (target, clamps) = (self.weights.kernel.info.target(), &self.job.clamps);
+        if [pixels, sums.stride, output.stride] == [1; 3] {
+            // Channels of a single pixel are neighbours.
+            let lanes = self.weights.lines(&channels);
+            // SAFETY: passed on from the caller; a float has the size of a lane.
+            unsafe {
+                let sums =
+                    std::slice::from_raw_parts_mut(sums.at.wrapping_add(channels.start), channels.len());
+                let residual = residual.map(|r| {
+                    std::slice::from_raw_parts(r.wrapping_add(lanes.start).cast::<u32>(), lanes.len())
+                });
+                let y = output.y.wrapping_add(lanes.start).cast::<u32>();
+                let y = std::slice::from_raw_parts_mut(y, lanes.len());
+                on(target, FinishPixel { finish, clamps, sums, residual, y });
+            }
+            return;
+        }
         for first in channels.clone().step_by(2) {
             let line = first / 2 * output.stride;
             let both = first..channels.end.min(first + 2);
@@ -316,12 +338,7 @@ impl Run<'_> {
                 (y, both.map(row), residual)
             };
             let (Some(a), b) = (rows.next(), rows.next().unwrap_or_default()) else { return };
-            let clamps = &self.job.clamps;
-            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(self
-                .weights
-                .kernel
-                .info
-                .target());
+            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(target);
         }
     }
 

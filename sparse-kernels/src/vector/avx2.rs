@@ -134,6 +134,35 @@ impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
         }
     }
 
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`; a vector of pairs is as many bits as one of floats.
+        unsafe {
+            match Self::ELEMENT {
+                Element::F32 => self.mul_add(b, c),
+                Element::Bf16 => F32x8(_mm256_dpbf16_ps(
+                    c.0,
+                    std::mem::transmute::<__m256, __m256bh>(self.0),
+                    std::mem::transmute::<__m256, __m256bh>(b.0),
+                )),
+            }
+        }
+    }
+
+    /// A shuffle that swaps the halves of every lane, and leaves one of them as it was in the other vector.
+    #[inline(always)]
+    unsafe fn regroup(self, next: Self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let (a, b) = (_mm256_castps_si256(self.0), _mm256_castps_si256(next.0));
+            let swap = _mm_setr_epi8(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+            let swap = _mm256_broadcastsi128_si256(swap);
+            let first = _mm256_mask_shuffle_epi8(a, 0xcccc_cccc, b, swap);
+            let second = _mm256_mask_shuffle_epi8(b, 0x3333_3333, a, swap);
+            [first, second].map(|bits| F32x8(_mm256_castsi256_ps(bits)))
+        }
+    }
+
     /// max and min return their second operand if either is NaN: NaN stays.
     #[inline(always)]
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self {

@@ -2,8 +2,8 @@
 //!
 //! When layers have taken in all that they can, and none is left that could become one, those that have kernels
 //! for pairs are looked at together with what stands between them. Every node that could run on pairs is taken for
-//! inside at first. Then nodes leave as long as that makes the whole faster: what they gain in pairs is less than
-//! what the conversions cost that vanish with them. What is left are clusters, with conversions at their borders
+//! inside at first. Then nodes leave, alone or together, as long as that makes the whole faster: what they gain in pairs is
+//! less than what the conversions cost that vanish with them, and what bands spare of larger maps in f32. What is left are clusters, with conversions at their borders
 //! and nowhere else, which one patch puts into the graph.
 
 use super::between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary, fits};
@@ -333,16 +333,27 @@ impl<'a> Clusters<'a> {
             .map(|half| half.convert_ps as f64 / 1e3)
             .fold(0.0, f64::max);
         loop {
-            let before = self.cost(&self.inside);
+            // what hangs together, single nodes, and all up to some node or from there on: where maps are large at
+            // first, and single pixels at last
+            let in_order: Vec<usize> =
+                self.order.iter().copied().filter(|id| self.inside.contains(id)).collect();
             let mut candidates: Vec<Vec<usize>> = self.components();
-            candidates.extend(self.inside.iter().map(|id| vec![*id]));
+            candidates.extend(in_order.iter().map(|id| vec![*id]));
+            for at in 1..in_order.len() {
+                let (first, last) = in_order.split_at(at);
+                candidates.extend([first.to_vec(), last.to_vec()]);
+            }
             let may_leave = |ids: &Vec<usize>| ids.iter().all(|id| self.plans[id].layer != Some(true));
-            let better = candidates.into_iter().filter(may_leave).find(|ids| {
+            let after = |ids: &[usize]| {
                 let mut less = self.inside.clone();
-                less.retain(|id| !ids.contains(id));
-                self.cost(&less) <= before
-            });
-            let Some(ids) = better else { return };
+                ids.iter().for_each(|id| {
+                    less.remove(id);
+                });
+                self.cost(&less)
+            };
+            let costs = candidates.into_iter().filter(may_leave).map(|ids| (after(&ids), ids));
+            let best = costs.min_by(|(a, _), (b, _)| a.total_cmp(b));
+            let Some((_, ids)) = best.filter(|(cost, _)| *cost <= self.cost(&self.inside)) else { return };
             for id in ids {
                 self.leave(id, NO_GAIN);
             }
