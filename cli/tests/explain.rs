@@ -253,7 +253,10 @@ fn doctor_checks_every_kernel() {
     let types: HashSet<&str> = kernels.iter().filter_map(|kernel| kernel["type"].as_str()).collect();
     assert_eq!(types, HashSet::from(["f32", "bf16"]), "{report}");
     let peaks = report["peaks"].as_array().unwrap();
-    assert!(peaks.iter().any(|peak| peak["type"] == "bf16" && peak["gmacs"].as_f64() > Some(0.0)), "{report}");
+    assert!(
+        peaks.iter().any(|peak| peak["type"] == "bf16" && peak["gmacs"].as_f64() > Some(0.0)),
+        "{report}"
+    );
     fits(&run("doctor"));
     fails_with("r.onnx doctor", 1, &["r.onnx", "no model"]);
 }

@@ -13,15 +13,8 @@ const DOUBT: f64 = 1.1;
 
 /// Measured times beside predicted ones.
 pub(super) fn measured(report: &Report) -> String {
-    let mut table = Table::new(&[
-        "layer",
-        "stock: predicted",
-        "measured",
-        "ours: predicted",
-        "measured",
-        "gain",
-        "<runs",
-    ]);
+    let mut table =
+        Table::new(&["layer", "stock: pred.", "measured", "ours: pred.", "measured", "gain", "<runs"]);
     for layer in &report.layers {
         let (Some(stock), Some(ours)) = (layer.measured_stock_ms, layer.measured_sparse_ms) else { continue };
         let time = |v: Option<f64>| v.map_or_else(String::new, ms);
