@@ -263,7 +263,8 @@ mod tests {
     #[test]
     fn values_are_computed_in_f32_and_rounded_once() {
         let mut noise = Noise::new(5);
-        let all: [(Arithmetic, fn(f32, f32) -> f32); 5] = [
+        type Plain = fn(f32, f32) -> f32;
+        let all: [(Arithmetic, Plain); 5] = [
             (Arithmetic::Add, |a, b| a + b),
             (Arithmetic::Sub, |a, b| a - b),
             (Arithmetic::Mul, |a, b| a * b),
