@@ -53,18 +53,23 @@ impl OptSparseChain {
 }
 
 /// Nanoseconds that bands spare for a value of the map between two layers, which is neither written to a third-level
-/// cache nor read from there: what two blocks of mobilenet-v2 gain on a Zen 4 (`cargo bench --bench chains`).
+/// cache nor read from there: what the first blocks of mobilenet-v2 gain (docs/performance.md), some 100 us of 1.2
+/// million values.
 const SPARED_NS: f64 = 0.1;
 
 /// Nanoseconds that are spared by running two layers band by band, with so many values in the map between: if both are
-/// f32, and if both are on pairs of channels, which have half the bytes.
+/// f32, and if both are on pairs of channels. Where bands pay in either, as much is counted for both, though maps of pairs
+/// have half the bytes: layers alone, of which cost tables know, wait less for memory than those of a network.
 pub(crate) fn spared_by_bands(first: &OptSparseConv, second: &OptSparseConv, values: f64) -> [f64; 2] {
     let Some(room) = chain::room() else { return [0.0; 2] };
     let planar = first.is_planar() && second.is_planar() && first.choice().target.isa() != Isa::Scalar;
     let spared = |floats: f64| if is_large(floats, room) { SPARED_NS * floats } else { 0.0 };
     let on_pairs = [first, second].iter().all(|layer| layer.would_take_pairs());
     match planar {
-        true => [spared(values), if on_pairs { spared(values / 2.0) } else { 0.0 }],
+        true => {
+            let on_pairs = on_pairs && is_large(values / 2.0, room);
+            [spared(values), if on_pairs { spared(values) } else { 0.0 }]
+        }
         false => [0.0; 2],
     }
 }
