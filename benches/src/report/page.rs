@@ -105,7 +105,7 @@ impl Report {
              any engine from stock tract.\n\n| network | stock | ours |",
             versions.join(", "),
             self.precisions(),
-            if self.has_half() { "ours: f32; ours half: `--precision half`. " } else { "" }
+            if self.has_half() { "Ours: f32; ours half: `--precision half`. " } else { "" }
         );
         if self.has_half() {
             text += " ours half |";
