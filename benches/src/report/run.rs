@@ -157,9 +157,9 @@ fn load(file: &Path) -> Result<Loaded> {
         let values = noise.values(shape.iter().product());
         inputs.push((name.clone(), Tensor::from_shape(shape, &values)?.into_tvalue()));
     }
-    let ours = |precision| {
+    let ours = |precision| -> TractResult<TypedModel> {
         let onnx = tract_sparse::onnx().with_precision(precision);
-        TractResult::Ok(onnx.model_for_path(file)?.into_typed()?.into_decluttered()?)
+        onnx.model_for_path(file)?.into_typed()?.into_decluttered()
     };
     let sparse = ours(Precision::F32)?;
     let half = match Policy::from_knobs()?.target.half() {
