@@ -5,8 +5,8 @@
     rivals.py serve ENGINE CASE.json   one engine, one thread: load, answer, wait for orders
 
 CASE.json says {"model": FILE, "shared_rows": N, "inputs": [{"name", "shape", "file"}], "outputs": [{"name", "file"}]}; the
-files hold f32 in the machine's byte order. `serve` runs the model once, writes the outputs and prints {"ready": true} or
-{"error": "..."}. Then it answers every line N with the milliseconds of N runs, as a JSON list, until its input ends.
+files hold f32 in the machine's byte order. `serve` runs the model once, writes the outputs and prints {"ready": true,
+"precision": "f32"}, what the engine says that it computes in, or {"error": "..."}. Then it answers every line N with the milliseconds of N runs, as a JSON list, until its input ends.
 
 Example:
 
@@ -44,22 +44,30 @@ class Onnxruntime:
 
 
 class OpenVino:
+    """As it runs when nothing is said: in bf16 where the machine has instructions for that."""
     PACKAGE = "openvino"
+    HINTS = {}
 
     def __init__(self, case, inputs):
         import openvino
         core = openvino.Core()
-        settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32",
-                    "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+        settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+                    "ENABLE_CPU_PINNING": False, **self.HINTS}
         compiled = core.compile_model(core.read_model(case["model"]), "CPU", settings)
         self.request = compiled.create_infer_request()
         for name, values in inputs.items():
             self.request.set_tensor(name, openvino.Tensor(values))
         self.outputs = [compiled.output(output["name"]) for output in case["outputs"]]
+        # an openvino.Type, printed as <Type: 'bfloat16'>
+        self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
     def run(self):
         self.request.infer()
         return [self.request.get_tensor(output).data for output in self.outputs]
+
+
+class OpenVinoF32(OpenVino):
+    HINTS = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 class Mnn:
@@ -104,7 +112,7 @@ class MnnSparse(Mnn):
     SPARSE = True
 
 
-ENGINES = {"onnxruntime": Onnxruntime, "openvino": OpenVino, "mnn": Mnn, "mnn-sparse": MnnSparse}
+ENGINES = {"onnxruntime": Onnxruntime, "openvino-f32": OpenVinoF32, "openvino": OpenVino, "mnn": Mnn, "mnn-sparse": MnnSparse}
 
 
 def mnn_convert(model, path, shared_rows, folder):
@@ -179,7 +187,7 @@ def serve(name, case_file):
     except Exception as error:  # whatever an engine raises is its answer
         say({"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]})
         return
-    say({"ready": True})
+    say({"ready": True, "precision": getattr(engine, "precision", "f32")})
     for line in sys.stdin:
         times = []
         for _ in range(int(line)):

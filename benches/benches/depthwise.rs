@@ -5,10 +5,11 @@
 //! taskset -c 1 cargo bench --bench depthwise             # everything
 //! taskset -c 1 cargo bench --bench depthwise -- '3:9/'   # patterns
 //! ```
-//! Throughput is in output pixels, so that dense and patterns compare. Every layer's answer is checked
+//! Throughput is in output pixels, so that dense and patterns compare; `bf16` are kernels of half precision, where there
+//! are any. Every layer's answer is checked
 //! against the oracle first.
 
-use benches::{assert_answers, shapes};
+use benches::{OnPairs, assert_answers, is_close, is_close_rounded, rounded, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use noise::Noise;
 use sparse_kernels::prelude::*;
@@ -31,11 +32,21 @@ fn depthwise(c: &mut Criterion) {
         for (name, weights) in [("dense", dense.clone()), ("3:9", three_of_nine(dense))] {
             let packed = PackedDepthwise::from_dense(channels, [3, 3], &weights, None, kernel).unwrap();
             packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();
-            assert_answers(&geometry, &weights, &x, &y, &epilogue);
+            assert_answers(&geometry, &weights, &x, &y, &epilogue, is_close);
             let mut group = c.benchmark_group(name);
             group.throughput(Throughput::Elements(geometry.y_len() as u64));
             group.bench_function(BenchmarkId::from_parameter(format!("{channels}@{hw}/{stride}")), |b| {
                 b.iter(|| packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial));
+            });
+            let half = target.half().and_then(|half| Some((half, table::depthwise_half(half, [3, 3])?)));
+            let Some((half, kernel)) = half else { continue };
+            let (x, weights) = (rounded(&x), rounded(&weights));
+            let packed = PackedDepthwise::from_dense(channels, [3, 3], &weights, None, kernel).unwrap();
+            let mut pairs = OnPairs::new(half, &geometry, &x);
+            packed.run_pairs(&geometry, &pairs.x, &mut pairs.y, None, &epilogue, &Serial).unwrap();
+            assert_answers(&geometry, &weights, &x, &pairs.outputs(), &epilogue, is_close_rounded);
+            group.bench_function(BenchmarkId::new("bf16", format!("{channels}@{hw}/{stride}")), |b| {
+                b.iter(|| packed.run_pairs(&geometry, &pairs.x, &mut pairs.y, None, &epilogue, &Serial));
             });
         }
     }

@@ -5,10 +5,10 @@
 //! taskset -c 1 cargo bench --bench pointwise             # everything
 //! taskset -c 1 cargo bench --bench pointwise -- '4x4/70' # one format with 70 % of the blocks kept
 //! ```
-//! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle
+//! Throughput is in multiply-adds with nonzero weights; `bf16` are kernels of half precision, where there are any. Every layer's answer is checked against the oracle
 //! first.
 
-use benches::{is_close, shapes};
+use benches::{OnPairs, is_close, is_close_rounded, rounded, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use noise::Noise;
 use sparse_kernels::doctor::peak::multiply_adds;
@@ -41,12 +41,22 @@ fn pointwise(c: &mut Criterion) {
                 let weights = noise.blocks(oc, ic, (format.r(), format.c()), kept as f64 / 100.0);
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
                 packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();
-                check(&geometry, &weights, &x, &y, &epilogue);
+                check(&geometry, &weights, &x, &y, &epilogue, is_close);
                 let mut group = c.benchmark_group(format!("{format}/{kept}"));
                 group.throughput(Throughput::Elements((packed.nnz() * geometry.output_pixels()) as u64));
                 let id = BenchmarkId::from_parameter(format!("{ic}-{oc}@{hw}"));
                 group.bench_function(id, |b| {
                     b.iter(|| packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial));
+                });
+                let Some(half) = target.half() else { continue };
+                let kernel = table::pointwise_half(half, format);
+                let (x, weights) = (rounded(&x), rounded(&weights));
+                let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
+                let mut pairs = OnPairs::new(half, &geometry, &x);
+                packed.run_pairs(&geometry, &pairs.x, &mut pairs.y, None, &epilogue, &Serial).unwrap();
+                check(&geometry, &weights, &x, &pairs.outputs(), &epilogue, is_close_rounded);
+                group.bench_function(BenchmarkId::new("bf16", format!("{ic}-{oc}@{hw}")), |b| {
+                    b.iter(|| packed.run_pairs(&geometry, &pairs.x, &mut pairs.y, None, &epilogue, &Serial));
                 });
             }
         }
@@ -54,7 +64,14 @@ fn pointwise(c: &mut Criterion) {
 }
 
 /// Compares the first and the last pixel of every channel with the oracle.
-fn check(geometry: &ConvGeometry, weights: &[f32], x: &[f32], y: &[f32], epilogue: &Epilogue) {
+fn check(
+    geometry: &ConvGeometry,
+    weights: &[f32],
+    x: &[f32],
+    y: &[f32],
+    epilogue: &Epilogue,
+    close: fn(f32, f32) -> bool,
+) {
     let s = geometry.shape();
     let pixels = geometry.output_pixels();
     for pixel in [0, pixels - 1] {
@@ -63,7 +80,7 @@ fn check(geometry: &ConvGeometry, weights: &[f32], x: &[f32], y: &[f32], epilogu
         let expected = reference::conv(&geometry, weights, None, None, &one, None, epilogue);
         for (channel, expected) in expected.iter().enumerate() {
             let got = y[channel * pixels + pixel];
-            assert!(is_close(got, *expected), "{got} is not {expected}");
+            assert!(close(got, *expected), "{got} is not {expected}");
         }
     }
 }

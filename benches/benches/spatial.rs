@@ -9,7 +9,7 @@
 //! Throughput is in multiply-adds with nonzero weights. Every layer's answer is checked against the oracle
 //! first.
 
-use benches::{assert_answers, shapes};
+use benches::{assert_answers, is_close, shapes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use noise::Noise;
 use sparse_kernels::prelude::*;
@@ -35,7 +35,7 @@ fn spatial(c: &mut Criterion) {
             let weights = weights(&mut noise, oc, ic, pattern, present);
             let packed = PackedSpatial::from_dense(oc, ic, [3, 3], &weights, None, kernel).unwrap();
             packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial).unwrap();
-            assert_answers(&geometry, &weights, &x, &y, &epilogue);
+            assert_answers(&geometry, &weights, &x, &y, &epilogue, is_close);
             let mut group = c.benchmark_group(name);
             group.throughput(Throughput::Elements((packed.nnz() * geometry.output_pixels()) as u64));
             group.bench_function(BenchmarkId::from_parameter(format!("{ic}-{oc}@{hw}/{stride}")), |b| {

@@ -14,6 +14,11 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
+/// Whether ours has half precision here.
+fn has_half() -> bool {
+    tract_sparse::Target::detect().half().is_some()
+}
+
 /// A Python in which no engine can be.
 fn bare_python() -> PathBuf {
     let folder = file("bare-venv");
@@ -58,10 +63,12 @@ fn a_report_has_a_table_and_a_picture() {
     let (page, titles, json) = written("own", &["resnet-20 5:9"], &bare_python());
     let networks = json["networks"].as_array().unwrap();
     assert_eq!(networks.len(), 2);
-    for (network, title) in networks.iter().zip(&titles) {
+    let mut bars = titles.iter();
+    for network in networks {
         let name = network["name"].as_str().unwrap();
         let number = |path: &str| network.pointer(path).unwrap().as_f64().unwrap();
-        assert_eq!(title, &format!("{name}, tract-sparse: {:.2}", number("/ratio/median")));
+        let own = format!("{name}, tract-sparse: {:.2}", number("/ratio/median"));
+        assert_eq!(bars.next(), Some(&own));
         let row = format!(
             "| {name} | {:.2} | {:.2} | {:.2} | {:.2} - {:.2} | 22 of 22 |",
             number("/stock/median_ms"),
@@ -73,8 +80,21 @@ fn a_report_has_a_table_and_a_picture() {
         assert!(page.contains(&row), "no {row} in {page}");
         assert!(number("/ratio/q1") <= number("/ratio/q3") && number("/max_abs_diff") < 1e-4, "{network}");
         assert!(network["rounds"].is_null(), "{network}");
+        if has_half() {
+            let gain = number("/stock/median_ms") / number("/half/timing/median_ms");
+            assert_eq!(bars.next(), Some(&format!("{name}, tract-sparse half: {gain:.2}")));
+            let columns = format!(
+                " {:.2} | {:.2} | {} | ",
+                number("/half/timing/median_ms"),
+                number("/half/ratio/median"),
+                network["half"]["layers"]
+            );
+            assert!(page.contains(&columns), "no {columns} in {page}");
+        } else {
+            assert!(network["half"].is_null() && !page.contains("half ms"), "{network}");
+        }
     }
-    assert_eq!(titles.len(), 2);
+    assert_eq!(bars.next(), None);
     for key in ["cpu", "target", "date", "commit", "version", "tract"] {
         let said = json[key].as_str().unwrap();
         assert!(!said.is_empty() && page.contains(said), "{key}: {said} is not in {page}");
@@ -86,7 +106,7 @@ fn a_report_has_a_table_and_a_picture() {
         picture.contains(">Pruned (random weights)<") && !picture.contains(">Dense (random"),
         "{picture}"
     );
-    for engine in ["onnxruntime", "OpenVINO", "MNN"] {
+    for engine in ["onnxruntime", "OpenVINO f32", "OpenVINO default", "MNN"] {
         assert!(page.contains(&format!("NOT RUN: {engine} is not installed: `")), "{page}");
     }
     assert!(page.contains("-m pip install numpy onnxruntime"), "{page}");
@@ -110,7 +130,9 @@ fn other_engines_are_asked_in_turn() {
     assert!(titles.contains(&bar), "no {bar} in {titles:?}");
     let version = json["engines"][0]["version"].as_str().unwrap();
     assert!(page.contains(&format!("onnxruntime {version}")), "{page}");
-    let header = page.lines().find(|line| line.starts_with("| network | stock | ours | onnxruntime |"));
+    let half = if has_half() { " ours half |" } else { "" };
+    let header = format!("| network | stock | ours |{half} onnxruntime |");
+    let header = page.lines().find(|line| line.starts_with(&header));
     assert!(header.is_some() && page.contains(&format!(" ({:.2}) |", stock / theirs)), "{page}");
     for (at, engine) in json["engines"].as_array().unwrap().iter().enumerate() {
         let answer = &rounds["engines"][at];

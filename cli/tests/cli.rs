@@ -331,5 +331,17 @@ fn half_precision_is_a_word() {
     let value = json(&format!("{line} compare --json"));
     assert!(value["layers_half"].as_u64().unwrap() > 0 && value["agrees"] == true, "{value}");
     assert_eq!(json("r.onnx --sparse always compare --json")["layers_half"], 0);
+    for command in ["bench --max-loops 2", "bench --against stock --max-loops 2"] {
+        let value = json(&format!("{line} {command} --json"));
+        assert!(value["precision"] == "half" && value["layers_half"].as_u64().unwrap() > 0, "{value}");
+        let text = run(&format!("{line} {command}"));
+        assert!(text.contains("layer(s) in half precision"), "{text}");
+        let full = json(&format!("r.onnx --sparse always --target scalar {command} --json"));
+        assert!(full["precision"] == "f32" && full["layers_half"] == 0, "{full}");
+    }
+    let measured = run(&format!("{line} inspect --measure"));
+    assert!(measured.lines().any(|line| line.ends_with("half")), "{measured}");
+    let pruned = json(&format!("{line} whatif --conv1x1 4x4:0.5 --json"));
+    assert!(pruned["precision"] == "half" && pruned["layers_half"].is_u64(), "{pruned}");
     fails_with("r.onnx --precision bf16 inspect", 1, &["--precision", "f32 or half"]);
 }

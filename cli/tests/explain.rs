@@ -4,6 +4,7 @@ mod common;
 
 use common::{fails_with, fits, folder, json, keys, run, run_in};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// A dense network and one whose 1x1 layers have single zeros.
 fn models() {
@@ -248,6 +249,14 @@ fn doctor_checks_every_kernel() {
     let kernels = report["kernels"].as_array().unwrap();
     assert!(kernels.iter().all(|k| k["right"] == true && k["gmacs"].as_f64().unwrap() > 0.0), "{report}");
     assert!(kernels.iter().any(|k| k["chosen"] == true), "{report}");
+    // plain loops have half precision everywhere
+    let types: HashSet<&str> = kernels.iter().filter_map(|kernel| kernel["type"].as_str()).collect();
+    assert_eq!(types, HashSet::from(["f32", "bf16"]), "{report}");
+    let peaks = report["peaks"].as_array().unwrap();
+    assert!(
+        peaks.iter().any(|peak| peak["type"] == "bf16" && peak["gmacs"].as_f64() > Some(0.0)),
+        "{report}"
+    );
     fits(&run("doctor"));
     fails_with("r.onnx doctor", 1, &["r.onnx", "no model"]);
 }

@@ -134,7 +134,6 @@ pub(crate) fn half_ns(
             let key = Key::HalfPointwise(kernel.format(), shape.pixels == Some(1));
             costs.predict_half(key, f32, &work)
         }
-        // widened part by part, in the cache
         (Packing::Depthwise(_), _) => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
         // widened as a whole
         _ => {

@@ -182,9 +182,10 @@ enum Way {
     Blocks(FormatKind, f64),
     /// Our pointwise kernels for pairs of channels, likewise.
     Pairs(FormatKind, f64),
-    /// Our depthwise kernels, all taps or six of nine.
+    /// Our depthwise kernels, all taps or six of nine; perhaps on pairs of channels.
     Taps {
         three_of_nine: bool,
+        pairs: bool,
     },
 }
 
@@ -215,9 +216,11 @@ pub fn cases() -> Vec<Case> {
     for layer in layers() {
         let mut add = |way| all.push(Case { layer, way });
         if layer.depthwise {
-            add(Way::Taps { three_of_nine: false });
-            if layer.kernel == 3 {
-                add(Way::Taps { three_of_nine: true });
+            for pairs in [false, true] {
+                add(Way::Taps { three_of_nine: false, pairs });
+                if layer.kernel == 3 {
+                    add(Way::Taps { three_of_nine: true, pairs });
+                }
             }
         } else {
             let formats: &[FormatKind] = match layer.kernel {
@@ -282,20 +285,39 @@ impl Case {
                 };
                 (key, Work::stock(&shape), Box::new(run))
             }
-            Way::Taps { three_of_nine } => {
+            Way::Taps { three_of_nine, pairs } => {
                 let mut weights = noise.values(shape.weights());
                 if three_of_nine {
                     for taps in weights.chunks_exact_mut(9) {
                         [0, 5, 6].into_iter().for_each(|t| taps[t] = 0.0);
                     }
                 }
-                let Some(kernel) = table::depthwise(target, taps) else { return Ok(None) };
+                let kernel = match pairs {
+                    false => table::depthwise(target, taps),
+                    true => target.half().and_then(|half| table::depthwise_half(half, taps)),
+                };
+                let Some(kernel) = kernel else { return Ok(None) };
                 let packed = PackedDepthwise::from_dense(oc, taps, &weights, None, kernel)?;
                 let stored = DepthwisePatterns::from_dense(oc, taps, &weights)?.stored();
                 let work = Work::depthwise(kernel.vector(), &shape, stored);
-                let run =
-                    move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
-                (Key::Depthwise(stride), work, Box::new(run))
+                if pairs {
+                    let (lanes, mut y) = lanes(target, &geometry, &x)?;
+                    let run = move || {
+                        Ok(packed.run_pairs(
+                            &geometry,
+                            &lanes,
+                            black_box(&mut y),
+                            None,
+                            &epilogue,
+                            &Serial,
+                        )?)
+                    };
+                    (Key::HalfDepthwise(stride), work, Box::new(run))
+                } else {
+                    let run =
+                        move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
+                    (Key::Depthwise(stride), work, Box::new(run))
+                }
             }
             Way::Blocks(format, density) if kernel == 1 => {
                 let weights = noise.blocks(oc, ic, (format.r(), format.c()), density);
@@ -314,9 +336,7 @@ impl Case {
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel)?;
                 let stats = stats(format, oc, ic, &weights)?;
                 let work = Work::pointwise(kernel.info(), kernel.vector(), &shape, &stats);
-                let mut lanes = vec![0; ic.div_ceil(2) * hw * hw];
-                pairs::pack(target, [1, ic, hw * hw], &x, &mut lanes)?;
-                let mut y = vec![0; oc.div_ceil(2) * geometry.output_pixels()];
+                let (lanes, mut y) = lanes(target, &geometry, &x)?;
                 let run = move || {
                     Ok(packed.run_pairs(&geometry, &lanes, black_box(&mut y), None, &epilogue, &Serial)?)
                 };
@@ -335,6 +355,14 @@ impl Case {
         };
         Ok(Some(Ready { key, work, run }))
     }
+}
+
+/// An input in pairs of channels, and room for the output.
+fn lanes(target: Target, geometry: &ConvGeometry, x: &[f32]) -> TractResult<(Vec<u32>, Vec<u32>)> {
+    let shape = geometry.shape();
+    let mut lanes = vec![0; shape.ic.div_ceil(2) * geometry.input_pixels()];
+    pairs::pack(target, [1, shape.ic, geometry.input_pixels()], x, &mut lanes)?;
+    Ok((lanes, vec![0; shape.oc.div_ceil(2) * geometry.output_pixels()]))
 }
 
 /// Nanoseconds of one call: the lower quartile of at least nine, a few milliseconds in all. (What disturbs a

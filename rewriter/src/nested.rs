@@ -84,7 +84,7 @@ impl Around {
         for layer in chain.layers() {
             let place = self.place(model, node, see_packed(layer, &x)?);
             places.push(Place { name: self.name(layer.layer()), packed: Some(layer), ..place });
-            x = layer.form().output_fact(&x)?;
+            x = layer.y_fact(&x)?;
         }
         Ok(places)
     }

@@ -111,6 +111,11 @@ impl LayerReport {
         self.measured_stock_ms.or(self.stock_ms)
     }
 
+    /// Whether it runs in half precision, or is predicted to gain by that.
+    pub fn is_half(&self) -> bool {
+        self.precision.as_deref().is_some_and(|precision| precision != Precision::F32.name())
+    }
+
     /// Name of the layer that this is, or is a part of: that of the node without what tract adds to it when
     /// it writes a layer in another way or splits it. The same layer has the same name whether it runs
     /// here or on stock tract.
@@ -242,6 +247,11 @@ impl Report {
     pub fn sparse_layers(&self) -> usize {
         self.layers.iter().filter(|layer| layer.chosen.is_some()).count()
     }
+
+    /// Those of them that run in half precision.
+    pub fn half_layers(&self) -> usize {
+        self.layers.iter().filter(|layer| layer.chosen.is_some() && layer.is_half()).count()
+    }
 }
 
 /// The layers of an optimised model: those that were `noted` when it was made, with the operators that run
@@ -311,8 +321,9 @@ pub(crate) fn layer_report(
     if let Some(choice) = choice.filter(|_| report.chosen.is_some()) {
         note_precision(&mut report, place, choice, policy);
     }
-    if let Some(half) = choice.and_then(|c| c.half).filter(|_| report.precision.as_deref() != Some("f32")) {
-        report.sparse_ms = Some(ms(half.ns));
+    let half_ns = |choice: &Choice| choice.half.map(|half| half.ns);
+    if let Some(ns) = choice.as_ref().and_then(half_ns).filter(|_| report.is_half()) {
+        report.sparse_ms = Some(ms(ns));
     }
     if let Seen::Layer(layer) = seen {
         weigh(&mut report, layer, choice)?;
@@ -324,7 +335,8 @@ pub(crate) fn layer_report(
             if layer.shape.pixels.is_some() {
                 let times = measured(layer, choice, stored)?;
                 report.measured_stock_ms = Some(ms(times.stock_ns));
-                report.measured_sparse_ms = Some(ms(times.sparse_ns));
+                let half = half_ns(&times).filter(|_| report.is_half());
+                report.measured_sparse_ms = Some(ms(half.unwrap_or(times.sparse_ns)));
             }
         }
     } else {

@@ -1,6 +1,6 @@
 //! Times the depthwise kernels of this machine's best target over the layers of MobileNets and of the hand
-//! model: all ones against 3:9, interleaved. `cargo run --release -p tract-sparse-kernels --example depthwise
-//! [target]`
+//! model: all ones, 3:9, and both in half precision where there is, interleaved. `cargo run --release -p
+//! tract-sparse-kernels --example depthwise [target]`
 
 use sparse_kernels::prelude::*;
 use std::time::Instant;
@@ -45,12 +45,13 @@ const SHAPES: [(usize, usize, usize, usize); 29] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = Target::named(&std::env::args().nth(1).unwrap_or_default())?;
     println!(
-        "{:>5} {:>4} {:>2} {:>2}  {:>9} {:>9} {:>9}  {:>6}",
-        "ch", "map", "k", "s", "dense ms", "3:9 ms", "ns/output", "ratio"
+        "{:>5} {:>4} {:>2} {:>2}  {:>9} {:>9} {:>6}  {:>9} {:>6} {:>9} {:>6}",
+        "ch", "map", "k", "s", "dense ms", "3:9 ms", "times", "half ms", "of f32", "3:9 ms", "of f32"
     );
     let mut ratios = vec![];
     for (channels, map, k, stride) in SHAPES {
         let kernel = table::depthwise(target, [k, k]).ok_or("no kernel")?;
+        let half = target.half().and_then(|half| table::depthwise_half(half, [k, k]));
         let shape =
             ConvShape { group: channels, ..ConvShape::square(channels, channels, map, k, stride, k / 2) };
         let geometry = ConvGeometry::new(shape)?;
@@ -65,12 +66,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let bias = vec![0.5; channels];
         let x = vec![0.25f32; geometry.x_len()];
         let mut y = vec![0f32; geometry.y_len()];
+        let lanes = vec![0x3e80_3e80; channels.div_ceil(2) * geometry.input_pixels()];
+        let mut y_lanes = vec![0; channels.div_ceil(2) * geometry.output_pixels()];
         let epilogue = Epilogue::activation(Activation::RELU6);
-        let packed = [&dense, &sparse]
-            .map(|w| PackedDepthwise::from_dense(channels, [k, k], w, Some(&bias), kernel))
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut times = [vec![], vec![]];
+        let pack = |w: &[f32], kernel| PackedDepthwise::from_dense(channels, [k, k], w, Some(&bias), kernel);
+        let packed = [pack(&dense, kernel)?, pack(&sparse, kernel)?];
+        let halves = match half {
+            Some(half) => vec![pack(&dense, half)?, pack(&sparse, half)?],
+            None => vec![],
+        };
+        let mut times = [const { vec![] }; 4];
         let begin = Instant::now();
         while begin.elapsed().as_millis() < 150 || times[0].len() < 5 {
             for (packed, times) in packed.iter().zip(&mut times) {
@@ -78,18 +83,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial)?;
                 times.push(start.elapsed().as_secs_f64());
             }
+            for (packed, times) in halves.iter().zip(&mut times[2..]) {
+                let start = Instant::now();
+                packed.run_pairs(&geometry, &lanes, &mut y_lanes, None, &epilogue, &Serial)?;
+                times.push(start.elapsed().as_secs_f64());
+            }
         }
-        let [d, s] = times.map(|mut t| {
+        let [d, s, half_d, half_s] = times.map(|mut t| {
             t.sort_by(f64::total_cmp);
-            t[t.len() / 2]
+            t.get(t.len() / 2).copied().unwrap_or(f64::NAN)
         });
-        let ns = d * 1e9 / y.len() as f64;
-        print!("{channels:>5} {map:>4} {k:>2} {stride:>2}  {:>9.4}", d * 1e3);
+        println!(
+            "{channels:>5} {map:>4} {k:>2} {stride:>2}  {:>9.4} {:>9.4} {:>6.2}  {:>9.4} {:>6.2} {:>9.4} {:>6.2}",
+            d * 1e3,
+            s * 1e3,
+            d / s,
+            half_d * 1e3,
+            half_d / d,
+            half_s * 1e3,
+            half_s / s
+        );
         if k == 3 {
-            println!(" {:>9.4} {ns:>9.3}  {:>6.2}", s * 1e3, d / s);
             ratios.push(d / s);
-        } else {
-            println!(" {:>9} {ns:>9.3}", "");
         }
     }
     ratios.sort_by(f64::total_cmp);

@@ -10,17 +10,22 @@
 //! apart than its pixels: the kernels are those of whole images. What ends at another pixel than before is the
 //! tile, so that single pixels at the end of tiles, which are summed in another order, are others than in a
 //! run layer by layer: the last bit of a value may differ, as it may with another number of threads.
+//!
+//! Of layers on pairs of channels ([`crate::pairs`]) rows are lanes, of which each holds two channels: nothing else
+//! is different.
 
 use crate::cores::second_level_cache;
 use crate::depthwise::PackedDepthwise;
-use crate::drive::{Packed, Shared, run_at};
+use crate::drive::{self, Packed, Shared, run_at};
 use crate::epilogue::Epilogue;
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, Layout};
+use crate::pairs;
 use crate::parallel::{self, Parallel, Serial, share};
 use crate::pointwise::PackedPointwise;
 use crate::scratch::{self, LINE};
 use crate::spatial::PackedSpatial;
+use crate::table::{Element, KernelInfo};
 use std::ops::Range;
 
 /// The share of a second-level cache for the maps between the layers. Weights, input and output stream through
@@ -59,7 +64,7 @@ impl Stage<'_> {
     /// Computes the layer alone, as whole images.
     ///
     /// # Errors
-    /// Slices of another length than those of the geometry, and what the layer refuses.
+    /// Slices of another length than those of the geometry, and what the layer refuses, such as weights for pairs.
     pub fn run(
         &self,
         x: &[f32],
@@ -84,9 +89,41 @@ impl Stage<'_> {
         };
         stored * self.geometry.output_pixels() * self.geometry.shape().batch
     }
+
+    /// [`Stage::run`] for weights that were packed for pairs: of lanes, as those of [`PackedPointwise::run_pairs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_pairs(
+        &self,
+        x: &[u32],
+        y: &mut [u32],
+        residual: Option<&[u32]>,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        let Stage { layer, geometry, epilogue } = self;
+        match layer {
+            Layer::Pointwise(w) => w.run_pairs(geometry, x, y, residual, epilogue, parallel),
+            Layer::Depthwise(w) => w.run_pairs(geometry, x, y, residual, epilogue, parallel),
+            Layer::Spatial(w) => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel),
+        }
+    }
 }
 
 impl Layer<'_> {
+    /// What its activations are.
+    pub fn element(&self) -> Element {
+        self.info().element
+    }
+
+    fn info(&self) -> &'static KernelInfo {
+        match self {
+            Layer::Pointwise(w) => w.kernel().info(),
+            Layer::Depthwise(w) => w.kernel().info(),
+            Layer::Spatial(w) => w.kernel().info(),
+        }
+    }
+
     /// As [`run_at`], on one thread.
     ///
     /// # Safety
@@ -120,10 +157,12 @@ impl Layer<'_> {
 
 /// How the maps between the layers of a chain are cut.
 ///
-/// Invariant: stages fit together: each reads what the one before writes, of as many images, in planes.
+/// Invariant: stages fit together: each reads what the one before writes, of as many images and of the same type, in
+/// planes.
 #[derive(Debug)]
 pub struct Chain<'a> {
-    stages: &'a [Stage<'a>],
+    /// Their geometries count lanes.
+    stages: Vec<Stage<'a>>,
     /// Rows of the last layer that are computed at a time.
     band: usize,
     /// Rows of each map between that are there at a time.
@@ -132,13 +171,18 @@ pub struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     /// Layers of which each reads what the one before writes, with at most `floats` of the maps between at a
-    /// time, if a single row of the output does not take more.
+    /// time, or as many lanes of pairs, if a single row of the output does not take more.
     ///
     /// # Errors
-    /// No layers, layers that do not fit their geometry or each other, or tensors that are not planar.
-    pub fn new(stages: &'a [Stage<'a>], floats: usize) -> Result<Chain<'a>, KernelError> {
+    /// No layers, layers that do not fit their geometry or each other, layers of floats beside layers of pairs, or
+    /// tensors that are not planar.
+    pub fn new(stages: &[Stage<'a>], floats: usize) -> Result<Chain<'a>, KernelError> {
         let Some(last) = stages.last() else { return Err(KernelError::Geometry("no layers".into())) };
+        let element = last.layer.element();
         for stage in stages {
+            if stage.layer.element() != element {
+                return Err(KernelError::Geometry("layers of floats and of pairs in one chain".into()));
+            }
             let s = stage.geometry.shape();
             if [s.x_layout, s.y_layout] != [Layout::Planar; 2] || stage.geometry.is_band() {
                 return Err(KernelError::Geometry(format!("a chain is of whole planes, not {s:?}")));
@@ -153,6 +197,14 @@ impl<'a> Chain<'a> {
             }
         }
         let height = last.geometry.output()[0].max(1);
+        let in_lanes = |stage: &Stage<'a>| {
+            let geometry = match element {
+                Element::F32 => stage.geometry,
+                Element::Bf16 => stage.geometry.in_pairs()?,
+            };
+            Ok(Stage { geometry, ..*stage })
+        };
+        let stages = stages.iter().map(in_lanes).collect::<Result<_, KernelError>>()?;
         let mut chain = Chain { stages, band: height, rows: vec![] };
         // bands of the same height, as few as possible
         for bands in 1..=height {
@@ -192,7 +244,7 @@ impl<'a> Chain<'a> {
         rows
     }
 
-    /// Channels, rows that are there, and columns of the maps between.
+    /// Lanes of channels, rows that are there, and columns of the maps between.
     fn maps(&self) -> impl Iterator<Item = [usize; 3]> {
         let map = |(stage, rows): (&Stage, &usize)| {
             let s = stage.geometry.shape();
@@ -205,8 +257,40 @@ impl<'a> Chain<'a> {
     /// added inside the last epilogue.
     ///
     /// # Errors
-    /// Slices of another length, and what the layers refuse.
+    /// Slices of another length, and what the layers refuse, such as weights for pairs.
     pub fn run(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        residual: Option<&[f32]>,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        self.runs(Element::F32)?;
+        self.run_lanes(x, y, residual, parallel)
+    }
+
+    /// [`Chain::run`] for weights that were packed for pairs: of lanes, as those of [`PackedPointwise::run_pairs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_pairs(
+        &self,
+        x: &[u32],
+        y: &mut [u32],
+        residual: Option<&[u32]>,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        self.runs(Element::Bf16)?;
+        let residual = residual.map(pairs::as_floats);
+        self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), residual, parallel)
+    }
+
+    /// Refuses activations of another type than the layers were packed for.
+    fn runs(&self, element: Element) -> Result<(), KernelError> {
+        self.stages[0].layer.info().runs(element)
+    }
+
+    fn run_lanes(
         &self,
         x: &[f32],
         y: &mut [f32],
@@ -296,7 +380,7 @@ impl Part<'_> {
     /// Computes a band of output rows.
     fn band(&self, rows: Range<usize>, maps: &mut [Map]) -> Result<(), KernelError> {
         // From the last layer to the first: which rows it computes now, and where the rows begin that it reads.
-        let stages = self.chain.stages;
+        let stages = &self.chain.stages;
         let mut new = vec![rows; stages.len()];
         for (at, map) in maps.iter_mut().enumerate().rev() {
             let read = stages[at + 1].geometry.rows_read(&new[at + 1]);
@@ -333,7 +417,8 @@ impl Part<'_> {
             Some(map) => {
                 let band = geometry.rows(&rows, [x_plane, map.plane])?;
                 let y = &mut map.floats[(rows.start - map.rows.start) * map.width..][..band.y_len()];
-                // SAFETY: the slice has the length of the outputs.
+                // SAFETY: the slice has the length of the outputs; `Chain::new` has checked the shape of which these
+                // are some rows.
                 unsafe {
                     stage.layer.run_at(&band, &x[..band.x_len()], y.as_mut_ptr(), None, &stage.epilogue)?;
                 }
@@ -345,8 +430,8 @@ impl Part<'_> {
                 let band = geometry.rows(&rows, [x_plane, geometry.y_plane()])?;
                 let residual = self.residual.map(|residual| &residual[first..][..band.y_len()]);
                 let y = self.y.0.wrapping_add(first);
-                // SAFETY: these rows are inside of the output, whose length `Chain::run` has compared, and this
-                // part's alone.
+                // SAFETY: these rows are inside of the output, whose length `Chain::run_lanes` has compared, and this
+                // part's alone; `Chain::new` has checked the shape.
                 unsafe { stage.layer.run_at(&band, &x[..band.x_len()], y, residual, &stage.epilogue)? };
             }
         }

@@ -4,7 +4,9 @@
 use crate::epilogue::{Clamps, Epilogue, Finish};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape};
+use crate::pairs;
 use crate::parallel::{self, Parallel, share};
+use crate::table::{Element, KernelInfo};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +18,10 @@ pub(crate) trait Packed: Sync {
     /// How a geometry is computed.
     type Plan: Send + Sync;
 
-    /// Refuses what these weights or their operation cannot compute.
+    /// The kernel.
+    fn info(&self) -> &'static KernelInfo;
+
+    /// Refuses what these weights or their operation cannot compute; `shape` counts channels, of pairs, too.
     fn check(&self, shape: &ConvShape) -> Result<(), KernelError>;
 
     /// Where the latest plan is kept.
@@ -191,17 +196,53 @@ pub(crate) fn run<W: Packed>(
     epilogue: &Epilogue,
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
+    weights.info().runs(Element::F32)?;
+    weights.check(geometry.shape())?;
+    run_lanes(weights, geometry, x, y, residual, epilogue, parallel)
+}
+
+/// [`run`] for weights that were packed for a kernel of pairs: `x`, `y` and `residual` are
+/// `[batch][ceil(channels / 2)][pixel]` lanes ([`crate::pairs`]). `geometry` counts channels.
+///
+/// # Errors
+/// As there; a layout that is not planar.
+pub(crate) fn run_pairs<W: Packed>(
+    weights: &W,
+    geometry: &ConvGeometry,
+    x: &[u32],
+    y: &mut [u32],
+    residual: Option<&[u32]>,
+    epilogue: &Epilogue,
+    parallel: &dyn Parallel,
+) -> Result<(), KernelError> {
+    weights.info().runs(Element::Bf16)?;
+    weights.check(geometry.shape())?;
+    let geometry = geometry.in_pairs()?;
+    let (x, y, residual) = (pairs::as_floats(x), pairs::as_floats_mut(y), residual.map(pairs::as_floats));
+    run_lanes(weights, &geometry, x, y, residual, epilogue, parallel)
+}
+
+fn run_lanes<W: Packed>(
+    weights: &W,
+    geometry: &ConvGeometry,
+    x: &[f32],
+    y: &mut [f32],
+    residual: Option<&[f32]>,
+    epilogue: &Epilogue,
+    parallel: &dyn Parallel,
+) -> Result<(), KernelError> {
     geometry.check_input(x)?;
     geometry.check_output(y, residual)?;
-    // SAFETY: the slices have the lengths that were just checked.
+    // SAFETY: the slices have the lengths that were just checked; the callers have checked the shape.
     unsafe { run_at(weights, geometry, x, y.as_mut_ptr(), residual, epilogue, parallel) }
 }
 
-/// As [`run`], for outputs at `y` and in the planes from there.
+/// As [`run`], for outputs at `y` and in the planes from there; `geometry` counts lanes.
 ///
 /// # Safety
-/// `x`, and `residual` if there is one, have the lengths of `geometry`. The outputs of `geometry` can be
-/// written at `y`, and nothing else reads or writes them during the call.
+/// [`Packed::check`] accepts the shape, or that of which this is the one in pairs, or of which it is some rows. `x`,
+/// and `residual` if there is one, have the lengths of `geometry`. The outputs of `geometry` can be written at `y`,
+/// and nothing else reads or writes them during the call.
 pub(crate) unsafe fn run_at<W: Packed>(
     weights: &W,
     geometry: &ConvGeometry,
@@ -211,7 +252,6 @@ pub(crate) unsafe fn run_at<W: Packed>(
     epilogue: &Epilogue,
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
-    weights.check(geometry.shape())?;
     if geometry.y_len() == 0 {
         return Ok(());
     }

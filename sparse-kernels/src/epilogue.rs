@@ -1,6 +1,8 @@
 //! What follows a convolution in the same pass: activation, residual add, activation.
 
-use crate::pairs;
+use crate::pairs::{self, Rounding, Rows, rounding};
+use crate::target::Target;
+use crate::work::Work;
 
 /// Pixels whose residual is widened at a time.
 const PIXELS: usize = 256;
@@ -147,19 +149,27 @@ pub(crate) struct Finish {
     after: Activation,
 }
 
-impl Finish {
-    /// [`Finish::apply`] after these clamps, for two rows of bare sums (the second perhaps empty), which are rounded
-    /// to one of pairs; the residual is one of pairs.
+/// What is done to two rows of bare sums (the second perhaps empty), which are rounded to one of pairs: clamps, then
+/// [`Finish::apply`]. The residual is a row of pairs.
+pub(crate) struct FinishPairs<'a> {
+    pub finish: Option<&'a Finish>,
+    pub clamps: &'a Clamps,
+    pub sums: [&'a mut [f32]; 2],
+    pub residual: Option<&'a [u32]>,
+    pub y: &'a mut [u32],
+}
+
+impl FinishPairs<'_> {
+    /// Does it with the instructions of `target`.
+    pub fn on(self, target: Target) {
+        rounding(target, self);
+    }
+}
+
+impl Rounding for FinishPairs<'_> {
     #[inline(always)]
-    pub fn apply_pairs(
-        &self,
-        clamps: &Clamps,
-        rows: [&mut [f32]; 2],
-        residual: Option<&[u32]>,
-        to: &mut [u32],
-    ) {
-        let within = |v: f32, (lo, hi)| clamp(v, lo, hi);
-        let [first, second] = rows;
+    fn run(self, rows: &impl Rows) {
+        let FinishPairs { finish, clamps, sums: [first, second], residual, y } = self;
         for (channel, row) in [&mut *first, &mut *second].into_iter().enumerate() {
             let mut floats = [0f32; PIXELS];
             for (i, row) in row.chunks_mut(PIXELS).enumerate() {
@@ -172,12 +182,55 @@ impl Finish {
                 if clamps.residual {
                     row.iter_mut().zip(&*floats).for_each(|(v, r)| *v = within(*v + r, clamps.after));
                 }
-                self.apply(row, residual.map(|_| &*floats));
+                if let Some(finish) = finish {
+                    finish.apply(row, residual.map(|_| &*floats));
+                }
             }
         }
-        pairs::pack_rows(first, second, to);
+        rows.pack(first, second, y);
     }
+}
 
+#[inline(always)]
+fn within(v: f32, (lo, hi): (f32, f32)) -> f32 {
+    clamp(v, lo, hi)
+}
+
+/// [`FinishPairs`] for neighbouring channels of a single pixel.
+pub(crate) struct FinishPixel<'a> {
+    pub finish: &'a Finish,
+    pub clamps: &'a Clamps,
+    pub sums: &'a mut [f32],
+    pub residual: Option<&'a [u32]>,
+    pub y: &'a mut [u32],
+}
+
+impl Work for FinishPixel<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let FinishPixel { finish, clamps, sums, residual, y } = self;
+        for (i, sums) in sums.chunks_mut(PIXELS).enumerate() {
+            let from = i * PIXELS / 2;
+            let mut floats = [0f32; PIXELS];
+            let floats = &mut floats[..sums.len()];
+            if let Some(residual) = residual {
+                for (both, lane) in floats.chunks_mut(2).zip(&residual[from..]) {
+                    both.iter_mut().zip(pairs::widen(*lane)).for_each(|(v, residual)| *v = residual);
+                }
+            }
+            sums.iter_mut().for_each(|v| *v = within(*v, clamps.before));
+            if clamps.residual {
+                sums.iter_mut().zip(&*floats).for_each(|(v, r)| *v = within(*v + r, clamps.after));
+            }
+            finish.apply(sums, residual.map(|_| &*floats));
+            for (both, lane) in sums.chunks(2).zip(&mut y[from..]) {
+                *lane = pairs::pair(both[0], both.get(1).copied().unwrap_or(0.0));
+            }
+        }
+    }
+}
+
+impl Finish {
     /// Completes one row of output. `residual` has the length of `row` if [`Finish::residual`] is set.
     #[inline(always)]
     pub fn apply(&self, row: &mut [f32], residual: Option<&[f32]>) {

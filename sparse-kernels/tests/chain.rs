@@ -2,11 +2,16 @@
 
 use noise::Noise;
 use sparse_kernels::chain::{Chain, Layer, Stage};
+use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 
 /// Bands end at other pixels than images: which pixels are summed one by one, in another order, differs. Five
 /// layers of a few dozen terms each add up to some units in the last place of the largest value.
 const TOLERANCE: f32 = 2e-6;
+
+/// Of pairs, such a difference may round to the next number of bf16: 2^-8 of the value, in each of five layers, of which
+/// the largest may be several times as large as the output.
+const TOLERANCE_OF_PAIRS: f32 = 5.0 / 256.0;
 
 /// Three threads, one after the other.
 struct Three;
@@ -43,6 +48,21 @@ impl Packed {
             let kernel = table::spatial(target, FormatKind::ROWS_4);
             let packed = PackedSpatial::from_dense(s.oc, s.ic, s.kernel, &weights, Some(&bias), kernel);
             Packed::Spatial(packed.unwrap())
+        }
+    }
+
+    /// The layer for activations in pairs of channels; of pointwise and depthwise layers alone.
+    fn in_pairs(half: Half, s: &ConvShape, noise: &mut Noise) -> Packed {
+        let mut weights = noise.values(s.oc * s.ic / s.group * s.kernel[0] * s.kernel[1]);
+        weights.iter_mut().step_by(3).for_each(|w| *w = 0.0);
+        let bias = noise.values(s.oc);
+        if s.group > 1 {
+            let kernel = table::depthwise_half(half, s.kernel).unwrap();
+            let packed = PackedDepthwise::from_dense(s.oc, s.kernel, &weights, Some(&bias), kernel);
+            Packed::Depthwise(packed.unwrap())
+        } else {
+            let kernel = table::pointwise_half(half, FormatKind::BLOCKS_4X4);
+            Packed::Pointwise(PackedPointwise::from_dense(s.oc, s.ic, &weights, Some(&bias), kernel).unwrap())
         }
     }
 
@@ -112,19 +132,7 @@ fn bands_are_what_whole_maps_are() {
             for batch in 1..3 {
                 let shapes = shapes(batch, 8, size, entries);
                 let packed: Vec<Packed> = shapes.iter().map(|s| Packed::new(target, s, &mut noise)).collect();
-                let geometries = shapes.iter().map(|s| ConvGeometry::new(*s).unwrap());
-                let hard = Epilogue::activation(Activation::HardSwish);
-                let relu = Epilogue::activation(Activation::RELU);
-                let stages: Vec<Stage> = packed
-                    .iter()
-                    .zip(geometries)
-                    .enumerate()
-                    .map(|(i, (packed, geometry))| Stage {
-                        layer: packed.layer(),
-                        geometry,
-                        epilogue: if i % 2 == 0 { relu } else { hard },
-                    })
-                    .collect();
+                let stages = stages(&packed, &shapes);
                 let last = stages.last().unwrap().geometry;
                 let x = noise.values(stages[0].geometry.x_len());
                 let residual = noise.values(last.y_len());
@@ -149,6 +157,98 @@ fn bands_are_what_whole_maps_are() {
                 }
             }
         }
+    }
+}
+
+fn stages<'a>(packed: &'a [Packed], shapes: &[ConvShape]) -> Vec<Stage<'a>> {
+    let hard = Epilogue::activation(Activation::HardSwish);
+    let relu = Epilogue::activation(Activation::RELU);
+    let stage = |(i, (packed, shape)): (usize, (&'a Packed, &ConvShape))| Stage {
+        layer: packed.layer(),
+        geometry: ConvGeometry::new(*shape).unwrap(),
+        epilogue: if i % 2 == 0 { relu } else { hard },
+    };
+    packed.iter().zip(shapes).enumerate().map(stage).collect()
+}
+
+/// Lanes of an activation of this many images, channels and pixels.
+fn lanes([images, channels, pixels]: [usize; 3]) -> usize {
+    images * channels.div_ceil(2) * pixels
+}
+
+#[test]
+fn bands_of_pairs_are_what_whole_maps_are() {
+    let mut noise = Noise::new(12);
+    let odd: Entry = (7, 1, 1, [0, 0], false);
+    let chains: &[&[Entry]] = &[
+        &[POINTWISE, DEPTHWISE, POINTWISE, STRIDED, POINTWISE],
+        &[odd, DEPTHWISE, odd, STRIDED],
+        &[DEPTHWISE, POINTWISE],
+    ];
+    let sizes: &[[usize; 2]] = if cfg!(miri) { &[[9, 6]] } else { &[[1, 1], [2, 5], [23, 16], [56, 56]] };
+    for half in Half::available() {
+        let target = half.target();
+        for (entries, size) in chains.iter().flat_map(|e| sizes.iter().map(move |s| (*e, *s))) {
+            for batch in 1..3 {
+                let shapes = shapes(batch, 8, size, entries);
+                let packed: Vec<Packed> =
+                    shapes.iter().map(|s| Packed::in_pairs(half, s, &mut noise)).collect();
+                let stages = stages(&packed, &shapes);
+                let planes =
+                    |stage: &Stage| [batch, stage.geometry.shape().oc, stage.geometry.output_pixels()];
+                let of_x = [batch, 8, size[0] * size[1]];
+                let of_y = planes(stages.last().unwrap());
+                let mut x = vec![0; lanes(of_x)];
+                pairs::pack(target, of_x, &noise.values(of_x.iter().product()), &mut x).unwrap();
+                let mut residual = vec![0; lanes(of_y)];
+                pairs::pack(target, of_y, &noise.values(of_y.iter().product()), &mut residual).unwrap();
+                let widened = |lanes: &[u32]| {
+                    let mut floats = vec![f32::NAN; of_y.iter().product()];
+                    pairs::unpack(target, of_y, lanes, &mut floats).unwrap();
+                    floats
+                };
+                for residual in [None, Some(&*residual)] {
+                    let mut expected = x.clone();
+                    for (i, stage) in stages.iter().enumerate() {
+                        let mut y = vec![u32::MAX; lanes(planes(stage))];
+                        let residual = residual.filter(|_| i + 1 == stages.len());
+                        stage.run_pairs(&expected, &mut y, residual, &Serial).unwrap();
+                        expected = y;
+                    }
+                    let expected = widened(&expected);
+                    let most = expected.iter().fold(1f32, |most, v| most.max(v.abs()));
+                    for (room, parallel) in [(0, &Serial as &dyn Parallel), (1500, &Serial), (1000, &Three)] {
+                        let chain = Chain::new(&stages, room).unwrap();
+                        let mut y = vec![u32::MAX; lanes(of_y)];
+                        chain.run_pairs(&x, &mut y, residual, parallel).unwrap();
+                        for (at, (got, expected)) in widened(&y).iter().zip(&expected).enumerate() {
+                            let wrong = (got - expected).abs();
+                            let right = wrong <= TOLERANCE_OF_PAIRS * most;
+                            assert!(right, "{target} {size:?} {entries:?} {room}: {at}, {wrong} of {most}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_and_pairs_are_not_mixed() {
+    let mut noise = Noise::new(4);
+    let shapes = shapes(1, 8, [6, 6], &[POINTWISE, DEPTHWISE]);
+    for half in Half::available() {
+        let of_pairs = Packed::in_pairs(half, &shapes[0], &mut noise);
+        let of_floats = Packed::new(half.target(), &shapes[1], &mut noise);
+        let packed = [of_pairs, of_floats];
+        let mixed = stages(&packed, &shapes);
+        assert!(Chain::new(&mixed, 9).unwrap_err().to_string().contains("pairs"));
+        let (floats, lanes) = ([1.0; 8 * 36], [0; 4 * 36]);
+        let chain = Chain::new(&mixed[..1], 9).unwrap();
+        assert!(chain.run(&floats, &mut [0.0; 12 * 36], None, &Serial).is_err());
+        assert!(chain.run_pairs(&lanes, &mut [0; 6 * 36], None, &Serial).is_ok());
+        let chain = Chain::new(&mixed[1..], 9).unwrap();
+        assert!(chain.run_pairs(&[0; 6 * 36], &mut [0; 6 * 36], None, &Serial).is_err());
     }
 }
 

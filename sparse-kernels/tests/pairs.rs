@@ -4,6 +4,8 @@ mod common;
 
 use common::{Noise, TwoThreads};
 use proptest::prelude::*;
+use sparse_kernels::depthwise::DepthwiseKernel;
+use sparse_kernels::format::DepthwisePattern;
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
@@ -159,6 +161,78 @@ impl Case {
     }
 }
 
+impl Case {
+    /// A depthwise layer, groups of 16 channels of which have these patterns in turn.
+    fn depthwise(&self, kernel: &'static DepthwiseKernel, patterns: &[DepthwisePattern]) {
+        let what = format!("{} {patterns:?} {self:?}", kernel.info().name);
+        let (geometry, mut noise, x, residual) = self.noise();
+        let (channels, size) = (self.shape.ic, self.shape.kernel);
+        let taps = size[0] * size[1];
+        let mut weights = noise.values(channels * taps);
+        rounded(&mut weights);
+        for (i, w) in weights.iter_mut().enumerate() {
+            let pattern = patterns[i / taps / 16 % patterns.len()];
+            if !noise.coin(self.density) || size == [3, 3] && !pattern.keeps(i % taps) {
+                *w = 0.0;
+            }
+        }
+        let bias = self.bias.then(|| noise.values(channels));
+        let layer = PackedDepthwise::from_dense(channels, size, &weights, bias.as_deref(), kernel).unwrap();
+        assert_eq!(layer.weights().to_dense(), weights);
+        // Both channels of a pair store the taps of their pattern, all if they have two.
+        let mut of_channels = vec![];
+        for group in layer.weights().groups() {
+            of_channels.extend(group.channels().map(|_| group.pattern()));
+        }
+        let stored: Vec<bool> = (0..weights.len())
+            .map(|i| {
+                let both = &of_channels[i / taps / 2 * 2..channels.min(i / taps / 2 * 2 + 2)];
+                both.iter().any(|pattern| *pattern != both[0]) || both[0].keeps(i % taps)
+            })
+            .collect();
+        let run = |layer: &PackedDepthwise,
+                   x: &[u32],
+                   y: &mut [u32],
+                   r: Option<&[u32]>,
+                   parallel: &dyn Parallel| {
+            layer.run_pairs(&geometry, x, y, r, &self.epilogue, parallel).unwrap()
+        };
+        check(
+            &what,
+            &geometry,
+            &weights,
+            Some(&stored),
+            bias.as_deref(),
+            &x,
+            residual.as_deref(),
+            &self.epilogue,
+            taps,
+            &|x, y, r, _, parallel| run(&layer, x, y, r, parallel),
+        );
+        if cfg!(miri) {
+            return; // its exp() is a little different every time
+        }
+        // pairs that nothing reads become zeros, the others stay
+        let read: Vec<bool> = (0..channels).map(|_| noise.coin(0.4)).collect();
+        let only = layer.clone().with_only(&read).unwrap();
+        let x = packed([self.shape.batch, channels, geometry.input_pixels()], &x);
+        let residual = residual.map(|r| packed([self.shape.batch, channels, geometry.output_pixels()], &r));
+        let len = self.shape.batch * channels.div_ceil(2) * geometry.output_pixels();
+        let [mut all, mut some] = [vec![1; len], vec![2; len]];
+        run(&layer, &x, &mut all, residual.as_deref(), &Serial);
+        run(&only, &x, &mut some, residual.as_deref(), &Serial);
+        let pixels = geometry.output_pixels().max(1);
+        for (plane, (all, some)) in all.chunks(pixels).zip(some.chunks(pixels)).enumerate() {
+            let first = plane % channels.div_ceil(2) * 2;
+            if read[first..channels.min(first + 2)].contains(&true) {
+                assert!(all == some, "{what}: channels {read:?} are read");
+            } else {
+                assert!(some.iter().all(|lane| *lane == 0), "{what}: channels {read:?} are read");
+            }
+        }
+    }
+}
+
 const FORMATS: [FormatKind; 6] = [
     FormatKind::BLOCKS_4X4,
     FormatKind::ROWS_4,
@@ -214,6 +288,31 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes in an interpreter")]
+    fn depthwise_agrees_with_the_oracle(
+        case in case(),
+        kernel in prop_oneof![4 => Just([3, 3]), 2 => Just([5, 5]), 1 => Just([7, 7]), 1 => (1usize..8, 1usize..8).prop_map(|(h, w)| [h, w])],
+        stride in (1usize..3, 1usize..3),
+        square in any::<bool>(),
+        patterns in prop::collection::vec((0..DepthwisePattern::COUNT).prop_map(|id| DepthwisePattern::from_id(id).unwrap()), 1..4),
+    ) {
+        let mut shape = ConvShape { kernel, group: case.shape.ic, oc: case.shape.ic, ..case.shape };
+        shape.stride = if square { [stride.0; 2] } else { [stride.0, stride.1] };
+        for axis in 0..2 {
+            // the padded input must hold a kernel
+            let padded = shape.pad_before[axis] + shape.pad_after[axis];
+            shape.input[axis] = shape.input[axis].max(kernel[axis].saturating_sub(padded));
+        }
+        let case = Case { shape, ..case };
+        for half in Half::available() {
+            case.depthwise(table::depthwise_half(half, kernel).unwrap(), &patterns);
+        }
+        for kernel in table::depthwise_half_available().filter(|k| k.kernel().is_none()) {
+            case.depthwise(kernel, &patterns);
+        }
+    }
+
+    #[test]
     fn pairs_are_planes(images in 0usize..3, channels in 0usize..7, pixels in 0usize..70, seed in any::<u64>()) {
         let mut planes = Noise::new(seed).values(images * channels * pixels);
         rounded(&mut planes);
@@ -242,6 +341,50 @@ fn every_tail() {
                     let (residual, bias, seed) = (pixels % 2 == 0, true, pixels as u64);
                     Case { shape, density: 0.6, epilogue, residual, bias, special: None, seed }
                         .pointwise(half, format);
+                }
+            }
+        }
+    }
+}
+
+/// Every pattern and size of depthwise kernels at every row count and width around the tiles, with both strides, and
+/// maps of several strips.
+#[test]
+fn every_depthwise_pattern_and_tail() {
+    let sizes: Vec<usize> = if cfg!(miri) { vec![2, 17] } else { (1..=20).chain([28, 33, 56]).collect() };
+    let plain = Case {
+        shape: ConvShape::square(1, 1, 1, 1, 1, 0),
+        density: 1.0,
+        epilogue: Epilogue::activation(Activation::RELU6),
+        residual: false,
+        bias: true,
+        special: None,
+        seed: 1,
+    };
+    for kernel in table::depthwise_half_available() {
+        let size = kernel.kernel().unwrap_or([3, 3]);
+        let patterns: Vec<_> = match size {
+            [3, 3] => DepthwisePattern::all().skip(if cfg!(miri) { 7 } else { 0 }).collect(),
+            _ => vec![DepthwisePattern::ALL_ONES],
+        };
+        let layer = |input, stride, channels| ConvShape {
+            group: channels,
+            input,
+            ..ConvShape::square(channels, channels, 1, size[0], stride, size[0] / 2)
+        };
+        for pattern in patterns {
+            for (i, hw) in sizes.iter().enumerate() {
+                for stride in 1..3 {
+                    let shape = layer([*hw, sizes[sizes.len() - 1 - i]], stride, 3);
+                    Case { shape, seed: *hw as u64, ..plain.clone() }.depthwise(kernel, &[pattern]);
+                }
+            }
+            if !cfg!(miri) {
+                for (input, stride) in [([112, 112], 1), ([113, 111], 2), ([9, 5000], 1)] {
+                    let shape = layer(input, stride, 3);
+                    Case { shape, ..plain.clone() }.depthwise(kernel, &[pattern]);
+                    let epilogue = Epilogue { before: Activation::HardSwish, after: Activation::RELU };
+                    Case { shape, epilogue, residual: true, ..plain.clone() }.depthwise(kernel, &[pattern]);
                 }
             }
         }
@@ -346,6 +489,35 @@ fn the_wrong_type_is_an_error() {
         let huge = PackedPointwise::from_dense(8, 8, &[f32::MAX; 64], None, kernel);
         assert!(huge.is_err(), "a weight that rounds to infinity");
     }
+    let shape = ConvShape { group: 3, ..ConvShape::square(3, 3, 4, 3, 1, 1) };
+    let depthwise = ConvGeometry::new(shape).unwrap();
+    let (taps, lanes_of_depthwise) = (vec![1f32; 27], [0u32; 32]);
+    for half in Half::available() {
+        let kernel = table::depthwise_half(half, [3, 3]).unwrap();
+        let layer = PackedDepthwise::from_dense(3, [3, 3], &taps, None, kernel).unwrap();
+        let run = |geometry: &ConvGeometry, x: &[u32], y: &mut [u32]| {
+            layer.run_pairs(geometry, x, y, None, &epilogue, &Serial)
+        };
+        assert_eq!(run(&depthwise, &lanes_of_depthwise, &mut [0; 32]), Ok(()));
+        let wrong = layer.run(&depthwise, &[0.0; 48], &mut [0.0; 48], None, &epilogue, &Serial);
+        assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
+        for (x, y, what) in [(31, 32, "input"), (32, 33, "output")] {
+            let short = run(&depthwise, &vec![0; x], &mut vec![0; y]);
+            assert!(matches!(short, Err(KernelError::Length { what: found, .. }) if found == what));
+        }
+        let other = ConvShape { group: 4, ..ConvShape::square(4, 4, 4, 3, 1, 1) };
+        let other = run(&ConvGeometry::new(other).unwrap(), &lanes_of_depthwise, &mut [0; 32]);
+        assert!(matches!(other, Err(KernelError::Shape { what: "channels", .. })));
+        let dense = ConvGeometry::new(ConvShape { group: 1, ..shape }).unwrap();
+        let dense = run(&dense, &lanes_of_depthwise, &mut [0; 32]);
+        assert!(matches!(dense, Err(KernelError::Geometry(_))));
+        let huge = PackedDepthwise::from_dense(3, [3, 3], &[f32::MAX; 27], None, kernel);
+        assert!(huge.is_err(), "a weight that rounds to infinity");
+    }
+    let kernel = table::depthwise(Target::SCALAR, [3, 3]).unwrap();
+    let layer = PackedDepthwise::from_dense(3, [3, 3], &taps, None, kernel).unwrap();
+    let wrong = layer.run_pairs(&depthwise, &lanes_of_depthwise, &mut [0; 32], None, &epilogue, &Serial);
+    assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
     let kernel = table::pointwise(Target::SCALAR, FormatKind::BLOCKS_4X4);
     let packed = PackedPointwise::from_dense(8, 8, &weights, None, kernel).unwrap();
     let wrong = packed.run_pairs(&geometry, &lanes, &mut [0; 12], None, &epilogue, &Serial);

@@ -10,7 +10,6 @@ use sparse_kernels::table::KernelInfo;
 use std::cell::Cell;
 use std::fmt;
 use tract_core::internal::*;
-use tract_linalg::multithread::par_chunks_mut;
 
 /// Which family of kernels runs a layer, and in which format its weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,7 +88,8 @@ impl Packing {
     pub fn half_kernel(self, half: Half) -> &'static KernelInfo {
         match self {
             Packing::Pointwise(format) => table::pointwise_half(half, format).info(),
-            Packing::Depthwise(_) | Packing::Spatial(_) => self.kernel(half.target()),
+            Packing::Depthwise(taps) => depthwise_half(half, taps).info(),
+            Packing::Spatial(_) => self.kernel(half.target()),
         }
     }
 
@@ -98,24 +98,22 @@ impl Packing {
     /// # Errors
     /// As [`Packing::pack`]; weights that are too large for bf16.
     pub fn pack_half(self, half: Half, dense: &Dense) -> TractResult<Packed> {
-        let Dense { oc, ic, group, pixels, weights, bias, .. } = *dense;
-        if let Packing::Pointwise(format) = self {
-            let (kernel, shape) = (table::pointwise_half(half, format), [oc, ic, group]);
-            let packed = PackedPointwise::from_groups(shape, weights, Some(bias), pixels, kernel)?;
-            return Ok(Packed::Pointwise(packed));
-        }
-        let rounded = |weight: &f32| pairs::float(pairs::round(*weight));
-        let weights: Vec<f32> = weights.iter().map(rounded).collect();
-        let Packing::Depthwise(taps) = self else {
-            return self.pack(half.target(), &Dense { weights: &weights, ..*dense });
-        };
-        let channels = channels_of_part(oc, pixels);
-        let each = (weights.len() / oc.max(1)).max(1);
-        let parts = weights.chunks(channels * each).zip(bias.chunks(channels)).map(|(weights, bias)| {
-            let kernel = depthwise(half.target(), taps);
-            PackedDepthwise::from_dense(bias.len(), taps, weights, Some(bias), kernel)
-        });
-        Ok(Packed::Parts(parts.collect::<Result<_, _>>()?))
+        let Dense { oc, ic, group, kernel: taps, pixels, weights, bias } = *dense;
+        Ok(match self {
+            Packing::Pointwise(format) => {
+                let (kernel, shape) = (table::pointwise_half(half, format), [oc, ic, group]);
+                Packed::Pointwise(PackedPointwise::from_groups(shape, weights, Some(bias), pixels, kernel)?)
+            }
+            Packing::Depthwise(_) => {
+                let kernel = depthwise_half(half, taps);
+                Packed::Depthwise(PackedDepthwise::from_dense(oc, taps, weights, Some(bias), kernel)?)
+            }
+            Packing::Spatial(_) => {
+                let rounded = |weight: &f32| pairs::float(pairs::round(*weight));
+                let weights: Vec<f32> = weights.iter().map(rounded).collect();
+                return self.pack(half.target(), &Dense { weights: &weights, ..*dense });
+            }
+        })
     }
 
     /// The channel groups of a layer of `group` of them as the kernels of this packing see it: one, but for
@@ -138,6 +136,10 @@ fn depthwise(target: Target, taps: [usize; 2]) -> &'static DepthwiseKernel {
     table::depthwise(target, taps).unwrap_or_else(|| panic!("a kernel of {taps:?} taps has none"))
 }
 
+fn depthwise_half(half: Half, taps: [usize; 2]) -> &'static DepthwiseKernel {
+    table::depthwise_half(half, taps).unwrap_or_else(|| panic!("a kernel of {taps:?} taps has none"))
+}
+
 impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -145,17 +147,6 @@ impl fmt::Display for Packing {
             Packing::Depthwise(_) => f.write_str("patterns"),
         }
     }
-}
-
-/// Floats of the widened input of a part of a depthwise layer: a quarter of a small second-level cache.
-const PART: usize = 16 * 1024;
-
-/// Into how many channels at a time a depthwise layer of pairs is cut, so that what they are widened to stays in the
-/// cache: a divisor of all of them, of an even number; all if there is none.
-fn channels_of_part(channels: usize, pixels: Option<usize>) -> usize {
-    let most = (PART / pixels.unwrap_or(PART / 16).max(1)).max(2);
-    let divides = |part: &usize| part.is_multiple_of(2) && channels.is_multiple_of(*part);
-    (2..=most.min(channels)).rev().find(divides).unwrap_or(channels.max(1))
 }
 
 /// A decision to run a layer on a sparse kernel, with the figures that led to it.
@@ -203,49 +194,6 @@ pub enum Packed {
     Depthwise(PackedDepthwise),
     /// Larger kernels over all channels.
     Spatial(PackedSpatial),
-    /// One kernel per channel for pairs of channels: some channels in each, in their order. At least one.
-    Parts(Vec<PackedDepthwise>),
-}
-
-/// Runs the parts of a depthwise layer on tract's threads, each widened in the cache.
-fn run_parts(
-    parts: &[PackedDepthwise],
-    geometry: &ConvGeometry,
-    x: &[u32],
-    y: &mut [u32],
-    residual: Option<&[u32]>,
-    epilogue: &Epilogue,
-) -> TractResult<()> {
-    let (target, shape) = (parts[0].kernel().target(), *geometry.shape());
-    let channels = parts[0].reads().len();
-    let part =
-        ConvGeometry::new(ConvShape { batch: 1, ic: channels, oc: channels, group: channels, ..shape })?;
-    let [x_len, y_len] =
-        [geometry.input_pixels(), geometry.output_pixels()].map(|n| channels.div_ceil(2) * n);
-    let all = shape.batch * parts.len();
-    for (what, got, expected) in [
-        ("input", x.len(), all * x_len),
-        ("output", y.len(), all * y_len),
-        ("residual", residual.map_or(all * y_len, <[u32]>::len), all * y_len),
-    ] {
-        if got != expected {
-            return Err(KernelError::Length { what, expected, got }.into());
-        }
-    }
-    if y.is_empty() {
-        return Ok(());
-    }
-    let elements = 2 * y.len();
-    par_chunks_mut(y, y_len, elements, |first, y| {
-        for (at, y) in (first..).zip(y.chunks_exact_mut(y_len)) {
-            let residual = residual.map(|residual| &residual[at * y_len..][..y_len]);
-            let weights = &parts[at % parts.len()];
-            widened(target, &part, &x[at * x_len..][..x_len], y, residual, |x, y, residual| {
-                weights.run(&part, x, y, residual, epilogue, &Serial)
-            })?;
-        }
-        Ok(())
-    })
 }
 
 /// Widens input and residual, runs a layer on them, and rounds what it puts out.
@@ -290,10 +238,6 @@ macro_rules! each {
             Packed::Pointwise($weights) => $value,
             Packed::Depthwise($weights) => $value,
             Packed::Spatial($weights) => $value,
-            Packed::Parts(parts) => {
-                let $weights = &parts[0];
-                $value
-            }
         }
     };
 }
@@ -305,8 +249,6 @@ impl Packed {
             Packed::Pointwise(weights) => Layer::Pointwise(weights),
             Packed::Depthwise(weights) => Layer::Depthwise(weights),
             Packed::Spatial(weights) => Layer::Spatial(weights),
-            // of floats, of which they do not take all channels, this is refused
-            Packed::Parts(parts) => Layer::Depthwise(&parts[0]),
         }
     }
 
@@ -339,18 +281,16 @@ impl Packed {
         residual: Option<&[u32]>,
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
-    ) -> TractResult<()> {
-        let target = match self {
-            Packed::Pointwise(weights) => {
-                return Ok(weights.run_pairs(geometry, x, y, residual, epilogue, parallel)?);
+    ) -> Result<(), KernelError> {
+        match self {
+            Packed::Pointwise(weights) => weights.run_pairs(geometry, x, y, residual, epilogue, parallel),
+            Packed::Depthwise(weights) => weights.run_pairs(geometry, x, y, residual, epilogue, parallel),
+            Packed::Spatial(weights) => {
+                widened(weights.kernel().target(), geometry, x, y, residual, |x, y, residual| {
+                    weights.run(geometry, x, y, residual, epilogue, parallel)
+                })
             }
-            Packed::Parts(parts) => return run_parts(parts, geometry, x, y, residual, epilogue),
-            Packed::Depthwise(weights) => weights.kernel().target(),
-            Packed::Spatial(weights) => weights.kernel().target(),
-        };
-        Ok(widened(target, geometry, x, y, residual, |x, y, residual| {
-            self.run(geometry, x, y, residual, epilogue, parallel)
-        })?)
+        }
     }
 
     /// Which input channels are looked at.
@@ -359,7 +299,6 @@ impl Packed {
             Packed::Pointwise(weights) => weights.reads(),
             Packed::Depthwise(weights) => weights.reads().to_vec(),
             Packed::Spatial(weights) => weights.reads(),
-            Packed::Parts(parts) => parts.iter().flat_map(|weights| weights.reads().to_vec()).collect(),
         }
     }
 
@@ -367,20 +306,8 @@ impl Packed {
     /// out (they become zeros) and does not yet. What costs a plane of its own is left out: the channels
     /// of depthwise layers.
     pub fn with_only(&self, read: &[bool]) -> Option<Packed> {
-        let both = |weights: &PackedDepthwise, read: &[bool]| -> Vec<bool> {
-            weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect()
-        };
-        if let Packed::Parts(parts) = self {
-            let mut first = 0;
-            let part = |weights: &PackedDepthwise| {
-                let read = &read[first..][..weights.reads().len()];
-                first += read.len();
-                weights.clone().with_only(&both(weights, read))
-            };
-            return parts.iter().map(part).collect::<Result<_, _>>().ok().map(Packed::Parts);
-        }
         let Packed::Depthwise(weights) = self else { return None };
-        let both = both(weights, read);
+        let both: Vec<bool> = weights.reads().iter().zip(read).map(|(a, b)| *a && *b).collect();
         if both == weights.reads() {
             return None;
         }
@@ -389,26 +316,22 @@ impl Packed {
 
     /// Stored weights of all output channels: multiply-adds for one output pixel of each.
     pub fn stored(&self) -> usize {
-        match self {
-            Packed::Parts(parts) => parts.iter().map(PackedDepthwise::stored).sum(),
-            _ => each!(self, weights => weights.stored()),
-        }
+        each!(self, weights => weights.stored())
     }
 
     /// Stored weights that are not zero.
     pub fn nnz(&self) -> usize {
-        match self {
-            Packed::Parts(parts) => parts.iter().map(PackedDepthwise::nnz).sum(),
-            _ => each!(self, weights => weights.nnz()),
-        }
+        each!(self, weights => weights.nnz())
     }
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        match self {
-            Packed::Parts(parts) => parts.iter().map(PackedDepthwise::bytes).sum(),
-            _ => each!(self, weights => weights.bytes()),
-        }
+        each!(self, weights => weights.bytes())
+    }
+
+    /// Whether there is a kernel that takes pairs of channels as they are.
+    pub fn takes_pairs(&self) -> bool {
+        self.kernel().element == Element::Bf16
     }
 
     /// The kernel they were packed for.

@@ -1,6 +1,6 @@
 //! Layers one after the other whose maps between are too large for a cache, run band by band.
 
-use crate::opt_sparse_conv::{OptSparseConv, run_stages};
+use crate::opt_sparse_conv::{OptSparseConv, run};
 use sparse_kernels::chain::{self, Chain, Stage};
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
@@ -34,7 +34,7 @@ impl OptSparseChain {
         rule_if_some!(behind = layers(succ));
         rule_if!(behind.first().is_some_and(runs_in_bands));
         let op = OptSparseChain { layers: [before, behind].concat() };
-        rule_if!(op.pays(before.len(), &model.outlet_fact(node.inputs[0])?.shape)?);
+        rule_if!(op.pays(before.len(), &before[0].wide(model.outlet_fact(node.inputs[0])?)?.shape)?);
         // what they take in comes first
         for node in [node, succ] {
             if let Some(layer) = node.op_as::<OptSparseConv>() {
@@ -52,6 +52,34 @@ impl OptSparseChain {
     }
 }
 
+/// Nanoseconds that bands spare for a value of the map between two layers, which is neither written to a third-level
+/// cache nor read from there: what the first blocks of mobilenet-v2 gain (docs/performance.md), some 100 us of 1.2
+/// million values.
+const SPARED_NS: f64 = 0.1;
+
+/// Nanoseconds that are spared by running two layers band by band, with so many values in the map between: if both are
+/// f32, and if both are on pairs of channels. Where bands pay in either, as much is counted for both, though maps of pairs
+/// have half the bytes: layers alone, of which cost tables know, wait less for memory than those of a network.
+pub(crate) fn spared_by_bands(first: &OptSparseConv, second: &OptSparseConv, values: f64) -> [f64; 2] {
+    let Some(room) = chain::room() else { return [0.0; 2] };
+    let planar = first.is_planar() && second.is_planar() && first.choice().target.isa() != Isa::Scalar;
+    let spared = |floats: f64| if is_large(floats, room) { SPARED_NS * floats } else { 0.0 };
+    let on_pairs = [first, second].iter().all(|layer| layer.would_take_pairs());
+    match planar {
+        true => {
+            let on_pairs = on_pairs && is_large(values / 2.0, room);
+            [spared(values), if on_pairs { spared(values) } else { 0.0 }]
+        }
+        false => [0.0; 2],
+    }
+}
+
+/// Whether a map of so many floats is more than may be there at a time: smaller ones stay in the cache as they are, and
+/// those that are hardly larger gain nothing.
+fn is_large(floats: f64, room: usize) -> bool {
+    4.0 * floats >= 5.0 * room as f64
+}
+
 /// The layers that a node runs, if it runs any.
 pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
     let single = node.op_as::<OptSparseConv>().map(std::slice::from_ref);
@@ -60,8 +88,8 @@ pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
 
 fn runs_in_bands(layer: &OptSparseConv) -> bool {
     !layer.is_open()
-        && layer.half().is_none()
         && layer.is_planar()
+        && (layer.half().is_none() || layer.packed().takes_pairs())
         && layer.choice().target.isa() != Isa::Scalar
 }
 
@@ -88,13 +116,22 @@ impl EvalOp for OptSparseChain {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let (stages, shape) = self.stages(inputs[0].shape())?;
-        run_stages(&stages, &inputs, &shape).with_context(|| format!("in {}", self.names()))
+        let (stages, shape) = self.stages(&self.layers[0].wide_shape(inputs[0].shape())?)?;
+        let chain = Chain::new(&stages, chain::room().unwrap_or(0))?;
+        let last = &self.layers[self.layers.len() - 1];
+        let y = if last.half().is_some() {
+            run(&stages, &inputs, &last.pairs_shape(&shape)?, |x, y, residual, parallel| {
+                Ok(chain.run_pairs(x, y, residual, parallel)?)
+            })
+        } else {
+            run(&stages, &inputs, &shape, |x, y, residual, parallel| Ok(chain.run(x, y, residual, parallel)?))
+        };
+        y.with_context(|| format!("in {}", self.names()))
     }
 }
 
 impl OptSparseChain {
-    /// The layers for an input of this shape, and the shape of the output.
+    /// The layers for an input of channels of this shape, and the shape of the output's channels.
     fn stages(&self, x: &[usize]) -> TractResult<(Vec<Stage<'_>>, TVec<usize>)> {
         let (mut shape, mut stages): (TVec<usize>, _) = (x.into(), vec![]);
         for layer in &self.layers {
@@ -115,10 +152,9 @@ impl OptSparseChain {
             return Ok(false);
         };
         let (stages, _) = self.stages(&x)?;
-        let map = stages[before].geometry.x_len();
-        // more than may be there at a time: smaller ones stay in the cache as they are, and those that are hardly
-        // larger gain nothing
-        Ok(4 * map >= 5 * room
+        let per_lane = stages[before].layer.element().per_lane();
+        let map = stages[before].geometry.x_len() / per_lane;
+        Ok(is_large(map as f64, room)
             && Chain::new(&stages, room)
                 .is_ok_and(|chain| chain.pixels().is_some_and(|pixels| pixels >= FEWEST_PIXELS)))
     }
@@ -132,13 +168,13 @@ impl TypedOp for OptSparseChain {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let mut fact = inputs[0].clone();
         for layer in &self.layers {
-            fact = layer.form().output_fact(&fact)?;
+            fact = layer.y_fact(&fact)?;
         }
         Ok(tvec!(fact))
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        let mut fact = inputs[0].clone();
+        let mut fact = self.layers[0].wide(inputs[0])?;
         let mut all: TVec<(Cost, TDim)> = tvec!();
         for layer in &self.layers {
             for (what, count) in layer.cost_of(&fact)? {

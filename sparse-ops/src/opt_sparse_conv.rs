@@ -5,11 +5,11 @@ use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::{of_products, with_threads};
 use crate::form::Form;
 use crate::half::{self, HalfChoice};
-use crate::konst::{dense_fma, f32s};
+use crate::konst::dense_fma;
 use crate::opt_sparse_chain::{OptSparseChain, layers};
-use crate::pairs::{Lanes, clusters, u32s};
+use crate::pairs::{Lanes, clusters};
 use crate::{pieces, planar};
-use sparse_kernels::chain::{self, Chain, Stage};
+use sparse_kernels::chain::Stage;
 use sparse_kernels::prelude::*;
 use tract_core::internal::*;
 
@@ -111,6 +111,11 @@ impl OptSparseConv {
         matches!(self.precision, Precision::Open(_))
     }
 
+    /// Whether there is a kernel that would take pairs of channels as they are.
+    pub(crate) fn would_take_pairs(&self) -> bool {
+        matches!(&self.precision, Precision::Open(pairs) if pairs.takes_pairs())
+    }
+
     /// The layer in f32, for this reason.
     pub(crate) fn in_full(&self, why: &'static str) -> OptSparseConv {
         OptSparseConv { precision: Precision::Full(Some(why)), ..self.clone() }
@@ -155,26 +160,39 @@ impl OptSparseConv {
     }
 
     fn run_pairs(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        let x = &inputs[0];
-        let axis = self.form.x_channel(x.rank()).context("pairs of channels without an axis")?;
-        let ic = self.form.channels()[0];
-        let wide = Lanes::new(axis, ic).unpack_shape(x.shape())?;
-        let packing = self.choice.half.map_or(self.choice.packing, |half| half.packing);
-        let (geometry, shape) = self.form.resolve(packing, &wide)?;
-        let geometry = planar(geometry)?;
-        let lanes = self.output_lanes(shape.len()).context("pairs of channels without an axis")?;
-        let shape = lanes.pack_shape(&shape)?;
-        // SAFETY: `Packed::run_pairs` writes every element of the output or fails, and an output of a failed run is
-        // dropped; a u32 has no invalid bit pattern.
-        let mut y = unsafe { Tensor::uninitialized::<u32>(&shape)? };
-        let x = u32s(x)?;
-        let residual = inputs.get(1).map(|residual| u32s(residual)).transpose()?;
-        with_threads(2 * y.len(), |parallel| {
-            let mut y = y.try_as_plain_ram_mut()?;
-            let y = y.as_slice_mut::<u32>()?;
-            self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)
-        })?;
-        Ok(tvec!(y.into_tvalue()))
+        let (stage, shape) = self.stage(&self.wide_shape(inputs[0].shape())?)?;
+        let geometry = planar(stage.geometry)?;
+        run(&[stage], inputs, &self.pairs_shape(&shape)?, |x, y, residual, parallel| {
+            Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?)
+        })
+    }
+
+    /// The shape of channels for an input of this shape: of its pairs, if the layer runs in such.
+    pub(crate) fn wide_shape(&self, x: &[usize]) -> TractResult<TVec<usize>> {
+        if self.half().is_none() {
+            return Ok(x.into());
+        }
+        let axis = self.form.x_channel(x.len()).context("pairs of channels without an axis")?;
+        Lanes::new(axis, self.form.channels()[0]).unpack_shape(x)
+    }
+
+    /// The shape of pairs for an output of channels of this shape.
+    pub(crate) fn pairs_shape(&self, y: &[usize]) -> TractResult<TVec<usize>> {
+        let lanes = self.output_lanes(y.len()).context("pairs of channels without an axis")?;
+        lanes.pack_shape(y)
+    }
+
+    /// The fact of the output for an input like `x`: both of pairs, if the layer runs in such.
+    ///
+    /// # Errors
+    /// An input that the layer cannot take.
+    pub fn y_fact(&self, x: &TypedFact) -> TractResult<TypedFact> {
+        let y = self.form.output_fact(&self.wide(x)?)?;
+        if self.half().is_none() {
+            return Ok(y);
+        }
+        let lanes = self.output_lanes(y.rank()).context("pairs of channels without an axis")?;
+        lanes.pack_fact(&y)
     }
 
     /// Name that the layer had before it took in what follows.
@@ -244,15 +262,15 @@ impl OptSparseConv {
         Ok(y * weights / oc)
     }
 
-    /// The layer for an input of this shape, and the shape of the output.
+    /// The layer for an input of channels of this shape, and the shape of the output's channels.
     pub(crate) fn stage(&self, x: &[usize]) -> TractResult<(Stage<'_>, TVec<usize>)> {
-        let (geometry, shape) = self.form.resolve(self.choice.packing, x)?;
+        let packing = self.half().map_or(self.choice.packing, |half| half.packing);
+        let (geometry, shape) = self.form.resolve(packing, x)?;
         Ok((Stage { layer: self.packed.layer(), geometry, epilogue: self.epilogue }, shape))
     }
 
-    /// What a run for an input like `x` costs.
+    /// What a run for an input of channels like `x` costs.
     pub(crate) fn cost_of(&self, x: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
-        let x = &self.wide(x)?;
         Ok(tvec!(
             (Cost::FMA(f32::datum_type()), self.fma(x, self.packed.nnz())?),
             (dense_fma(), self.fma(x, self.dense)?),
@@ -312,22 +330,23 @@ fn planar(geometry: ConvGeometry) -> TractResult<ConvGeometry> {
     Ok(ConvGeometry::new(ConvShape { batch, input: [1, 1], x_layout: planar, y_layout: planar, ..shape })?)
 }
 
-/// Runs layers of which each reads what the one before writes: one alone, several band by band.
-pub(crate) fn run_stages(stages: &[Stage], inputs: &[TValue], shape: &[usize]) -> TractResult<TVec<TValue>> {
-    // SAFETY: `Stage::run` and `Chain::run` write every element of the output or fail, and an output of a failed
-    // run is dropped; an f32 has no invalid bit pattern.
-    let mut y = unsafe { Tensor::uninitialized::<f32>(shape)? };
-    let x = f32s(&inputs[0])?;
-    let residual = inputs.get(1).map(|r| f32s(r)).transpose()?;
+/// Makes the output of a layer or a chain, which `run` computes on tract's threads: activations are floats, or pairs of
+/// channels.
+pub(crate) fn run<T: Datum>(
+    stages: &[Stage],
+    inputs: &[TValue],
+    shape: &[usize],
+    run: impl FnOnce(&[T], &mut [T], Option<&[T]>, &dyn Parallel) -> TractResult<()>,
+) -> TractResult<TVec<TValue>> {
+    // SAFETY: `Stage::run`, `Chain::run` and `Packed::run_pairs` write every element of the output or fail, and an
+    // output of a failed run is dropped; neither an f32 nor a u32 has an invalid bit pattern.
+    let mut y = unsafe { Tensor::uninitialized::<T>(shape)? };
+    let x = inputs[0].try_as_plain_ram()?.as_slice::<T>()?;
+    let residual = inputs.get(1).map(|r| r.try_as_plain_ram()?.as_slice::<T>()).transpose()?;
     let products = stages.iter().map(Stage::products).sum();
     with_threads(y.len().max(of_products(products)), |parallel| {
         let mut y = y.try_as_plain_ram_mut()?;
-        let y = y.as_slice_mut::<f32>()?;
-        match stages {
-            [layer] => layer.run(x, y, residual, parallel)?,
-            _ => Chain::new(stages, chain::room().unwrap_or(0))?.run(x, y, residual, parallel)?,
-        }
-        TractResult::Ok(())
+        run(x, y.as_slice_mut::<T>()?, residual, parallel)
     })?;
     Ok(tvec!(y.into_tvalue()))
 }
@@ -358,7 +377,7 @@ impl Op for OptSparseConv {
         let unread = self.packed.reads().iter().filter(|read| !**read).count();
         if unread > 0 {
             info.push(match &*self.packed {
-                Packed::Depthwise(_) | Packed::Parts(_) => {
+                Packed::Depthwise(_) => {
                     format!("{unread} channels that nothing reads are left out")
                 }
                 Packed::Pointwise(_) | Packed::Spatial(_) => {
@@ -392,23 +411,21 @@ impl EvalOp for OptSparseConv {
             return self.run_pairs(&inputs).with_context(within);
         }
         let (stage, shape) = self.stage(inputs[0].shape())?;
-        run_stages(&[stage], &inputs, &shape).with_context(within)
+        let compute = |x: &[f32], y: &mut [f32], residual: Option<&[f32]>, parallel: &dyn Parallel| {
+            Ok(stage.run(x, y, residual, parallel)?)
+        };
+        run(std::slice::from_ref(&stage), &inputs, &shape, compute).with_context(within)
     }
 }
 
 impl TypedOp for OptSparseConv {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 1 + self.residual as usize, "got {} inputs", inputs.len());
-        let y = self.form.output_fact(&self.wide(inputs[0])?)?;
-        if self.half().is_none() {
-            return Ok(tvec!(y));
-        }
-        let lanes = self.output_lanes(y.rank()).context("pairs of channels without an axis")?;
-        Ok(tvec!(lanes.pack_fact(&y)?))
+        Ok(tvec!(self.y_fact(inputs[0])?))
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        self.cost_of(inputs[0])
+        self.cost_of(&self.wide(inputs[0])?)
     }
 
     fn fuse(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {

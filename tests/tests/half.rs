@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use figures::{Agreement, HALF_TOLERANCE, top_1};
+use sparse_ops::layers;
 use tests::graph::{Graph, pruned};
 use tests::models::real_models;
 use tests::{count, models_dir, noise, npy, op_names, run, skipped, values, with_knobs};
@@ -37,7 +38,7 @@ fn assert_borders(model: &TypedModel) {
 }
 
 fn in_pairs(model: &TypedModel) -> usize {
-    let layers = model.nodes().iter().filter_map(|node| node.op_as::<OptSparseConv>());
+    let layers = model.nodes().iter().filter_map(layers).flatten();
     layers.filter(|layer| layer.half().is_some()).count()
 }
 
@@ -131,6 +132,38 @@ fn what_stands_between_runs_on_pairs() -> Result<()> {
                 let found = [count(&model, "ToPairs"), count(&model, "FromPairs")];
                 assert_eq!(found, [1, 1], "{op} on {target}: {:?}", op_names(&model));
                 assert!(in_pairs(&model) >= 2, "{op}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Layers with large maps of pairs between them are one operator, which runs them band by band.
+#[test]
+fn large_maps_of_pairs_are_never_written_as_a_whole() -> Result<()> {
+    let Some(room) = sparse_kernels::chain::room() else {
+        skipped("half", "no second-level cache is known here");
+        return Ok(());
+    };
+    // the map between has 31 channels, two in each lane
+    let large = (1..).find(|side| 4 * 31 * side * side >= 2 * 5 * room).unwrap();
+    for target in targets().into_iter().filter(|target| *target != "scalar") {
+        for (side, chains) in [(large, 1), (large / 2, 0)] {
+            let mut graph = Graph::default();
+            let x = graph.input(&format!("N,16,{side},{side}"));
+            let w = graph.constant(&[31, 16, 1, 1], &pruned(31, 16, (1, 1), 0.5, 1));
+            let wide = graph.op("Conv", &[&x, &w], vec![]);
+            let wide = graph.op("Relu", &[&wide], vec![]);
+            let w = graph.constant(&[31, 1, 3, 3], &values(31 * 9, 3));
+            let deep = graph.op("Conv", &[&wide, &w], vec![int("group", 31), ints("pads", &[1; 4])]);
+            let w = graph.constant(&[16, 31, 1, 1], &pruned(16, 31, (1, 1), 0.5, 4));
+            let y = graph.op("Conv", &[&deep, &w], vec![]);
+            let y = graph.op("Add", &[&y, &x], vec![]);
+            let proto = graph.model(&[&y]);
+            for images in [1, 2] {
+                let model = always(target, || compared(&proto, &noise(&[images, 16, side, side], 5)))?;
+                assert_eq!(in_pairs(&model), 3, "{:?}", op_names(&model));
+                assert_eq!(count(&model, "OptSparseChain"), chains, "{:?}", op_names(&model));
             }
         }
     }

@@ -85,8 +85,23 @@ pub struct Outcome {
     pub ratio: Ratio,
     /// Largest difference between an output of stock tract and of ours.
     pub max_abs_diff: f64,
+    /// Ours in half precision, if this machine has that.
+    pub half: Option<InHalf>,
     /// With the other engines, if there are any.
     pub rounds: Option<Rounds>,
+}
+
+/// Ours in half precision, run in turn with the others.
+#[derive(Debug, Serialize)]
+pub struct InHalf {
+    /// Layers that run in it.
+    pub layers: usize,
+    /// Times.
+    pub timing: Timing,
+    /// Of ours in f32 over this, of neighbouring turns.
+    pub ratio: Ratio,
+    /// Largest difference between an output of stock tract and this.
+    pub max_abs_diff: f64,
 }
 
 /// All engines in turn.
@@ -98,6 +113,8 @@ pub struct Rounds {
     pub stock_ms: f64,
     /// Median milliseconds of ours.
     pub sparse_ms: f64,
+    /// Median milliseconds of ours in half precision.
+    pub half_ms: Option<f64>,
     /// One for each engine of the report.
     pub engines: Vec<Answer>,
 }
@@ -116,6 +133,8 @@ pub enum Answer {
         ms: f64,
         /// Largest absolute difference of an output.
         max_abs_diff: f64,
+        /// The numbers that it says it computes in.
+        precision: String,
     },
 }
 

@@ -1,7 +1,7 @@
 //! The report as Markdown and SVG.
 
 use crate::report::rivals::Engine;
-use crate::report::{Answer, Kind, Outcome, Report};
+use crate::report::{Answer, InHalf, Kind, Outcome, Report};
 use figures::svg::{Bar, Bars, Group, Part};
 use rewriter::table::ms;
 use std::fmt::Write;
@@ -10,6 +10,19 @@ impl Report {
     /// Whether any other engine has run anything.
     fn has_rivals(&self) -> bool {
         self.networks.iter().any(|network| network.rounds.is_some())
+    }
+
+    /// Whether this machine has half precision.
+    fn has_half(&self) -> bool {
+        self.networks.iter().any(|network| network.half.is_some())
+    }
+
+    /// What an engine says that it computes in, if it has run anything.
+    fn precision(&self, engine: usize) -> Option<&str> {
+        self.networks.iter().find_map(|network| match network.rounds.as_ref()?.engines.get(engine)? {
+            Answer::Took { precision, .. } => Some(precision.as_str()),
+            Answer::NotInstalled | Answer::Refused(_) => None,
+        })
     }
 
     /// The page; `picture` is the name of the file beside it.
@@ -22,13 +35,25 @@ impl Report {
              The same file in one process, on one thread, in turns of four runs after one that does not count. Medians in \
              milliseconds; the\nratio is the median of the ratios of runs of neighbouring turns, with its quartiles. Memory that \
              a run frees stays with\nthe process.\n\n\
-             | network | stock ms | sparse ms | ratio | quartiles | layers here | largest difference |\n\
-             |---|---|---|---|---|---|---|\n",
-            self.cpu, self.target, self.date, self.commit, self.version, self.tract, self.command
+             | network | stock ms | sparse ms | ratio | quartiles | layers here | largest difference |{}\n\
+             |---|---|---|---|---|---|---|{}\n",
+            self.cpu,
+            self.target,
+            self.date,
+            self.commit,
+            self.version,
+            self.tract,
+            self.command,
+            if self.has_half() {
+                " half ms | sparse over half | layers in half | largest difference of half |"
+            } else {
+                ""
+            },
+            if self.has_half() { "---|---|---|---|" } else { "" }
         );
         for network in &self.networks {
             // writing to a String cannot fail
-            let _ = writeln!(
+            let _ = write!(
                 text,
                 "| {} | {:.2} | {:.2} | {:.2} | {:.2} - {:.2} | {} of {} | {:.0e} |",
                 network.name,
@@ -41,6 +66,14 @@ impl Report {
                 network.layers,
                 network.max_abs_diff
             );
+            if let Some(half) = &network.half {
+                let (ms, ratio, far) = (half.timing.median_ms, half.ratio.median, half.max_abs_diff);
+                let _ = write!(text, " {ms:.2} | {ratio:.2} | {} | {far:.0e} |", half.layers);
+            }
+            text.push('\n');
+        }
+        if self.has_half() {
+            text += "\nhalf: the same with `--precision half`, in the same turns.\n";
         }
         text += "\n## Other engines\n\n";
         if self.has_rivals() {
@@ -64,28 +97,37 @@ impl Report {
             .map(|(_, engine)| format!("{} {}", engine.title, engine.version.as_deref().unwrap_or_default()))
             .collect();
         let mut text = format!(
-            "{}. One thread each on the same core, f32 (OpenVINO's hint; MNN's\n\
-             precision high), default settings otherwise; MNN sparse: converted with `--detectSparseSpeedUp`, which is told how many \
+            "{}. One thread each on the same core, default settings but for the numbers that they\n\
+             compute in. OpenVINO f32: with its hint of that precision; OpenVINO default: without a hint, as users have it; MNN: \
+             precision high. {}{}MNN sparse: converted with `--detectSparseSpeedUp`, which is told how many \
              output channels\nshare their zeros. All engines are alive together; every round asks each in turn, and the first run \
              of each is dropped.\nMedian milliseconds, in brackets stock tract's over them; the largest difference is that of \
              any engine from stock tract.\n\n| network | stock | ours |",
-            versions.join(", ")
+            versions.join(", "),
+            self.precisions(),
+            if self.has_half() { "Ours: f32; ours half: `--precision half`. " } else { "" }
         );
+        if self.has_half() {
+            text += " ours half |";
+        }
         for (_, engine) in self.installed() {
             text += &format!(" {} |", engine.title);
         }
         text += " runs | largest difference |\n|---|---|---|";
-        text += &"---|".repeat(self.installed().count() + 2);
+        text += &"---|".repeat(self.installed().count() + 2 + self.has_half() as usize);
         text.push('\n');
         let mut refused = String::new();
         for network in &self.networks {
             let Some(rounds) = &network.rounds else { continue };
             let cell = |time: f64| format!(" {} ({:.2}) |", ms(time), rounds.stock_ms / time);
             text += &format!("| {} | {} |{}", network.name, ms(rounds.stock_ms), cell(rounds.sparse_ms));
+            if self.has_half() {
+                text += &rounds.half_ms.map_or_else(|| " - |".into(), cell);
+            }
             let mut far = network.max_abs_diff;
             for (at, engine) in self.installed() {
                 match &rounds.engines[at] {
-                    Answer::Took { ms, max_abs_diff } => {
+                    Answer::Took { ms, max_abs_diff, .. } => {
                         text += &cell(*ms);
                         far = far.max(*max_abs_diff);
                     }
@@ -101,11 +143,23 @@ impl Report {
         text + "\n" + &refused
     }
 
+    /// Which engines compute in other numbers than f32.
+    fn precisions(&self) -> String {
+        let other = self.installed().filter_map(|(at, engine)| {
+            let precision = self.precision(at).filter(|precision| *precision != "f32")?;
+            Some(format!("{} computes in {precision}. ", engine.title))
+        });
+        other.collect()
+    }
+
     /// The picture.
     pub fn svg(&self) -> String {
         let rivals = self.has_rivals();
         let mut notes = vec![format!("{} ({}), one core, {}", self.cpu, self.target, self.date)];
         let mut series = vec!["tract-sparse".to_string()];
+        if self.has_half() {
+            series.push("tract-sparse half".into());
+        }
         if rivals {
             series.extend(self.installed().map(|(_, engine)| engine.title.to_string()));
             notes.push("All engines in turn, ratio of medians; 1 is stock tract on the same file".into());
@@ -128,15 +182,24 @@ impl Report {
         .svg()
     }
 
-    /// Ours, then the other engines.
+    /// Ours, in half precision, too, then the other engines.
     fn bars(&self, network: &Outcome) -> Vec<Option<Bar>> {
         let ratio = network.ratio;
         let Some(rounds) = &network.rounds else {
-            return vec![Some(Bar { value: ratio.median, spread: Some((ratio.q1, ratio.q3)) })];
+            let mut bars = vec![Some(Bar { value: ratio.median, spread: Some((ratio.q1, ratio.q3)) })];
+            if self.has_half() {
+                let bar = |half: &InHalf| Bar {
+                    value: network.stock.median_ms / half.timing.median_ms,
+                    spread: None,
+                };
+                bars.push(network.half.as_ref().map(bar));
+            }
+            return bars;
         };
         let bar = |ms: f64| Bar { value: rounds.stock_ms / ms, spread: None };
+        let half = self.has_half().then(|| rounds.half_ms.map(bar));
         let theirs = self.installed().map(|(at, _)| rounds.engines[at].ms().map(bar));
-        std::iter::once(Some(bar(rounds.sparse_ms))).chain(theirs).collect()
+        std::iter::once(Some(bar(rounds.sparse_ms))).chain(half).chain(theirs).collect()
     }
 
     /// The engines that are installed, with their places in every network's answers.

@@ -2,7 +2,7 @@
 //! loads the network, writes its answer beside it and waits to be asked for a number of runs.
 
 use anyhow::{Context, Result, bail, ensure};
-use figures::Agreement;
+use figures::{Agreement, HALF_TOLERANCE};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -11,15 +11,17 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tract_core::internal::*;
 
 /// Name in `rivals.py`, title, package of pip.
-const ENGINES: [[&str; 3]; 4] = [
+const ENGINES: [[&str; 3]; 5] = [
     ["onnxruntime", "onnxruntime", "onnxruntime"],
-    ["openvino", "OpenVINO", "openvino"],
+    ["openvino-f32", "OpenVINO f32", "openvino"],
+    ["openvino", "OpenVINO default", "openvino"],
     ["mnn", "MNN", "MNN"],
     ["mnn-sparse", "MNN sparse", "MNN"],
 ];
 
 /// Engines add up the same products in other orders, and MNN's fast convolutions round more than that: what
 /// they may differ by, relative to the largest value of an output. A wrong weight shows at 1e-2 and more.
+/// Those that compute in another precision than f32 may differ by [`HALF_TOLERANCE`].
 const TOLERANCE: f64 = 1e-3;
 
 /// An engine that is compared with.
@@ -111,14 +113,19 @@ impl Rivals {
             .with_context(|| self.python.display().to_string())?;
         let orders = child.stdin.take().context("no pipe to the engine")?;
         let answers = BufReader::new(child.stdout.take().context("no pipe from the engine")?);
-        let mut worker = Worker { child, orders: Some(orders), answers, agreement: None };
+        let mut worker =
+            Worker { child, orders: Some(orders), answers, agreement: None, precision: "f32".into() };
         let said = worker.answer()?;
         if let Some(error) = said["error"].as_str() {
             bail!("{error}");
         }
         let got = network.expected.iter().enumerate().map(|(at, expected)| read(&output(at), expected));
         let got = got.collect::<Result<Vec<_>>>()?;
-        let agreement = Agreement::of_all(&network.expected, &got, TOLERANCE)?;
+        if let Some(precision) = said["precision"].as_str() {
+            worker.precision = precision.into();
+        }
+        let tolerance = if worker.precision == "f32" { TOLERANCE } else { HALF_TOLERANCE };
+        let agreement = Agreement::of_all(&network.expected, &got, tolerance)?;
         ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
         worker.agreement = Some(agreement);
         Ok(worker)
@@ -190,6 +197,7 @@ pub struct Worker {
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     agreement: Option<Agreement>,
+    precision: String,
 }
 
 impl Worker {
@@ -206,6 +214,11 @@ impl Worker {
     /// Largest difference of its outputs from stock tract's.
     pub fn max_abs_diff(&self) -> f64 {
         self.agreement.map_or(f64::INFINITY, |agreement| agreement.max_abs_diff)
+    }
+
+    /// The numbers that it says it computes in.
+    pub fn precision(&self) -> &str {
+        &self.precision
     }
 
     fn answer(&mut self) -> Result<Value> {

@@ -2,9 +2,9 @@
 
 use crate::report::networks::Case;
 use crate::report::rivals::{Network, Rivals, Worker};
-use crate::report::{Answer, Outcome, Rounds};
+use crate::report::{Answer, InHalf, Outcome, Rounds};
 use anyhow::{Context, Result, ensure};
-use figures::{Agreement, Progress, Ratio, TOLERANCE, Timing, in_turn, quantile};
+use figures::{Agreement, HALF_TOLERANCE, Progress, Ratio, TOLERANCE, Timing, in_turn, quantile};
 use noise::Noise;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tract_core::internal::*;
 use tract_libcli::profile::BenchLimits;
 use tract_onnx::prelude::*;
+use tract_sparse::{Policy, Precision, Report, WithTractSparse};
 
 /// How long, and against whom.
 #[derive(Debug)]
@@ -32,9 +33,11 @@ pub struct Settings {
 type Plan = Arc<TypedRunnableModel>;
 
 /// A network on stock tract and on ours.
-struct Pair {
+struct Loaded {
     stock: Plan,
     sparse: Plan,
+    /// Ours in half precision, and how many layers run in it.
+    half: Option<(Plan, usize)>,
     layers: usize,
     layers_sparse: usize,
     inputs: Vec<(String, TValue)>,
@@ -60,6 +63,13 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
     let (expected, got) = (pair.stock.run(inputs.clone())?, pair.sparse.run(inputs.clone())?);
     let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
     ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
+    let in_half = pair.half.as_ref().map(|(plan, _)| -> Result<f64> {
+        let agreement = Agreement::of_all(&expected, &plan.run(inputs.clone())?, HALF_TOLERANCE)?;
+        let far = agreement.max_abs_diff;
+        ensure!(agreement.agrees, "an output in half precision differs by {far:.1e} from stock tract's");
+        Ok(far)
+    });
+    let in_half = in_half.transpose()?;
     let network = Network::new(
         folder,
         &file,
@@ -87,7 +97,7 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
     };
     let share = if workers.iter().any(Result::is_ok) { 0.4 } else { 1.0 };
     let part = |done: f64| progress.part(case.name(), share * done);
-    let times = in_turn(&[&pair.stock, &pair.sparse], &inputs, &limits, &part)?;
+    let times = in_turn(&pair.plans(), &inputs, &limits, &part)?;
     let rounds = match workers.iter().any(Result::is_ok) {
         true => {
             let part = |done: f64| progress.part(case.name(), share + (1.0 - share) * done);
@@ -106,8 +116,21 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
         sparse: Timing::of(&times[1]),
         ratio: Ratio::of_pairs(&times[0], &times[1]),
         max_abs_diff: agreement.max_abs_diff,
+        half: pair.half.as_ref().zip(in_half).map(|((_, layers), max_abs_diff)| InHalf {
+            layers: *layers,
+            timing: Timing::of(&times[2]),
+            ratio: Ratio::of_pairs(&times[1], &times[2]),
+            max_abs_diff,
+        }),
         rounds,
     })
+}
+
+impl Loaded {
+    /// Stock tract, ours, and ours in half precision if there is that.
+    fn plans(&self) -> Vec<&Plan> {
+        [&self.stock, &self.sparse].into_iter().chain(self.half.iter().map(|(plan, _)| plan)).collect()
+    }
 }
 
 /// The lock of a file, which is made if need be; given back when the file is dropped.
@@ -117,7 +140,7 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn load(file: &Path) -> Result<Pair> {
+fn load(file: &Path) -> Result<Loaded> {
     let proto = onnx().proto_model_for_path(file).with_context(|| file.display().to_string())?;
     let graph = proto.graph.as_ref().context("no graph in the file")?;
     let outputs = graph.output.iter().map(|output| output.name.clone()).collect();
@@ -134,11 +157,24 @@ fn load(file: &Path) -> Result<Pair> {
         let values = noise.values(shape.iter().product());
         inputs.push((name.clone(), Tensor::from_shape(shape, &values)?.into_tvalue()));
     }
-    let sparse = typed(tract_sparse::onnx())?;
-    let report = tract_sparse::Report::of(&sparse)?;
-    Ok(Pair {
+    let ours = |precision| -> TractResult<TypedModel> {
+        let onnx = tract_sparse::onnx().with_precision(precision);
+        onnx.model_for_path(file)?.into_typed()?.into_decluttered()
+    };
+    let sparse = ours(Precision::F32)?;
+    let half = match Policy::from_knobs()?.target.half() {
+        Some(_) => {
+            let model = ours(Precision::Half)?.into_optimized()?;
+            let layers = Report::of(&model)?.half_layers();
+            Some((model.into_runnable()?, layers))
+        }
+        None => None,
+    };
+    let report = Report::of(&sparse)?;
+    Ok(Loaded {
         stock: plan(stock).context("stock tract")?,
         sparse: plan(sparse)?,
+        half,
         layers: report.layers.len(),
         layers_sparse: report.sparse_layers(),
         inputs,
@@ -149,14 +185,14 @@ fn load(file: &Path) -> Result<Pair> {
 /// All engines are alive together; every round asks each in turn, and drops the first run of each, which
 /// finds its caches taken by another engine.
 fn rounds(
-    pair: &Pair,
+    pair: &Loaded,
     inputs: &TVec<TValue>,
     mut workers: Vec<Result<Worker, Answer>>,
     settings: &Settings,
     progress: &dyn Fn(f64),
 ) -> Result<Rounds> {
-    let mut states = [pair.stock.spawn()?, pair.sparse.spawn()?];
-    let mut own = [vec![], vec![]];
+    let mut states = pair.plans().into_iter().map(|plan| plan.spawn()).collect::<TractResult<Vec<_>>>()?;
+    let mut own: Vec<Vec<f64>> = vec![vec![]; states.len()];
     let mut theirs: Vec<Vec<f64>> = vec![vec![]; workers.len()];
     for round in 0..settings.rounds {
         progress(round as f64 / settings.rounds as f64);
@@ -179,13 +215,18 @@ fn rounds(
         }
     }
     let answer = |(worker, times): (Result<Worker, Answer>, &Vec<f64>)| match worker {
-        Ok(worker) => Answer::Took { ms: quantile(times, 0.5), max_abs_diff: worker.max_abs_diff() },
+        Ok(worker) => Answer::Took {
+            ms: quantile(times, 0.5),
+            max_abs_diff: worker.max_abs_diff(),
+            precision: worker.precision().into(),
+        },
         Err(answer) => answer,
     };
     Ok(Rounds {
         runs: own[0].len(),
         stock_ms: quantile(&own[0], 0.5),
         sparse_ms: quantile(&own[1], 0.5),
+        half_ms: own.get(2).map(|times| quantile(times, 0.5)),
         engines: workers.into_iter().zip(&theirs).map(answer).collect(),
     })
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sparse_kernels::doctor::check::{Check, check};
 use sparse_kernels::doctor::machine::Machine;
 use sparse_kernels::format::FormatKind;
-use sparse_kernels::table::{self, KernelInfo};
+use sparse_kernels::table::{self, Element, KernelInfo};
 use tract_sparse::{Half, Policy, TRACT_VERSION, Target};
 
 /// What the help says at its end.
@@ -21,16 +21,24 @@ Example:
 Takes about two seconds. Exit code 3 if a kernel is wrong.";
 
 /// What the columns of the table mean.
-const EXPLAINED: &str = "right: agrees with a plain convolution in double precision. GMAC/s: multiply-adds with stored \
+const EXPLAINED: &str = "right: agrees with a plain convolution in double precision, but for rounding; names that end in \
+     _bf16 are kernels of half precision. GMAC/s: multiply-adds with stored \
      weights, half of them zero, best run; bias, activation and copies included. of peak: of independent \
      multiply-adds in registers, with the same vectors, the best seen meanwhile.";
 
-/// The kernels that a target runs, one for each format.
-fn chosen(target: Target) -> Vec<&'static KernelInfo> {
+/// Sizes that depthwise kernels are made for.
+const TAPS: [[usize; 2]; 3] = [[3, 3], [5, 5], [7, 7]];
+
+/// The kernels that run under a policy, one for each format; in half precision, those of f32, too.
+fn chosen(policy: &Policy) -> Vec<&'static KernelInfo> {
+    let target = policy.target;
     let mut all: Vec<_> = FormatKind::POINTWISE.iter().map(|f| table::pointwise(target, *f).info()).collect();
-    let depthwise = [[3, 3], [5, 5], [7, 7]].iter().filter_map(|taps| table::depthwise(target, *taps));
-    all.extend(depthwise.map(|kernel| kernel.info()));
+    all.extend(TAPS.iter().filter_map(|taps| table::depthwise(target, *taps)).map(|kernel| kernel.info()));
     all.extend(FormatKind::SPATIAL.iter().map(|f| table::spatial(target, *f).info()));
+    if let Some(half) = policy.half() {
+        all.extend(FormatKind::POINTWISE.iter().map(|f| table::pointwise_half(half, *f).info()));
+        all.extend(TAPS.iter().filter_map(|taps| table::depthwise_half(half, *taps)).map(|k| k.info()));
+    }
     all
 }
 
@@ -38,6 +46,7 @@ fn value(check: &Check, chosen: &[&KernelInfo]) -> Value {
     json!({
         "name": check.kernel.name,
         "chosen": chosen.iter().any(|kernel| kernel.name == check.kernel.name),
+        "type": check.kernel.element.name(),
         "quality": format!("{:?}", check.kernel.quality).to_lowercase(),
         "right": check.is_right(),
         // JSON has no infinity
@@ -47,13 +56,13 @@ fn value(check: &Check, chosen: &[&KernelInfo]) -> Value {
     })
 }
 
-/// The multiply-add peak of every instruction set that was checked, a second.
-fn peaks(checks: &[Check]) -> Vec<(&'static str, f64)> {
-    let mut peaks: Vec<(&str, f64)> = vec![];
+/// The multiply-add peak of every instruction set and type that was checked, a second.
+fn peaks(checks: &[Check]) -> Vec<(&'static str, &'static str, f64)> {
+    let mut peaks: Vec<(&str, &str, f64)> = vec![];
     for check in checks {
-        let name = check.kernel.isa.name();
-        if !peaks.iter().any(|(known, _)| *known == name) {
-            peaks.push((name, check.peak));
+        let (isa, element) = (check.kernel.isa.name(), check.kernel.element.name());
+        if !peaks.iter().any(|(known, of, _)| (*known, *of) == (isa, element)) {
+            peaks.push((isa, element, check.peak));
         }
     }
     peaks
@@ -74,7 +83,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let progress = Progress::new();
     let checks = check(&mut |check| progress.say(check.kernel.name))?;
     drop(progress);
-    let found = Found { machine: Machine::detect(), chosen: chosen(policy.target), policy, checks };
+    let found = Found { machine: Machine::detect(), chosen: chosen(&policy), policy, checks };
     match options.json {
         true => out::json(&found.value())?,
         false => out::print(&found.text())?,
@@ -105,8 +114,9 @@ impl Found {
     fn value(&self) -> Value {
         let Found { machine, policy, checks, chosen } = self;
         let peaks = peaks(checks);
-        let peak = peaks.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
-        let of_vectors = |(name, peak): &(&str, f64)| json!({ "vectors": name, "gmacs": peak / 1e9 });
+        let full = peaks.iter().filter(|(_, element, _)| *element == Element::F32.name());
+        let peak = full.map(|(.., peak)| *peak).fold(0.0, f64::max);
+        let of_vectors = |(vectors, element, peak): &(&str, &str, f64)| json!({ "vectors": vectors, "type": element, "gmacs": peak / 1e9 });
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "tract": TRACT_VERSION,
@@ -143,7 +153,7 @@ impl Found {
         text += &wrap(&half, 10);
         text += &wrap(&format!("costs     {}", policy.costs()), 10);
         let each: Vec<String> =
-            peaks(checks).iter().map(|(name, peak)| format!("{name} {:.1}", peak / 1e9)).collect();
+            peaks(checks).iter().map(|(isa, of, peak)| format!("{isa} {of} {:.1}", peak / 1e9)).collect();
         text += &wrap(&format!("peak      GMAC/s of one core, right now: {}", each.join(", ")), 10);
         text.push('\n');
         let mut table = Table::new(&["kernel", "<", "right", "GMAC/s", "of peak"]);

@@ -126,7 +126,7 @@ pub enum Key {
     /// Our pointwise kernels for pairs of channels, for blocks of single channels; many pixels, or one. A table need
     /// not have this line and the next one.
     HalfPointwise(FormatKind, bool),
-    /// Our depthwise kernels on widened pairs of channels, by their largest stride (1 or 2).
+    /// Our depthwise kernels for pairs of channels, by their largest stride (1 or 2).
     HalfDepthwise(usize),
 }
 
@@ -174,8 +174,8 @@ const CONVERT_NS: f64 = 0.15;
 
 /// Times of half precision over those of f32 where a table has no line of its own, for multiply-adds and for inputs: of
 /// layers over all channels, where two multiply-adds are one instruction and inputs are half as large; and of
-/// depthwise layers, which are widened, computed in f32 and rounded (a Zen 4, hand landmarks: 1.05 to 1.5 in all).
-const HALF_OF_F32: [[f64; 2]; 2] = [[0.55, 0.6], [1.3, 1.3]];
+/// depthwise layers, whose products are f32, and whose maps are half as large (the lines of a Zen 4: 0.6 to 1 in all).
+const HALF_OF_F32: [[f64; 2]; 2] = [[0.55, 0.6], [0.8, 0.9]];
 
 /// The first of them where `vdpbf16ps` starts every other cycle only: on Intel's cores it does half of what f32
 /// does (docs/performance.md), which leaves that work to AMX.

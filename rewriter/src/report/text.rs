@@ -72,13 +72,10 @@ impl Report {
 impl Report {
     /// How many layers have half precision, and why the others that run here do not.
     fn precision_text(&self, all: bool) -> String {
-        let here = || self.layers.iter().filter(|layer| layer.chosen.is_some());
-        let half =
-            here().filter(|layer| layer.precision.as_deref().is_some_and(|word| word != "f32")).count();
-        let mut text =
-            wrap(&format!("half precision: {half} of the {} layers that run here", here().count()), 4);
+        let (half, all_here) = (self.half_layers(), self.sparse_layers());
+        let mut text = wrap(&format!("half precision: {half} of the {all_here} layers that run here"), 4);
         let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
-        for layer in here() {
+        for layer in self.layers.iter().filter(|layer| layer.chosen.is_some()) {
             let Some(why) = layer.why_f32.as_deref() else { continue };
             match reasons.iter_mut().find(|(known, _)| *known == why) {
                 Some((_, names)) => names.push(&layer.name),
@@ -93,6 +90,15 @@ impl Report {
 }
 
 impl LayerReport {
+    /// Where it runs in one word: `stock`, `here`, or in half precision its name.
+    pub fn runs(&self) -> &str {
+        match self.precision.as_deref().filter(|_| self.is_half()) {
+            _ if self.chosen.is_none() => "stock",
+            Some(half) => half,
+            None => "here",
+        }
+    }
+
     /// The [shape](LayerReport::shape) in fewer columns: square maps by one side, depthwise layers by one
     /// number of channels.
     pub fn short_shape(&self) -> String {
@@ -131,13 +137,7 @@ fn row(layer: &LayerReport) -> Vec<String> {
         time(layer.stock_ms),
         time(layer.sparse_ms),
         layer.share.map_or_else(String::new, |share| format!("{:.0}", 100.0 * share)),
-        match layer.precision.as_deref().filter(|_| layer.chosen.is_some()) {
-            Some("f32") => "here",
-            Some(half) => half,
-            None if layer.chosen.is_some() => "here",
-            None => "stock",
-        }
-        .into(),
+        layer.runs().into(),
     ]
 }
 

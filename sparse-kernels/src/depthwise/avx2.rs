@@ -4,6 +4,7 @@ use super::body::Depthwise;
 use crate::vector::F32x8;
 
 impl Depthwise for F32x8 {
+    type Values = F32x8;
     type Few = F32x8;
     type Strided = F32x8;
 }

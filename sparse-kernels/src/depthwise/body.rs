@@ -13,14 +13,175 @@
 //!
 //! Which taps exist and the stride are constants, and the loops over taps are unrolled by a macro: what
 //! remains is a straight line of loads and multiply-adds for every pattern.
+//!
+//! Of pairs of channels a plane holds two, and all of this is done for both at once: lanes are loaded, and taken
+//! apart into columns, as floats are, and two vectors of sums become one of lanes when they are stored. Two
+//! neighbouring taps of a row are one step: two shuffles group the lanes of their columns by channels, and an
+//! instruction multiplies both and adds to the sum. A tap without such a neighbour is one of floats, of which a shift
+//! and a mask make two vectors of a column. All rows of 3:9 patterns are such steps; other rows of an odd number
+//! of taps have one more. 3x3 with stride 1 has 6 sums, 6 or 12 taps and 4 inputs in registers.
 
 use super::{Plane, RowsArgs};
+use crate::table::Element;
 use crate::vector::{Vector, compiled, inside};
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+
+/// What the lanes of a vector are computed as: floats as they are; pairs as two vectors of floats, those of the
+/// first and of the second channels.
+///
+/// # Safety
+/// Of every function: as [`Vector::on`].
+pub(super) trait Values<V: Vector>: Copy {
+    /// Whether two neighbouring taps are multiplied in one step.
+    const DUOS: bool;
+
+    /// The floats of lanes.
+    unsafe fn of(lanes: V) -> Self;
+
+    /// The lanes of two neighbouring columns, by channels; only if there are [`Values::DUOS`].
+    unsafe fn duo(lanes: V, next: V) -> Self;
+
+    /// `c` and the products of both columns of `self`, which are a [`Values::duo`], with their taps in `b`.
+    unsafe fn dot(self, b: Self, c: Self) -> Self;
+
+    /// The tap, or two neighbouring taps in a lane, or the bias, of each of the channels of a lane.
+    ///
+    /// # Safety
+    /// `p` is readable for a float for each of them.
+    unsafe fn splat(p: *const f32) -> Self;
+
+    /// `self * b + c`.
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// [`Vector::clamp`] of every float.
+    unsafe fn clamp(self, lo: V, hi: V) -> Self;
+
+    /// Stores finished sums at `y`, of narrow rows only the first `part`. Of pairs they become lanes, unless `apart`
+    /// says that the floats of the second channel are wanted, too, that far behind those of the first. `STRIDE` is
+    /// that of the columns they were made from, whose order is settled here.
+    ///
+    /// # Safety
+    /// All that is stored is writable.
+    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, apart: usize);
+}
+
+/// [`Values::store`] for one vector.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn store<V: Vector, const STRIDE: usize>(v: V, y: *mut f32, part: Option<usize>) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let v = if STRIDE == 1 { v } else { v.settle() };
+        match part {
+            None => v.store(y),
+            Some(n) => v.store_part(y, n),
+        }
+    }
+}
+
+impl<V: Vector> Values<V> for V {
+    const DUOS: bool = false;
+
+    #[inline(always)]
+    unsafe fn of(lanes: V) -> V {
+        lanes
+    }
+
+    unsafe fn duo(_: V, _: V) -> V {
+        unreachable!("for vectors of pairs")
+    }
+
+    unsafe fn dot(self, _: V, _: V) -> V {
+        unreachable!("for vectors of pairs")
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> V {
+        // SAFETY: contract of `Values`.
+        unsafe { V::splat(*p) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: V, c: V) -> V {
+        // SAFETY: contract of `Values`.
+        unsafe { Vector::mul_add(self, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, lo: V, hi: V) -> V {
+        // SAFETY: contract of `Values`.
+        unsafe { Vector::clamp(self, lo, hi) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, _: usize) {
+        // SAFETY: contract of `Values`.
+        unsafe { store::<V, STRIDE>(self, y, part) }
+    }
+}
+
+impl<V: Vector> Values<V> for [V; 2] {
+    const DUOS: bool = true;
+
+    #[inline(always)]
+    unsafe fn of(lanes: V) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { lanes.widen() }
+    }
+
+    #[inline(always)]
+    unsafe fn duo(lanes: V, next: V) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { lanes.regroup(next) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(self, b: [V; 2], c: [V; 2]) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { [self[0].dot(b[0], c[0]), self[1].dot(b[1], c[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> [V; 2] {
+        // SAFETY: contract of `Values`: there are two floats.
+        unsafe { [V::splat(*p), V::splat(*p.add(1))] }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: [V; 2], c: [V; 2]) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { [self[0].mul_add(b[0], c[0]), self[1].mul_add(b[1], c[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, lo: V, hi: V) -> [V; 2] {
+        // SAFETY: contract of `Values`.
+        unsafe { [self[0].clamp(lo, hi), self[1].clamp(lo, hi)] }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, apart: usize) {
+        // SAFETY: contract of `Values`.
+        unsafe {
+            if apart == 0 {
+                store::<V, STRIDE>(V::pair(self[0], self[1]), y, part);
+            } else {
+                store::<V, STRIDE>(self[0], y, part);
+                store::<V, STRIDE>(self[1], y.wrapping_add(apart), part);
+            }
+        }
+    }
+}
 
 /// How a machine's vectors are used here.
 pub(super) trait Depthwise: Vector {
+    /// What their lanes are computed as.
+    type Values: Values<Self>;
+
     /// Registers of neighbouring pixels that a tile has while the taps are held in registers: 1, 2 or 4.
     const SIDE_BY_SIDE: usize = 1;
 
@@ -34,6 +195,10 @@ pub(super) trait Depthwise: Vector {
     /// Whether input rows are asked for ahead of time.
     const ASKS: bool = false;
 
+    /// Whether tiles that mask no lanes have a version of the loop, and those at one end of a row. Otherwise they are
+    /// taken for tiles at both.
+    const VERSIONS: [bool; 2] = [true; 2];
+
     /// For maps of no more columns than half a vector has, if there are shorter ones.
     type Few: Depthwise;
 
@@ -45,26 +210,32 @@ pub(super) trait Depthwise: Vector {
     /// # Safety
     /// The taps are readable at `p`, and fit; they are 0 or at least [`Depthwise::TAPS`].
     #[inline(always)]
-    unsafe fn taps(p: *const f32, n: usize) -> [Self; HELD] {
+    unsafe fn taps(p: *const f32, n: usize) -> [Self::Values; HELD] {
         // SAFETY: passed on from the caller.
         unsafe {
-            let mut taps = [Self::splat(0.0); HELD];
+            let mut taps = [Self::Values::of(Self::splat(0.0)); HELD];
             for (i, tap) in taps.iter_mut().enumerate().take(n) {
-                *tap = Self::splat(*p.add(i));
+                *tap = tap_at::<Self>(p, i);
             }
             taps
         }
     }
 
-    /// `self * taps[tap] + c`, of `n` taps.
+    /// `v * taps[tap] + c`, of `n` taps.
     ///
     /// # Safety
     /// As [`Vector::on`].
     #[inline(always)]
-    unsafe fn mul_add_tap(self, taps: &[Self; HELD], n: usize, tap: usize, c: Self) -> Self {
+    unsafe fn mul_add_tap(
+        v: Self::Values,
+        taps: &[Self::Values; HELD],
+        n: usize,
+        tap: usize,
+        c: Self::Values,
+    ) -> Self::Values {
         debug_assert!(tap < n);
         // SAFETY: passed on from the caller.
-        unsafe { taps[tap].mul_add(self, c) }
+        unsafe { taps[tap].mul_add(v, c) }
     }
 
     /// The lanes of `self` from `lanes` on, and behind them as many of `next` as fill a vector; only if
@@ -78,9 +249,19 @@ pub(super) trait Depthwise: Vector {
 
     /// A copy, by a load where that is cheaper than a move.
     #[inline(always)]
-    fn again(v: &Self) -> Self {
+    fn again(v: &Self::Values) -> Self::Values {
         *v
     }
+}
+
+/// A tap of each of the channels of a lane, the one of step `tap`.
+///
+/// # Safety
+/// As [`Values::splat`], for the tap.
+#[inline(always)]
+unsafe fn tap_at<V: Depthwise>(taps: *const f32, tap: usize) -> V::Values {
+    // SAFETY: passed on from the caller.
+    unsafe { V::Values::splat(taps.add(tap * V::ELEMENT.per_lane())) }
 }
 
 /// Repeats a block for literal values of a constant.
@@ -97,6 +278,9 @@ const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
 const SLOTS: usize = 7;
+
+/// Tap rows and columns that unrolled loops ask for: more than there are.
+const PLACES: usize = 2 * SLOTS;
 
 /// Lanes of a vector whose masks are not free.
 const NARROWEST: usize = 4;
@@ -142,7 +326,7 @@ unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usi
     let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let plane = args.plane(plane);
-        let held = if in_registers::<V>(KW) { MASK.count_ones() as usize } else { 0 };
+        let held = if in_registers::<V>(KW) { const { Steps::<V, KH, KW, MASK>::COUNT } } else { 0 };
         // SAFETY: a plane has a value per stored tap.
         let taps = unsafe { V::taps(plane.taps, held) };
         let mut ox = 0;
@@ -184,7 +368,7 @@ unsafe fn tile<
 >(
     args: &RowsArgs,
     plane: Plane,
-    taps: &[V; HELD],
+    taps: &[V::Values; HELD],
     ox: usize,
 ) {
     let column = (ox * S) as isize - args.left as isize;
@@ -202,7 +386,9 @@ unsafe fn tile<
         if const { !V::FREE_MASKS } && (args.x_width < V::LANES || outside(ENDS)) {
             let (places, stored) = const { places::<KH, KW>(MASK) };
             rarely::<V, S>(args, plane, &places[..stored], ox, N);
-        } else if const { V::FREE_MASKS || N == side_by_side::<V>(KW, S) } && !outside(NONE) {
+        } else if const { V::VERSIONS[0] && (V::FREE_MASKS || N == side_by_side::<V>(KW, S)) }
+            && !outside(NONE)
+        {
             walk::<V, KH, KW, S, MASK, N, NONE>(args, plane, taps, ox, column);
         } else if const { one_sided::<V>(S, N) } && !outside(LEFT) {
             walk::<V, KH, KW, S, MASK, N, LEFT>(args, plane, taps, ox, column);
@@ -227,7 +413,7 @@ const ALL: u8 = 4;
 /// Whether tiles at one end of a row have versions of their own. If columns are shifted, masks for both are
 /// one more.
 const fn one_sided<V: Depthwise>(stride: usize, side_by_side: usize) -> bool {
-    !shifts::<V>(stride) && (V::FREE_MASKS || side_by_side > 1)
+    V::VERSIONS[1] && !shifts::<V>(stride) && (V::FREE_MASKS || side_by_side > 1)
 }
 
 /// Whether columns are shifted and not loaded.
@@ -329,7 +515,7 @@ unsafe fn walk<
 >(
     args: &RowsArgs,
     plane: Plane,
-    taps: &[V; HELD],
+    taps: &[V::Values; HELD],
     ox: usize,
     column: isize,
 ) {
@@ -349,15 +535,19 @@ unsafe fn walk<
             let at = row.wrapping_add(place::<V>(S, load, n));
             if masks::<V>(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
         };
-        let multiply = |ky: usize, kx: usize, v: V, sum: V| {
-            let tap = (MASK & ((1 << (ky * KW + kx)) - 1)).count_ones() as usize;
-            if in_registers::<V>(KW) {
-                v.mul_add_tap(taps, MASK.count_ones() as usize, tap, sum)
-            } else {
-                V::splat(*plane.taps.add(tap)).mul_add(v, sum)
+        // The columns of a step, by its number.
+        let multiply = |tap: usize, columns: V::Values, duo: bool, sum: V::Values| {
+            let held = in_registers::<V>(KW);
+            match duo {
+                true => columns.dot(if held { taps[tap] } else { tap_at::<V>(plane.taps, tap) }, sum),
+                false if held => {
+                    V::mul_add_tap(columns, taps, const { Steps::<V, KH, KW, MASK>::COUNT }, tap, sum)
+                }
+                false => tap_at::<V>(plane.taps, tap).mul_add(columns, sum),
             }
         };
-        let bias = V::splat(*plane.bias);
+        let nothing = V::splat(0.0);
+        let bias = V::Values::splat(plane.bias);
         let mut sums = [[bias; N]; SLOTS];
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
         let mut iy = args.first;
@@ -379,7 +569,7 @@ unsafe fn walk<
                                 let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1, n)) };
                                 [a, b]
                             };
-                            let mut first = [[bias; 2]; VECTORS];
+                            let mut first = [[nothing; 2]; VECTORS];
                             let mut n = 0;
                             while shifts::<V>(S) && n < vectors::<V>(S, N) {
                                 first[n] = taken(0, n);
@@ -387,7 +577,7 @@ unsafe fn walk<
                             }
                             unroll!(KX in [0 1 2 3 4] {
                                 if const { KX < KW && KX.is_multiple_of(S) } {
-                                    let mut v = [[bias; 2]; N];
+                                    let mut v = [[nothing; 2]; N];
                                     let mut n = 0;
                                     while n < N {
                                         v[n] = if !shifts::<V>(S) {
@@ -400,12 +590,24 @@ unsafe fn walk<
                                         };
                                         n += 1;
                                     }
-                                    unroll!(SLOT in [0 1 2 3 4] {
-                                        unroll!(ODD in [0 1] {
-                                            if const { ODD < S && in_range(SLOT, $from, $to) && stored(KH, KW, MASK, SLOT * S + D, KX + ODD) } {
+                                    unroll!(ODD in [0 1] {
+                                        let mut duos = [V::Values::of(nothing); N];
+                                        if const { ODD < S && Steps::<V, KH, KW, MASK>::takes_two(S, D, KX + ODD, $from, $to) } {
+                                            let mut n = 0;
+                                            while n < N {
+                                                let next = if ODD + 1 < S { v[n][1] } else { taken(KX + S, n)[0] };
+                                                duos[n] = V::Values::duo(v[n][ODD], next);
+                                                n += 1;
+                                            }
+                                        }
+                                        unroll!(SLOT in [0 1 2 3 4] {
+                                            if const { ODD < S && in_range(SLOT, $from, $to) && Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) > 0 } {
+                                                let duo = const { Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) == 2 };
+                                                let tap = const { Steps::<V, KH, KW, MASK>::ALL.1[SLOT * S + D][KX + ODD] };
                                                 let mut n = 0;
                                                 while n < N {
-                                                    sums[SLOT][n] = multiply(SLOT * S + D, KX + ODD, v[n][ODD], sums[SLOT][n]);
+                                                    let columns = if duo { duos[n] } else { V::Values::of(v[n][ODD]) };
+                                                    sums[SLOT][n] = multiply(tap, columns, duo, sums[SLOT][n]);
                                                     n += 1;
                                                 }
                                             }
@@ -442,13 +644,9 @@ unsafe fn walk<
                 let mut n = 0;
                 while n < N {
                     let sum = sums[slots - 1][n].clamp(lo, hi);
-                    let sum = if S == 1 { sum } else { sum.settle() };
                     // What a vector writes behind a narrow row is overwritten by the next one.
-                    if N > 1 || y <= last {
-                        sum.store(y.add(n * V::LANES));
-                    } else {
-                        sum.store_part(y, args.y_width);
-                    }
+                    let part = if N > 1 || y <= last { None } else { Some(args.y_width) };
+                    sum.store::<S>(y.add(n * V::LANES), part, args.apart);
                     n += 1;
                 }
                 y = y.wrapping_add(args.y_width);
@@ -506,9 +704,60 @@ const fn in_range(n: usize, from: usize, to: usize) -> bool {
     from <= n && n < to
 }
 
-/// Whether there is such a tap and `mask` has it.
-const fn stored(kh: usize, kw: usize, mask: u32, ky: usize, kx: usize) -> bool {
-    ky < kh && kx < kw && mask >> (ky * kw + kx) & 1 == 1
+/// How many taps a step takes that begins at column `kx` of a row that stores the taps of `row`; none if no step
+/// begins there. If there are `duos`, a tap and its stored neighbour to the right are one step.
+pub(super) const fn step_of_row(row: u32, kx: usize, duos: bool) -> usize {
+    let mut column = 0;
+    while column < kx {
+        column += if duos && row >> column & 0b11 == 0b11 { 2 } else { 1 };
+    }
+    if column > kx || row >> kx & 1 == 0 {
+        0
+    } else if duos && row >> kx & 0b11 == 0b11 {
+        2
+    } else {
+        1
+    }
+}
+
+/// The steps of a kernel.
+struct Steps<V, const KH: usize, const KW: usize, const MASK: u32>(PhantomData<V>);
+
+impl<V: Depthwise, const KH: usize, const KW: usize, const MASK: u32> Steps<V, KH, KW, MASK> {
+    /// How many taps a step takes that begins at a tap, none if there is no such step; and how many steps begin
+    /// before, in the order of the taps. Computed once, because constants of unrolled loops ask for them often.
+    const ALL: ([[usize; PLACES]; PLACES], [[usize; PLACES]; PLACES], usize) = {
+        let (mut taken, mut before, mut steps, mut tap) =
+            ([[0; PLACES]; PLACES], [[0; PLACES]; PLACES], 0, 0);
+        while tap < KH * KW {
+            let (ky, kx) = (tap / KW, tap % KW);
+            taken[ky][kx] = step_of_row((MASK >> (ky * KW)) & ((1 << KW) - 1), kx, V::Values::DUOS);
+            before[ky][kx] = steps;
+            steps += (taken[ky][kx] > 0) as usize;
+            tap += 1;
+        }
+        (taken, before, steps)
+    };
+
+    const COUNT: usize = Self::ALL.2;
+
+    /// Taps of the step that begins at tap `ky, kx`.
+    const fn taken(ky: usize, kx: usize) -> usize {
+        Self::ALL.0[ky][kx]
+    }
+
+    /// Whether a step of any sum of `from..to` takes column `kx` and its neighbour on row `d` of the `stride` input
+    /// rows it meets.
+    const fn takes_two(stride: usize, d: usize, kx: usize, from: usize, to: usize) -> bool {
+        let mut slot = from;
+        while slot < to {
+            if Self::taken(slot * stride + d, kx) == 2 {
+                return true;
+            }
+            slot += 1;
+        }
+        false
+    }
 }
 
 /// Whether any sum of `from..to` has a stored tap on row `d` of the `stride` input rows it meets.
@@ -586,7 +835,12 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
             let at = row.wrapping_add(place::<V>(S, load, 0));
             if MASKED { V::load_edge(at, edges[load]) } else { V::load(at) }
         };
-        let bias = V::splat(*plane.bias);
+        let taken = |row: *const f32, column: usize| {
+            let a = load(row, column);
+            let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1)) };
+            [a, b]
+        };
+        let bias = V::Values::splat(plane.bias);
         let mut sums = [bias; SLOTS];
         let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
         let mut iy = args.first;
@@ -598,16 +852,24 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
                     if (iy as usize) < args.x_height {
                         unroll!(KX in [0 1 2 3 4 5 6] {
                             if const { KX < K && KX.is_multiple_of(S) } {
-                                let a = load(row, KX);
-                                let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, KX + 1)) };
-                                unroll!(SLOT in [0 1 2 3 4 5 6] {
-                                    unroll!(ODD in [0 1] {
-                                        if const { ODD < S && SLOT * S + D < K && KX + ODD < K } {
-                                            let tap = (SLOT * S + D) * K + KX + ODD;
-                                            let v = if ODD == 0 { a } else { b };
-                                            sums[SLOT] = V::splat(*plane.taps.add(tap)).mul_add(v, sums[SLOT]);
-                                        }
-                                    });
+                                let [a, b] = taken(row, KX);
+                                unroll!(ODD in [0 1] {
+                                    if const { ODD < S && of_row::<V>(K, KX + ODD) > 0 } {
+                                        let duo = const { of_row::<V>(K, KX + ODD) == 2 };
+                                        let column = if ODD == 0 { a } else { b };
+                                        let columns = match duo {
+                                            true if S == 2 => V::Values::duo(a, b),
+                                            true => V::Values::duo(a, taken(row, KX + 1)[0]),
+                                            false => V::Values::of(column),
+                                        };
+                                        unroll!(SLOT in [0 1 2 3 4 5 6] {
+                                            if const { SLOT * S + D < K } {
+                                                let tap = const { (SLOT * S + D) * steps_of_row::<V>(K, K) + steps_of_row::<V>(K, KX + ODD) };
+                                                let tap = tap_at::<V>(plane.taps, tap);
+                                                sums[SLOT] = if duo { columns.dot(tap, sums[SLOT]) } else { columns.mul_add(tap, sums[SLOT]) };
+                                            }
+                                        });
+                                    }
                                 });
                             }
                         });
@@ -618,12 +880,8 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
             });
             if step >= slots {
                 let sum = sums[slots - 1].clamp(lo, hi);
-                let sum = if S == 1 { sum } else { sum.settle() };
-                if args.y_width >= V::LANES {
-                    sum.store(y);
-                } else {
-                    sum.store_part(y, args.y_width);
-                }
+                let part = if args.y_width >= V::LANES { None } else { Some(args.y_width) };
+                sum.store::<S>(y, part, args.apart);
                 y = y.wrapping_add(args.y_width);
             }
             unroll!(SLOT in [6 5 4 3 2 1] {
@@ -632,6 +890,21 @@ unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool
             sums[0] = bias;
         }
     }
+}
+
+/// [`step_of_row`] of a row of `k` taps, all stored.
+const fn of_row<V: Depthwise>(k: usize, kx: usize) -> usize {
+    step_of_row((1 << k) - 1, kx, V::Values::DUOS)
+}
+
+/// Steps of such a row that begin left of `kx`.
+const fn steps_of_row<V: Depthwise>(k: usize, kx: usize) -> usize {
+    let (mut steps, mut column) = (0, 0);
+    while column < kx {
+        steps += (of_row::<V>(k, column) > 0) as usize;
+        column += 1;
+    }
+    steps
 }
 
 /// Any kernel: taps are a list.
@@ -711,9 +984,9 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
                 Some(edge) => V::load_edge(at, edge),
             }
         };
-        let mut sums = [[V::splat(*plane.bias); N]; R];
+        let mut sums = [[V::Values::splat(plane.bias); N]; R];
         for (i, [ky, kx]) in places.iter().enumerate() {
-            let tap = V::splat(*plane.taps.add(i));
+            let tap = tap_at::<V>(plane.taps, i);
             let column = (ox * S + kx) as isize - args.left as isize;
             for n in 0..N {
                 let column = column + (n * V::LANES * S) as isize;
@@ -728,7 +1001,7 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
                     if S == 2 {
                         (v, _) = v.deinterleave(load(row, odd));
                     }
-                    sums[n] = tap.mul_add(v, sums[n]);
+                    sums[n] = tap.mul_add(V::Values::of(v), sums[n]);
                 }
             }
         }
@@ -737,11 +1010,10 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
             let y = plane.y.wrapping_add(r * args.y_width);
             for (n, sum) in sums.into_iter().enumerate() {
                 let sum = sum.clamp(lo, hi);
-                let sum = if S == 1 { sum } else { sum.settle() };
                 if args.y_width >= V::LANES {
-                    sum.store(y.add(ox + n * V::LANES));
+                    sum.store::<S>(y.add(ox + n * V::LANES), None, args.apart);
                 } else {
-                    sum.store_part(y, args.y_width);
+                    sum.store::<S>(y, Some(args.y_width), args.apart);
                 }
             }
         }
@@ -752,6 +1024,12 @@ unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
 pub(crate) trait Loops {
     /// Pixels of a vector.
     const LANES: usize;
+
+    /// What they multiply.
+    const ELEMENT: Element;
+
+    /// Whether [`Loops::rows`] and [`Loops::large`] take neighbouring taps in one step.
+    const DUOS: bool;
 
     /// Rows of a kernel whose size, stride and taps are constants.
     ///
@@ -776,6 +1054,8 @@ pub(crate) trait Loops {
 
 impl<V: Depthwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
+    const ELEMENT: Element = <V as Vector>::ELEMENT;
+    const DUOS: bool = V::Values::DUOS;
 
     unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.

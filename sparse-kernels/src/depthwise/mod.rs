@@ -5,6 +5,9 @@
 //! padded. A large plane is computed in strips of rows that the first-level cache holds. Each output value is
 //! summed by one thread in the order of the taps, so that the split into strips and threads never changes a
 //! result.
+//!
+//! In half precision a plane holds a pair of channels ([`crate::pairs`]), which are summed beside each other as
+//! floats.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,12 +21,14 @@ pub(crate) mod scalar;
 mod wasm;
 
 use crate::drive::{self, Cut, Job, Latest, Packed};
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Epilogue, FinishPairs};
 use crate::error::{FormatError, KernelError};
 use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
+use crate::pairs;
 use crate::parallel::Parallel;
-use crate::table::KernelInfo;
+use crate::scratch::{self, LINE};
+use crate::table::{Element, KernelInfo};
 use crate::target::Target;
 use body::Loops;
 use std::ops::Range;
@@ -46,6 +51,8 @@ pub struct DepthwiseKernel {
     kernel: Option<[usize; 2]>,
     /// Pixels of a vector register.
     vector: usize,
+    /// Whether `rows` take two neighbouring taps in one step.
+    duos: bool,
     /// By pattern; for horizontal stride 1 and 2. Absent where `any` has to do.
     rows: [[Option<RowsFn>; 2]; DepthwisePattern::COUNT],
     /// Any kernel, for horizontal stride 1 and 2.
@@ -103,10 +110,12 @@ pub(crate) const fn kernel<L: Loops, const KH: usize, const KW: usize, const PIX
         _ => panic!("there are loops for 3x3, 5x5 and 7x7 taps, and for any"),
     }
     assert!(PIXELS.is_multiple_of(L::LANES), "a tile is whole vectors");
+    assert!(info.element.per_lane() == L::ELEMENT.per_lane(), "the loops are for lanes of the element");
     DepthwiseKernel {
         info,
         kernel: if KH == 0 { None } else { Some([KH, KW]) },
         vector: L::LANES,
+        duos: L::DUOS,
         rows,
         any: [L::any::<1>, L::any::<2>],
     }
@@ -132,18 +141,91 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants: `bias` has one value per channel; the kernel accepts the size of the weights; `reads` says
-/// something of every channel.
+/// Invariants: `bias` has one value for every channel of every plane; the kernel accepts the size of the weights; `reads`
+/// says something of every channel; there are `pairs` if the kernel is one of pairs, and only then.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
     kernel: &'static DepthwiseKernel,
     weights: DepthwisePatterns,
+    pairs: Option<PairTaps>,
     bias: Vec<f32>,
-    /// Group of every channel.
+    /// Group of every plane.
     group: Vec<u32>,
     /// Channels that are computed.
     reads: Vec<bool>,
     latest: Latest<Plan>,
+}
+
+/// The taps of pairs of channels, in groups of pairs.
+///
+/// Channels of a pair that have different patterns store all taps, zeros among them.
+///
+/// Invariants: groups follow each other and cover all pairs; `taps` has two floats, one for each channel, for every step
+/// of the loops that run the pattern of the group, pair by pair in the order of the kernel. A step is a tap, or, if the
+/// kernel has `duos`, two neighbours, as a lane of bf16. A channel that does not exist has zeros.
+#[derive(Debug, Clone)]
+struct PairTaps {
+    groups: Vec<PairGroup>,
+    taps: Vec<f32>,
+}
+
+#[derive(Debug, Clone)]
+struct PairGroup {
+    pairs: Range<usize>,
+    pattern: DepthwisePattern,
+    /// Where its taps begin.
+    taps: usize,
+    /// Steps of a pair.
+    steps: usize,
+}
+
+impl PairTaps {
+    fn new(weights: &DepthwisePatterns, kernel: &DepthwiseKernel) -> PairTaps {
+        let (dense, [kh, kw]) = (weights.to_dense(), weights.kernel());
+        let taps = kh * kw;
+        let mut patterns = Vec::with_capacity(weights.channels());
+        for group in weights.groups() {
+            patterns.extend(group.channels().map(|_| group.pattern()));
+        }
+        let mut all = PairTaps { groups: vec![], taps: vec![] };
+        for (pair, (kernels, patterns)) in dense.chunks(2 * taps).zip(patterns.chunks(2)).enumerate() {
+            let same = patterns.iter().all(|pattern| *pattern == patterns[0]);
+            let pattern = if same { patterns[0] } else { DepthwisePattern::ALL_ONES };
+            match all.groups.last_mut() {
+                Some(group) if group.pattern == pattern => group.pairs.end += 1,
+                _ => {
+                    let taps = all.taps.len();
+                    all.groups.push(PairGroup { pairs: pair..pair + 1, pattern, taps, steps: 0 });
+                }
+            }
+            let (before, duos) = (all.taps.len(), kernel.duos && kernel.rows[pattern.id()][0].is_some());
+            for tap in (0..taps).filter(|tap| pattern.keeps(*tap)) {
+                let kept = |column: &usize| pattern.keeps(tap / kw * kw + column);
+                let step = match duos {
+                    // rows of these kernels are few taps
+                    true => {
+                        let row = (0..kw).filter(kept).fold(0, |row, column| row | 1 << column);
+                        body::step_of_row(row, tap % kw, true)
+                    }
+                    false => 1,
+                };
+                let of_both = |tap: usize| [kernels[tap], kernels.get(taps + tap).copied().unwrap_or(0.0)];
+                match step {
+                    0 => {}
+                    1 => all.taps.extend(of_both(tap)),
+                    _ => {
+                        let ([a, b], [c, d]) = (of_both(tap), of_both(tap + 1));
+                        all.taps
+                            .extend([(a, c), (b, d)].map(|(v, next)| f32::from_bits(pairs::pair(v, next))));
+                    }
+                }
+            }
+            if let Some(group) = all.groups.last_mut() {
+                group.steps = (all.taps.len() - before) / 2;
+            }
+        }
+        all
+    }
 }
 
 /// How a geometry is computed.
@@ -165,9 +247,10 @@ pub(crate) struct Plan {
 /// * tap `ky, kx` of output `row, ox` meets input row `first + row * step + ky` and column `ox * S + kx -
 ///   left`; those outside of the map are padding;
 /// * a plane has a value in `taps` per stored tap, whose `[ky, kx]` are in `places` (which specialised
-///   kernels do not read), and one in `bias`;
+///   kernels do not read), and one in `bias`; of pairs two of each, next to each other, and those of specialised
+///   kernels per step (`PairTaps`);
 /// * the `y` of a plane is writable for `rows` rows of `y_width` floats, which are not 0; nothing else writes
-///   there during the call.
+///   there during the call; so is what is `apart` from there, which only kernels of pairs use.
 pub(crate) struct RowsArgs<'a> {
     origin: Plane,
     planes: usize,
@@ -181,6 +264,9 @@ pub(crate) struct RowsArgs<'a> {
     places: &'a [[usize; 2]],
     rows: usize,
     y_width: usize,
+    /// If not 0: kernels of pairs store sums, those of the second channel this number of floats behind those of the
+    /// first.
+    apart: usize,
     clamp: (f32, f32),
 }
 
@@ -193,12 +279,13 @@ struct Plane {
     bias: *const f32,
 }
 
-/// Floats from one plane to the next; of biases, one.
+/// Floats from one plane to the next.
 #[derive(Debug, Clone, Copy)]
 struct Strides {
     x: usize,
     y: usize,
     taps: usize,
+    bias: usize,
 }
 
 impl RowsArgs<'_> {
@@ -208,18 +295,19 @@ impl RowsArgs<'_> {
             x: self.origin.x.wrapping_add(plane * self.strides.x),
             y: self.origin.y.wrapping_add(plane * self.strides.y),
             taps: self.origin.taps.wrapping_add(plane * self.strides.taps),
-            bias: self.origin.bias.wrapping_add(plane),
+            bias: self.origin.bias.wrapping_add(plane * self.strides.bias),
         }
     }
 }
 
 impl PackedDepthwise {
-    /// Prepares `weights` and `bias` (one value per channel, zeros if `None`) for `kernel`.
+    /// Prepares `weights` and `bias` (one value per channel, zeros if `None`) for `kernel`. For a kernel of pairs weights
+    /// are rounded to bf16.
     ///
     /// # Errors
-    /// The kernel is made for another size, or the bias has another length.
+    /// The kernel is made for another size, or the bias has another length; weights that are too large for bf16.
     pub fn pack(
-        weights: DepthwisePatterns,
+        mut weights: DepthwisePatterns,
         bias: Option<&[f32]>,
         kernel: &'static DepthwiseKernel,
     ) -> Result<PackedDepthwise, KernelError> {
@@ -230,7 +318,14 @@ impl PackedDepthwise {
                 return Err(KernelError::Shape { what, weights: weights.kernel()[axis], geometry: made_for });
             }
         }
-        let bias = match bias {
+        let pairs = match kernel.info.element {
+            Element::F32 => None,
+            Element::Bf16 => {
+                weights = weights.rounded()?;
+                Some(PairTaps::new(&weights, kernel))
+            }
+        };
+        let mut bias = match bias {
             Some(bias) if bias.len() != channels => {
                 let (expected, got) = (channels, bias.len());
                 return Err(FormatError::Length { what: "bias", expected, got }.into());
@@ -238,10 +333,14 @@ impl PackedDepthwise {
             Some(bias) => bias.to_vec(),
             None => vec![0.0; channels],
         };
-        let groups = weights.groups().iter().enumerate();
-        let group = groups.flat_map(|(i, g)| g.channels().map(move |_| i as u32)).collect();
-        let (reads, latest) = (vec![true; channels], Latest::default());
-        Ok(PackedDepthwise { kernel, weights, bias, group, reads, latest })
+        bias.resize(channels.next_multiple_of(kernel.info.element.per_lane()), 0.0);
+        let planes: Vec<Range<usize>> = match &pairs {
+            None => weights.groups().iter().map(|g| g.channels()).collect(),
+            Some(pairs) => pairs.groups.iter().map(|g| g.pairs.clone()).collect(),
+        };
+        let group = planes.into_iter().enumerate().flat_map(|(i, planes)| planes.map(move |_| i as u32));
+        let (group, reads, latest) = (group.collect(), vec![true; channels], Latest::default());
+        Ok(PackedDepthwise { kernel, weights, pairs, bias, group, reads, latest })
     }
 
     /// Finds the patterns of dense weights `[channel][kh][kw]` and packs them.
@@ -259,7 +358,8 @@ impl PackedDepthwise {
     }
 
     /// The same layer where nothing reads the output channels that are not `read`: they become zeros,
-    /// whatever their bias, and their inputs are not looked at.
+    /// whatever their bias, and their inputs are not looked at. Of pairs only if neither channel of a pair is read; the
+    /// other ones stay.
     ///
     /// # Errors
     /// Another number of channels.
@@ -285,7 +385,7 @@ impl PackedDepthwise {
         self.kernel
     }
 
-    /// The weights: groups, their patterns and taps.
+    /// The weights: groups, their patterns and taps; rounded, for a kernel of pairs.
     pub fn weights(&self) -> &DepthwisePatterns {
         &self.weights
     }
@@ -307,7 +407,11 @@ impl PackedDepthwise {
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        self.weights.bytes() + 4 * (self.bias.len() + self.group.len()) + self.reads.len()
+        let pairs = self
+            .pairs
+            .as_ref()
+            .map_or(0, |pairs| size_of_val(pairs.groups.as_slice()) + size_of_val(pairs.taps.as_slice()));
+        self.weights.bytes() + pairs + 4 * (self.bias.len() + self.group.len()) + self.reads.len()
     }
 
     /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape of `y`) added inside the epilogue.
@@ -326,14 +430,58 @@ impl PackedDepthwise {
         drive::run(self, geometry, x, y, residual, epilogue, parallel)
     }
 
+    /// [`PackedDepthwise::run`] for weights that were packed for a kernel of pairs: `x`, `y` and `residual` are
+    /// `[batch][ceil(channels / 2)][pixel]` lanes ([`crate::pairs`]). `geometry` counts channels.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_pairs(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        residual: Option<&[u32]>,
+        epilogue: &Epilogue,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        drive::run_pairs(self, geometry, x, y, residual, epilogue, parallel)
+    }
+
+    /// Whether a plane is computed: one of its channels is read.
+    fn computes(&self, plane: usize) -> bool {
+        let per_lane = self.kernel.info.element.per_lane();
+        self.reads.iter().skip(plane * per_lane).take(per_lane).any(|read| *read)
+    }
+
+    /// The group of a plane: behind which plane it ends, its pattern, and the taps from this plane on.
+    fn group(&self, plane: usize) -> (usize, DepthwisePattern, &[f32]) {
+        let group = self.group[plane] as usize;
+        match &self.pairs {
+            None => {
+                let group = &self.weights.groups()[group];
+                (group.channels().end, group.pattern(), self.weights.group_taps(group, plane))
+            }
+            Some(PairTaps { groups, taps }) => {
+                let group = &groups[group];
+                let first = group.taps + (plane - group.pairs.start) * 2 * group.steps;
+                let taps = &taps[first..][..(group.pairs.end - plane) * 2 * group.steps];
+                (group.pairs.end, group.pattern, taps)
+            }
+        }
+    }
+
     /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no
     /// loop is made for.
     fn places(&self, s: &ConvShape) -> [Vec<[usize; 2]>; DepthwisePattern::COUNT] {
-        let ([kh, kw], histogram) = (s.kernel, self.weights.histogram());
+        let [kh, kw] = s.kernel;
         let mut places = [const { vec![] }; DepthwisePattern::COUNT];
         for pattern in DepthwisePattern::all() {
             let id = pattern.id();
-            if histogram[id] > 0 && self.kernel.rows[id][s.stride[1] - 1].is_none() {
+            let used = match &self.pairs {
+                None => self.weights.groups().iter().any(|group| group.pattern() == pattern),
+                Some(pairs) => pairs.groups.iter().any(|group| group.pattern == pattern),
+            };
+            if used && self.kernel.rows[id][s.stride[1] - 1].is_none() {
                 let taps = (0..kh * kw).filter(|tap| pattern.keeps(*tap));
                 places[id] = taps.map(|tap| [tap / kw, tap % kw]).collect();
             }
@@ -344,6 +492,10 @@ impl PackedDepthwise {
 
 impl Packed for PackedDepthwise {
     type Plan = Plan;
+
+    fn info(&self) -> &'static KernelInfo {
+        self.kernel.info()
+    }
 
     fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
         supports(s).map_err(|reason| KernelError::Geometry(reason.into()))?;
@@ -399,17 +551,45 @@ impl Run<'_> {
     /// Computes output rows `out` of planes.
     fn compute(&self, planes: Range<usize>, out: Range<usize>) {
         let (job, w) = (self.job, self.weights);
+        let finishes = job.clamps.residual || job.finish().is_some();
+        if finishes && w.kernel.info.element == Element::Bf16 {
+            // The sums of a plane, which are rounded once they are finished.
+            let apart = (out.len() * job.geometry.output()[1]).next_multiple_of(LINE);
+            return scratch::with(2 * apart, |sums| {
+                for plane in planes {
+                    self.sums(plane..plane + 1, out.clone(), Some((&mut *sums, apart)));
+                    if w.computes(plane % job.geometry.shape().ic) {
+                        self.complete_pair(plane, &out, sums.split_at_mut(apart));
+                    }
+                }
+            });
+        }
+        self.sums(planes.clone(), out.clone(), None);
+        if finishes {
+            for plane in planes.filter(|plane| w.reads[plane % job.geometry.shape().ic]) {
+                self.complete(plane, &out);
+            }
+        }
+    }
+
+    /// Computes output rows `out` of planes, as far as kernels do. If there is a buffer for sums, and how far those
+    /// of the second channel are behind those of the first, bare sums of the one plane go there.
+    fn sums(&self, planes: Range<usize>, out: Range<usize>, mut buffer: Option<(&mut [f32], usize)>) {
+        let (job, w) = (self.job, self.weights);
         let (s, [_, y_width]) = (job.geometry.shape(), job.geometry.output());
         let ([x_height, x_width], x_plane) = (s.input, job.geometry.x_plane());
+        let per_lane = w.kernel.info.element.per_lane();
+        let apart = buffer.as_ref().map_or(0, |(_, apart)| *apart);
+        let clamp = if apart == 0 { job.clamps.before } else { (f32::NEG_INFINITY, f32::INFINITY) };
         let mut plane = planes.start;
         while plane < planes.end {
             // The planes of a group of channels are computed together, as far as they are read.
             let channel = plane % s.ic;
-            let group = &w.weights.groups()[w.group[channel] as usize];
-            let count = (group.channels().end - channel).min(planes.end - plane);
-            let reads = &w.reads[channel..channel + count];
-            let count = reads.iter().take_while(|read| **read == reads[0]).count();
-            if !reads[0] {
+            let (end, pattern, taps) = w.group(channel);
+            let count = (end - channel).min(planes.end - plane);
+            let computes = w.computes(channel);
+            let count = (channel..channel + count).take_while(|c| w.computes(*c) == computes).count();
+            if !computes {
                 for plane in plane..plane + count {
                     // SAFETY: these rows are this part's, which holds no slice of the output.
                     unsafe { job.outputs(self.place(plane, &out)) }.fill(0.0);
@@ -417,24 +597,27 @@ impl Run<'_> {
                 plane += count;
                 continue;
             }
-            let pattern = group.pattern().id();
+            let pattern = pattern.id();
             let special = w.kernel.rows[pattern][s.stride[1] - 1];
-            let taps = w.weights.group_taps(group, channel);
-            let kept = taps.len() / (group.channels().end - channel);
+            let kept = taps.len() / (end - channel);
             let x = &job.x[plane * x_plane..][..(count - 1) * x_plane + x_height * x_width];
             // Specialised kernels walk down the rows with their horizontal stride.
             let alone = special.is_some() && s.stride[0] != s.stride[1];
             let rows = if alone { 1 } else { out.len() };
             for row in out.clone().step_by(rows) {
+                let y = match &mut buffer {
+                    None => job.y(self.place(plane, &(row..row)).start),
+                    Some((sums, _)) => sums[(row - out.start) * y_width..].as_mut_ptr(),
+                };
                 let args = RowsArgs {
                     origin: Plane {
                         x: x.as_ptr(),
-                        y: job.y(self.place(plane, &(row..row)).start),
+                        y,
                         taps: taps.as_ptr(),
-                        bias: w.bias[channel..].as_ptr(),
+                        bias: w.bias[channel * per_lane..].as_ptr(),
                     },
                     planes: count,
-                    strides: Strides { x: x_plane, y: job.geometry.y_plane(), taps: kept },
+                    strides: Strides { x: x_plane, y: job.geometry.y_plane(), taps: kept, bias: per_lane },
                     x_height,
                     x_width,
                     first: (row * s.stride[0]) as isize - s.pad_before[0] as isize,
@@ -443,20 +626,44 @@ impl Run<'_> {
                     places: &job.plan.places[pattern],
                     rows,
                     y_width,
-                    clamp: job.clamps.before,
+                    apart,
+                    clamp,
                 };
                 // SAFETY: the kernel came from the table, which hands out only kernels whose target was
                 // detected; the input planes were sliced above, and the taps and biases of
-                // the channels of a group follow each other; the rows are this part's.
+                // the channels of a group follow each other; the rows are this part's, or those of the buffer, which
+                // is for both channels of the one plane.
                 unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
             }
             plane += count;
-        }
-        if job.clamps.residual || job.finish().is_some() {
-            for plane in planes.filter(|plane| w.reads[plane % s.ic]) {
-                self.complete(plane, &out);
+            if apart == 0 && self.is_half_empty(channel + count - 1) {
+                // SAFETY: these rows are this part's, which holds no slice of the output.
+                let lanes = unsafe { job.outputs(self.place(plane - 1, &out)) };
+                lanes.iter_mut().for_each(|lane| *lane = f32::from_bits(lane.to_bits() & 0xffff));
             }
         }
+    }
+
+    /// Whether a plane of pairs has one channel only: the upper halves of its lanes are zero, whatever the clamps say.
+    fn is_half_empty(&self, plane: usize) -> bool {
+        (plane + 1) * self.weights.kernel.info.element.per_lane() > self.weights.channels()
+    }
+
+    /// What kernels of pairs do not do: residual and functions other than clamps, for the sums of both channels.
+    fn complete_pair(&self, plane: usize, rows: &Range<usize>, sums: (&mut [f32], &mut [f32])) {
+        let place = self.place(plane, rows);
+        let second = if self.is_half_empty(plane % self.job.geometry.shape().ic) { 0 } else { place.len() };
+        let residual = self.job.all_residual().map(|residual| pairs::as_lanes(&residual[place.clone()]));
+        // SAFETY: these rows are this part's, which holds no other slice of the output.
+        let y = unsafe { self.job.outputs(place.clone()) };
+        FinishPairs {
+            finish: self.job.finish(),
+            clamps: &self.job.clamps,
+            sums: [&mut sums.0[..place.len()], &mut sums.1[..second]],
+            residual,
+            y: pairs::as_lanes_mut(y),
+        }
+        .on(self.weights.kernel.target());
     }
 
     /// Where rows of an output plane are in the tensor.

@@ -20,6 +20,7 @@ impl<const CORE: u8> Depthwise for F32x4<CORE> {
     const SIDE_BY_SIDE: usize = 4;
     const TAPS: usize = 4;
     const SHIFTS: [bool; 2] = [CORE != Core::Any as u8, true];
+    type Values = Self;
     type Few = Self;
     type Strided = F32x4;
 
@@ -40,8 +41,8 @@ impl<const CORE: u8> Depthwise for F32x4<CORE> {
     }
 
     #[inline(always)]
-    unsafe fn mul_add_tap(self, taps: &[Self; HELD], n: usize, tap: usize, c: Self) -> Self {
-        let (sum, v, taps) = (c.0, self.0, taps[tap / 4].0);
+    unsafe fn mul_add_tap(v: Self, taps: &[Self; HELD], n: usize, tap: usize, c: Self) -> Self {
+        let (sum, v, taps) = (c.0, v.0, taps[tap / 4].0);
         let lane = if tap / 4 * 4 + 4 > n { tap + 4 - n } else { tap % 4 };
         // SAFETY: contract of `Depthwise`.
         F32x4(unsafe {

@@ -2,12 +2,16 @@
 
 use super::RowsArgs;
 use super::body::Loops;
+use crate::pairs;
+use crate::table::Element;
 
-/// No vectors: plain Rust.
-pub(crate) struct Scalar;
+/// No vectors: plain Rust, for lanes of the [`Element`] with the number `ELEMENT`.
+pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
 
-impl Loops for Scalar {
+impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = 1;
+    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const DUOS: bool = false;
 
     /// The table has no row that asks for it.
     unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(_: &RowsArgs) {
@@ -21,23 +25,43 @@ impl Loops for Scalar {
 
     unsafe fn any<const S: usize>(args: &RowsArgs) {
         let (lo, hi) = args.clamp;
+        let per_lane = Self::ELEMENT.per_lane();
         for plane in 0..args.planes {
             let plane = args.plane(plane);
             for row in 0..args.rows {
                 for ox in 0..args.y_width {
                     // SAFETY: RowsArgs: output `row, ox` is there, and so is every input inside the map.
                     unsafe {
-                        let mut sum = *plane.bias;
+                        let mut sums = [0.0; 2];
+                        for (channel, sum) in sums.iter_mut().enumerate().take(per_lane) {
+                            *sum = *plane.bias.add(channel);
+                        }
                         for (tap, [ky, kx]) in args.places.iter().enumerate() {
                             let iy = args.first + (row * args.step + ky) as isize;
                             let ix = (ox * S + kx) as isize - args.left as isize;
                             if (iy as usize) < args.x_height && (ix as usize) < args.x_width {
-                                sum += *plane.taps.add(tap)
-                                    * *plane.x.add(iy as usize * args.x_width + ix as usize);
+                                let x = *plane.x.add(iy as usize * args.x_width + ix as usize);
+                                let x = match Self::ELEMENT {
+                                    Element::F32 => [x, 0.0],
+                                    Element::Bf16 => pairs::widen(x.to_bits()),
+                                };
+                                for channel in 0..per_lane {
+                                    sums[channel] += *plane.taps.add(tap * per_lane + channel) * x[channel];
+                                }
                             }
                         }
-                        let sum = if sum < lo { lo } else { sum };
-                        *plane.y.add(row * args.y_width + ox) = if sum > hi { hi } else { sum };
+                        let [first, second] = sums.map(|sum| {
+                            let sum = if sum < lo { lo } else { sum };
+                            if sum > hi { hi } else { sum }
+                        });
+                        let y = plane.y.add(row * args.y_width + ox);
+                        match Self::ELEMENT {
+                            Element::F32 => *y = first,
+                            Element::Bf16 if args.apart == 0 => {
+                                *y = f32::from_bits(pairs::pair(first, second));
+                            }
+                            Element::Bf16 => (*y, *y.add(args.apart)) = (first, second),
+                        }
                     }
                 }
             }

@@ -4,6 +4,7 @@ use super::body::Depthwise;
 use crate::vector::F32x4;
 
 impl Depthwise for F32x4 {
+    type Values = F32x4;
     type Few = F32x4;
     type Strided = F32x4;
 }

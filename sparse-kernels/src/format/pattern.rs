@@ -2,6 +2,7 @@
 
 use super::check_finite;
 use crate::error::FormatError;
+use crate::pairs;
 use sparsity::patterns::{CHANNEL_GROUPS, THREE_OF_NINE, channel_groups};
 use std::ops::Range;
 
@@ -163,6 +164,16 @@ impl DepthwisePatterns {
         check_length("taps", Some(at), taps.len())?;
         check_finite(&taps)?;
         Ok(DepthwisePatterns { channels, kernel, groups: list, taps })
+    }
+
+    /// The same weights, every tap rounded to bf16.
+    ///
+    /// # Errors
+    /// A tap that rounds to infinity.
+    pub(crate) fn rounded(mut self) -> Result<Self, FormatError> {
+        self.taps.iter_mut().for_each(|tap| *tap = pairs::float(pairs::round(*tap)));
+        check_finite(&self.taps)?;
+        Ok(self)
     }
 
     /// The dense weights `[channel][kh][kw]`.

@@ -18,7 +18,7 @@ use super::scalar::{finish, gemv};
 use crate::vector::{F32x8, Vector};
 use std::arch::{asm, x86_64::*};
 
-const LANES: usize = F32x8::LANES;
+const LANES: usize = <F32x8 as Vector>::LANES;
 
 impl Pointwise for F32x8 {
     const MOST_VECTORS: [usize; 4] = [14, 6, 3, 1];

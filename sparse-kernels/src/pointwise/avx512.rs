@@ -18,10 +18,11 @@
 
 use super::args::{TileArgs, extra_slots};
 use super::avx2;
-use super::body::{self, Along, Pointwise, ask_for_next};
-use super::scalar::{finish, finish_pair, gemv};
+use super::body::{self, Along, Loops, Pointwise, ask_for_next};
+use super::scalar::{Scalar, finish, finish_pair, gemv};
 use crate::table::Element;
 use crate::vector::{F32x16, Vector};
+use crate::work::Work;
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
@@ -42,10 +43,10 @@ impl<const ELEMENT: u8> Pointwise for F32x16<ELEMENT> {
             }
             match extra_slots(args.extra) {
                 1 if const { R == 4 } => {
-                    body::tile::<Self, Extra<1>, R, C, WITH_EXTRA>(args);
+                    body::tile::<Self, Extra<1, ELEMENT>, R, C, WITH_EXTRA>(args);
                 }
                 4 if const { R == 4 } => {
-                    body::tile::<Self, Extra<4>, R, C, WITH_EXTRA>(args);
+                    body::tile::<Self, Extra<4, ELEMENT>, R, C, WITH_EXTRA>(args);
                 }
                 0 => body::tile::<Self, (), R, C, PIXELS>(args),
                 extra => unreachable!("{extra} pixels beyond a tile of {R} rows"),
@@ -55,242 +56,266 @@ impl<const ELEMENT: u8> Pointwise for F32x16<ELEMENT> {
 
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
-        unsafe {
-            match Self::ELEMENT {
-                Element::F32 => single::<R, C>(args),
-                Element::Bf16 => single_pairs::<R, C>(args),
-            }
-        }
-    }
-}
-
-/// Pairs of a single pixel: a vector of weights, of as many blocks as fill one, times the inputs of each, which are
-/// gathered. Block rows whose channels share a lane follow each other.
-///
-/// # Safety
-/// As [`single`], with AVX512-BF16, for lanes of pairs.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
-unsafe fn single_pairs<const R: usize, const C: usize>(args: &TileArgs) {
-    type Pairs = F32x16<{ Element::Bf16 as u8 }>;
-    let together = const { LANES / (R * C) };
-    let count = |f: fn(usize) -> usize| std::array::from_fn::<i32, LANES, _>(|lane| f(lane) as i32);
-    // SAFETY: an array of sixteen numbers.
-    let (block_of, column_of) = unsafe {
-        let load = |numbers: [i32; LANES]| _mm512_loadu_si512(numbers.as_ptr().cast());
-        (load(count(|lane| lane / (R * C))), load(count(|lane| lane / R % C)))
-    };
-    let stride = _mm512_set1_epi32(args.input.stride as i32);
-    let mut first = [0f32; 2];
-    for row in args.weights.rows.clone() {
-        // SAFETY: this is a block row; every index is a lane of the chunks with C - 1 behind it, whose distance an
-        // i32 holds (`gathers`; otherwise they are visited one by one); every block has R * C values
-        // (PackedPointwise). Masks leave out what lies behind the last block.
-        unsafe {
-            let (mut index, mut w, mut blocks) = args.blocks(row, R * C);
-            let mut sums = [Pairs::splat(0.0); 2];
-            let gathers = args.gathers();
-            let mut add = |blocks: usize, set: usize| {
-                let lanes: __mmask16 = !0 >> (LANES - blocks * R * C);
-                let indices = _mm512_maskz_loadu_epi32(!0 >> (LANES - blocks), index.cast());
-                let of_lanes = _mm512_add_epi32(_mm512_permutexvar_epi32(block_of, indices), column_of);
-                let x = if gathers {
-                    let at = _mm512_mullo_epi32(of_lanes, stride);
-                    _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), lanes, at, args.input.x)
-                } else {
-                    let mut inputs = [0f32; LANES];
-                    for lane in 0..blocks * R * C {
-                        let channel = *index.add(lane / (R * C)) as usize + lane / R % C;
-                        inputs[lane] = *args.input.x.wrapping_add(channel * args.input.stride);
-                    }
-                    _mm512_loadu_ps(inputs.as_ptr())
-                };
-                sums[set] = Pairs::dot(F32x16(_mm512_maskz_loadu_ps(lanes, w)), F32x16(x), sums[set]);
-                (index, w) = (index.wrapping_add(blocks), w.wrapping_add(blocks * R * C));
-            };
-            while blocks >= 2 * together {
-                add(together, 0);
-                add(together, 1);
-                blocks -= 2 * together;
-            }
-            while blocks > 0 {
-                let some = blocks.min(together);
-                add(some, 0);
-                blocks -= some;
-            }
-            let mut lanes = [0f32; LANES];
-            sums[0].add(sums[1]).store(lanes.as_mut_ptr());
-            let channels = args.channels(row, R);
-            let sums: [f32; R] = std::array::from_fn(|r| lanes[r..].iter().step_by(R).sum());
-            if R > 1 {
-                for (pair, sums) in sums[..channels].chunks(2).enumerate() {
-                    finish_pair(args, row * R + 2 * pair, sums);
-                }
-            } else {
-                first[row % 2] = sums[0];
-                if row % 2 == 1 || row + 1 == args.weights.rows.end {
-                    finish_pair(args, row / 2 * 2, &first[..row % 2 + 1]);
-                }
-            }
-        }
+        unsafe { Self::on(Single::<ELEMENT, R, C>(args)) }
     }
 }
 
 /// `R` output channels of a single pixel.
 ///
 /// Here every weight is used once, so loads are the limit: weights are read a whole vector at a time. A 4x4
-/// block is one vector, times its four inputs, each in four lanes; of rows, 16 blocks are `R` vectors, times
-/// 16 inputs that one instruction gathers.
+/// block is one vector, times its four inputs, each in four lanes, or half a vector of pairs; of rows, 16 blocks
+/// are `R` vectors, times 16 inputs that one instruction gathers, or that are neighbours.
 ///
-/// # Safety
-/// AVX-512F, AVX2 and FMA are there; `args` keeps the invariants of [`TileArgs`]; there is one pixel.
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        if cfg!(miri) {
-            // Miri does not know gathers and permutations of 512 bits.
-            return avx2::single::<R, C>(args);
-        }
-        match (R, C, args.input.stride) {
-            (4, 4, 1) => single_blocks::<false>(args),
-            (4, 4, _) => single_blocks::<true>(args),
-            (_, 1, 1) if args.gathers() => single_rows::<R, false>(args),
-            (_, 1, _) if args.gathers() => single_rows::<R, true>(args),
-            _ => gemv::<R, C, 2>(args, args.input.stride, f32::mul_add),
+/// Safety: made only where the instruction set of the element is there and the arguments keep the invariants of
+/// [`TileArgs`] for blocks of `R` by `C` lanes; there is one pixel.
+struct Single<'a, const ELEMENT: u8, const R: usize, const C: usize>(&'a TileArgs<'a>);
+
+impl<const ELEMENT: u8, const R: usize, const C: usize> Work for Single<'_, ELEMENT, R, C> {
+    #[inline(always)]
+    fn run(self) {
+        let args = self.0;
+        // SAFETY: as this type says.
+        unsafe {
+            match (<F32x16<ELEMENT> as Vector>::ELEMENT, R, C, args.input.stride) {
+                // Miri does not know gathers and permutations of 512 bits.
+                (Element::F32, ..) if cfg!(miri) => avx2::single::<R, C>(args),
+                (Element::F32, 4, 4, 1) => single_blocks::<ELEMENT, false>(args),
+                (Element::F32, 4, 4, _) => single_blocks::<ELEMENT, true>(args),
+                (Element::Bf16, 4, 2, 1) if !cfg!(miri) => single_blocks::<ELEMENT, false>(args),
+                (Element::Bf16, 4, 2, _) if !cfg!(miri) => single_blocks::<ELEMENT, true>(args),
+                (_, _, 1, 1) if args.gathers() && !cfg!(miri) => single_rows::<ELEMENT, R, false>(args),
+                (_, _, 1, _) if args.gathers() && !cfg!(miri) => single_rows::<ELEMENT, R, true>(args),
+                (Element::F32, ..) => gemv::<R, C, 2>(args, args.input.stride, f32::mul_add),
+                (Element::Bf16, ..) => <Scalar<ELEMENT> as Loops>::single::<R, C>(args),
+            }
         }
     }
 }
 
-/// 4x4 blocks of a single pixel; inputs are `args.input.stride` floats apart if `STRIDED`, else neighbours. The
+/// Vectors of sums of a block row of a single pixel: they hide the latency of adding. Weights come from the second
+/// level, which gives less than a vector in two cycles, and pairs wait longer for their sums.
+const fn sets(element: Element) -> usize {
+    match element {
+        Element::F32 => 2,
+        Element::Bf16 => 4,
+    }
+}
+
+/// 4x4 blocks of a single pixel; inputs are `args.input.stride` lanes apart if `STRIDED`, else neighbours. The
 /// sums are the same.
 ///
 /// # Safety
-/// As [`single`], for `R` and `C` of 4; not `STRIDED` only if the stride is 1.
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
-    let spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    for first in args.weights.rows.clone().step_by(4) {
-        let mut rows = [_mm512_setzero_ps(); 4];
-        let there = (args.weights.rows.end - first).min(4);
-        for row in 0..there {
-            // Weights come from the second level, which gives less than a block in two cycles: two sums hide
-            // the latency of adding.
-            let mut sums = [_mm512_setzero_ps(); 2];
-            // SAFETY: this is a block row; every index is a channel of the chunks with three behind it
-            // (TileArgs); every block has 16 values (PackedPointwise).
-            unsafe {
-                let (mut index, mut w, blocks) = args.blocks(first + row, LANES);
-                let mut add = |set: usize| {
-                    let x = avx2::four_inputs::<STRIDED>(args, *index);
-                    let x = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x));
-                    sums[set] = _mm512_fmadd_ps(_mm512_loadu_ps(w), x, sums[set]);
-                    (index, w) = (index.add(1), w.add(LANES));
-                };
-                for _ in 0..blocks / 2 {
-                    add(0);
-                    add(1);
-                }
-                if blocks % 2 > 0 {
-                    add(0);
+/// As [`Single`], for blocks of four rows and four columns; not `STRIDED` only if the stride is 1.
+#[inline(always)]
+unsafe fn single_blocks<const ELEMENT: u8, const STRIDED: bool>(args: &TileArgs) {
+    const MOST_SETS: usize = 4;
+    let element = const { <F32x16<ELEMENT> as Vector>::ELEMENT };
+    // lanes of a block, and blocks of a vector
+    let block = const { LANES / <F32x16<ELEMENT> as Vector>::ELEMENT.per_lane() };
+    let together = LANES / block;
+    // The inputs of `blocks` blocks, zeros in place of those of others.
+    let inputs = |index: *const u32, blocks: usize| {
+        // SAFETY: every index is a channel of the chunks with three behind it, or a pair with the next one behind it
+        // (TileArgs).
+        unsafe {
+            match element {
+                Element::F32 => avx2::four_inputs::<STRIDED>(args, *index),
+                Element::Bf16 => {
+                    let two = |i: usize| {
+                        let x = args.input.x.wrapping_add(*index.add(i) as usize * args.input.stride);
+                        match STRIDED {
+                            false => _mm_loadl_epi64(x.cast()),
+                            true => {
+                                let next = x.wrapping_add(args.input.stride);
+                                _mm_castps_si128(_mm_setr_ps(*x, *next, 0.0, 0.0))
+                            }
+                        }
+                    };
+                    let second = if blocks > 1 { two(1) } else { _mm_setzero_si128() };
+                    _mm_castsi128_ps(_mm_unpacklo_epi64(two(0), second))
                 }
             }
-            rows[row] = _mm512_add_ps(sums[0], sums[1]);
         }
-        // SAFETY: these are block rows of four channels.
-        unsafe { finish_four_rows(args, first, there, rows) };
+    };
+    for first in args.weights.rows.clone().step_by(4) {
+        // SAFETY: these are block rows of four channels; every block has its lanes (PackedPointwise).
+        unsafe {
+            let spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+            let mut rows = [_mm512_setzero_ps(); 4];
+            let there = (args.weights.rows.end - first).min(4);
+            for row in 0..there {
+                let mut sums = [F32x16::<ELEMENT>::splat(0.0); MOST_SETS];
+                let (mut index, mut w, mut blocks) = args.blocks(first + row, block);
+                let sets = const { sets(<F32x16<ELEMENT> as Vector>::ELEMENT) };
+                let mut add = |set: usize, blocks: usize| {
+                    let x = _mm512_castps128_ps512(inputs(index, blocks));
+                    let x = F32x16(_mm512_permutexvar_ps(spread, x));
+                    let lanes: __mmask16 =
+                        if blocks == together { !0 } else { !0 >> (LANES - blocks * block) };
+                    sums[set] = F32x16(_mm512_maskz_loadu_ps(lanes, w)).dot(x, sums[set]);
+                    (index, w) = (index.wrapping_add(blocks), w.wrapping_add(blocks * block));
+                };
+                while blocks >= sets * together {
+                    for set in 0..sets {
+                        add(set, together);
+                    }
+                    blocks -= sets * together;
+                }
+                while blocks >= together {
+                    add(0, together);
+                    blocks -= together;
+                }
+                if blocks > 0 {
+                    add(0, blocks);
+                }
+                let [a, b, c, d] = sums;
+                let sum = a.add(b);
+                rows[row] = if sets > 2 { sum.add(c.add(d)).0 } else { sum.0 };
+            }
+            let channels = (args.weights.packed.oc - first * 4).min(there * 4);
+            finish_channels::<ELEMENT>(args, first * 4, channels, fold_four_rows(rows));
+        }
     }
 }
 
-/// Finishes the channels of the block rows `first..first + there`, four at most, of four channels each: lane
-/// `i` of their sums belongs to channel `i % 4`.
+/// The sums of the channels of four block rows of four channels each, of each of which lane `i` belongs to channel
+/// `i % 4`.
 ///
 /// # Safety
-/// As [`single`] for an `R` of 4; the rows are in `args.weights.rows`.
-#[inline]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn finish_four_rows(args: &TileArgs, first: usize, there: usize, sums: [__m512; 4]) {
-    // Quarters are added across rows: two times, halves of two vectors side by side.
-    let halves = |a: __m512, b: __m512| {
-        _mm512_add_ps(
-            _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
-            _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
-        )
-    };
-    let (a, b) = (halves(sums[0], sums[1]), halves(sums[2], sums[3]));
-    let sum = _mm512_add_ps(
-        _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
-        _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
-    );
-    let channel = first * 4;
-    let channels = (args.weights.packed.oc - channel).min(there * 4);
-    // SAFETY: `bias` has four floats for each of the rows; each of these channels has one pixel of `y`, and
-    // of `residual` if there is one, and they are neighbours if the stride is 1 (TileArgs); masks leave
-    // out others. There are 16 lanes.
+/// AVX-512F is there.
+#[inline(always)]
+unsafe fn fold_four_rows(sums: [__m512; 4]) -> __m512 {
+    // SAFETY: passed on from the caller.
     unsafe {
-        if args.output.stride != 1 {
+        // Quarters are added across rows: two times, halves of two vectors side by side.
+        let halves = |a: __m512, b: __m512| {
+            _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+                _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+            )
+        };
+        let (a, b) = (halves(sums[0], sums[1]), halves(sums[2], sums[3]));
+        _mm512_add_ps(
+            _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
+            _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
+        )
+    }
+}
+
+/// Finishes `channels` channels from `channel` on, at most 16, the first of which is the first of its lane; each has a
+/// lane of `sum`.
+///
+/// # Safety
+/// As [`Single`]; the channels are those of block rows in `args.weights.rows`.
+#[inline(always)]
+unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, channels: usize, sum: __m512) {
+    // SAFETY: each of these channels has a bias, and one pixel of `y`, of `residual` if there is one, and of the sums
+    // that wait; they are neighbours if the strides are 1 (TileArgs), numbers of bf16 those of a lane and the next
+    // one. Masks leave out others. There are 16 lanes.
+    unsafe {
+        let waits = !args.weights.first || !args.weights.last;
+        if args.output.stride != 1 || waits && args.sums.stride != 1 {
             let mut lanes = [0f32; LANES];
             _mm512_storeu_ps(lanes.as_mut_ptr(), sum);
-            for (i, sum) in lanes.iter().enumerate().take(channels) {
-                finish(args, channel + i, *sum);
+            match <F32x16<ELEMENT> as Vector>::ELEMENT {
+                Element::F32 => {
+                    for (i, sum) in lanes[..channels].iter().enumerate() {
+                        finish(args, channel + i, *sum);
+                    }
+                }
+                Element::Bf16 => {
+                    for (pair, sums) in lanes[..channels].chunks(2).enumerate() {
+                        finish_pair(args, channel + 2 * pair, sums);
+                    }
+                }
             }
             return;
         }
         let some: __mmask16 = !0 >> (LANES - channels);
-        let (y, clamps) = (args.output.y.wrapping_add(channel), &args.clamps);
-        let begin =
-            if args.weights.first { args.weights.packed.bias.as_ptr().add(channel) } else { y.cast_const() };
+        let clamps = &args.clamps;
+        let waiting = args.sums.at.wrapping_add(channel);
+        let begin = if args.weights.first {
+            args.weights.packed.bias.as_ptr().add(channel)
+        } else {
+            waiting.cast_const()
+        };
         let mut value = _mm512_add_ps(_mm512_maskz_loadu_ps(some, begin), sum);
-        if args.weights.last {
-            let all = |(lo, hi): (f32, f32)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi));
-            let (lo, hi) = all(clamps.before);
-            value = clamp(value, lo, hi);
-            if clamps.residual {
-                let (lo, hi) = all(clamps.after);
-                let residual = _mm512_maskz_loadu_ps(some, args.output.residual.wrapping_add(channel));
-                value = clamp(_mm512_add_ps(value, residual), lo, hi);
+        if !args.weights.last {
+            return _mm512_mask_storeu_ps(waiting, some, value);
+        }
+        let all = |(lo, hi): (f32, f32)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi));
+        let (lo, hi) = all(clamps.before);
+        value = clamp(value, lo, hi);
+        match <F32x16<ELEMENT> as Vector>::ELEMENT {
+            Element::F32 => {
+                if clamps.residual {
+                    let (lo, hi) = all(clamps.after);
+                    let residual = _mm512_maskz_loadu_ps(some, args.output.residual.wrapping_add(channel));
+                    value = clamp(_mm512_add_ps(value, residual), lo, hi);
+                }
+                _mm512_mask_storeu_ps(args.output.y.wrapping_add(channel), some, value);
+            }
+            Element::Bf16 => {
+                if clamps.residual {
+                    let (lo, hi) = all(clamps.after);
+                    let residual = args.output.residual.cast::<i16>().wrapping_add(channel);
+                    let residual = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, residual));
+                    let residual = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(residual));
+                    value = clamp(_mm512_add_ps(value, residual), lo, hi);
+                }
+                // a channel that does not exist is zero
+                let rounded = _mm512_cvtneps_pbh(_mm512_maskz_mov_ps(some, value));
+                let lanes: __mmask16 = !0 >> (LANES - channels.next_multiple_of(2));
+                let y = args.output.y.cast::<i16>().wrapping_add(channel);
+                _mm256_mask_storeu_epi16(y, lanes, std::mem::transmute::<__m256bh, __m256i>(rounded));
             }
         }
-        _mm512_mask_storeu_ps(y, some, value);
     }
 }
 
-/// Rows of `R` channels of a single pixel; inputs are `args.input.stride` floats apart if `STRIDED`, else
+/// Rows of `R` channels of a single pixel; inputs are `args.input.stride` lanes apart if `STRIDED`, else
 /// neighbours.
 ///
 /// # Safety
-/// As [`single`], for a `C` of 1, if [`TileArgs::gathers`].
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
-    let stride = _mm512_set1_epi32(args.input.stride as i32);
-    // the lanes of vector `v` of weights are those of block (LANES * v + lane) / R
-    let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let shift = _mm_cvtsi32_si128(R.trailing_zeros() as i32);
-    let mut spread = [count; R];
-    for (v, spread) in spread.iter_mut().enumerate() {
-        *spread = _mm512_srl_epi32(_mm512_add_epi32(count, _mm512_set1_epi32((LANES * v) as i32)), shift);
-    }
+/// As [`Single`], for blocks of one column, if [`TileArgs::gathers`].
+#[inline(always)]
+unsafe fn single_rows<const ELEMENT: u8, const R: usize, const STRIDED: bool>(args: &TileArgs) {
     // Rows that are finished together.
-    let together = if R == 4 { 4 } else { 1 };
+    let together = LANES / R;
     for first in args.weights.rows.clone().step_by(together) {
         let there = (args.weights.rows.end - first).min(together);
-        let mut of_rows = [_mm512_setzero_ps(); 4];
-        for row in 0..there {
-            let mut sums = [_mm512_setzero_ps(); R];
-            // SAFETY: this is a block row; every index is a channel of the chunks, whose distance in floats
-            // an i32 holds (TileArgs, `gathers`); every block has R values (PackedPointwise).
-            // Masks leave out what lies behind the last block.
-            unsafe {
+        // SAFETY: these are block rows; every index is a lane of the chunks, whose distance an i32 holds (TileArgs,
+        // `gathers`); every block has R values (PackedPointwise). Masks leave out what lies behind the last block. The
+        // room for sums has a vector behind the last row.
+        unsafe {
+            let stride = _mm512_set1_epi32(args.input.stride as i32);
+            // the lanes of vector `v` of weights are those of block (LANES * v + lane) / R
+            let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let shift = _mm_cvtsi32_si128(R.trailing_zeros() as i32);
+            let mut spread = [count; R];
+            for (v, spread) in spread.iter_mut().enumerate() {
+                *spread =
+                    _mm512_srl_epi32(_mm512_add_epi32(count, _mm512_set1_epi32((LANES * v) as i32)), shift);
+            }
+            let (mut of_rows, mut folded) = ([_mm512_setzero_ps(); 4], [0f32; 2 * LANES]);
+            for row in 0..there {
+                let mut sums = [F32x16::<ELEMENT>::splat(0.0); R];
                 let (mut index, mut w, blocks) = args.blocks(first + row, R);
                 let mut add = |index: *const u32, w: *const f32, blocks: usize| {
                     let some: __mmask16 = !0 >> (LANES - blocks);
-                    let channels = _mm512_maskz_loadu_epi32(some, index.cast());
-                    let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
-                    let x = _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.input.x);
+                    let neighbours = !STRIDED && *index.add(blocks - 1) - *index == blocks as u32 - 1;
+                    let x = if neighbours {
+                        _mm512_maskz_loadu_ps(some, args.input.x.wrapping_add(*index as usize))
+                    } else {
+                        let channels = _mm512_maskz_loadu_epi32(some, index.cast());
+                        let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
+                        _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.input.x)
+                    };
                     for v in 0..R {
                         let values = (blocks * R).saturating_sub(LANES * v).min(LANES);
                         let some = ((1u32 << values) - 1) as __mmask16;
-                        let w = _mm512_maskz_loadu_ps(some, w.wrapping_add(LANES * v));
-                        sums[v] = _mm512_fmadd_ps(w, _mm512_permutexvar_ps(spread[v], x), sums[v]);
+                        let w = F32x16(_mm512_maskz_loadu_ps(some, w.wrapping_add(LANES * v)));
+                        sums[v] = w.dot(F32x16(_mm512_permutexvar_ps(spread[v], x)), sums[v]);
                     }
                 };
                 for _ in 0..blocks / LANES {
@@ -300,36 +325,42 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
                 if blocks % LANES > 0 {
                     add(index, w, blocks % LANES);
                 }
+                let mut sum = sums[0];
+                for v in 1..R {
+                    sum = sum.add(sums[v]);
+                }
+                if R == 4 {
+                    of_rows[row] = sum.0;
+                } else {
+                    _mm512_storeu_ps(folded.as_mut_ptr().add(row * R), fold::<R>(sum.0));
+                }
             }
-            for v in 1..R {
-                sums[0] = _mm512_add_ps(sums[0], sums[v]);
-            }
-            of_rows[row] = sums[0];
-        }
-        // SAFETY: these are block rows.
-        unsafe {
-            if R == 4 {
-                finish_four_rows(args, first, there, of_rows);
-            } else {
-                finish_row::<R>(args, first, of_rows[0]);
-            }
+            let sum = if R == 4 { fold_four_rows(of_rows) } else { _mm512_loadu_ps(folded.as_ptr()) };
+            let channels = (args.weights.packed.oc - first * R).min(there * R);
+            finish_channels::<ELEMENT>(args, first * R, channels, sum);
         }
     }
 }
 
-/// Finishes the channels of block row `row`: lane `i` of `sums` belongs to channel `i % R` of it.
+/// The sums of the `R` channels that lanes `i % R` belong to, in the first lanes.
 ///
 /// # Safety
-/// As [`single`]; `row` is in `args.weights.rows`.
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) {
-    let mut lanes = [0f32; LANES];
-    // SAFETY: there are 16 lanes; `row * R + r` is an output channel with one pixel.
+/// AVX-512F is there.
+#[inline(always)]
+unsafe fn fold<const R: usize>(mut sum: __m512) -> __m512 {
+    // SAFETY: passed on from the caller.
     unsafe {
-        _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
-        for r in 0..args.channels(row, R) {
-            finish(args, row * R + r, lanes[r..].iter().step_by(R).sum());
+        sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4::<0b11_10_11_10>(sum, sum));
+        if R < 8 {
+            sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4::<0b01_01_01_01>(sum, sum));
         }
+        if R < 4 {
+            sum = _mm512_add_ps(sum, _mm512_permute_ps::<0b11_10_11_10>(sum));
+        }
+        if R < 2 {
+            sum = _mm512_add_ps(sum, _mm512_permute_ps::<0b01_01_01_01>(sum));
+        }
+        sum
     }
 }
 
@@ -344,58 +375,70 @@ unsafe fn finish_row<const R: usize>(args: &TileArgs, row: usize, sums: __m512) 
 /// their latency counts, and one more vector is as cheap.) [`super::args::Input::extra`] has the inputs as
 /// these vectors want them.
 ///
+/// A block of 4x4 channels in pairs is half a vector: repeated, it is multiplied with the inputs of two such pixels.
+///
 /// Registers: `R * N` sums, `N` inputs, one weight, `E` sums and the vector of weights, which is at most 31.
 #[derive(Clone, Copy)]
-struct Extra<const E: usize>([__m512; E]);
+struct Extra<const E: usize, const ELEMENT: u8>([F32x16<ELEMENT>; E]);
 
-impl<const E: usize> Along for Extra<E> {
+impl<const E: usize, const ELEMENT: u8> Along for Extra<E, ELEMENT> {
     #[inline(always)]
     unsafe fn begin() -> Self {
         // SAFETY: contract of `Along`.
-        Extra([unsafe { _mm512_setzero_ps() }; E])
+        Extra([unsafe { F32x16::splat(0.0) }; E])
     }
 
     #[inline(always)]
     unsafe fn block<const R: usize, const C: usize>(&mut self, args: &TileArgs, index: usize, w: *const f32) {
-        // SAFETY: a block has four weights of one or four channels; `extra` has a vector for each pixel of a
-        // block of four channels, or one for the pixels of a channel, of four floats for each (Input).
+        // SAFETY: a block has four weights of one, two or four lanes of channels; `extra` has as many lanes for each
+        // pixel, or of one column four for each (Input).
         unsafe {
             let x = args.input.extra.wrapping_add(index * E * R);
             let repeated = match (C, E) {
                 (4, _) => _mm512_loadu_ps(w),
+                (2, 4) => _mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_loadu_pd(w.cast()))),
+                (2, _) => _mm512_zextps256_ps512(_mm256_loadu_ps(w)),
                 (_, 4) => _mm512_broadcast_f32x4(_mm_loadu_ps(w)),
                 _ => _mm512_zextps128_ps512(_mm_loadu_ps(w)),
             };
-            // of rows only the first
-            for e in 0..if C == 4 { E } else { 1 } {
+            for e in 0..const { vectors_of_extra(C, E) } {
                 let x = match (C, E) {
                     (1, 1) => _mm512_zextps128_ps512(_mm_loadu_ps(x)),
+                    (2, 1) => _mm512_zextps256_ps512(_mm256_loadu_ps(x)),
                     _ => _mm512_loadu_ps(x.add(e * LANES)),
                 };
-                self.0[e] = _mm512_fmadd_ps(repeated, x, self.0[e]);
+                self.0[e] = F32x16(repeated).dot(F32x16(x), self.0[e]);
             }
         }
     }
 
     #[inline(always)]
     unsafe fn finish<const C: usize>(self, args: &TileArgs, row: usize) {
-        // SAFETY: there are 16 lanes, four for each pixel; passed on from the caller.
+        // SAFETY: there are 16 lanes, of one column four for each pixel, of two eight; passed on from the caller.
         unsafe {
             let mut channels = [_mm_setzero_ps(); E];
-            if C == 4 {
-                for e in 0..E {
-                    channels[e] = fold_blocks(self.0[e]);
-                }
-            } else {
-                let mut lanes = [0f32; LANES];
-                _mm512_storeu_ps(lanes.as_mut_ptr(), self.0[0]);
-                for e in 0..E {
-                    channels[e] = _mm_loadu_ps(lanes.as_ptr().add(e * 4));
-                }
+            let mut lanes = [0f32; 2 * LANES];
+            for e in 0..vectors_of_extra(C, E).min(2) {
+                _mm512_storeu_ps(lanes.as_mut_ptr().add(e * LANES), self.0[e].0);
             }
-            store_extra(args, row, &channels);
+            for e in 0..E {
+                channels[e] = match C {
+                    4 => fold_blocks(self.0[e].0),
+                    2 => {
+                        let lanes = lanes.as_ptr().add(e * 8);
+                        _mm_add_ps(_mm_loadu_ps(lanes), _mm_loadu_ps(lanes.add(4)))
+                    }
+                    _ => _mm_loadu_ps(lanes.as_ptr().add(e * 4)),
+                };
+            }
+            store_extra::<E, ELEMENT>(args, row, &channels);
         }
     }
+}
+
+/// Vectors of inputs of `e` extra pixels, of blocks of `c` columns of lanes and four rows.
+const fn vectors_of_extra(c: usize, e: usize) -> usize {
+    (4 * c * e).div_ceil(LANES)
 }
 
 /// The sums of the four channels of a block row: lane `i` of `sum` belongs to channel `i % 4`.
@@ -412,7 +455,7 @@ fn fold_blocks(sum: __m512) -> __m128 {
 /// # Safety
 /// As [`Along::finish`].
 #[inline(always)]
-unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m128; E]) {
+unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: usize, sums: &[__m128; E]) {
     // SAFETY: `bias` has four floats for each block row; there are `args.extra` floats behind the
     // `args.pixels` of each of its channels that exist, in `y`, in `residual` if there is one, and in the
     // sums that wait (TileArgs).
@@ -431,7 +474,8 @@ unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m12
             _mm_movehl_ps(cd_hi, ab_hi),
         ];
         let clamps = &args.clamps;
-        for r in 0..args.channels(row, 4) {
+        let (channels, mut first) = (args.channels(row, 4), _mm_setzero_ps());
+        for r in 0..channels {
             let channel = row * 4 + r;
             let waiting = args.sums.at.wrapping_add(channel * args.sums.stride + args.pixels);
             let begin = if args.weights.first {
@@ -445,15 +489,39 @@ unsafe fn store_extra<const E: usize>(args: &TileArgs, row: usize, sums: &[__m12
                 continue;
             }
             let within = |v, (lo, hi)| _mm_min_ps(_mm_set1_ps(hi), _mm_max_ps(_mm_set1_ps(lo), v));
-            let at = channel * args.output.stride + args.pixels;
+            let at =
+                channel / <F32x16<ELEMENT> as Vector>::ELEMENT.per_lane() * args.output.stride + args.pixels;
             value = within(value, clamps.before);
             if clamps.residual {
                 let residual = _mm_maskload_ps(args.output.residual.wrapping_add(at), some);
+                let residual = match <F32x16<ELEMENT> as Vector>::ELEMENT {
+                    Element::F32 => residual,
+                    Element::Bf16 => _mm_castsi128_ps(match r % 2 {
+                        0 => _mm_slli_epi32::<16>(_mm_castps_si128(residual)),
+                        _ => _mm_and_si128(_mm_castps_si128(residual), _mm_set1_epi32(0xffff_0000u32 as i32)),
+                    }),
+                };
                 value = within(_mm_add_ps(value, residual), clamps.after);
             }
-            _mm_maskstore_ps(args.output.y.wrapping_add(at), some, value);
+            match <F32x16<ELEMENT> as Vector>::ELEMENT {
+                Element::F32 => _mm_maskstore_ps(args.output.y.wrapping_add(at), some, value),
+                Element::Bf16 if r % 2 == 0 && r + 1 < channels => first = value,
+                Element::Bf16 => {
+                    let both = if r % 2 == 0 { [value, _mm_setzero_ps()] } else { [first, value] };
+                    _mm_maskstore_ps(args.output.y.wrapping_add(at), some, pair(both));
+                }
+            }
         }
     }
+}
+
+/// Rounds two vectors of floats to one of pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+fn pair([first, second]: [__m128; 2]) -> __m128 {
+    // SAFETY: both types are 128 bits.
+    let apart = unsafe { std::mem::transmute::<__m128bh, __m128i>(_mm_cvtne2ps_pbh(second, first)) };
+    _mm_castsi128_ps(_mm_unpacklo_epi16(apart, _mm_unpackhi_epi64(apart, apart)))
 }
 
 /// Single rows of up to 8 vectors of pixels, in halves.

@@ -131,7 +131,7 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
     let per_lane = info.element.per_lane();
     assert!(L::ELEMENT as u8 == info.element as u8, "loops are for one type");
     // Rows of floats do not fit where pairs go.
-    assert!(per_lane == 1 || tuning.sums_apart && tuning.planes.is_none() && tuning.with_extra.is_none());
+    assert!(per_lane == 1 || tuning.sums_apart && tuning.planes.is_none());
     PointwiseKernel {
         info,
         format: FormatKind::new(R, C * per_lane),

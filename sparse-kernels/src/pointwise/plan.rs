@@ -257,7 +257,7 @@ impl Buffers {
             .checked_mul(slots * panel::COPIES * c)?
             .checked_next_multiple_of(LINE)?;
         let out = channels.checked_mul(tile + along)?;
-        let finished = (w.kernel().element() == Element::Bf16).then_some(tile * MOST_TOGETHER);
+        let finished = (w.kernel().element() == Element::Bf16).then_some(tile * MOST_TOGETHER + along);
         let finished = finished.map_or(0, |row| FINISHED.max(row * w.kernel().format.r().max(2)));
         let planar = geometry.shape().y_layout == Layout::Planar || geometry.output_pixels() == 1;
         let planar = planar && !tiles.padded();

@@ -4,14 +4,13 @@ use super::args::{Input, Output, Sums, TileArgs, Weights, extra_slots};
 use super::plan::{Buffers, FINISHED, MOST_TOGETHER, Plan, Tiles};
 use super::{PackedPointwise, panel};
 use crate::drive::{self, Cut, Job, Latest, Packed};
-use crate::epilogue::{Clamps, Epilogue, Finish};
+use crate::epilogue::{Epilogue, Finish, FinishPairs, FinishPixel};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs;
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
-use crate::table::Element;
-use crate::work::{Work, on};
+use crate::table::{Element, KernelInfo};
+use crate::work::on;
 use std::ops::Range;
 
 /// Block rows that neighbouring tiles go through together, at most.
@@ -45,7 +44,6 @@ impl PackedPointwise {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.kernel.info.runs(Element::F32)?;
         drive::run(self, geometry, x, y, residual, epilogue, parallel)
     }
 
@@ -63,11 +61,7 @@ impl PackedPointwise {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.kernel.info.runs(Element::Bf16)?;
-        check(self, geometry.shape())?;
-        let geometry = geometry.in_pairs()?;
-        let (x, y, residual) = (pairs::as_floats(x), pairs::as_floats_mut(y), residual.map(pairs::as_floats));
-        drive::run(self, &geometry, x, y, residual, epilogue, parallel)
+        drive::run_pairs(self, geometry, x, y, residual, epilogue, parallel)
     }
 
     fn tiles(&self, job: &Job<Plan>) -> Tiles {
@@ -75,25 +69,21 @@ impl PackedPointwise {
     }
 }
 
-fn check(w: &PackedPointwise, s: &ConvShape) -> Result<(), KernelError> {
-    drive::equal([
-        ("output channels", w.oc(), s.oc),
-        ("input channels", w.ic(), s.ic),
-        ("groups", 1, s.group),
-        ("kernel height", 1, s.kernel[0]),
-        ("kernel width", 1, s.kernel[1]),
-    ])
-}
-
 impl Packed for PackedPointwise {
     type Plan = Plan;
 
+    fn info(&self) -> &'static KernelInfo {
+        self.kernel.info()
+    }
+
     fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
-        match self.kernel.element() {
-            Element::F32 => check(self, s),
-            // before channels became lanes
-            Element::Bf16 => Ok(()),
-        }
+        drive::equal([
+            ("output channels", self.oc(), s.oc),
+            ("input channels", self.ic(), s.ic),
+            ("groups", 1, s.group),
+            ("kernel height", 1, s.kernel[0]),
+            ("kernel width", 1, s.kernel[1]),
+        ])
     }
 
     fn latest(&self) -> &Latest<Plan> {
@@ -114,22 +104,6 @@ impl Packed for PackedPointwise {
         let together = self.rows_of_line();
         let rows = channels.start * together..(channels.end * together).min(self.block_rows());
         Run { weights: self, job, tiles: self.tiles(job), in_place }.part(places, rows);
-    }
-}
-
-/// [`Finish::apply_pairs`].
-struct FinishPairs<'a> {
-    finish: &'a Finish,
-    clamps: &'a Clamps,
-    rows: [&'a mut [f32]; 2],
-    residual: Option<&'a [u32]>,
-    y: &'a mut [u32],
-}
-
-impl Work for FinishPairs<'_> {
-    #[inline(always)]
-    fn run(self) {
-        self.finish.apply_pairs(self.clamps, self.rows, self.residual, self.y);
     }
 }
 
@@ -256,7 +230,11 @@ impl Run<'_> {
                 let columns = w.columns(chunks.clone());
                 panel::fill(panel, width, geometry, image, columns, c, segments);
                 if extra > 0 {
-                    let spread = if c == 4 { panel::spread::<4> } else { panel::spread::<1> };
+                    let spread = match c {
+                        4 => panel::spread::<4>,
+                        2 => panel::spread::<2>,
+                        _ => panel::spread::<1>,
+                    };
                     spread(extra_x, slots, geometry, image, columns, end - extra..end);
                 }
                 // Kernels count used channels from the first chunk.
@@ -309,7 +287,7 @@ impl Run<'_> {
                     let rows = w.channels(&(rows..block_rows.end.min(rows + rows_together)));
                     // SAFETY: the kernel has left the sums of these channels and pixels, and their places in the
                     // output are this part's.
-                    unsafe { self.finish_pairs(finish, rows, pixels, waiting, output) };
+                    unsafe { self.finish_pairs(finish, rows, pixels + extra, waiting, output) };
                 }
             }
         }
@@ -329,6 +307,23 @@ impl Run<'_> {
         output: Output,
     ) {
         let residual = self.job.all_residual().map(|_| output.residual);
+        let (target, clamps) = (self.weights.kernel.info.target(), &self.job.clamps);
+        if [pixels, sums.stride, output.stride] == [1; 3] {
+            // Channels of a single pixel are neighbours.
+            let lanes = self.weights.lines(&channels);
+            // SAFETY: passed on from the caller; a float has the size of a lane.
+            unsafe {
+                let sums =
+                    std::slice::from_raw_parts_mut(sums.at.wrapping_add(channels.start), channels.len());
+                let residual = residual.map(|r| {
+                    std::slice::from_raw_parts(r.wrapping_add(lanes.start).cast::<u32>(), lanes.len())
+                });
+                let y = output.y.wrapping_add(lanes.start).cast::<u32>();
+                let y = std::slice::from_raw_parts_mut(y, lanes.len());
+                on(target, FinishPixel { finish, clamps, sums, residual, y });
+            }
+            return;
+        }
         for first in channels.clone().step_by(2) {
             let line = first / 2 * output.stride;
             let both = first..channels.end.min(first + 2);
@@ -343,8 +338,7 @@ impl Run<'_> {
                 (y, both.map(row), residual)
             };
             let (Some(a), b) = (rows.next(), rows.next().unwrap_or_default()) else { return };
-            let clamps = &self.job.clamps;
-            on(self.weights.kernel.info.target(), FinishPairs { finish, clamps, rows: [a, b], residual, y });
+            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(target);
         }
     }
 

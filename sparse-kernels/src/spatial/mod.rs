@@ -340,6 +340,10 @@ impl PackedSpatial {
 impl Packed for PackedSpatial {
     type Plan = Plan;
 
+    fn info(&self) -> &'static KernelInfo {
+        self.kernel.info()
+    }
+
     fn check(&self, s: &ConvShape) -> Result<(), KernelError> {
         drive::equal([
             ("output channels", self.oc, s.oc),

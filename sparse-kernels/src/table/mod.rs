@@ -82,6 +82,14 @@ pub enum Element {
 }
 
 impl Element {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::Bf16 => "bf16",
+        }
+    }
+
     /// Neighbouring channels that share a lane of 32 bits.
     pub const fn per_lane(self) -> usize {
         match self {
@@ -298,6 +306,11 @@ pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static Depthwis
     find_depthwise(target, Element::F32, kernel)
 }
 
+/// The depthwise kernel of pairs for kernels of `kernel` taps, as [`depthwise`] finds those of single precision.
+pub fn depthwise_half(half: Half, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
+    find_depthwise(half.target(), Element::Bf16, kernel)
+}
+
 fn find_depthwise(target: Target, element: Element, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
     let find = |isa, core| {
         depthwise_kernels()
@@ -314,6 +327,12 @@ fn find_depthwise(target: Target, element: Element, kernel: [usize; 2]) -> Optio
 pub fn depthwise_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
     let available = Target::available();
     depthwise_kernels().filter(move |k| runs(k.info(), &available))
+}
+
+/// Every depthwise kernel of pairs that this machine can run.
+pub fn depthwise_half_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
+    let available = Half::available();
+    depthwise_kernels().filter(move |k| runs_half(k.info(), &available))
 }
 
 /// The spatial kernel that `target` runs for weights grouped as `format`: the most output channels at a time
@@ -375,6 +394,16 @@ mod tests {
                 assert!(kernel.accepts(size));
             }
             assert!(depthwise(target, [0, 3]).is_none());
+        }
+    }
+
+    #[test]
+    fn half_precision_has_depthwise_kernels() {
+        for half in Half::available() {
+            for size in [[3, 3], [5, 5], [1, 3], [7, 7]] {
+                let info = depthwise_half(half, size).unwrap().info();
+                assert_eq!((info.isa, info.element), (half.target().isa(), Element::Bf16), "{}", info.name);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use crate::pointwise::scalar::Scalar as PointwiseLoops;
 use crate::spatial::SpatialKernel;
 use crate::spatial::scalar::Scalar as SpatialLoops;
 
+type DepthwisePairs = DepthwiseLoops<{ Element::Bf16 as u8 }>;
 type PointwisePairs = PointwiseLoops<{ Element::Bf16 as u8 }>;
 
 /// Rows of sums do not fit rows of pairs.
@@ -40,6 +41,8 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
 pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
     kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: F32, quality: Portable,
             loops: DepthwiseLoops),
+    kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: Bf16, quality: Portable,
+            loops: DepthwisePairs),
 ];
 
 #[rustfmt::skip]

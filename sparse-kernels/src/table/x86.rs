@@ -43,10 +43,10 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: Pairs, tuning: AVX512),
     kernel!(pointwise, format: "2x2", tile: 2 x 96, target: "avx512", element: Bf16, quality: Intrinsics,
             loops: Pairs, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
-    kernel!(pointwise, format: "4x2", tile: 4 x 96, target: "avx512", element: Bf16, quality: Intrinsics,
-            loops: Pairs, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
-    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: Bf16, quality: Intrinsics,
-            loops: Pairs, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
+    kernel!(pointwise, format: "4x2", tile: 4 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
 ];
 
 #[rustfmt::skip]
@@ -67,6 +67,14 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: F32x16),
     kernel!(depthwise, format: "any", tile: 1 x 64, target: "avx512", element: F32, quality: Intrinsics,
             loops: F32x16),
+    kernel!(depthwise, format: "3x3", tile: 1 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs),
+    kernel!(depthwise, format: "5x5", tile: 1 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs),
+    kernel!(depthwise, format: "7x7", tile: 1 x 128, target: "avx512", element: Bf16, quality: Intrinsics,
+            loops: Pairs),
+    kernel!(depthwise, format: "any", tile: 1 x 64, target: "avx512", element: Bf16, quality: Intrinsics,
+            loops: Pairs),
 ];
 
 #[rustfmt::skip]

@@ -1,18 +1,21 @@
 //! AVX2 and FMA: 16 registers of 8 floats.
 
 use super::{Order, Vector};
+use crate::table::Element;
 use crate::work::Work;
 use std::arch::x86_64::*;
 
-/// Eight floats.
+/// Eight floats; inputs and weights may be lanes of another type, the [`Element`] with the number `ELEMENT`: of that
+/// only what machines with AVX-512 use for what is too narrow for sixteen.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8(pub(crate) __m256);
+pub(crate) struct F32x8<const ELEMENT: u8 = { Element::F32 as u8 }>(pub(crate) __m256);
 
 /// Eight clear lanes, eight set ones, eight clear ones.
 static WINDOW: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
-impl Vector for F32x8 {
+impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
     const LANES: usize = 8;
+    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
     type Narrow = F32x8;
     type Edge = __m256i;
 
@@ -22,8 +25,17 @@ impl Vector for F32x8 {
         fn on(work: impl Work) {
             work.run();
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        fn on_pairs(work: impl Work) {
+            work.run();
+        }
         // SAFETY: contract of `Vector`.
-        unsafe { on(work) }
+        unsafe {
+            match Self::ELEMENT {
+                Element::F32 => on(work),
+                Element::Bf16 => on_pairs(work),
+            }
+        }
     }
 
     #[inline(always)]
@@ -97,6 +109,58 @@ impl Vector for F32x8 {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: contract of `Vector`.
         F32x8(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn widen(self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let second = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000u32 as i32));
+            [_mm256_slli_epi32::<16>(bits), second].map(|bits| F32x8(_mm256_castsi256_ps(bits)))
+        }
+    }
+
+    /// The instruction that rounds leaves the first vector in the lower half of its result.
+    #[inline(always)]
+    unsafe fn pair(first: Self, second: Self) -> Self {
+        const ORDER: [u16; 16] = [0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15];
+        // SAFETY: contract of `Vector`; an order has 16 numbers.
+        unsafe {
+            let apart = _mm256_cvtne2ps_pbh(second.0, first.0);
+            let order = _mm256_loadu_si256(ORDER.as_ptr().cast());
+            let pairs = _mm256_permutexvar_epi16(order, std::mem::transmute::<__m256bh, __m256i>(apart));
+            F32x8(_mm256_castsi256_ps(pairs))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`; a vector of pairs is as many bits as one of floats.
+        unsafe {
+            match Self::ELEMENT {
+                Element::F32 => self.mul_add(b, c),
+                Element::Bf16 => F32x8(_mm256_dpbf16_ps(
+                    c.0,
+                    std::mem::transmute::<__m256, __m256bh>(self.0),
+                    std::mem::transmute::<__m256, __m256bh>(b.0),
+                )),
+            }
+        }
+    }
+
+    /// A shuffle that swaps the halves of every lane, and leaves one of them as it was in the other vector.
+    #[inline(always)]
+    unsafe fn regroup(self, next: Self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let (a, b) = (_mm256_castps_si256(self.0), _mm256_castps_si256(next.0));
+            let swap = _mm_setr_epi8(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+            let swap = _mm256_broadcastsi128_si256(swap);
+            let first = _mm256_mask_shuffle_epi8(a, 0xcccc_cccc, b, swap);
+            let second = _mm256_mask_shuffle_epi8(b, 0x3333_3333, a, swap);
+            [first, second].map(|bits| F32x8(_mm256_castsi256_ps(bits)))
+        }
     }
 
     /// max and min return their second operand if either is NaN: NaN stays.

@@ -141,6 +141,20 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
         }
     }
 
+    /// A shuffle that swaps the halves of every lane, and leaves one of them as it was in the other vector.
+    #[inline(always)]
+    unsafe fn regroup(self, next: Self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let (a, b) = (_mm512_castps_si512(self.0), _mm512_castps_si512(next.0));
+            let swap =
+                _mm512_broadcast_i32x4(_mm_setr_epi8(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+            let first = _mm512_mask_shuffle_epi8(a, 0xcccc_cccc_cccc_cccc, b, swap);
+            let second = _mm512_mask_shuffle_epi8(b, 0x3333_3333_3333_3333, a, swap);
+            [first, second].map(|bits| F32x16(_mm512_castsi512_ps(bits)))
+        }
+    }
+
     /// max and min return their second operand if either is NaN: NaN stays.
     #[inline(always)]
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self {

@@ -145,6 +145,14 @@ pub(crate) trait Vector: Copy {
         unreachable!("for vectors of pairs")
     }
 
+    /// The first channels of the lanes of `self` and of `next` in pairs, and the second ones; only for pairs.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn regroup(self, _next: Self) -> [Self; 2] {
+        unreachable!("for vectors of pairs")
+    }
+
     /// Adds one input, `N` vectors of it, times one weight for each of `R` outputs: `sums[r][n] += w[r] *
     /// x[n]`.
     ///

@@ -1,50 +1,13 @@
-//! What stands between layers, on pairs of channels: values are widened in the cache, computed in f32, and
-//! rounded once.
+//! What stands between layers, on pairs of channels: values are widened, computed in f32, and rounded once.
 
 use super::{Lanes, u32s};
+use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
 use crate::planar::Planar;
-use sparse_kernels::pairs;
+use sparse_kernels::pairs::{self, Arithmetic, Operand};
 use sparse_kernels::prelude::{Activation, Target};
 use std::hash::{Hash, Hasher};
 use tract_core::internal::*;
-use tract_linalg::multithread::par_chunks_mut;
-
-/// Pairs that are widened at a time: both halves stay in the first-level cache.
-const BLOCK: usize = 512;
-
-/// Calls `block` with both halves of at most [`BLOCK`] pairs at a time, widened, and where these are in the plane;
-/// what it makes of them is rounded and paired. Without a second channel its half is empty.
-fn block_by_block(
-    target: Target,
-    x: &[u32],
-    y: &mut [u32],
-    both: bool,
-    mut block: impl FnMut(usize, &mut [f32], &mut [f32]),
-) -> TractResult<()> {
-    let mut wide = [0f32; 2 * BLOCK];
-    for (at, (x, y)) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate() {
-        let shape = [1, 1 + both as usize, x.len()];
-        let wide = &mut wide[..shape[1] * shape[2]];
-        pairs::unpack(target, shape, x, wide)?;
-        let (even, odd) = wide.split_at_mut(x.len());
-        block(at * BLOCK, even, odd);
-        pairs::pack(target, shape, wide, y)?;
-    }
-    Ok(())
-}
-
-/// As [`block_by_block`], of what is only read.
-fn block_by_block_read(target: Target, x: &[u32], mut block: impl FnMut(&[f32], &[f32])) -> TractResult<()> {
-    let mut wide = [0f32; 2 * BLOCK];
-    for x in x.chunks(BLOCK) {
-        let wide = &mut wide[..2 * x.len()];
-        pairs::unpack(target, [1, 2, x.len()], x, wide)?;
-        let (even, odd) = wide.split_at(x.len());
-        block(even, odd);
-    }
-    Ok(())
-}
 
 /// Runs `plane` for every plane of pairs of an output of this shape, on tract's threads: it is told which it is
 /// among those of all images, and whether the pair has a second channel.
@@ -54,13 +17,37 @@ fn by_planes(
     elements: usize,
     plane: impl Fn(usize, bool, &mut [u32]) -> TractResult<()> + Sync + Send,
 ) -> TractResult<TVec<TValue>> {
+    by_rows(lanes.plane(shape), shape, elements, |at, y| plane(at, lanes.channels_of(at).1, y))
+}
+
+/// As [`by_planes`], for what does not tell one channel from another: it is told where in the tensor a row of lanes
+/// begins, which is a plane, or all pairs of a pixel.
+fn by_lanes(
+    lanes: Lanes,
+    shape: &[usize],
+    elements: usize,
+    row: impl Fn(usize, bool, &mut [u32]) -> TractResult<()> + Sync + Send,
+) -> TractResult<TVec<TValue>> {
+    let plane = lanes.plane(shape);
+    if plane == 1 && lanes.channels().is_multiple_of(2) {
+        return by_rows(lanes.pairs(), shape, elements, |at, y| row(at * lanes.pairs(), true, y));
+    }
+    by_planes(lanes, shape, elements, |at, both, y| row(at * plane, both, y))
+}
+
+/// Runs `row` for every row of this length, with its number.
+fn by_rows(
+    len: usize,
+    shape: &[usize],
+    elements: usize,
+    row: impl Fn(usize, &mut [u32]) -> TractResult<()> + Sync + Send,
+) -> TractResult<TVec<TValue>> {
     let mut y = Tensor::zero::<u32>(shape)?;
-    let len = lanes.plane(shape);
     if y.len() > 0 {
         let mut y = y.try_as_plain_ram_mut()?;
         par_chunks_mut(y.as_slice_mut::<u32>()?, len, elements, |first, y| {
             for (at, y) in y.chunks_exact_mut(len).enumerate() {
-                plane(first + at, lanes.channels_of(first + at).1, y)?;
+                row(first + at, y)?;
             }
             Ok(())
         })?;
@@ -112,12 +99,8 @@ impl EvalOp for PairsUnary {
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let x = args_1!(inputs);
         let (shape, x) = (x.shape(), u32s(&x)?);
-        let len = self.lanes.plane(shape);
-        by_planes(self.lanes, shape, 2 * x.len(), |plane, both, y| {
-            block_by_block(self.target, &x[plane * len..][..len], y, both, |_, even, odd| {
-                self.function.apply_slice(even);
-                self.function.apply_slice(odd);
-            })
+        by_lanes(self.lanes, shape, 2 * x.len(), |at, both, y| {
+            Ok(pairs::unary(self.target, self.function, &x[at..][..y.len()], both, y)?)
         })
     }
 }
@@ -130,35 +113,6 @@ impl TypedOp for PairsUnary {
     }
 
     as_op!();
-}
-
-/// Arithmetic of two values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Arithmetic {
-    /// The sum.
-    Add,
-    /// The first less the second.
-    Sub,
-    /// The product.
-    Mul,
-    /// The larger one.
-    Max,
-    /// The smaller one.
-    Min,
-}
-
-impl Arithmetic {
-    #[inline(always)]
-    fn each(self, a: &mut [f32], b: impl Fn(usize) -> f32) {
-        // one loop for each, so that the compiler can vectorise it
-        match self {
-            Arithmetic::Add => a.iter_mut().enumerate().for_each(|(i, a)| *a += b(i)),
-            Arithmetic::Sub => a.iter_mut().enumerate().for_each(|(i, a)| *a -= b(i)),
-            Arithmetic::Mul => a.iter_mut().enumerate().for_each(|(i, a)| *a *= b(i)),
-            Arithmetic::Max => a.iter_mut().enumerate().for_each(|(i, a)| *a = a.max(b(i))),
-            Arithmetic::Min => a.iter_mut().enumerate().for_each(|(i, a)| *a = a.min(b(i))),
-        }
-    }
 }
 
 /// Arithmetic of pairs and a second operand: pairs of the same shape, pairs with one value for each channel, or
@@ -222,34 +176,22 @@ impl EvalOp for PairsBinary {
         let shape: TVec<usize> = inputs[0].shape().into();
         let a = u32s(&inputs[0])?;
         let b = inputs.get(1).map(|b| u32s(b)).transpose()?;
-        let len = self.lanes.plane(&shape);
-        let (op, target) = (self.arithmetic, self.target);
-        by_planes(self.lanes, &shape, 2 * a.len(), |plane, both, y| {
-            let a = &a[plane * len..][..len];
-            let halves = pairs::widen;
-            match (self.number, b) {
-                (Some(number), _) => block_by_block(target, a, y, both, |_, even, odd| {
-                    op.each(even, |_| number);
-                    op.each(odd, |_| number);
-                }),
-                (None, Some(b)) if b.len() * len == inputs[0].len() && len > 1 => {
-                    let [low, high] = halves(b[plane]);
-                    block_by_block(target, a, y, both, |_, even, odd| {
-                        op.each(even, |_| low);
-                        op.each(odd, |_| high);
-                    })
-                }
-                (None, Some(b)) => {
-                    let b = &b[plane * len..][..len];
-                    block_by_block(target, a, y, both, |at, even, odd| {
-                        let b = &b[at..at + even.len()];
-                        op.each(even, |i| halves(b[i])[0]);
-                        op.each(odd, |i| halves(b[i])[1]);
-                    })
-                }
-                (None, None) => bail!("one operand"),
-            }
-        })
+        let run = |at: usize, b, both, y: &mut [u32]| {
+            Ok(pairs::arithmetic(self.target, self.arithmetic, &a[at..][..y.len()], b, both, y)?)
+        };
+        let (lanes, elements) = (self.lanes, 2 * a.len());
+        match (self.number, b) {
+            (Some(number), _) => by_lanes(lanes, &shape, elements, |at, both, y| {
+                run(at, Operand::Channels([number; 2]), both, y)
+            }),
+            (None, Some(b)) if b.len() == a.len() => by_lanes(lanes, &shape, elements, |at, both, y| {
+                run(at, Operand::Lanes(&b[at..][..y.len()]), both, y)
+            }),
+            (None, Some(b)) => by_planes(lanes, &shape, elements, |plane, both, y| {
+                run(plane * y.len(), Operand::Channels(pairs::widen(b[plane])), both, y)
+            }),
+            (None, None) => bail!("one operand"),
+        }
     }
 }
 
@@ -435,11 +377,7 @@ impl EvalOp for PairsReduce {
         }
         let x = u32s(&x)?;
         by_planes(self.lanes, &shape, 2 * x.len(), |plane, both, y| {
-            let mut sums = [0f32; 2];
-            block_by_block_read(self.target, &x[plane * len..][..len], |even, odd| {
-                sums[0] += sum(even);
-                sums[1] += sum(odd);
-            })?;
+            let sums = pairs::sums(self.target, &x[plane * len..][..len]);
             let [even, odd] = sums.map(|sum| self.factor * sum);
             y[0] = pairs::pair(even, if both { odd } else { 0.0 });
             Ok(())

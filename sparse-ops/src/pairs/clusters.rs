@@ -2,16 +2,18 @@
 //!
 //! When layers have taken in all that they can, and none is left that could become one, those that have kernels
 //! for pairs are looked at together with what stands between them. Every node that could run on pairs is taken for
-//! inside at first. Then nodes leave as long as that makes the whole faster: what they gain in pairs is less than
-//! what the conversions cost that vanish with them. What is left are clusters, with conversions at their borders
+//! inside at first. Then nodes leave, alone or together, as long as that makes the whole faster: what they gain in pairs is
+//! less than what the conversions cost that vanish with them, and what bands spare of larger maps in f32. What is left are clusters, with conversions at their borders
 //! and nowhere else, which one patch puts into the graph.
 
-use super::between::{Arithmetic, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, fits};
+use super::between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary, fits};
 use super::{FromPairs, Lanes, ToPairs};
 use crate::epilogue::{binary, element_wise};
 use crate::konst::f32s;
+use crate::opt_sparse_chain::spared_by_bands;
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::planar::Planar;
+use sparse_kernels::pairs::Arithmetic;
 use sparse_kernels::prelude::Target;
 use std::collections::{BTreeSet, HashSet};
 use tract_core::internal::*;
@@ -101,6 +103,13 @@ impl Plan {
     }
 }
 
+/// Two layers of which the second is the only one to read what the first writes.
+struct Bands {
+    layers: [usize; 2],
+    /// Nanoseconds that bands spare if both are f32, and if both run on pairs.
+    spare: [f64; 2],
+}
+
 struct Clusters<'a> {
     model: &'a TypedModel,
     order: Vec<usize>,
@@ -110,6 +119,7 @@ struct Clusters<'a> {
     inside: BTreeSet<usize>,
     /// Nanoseconds for the conversion of a value.
     convert: f64,
+    bands: Vec<Bands>,
     /// Why open layers stay outside.
     why: HashMap<usize, &'static str>,
 }
@@ -124,6 +134,7 @@ impl<'a> Clusters<'a> {
             plans: HashMap::new(),
             inside: BTreeSet::new(),
             convert: 0.0,
+            bands: vec![],
             why: HashMap::new(),
         };
         let mut known: HashMap<OutletId, Lanes> = HashMap::new();
@@ -139,6 +150,7 @@ impl<'a> Clusters<'a> {
             this.plans.insert(id, plan);
             this.inside.insert(id);
         }
+        this.bands = this.bands()?;
         this.leave_results();
         this.leave_what_does_not_pay();
         Ok(this)
@@ -288,6 +300,24 @@ impl<'a> Clusters<'a> {
         }
     }
 
+    /// What bands of layers will spare, in either precision.
+    fn bands(&self) -> TractResult<Vec<Bands>> {
+        let mut all = vec![];
+        for id in &self.order {
+            let node = self.model.node(*id);
+            let Some(succ) = self.model.single_succ(*id)? else { continue };
+            if succ.inputs[0] != OutletId::from(*id) {
+                continue;
+            }
+            let pair = [node, succ].map(|node| node.op_as::<OptSparseConv>());
+            let [Some(first), Some(second)] = pair else { continue };
+            let values = self.volume((*id).into());
+            let spare = if first.epilogue().1 { [0.0; 2] } else { spared_by_bands(first, second, values) };
+            all.push(Bands { layers: [*id, succ.id], spare });
+        }
+        Ok(all)
+    }
+
     fn leave(&mut self, id: usize, why: &'static str) {
         self.inside.remove(&id);
         if is_open(self.model.node(id)) {
@@ -303,16 +333,27 @@ impl<'a> Clusters<'a> {
             .map(|half| half.convert_ps as f64 / 1e3)
             .fold(0.0, f64::max);
         loop {
-            let before = self.cost(&self.inside);
+            // what hangs together, single nodes, and all up to some node or from there on: where maps are large at
+            // first, and single pixels at last
+            let in_order: Vec<usize> =
+                self.order.iter().copied().filter(|id| self.inside.contains(id)).collect();
             let mut candidates: Vec<Vec<usize>> = self.components();
-            candidates.extend(self.inside.iter().map(|id| vec![*id]));
+            candidates.extend(in_order.iter().map(|id| vec![*id]));
+            for at in 1..in_order.len() {
+                let (first, last) = in_order.split_at(at);
+                candidates.extend([first.to_vec(), last.to_vec()]);
+            }
             let may_leave = |ids: &Vec<usize>| ids.iter().all(|id| self.plans[id].layer != Some(true));
-            let better = candidates.into_iter().filter(may_leave).find(|ids| {
+            let after = |ids: &[usize]| {
                 let mut less = self.inside.clone();
-                less.retain(|id| !ids.contains(id));
-                self.cost(&less) <= before
-            });
-            let Some(ids) = better else { return };
+                ids.iter().for_each(|id| {
+                    less.remove(id);
+                });
+                self.cost(&less)
+            };
+            let costs = candidates.into_iter().filter(may_leave).map(|ids| (after(&ids), ids));
+            let best = costs.min_by(|(a, _), (b, _)| a.total_cmp(b));
+            let Some((_, ids)) = best.filter(|(cost, _)| *cost <= self.cost(&self.inside)) else { return };
             for id in ids {
                 self.leave(id, NO_GAIN);
             }
@@ -364,6 +405,13 @@ impl<'a> Clusters<'a> {
     /// Nanoseconds if these nodes are inside, up to a constant.
     fn cost(&self, inside: &BTreeSet<usize>) -> f64 {
         let (mut cost, mut converted) = (0.0, HashSet::new());
+        for Bands { layers, spare } in &self.bands {
+            cost -= match layers.map(|id| inside.contains(&id)) {
+                [false, false] => spare[0],
+                [true, true] => spare[1],
+                _ => 0.0,
+            };
+        }
         for id in inside {
             let plan = &self.plans[id];
             cost -= plan.gain;

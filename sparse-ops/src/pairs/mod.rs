@@ -10,12 +10,12 @@ pub(crate) mod clusters;
 
 pub use between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary};
 
+use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
-use crate::opt_sparse_conv::OptSparseConv;
+use crate::opt_sparse_chain::layers;
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::Target;
 use tract_core::internal::*;
-use tract_linalg::multithread::par_chunks_mut;
 
 /// Which axis of a tensor has its channels, and how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -169,7 +169,7 @@ impl Lanes {
 /// The channels of the pairs that a node of our operators puts out; none if it puts out others, or if its operator
 /// is one of tract's, which moves pairs without knowing.
 pub fn lanes_of(node: &TypedNode) -> Option<Lanes> {
-    if let Some(layer) = node.op_as::<OptSparseConv>() {
+    if let Some(layer) = layers(node).and_then(<[_]>::last) {
         return layer.half().and_then(|_| layer.output_lanes(node.outputs[0].fact.rank()));
     }
     let unary = node.op_as::<PairsUnary>().map(PairsUnary::lanes);

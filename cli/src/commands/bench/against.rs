@@ -8,9 +8,9 @@ use crate::options::{Options, Pass};
 use crate::out;
 use crate::table::{Table, ms};
 use anyhow::Result;
-use figures::{Agreement, Progress, Ratio, TOLERANCE, Timing, in_turn};
+use figures::{Agreement, HALF_TOLERANCE, Progress, Ratio, TOLERANCE, Timing, in_turn};
 use tract_core::internal::*;
-use tract_sparse::Report;
+use tract_sparse::{Precision, Report};
 
 /// What was found.
 #[derive(Debug, serde::Serialize)]
@@ -20,6 +20,8 @@ pub(super) struct Outcome {
     pub(super) threads: usize,
     pub(super) layers: usize,
     pub(super) layers_sparse: usize,
+    pub(super) precision: Precision,
+    pub(super) layers_half: usize,
     pub(super) runs: usize,
     pub(super) stock_ms: f64,
     pub(super) sparse_ms: f64,
@@ -51,7 +53,10 @@ pub(super) fn outcome(
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let inputs = inputs(sparse.model(), &args.input)?;
     let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
-    let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
+    // which layers have half precision is decided where the model is optimised
+    let layers_half = half_layers(sparse.model())?;
+    let tolerance = if layers_half > 0 { HALF_TOLERANCE } else { TOLERANCE };
+    let agreement = Agreement::of_all(&expected, &got, tolerance)?;
     let said = |done: f64| progress.part(&name, done);
     let times = in_turn(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;
     let ratio = Ratio::of_pairs(&times[0], &times[1]);
@@ -62,6 +67,8 @@ pub(super) fn outcome(
         threads: options.thread_count(),
         layers: report.layers.len(),
         layers_sparse: report.sparse_layers(),
+        precision: report.precision,
+        layers_half,
         runs: times[0].len(),
         stock_ms: stock.median_ms,
         sparse_ms: sparse.median_ms,
@@ -73,6 +80,19 @@ pub(super) fn outcome(
         stock,
         sparse,
     })
+}
+
+/// Layers of an optimised model that run in half precision.
+pub(super) fn half_layers(model: &TypedModel) -> TractResult<usize> {
+    Ok(Report::of(model)?.half_layers())
+}
+
+/// How many layers have half precision, if that was asked for.
+pub(super) fn in_half(precision: Precision, layers: usize) -> String {
+    match precision {
+        Precision::F32 => String::new(),
+        Precision::Half => format!(", {layers} layer(s) in half precision"),
+    }
 }
 
 /// Times a model and prints what was found.
@@ -90,7 +110,7 @@ pub(super) fn run(source: &Source, args: &Bench, options: &Options) -> Result<()
     }
     out::print(&format!(
         "{}ratio {:.2} (quartiles {:.2} - {:.2}), {} runs of each in turn, {} thread(s)\n\
-         {}: {} of {} layers sparse, largest difference of an output {:.1e}{}\n",
+         {}: {} of {} layers sparse{}, largest difference of an output {:.1e}{}\n",
         table.text(),
         outcome.ratio,
         outcome.ratio_q1,
@@ -100,6 +120,7 @@ pub(super) fn run(source: &Source, args: &Bench, options: &Options) -> Result<()
         outcome.target,
         outcome.layers_sparse,
         outcome.layers,
+        in_half(outcome.precision, outcome.layers_half),
         outcome.max_abs_diff,
         if outcome.agrees { "" } else { "\nthe outputs DIFFER: see compare" }
     ))

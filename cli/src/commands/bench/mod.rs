@@ -86,11 +86,15 @@ pub(super) fn run(source: Option<&Source>, args: &Bench, options: &Options) -> R
     let times = in_turn(&[&sparse], &inputs, &args.limits.bench(MAX_TIME), &said)?.remove(0);
     drop(progress);
     let timing = Timing::of(&times);
-    let target = Policy::from_knobs()?.target.to_string();
+    let policy = Policy::from_knobs()?;
+    let (target, precision) = (policy.target.to_string(), policy.precision);
+    let layers_half = against::half_layers(sparse.model())?;
     if options.json {
         return out::json(&serde_json::json!({
             "model": name,
             "target": target,
+            "precision": precision,
+            "layers_half": layers_half,
             "threads": options.thread_count(),
             "runs": times.len(),
             "sparse_ms": timing.median_ms,
@@ -105,7 +109,7 @@ pub(super) fn run(source: Option<&Source>, args: &Bench, options: &Options) -> R
         return metrics(&[("evaltime", seconds)]);
     }
     out::print(&format!(
-        "Bench ran {} times, {:.3} ms/i.\nmedian {} ms, quartiles {} - {}, min {}, {} thread(s), {target}\n",
+        "Bench ran {} times, {:.3} ms/i.\nmedian {} ms, quartiles {} - {}, min {}, {} thread(s), {target}{}\n",
         times.len(),
         timing.mean_ms,
         ms(timing.median_ms),
@@ -113,6 +117,7 @@ pub(super) fn run(source: Option<&Source>, args: &Bench, options: &Options) -> R
         ms(timing.q3_ms),
         ms(timing.min_ms),
         options.thread_count(),
+        against::in_half(precision, layers_half),
     ))
 }
 

@@ -17,7 +17,7 @@ use figures::{Agreement, HALF_TOLERANCE, Progress, TOLERANCE};
 use reference::{Reference, tensors};
 use std::path::PathBuf;
 use tract_core::internal::*;
-use tract_sparse::{LayerReport, Precision, Report};
+use tract_sparse::Report;
 
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
@@ -94,17 +94,13 @@ impl Compare {
 
     /// The tolerance asked for, or that of the precision that layers have.
     fn tolerance(&self, report: &Report) -> f64 {
-        self.tolerance.unwrap_or(if report.layers.iter().any(is_half) { HALF_TOLERANCE } else { TOLERANCE })
+        self.tolerance.unwrap_or(if report.half_layers() > 0 { HALF_TOLERANCE } else { TOLERANCE })
     }
 
     /// Whether the sparse model is compared with stock tract.
     fn with_stock(&self) -> bool {
         self.stage.is_none() && self.npz.is_none() && !self.twice
     }
-}
-
-fn is_half(layer: &LayerReport) -> bool {
-    layer.precision.as_deref().is_some_and(|precision| precision != Precision::F32.name())
 }
 
 /// What comparing has come to.
@@ -165,10 +161,6 @@ impl Found {
         self.outputs.iter().find(|output| !output.agrees)
     }
 
-    fn half_layers(&self) -> usize {
-        self.report.layers.iter().filter(|layer| is_half(layer)).count()
-    }
-
     /// Which side a plain run takes on the first output that differs.
     fn plain_side(&self) -> Option<&'static str> {
         self.wrong_output().and_then(|output| output.plain_agrees_with)
@@ -191,7 +183,7 @@ impl Found {
             "target": self.report.target,
             "precision": self.report.precision,
             "layers_sparse": self.report.sparse_layers(),
-            "layers_half": self.half_layers(),
+            "layers_half": self.report.half_layers(),
             "agrees": first.is_none(),
             "first_difference": first.map(|node| &node.name),
             "outputs": self.outputs,
@@ -216,7 +208,7 @@ impl Found {
         let (layers, target) = (self.report.sparse_layers(), &self.report.target);
         let tolerance = args.tolerance(&self.report);
         let mut text = format!("agrees within {tolerance:e}; {layers} layer(s) sparse on {target}\n");
-        let half = self.half_layers();
+        let half = self.report.half_layers();
         if half > 0 {
             text += &format!("{half} of them in half precision\n");
             for output in &self.outputs {

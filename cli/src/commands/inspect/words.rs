@@ -14,7 +14,7 @@ const DOUBT: f64 = 1.1;
 /// Measured times beside predicted ones.
 pub(super) fn measured(report: &Report) -> String {
     let mut table =
-        Table::new(&["layer", "stock: predicted", "measured", "ours: predicted", "measured", "gain"]);
+        Table::new(&["layer", "stock: pred.", "measured", "ours: pred.", "measured", "gain", "<runs"]);
     for layer in &report.layers {
         let (Some(stock), Some(ours)) = (layer.measured_stock_ms, layer.measured_sparse_ms) else { continue };
         let time = |v: Option<f64>| v.map_or_else(String::new, ms);
@@ -25,6 +25,7 @@ pub(super) fn measured(report: &Report) -> String {
             time(layer.sparse_ms),
             ms(ours),
             format!("{:.2}", stock / ours),
+            layer.runs().into(),
         ]);
     }
     let (stock, ours) = report.total_ms();

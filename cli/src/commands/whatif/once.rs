@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use prune::{Document, L1};
 use serde_json::{Value, json};
 use std::path::Path;
-use tract_sparse::Report;
+use tract_sparse::{Precision, Report};
 
 /// The layers of a model as they are and pruned.
 struct Found {
@@ -65,7 +65,9 @@ impl Found {
             "target": self.then.target,
             "measured": self.measured,
             "layers": self.rows.iter().map(layer).collect::<Vec<_>>(),
+            "precision": self.then.precision,
             "layers_sparse": self.then.sparse_layers(),
+            "layers_half": self.then.half_layers(),
             "unpriced": self.unpriced(),
             "stock_ms": self.stock_ms,
             "now_ms": self.now_ms,
@@ -91,7 +93,7 @@ impl Found {
                 time(row.now_ms),
                 time(row.then_ms),
                 row.gain().map_or_else(String::new, |gain| format!("{gain:.2}")),
-                if node.chosen.is_some() { "here" } else { "stock" }.into(),
+                node.runs().into(),
             ]);
         }
         let how = if self.measured { "measured" } else { "predicted" };
@@ -100,7 +102,7 @@ impl Found {
         text += &wrap(
             &format!(
                 "{name}: all layers {how}: stock {} ms, now {} ms, pruned so {} ms: {:.2} times as fast as stock, \
-                 {:.2} as now. {} of {} layers run sparse on {}; density of the pruned layers {:.2}.",
+                 {:.2} as now. {} of {} layers run sparse on {}{}; density of the pruned layers {:.2}.",
                 ms(*stock_ms),
                 ms(*now_ms),
                 ms(*then_ms),
@@ -109,6 +111,7 @@ impl Found {
                 then.sparse_layers(),
                 then.layers.len(),
                 then.target,
+                in_half(then),
                 self.density
             ),
             0,
@@ -118,6 +121,14 @@ impl Found {
             text += &wrap(&format!("no predicted time, not counted: {}", names(&unpriced, all)), 4);
         }
         text
+    }
+}
+
+/// How many layers of a report have half precision, if that was asked for.
+fn in_half(report: &Report) -> String {
+    match report.precision {
+        Precision::F32 => String::new(),
+        Precision::Half => format!(", {} of them in half precision", report.half_layers()),
     }
 }
 
@@ -133,6 +144,7 @@ fn layer(row: &Row) -> Value {
         "now_ms": row.now_ms,
         "then_ms": row.then_ms,
         "chosen": node.chosen,
+        "precision": node.precision,
         "reason": node.reason,
     })
 }

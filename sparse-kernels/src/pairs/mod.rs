@@ -9,6 +9,10 @@
 //! Floats are rounded to the nearest, ties to even; NaN stays NaN, and denormals, which the instructions count as
 //! zero, become zero, on every target.
 
+mod between;
+
+pub use between::{Arithmetic, Operand, arithmetic, sums, unary};
+
 use crate::error::{FormatError, KernelError};
 use crate::table::Element;
 #[cfg(target_arch = "x86_64")]
@@ -69,6 +73,18 @@ pub(crate) fn as_floats_mut(lanes: &mut [u32]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len()) }
 }
 
+/// The lanes of [`as_floats`].
+pub(crate) fn as_lanes(floats: &[f32]) -> &[u32] {
+    // SAFETY: both types have the same size and alignment, and any float is a number.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
+}
+
+/// [`as_lanes`], to be written to.
+pub(crate) fn as_lanes_mut(floats: &mut [f32]) -> &mut [u32] {
+    // SAFETY: as there, and any bits are a float.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
+}
+
 /// Rounds weights `[row][col][tap]` and pairs their columns: `[row][ceil(cols / 2)][tap]` lanes, as floats. A lane of
 /// two zeros is a float that is zero, and no other is.
 ///
@@ -127,14 +143,33 @@ fn check(
 /// Slices of other lengths.
 pub fn pack(target: Target, shape: [usize; 3], planes: &[f32], pairs: &mut [u32]) -> Result<(), KernelError> {
     check(shape, ("input", planes.len()), ("output", pairs.len()))?;
+    rounding(target, Pack { shape, planes, pairs });
+    Ok(())
+}
+
+/// Work that rounds rows to pairs, as `rows` does it.
+pub(crate) trait Rounding {
+    fn run(self, rows: &impl Rows);
+}
+
+struct With<W, R>(W, R);
+
+impl<W: Rounding, R: Rows> Work for With<W, R> {
+    #[inline(always)]
+    fn run(self) {
+        self.0.run(&self.1);
+    }
+}
+
+/// Runs `work`, which is all `#[inline(always)]`, with the instructions of `target`.
+pub(crate) fn rounding(target: Target, work: impl Rounding) {
     #[cfg(target_arch = "x86_64")]
     if target.isa() == Isa::Avx512 && target.half().is_some() {
         // SAFETY: the target has half precision: the instructions are there.
-        unsafe { Lanes::on(Pack { shape, planes, pairs, rows: ByVectors::<Lanes>(PhantomData) }) };
-        return Ok(());
+        unsafe { Lanes::on(With(work, ByVectors::<Lanes>(PhantomData))) };
+        return;
     }
-    on(target, Pack { shape, planes, pairs, rows: Plain });
-    Ok(())
+    on(target, With(work, Plain));
 }
 
 /// Vectors of pairs.
@@ -156,33 +191,30 @@ pub fn unpack(
     Ok(())
 }
 
-/// Runs only where the instructions of `R` are there.
-struct Pack<'a, R> {
+struct Pack<'a> {
     shape: [usize; 3],
     planes: &'a [f32],
     pairs: &'a mut [u32],
-    rows: R,
 }
 
-/// What [`pack_rows`] does.
-trait Rows {
-    /// # Safety
-    /// The instructions are there.
-    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]);
+/// Rounds a row and, unless it is empty, the one of the next channel. Made by [`rounding`] alone, where its
+/// instructions are there.
+pub(crate) trait Rows {
+    fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]);
 }
 
 struct Plain;
 
 impl Rows for Plain {
     #[inline(always)]
-    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
+    fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
         pack_rows(first, second, pairs);
     }
 }
 
-impl<R: Rows> Work for Pack<'_, R> {
+impl Rounding for Pack<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run(self, rows: &impl Rows) {
         let [_, channels, pixels] = self.shape;
         if channels * pixels == 0 {
             return;
@@ -193,16 +225,14 @@ impl<R: Rows> Work for Pack<'_, R> {
         {
             for (planes, pairs) in image.chunks(2 * pixels).zip(pairs.chunks_exact_mut(pixels)) {
                 let (first, second) = planes.split_at(pixels);
-                // SAFETY: as `Pack` says.
-                unsafe { self.rows.pack(first, second, pairs) };
+                rows.pack(first, second, pairs);
             }
         }
     }
 }
 
-/// Rounds a row and, unless it is empty, the one of the next channel.
 #[inline(always)]
-pub(crate) fn pack_rows(first: &[f32], second: &[f32], pairs: &mut [u32]) {
+fn pack_rows(first: &[f32], second: &[f32], pairs: &mut [u32]) {
     if second.is_empty() {
         pairs.iter_mut().zip(first).for_each(|(lane, v)| *lane = pair(*v, 0.0));
     } else {
@@ -220,7 +250,7 @@ struct ByVectors<V>(PhantomData<V>);
 #[cfg(target_arch = "x86_64")]
 impl<V: Vector> Rows for ByVectors<V> {
     #[inline(always)]
-    unsafe fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
+    fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
         let pixels = pairs.len();
         if pixels < V::LANES || second.is_empty() {
             return pack_rows(first, second, pairs);
@@ -228,7 +258,7 @@ impl<V: Vector> Rows for ByVectors<V> {
         let (first, second) = (&first[..pixels], &second[..pixels]);
         let y = as_floats_mut(pairs);
         for at in (0..pixels).step_by(V::LANES).map(|at| at.min(pixels - V::LANES)) {
-            // SAFETY: the vector is inside all three rows; the instructions are there.
+            // SAFETY: the vector is inside all three rows; the instructions are there (`Rows`).
             unsafe {
                 let [first, second] = [first, second].map(|row| V::load(row.as_ptr().add(at)));
                 V::pair(first, second).store(y.as_mut_ptr().add(at));
