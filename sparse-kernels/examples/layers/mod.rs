@@ -1,7 +1,7 @@
-//! Layers of MobileNet-v1 and v2, shared by the examples that time pointwise kernels.
+//! Layers of MobileNets, small maps and single pixels, shared by the examples that time pointwise kernels.
 
 /// Input channels, output channels, height and width of the map.
-pub const LAYERS: [(&str, usize, usize, usize); 14] = [
+pub const LAYERS: [(&str, usize, usize, usize); 18] = [
     ("v1 32-64@112", 32, 64, 112),
     ("v1 64-128@56", 64, 128, 56),
     ("v1 128-128@56", 128, 128, 56),
@@ -15,6 +15,10 @@ pub const LAYERS: [(&str, usize, usize, usize); 14] = [
     ("v2 144-24@56", 144, 24, 56),
     ("v2 384-64@14", 384, 64, 14),
     ("v2 160-960@7", 160, 960, 7),
+    ("960-160@4", 960, 160, 4),
+    ("672-112@3", 672, 112, 3),
+    ("192-48@2", 192, 48, 2),
+    ("SE 480-120@1", 480, 120, 1),
     ("FC 1024-1000@1", 1024, 1000, 1),
 ];
 

@@ -326,7 +326,7 @@ unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usi
     let last = args.y_width.saturating_sub(V::LANES);
     for plane in 0..args.planes {
         let plane = args.plane(plane);
-        let held = if in_registers::<V>(KW) { const { Steps::<V, KH, KW, MASK>::COUNT } } else { 0 };
+        let held = if in_registers::<V>(KW) { Steps::<V, KH, KW, MASK>::COUNT } else { 0 };
         // SAFETY: a plane has a value per stored tap.
         let taps = unsafe { V::taps(plane.taps, held) };
         let mut ox = 0;
@@ -541,7 +541,7 @@ unsafe fn walk<
             match duo {
                 true => columns.dot(if held { taps[tap] } else { tap_at::<V>(plane.taps, tap) }, sum),
                 false if held => {
-                    V::mul_add_tap(columns, taps, const { Steps::<V, KH, KW, MASK>::COUNT }, tap, sum)
+                    V::mul_add_tap(columns, taps, Steps::<V, KH, KW, MASK>::COUNT, tap, sum)
                 }
                 false => tap_at::<V>(plane.taps, tap).mul_add(columns, sum),
             }
@@ -602,12 +602,11 @@ unsafe fn walk<
                                         }
                                         unroll!(SLOT in [0 1 2 3 4] {
                                             if const { ODD < S && in_range(SLOT, $from, $to) && Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) > 0 } {
-                                                let duo = const { Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) == 2 };
-                                                let tap = const { Steps::<V, KH, KW, MASK>::ALL.1[SLOT * S + D][KX + ODD] };
+                                                let [taken, tap] = Steps::<V, KH, KW, MASK>::ALL.0[SLOT * S + D][KX + ODD];
                                                 let mut n = 0;
                                                 while n < N {
-                                                    let columns = if duo { duos[n] } else { V::Values::of(v[n][ODD]) };
-                                                    sums[SLOT][n] = multiply(tap, columns, duo, sums[SLOT][n]);
+                                                    let columns = if taken == 2 { duos[n] } else { V::Values::of(v[n][ODD]) };
+                                                    sums[SLOT][n] = multiply(tap, columns, taken == 2, sums[SLOT][n]);
                                                     n += 1;
                                                 }
                                             }
@@ -726,24 +725,23 @@ struct Steps<V, const KH: usize, const KW: usize, const MASK: u32>(PhantomData<V
 impl<V: Depthwise, const KH: usize, const KW: usize, const MASK: u32> Steps<V, KH, KW, MASK> {
     /// How many taps a step takes that begins at a tap, none if there is no such step; and how many steps begin
     /// before, in the order of the taps. Computed once, because constants of unrolled loops ask for them often.
-    const ALL: ([[usize; PLACES]; PLACES], [[usize; PLACES]; PLACES], usize) = {
-        let (mut taken, mut before, mut steps, mut tap) =
-            ([[0; PLACES]; PLACES], [[0; PLACES]; PLACES], 0, 0);
+    const ALL: ([[[usize; 2]; PLACES]; PLACES], usize) = {
+        let (mut all, mut steps, mut tap) = ([[[0; 2]; PLACES]; PLACES], 0, 0);
         while tap < KH * KW {
             let (ky, kx) = (tap / KW, tap % KW);
-            taken[ky][kx] = step_of_row((MASK >> (ky * KW)) & ((1 << KW) - 1), kx, V::Values::DUOS);
-            before[ky][kx] = steps;
-            steps += (taken[ky][kx] > 0) as usize;
+            let taken = step_of_row((MASK >> (ky * KW)) & ((1 << KW) - 1), kx, V::Values::DUOS);
+            all[ky][kx] = [taken, steps];
+            steps += (taken > 0) as usize;
             tap += 1;
         }
-        (taken, before, steps)
+        (all, steps)
     };
 
-    const COUNT: usize = Self::ALL.2;
+    const COUNT: usize = Self::ALL.1;
 
     /// Taps of the step that begins at tap `ky, kx`.
     const fn taken(ky: usize, kx: usize) -> usize {
-        Self::ALL.0[ky][kx]
+        Self::ALL.0[ky][kx][0]
     }
 
     /// Whether a step of any sum of `from..to` takes column `kx` and its neighbour on row `d` of the `stride` input

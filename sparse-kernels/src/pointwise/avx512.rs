@@ -30,6 +30,9 @@ const LANES: usize = 16;
 impl<const ELEMENT: u8> Pointwise for F32x16<ELEMENT> {
     const MOST_VECTORS: [usize; 4] = [8, 8, 6, 3];
 
+    /// Four sums of pairs, which wait longer for each other than floats.
+    const TWO_SETS: usize = if ELEMENT == Element::Bf16 as u8 { 4 } else { 0 };
+
     /// What a core works off while the third level answers.
     const AHEAD: Option<usize> = Some((3 << 10) / size_of::<f32>());
 
@@ -101,6 +104,51 @@ const fn sets(element: Element) -> usize {
     }
 }
 
+// What follows is compiled without the instructions where it is not inlined: no closures.
+
+/// The inputs of one block, or of one or two of pairs, `args.input.stride` lanes apart if `STRIDED`, else neighbours:
+/// zeros in place of those of a second block that is not there.
+///
+/// # Safety
+/// As [`single_blocks`]; `blocks` indices are there.
+#[inline(always)]
+unsafe fn inputs_of_blocks<const ELEMENT: u8, const STRIDED: bool>(
+    args: &TileArgs,
+    index: *const u32,
+    blocks: usize,
+) -> __m128 {
+    // SAFETY: passed on from the caller; every index is a channel of the chunks with three behind it, or a pair with
+    // the next one behind it (TileArgs).
+    unsafe {
+        match <F32x16<ELEMENT> as Vector>::ELEMENT {
+            Element::F32 => avx2::four_inputs::<STRIDED>(args, *index),
+            Element::Bf16 => {
+                let first = two_inputs::<STRIDED>(args, *index);
+                let second =
+                    if blocks > 1 { two_inputs::<STRIDED>(args, *index.add(1)) } else { _mm_setzero_ps() };
+                _mm_movelh_ps(first, second)
+            }
+        }
+    }
+}
+
+/// Two inputs from `channel` on.
+///
+/// # Safety
+/// As [`avx2::four_inputs`], with one behind.
+#[inline(always)]
+unsafe fn two_inputs<const STRIDED: bool>(args: &TileArgs, channel: u32) -> __m128 {
+    let x = args.input.x.wrapping_add(channel as usize * args.input.stride);
+    // SAFETY: passed on from the caller.
+    unsafe {
+        if STRIDED {
+            _mm_setr_ps(*x, *x.wrapping_add(args.input.stride), 0.0, 0.0)
+        } else {
+            _mm_castsi128_ps(_mm_loadl_epi64(x.cast()))
+        }
+    }
+}
+
 /// 4x4 blocks of a single pixel; inputs are `args.input.stride` lanes apart if `STRIDED`, else neighbours. The
 /// sums are the same.
 ///
@@ -109,34 +157,10 @@ const fn sets(element: Element) -> usize {
 #[inline(always)]
 unsafe fn single_blocks<const ELEMENT: u8, const STRIDED: bool>(args: &TileArgs) {
     const MOST_SETS: usize = 4;
-    let element = const { <F32x16<ELEMENT> as Vector>::ELEMENT };
     // lanes of a block, and blocks of a vector
     let block = const { LANES / <F32x16<ELEMENT> as Vector>::ELEMENT.per_lane() };
     let together = LANES / block;
-    // The inputs of `blocks` blocks, zeros in place of those of others.
-    let inputs = |index: *const u32, blocks: usize| {
-        // SAFETY: every index is a channel of the chunks with three behind it, or a pair with the next one behind it
-        // (TileArgs).
-        unsafe {
-            match element {
-                Element::F32 => avx2::four_inputs::<STRIDED>(args, *index),
-                Element::Bf16 => {
-                    let two = |i: usize| {
-                        let x = args.input.x.wrapping_add(*index.add(i) as usize * args.input.stride);
-                        match STRIDED {
-                            false => _mm_loadl_epi64(x.cast()),
-                            true => {
-                                let next = x.wrapping_add(args.input.stride);
-                                _mm_castps_si128(_mm_setr_ps(*x, *next, 0.0, 0.0))
-                            }
-                        }
-                    };
-                    let second = if blocks > 1 { two(1) } else { _mm_setzero_si128() };
-                    _mm_castsi128_ps(_mm_unpacklo_epi64(two(0), second))
-                }
-            }
-        }
-    };
+    let sets = const { sets(<F32x16<ELEMENT> as Vector>::ELEMENT) };
     for first in args.weights.rows.clone().step_by(4) {
         // SAFETY: these are block rows of four channels; every block has its lanes (PackedPointwise).
         unsafe {
@@ -146,27 +170,29 @@ unsafe fn single_blocks<const ELEMENT: u8, const STRIDED: bool>(args: &TileArgs)
             for row in 0..there {
                 let mut sums = [F32x16::<ELEMENT>::splat(0.0); MOST_SETS];
                 let (mut index, mut w, mut blocks) = args.blocks(first + row, block);
-                let sets = const { sets(<F32x16<ELEMENT> as Vector>::ELEMENT) };
-                let mut add = |set: usize, blocks: usize| {
-                    let x = _mm512_castps128_ps512(inputs(index, blocks));
-                    let x = F32x16(_mm512_permutexvar_ps(spread, x));
-                    let lanes: __mmask16 =
-                        if blocks == together { !0 } else { !0 >> (LANES - blocks * block) };
-                    sums[set] = F32x16(_mm512_maskz_loadu_ps(lanes, w)).dot(x, sums[set]);
-                    (index, w) = (index.wrapping_add(blocks), w.wrapping_add(blocks * block));
-                };
+                macro_rules! add {
+                    ($set:expr) => {
+                        let x = inputs_of_blocks::<ELEMENT, STRIDED>(args, index, together);
+                        let x = F32x16(_mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x)));
+                        sums[$set] = F32x16::load(w).dot(x, sums[$set]);
+                        (index, w) = (index.add(together), w.add(LANES));
+                    };
+                }
                 while blocks >= sets * together {
                     for set in 0..sets {
-                        add(set, together);
+                        add!(set);
                     }
                     blocks -= sets * together;
                 }
                 while blocks >= together {
-                    add(0, together);
+                    add!(0);
                     blocks -= together;
                 }
                 if blocks > 0 {
-                    add(0, blocks);
+                    // half a vector of pairs
+                    let x = inputs_of_blocks::<ELEMENT, STRIDED>(args, index, 1);
+                    let x = F32x16(_mm512_permutexvar_ps(spread, _mm512_castps128_ps512(x)));
+                    sums[0] = F32x16(_mm512_maskz_loadu_ps(0xff, w)).dot(x, sums[0]);
                 }
                 let [a, b, c, d] = sums;
                 let sum = a.add(b);
@@ -188,13 +214,12 @@ unsafe fn fold_four_rows(sums: [__m512; 4]) -> __m512 {
     // SAFETY: passed on from the caller.
     unsafe {
         // Quarters are added across rows: two times, halves of two vectors side by side.
-        let halves = |a: __m512, b: __m512| {
-            _mm512_add_ps(
-                _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
-                _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
-            )
-        };
-        let (a, b) = (halves(sums[0], sums[1]), halves(sums[2], sums[3]));
+        let [a, b, c, d] = sums;
+        let [low, high] = [
+            [_mm512_shuffle_f32x4::<0b01_00_01_00>(a, b), _mm512_shuffle_f32x4::<0b01_00_01_00>(c, d)],
+            [_mm512_shuffle_f32x4::<0b11_10_11_10>(a, b), _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d)],
+        ];
+        let (a, b) = (_mm512_add_ps(low[0], high[0]), _mm512_add_ps(low[1], high[1]));
         _mm512_add_ps(
             _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
             _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
@@ -243,25 +268,22 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
         if !args.weights.last {
             return _mm512_mask_storeu_ps(waiting, some, value);
         }
-        let all = |(lo, hi): (f32, f32)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi));
-        let (lo, hi) = all(clamps.before);
-        value = clamp(value, lo, hi);
+        let [(lo, hi), (lo1, hi1)] = [clamps.before, clamps.after];
+        value = clamp(value, _mm512_set1_ps(lo), _mm512_set1_ps(hi));
         match <F32x16<ELEMENT> as Vector>::ELEMENT {
             Element::F32 => {
                 if clamps.residual {
-                    let (lo, hi) = all(clamps.after);
                     let residual = _mm512_maskz_loadu_ps(some, args.output.residual.wrapping_add(channel));
-                    value = clamp(_mm512_add_ps(value, residual), lo, hi);
+                    value = clamp(_mm512_add_ps(value, residual), _mm512_set1_ps(lo1), _mm512_set1_ps(hi1));
                 }
                 _mm512_mask_storeu_ps(args.output.y.wrapping_add(channel), some, value);
             }
             Element::Bf16 => {
                 if clamps.residual {
-                    let (lo, hi) = all(clamps.after);
                     let residual = args.output.residual.cast::<i16>().wrapping_add(channel);
                     let residual = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, residual));
                     let residual = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(residual));
-                    value = clamp(_mm512_add_ps(value, residual), lo, hi);
+                    value = clamp(_mm512_add_ps(value, residual), _mm512_set1_ps(lo1), _mm512_set1_ps(hi1));
                 }
                 // a channel that does not exist is zero
                 let rounded = _mm512_cvtneps_pbh(_mm512_maskz_mov_ps(some, value));
@@ -269,6 +291,40 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
                 let y = args.output.y.cast::<i16>().wrapping_add(channel);
                 _mm256_mask_storeu_epi16(y, lanes, std::mem::transmute::<__m256bh, __m256i>(rounded));
             }
+        }
+    }
+}
+
+/// Adds up to 16 blocks of one column, whose rows' lanes `spread` puts beside the inputs.
+///
+/// # Safety
+/// As [`single_rows`]; these are blocks of a row.
+#[inline(always)]
+unsafe fn add_blocks<const ELEMENT: u8, const R: usize, const STRIDED: bool>(
+    args: &TileArgs,
+    spread: &[__m512i; R],
+    sums: &mut [F32x16<ELEMENT>; R],
+    index: *const u32,
+    w: *const f32,
+    blocks: usize,
+) {
+    // SAFETY: passed on from the caller. Masks leave out what lies behind the last block.
+    unsafe {
+        let some: __mmask16 = !0 >> (LANES - blocks);
+        let neighbours = !STRIDED && *index.add(blocks - 1) - *index == blocks as u32 - 1;
+        let x = if neighbours {
+            _mm512_maskz_loadu_ps(some, args.input.x.wrapping_add(*index as usize))
+        } else {
+            let channels = _mm512_maskz_loadu_epi32(some, index.cast());
+            let stride = _mm512_set1_epi32(args.input.stride as i32);
+            let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
+            _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.input.x)
+        };
+        for v in 0..R {
+            let values = (blocks * R).saturating_sub(LANES * v).min(LANES);
+            let some = ((1u32 << values) - 1) as __mmask16;
+            let w = F32x16(_mm512_maskz_loadu_ps(some, w.wrapping_add(LANES * v)));
+            sums[v] = w.dot(F32x16(_mm512_permutexvar_ps(spread[v], x)), sums[v]);
         }
     }
 }
@@ -285,10 +341,8 @@ unsafe fn single_rows<const ELEMENT: u8, const R: usize, const STRIDED: bool>(ar
     for first in args.weights.rows.clone().step_by(together) {
         let there = (args.weights.rows.end - first).min(together);
         // SAFETY: these are block rows; every index is a lane of the chunks, whose distance an i32 holds (TileArgs,
-        // `gathers`); every block has R values (PackedPointwise). Masks leave out what lies behind the last block. The
-        // room for sums has a vector behind the last row.
+        // `gathers`); every block has R values (PackedPointwise). The room for sums has a vector behind the last row.
         unsafe {
-            let stride = _mm512_set1_epi32(args.input.stride as i32);
             // the lanes of vector `v` of weights are those of block (LANES * v + lane) / R
             let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let shift = _mm_cvtsi32_si128(R.trailing_zeros() as i32);
@@ -301,29 +355,12 @@ unsafe fn single_rows<const ELEMENT: u8, const R: usize, const STRIDED: bool>(ar
             for row in 0..there {
                 let mut sums = [F32x16::<ELEMENT>::splat(0.0); R];
                 let (mut index, mut w, blocks) = args.blocks(first + row, R);
-                let mut add = |index: *const u32, w: *const f32, blocks: usize| {
-                    let some: __mmask16 = !0 >> (LANES - blocks);
-                    let neighbours = !STRIDED && *index.add(blocks - 1) - *index == blocks as u32 - 1;
-                    let x = if neighbours {
-                        _mm512_maskz_loadu_ps(some, args.input.x.wrapping_add(*index as usize))
-                    } else {
-                        let channels = _mm512_maskz_loadu_epi32(some, index.cast());
-                        let at = if STRIDED { _mm512_mullo_epi32(channels, stride) } else { channels };
-                        _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, at, args.input.x)
-                    };
-                    for v in 0..R {
-                        let values = (blocks * R).saturating_sub(LANES * v).min(LANES);
-                        let some = ((1u32 << values) - 1) as __mmask16;
-                        let w = F32x16(_mm512_maskz_loadu_ps(some, w.wrapping_add(LANES * v)));
-                        sums[v] = w.dot(F32x16(_mm512_permutexvar_ps(spread[v], x)), sums[v]);
-                    }
-                };
                 for _ in 0..blocks / LANES {
-                    add(index, w, LANES);
+                    add_blocks::<ELEMENT, R, STRIDED>(args, &spread, &mut sums, index, w, LANES);
                     (index, w) = (index.add(LANES), w.add(LANES * R));
                 }
                 if blocks % LANES > 0 {
-                    add(index, w, blocks % LANES);
+                    add_blocks::<ELEMENT, R, STRIDED>(args, &spread, &mut sums, index, w, blocks % LANES);
                 }
                 let mut sum = sums[0];
                 for v in 1..R {
