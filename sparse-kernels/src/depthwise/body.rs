@@ -33,7 +33,7 @@ use std::mem::MaybeUninit;
 ///
 /// # Safety
 /// Of every function: as [`Vector::on`].
-pub(super) trait Values<V: Vector>: Copy {
+pub(crate) trait Values<V: Vector>: Copy {
     /// Whether two neighbouring taps are multiplied in one step.
     const DUOS: bool;
 
@@ -178,7 +178,7 @@ impl<V: Vector> Values<V> for [V; 2] {
 }
 
 /// How a machine's vectors are used here.
-pub(super) trait Depthwise: Vector {
+pub(crate) trait Depthwise: Vector {
     /// What their lanes are computed as.
     type Values: Values<Self>;
 
@@ -313,7 +313,14 @@ const fn side_by_side<V: Depthwise>(kernel_width: usize, stride: usize) -> usize
 /// `KW` taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
 /// stride is `S`, too.
 #[inline(always)]
-unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
+unsafe fn walk_rows<
+    V: Depthwise,
+    U: Unroll,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+>(
     args: &RowsArgs,
 ) {
     // Where there are not registers enough taps are spilled, to a frame that the compiler aligns to 16 bytes,
@@ -337,14 +344,14 @@ unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usi
                 let left = args.y_width - ox;
                 let wide = const { side_by_side::<V>(KW, S) };
                 if wide == 4 && left >= 4 * V::LANES {
-                    tile::<V, KH, KW, S, MASK, 4>(args, plane, &taps, ox);
+                    tile::<V, U, KH, KW, S, MASK, 4>(args, plane, &taps, ox);
                     ox + 4 * V::LANES
                 } else if wide >= 2 && left > V::LANES && args.y_width >= 2 * V::LANES {
-                    tile::<V, KH, KW, S, MASK, 2>(args, plane, &taps, ox.min(args.y_width - 2 * V::LANES));
+                    tile::<V, U, KH, KW, S, MASK, 2>(args, plane, &taps, ox.min(args.y_width - 2 * V::LANES));
                     ox + 2 * V::LANES
                 } else {
                     // The last tile overlaps the one before it rather than being cut.
-                    tile::<V, KH, KW, S, MASK, 1>(args, plane, &taps, ox.min(last));
+                    tile::<V, U, KH, KW, S, MASK, 1>(args, plane, &taps, ox.min(last));
                     ox + V::LANES
                 }
             };
@@ -360,6 +367,7 @@ unsafe fn walk_rows<V: Depthwise, const KH: usize, const KW: usize, const S: usi
 #[inline(always)]
 unsafe fn tile<
     V: Depthwise,
+    U: Unroll,
     const KH: usize,
     const KW: usize,
     const S: usize,
@@ -389,15 +397,15 @@ unsafe fn tile<
         } else if const { V::VERSIONS[0] && (V::FREE_MASKS || N == side_by_side::<V>(KW, S)) }
             && !outside(NONE)
         {
-            walk::<V, KH, KW, S, MASK, N, NONE>(args, plane, taps, ox, column);
+            U::walk::<V, KH, KW, S, MASK, N, NONE>(args, plane, taps, ox, column);
         } else if const { one_sided::<V>(S, N) } && !outside(LEFT) {
-            walk::<V, KH, KW, S, MASK, N, LEFT>(args, plane, taps, ox, column);
+            U::walk::<V, KH, KW, S, MASK, N, LEFT>(args, plane, taps, ox, column);
         } else if const { one_sided::<V>(S, N) } && !outside(RIGHT) {
-            walk::<V, KH, KW, S, MASK, N, RIGHT>(args, plane, taps, ox, column);
+            U::walk::<V, KH, KW, S, MASK, N, RIGHT>(args, plane, taps, ox, column);
         } else if const { V::FREE_MASKS } {
-            walk::<V, KH, KW, S, MASK, N, ALL>(args, plane, taps, ox, column);
+            U::walk::<V, KH, KW, S, MASK, N, ALL>(args, plane, taps, ox, column);
         } else {
-            walk::<V, KH, KW, S, MASK, N, ENDS>(args, plane, taps, ox, column);
+            U::walk::<V, KH, KW, S, MASK, N, ENDS>(args, plane, taps, ox, column);
         }
     }
 }
@@ -497,202 +505,252 @@ unsafe fn rarely<V: Depthwise, const S: usize>(
     }
 }
 
-/// A tile that reads columns from `column` on.
-///
-/// # Safety
-/// As [`tile`]; the loads that a tile at the end `SIDE` does not mask are inside the row.
-// The last of the unrolled steps leave sums and a place that nothing reads.
-#[allow(unused_assignments)]
-#[inline(always)]
-unsafe fn walk<
-    V: Depthwise,
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const N: usize,
-    const SIDE: u8,
->(
-    args: &RowsArgs,
-    plane: Plane,
-    taps: &[V::Values; HELD],
-    ox: usize,
-    column: isize,
-) {
-    // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by
-    // the lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
-    unsafe {
-        let mut edges = [[V::edge(0, 0); VECTORS]; SLOTS + 1];
-        let mut i = 0;
-        while SIDE != NONE && i < loads::<V>(KW, S) * vectors::<V>(S, N) {
-            let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
-            if masks::<V>(KW, S, N, SIDE, load, n) {
-                edges[load][n] = V::edge(column + place::<V>(S, load, n) as isize, args.x_width);
-            }
-            i += 1;
-        }
-        let load = |row: *const f32, load: usize, n: usize| {
-            let at = row.wrapping_add(place::<V>(S, load, n));
-            if masks::<V>(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
-        };
-        // The columns of a step, by its number.
-        let multiply = |tap: usize, columns: V::Values, duo: bool, sum: V::Values| {
-            let held = in_registers::<V>(KW);
-            match duo {
-                true => columns.dot(if held { taps[tap] } else { tap_at::<V>(plane.taps, tap) }, sum),
-                false if held => {
-                    V::mul_add_tap(columns, taps, Steps::<V, KH, KW, MASK>::COUNT, tap, sum)
+/// A list of [`unroll`] as an array.
+macro_rules! listed {
+    ([$($value:literal)*]) => {
+        [$($value),*]
+    };
+}
+
+/// How far loops over taps and sums are unrolled. Each step asks constants whether it exists, which takes the compiler
+/// longer than all else: so small kernels have loops of their own, and which they are is decided by a type.
+pub(crate) trait Unroll {
+    /// Most rows and columns of taps.
+    const TAPS: usize;
+
+    /// A tile that reads columns from `column` on.
+    ///
+    /// # Safety
+    /// As [`tile`]; the loads that a tile at the end `SIDE` does not mask are inside the row.
+    unsafe fn walk<
+        V: Depthwise,
+        const KH: usize,
+        const KW: usize,
+        const S: usize,
+        const MASK: u32,
+        const N: usize,
+        const SIDE: u8,
+    >(
+        args: &RowsArgs,
+        plane: Plane,
+        taps: &[V::Values; HELD],
+        ox: usize,
+        column: isize,
+    );
+}
+
+/// For kernels of up to 3x3 taps.
+pub(crate) struct UpTo3;
+
+/// For kernels of up to 5x5 taps.
+pub(crate) struct UpTo5;
+
+/// Writes the loop for kernels of so many `columns` of taps and `slots` of sums, of which all but the first are
+/// `moved`, the last one first, and `missing` at the ends of a map. (`$d` is a dollar sign, for the macros inside.)
+macro_rules! unrolled {
+    ($d:tt $unroll:ident: columns $columns:tt, slots $slots:tt, moved $moved:tt, missing $missing:tt) => {
+        impl Unroll for $unroll {
+            const TAPS: usize = { let columns: &[usize] = &listed!($columns); columns.len() };
+
+            // The last of the unrolled steps leave sums and a place that nothing reads.
+            #[allow(unused_assignments)]
+            #[inline(always)]
+            unsafe fn walk<
+                V: Depthwise,
+                const KH: usize,
+                const KW: usize,
+                const S: usize,
+                const MASK: u32,
+                const N: usize,
+                const SIDE: u8,
+            >(
+                args: &RowsArgs,
+                plane: Plane,
+                taps: &[V::Values; HELD],
+                ox: usize,
+                column: isize,
+            ) {
+                const { assert!(KH <= Self::TAPS && KW <= Self::TAPS, "a kernel of more taps than are unrolled") }
+            // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by
+            // the lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
+            unsafe {
+                let mut edges = [[V::edge(0, 0); VECTORS]; SLOTS + 1];
+                let mut i = 0;
+                while SIDE != NONE && i < loads::<V>(KW, S) * vectors::<V>(S, N) {
+                    let (load, n) = (i % loads::<V>(KW, S), i / loads::<V>(KW, S));
+                    if masks::<V>(KW, S, N, SIDE, load, n) {
+                        edges[load][n] = V::edge(column + place::<V>(S, load, n) as isize, args.x_width);
+                    }
+                    i += 1;
                 }
-                false => tap_at::<V>(plane.taps, tap).mul_add(columns, sum),
-            }
-        };
-        let nothing = V::splat(0.0);
-        let bias = V::Values::splat(plane.bias);
-        let mut sums = [[bias; N]; SLOTS];
-        let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-        let mut iy = args.first;
-        let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
-        let mut y = plane.y.add(ox);
-        let last = plane.y.add(args.rows * args.y_width).wrapping_sub(V::LANES);
-        // Sums under way. What is chosen by constants is chosen in blocks of constants: the other versions
-        // are then never handed to the optimiser, which takes its time.
-        let slots = const { under_way(KH, S) };
-        // The sums `$from..$to` take S input rows, which are `$inside` of the map or may not be: tap row
-        // `slot * S + D` meets input row D.
-        macro_rules! meet {
-            ($from:expr, $to:expr, $inside:literal) => {
-                unroll!(D in [0 1] {
-                    if const { D < S } {
-                        if const { reached(KH, KW, S, MASK, D, $from, $to) } && ($inside || (iy as usize) < args.x_height) {
-                            let taken = |column: usize, n: usize| {
-                                let a = load(row, column, n);
-                                let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1, n)) };
-                                [a, b]
-                            };
-                            let mut first = [[nothing; 2]; VECTORS];
-                            let mut n = 0;
-                            while shifts::<V>(S) && n < vectors::<V>(S, N) {
-                                first[n] = taken(0, n);
-                                n += 1;
-                            }
-                            unroll!(KX in [0 1 2 3 4] {
-                                if const { KX < KW && KX.is_multiple_of(S) } {
-                                    let mut v = [[nothing; 2]; N];
+                let load = |row: *const f32, load: usize, n: usize| {
+                    let at = row.wrapping_add(place::<V>(S, load, n));
+                    if masks::<V>(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
+                };
+                // The columns of a step, by its number.
+                let multiply = |tap: usize, columns: V::Values, duo: bool, sum: V::Values| {
+                    let held = in_registers::<V>(KW);
+                    match duo {
+                        true => columns.dot(if held { taps[tap] } else { tap_at::<V>(plane.taps, tap) }, sum),
+                        false if held => {
+                            V::mul_add_tap(columns, taps, Steps::<V, KH, KW, MASK>::COUNT, tap, sum)
+                        }
+                        false => tap_at::<V>(plane.taps, tap).mul_add(columns, sum),
+                    }
+                };
+                let nothing = V::splat(0.0);
+                let bias = V::Values::splat(plane.bias);
+                let mut sums = [[bias; N]; SLOTS];
+                let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
+                let mut iy = args.first;
+                let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
+                let mut y = plane.y.add(ox);
+                let last = plane.y.add(args.rows * args.y_width).wrapping_sub(V::LANES);
+                // Sums under way. What is chosen by constants is chosen in blocks of constants: the other versions
+                // are then never handed to the optimiser, which takes its time.
+                let slots = const { under_way(KH, S) };
+                // The sums `$from..$to` take S input rows, which are `$inside` of the map or may not be: tap row
+                // `slot * S + D` meets input row D.
+                macro_rules! meet {
+                    ($d from:expr, $d to:expr, $d inside:literal) => {
+                        unroll!(D in [0 1] {
+                            if const { D < S } {
+                                if const { reached(KH, KW, S, MASK, D, $d from, $d to) } && ($d inside || (iy as usize) < args.x_height) {
+                                    let taken = |column: usize, n: usize| {
+                                        let a = load(row, column, n);
+                                        let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1, n)) };
+                                        [a, b]
+                                    };
+                                    let mut first = [[nothing; 2]; VECTORS];
                                     let mut n = 0;
-                                    while n < N {
-                                        v[n] = if !shifts::<V>(S) {
-                                            taken(KX, n)
-                                        } else if KX == 0 {
-                                            first[n]
-                                        } else {
-                                            let ([a, b], [c, d]) = (first[n], first[n + 1]);
-                                            [a.shift(c, KX / S), b.shift(d, KX / S)]
-                                        };
+                                    while shifts::<V>(S) && n < vectors::<V>(S, N) {
+                                        first[n] = taken(0, n);
                                         n += 1;
                                     }
-                                    unroll!(ODD in [0 1] {
-                                        let mut duos = [V::Values::of(nothing); N];
-                                        if const { ODD < S && Steps::<V, KH, KW, MASK>::takes_two(S, D, KX + ODD, $from, $to) } {
+                                    unroll!(KX in $columns {
+                                        if const { KX < KW && KX.is_multiple_of(S) } {
+                                            let mut v = [[nothing; 2]; N];
                                             let mut n = 0;
                                             while n < N {
-                                                let next = if ODD + 1 < S { v[n][1] } else { taken(KX + S, n)[0] };
-                                                duos[n] = V::Values::duo(v[n][ODD], next);
+                                                v[n] = if !shifts::<V>(S) {
+                                                    taken(KX, n)
+                                                } else if KX == 0 {
+                                                    first[n]
+                                                } else {
+                                                    let ([a, b], [c, d]) = (first[n], first[n + 1]);
+                                                    [a.shift(c, KX / S), b.shift(d, KX / S)]
+                                                };
                                                 n += 1;
                                             }
-                                        }
-                                        unroll!(SLOT in [0 1 2 3 4] {
-                                            if const { ODD < S && in_range(SLOT, $from, $to) && Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) > 0 } {
-                                                let [taken, tap] = Steps::<V, KH, KW, MASK>::ALL.0[SLOT * S + D][KX + ODD];
-                                                let mut n = 0;
-                                                while n < N {
-                                                    let columns = if taken == 2 { duos[n] } else { V::Values::of(v[n][ODD]) };
-                                                    sums[SLOT][n] = multiply(tap, columns, taken == 2, sums[SLOT][n]);
-                                                    n += 1;
+                                            unroll!(ODD in [0 1] {
+                                                let mut duos = [V::Values::of(nothing); N];
+                                                if const { ODD < S && Steps::<V, KH, KW, MASK>::takes_two(S, D, KX + ODD, $d from, $d to) } {
+                                                    let mut n = 0;
+                                                    while n < N {
+                                                        let next = if ODD + 1 < S { v[n][1] } else { taken(KX + S, n)[0] };
+                                                        duos[n] = V::Values::duo(v[n][ODD], next);
+                                                        n += 1;
+                                                    }
                                                 }
-                                            }
-                                        });
+                                                unroll!(SLOT in $slots {
+                                                    if const { ODD < S && in_range(SLOT, $d from, $d to) && Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) > 0 } {
+                                                        let [taken, tap] = Steps::<V, KH, KW, MASK>::ALL.0[SLOT * S + D][KX + ODD];
+                                                        let mut n = 0;
+                                                        while n < N {
+                                                            let columns = if taken == 2 { duos[n] } else { V::Values::of(v[n][ODD]) };
+                                                            sums[SLOT][n] = multiply(tap, columns, taken == 2, sums[SLOT][n]);
+                                                            n += 1;
+                                                        }
+                                                    }
+                                                });
+                                            });
+                                        }
                                     });
                                 }
-                            });
+                                if V::ASKS {
+                                    V::prefetch(row.wrapping_add(AHEAD * args.x_width));
+                                }
+                                iy += 1;
+                                row = row.wrapping_add(args.x_width);
+                            }
+                        });
+                    };
+                }
+                macro_rules! advance {
+                    () => {
+                        unroll!(SLOT in $moved {
+                            if const { SLOT < under_way(KH, S) } {
+                                sums[SLOT] = sums[SLOT - 1];
+                            }
+                        });
+                        let mut n = 0;
+                        while n < N {
+                            sums[0][n] = V::again(&bias);
+                            n += 1;
                         }
-                        if V::ASKS {
-                            V::prefetch(row.wrapping_add(AHEAD * args.x_width));
+                    };
+                }
+                macro_rules! store {
+                    () => {
+                        let mut n = 0;
+                        while n < N {
+                            let sum = sums[slots - 1][n].clamp(lo, hi);
+                            // What a vector writes behind a narrow row is overwritten by the next one.
+                            let part = if N > 1 || y <= last { None } else { Some(args.y_width) };
+                            sum.store::<S>(y.add(n * V::LANES), part, args.apart);
+                            n += 1;
                         }
-                        iy += 1;
-                        row = row.wrapping_add(args.x_width);
+                        y = y.wrapping_add(args.y_width);
+                    };
+                }
+                // Until the first sum has met all rows of taps but the last ones.
+                unroll!(BEGUN in $missing {
+                    if const { BEGUN < under_way(KH, S) } {
+                        meet!(0, BEGUN, false);
+                        advance!();
                     }
                 });
-            };
-        }
-        macro_rules! advance {
-            () => {
-                unroll!(SLOT in [4 3 2 1] {
-                    if const { SLOT < under_way(KH, S) } {
-                        sums[SLOT] = sums[SLOT - 1];
+                let mut left = args.rows.saturating_sub(slots - 1);
+                while left > 0 {
+                    // As often as it takes until every sum is back in its register, without a branch between them. Of tiles of
+                    // several widths only in the wider ones, of which there are most, and not where both
+                    // ends are near: the code is long enough.
+                    if const { KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }
+                        && left >= slots
+                        && iy >= 0
+                        && iy as usize + slots * S <= args.x_height
+                    {
+                        unroll!(STEP in [0 1 2] {
+                            if const { STEP < under_way(KH, S) } {
+                                meet!(0, under_way(KH, S), true);
+                                store!();
+                                advance!();
+                            }
+                        });
+                        left -= slots;
+                    } else {
+                        meet!(0, under_way(KH, S), false);
+                        store!();
+                        advance!();
+                        left -= 1;
                     }
-                });
-                let mut n = 0;
-                while n < N {
-                    sums[0][n] = V::again(&bias);
-                    n += 1;
                 }
-            };
-        }
-        macro_rules! store {
-            () => {
-                let mut n = 0;
-                while n < N {
-                    let sum = sums[slots - 1][n].clamp(lo, hi);
-                    // What a vector writes behind a narrow row is overwritten by the next one.
-                    let part = if N > 1 || y <= last { None } else { Some(args.y_width) };
-                    sum.store::<S>(y.add(n * V::LANES), part, args.apart);
-                    n += 1;
-                }
-                y = y.wrapping_add(args.y_width);
-            };
-        }
-        // Until the first sum has met all rows of taps but the last ones.
-        unroll!(BEGUN in [1 2 3 4] {
-            if const { BEGUN < under_way(KH, S) } {
-                meet!(0, BEGUN, false);
-                advance!();
-            }
-        });
-        let mut left = args.rows.saturating_sub(slots - 1);
-        while left > 0 {
-            // As often as it takes until every sum is back in its register, without a branch between them. Of tiles of
-            // several widths only in the wider ones, of which there are most, and not where both
-            // ends are near: the code is long enough.
-            if const { KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }
-                && left >= slots
-                && iy >= 0
-                && iy as usize + slots * S <= args.x_height
-            {
-                unroll!(STEP in [0 1 2] {
-                    if const { STEP < under_way(KH, S) } {
-                        meet!(0, under_way(KH, S), true);
+                // No sum is begun any more.
+                unroll!(FROM in $missing {
+                    if const { FROM < under_way(KH, S) } && args.rows + FROM >= slots {
+                        meet!(FROM, under_way(KH, S), false);
                         store!();
                         advance!();
                     }
                 });
-                left -= slots;
-            } else {
-                meet!(0, under_way(KH, S), false);
-                store!();
-                advance!();
-                left -= 1;
+            }
             }
         }
-        // No sum is begun any more.
-        unroll!(FROM in [1 2 3 4] {
-            if const { FROM < under_way(KH, S) } && args.rows + FROM >= slots {
-                meet!(FROM, under_way(KH, S), false);
-                store!();
-                advance!();
-            }
-        });
-    }
+    };
 }
+
+unrolled!($ UpTo3: columns [0 1 2], slots [0 1 2], moved [2 1], missing [1 2]);
+unrolled!($ UpTo5: columns [0 1 2 3 4], slots [0 1 2 3 4], moved [4 3 2 1], missing [1 2 3 4]);
 
 /// Sums under way of one column of output.
 const fn under_way(kernel_height: usize, stride: usize) -> usize {
@@ -773,7 +831,7 @@ const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from:
 
 /// All taps of a large kernel, `K` x `K`.
 ///
-/// As [`walk`], in a fraction of the code: `K / S` sums are under way, each a row of taps ahead of the next, and a
+/// As [`Unroll::walk`], in a fraction of the code: `K / S` sums are under way, each a row of taps ahead of the next, and a
 /// step takes `S` input rows, but steps are not unrolled, taps are broadcast from memory, and the first and the
 /// last steps of a tile compute some sums that nobody wants, `K - 1` rows' at most. A row of 7x7 is 7 loads, 49
 /// broadcasts and 49 multiply-adds for 7 moves of sums.
@@ -1029,13 +1087,15 @@ pub(crate) trait Loops {
     /// Whether [`Loops::rows`] and [`Loops::large`] take neighbouring taps in one step.
     const DUOS: bool;
 
-    /// Rows of a kernel whose size, stride and taps are constants.
+    /// Rows of a kernel whose size, stride and taps are constants, of no more than `U` is for.
     ///
     /// # Safety
     /// The instruction set is there; `args` keeps the invariants of [`RowsArgs`] for a kernel of `KH` x `KW`
     /// taps of which `MASK` are stored, and a horizontal stride of `S`; with more than one row the vertical
     /// stride is `S`, too.
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs);
+    unsafe fn rows<U: Unroll, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
+        args: &RowsArgs,
+    );
 
     /// Rows of a kernel of `K` x `K` taps, all of them stored, which are too many to unroll [`Loops::rows`].
     ///
@@ -1055,17 +1115,19 @@ impl<V: Depthwise> Loops for V {
     const ELEMENT: Element = <V as Vector>::ELEMENT;
     const DUOS: bool = V::Values::DUOS;
 
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(args: &RowsArgs) {
+    unsafe fn rows<U: Unroll, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
+        args: &RowsArgs,
+    ) {
         // SAFETY: passed on from the caller.
         unsafe {
             if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
                 && args.y_width <= <V::Few as Vector>::LANES
             {
-                rows_on::<V::Few, KH, KW, S, MASK>(args);
+                rows_on::<V::Few, U, KH, KW, S, MASK>(args);
             } else if const { S == 1 } {
-                rows_on::<V, KH, KW, S, MASK>(args);
+                rows_on::<V, U, KH, KW, S, MASK>(args);
             } else {
-                rows_on::<V::Strided, KH, KW, S, MASK>(args);
+                rows_on::<V::Strided, U, KH, KW, S, MASK>(args);
             }
         }
     }
@@ -1098,7 +1160,7 @@ impl<V: Depthwise> Loops for V {
 }
 
 compiled! {
-    unsafe fn rows_on<V: Depthwise; KH: usize, KW: usize, S: usize, MASK: u32>(RowsArgs) = walk_rows;
+    unsafe fn rows_on<V: Depthwise, U: Unroll; KH: usize, KW: usize, S: usize, MASK: u32>(RowsArgs) = walk_rows;
 }
 
 compiled! {

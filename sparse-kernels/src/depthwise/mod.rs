@@ -30,7 +30,7 @@ use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
-use body::Loops;
+use body::{Loops, UpTo3, UpTo5};
 use std::ops::Range;
 
 /// Floats of input rows that a strip should not exceed: they and as many output rows fit a first-level cache
@@ -97,15 +97,18 @@ pub(crate) const fn kernel<L: Loops, const KH: usize, const KW: usize, const PIX
     macro_rules! three_by_three {
         ($($id:literal)*) => {{
             $(rows[$id] = [
-                Some(L::rows::<3, 3, 1, { DepthwisePattern::MASKS[$id] }>),
-                Some(L::rows::<3, 3, 2, { DepthwisePattern::MASKS[$id] }>),
+                Some(L::rows::<UpTo3, 3, 3, 1, { DepthwisePattern::MASKS[$id] }>),
+                Some(L::rows::<UpTo3, 3, 3, 2, { DepthwisePattern::MASKS[$id] }>),
             ];)*
         }};
     }
     match (KH, KW) {
         (0, 0) => {}
         (3, 3) => three_by_three!(0 1 2 3 4 5 6 7 8),
-        (5, 5) => rows[ALL] = [Some(L::rows::<5, 5, 1, 0x1FF_FFFF>), Some(L::rows::<5, 5, 2, 0x1FF_FFFF>)],
+        (5, 5) => {
+            rows[ALL] =
+                [Some(L::rows::<UpTo5, 5, 5, 1, 0x1FF_FFFF>), Some(L::rows::<UpTo5, 5, 5, 2, 0x1FF_FFFF>)]
+        }
         (7, 7) => rows[ALL] = [Some(L::large::<7, 1>), Some(L::large::<7, 2>)],
         _ => panic!("there are loops for 3x3, 5x5 and 7x7 taps, and for any"),
     }
@@ -272,7 +275,7 @@ pub(crate) struct RowsArgs<'a> {
 
 /// Where a call finds one of its planes.
 #[derive(Debug, Clone, Copy)]
-struct Plane {
+pub(crate) struct Plane {
     x: *const f32,
     y: *mut f32,
     taps: *const f32,

@@ -1,7 +1,7 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
 use super::RowsArgs;
-use super::body::Loops;
+use super::body::{Loops, Unroll};
 use crate::pairs;
 use crate::table::Element;
 
@@ -14,7 +14,9 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const DUOS: bool = false;
 
     /// The table has no row that asks for it.
-    unsafe fn rows<const KH: usize, const KW: usize, const S: usize, const MASK: u32>(_: &RowsArgs) {
+    unsafe fn rows<U: Unroll, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
+        _: &RowsArgs,
+    ) {
         unreachable!("plain Rust takes taps as a list")
     }
 
