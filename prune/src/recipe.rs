@@ -2,7 +2,7 @@
 
 use crate::layer::{Layer, Role, Skip};
 use anyhow::{Context, Result, bail, ensure};
-use globset::{Glob, GlobMatcher};
+use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use sparsity::{Setting, Structure, Zeros, check_fraction};
 use std::fmt;
@@ -23,7 +23,7 @@ pub enum Scope {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// A glob over layer names.
+    /// A glob over layer names: `*`, `?`, `[a-z]`.
     pub name: String,
     /// Fraction of the groups to remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,7 +229,7 @@ impl Recipe {
                 return Ok(Err("not among the layers to include".into()));
             }
             if let Some(glob) = exclude.iter().find(|g| g.matches(&layer.name)) {
-                return Ok(Err(format!("excluded by {:?}", glob.0.glob().glob())));
+                return Ok(Err(format!("excluded by {:?}", glob.0.as_str())));
             }
             let matching = || self.layer.iter().zip(&rules).rev().filter(|(_, g)| g.matches(&layer.name));
             let ruled = matching().find_map(|(rule, _)| rule.structure);
@@ -274,12 +274,11 @@ impl Recipe {
     }
 }
 
-struct Matcher(GlobMatcher);
+struct Matcher(Pattern);
 
 impl Matcher {
     fn new(glob: &str, layers: &[Result<Layer, Skip>]) -> Result<Matcher> {
-        let compiled = Glob::new(glob).with_context(|| format!("{glob:?} is not a glob"))?;
-        let matcher = Matcher(compiled.compile_matcher());
+        let matcher = Matcher(Pattern::new(glob).with_context(|| format!("{glob:?} is not a glob"))?);
         let name = |layer: &Result<Layer, Skip>| match layer {
             Ok(layer) => matcher.matches(&layer.name),
             Err(skip) => matcher.matches(&skip.name),
@@ -290,6 +289,6 @@ impl Matcher {
 
     /// Names are plain text: a glob's `*` also crosses the slashes that exporters put into them.
     fn matches(&self, name: &str) -> bool {
-        self.0.is_match(name)
+        self.0.matches(name)
     }
 }
