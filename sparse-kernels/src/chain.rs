@@ -60,6 +60,17 @@ pub enum Layer<'a> {
     Spatial(&'a PackedSpatial),
 }
 
+/// Evaluates an expression for the weights of whatever family.
+macro_rules! each {
+    ($layer:expr, $weights:ident => $value:expr) => {
+        match $layer {
+            Layer::Pointwise($weights) => $value,
+            Layer::Depthwise($weights) => $value,
+            Layer::Spatial($weights) => $value,
+        }
+    };
+}
+
 impl Stage<'_> {
     /// Computes the layer alone, as whole images.
     ///
@@ -73,21 +84,12 @@ impl Stage<'_> {
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
         let Stage { layer, geometry, epilogue } = self;
-        match layer {
-            Layer::Pointwise(w) => w.run(geometry, x, y, residual, epilogue, parallel),
-            Layer::Depthwise(w) => w.run(geometry, x, y, residual, epilogue, parallel),
-            Layer::Spatial(w) => w.run(geometry, x, y, residual, epilogue, parallel),
-        }
+        each!(layer, w => w.run(geometry, x, y, residual, epilogue, parallel))
     }
 
     /// Multiply-adds of a run.
     pub fn products(&self) -> usize {
-        let stored = match self.layer {
-            Layer::Pointwise(w) => w.stored(),
-            Layer::Depthwise(w) => w.stored(),
-            Layer::Spatial(w) => w.stored(),
-        };
-        stored * self.geometry.output_pixels() * self.geometry.shape().batch
+        each!(self.layer, w => w.stored()) * self.geometry.output_pixels() * self.geometry.shape().batch
     }
 
     /// [`Stage::run`] for weights that were packed for pairs: of lanes, as those of [`PackedPointwise::run_pairs`].
@@ -102,11 +104,7 @@ impl Stage<'_> {
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
         let Stage { layer, geometry, epilogue } = self;
-        match layer {
-            Layer::Pointwise(w) => w.run_pairs(geometry, x, y, residual, epilogue, parallel),
-            Layer::Depthwise(w) => w.run_pairs(geometry, x, y, residual, epilogue, parallel),
-            Layer::Spatial(w) => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel),
-        }
+        each!(layer, w => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel))
     }
 }
 
@@ -117,11 +115,7 @@ impl Layer<'_> {
     }
 
     fn info(&self) -> &'static KernelInfo {
-        match self {
-            Layer::Pointwise(w) => w.kernel().info(),
-            Layer::Depthwise(w) => w.kernel().info(),
-            Layer::Spatial(w) => w.kernel().info(),
-        }
+        each!(self, w => w.kernel().info())
     }
 
     /// As [`run_at`], on one thread.
@@ -137,21 +131,11 @@ impl Layer<'_> {
         epilogue: &Epilogue,
     ) -> Result<(), KernelError> {
         // SAFETY: passed on from the caller.
-        unsafe {
-            match self {
-                Layer::Pointwise(w) => run_at(*w, geometry, x, y, residual, epilogue, &Serial),
-                Layer::Depthwise(w) => run_at(*w, geometry, x, y, residual, epilogue, &Serial),
-                Layer::Spatial(w) => run_at(*w, geometry, x, y, residual, epilogue, &Serial),
-            }
-        }
+        unsafe { each!(self, w => run_at(*w, geometry, x, y, residual, epilogue, &Serial)) }
     }
 
     fn check(&self, geometry: &ConvGeometry) -> Result<(), KernelError> {
-        match self {
-            Layer::Pointwise(w) => w.check(geometry.shape()),
-            Layer::Depthwise(w) => w.check(geometry.shape()),
-            Layer::Spatial(w) => w.check(geometry.shape()),
-        }
+        each!(self, w => w.check(geometry.shape()))
     }
 }
 

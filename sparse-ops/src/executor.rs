@@ -38,7 +38,7 @@ pub(crate) fn of_products(products: usize) -> usize {
 }
 
 /// Calls `run` on parts of `y`, with the row that each begins with, in the threads that [`with_threads`] takes for
-/// `elements`. Parts are whole rows of `row` values, and there are some for each thread.
+/// `elements`: tract's own function of that name has the caller sleep. Parts are whole rows of `row` values, and there are some for each thread.
 ///
 /// # Errors
 /// The first of those of `run`, in the order of rows.

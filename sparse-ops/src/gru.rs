@@ -212,26 +212,24 @@ impl OptSparseGru {
         let mut y = Tensor::zero::<f32>(&[batch, if self.emit_y { steps } else { 0 }, hidden])?;
         let mut states = y.try_as_plain_ram_mut()?;
         let states = states.as_slice_mut::<f32>()?;
-        with_threads(
-            geometry.y_len().max(of_products(self.packed.stored() * batch)),
-            |parallel| -> TractResult<()> {
-                for step in 0..steps {
-                    let at = if self.backward { steps - 1 - step } else { step };
-                    let epilogue = Epilogue::default();
-                    self.packed.run(&geometry, state, &mut recurrent, None, &epilogue, parallel)?;
-                    for (image, state) in state.chunks_exact_mut(hidden.max(1)).enumerate() {
-                        let at = image * steps + at;
-                        let (input, recurrent) =
-                            (&product[at * gates..][..gates], &recurrent[image * gates..][..gates]);
-                        gru_cell(self.choice.target, input, recurrent, state)?;
-                        if self.emit_y {
-                            states[at * hidden..][..hidden].copy_from_slice(state);
-                        }
+        let work = geometry.y_len().max(of_products(self.packed.stored() * batch));
+        with_threads(work, |parallel| -> TractResult<()> {
+            for step in 0..steps {
+                let at = if self.backward { steps - 1 - step } else { step };
+                let epilogue = Epilogue::default();
+                self.packed.run(&geometry, state, &mut recurrent, None, &epilogue, parallel)?;
+                for (image, state) in state.chunks_exact_mut(hidden.max(1)).enumerate() {
+                    let at = image * steps + at;
+                    let (input, recurrent) =
+                        (&product[at * gates..][..gates], &recurrent[image * gates..][..gates]);
+                    gru_cell(self.choice.target, input, recurrent, state)?;
+                    if self.emit_y {
+                        states[at * hidden..][..hidden].copy_from_slice(state);
                     }
                 }
-                Ok(())
-            },
-        )
+            }
+            Ok(())
+        })
         .with_context(|| format!("in {}", self.choice.kernel().name))?;
         let last = Tensor::from_shape(&[batch, 1, hidden], state)?;
         Ok(tvec!(y.into_tvalue(), last.into_tvalue()))

@@ -142,6 +142,17 @@ impl OptSparseConv {
         self.form.y_channel(rank).map(|axis| Lanes::new(axis, self.form.channels()[1]))
     }
 
+    /// The channels of an input of this rank, for a layer in pairs.
+    fn x_lanes(&self, rank: usize) -> TractResult<Lanes> {
+        let axis = self.form.x_channel(rank).context("pairs of channels without an axis")?;
+        Ok(Lanes::new(axis, self.form.channels()[0]))
+    }
+
+    /// As [`OptSparseConv::x_lanes`], of an output.
+    fn y_lanes(&self, rank: usize) -> TractResult<Lanes> {
+        self.output_lanes(rank).context("pairs of channels without an axis")
+    }
+
     /// The fact of channels for an input of this layer: of its pairs, if it runs in such.
     ///
     /// # Errors
@@ -150,8 +161,7 @@ impl OptSparseConv {
         if self.half().is_none() {
             return Ok(x.clone());
         }
-        let axis = self.form.x_channel(x.rank()).context("pairs of channels without an axis")?;
-        Lanes::new(axis, self.form.channels()[0]).unpack_fact(x)
+        self.x_lanes(x.rank())?.unpack_fact(x)
     }
 
     /// Whether images are one pixel, and few.
@@ -172,14 +182,12 @@ impl OptSparseConv {
         if self.half().is_none() {
             return Ok(x.into());
         }
-        let axis = self.form.x_channel(x.len()).context("pairs of channels without an axis")?;
-        Lanes::new(axis, self.form.channels()[0]).unpack_shape(x)
+        self.x_lanes(x.len())?.unpack_shape(x)
     }
 
     /// The shape of pairs for an output of channels of this shape.
     pub(crate) fn pairs_shape(&self, y: &[usize]) -> TractResult<TVec<usize>> {
-        let lanes = self.output_lanes(y.len()).context("pairs of channels without an axis")?;
-        lanes.pack_shape(y)
+        self.y_lanes(y.len())?.pack_shape(y)
     }
 
     /// The fact of the output for an input like `x`: both of pairs, if the layer runs in such.
@@ -191,8 +199,7 @@ impl OptSparseConv {
         if self.half().is_none() {
             return Ok(y);
         }
-        let lanes = self.output_lanes(y.rank()).context("pairs of channels without an axis")?;
-        lanes.pack_fact(&y)
+        self.y_lanes(y.rank())?.pack_fact(&y)
     }
 
     /// Name that the layer had before it took in what follows.

@@ -223,6 +223,13 @@ fn is_copy(node: &TypedNode) -> bool {
         || matches!(node.op_as(), Some(AxisOp::Move(..)))
 }
 
+/// Whether a tensor is, but for reshapes, what a copying node writes.
+fn is_copied(model: &TypedModel, outlet: OutletId) -> bool {
+    let behind = |node: &&TypedNode| is_reshape(node).then(|| model.node(node.inputs[0].node));
+    let mut way = std::iter::successors(Some(model.node(outlet.node)), behind).take(DEEPEST);
+    way.find(|node| !is_reshape(node)).is_some_and(is_copy)
+}
+
 /// Whether nobody reads what this node writes but those that copy it, which come within `depth` reshapes.
 fn is_only_copied(model: &TypedModel, node: &TypedNode, depth: usize) -> bool {
     let copies = |inlet: &InletId| {
@@ -240,7 +247,9 @@ fn is_only_copied(model: &TypedModel, node: &TypedNode, depth: usize) -> bool {
 pub(crate) fn swap_next(model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
     rule_if!(!model.nodes().iter().any(|node| node.op_as().is_some_and(OptSparseConv::is_open)));
     for node in model.nodes() {
-        if !is_copy(node) || is_only_copied(model, node, DEEPEST) {
+        // only where something could be left out: most copies stand alone
+        let copied = |outlet: &OutletId| is_copied(model, *outlet);
+        if !is_copy(node) || !node.inputs.iter().any(copied) || is_only_copied(model, node, DEEPEST) {
             continue;
         }
         let mut trace = Trace { model, sources: tvec!(), known: HashMap::new(), depth: DEEPEST };

@@ -21,161 +21,14 @@
 //! and a mask make two vectors of a column. All rows of 3:9 patterns are such steps; other rows of an odd number
 //! of taps have one more. 3x3 with stride 1 has 6 sums, 6 or 12 taps and 4 inputs in registers.
 
+use super::rolled::{span, walk_any, walk_large};
+use super::values::Values;
 use super::{Plane, RowsArgs};
 use crate::table::Element;
-use crate::vector::{Vector, compiled, inside};
+use crate::vector::{Vector, compiled};
 use std::hint::black_box;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-
-/// What the lanes of a vector are computed as: floats as they are; pairs as two vectors of floats, those of the
-/// first and of the second channels.
-///
-/// # Safety
-/// Of every function: as [`Vector::on`].
-pub(crate) trait Values<V: Vector>: Copy {
-    /// Whether two neighbouring taps are multiplied in one step.
-    const DUOS: bool;
-
-    /// The floats of lanes.
-    unsafe fn of(lanes: V) -> Self;
-
-    /// The lanes of two neighbouring columns, by channels; only if there are [`Values::DUOS`].
-    unsafe fn duo(lanes: V, next: V) -> Self;
-
-    /// `c` and the products of both columns of `self`, which are a [`Values::duo`], with their taps in `b`.
-    unsafe fn dot(self, b: Self, c: Self) -> Self;
-
-    /// The tap, or two neighbouring taps in a lane, or the bias, of each of the channels of a lane.
-    ///
-    /// # Safety
-    /// `p` is readable for a float for each of them.
-    unsafe fn splat(p: *const f32) -> Self;
-
-    /// `self * b + c`.
-    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
-
-    /// [`Vector::clamp`] of every float.
-    unsafe fn clamp(self, lo: V, hi: V) -> Self;
-
-    /// Stores finished sums at `y`, of narrow rows only the first `part`. Of pairs they become lanes, unless `apart`
-    /// says that the floats of the second channel are wanted, too, that far behind those of the first. `STRIDE` is
-    /// that of the columns they were made from, whose order is settled here.
-    ///
-    /// # Safety
-    /// All that is stored is writable.
-    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, apart: usize);
-}
-
-/// [`Values::store`] for one vector.
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-unsafe fn store<V: Vector, const STRIDE: usize>(v: V, y: *mut f32, part: Option<usize>) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let v = if STRIDE == 1 { v } else { v.settle() };
-        match part {
-            None => v.store(y),
-            Some(n) => v.store_part(y, n),
-        }
-    }
-}
-
-impl<V: Vector> Values<V> for V {
-    const DUOS: bool = false;
-
-    #[inline(always)]
-    unsafe fn of(lanes: V) -> V {
-        lanes
-    }
-
-    unsafe fn duo(_: V, _: V) -> V {
-        unreachable!("for vectors of pairs")
-    }
-
-    unsafe fn dot(self, _: V, _: V) -> V {
-        unreachable!("for vectors of pairs")
-    }
-
-    #[inline(always)]
-    unsafe fn splat(p: *const f32) -> V {
-        // SAFETY: contract of `Values`.
-        unsafe { V::splat(*p) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul_add(self, b: V, c: V) -> V {
-        // SAFETY: contract of `Values`.
-        unsafe { Vector::mul_add(self, b, c) }
-    }
-
-    #[inline(always)]
-    unsafe fn clamp(self, lo: V, hi: V) -> V {
-        // SAFETY: contract of `Values`.
-        unsafe { Vector::clamp(self, lo, hi) }
-    }
-
-    #[inline(always)]
-    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, _: usize) {
-        // SAFETY: contract of `Values`.
-        unsafe { store::<V, STRIDE>(self, y, part) }
-    }
-}
-
-impl<V: Vector> Values<V> for [V; 2] {
-    const DUOS: bool = true;
-
-    #[inline(always)]
-    unsafe fn of(lanes: V) -> [V; 2] {
-        // SAFETY: contract of `Values`.
-        unsafe { lanes.widen() }
-    }
-
-    #[inline(always)]
-    unsafe fn duo(lanes: V, next: V) -> [V; 2] {
-        // SAFETY: contract of `Values`.
-        unsafe { lanes.regroup(next) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(self, b: [V; 2], c: [V; 2]) -> [V; 2] {
-        // SAFETY: contract of `Values`.
-        unsafe { [self[0].dot(b[0], c[0]), self[1].dot(b[1], c[1])] }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(p: *const f32) -> [V; 2] {
-        // SAFETY: contract of `Values`: there are two floats.
-        unsafe { [V::splat(*p), V::splat(*p.add(1))] }
-    }
-
-    #[inline(always)]
-    unsafe fn mul_add(self, b: [V; 2], c: [V; 2]) -> [V; 2] {
-        // SAFETY: contract of `Values`.
-        unsafe { [self[0].mul_add(b[0], c[0]), self[1].mul_add(b[1], c[1])] }
-    }
-
-    #[inline(always)]
-    unsafe fn clamp(self, lo: V, hi: V) -> [V; 2] {
-        // SAFETY: contract of `Values`.
-        unsafe { [self[0].clamp(lo, hi), self[1].clamp(lo, hi)] }
-    }
-
-    #[inline(always)]
-    unsafe fn store<const STRIDE: usize>(self, y: *mut f32, part: Option<usize>, apart: usize) {
-        // SAFETY: contract of `Values`.
-        unsafe {
-            if apart == 0 {
-                store::<V, STRIDE>(V::pair(self[0], self[1]), y, part);
-            } else {
-                store::<V, STRIDE>(self[0], y, part);
-                store::<V, STRIDE>(self[1], y.wrapping_add(apart), part);
-            }
-        }
-    }
-}
 
 /// How a machine's vectors are used here.
 pub(crate) trait Depthwise: Vector {
@@ -259,7 +112,7 @@ pub(crate) trait Depthwise: Vector {
 /// # Safety
 /// As [`Values::splat`], for the tap.
 #[inline(always)]
-unsafe fn tap_at<V: Depthwise>(taps: *const f32, tap: usize) -> V::Values {
+pub(super) unsafe fn tap_at<V: Depthwise>(taps: *const f32, tap: usize) -> V::Values {
     // SAFETY: passed on from the caller.
     unsafe { V::Values::splat(taps.add(tap * V::ELEMENT.per_lane())) }
 }
@@ -270,6 +123,7 @@ macro_rules! unroll {
         $({ const $name: usize = $value; $block })*
     };
 }
+pub(super) use unroll;
 
 /// Rows by which a tile that walks down asks for its input ahead of time. Planes follow each other, so that
 /// the last tiles of one ask for the first rows of the next. (What detects streams in hardware does not see
@@ -277,13 +131,13 @@ macro_rules! unroll {
 const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
-const SLOTS: usize = 7;
+pub(super) const SLOTS: usize = 7;
 
 /// Tap rows and columns that unrolled loops ask for: more than there are.
 const PLACES: usize = 2 * SLOTS;
 
 /// Lanes of a vector whose masks are not free.
-const NARROWEST: usize = 4;
+pub(super) const NARROWEST: usize = 4;
 
 /// Most vectors of a row that are loaded for a tile.
 const VECTORS: usize = 5;
@@ -442,7 +296,7 @@ const fn vectors<V: Depthwise>(stride: usize, side_by_side: usize) -> usize {
 
 /// Column of a load from that of the first one; `n` counts vectors.
 #[inline(always)]
-fn place<V: Depthwise>(stride: usize, load: usize, n: usize) -> usize {
+pub(super) fn place<V: Depthwise>(stride: usize, load: usize, n: usize) -> usize {
     (load % stride + n * stride) * V::LANES + load / stride * stride
 }
 
@@ -487,7 +341,7 @@ const fn places<const KH: usize, const KW: usize>(mask: u32) -> ([[usize; 2]; SL
 /// # Safety
 /// As [`tile`], for a kernel whose stored taps are at `places`.
 #[inline(never)]
-unsafe fn rarely<V: Depthwise, const S: usize>(
+pub(super) unsafe fn rarely<V: Depthwise, const S: usize>(
     args: &RowsArgs,
     plane: Plane,
     places: &[[usize; 2]],
@@ -753,7 +607,7 @@ unrolled!($ UpTo3: columns [0 1 2], slots [0 1 2], moved [2 1], missing [1 2]);
 unrolled!($ UpTo5: columns [0 1 2 3 4], slots [0 1 2 3 4], moved [4 3 2 1], missing [1 2 3 4]);
 
 /// Sums under way of one column of output.
-const fn under_way(kernel_height: usize, stride: usize) -> usize {
+pub(super) const fn under_way(kernel_height: usize, stride: usize) -> usize {
     kernel_height.div_ceil(stride)
 }
 
@@ -827,253 +681,6 @@ const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from:
         slot += 1;
     }
     false
-}
-
-/// All taps of a large kernel, `K` x `K`.
-///
-/// As [`Unroll::walk`], in a fraction of the code: `K / S` sums are under way, each a row of taps ahead of the next, and a
-/// step takes `S` input rows, but steps are not unrolled, taps are broadcast from memory, and the first and the
-/// last steps of a tile compute some sums that nobody wants, `K - 1` rows' at most. A row of 7x7 is 7 loads, 49
-/// broadcasts and 49 multiply-adds for 7 moves of sums.
-///
-/// # Safety
-/// As [`walk_rows`], for a kernel of `K` x `K` taps, all stored.
-#[inline(always)]
-unsafe fn walk_large<V: Depthwise, const K: usize, const S: usize>(args: &RowsArgs) {
-    let last = args.y_width.saturating_sub(V::LANES);
-    for plane in 0..args.planes {
-        let plane = args.plane(plane);
-        for ox in (0..args.y_width).step_by(V::LANES).map(|ox| ox.min(last)) {
-            let column = (ox * S) as isize - args.left as isize;
-            let inside = column >= 0 && column as usize + K.div_ceil(S) * S + S * V::LANES <= args.x_width;
-            // SAFETY: passed on from the caller; the vector is inside the output row, or that is narrower.
-            // Without masks only where what is loaded is inside the input row.
-            unsafe {
-                if inside {
-                    large::<V, K, S, false>(args, plane, ox, column);
-                } else if const { V::FREE_MASKS } {
-                    large::<V, K, S, true>(args, plane, ox, column);
-                } else {
-                    let mut places = [[0; 2]; SLOTS * SLOTS];
-                    for (tap, place) in places.iter_mut().enumerate().take(K * K) {
-                        *place = [tap / K, tap % K];
-                    }
-                    rarely::<V, S>(args, plane, &places[..K * K], ox, 1);
-                }
-            }
-        }
-    }
-}
-
-/// A vector of pixels of all rows, from input columns from `column` on; those outside of the row are masked if
-/// `MASKED`.
-///
-/// # Safety
-/// As [`walk_large`]; all loads are inside the row if they are not masked.
-#[inline(always)]
-unsafe fn large<V: Depthwise, const K: usize, const S: usize, const MASKED: bool>(
-    args: &RowsArgs,
-    plane: Plane,
-    ox: usize,
-    column: isize,
-) {
-    // SAFETY: input rows are read only if they are inside the map, and their columns as the caller says or by
-    // the lanes of `edges`; output rows 0..args.rows are written, at columns inside the row.
-    unsafe {
-        let slots = const { under_way(K, S) };
-        let mut edges = [V::edge(0, 0); SLOTS + 1];
-        for (load, edge) in edges.iter_mut().enumerate() {
-            if MASKED && load < K.next_multiple_of(S) {
-                *edge = V::edge(column + place::<V>(S, load, 0) as isize, args.x_width);
-            }
-        }
-        let load = |row: *const f32, load: usize| {
-            let at = row.wrapping_add(place::<V>(S, load, 0));
-            if MASKED { V::load_edge(at, edges[load]) } else { V::load(at) }
-        };
-        let taken = |row: *const f32, column: usize| {
-            let a = load(row, column);
-            let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1)) };
-            [a, b]
-        };
-        let bias = V::Values::splat(plane.bias);
-        let mut sums = [bias; SLOTS];
-        let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-        let mut iy = args.first;
-        let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
-        let mut y = plane.y.add(ox);
-        for step in 1..args.rows + slots {
-            unroll!(D in [0 1] {
-                if const { D < S } {
-                    if (iy as usize) < args.x_height {
-                        unroll!(KX in [0 1 2 3 4 5 6] {
-                            if const { KX < K && KX.is_multiple_of(S) } {
-                                let [a, b] = taken(row, KX);
-                                unroll!(ODD in [0 1] {
-                                    if const { ODD < S && of_row::<V>(K, KX + ODD) > 0 } {
-                                        let duo = const { of_row::<V>(K, KX + ODD) == 2 };
-                                        let column = if ODD == 0 { a } else { b };
-                                        let columns = match duo {
-                                            true if S == 2 => V::Values::duo(a, b),
-                                            true => V::Values::duo(a, taken(row, KX + 1)[0]),
-                                            false => V::Values::of(column),
-                                        };
-                                        unroll!(SLOT in [0 1 2 3 4 5 6] {
-                                            if const { SLOT * S + D < K } {
-                                                let tap = const { (SLOT * S + D) * steps_of_row::<V>(K, K) + steps_of_row::<V>(K, KX + ODD) };
-                                                let tap = tap_at::<V>(plane.taps, tap);
-                                                sums[SLOT] = if duo { columns.dot(tap, sums[SLOT]) } else { columns.mul_add(tap, sums[SLOT]) };
-                                            }
-                                        });
-                                    }
-                                });
-                            }
-                        });
-                    }
-                    iy += 1;
-                    row = row.wrapping_add(args.x_width);
-                }
-            });
-            if step >= slots {
-                let sum = sums[slots - 1].clamp(lo, hi);
-                let part = if args.y_width >= V::LANES { None } else { Some(args.y_width) };
-                sum.store::<S>(y, part, args.apart);
-                y = y.wrapping_add(args.y_width);
-            }
-            unroll!(SLOT in [6 5 4 3 2 1] {
-                sums[SLOT] = sums[SLOT - 1];
-            });
-            sums[0] = bias;
-        }
-    }
-}
-
-/// [`step_of_row`] of a row of `k` taps, all stored.
-const fn of_row<V: Depthwise>(k: usize, kx: usize) -> usize {
-    step_of_row((1 << k) - 1, kx, V::Values::DUOS)
-}
-
-/// Steps of such a row that begin left of `kx`.
-const fn steps_of_row<V: Depthwise>(k: usize, kx: usize) -> usize {
-    let (mut steps, mut column) = (0, 0);
-    while column < kx {
-        steps += (of_row::<V>(k, column) > 0) as usize;
-        column += 1;
-    }
-    steps
-}
-
-/// Any kernel: taps are a list.
-///
-/// Four vectors of sums hide the latency of their multiply-adds: those of four rows below each other, so that a
-/// map may be as narrow as a vector, or of what rows are left, side by side. A tap is then one broadcast, four
-/// loads and four multiply-adds.
-///
-/// # Safety
-/// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for a horizontal stride
-/// of `S`.
-#[inline(always)]
-unsafe fn walk_any<V: Depthwise, const S: usize>(args: &RowsArgs) {
-    const ROWS: usize = 4;
-    let last = args.y_width.saturating_sub(V::LANES);
-    for plane in 0..args.planes {
-        let mut plane = args.plane(plane);
-        let (mut iy, mut left) = (args.first, args.rows);
-        while left > 0 {
-            let rows = if left >= ROWS { ROWS } else { 1 };
-            let mut ox = 0;
-            while ox < args.y_width {
-                // SAFETY: the vectors from column `ox` on are inside the row, or there is one and the row is
-                // narrower; `rows` are left.
-                ox = unsafe {
-                    if rows == ROWS {
-                        span::<V, S, ROWS, 1>(args, plane, args.places, iy, ox.min(last));
-                        ox + V::LANES
-                    } else if ox + 4 * V::LANES <= args.y_width {
-                        span::<V, S, 1, 4>(args, plane, args.places, iy, ox);
-                        ox + 4 * V::LANES
-                    } else {
-                        span::<V, S, 1, 1>(args, plane, args.places, iy, ox.min(last));
-                        ox + V::LANES
-                    }
-                };
-            }
-            iy += (rows * args.step) as isize;
-            left -= rows;
-            plane.y = plane.y.wrapping_add(rows * args.y_width);
-        }
-    }
-}
-
-/// `N` vectors in each of `R` output rows, the first of whose rows of taps meets input row `iy`.
-///
-/// # Safety
-/// As [`walk_any`]; there are `R` rows; the vectors from column `ox` on are inside the row, or `ox` is 0, `N` is
-/// 1 and the row is narrower.
-#[inline(always)]
-unsafe fn span<V: Depthwise, const S: usize, const R: usize, const N: usize>(
-    args: &RowsArgs,
-    plane: Plane,
-    places: &[[usize; 2]],
-    iy: isize,
-    ox: usize,
-) {
-    // SAFETY: only rows inside the map are read, and of them only columns inside the row; a plane has a value
-    // per tap.
-    unsafe {
-        // The columns of a load, and its lanes that are inside the row if not all are.
-        let columns = |column: isize| {
-            let whole = column >= 0 && column + V::LANES as isize <= args.x_width as isize;
-            (column, if whole { None } else { Some(V::edge(column, args.x_width)) })
-        };
-        let load = |row: *const f32, (column, edge): (isize, Option<V::Edge>)| {
-            let at = row.wrapping_offset(column);
-            match edge {
-                None => V::load(at),
-                Some(_) if !V::FREE_MASKS && args.x_width < V::LANES => {
-                    let mut lanes = [0f32; NARROWEST];
-                    for lane in inside(column, args.x_width, V::LANES) {
-                        lanes[lane] = *at.wrapping_add(lane);
-                    }
-                    V::load(lanes.as_ptr())
-                }
-                Some(edge) => V::load_edge(at, edge),
-            }
-        };
-        let mut sums = [[V::Values::splat(plane.bias); N]; R];
-        for (i, [ky, kx]) in places.iter().enumerate() {
-            let tap = tap_at::<V>(plane.taps, i);
-            let column = (ox * S + kx) as isize - args.left as isize;
-            for n in 0..N {
-                let column = column + (n * V::LANES * S) as isize;
-                let (even, odd) = (columns(column), columns(column + ((S - 1) * V::LANES) as isize));
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let iy = iy + (r * args.step + ky) as isize;
-                    if iy as usize >= args.x_height {
-                        continue;
-                    }
-                    let row = plane.x.add(iy as usize * args.x_width);
-                    let mut v = load(row, even);
-                    if S == 2 {
-                        (v, _) = v.deinterleave(load(row, odd));
-                    }
-                    sums[n] = tap.mul_add(V::Values::of(v), sums[n]);
-                }
-            }
-        }
-        let (lo, hi) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-        for (r, sums) in sums.into_iter().enumerate() {
-            let y = plane.y.wrapping_add(r * args.y_width);
-            for (n, sum) in sums.into_iter().enumerate() {
-                let sum = sum.clamp(lo, hi);
-                if args.y_width >= V::LANES {
-                    sum.store::<S>(y.add(ox + n * V::LANES), None, args.apart);
-                } else {
-                    sum.store::<S>(y, Some(args.y_width), args.apart);
-                }
-            }
-        }
-    }
 }
 
 /// What a row of the kernel table runs: the loops over a machine's vectors, or plain Rust.

@@ -5,6 +5,7 @@
 //! for each phase, so that a tap is the sum of two contiguous rows; phases are put in turn when all taps are there.
 //! An output row takes the taps in their order, after the bias.
 
+use super::not_zero;
 use crate::error::KernelError;
 use crate::scratch;
 use crate::target::Target;
@@ -35,11 +36,7 @@ impl Col2imAxis {
         dilation: usize,
         pad_before: usize,
     ) -> Result<Col2imAxis, KernelError> {
-        for (what, value) in [("stride", stride), ("dilation", dilation)] {
-            if value == 0 {
-                return Err(KernelError::Geometry(format!("the {what} of a transposed convolution is 0")));
-            }
-        }
+        not_zero("a transposed convolution", [("stride", stride), ("dilation", dilation)])?;
         let reach = input.checked_mul(stride).zip(kernel.checked_mul(dilation));
         let reach = reach
             .and_then(|(steps, taps)| steps.checked_add(taps)?.checked_add(output)?.checked_add(pad_before));

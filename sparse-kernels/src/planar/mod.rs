@@ -18,6 +18,14 @@ pub use softmax::softmax;
 
 use crate::error::KernelError;
 
+/// Refuses numbers of `whose` axis that are zero.
+fn not_zero<const N: usize>(whose: &str, numbers: [(&'static str, usize); N]) -> Result<(), KernelError> {
+    match numbers.into_iter().find(|(_, number)| *number == 0) {
+        Some((what, _)) => Err(KernelError::Geometry(format!("the {what} of {whose} is 0"))),
+        None => Ok(()),
+    }
+}
+
 /// Checks that `x` and `y` hold the same number of planes, of the given sizes; returns that number.
 fn planes(x: &[f32], x_plane: usize, y: &[f32], y_plane: usize) -> Result<usize, KernelError> {
     let planes = match (x_plane, y_plane) {

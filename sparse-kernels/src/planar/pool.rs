@@ -3,7 +3,7 @@
 //! A window of `kh` by `kw` taps costs `kh + kw` operations a pixel instead of `kh * kw`, and both halves run
 //! along rows. The row in between has its padding written out, so that the second half knows no edges.
 
-use super::planes;
+use super::{not_zero, planes};
 use crate::error::KernelError;
 use crate::geometry::inside;
 use crate::scratch;
@@ -50,11 +50,7 @@ impl PoolAxis {
         dilation: usize,
         pad_before: usize,
     ) -> Result<PoolAxis, KernelError> {
-        for (what, value) in [("kernel", kernel), ("stride", stride), ("dilation", dilation)] {
-            if value == 0 {
-                return Err(KernelError::Geometry(format!("the {what} of a pooling window is 0")));
-            }
-        }
+        not_zero("a pooling window", [("kernel", kernel), ("stride", stride), ("dilation", dilation)])?;
         // a single window takes no steps
         let stride = if output > 1 { stride } else { 1 };
         let reach = output.max(1).checked_mul(stride).zip(kernel.checked_mul(dilation));
