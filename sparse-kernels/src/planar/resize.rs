@@ -5,9 +5,11 @@
 //! a time and stay in cache.
 //!
 //! Down the columns, whole rows are added up. Along the rows, neighbouring outputs read neighbouring inputs
-//! at distances that differ from place to place: a gather, pixel by pixel. Only an enlargement to twice the
-//! size, by far the most frequent, has a loop of its own: there two neighbouring outputs read the same two
-//! inputs with weights that are everywhere the same.
+//! at distances that differ from place to place: a gather, pixel by pixel. Outputs with as many taps as the ones before are
+//! summed in loops of so many, some rows at a time, which share what is known of the taps: where they are, that they are
+//! inside of the row, their weights. Only an enlargement to twice the size, by far the most frequent, has a loop
+//! without a gather: there two neighbouring outputs read the same two inputs with weights that are everywhere
+//! the same.
 
 use super::planes;
 use crate::error::KernelError;
@@ -25,6 +27,8 @@ pub struct Taps {
     /// Input pixels, each less than `input`.
     indices: Vec<u32>,
     weights: Vec<f32>,
+    /// All outputs, those with the same number of taps together.
+    runs: Vec<Range<usize>>,
     doubled: Option<Doubled>,
 }
 
@@ -55,7 +59,8 @@ impl Taps {
         if let Some(index) = indices.iter().find(|index| **index >= input) {
             return Err(KernelError::Geometry(format!("pixel {index} of an axis of {input}")));
         }
-        let mut taps = Taps { input, starts: vec![0], indices: vec![], weights: vec![], doubled: None };
+        let mut taps =
+            Taps { input, starts: vec![0], indices: vec![], weights: vec![], runs: vec![], doubled: None };
         for (indices, weights) in indices.chunks_exact(window).zip(weights.chunks_exact(window)) {
             for (index, weight) in indices.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
                 taps.indices.push(*index as u32);
@@ -63,8 +68,20 @@ impl Taps {
             }
             taps.starts.push(taps.indices.len() as u32);
         }
+        taps.runs = taps.find_runs();
         taps.doubled = taps.find_doubled();
         Ok(taps)
+    }
+
+    fn find_runs(&self) -> Vec<Range<usize>> {
+        let lens: Vec<usize> = (0..self.output()).map(|output| self.of(output).len()).collect();
+        let mut end = 0;
+        lens.chunk_by(|a, b| a == b)
+            .map(|run| {
+                end += run.len();
+                end - run.len()..end
+            })
+            .collect()
     }
 
     /// Output pixels.
@@ -213,24 +230,34 @@ impl Work for Job<'_> {
     }
 }
 
-/// One row between the rows of a plane.
+/// One row between the rows of a plane, in one pass for the usual numbers of taps.
 #[inline(always)]
 fn add_rows(plane: &[f32], width: usize, down: &Taps, output: usize, out: &mut [f32]) {
-    let line = |tap: usize| &plane[down.indices[tap] as usize * width..][..width];
+    let line = |tap: usize| (down.weights[tap], &plane[down.indices[tap] as usize * width..][..width]);
     let taps = down.of(output);
-    // two taps at a time would be enough for most: all others are added one by one
-    if taps.len() == 2 {
-        let [a, b] = [taps.start, taps.start + 1].map(|tap| (down.weights[tap], line(tap)));
-        for ((out, x), y) in out.iter_mut().zip(a.1).zip(b.1) {
-            *out = 0.0 + a.0 * x + b.0 * y;
+    let first = taps.start;
+    match taps.len() {
+        1 => {
+            let (v, a) = line(first);
+            out.iter_mut().zip(a).for_each(|(out, a)| *out = 0.0 + v * a);
         }
-        return;
-    }
-    out.fill(0.0);
-    for tap in taps {
-        let weight = down.weights[tap];
-        for (out, x) in out.iter_mut().zip(line(tap)) {
-            *out += weight * x;
+        2 => {
+            let [(v, a), (w, b)] = [0, 1].map(|tap| line(first + tap));
+            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                *out = 0.0 + v * a + w * b;
+            }
+        }
+        4 => {
+            let [(u, a), (v, b), (w, c), (x, d)] = [0, 1, 2, 3].map(|tap| line(first + tap));
+            for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *out = 0.0 + u * a + v * b + w * c + x * d;
+            }
+        }
+        _ => {
+            out.fill(0.0);
+            for (weight, line) in taps.map(line) {
+                out.iter_mut().zip(line).for_each(|(out, x)| *out += weight * x);
+            }
         }
     }
 }
@@ -239,22 +266,8 @@ fn add_rows(plane: &[f32], width: usize, down: &Taps, output: usize, out: &mut [
 #[inline(always)]
 fn gather(rows: &[f32], width: usize, along: &Taps, out: &mut [f32]) {
     let columns = along.output();
-    let single = |row: &[f32], out: &mut [f32], outputs: Range<usize>| {
-        for output in outputs {
-            let mut sum = 0.0;
-            for tap in along.of(output) {
-                sum += along.weights[tap] * row[along.indices[tap] as usize];
-            }
-            out[output] = sum;
-        }
-    };
-    let lines = |out: &mut [f32], outputs: [Range<usize>; 2]| {
-        for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(columns)) {
-            outputs.iter().for_each(|outputs| single(row, out, outputs.clone()));
-        }
-    };
     let Some(Doubled { first, from, pairs, weights: [even, odd] }) = along.doubled else {
-        return lines(out, [0..columns, columns..columns]);
+        return sums(rows, width, along, out, 0..columns);
     };
     let double = |row: &[f32], out: &mut [f32], pairs: usize| {
         let (left, right) = (&row[from..][..pairs], &row[from + 1..][..pairs]);
@@ -273,5 +286,78 @@ fn gather(rows: &[f32], width: usize, along: &Taps, out: &mut [f32]) {
             .for_each(|(row, out)| double(row, out, pairs));
     }
     let end = first + 2 * pairs;
-    lines(out, [0..first, end..columns]);
+    sums(rows, width, along, out, 0..first);
+    sums(rows, width, along, out, end..columns);
+}
+
+/// Rows that are gathered from at a time.
+const LINES: usize = 4;
+
+/// Some outputs of some rows of `width` pixels, run by run.
+#[inline(always)]
+fn sums(rows: &[f32], width: usize, along: &Taps, out: &mut [f32], outputs: Range<usize>) {
+    let columns = along.output();
+    for run in &along.runs {
+        let run = run.start.max(outputs.start)..run.end.min(outputs.end);
+        if run.is_empty() {
+            continue;
+        }
+        let (many, few) = (LINES * width, LINES * columns);
+        for (rows, out) in rows.chunks(many).zip(out.chunks_mut(few)) {
+            if rows.len() == many {
+                lines::<LINES>(rows, width, along, out, &run);
+            } else {
+                for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(columns)) {
+                    lines::<1>(row, width, along, out, &run);
+                }
+            }
+        }
+    }
+}
+
+/// Outputs of a run, of `R` rows.
+#[inline(always)]
+fn lines<const R: usize>(rows: &[f32], width: usize, along: &Taps, out: &mut [f32], run: &Range<usize>) {
+    let columns = along.output();
+    let x: [&[f32]; R] = std::array::from_fn(|r| &rows[r * width..][..width]);
+    let mut y = out.chunks_exact_mut(columns).map(|out| &mut out[run.clone()]);
+    let y: [&mut [f32]; R] = std::array::from_fn(|_| y.next().expect("there are as many rows"));
+    match along.of(run.start).len() {
+        1 => same::<R, 1>(x, along, y, run),
+        2 => same::<R, 2>(x, along, y, run),
+        4 => same::<R, 4>(x, along, y, run),
+        _ => {
+            for (x, y) in x.iter().zip(y) {
+                for (output, y) in run.clone().zip(y) {
+                    let taps = along.of(output);
+                    *y = 0.0;
+                    for (index, weight) in along.indices[taps.clone()].iter().zip(&along.weights[taps]) {
+                        *y += weight * x[*index as usize];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Outputs of a run of `T` taps each.
+#[inline(always)]
+fn same<const R: usize, const T: usize>(
+    x: [&[f32]; R],
+    along: &Taps,
+    y: [&mut [f32]; R],
+    run: &Range<usize>,
+) {
+    let taps = along.starts[run.start] as usize..along.starts[run.end] as usize;
+    let (indices, _) = along.indices[taps.clone()].as_chunks::<T>();
+    let (weights, _) = along.weights[taps].as_chunks::<T>();
+    for (at, (indices, weights)) in indices.iter().zip(weights).enumerate() {
+        for r in 0..R {
+            let mut sum = 0.0;
+            for t in 0..T {
+                sum += weights[t] * x[r][indices[t] as usize];
+            }
+            y[r][at] = sum;
+        }
+    }
 }
