@@ -1,7 +1,7 @@
 // Builds the package into dist: `npm run build`. Needs cargo with the target wasm32-unknown-unknown, and wasm-bindgen of the version
 // that Cargo.lock has, in target/tools/bin or on the path.
 
-import { execFileSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,22 +15,36 @@ const wasmBindgen = existsSync(tools) ? tools : "wasm-bindgen";
 
 const FEATURES = { simd: "+simd128", relaxed: "+simd128,+relaxed-simd" };
 
+/** Runs a program to its end; what it prints is printed. */
 function run(program, args, env = {}) {
-  execFileSync(program, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
+  return new Promise((done, failed) => {
+    const child = spawn(program, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
+    child.on("error", failed);
+    child.on("exit", (code, signal) => (code === 0 ? done() : failed(new Error(`${program} ended with ${code ?? signal}`))));
+  });
+}
+
+/** One build. Half of it is one long step on one core, so that builds run side by side, each in a folder of cargo's of its own. */
+async function build(name, features) {
+  const folder = join(target, "web", name);
+  await run("cargo", ["build", "--profile", "web", "-p", "tract-sparse-web", "--target", "wasm32-unknown-unknown"], {
+    CARGO_TARGET_DIR: folder, RUSTFLAGS: `-C target-feature=${features}`,
+  });
+  const built = join(folder, "wasm32-unknown-unknown/web/tract_sparse_web.wasm");
+  const bound = join(folder, "package");
+  rmSync(bound, { recursive: true, force: true });
+  await run(wasmBindgen, [built, "--target", "no-modules", "--no-typescript", "--out-dir", bound, "--out-name", name]);
+  writeFileSync(join(dist, `${name}.js`), factory(readFileSync(join(bound, `${name}.js`), "utf8")));
+  copyFileSync(join(bound, `${name}_bg.wasm`), join(dist, `${name}.wasm`));
 }
 
 mkdirSync(dist, { recursive: true });
 const named = process.argv.slice(2);
-for (const [name, features] of Object.entries(FEATURES).filter(([name]) => !named.length || named.includes(name))) {
-  run("cargo", ["build", "--profile", "web", "-p", "tract-sparse-web", "--target", "wasm32-unknown-unknown"], {
-    CARGO_TARGET_DIR: target, RUSTFLAGS: `-C target-feature=${features}`,
-  });
-  const built = join(target, "wasm32-unknown-unknown/web/tract_sparse_web.wasm");
-  const folder = join(target, "web-package", name);
-  rmSync(folder, { recursive: true, force: true });
-  run(wasmBindgen, [built, "--target", "no-modules", "--no-typescript", "--out-dir", folder, "--out-name", name]);
-  writeFileSync(join(dist, `${name}.js`), factory(readFileSync(join(folder, `${name}.js`), "utf8")));
-  copyFileSync(join(folder, `${name}_bg.wasm`), join(dist, `${name}.wasm`));
+const wanted = Object.entries(FEATURES).filter(([name]) => !named.length || named.includes(name));
+const ended = await Promise.allSettled(wanted.map(([name, features]) => build(name, features)));
+for (const { reason } of ended.filter(({ status }) => status === "rejected")) {
+  console.error(reason.message);
+  process.exitCode = 1;
 }
 
 /** wasm-bindgen's script as a function, so that every call makes bindings of their own: to one instance. */
