@@ -165,7 +165,7 @@ impl<'a> Chain<'a> {
         let element = last.layer.element();
         for stage in stages {
             if stage.layer.element() != element {
-                return Err(KernelError::Geometry("layers of floats and of pairs in one chain".into()));
+                return Err(KernelError::Geometry("layers of several types in one chain".into()));
             }
             let s = stage.geometry.shape();
             if [s.x_layout, s.y_layout] != [Layout::Planar; 2] || stage.geometry.is_band() {
@@ -181,13 +181,8 @@ impl<'a> Chain<'a> {
             }
         }
         let height = last.geometry.output()[0].max(1);
-        let in_lanes = |stage: &Stage<'a>| {
-            let geometry = match element {
-                Element::F32 => stage.geometry,
-                Element::Bf16 => stage.geometry.in_pairs()?,
-            };
-            Ok(Stage { geometry, ..*stage })
-        };
+        let in_lanes =
+            |stage: &Stage<'a>| Ok(Stage { geometry: stage.geometry.in_lanes(element)?, ..*stage });
         let stages = stages.iter().map(in_lanes).collect::<Result<_, KernelError>>()?;
         let mut chain = Chain { stages, band: height, rows: vec![] };
         // bands of the same height, as few as possible

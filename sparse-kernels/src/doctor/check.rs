@@ -127,6 +127,7 @@ impl Peaks {
         let once = || match element {
             Element::F32 => full().map(multiply_adds_per_second),
             Element::Bf16 => half().map(half_multiply_adds_per_second),
+            Element::Int8 => None,
         };
         let best = (0..10).filter_map(|_| once()).fold(self.of(kernel), f64::max);
         self.0.retain(|(i, e, _)| (*i, *e) != (isa, element));
@@ -180,6 +181,7 @@ impl Layer {
                 stage.run_pairs(&x, &mut lanes, None, &Serial)?;
                 pairs::unpack(self.target, self.planes()[1], &lanes, &mut y)?;
             }
+            Element::Int8 => unreachable!("not among the kernels that are checked"),
         }
         Ok(self.deviation(&y, &expected, weights.len() / self.geometry.shape().oc))
     }
@@ -225,6 +227,7 @@ impl Layer {
                 let (x, mut y) = self.lanes()?;
                 best(|| stage.run_pairs(&x, &mut y, None, &Serial))?
             }
+            Element::Int8 => unreachable!("not among the kernels that are checked"),
         };
         Ok((stored * self.geometry.output_pixels()) as f64 / best)
     }
