@@ -106,6 +106,26 @@ impl Stage<'_> {
         let Stage { layer, geometry, epilogue } = self;
         each!(layer, w => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel))
     }
+
+    /// [`Stage::run`] for weights that were packed for quads, which know what follows the sums: of lanes, as those of
+    /// [`PackedPointwise::run_quads`].
+    ///
+    /// # Errors
+    /// As there; an epilogue.
+    pub fn run_quads(&self, x: &[u32], y: &mut [u32], parallel: &dyn Parallel) -> Result<(), KernelError> {
+        let Stage { layer, geometry, epilogue } = self;
+        bare(epilogue)?;
+        each!(layer, w => drive::run_quads(*w, geometry, x, y, parallel))
+    }
+}
+
+/// Refuses an epilogue of a layer on quads.
+fn bare(epilogue: &Epilogue) -> Result<(), KernelError> {
+    if *epilogue == Epilogue::default() {
+        Ok(())
+    } else {
+        Err(KernelError::Geometry("an epilogue of a layer on quads, which has its own".into()))
+    }
 }
 
 impl Layer<'_> {
@@ -172,6 +192,9 @@ impl<'a> Chain<'a> {
                 return Err(KernelError::Geometry(format!("a chain is of whole planes, not {s:?}")));
             }
             stage.layer.check(&stage.geometry)?;
+            if element == Element::Int8 {
+                bare(&stage.epilogue)?;
+            }
         }
         for pair in stages.windows(2) {
             let (a, b) = (&pair[0].geometry, pair[1].geometry.shape());
@@ -262,6 +285,15 @@ impl<'a> Chain<'a> {
         self.runs(Element::Bf16)?;
         let residual = residual.map(pairs::as_floats);
         self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), residual, parallel)
+    }
+
+    /// [`Chain::run`] for weights that were packed for quads: of lanes, as those of [`PackedPointwise::run_quads`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_quads(&self, x: &[u32], y: &mut [u32], parallel: &dyn Parallel) -> Result<(), KernelError> {
+        self.runs(Element::Int8)?;
+        self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), None, parallel)
     }
 
     /// Refuses activations of another type than the layers were packed for.
