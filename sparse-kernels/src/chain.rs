@@ -106,6 +106,26 @@ impl Stage<'_> {
         let Stage { layer, geometry, epilogue } = self;
         each!(layer, w => drive::run_pairs(*w, geometry, x, y, residual, epilogue, parallel))
     }
+
+    /// [`Stage::run`] for weights that were packed for quads, which know what follows the sums: of lanes, as those of
+    /// [`PackedPointwise::run_quads`].
+    ///
+    /// # Errors
+    /// As there; an epilogue.
+    pub fn run_quads(&self, x: &[u32], y: &mut [u32], parallel: &dyn Parallel) -> Result<(), KernelError> {
+        let Stage { layer, geometry, epilogue } = self;
+        bare(epilogue)?;
+        each!(layer, w => drive::run_quads(*w, geometry, x, y, parallel))
+    }
+}
+
+/// Refuses an epilogue of a layer on quads.
+fn bare(epilogue: &Epilogue) -> Result<(), KernelError> {
+    if *epilogue == Epilogue::default() {
+        Ok(())
+    } else {
+        Err(KernelError::Geometry("an epilogue of a layer on quads, which has its own".into()))
+    }
 }
 
 impl Layer<'_> {
@@ -165,13 +185,16 @@ impl<'a> Chain<'a> {
         let element = last.layer.element();
         for stage in stages {
             if stage.layer.element() != element {
-                return Err(KernelError::Geometry("layers of floats and of pairs in one chain".into()));
+                return Err(KernelError::Geometry("layers of several types in one chain".into()));
             }
             let s = stage.geometry.shape();
             if [s.x_layout, s.y_layout] != [Layout::Planar; 2] || stage.geometry.is_band() {
                 return Err(KernelError::Geometry(format!("a chain is of whole planes, not {s:?}")));
             }
             stage.layer.check(&stage.geometry)?;
+            if element == Element::Int8 {
+                bare(&stage.epilogue)?;
+            }
         }
         for pair in stages.windows(2) {
             let (a, b) = (&pair[0].geometry, pair[1].geometry.shape());
@@ -181,13 +204,8 @@ impl<'a> Chain<'a> {
             }
         }
         let height = last.geometry.output()[0].max(1);
-        let in_lanes = |stage: &Stage<'a>| {
-            let geometry = match element {
-                Element::F32 => stage.geometry,
-                Element::Bf16 => stage.geometry.in_pairs()?,
-            };
-            Ok(Stage { geometry, ..*stage })
-        };
+        let in_lanes =
+            |stage: &Stage<'a>| Ok(Stage { geometry: stage.geometry.in_lanes(element)?, ..*stage });
         let stages = stages.iter().map(in_lanes).collect::<Result<_, KernelError>>()?;
         let mut chain = Chain { stages, band: height, rows: vec![] };
         // bands of the same height, as few as possible
@@ -267,6 +285,15 @@ impl<'a> Chain<'a> {
         self.runs(Element::Bf16)?;
         let residual = residual.map(pairs::as_floats);
         self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), residual, parallel)
+    }
+
+    /// [`Chain::run`] for weights that were packed for quads: of lanes, as those of [`PackedPointwise::run_quads`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_quads(&self, x: &[u32], y: &mut [u32], parallel: &dyn Parallel) -> Result<(), KernelError> {
+        self.runs(Element::Int8)?;
+        self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), None, parallel)
     }
 
     /// Refuses activations of another type than the layers were packed for.

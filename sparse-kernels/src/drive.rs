@@ -24,6 +24,11 @@ pub(crate) trait Packed: Sync {
     /// Refuses what these weights or their operation cannot compute; `shape` counts channels, of pairs, too.
     fn check(&self, shape: &ConvShape) -> Result<(), KernelError>;
 
+    /// What stands in the place of padding.
+    fn padding(&self) -> f32 {
+        0.0
+    }
+
     /// Where the latest plan is kept.
     fn latest(&self) -> &Latest<Self::Plan>;
 
@@ -217,9 +222,28 @@ pub(crate) fn run_pairs<W: Packed>(
 ) -> Result<(), KernelError> {
     weights.info().runs(Element::Bf16)?;
     weights.check(geometry.shape())?;
-    let geometry = geometry.in_pairs()?;
+    let geometry = geometry.in_lanes(Element::Bf16)?;
     let (x, y, residual) = (pairs::as_floats(x), pairs::as_floats_mut(y), residual.map(pairs::as_floats));
     run_lanes(weights, &geometry, x, y, residual, epilogue, parallel)
+}
+
+/// [`run`] for weights that were packed for a kernel of quads, which know what follows the sums: `x` and `y` are
+/// `[batch][ceil(channels / 4)][pixel]` lanes ([`crate::quads`]). `geometry` counts channels.
+///
+/// # Errors
+/// As there; a layout that is not planar.
+pub(crate) fn run_quads<W: Packed>(
+    weights: &W,
+    geometry: &ConvGeometry,
+    x: &[u32],
+    y: &mut [u32],
+    parallel: &dyn Parallel,
+) -> Result<(), KernelError> {
+    weights.info().runs(Element::Int8)?;
+    weights.check(geometry.shape())?;
+    let geometry = geometry.in_lanes(Element::Int8)?;
+    let (x, y) = (pairs::as_floats(x), pairs::as_floats_mut(y));
+    run_lanes(weights, &geometry, x, y, None, &Epilogue::default(), parallel)
 }
 
 fn run_lanes<W: Packed>(
@@ -255,9 +279,9 @@ pub(crate) unsafe fn run_at<W: Packed>(
     if geometry.y_len() == 0 {
         return Ok(());
     }
-    if let Some((geometry, zeros)) = geometry.on_zeros() {
-        // SAFETY: outputs are the same, and the zeros are as many as this geometry reads.
-        return unsafe { run_at(weights, &geometry, &zeros, y, residual, epilogue, parallel) };
+    if let Some((geometry, padding)) = geometry.on_padding(weights.padding()) {
+        // SAFETY: outputs are the same, and there is as much padding as this geometry reads.
+        return unsafe { run_at(weights, &geometry, &padding, y, residual, epilogue, parallel) };
     }
     let threads = parallel::threads(parallel);
     let planned = weights.latest().get(geometry, threads, || weights.plan(geometry, threads))?;

@@ -28,6 +28,32 @@ pub enum FormatError {
         /// Position in the dense tensor, or in the stored values.
         index: usize,
     },
+    /// A weight of int8 that is no whole number from -128 to 127.
+    #[error("weight {index} is no whole number from -128 to 127")]
+    NotInt8 {
+        /// Position in the dense tensor.
+        index: usize,
+    },
+    /// A scale that is zero, negative, NaN or infinite.
+    #[error("the scale of channel {channel} is not finite and above zero")]
+    Scale {
+        /// Output channel.
+        channel: usize,
+    },
+    /// Bounds of outputs of which the lowest is above the highest.
+    #[error("outputs from {lo} to {hi}")]
+    Bounds {
+        /// Lowest output.
+        lo: u8,
+        /// Highest output.
+        hi: u8,
+    },
+    /// The sums of a channel may be too large for an i32.
+    #[error("sums of output channel {channel} may be too large for 32 bits")]
+    Sum {
+        /// Output channel.
+        channel: usize,
+    },
     /// Row starts do not begin at zero, do not end at the number of blocks, or decrease.
     #[error("row starts must grow from 0 to the number of blocks; row {row} does not")]
     RowStarts {

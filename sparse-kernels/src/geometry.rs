@@ -137,18 +137,25 @@ impl ConvGeometry {
         Ok(ConvGeometry { planes: [x, y], ..self })
     }
 
-    /// The same convolution with pairs of channels ([`crate::pairs`]) in place of channels, the last of them perhaps
-    /// with one channel only. Depthwise stays depthwise.
+    /// The same convolution with lanes of `element` in place of channels, the last of them perhaps with fewer channels
+    /// than the others. Depthwise stays depthwise.
     ///
     /// # Errors
-    /// Channel groups that are not one or one for each channel; a layout that is not planar.
-    pub(crate) fn in_pairs(self) -> Result<ConvGeometry, KernelError> {
+    /// Where lanes hold several channels: channel groups that are not one or one for each channel; a layout that is not
+    /// planar.
+    pub(crate) fn in_lanes(self, element: Element) -> Result<ConvGeometry, KernelError> {
         let s = self.shape;
-        let bad = |what: &str| Err(KernelError::Geometry(format!("pairs of channels want {what}: {s:?}")));
+        if element.per_lane() == 1 {
+            return Ok(self);
+        }
+        let bad = |what: &str| {
+            let per_lane = element.per_lane();
+            Err(KernelError::Geometry(format!("lanes of {per_lane} channels want {what}: {s:?}")))
+        };
         if [s.x_layout, s.y_layout] != [Layout::Planar; 2] {
             return bad("planar input and output");
         }
-        let [ic, oc] = [s.ic, s.oc].map(|channels| Element::Bf16.lanes(channels));
+        let [ic, oc] = [s.ic, s.oc].map(|channels| element.lanes(channels));
         let group = match s.group {
             1 if s.ic > 1 || s.oc > 1 => 1,
             group if [s.ic, s.oc] == [group; 2] => ic,
@@ -267,9 +274,9 @@ impl ConvGeometry {
     }
 
     /// If every tap of every output lies in the padding because the input has no pixels: a geometry with the
-    /// same outputs for an input of zeros, and that input. A pixel takes the place of one of padding
+    /// same outputs for an input of `padding`, and that input. A pixel takes the place of one of padding
     /// along each empty axis.
-    pub(crate) fn on_zeros(&self) -> Option<(ConvGeometry, Vec<f32>)> {
+    pub(crate) fn on_padding(&self, padding: f32) -> Option<(ConvGeometry, Vec<f32>)> {
         if self.x_len() > 0 || self.y_len() == 0 {
             return None;
         }
@@ -282,7 +289,7 @@ impl ConvGeometry {
         }
         let planes = [shape.input[0] * shape.input[1], self.planes[1]];
         let geometry = ConvGeometry { shape, planes, ..*self };
-        Some((geometry, vec![0.0; geometry.x_len()]))
+        Some((geometry, vec![padding; geometry.x_len()]))
     }
 
     /// Checks the length of the input of a run.

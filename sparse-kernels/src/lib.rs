@@ -49,6 +49,7 @@ pub mod pairs;
 pub mod parallel;
 pub mod planar;
 pub mod pointwise;
+pub mod quads;
 pub mod recurrent;
 pub mod reference;
 mod scratch;
@@ -71,7 +72,8 @@ pub mod prelude {
     pub use crate::geometry::{ConvGeometry, ConvShape, Layout};
     pub use crate::parallel::{Parallel, Serial};
     pub use crate::pointwise::PackedPointwise;
+    pub use crate::quads::Quantised;
     pub use crate::spatial::PackedSpatial;
     pub use crate::table::{self, Element};
-    pub use crate::target::{Core, Half, Isa, Target};
+    pub use crate::target::{Core, Half, Int8, Isa, Target};
 }

@@ -176,6 +176,46 @@ impl Target {
         };
         detected.then_some(Half { target: self })
     }
+
+    /// Kernels for quads of bytes, which there are for every machine: those of this target where this machine has
+    /// their instructions, else of one with fewer.
+    pub fn int8(self) -> Int8 {
+        let target = match self.isa {
+            Isa::Scalar => self,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512
+                if !cfg!(miri)
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl") =>
+            {
+                self
+            }
+            _ => Target::SCALAR,
+        };
+        Int8 { target }
+    }
+}
+
+/// Proof that a target runs kernels for quads of bytes ([`crate::quads`]). Such kernels can only be obtained with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Int8 {
+    target: Target,
+}
+
+impl Int8 {
+    /// The target.
+    pub fn target(self) -> Target {
+        self.target
+    }
+
+    /// int8 on every target of this machine whose instructions it uses, plainest first.
+    pub fn available() -> Vec<Int8> {
+        let mut all: Vec<Int8> = Target::available().into_iter().map(Target::int8).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }
 
 /// Proof that a target runs kernels for pairs of bf16 ([`crate::pairs`]). Such kernels can only be obtained with

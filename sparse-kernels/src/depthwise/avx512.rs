@@ -6,6 +6,8 @@ use crate::vector::{F32x8, F32x16};
 
 type Pairs8 = F32x8<{ Element::Bf16 as u8 }>;
 type Pairs16 = F32x16<{ Element::Bf16 as u8 }>;
+type Quads8 = F32x8<{ Element::Int8 as u8 }, true>;
+type Quads16 = F32x16<{ Element::Int8 as u8 }>;
 
 impl Depthwise for F32x16 {
     /// 4 to 12 % faster on Zen 4 where the input comes from the third-level cache.
@@ -30,4 +32,16 @@ impl Depthwise for Pairs8 {
     type Values = [Pairs8; 2];
     type Few = Pairs8;
     type Strided = Pairs8;
+}
+
+impl Depthwise for Quads16 {
+    type Values = Quads16;
+    type Few = Quads8;
+    type Strided = Quads16;
+}
+
+impl Depthwise for Quads8 {
+    type Values = Quads8;
+    type Few = Quads8;
+    type Strided = Quads8;
 }

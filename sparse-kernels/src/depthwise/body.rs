@@ -21,6 +21,7 @@
 //! and a mask make two vectors of a column. All rows of 3:9 patterns are such steps; other rows of an odd number
 //! of taps have one more. 3x3 with stride 1 has 6 sums, 6 or 12 taps and 4 inputs in registers.
 
+use super::quads::quads_on;
 use super::rolled::{span, walk_any, walk_large};
 use super::values::Values;
 use super::{Plane, RowsArgs};
@@ -742,6 +743,9 @@ impl<V: Depthwise> Loops for V {
     unsafe fn large<const K: usize, const S: usize>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.
         unsafe {
+            if const { V::ELEMENT as u8 == Element::Int8 as u8 } {
+                return quads::<V, K, S>(args);
+            }
             if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
                 && args.y_width <= <V::Few as Vector>::LANES
             {
@@ -755,6 +759,9 @@ impl<V: Depthwise> Loops for V {
     unsafe fn any<const S: usize>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.
         unsafe {
+            if const { V::ELEMENT as u8 == Element::Int8 as u8 } {
+                return quads::<V, 0, S>(args);
+            }
             if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
                 && args.y_width <= <V::Few as Vector>::LANES
             {
@@ -762,6 +769,23 @@ impl<V: Depthwise> Loops for V {
             } else {
                 any_on::<V::Strided, S>(args);
             }
+        }
+    }
+}
+
+/// [`quads_on`], with the vectors for maps of this width.
+///
+/// # Safety
+/// As there.
+unsafe fn quads<V: Depthwise, const K: usize, const S: usize>(args: &RowsArgs) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
+            && args.y_width <= <V::Few as Vector>::LANES
+        {
+            quads_on::<V::Few, K, S>(args);
+        } else {
+            quads_on::<V, K, S>(args);
         }
     }
 }

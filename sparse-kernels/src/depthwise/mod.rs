@@ -7,7 +7,7 @@
 //! result.
 //!
 //! In half precision a plane holds a pair of channels ([`crate::pairs`]), which are summed beside each other as
-//! floats.
+//! floats. Quads of bytes ([`crate::quads`]) have a loop of their own, over the same strips of planes.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,6 +16,7 @@ mod avx512;
 mod body;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+mod quads;
 mod rolled;
 pub(crate) mod scalar;
 mod values;
@@ -29,10 +30,12 @@ use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::pairs;
 use crate::parallel::Parallel;
+use crate::quads::{CHANNELS, Quantised, Requantise, lookup, of_weights};
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
 use body::{Loops, UpTo3, UpTo5};
+use quads::{Quads, Taps};
 use std::ops::Range;
 
 /// Floats of input rows that a strip should not exceed: they and as many output rows fit a first-level cache
@@ -86,6 +89,18 @@ impl DepthwiseKernel {
     pub fn vector(&self) -> usize {
         self.vector
     }
+
+    /// Refuses weights of another size.
+    fn fits(&self, weights: &DepthwisePatterns) -> Result<(), KernelError> {
+        for (axis, what) in ["kernel height", "kernel width"].into_iter().enumerate() {
+            let size = weights.kernel()[axis];
+            let made_for = self.kernel.map_or(size, |kernel| kernel[axis]);
+            if made_for != size {
+                return Err(KernelError::Shape { what, weights: size, geometry: made_for });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A row of the table, for [`crate::table::kernel`]: kernels of `KH` x `KW` taps, or of any number if these
@@ -106,6 +121,13 @@ pub(crate) const fn kernel<L: Loops, const KH: usize, const KW: usize, const PIX
     }
     match (KH, KW) {
         (0, 0) => {}
+        // one loop for all patterns
+        (3, 3) if L::ELEMENT as u8 == Element::Int8 as u8 => {
+            rows[ALL] = [Some(L::large::<3, 1>), Some(L::large::<3, 2>)]
+        }
+        (5, 5) if L::ELEMENT as u8 == Element::Int8 as u8 => {
+            rows[ALL] = [Some(L::large::<5, 1>), Some(L::large::<5, 2>)]
+        }
         (3, 3) => three_by_three!(0 1 2 3 4 5 6 7 8),
         // Unrolled, it wants megabytes of the stack where nothing is optimised, and is up to a tenth faster elsewhere.
         (5, 5) if cfg!(debug_assertions) => rows[ALL] = [Some(L::large::<5, 1>), Some(L::large::<5, 2>)],
@@ -149,12 +171,14 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
 /// Invariants: `bias` has one value for every channel of every plane; the kernel accepts the size of the weights; `reads`
-/// says something of every channel; there are `pairs` if the kernel is one of pairs, and only then.
+/// says something of every channel; there are `lanes` if the kernel is one of pairs or quads, and only then, and a
+/// `requantise`, of as many channels as `bias`, if it is one of quads.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
     kernel: &'static DepthwiseKernel,
     weights: DepthwisePatterns,
-    pairs: Option<PairTaps>,
+    lanes: Option<LaneTaps>,
+    requantise: Option<Requantise>,
     bias: Vec<f32>,
     /// Group of every plane.
     group: Vec<u32>,
@@ -163,46 +187,62 @@ pub struct PackedDepthwise {
     latest: Latest<Plan>,
 }
 
-/// The taps of pairs of channels, in groups of pairs.
+/// The taps of pairs or quads of channels, in groups of planes of lanes.
 ///
-/// Channels of a pair that have different patterns store all taps, zeros among them.
+/// Channels of a pair that have different patterns store all taps, zeros among them, and those of quads always do.
 ///
-/// Invariants: groups follow each other and cover all pairs; `taps` has two floats, one for each channel, for every step
-/// of the loops that run the pattern of the group, pair by pair in the order of the kernel. A step is a tap, or, if the
-/// kernel has `duos`, two neighbours, as a lane of bf16. A channel that does not exist has zeros.
+/// Invariants: groups follow each other and cover all planes; `taps` has as many floats for each plane of a group. Of
+/// pairs these are two, one for each channel, for every step of the loops that run the pattern of the group, in the
+/// order of the kernel. A step is a tap, or, if the kernel has `duos`, two neighbours, as a lane of bf16. Of quads they
+/// are [`Taps::pack`]ed. A channel that does not exist has zeros.
 #[derive(Debug, Clone)]
-struct PairTaps {
-    groups: Vec<PairGroup>,
+struct LaneTaps {
+    groups: Vec<LaneGroup>,
     taps: Vec<f32>,
 }
 
 #[derive(Debug, Clone)]
-struct PairGroup {
-    pairs: Range<usize>,
+struct LaneGroup {
+    planes: Range<usize>,
     pattern: DepthwisePattern,
     /// Where its taps begin.
     taps: usize,
-    /// Steps of a pair.
-    steps: usize,
+    /// Floats of the taps of a plane.
+    of_plane: usize,
 }
 
-impl PairTaps {
-    fn new(weights: &DepthwisePatterns, kernel: &DepthwiseKernel) -> PairTaps {
+impl LaneTaps {
+    /// Of quads; the weights are whole numbers from -128 to 127.
+    fn of_quads(weights: &DepthwisePatterns) -> LaneTaps {
+        let (dense, taps) = (weights.to_dense(), Taps::new(weights.kernel()));
+        let [kh, kw] = weights.kernel();
+        let lanes = dense.chunks(CHANNELS * kh * kw).flat_map(|quad| taps.pack(quad)).collect();
+        let group = LaneGroup {
+            planes: 0..Element::Int8.lanes(weights.channels()),
+            pattern: DepthwisePattern::ALL_ONES,
+            taps: 0,
+            of_plane: taps.count(),
+        };
+        LaneTaps { groups: vec![group], taps: lanes }
+    }
+
+    /// Of pairs.
+    fn of_pairs(weights: &DepthwisePatterns, kernel: &DepthwiseKernel) -> LaneTaps {
         let (dense, [kh, kw]) = (weights.to_dense(), weights.kernel());
         let taps = kh * kw;
         let mut patterns = Vec::with_capacity(weights.channels());
         for group in weights.groups() {
             patterns.extend(group.channels().map(|_| group.pattern()));
         }
-        let mut all = PairTaps { groups: vec![], taps: vec![] };
+        let mut all = LaneTaps { groups: vec![], taps: vec![] };
         for (pair, (kernels, patterns)) in dense.chunks(2 * taps).zip(patterns.chunks(2)).enumerate() {
             let same = patterns.iter().all(|pattern| *pattern == patterns[0]);
             let pattern = if same { patterns[0] } else { DepthwisePattern::ALL_ONES };
             match all.groups.last_mut() {
-                Some(group) if group.pattern == pattern => group.pairs.end += 1,
+                Some(group) if group.pattern == pattern => group.planes.end += 1,
                 _ => {
                     let taps = all.taps.len();
-                    all.groups.push(PairGroup { pairs: pair..pair + 1, pattern, taps, steps: 0 });
+                    all.groups.push(LaneGroup { planes: pair..pair + 1, pattern, taps, of_plane: 0 });
                 }
             }
             let (before, duos) = (all.taps.len(), kernel.duos && kernel.rows[pattern.id()][0].is_some());
@@ -228,7 +268,7 @@ impl PairTaps {
                 }
             }
             if let Some(group) = all.groups.last_mut() {
-                group.steps = (all.taps.len() - before) / 2;
+                group.of_plane = all.taps.len() - before;
             }
         }
         all
@@ -245,6 +285,8 @@ pub(crate) struct Plan {
     strip: usize,
     /// Strips of a plane.
     strips: usize,
+    /// Floats of the buffer of kernels of quads.
+    buffer: usize,
 }
 
 /// One call of a kernel: some rows of output pixels in each of `planes` consecutive channels of one pattern.
@@ -255,7 +297,7 @@ pub(crate) struct Plan {
 ///   left`; those outside of the map are padding;
 /// * a plane has a value in `taps` per stored tap, whose `[ky, kx]` are in `places` (which specialised
 ///   kernels do not read), and one in `bias`; of pairs two of each, next to each other, and those of specialised
-///   kernels per step (`PairTaps`);
+///   kernels per step (`LaneTaps`); of quads four in `bias`, and taps as `Taps` says;
 /// * the `y` of a plane is writable for `rows` rows of `y_width` floats, which are not 0; nothing else writes
 ///   there during the call; so is what is `apart` from there, which only kernels of pairs use.
 pub(crate) struct RowsArgs<'a> {
@@ -275,6 +317,8 @@ pub(crate) struct RowsArgs<'a> {
     /// first.
     apart: usize,
     clamp: (f32, f32),
+    /// What only kernels of quads have, but they always.
+    quads: Option<Quads<'a>>,
 }
 
 /// Where a call finds one of its planes.
@@ -296,6 +340,15 @@ struct Strides {
 }
 
 impl RowsArgs<'_> {
+    /// What kernels of quads have.
+    #[inline(always)]
+    fn quads(&self) -> &Quads<'_> {
+        match &self.quads {
+            Some(quads) => quads,
+            None => unreachable!("kernels of quads have weights of quads (invariant of PackedDepthwise)"),
+        }
+    }
+
     #[inline(always)]
     fn plane(&self, plane: usize) -> Plane {
         Plane {
@@ -318,18 +371,17 @@ impl PackedDepthwise {
         bias: Option<&[f32]>,
         kernel: &'static DepthwiseKernel,
     ) -> Result<PackedDepthwise, KernelError> {
+        kernel.fits(&weights)?;
         let channels = weights.channels();
-        for (axis, what) in ["kernel height", "kernel width"].into_iter().enumerate() {
-            let made_for = kernel.kernel.unwrap_or(weights.kernel())[axis];
-            if made_for != weights.kernel()[axis] {
-                return Err(KernelError::Shape { what, weights: weights.kernel()[axis], geometry: made_for });
-            }
-        }
-        let pairs = match kernel.info.element {
+        let lanes = match kernel.info.element {
             Element::F32 => None,
             Element::Bf16 => {
                 weights = weights.rounded()?;
-                Some(PairTaps::new(&weights, kernel))
+                Some(LaneTaps::of_pairs(&weights, kernel))
+            }
+            Element::Int8 => {
+                let asked = "weights of floats";
+                return Err(KernelError::ElementMismatch { kernel: kernel.info.name, asked });
             }
         };
         let mut bias = match bias {
@@ -341,13 +393,46 @@ impl PackedDepthwise {
             None => vec![0.0; channels],
         };
         bias.resize(channels.next_multiple_of(kernel.info.element.per_lane()), 0.0);
-        let planes: Vec<Range<usize>> = match &pairs {
+        Ok(PackedDepthwise::of_parts(kernel, weights, lanes, bias, None))
+    }
+
+    /// Prepares weights, which are whole numbers from -128 to 127, and what follows their sums for a kernel of quads.
+    ///
+    /// # Errors
+    /// The kernel is not one of quads or made for another size, a weight is no such number, `quantised` has another
+    /// number of channels, or the sums of a channel might be too large for 32 bits.
+    pub fn pack_int8(
+        weights: DepthwisePatterns,
+        quantised: &Quantised,
+        kernel: &'static DepthwiseKernel,
+    ) -> Result<PackedDepthwise, KernelError> {
+        kernel.info.runs(Element::Int8)?;
+        kernel.fits(&weights)?;
+        if quantised.channels() != weights.channels() {
+            let (expected, got) = (weights.channels(), quantised.channels());
+            return Err(FormatError::Length { what: "biases and scales", expected, got }.into());
+        }
+        let dense = weights.to_dense();
+        of_weights(1, 1, &dense)?;
+        let (bias, requantise) = quantised.prepare(&dense)?;
+        let lanes = Some(LaneTaps::of_quads(&weights));
+        Ok(PackedDepthwise::of_parts(kernel, weights, lanes, bias, Some(requantise)))
+    }
+
+    fn of_parts(
+        kernel: &'static DepthwiseKernel,
+        weights: DepthwisePatterns,
+        lanes: Option<LaneTaps>,
+        bias: Vec<f32>,
+        requantise: Option<Requantise>,
+    ) -> PackedDepthwise {
+        let planes: Vec<Range<usize>> = match &lanes {
             None => weights.groups().iter().map(|g| g.channels()).collect(),
-            Some(pairs) => pairs.groups.iter().map(|g| g.pairs.clone()).collect(),
+            Some(lanes) => lanes.groups.iter().map(|g| g.planes.clone()).collect(),
         };
         let group = planes.into_iter().enumerate().flat_map(|(i, planes)| planes.map(move |_| i as u32));
-        let (group, reads, latest) = (group.collect(), vec![true; channels], Latest::default());
-        Ok(PackedDepthwise { kernel, weights, pairs, bias, group, reads, latest })
+        let (group, reads, latest) = (group.collect(), vec![true; weights.channels()], Latest::default());
+        PackedDepthwise { kernel, weights, lanes, requantise, bias, group, reads, latest }
     }
 
     /// Finds the patterns of dense weights `[channel][kh][kw]` and packs them.
@@ -364,9 +449,24 @@ impl PackedDepthwise {
         PackedDepthwise::pack(DepthwisePatterns::from_dense(channels, kernel_size, weights)?, bias, kernel)
     }
 
+    /// Finds the patterns of dense weights `[channel][kh][kw]` and packs them for a kernel of quads.
+    ///
+    /// # Errors
+    /// As [`DepthwisePatterns::from_dense`] and [`PackedDepthwise::pack_int8`].
+    pub fn from_dense_int8(
+        channels: usize,
+        kernel_size: [usize; 2],
+        weights: &[f32],
+        quantised: &Quantised,
+        kernel: &'static DepthwiseKernel,
+    ) -> Result<PackedDepthwise, KernelError> {
+        let weights = DepthwisePatterns::from_dense(channels, kernel_size, weights)?;
+        PackedDepthwise::pack_int8(weights, quantised, kernel)
+    }
+
     /// The same layer where nothing reads the output channels that are not `read`: they become zeros,
-    /// whatever their bias, and their inputs are not looked at. Of pairs only if neither channel of a pair is read; the
-    /// other ones stay.
+    /// whatever their bias, and their inputs are not looked at. Of pairs and quads only if no channel of a lane is read;
+    /// the other ones stay.
     ///
     /// # Errors
     /// Another number of channels.
@@ -414,11 +514,12 @@ impl PackedDepthwise {
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        let pairs = self
-            .pairs
+        let lanes = self
+            .lanes
             .as_ref()
-            .map_or(0, |pairs| size_of_val(pairs.groups.as_slice()) + size_of_val(pairs.taps.as_slice()));
-        self.weights.bytes() + pairs + 4 * (self.bias.len() + self.group.len()) + self.reads.len()
+            .map_or(0, |lanes| size_of_val(lanes.groups.as_slice()) + size_of_val(lanes.taps.as_slice()))
+            + self.requantise.as_ref().map_or(0, Requantise::bytes);
+        self.weights.bytes() + lanes + 4 * (self.bias.len() + self.group.len()) + self.reads.len()
     }
 
     /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape of `y`) added inside the epilogue.
@@ -454,6 +555,21 @@ impl PackedDepthwise {
         drive::run_pairs(self, geometry, x, y, residual, epilogue, parallel)
     }
 
+    /// [`PackedDepthwise::run`] for weights that were packed for a kernel of quads: `x` and `y` are
+    /// `[batch][ceil(channels / 4)][pixel]` lanes ([`crate::quads`]). `geometry` counts channels.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_quads(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        drive::run_quads(self, geometry, x, y, parallel)
+    }
+
     /// Whether a plane is computed: one of its channels is read.
     fn computes(&self, plane: usize) -> bool {
         let per_lane = self.kernel.info.element.per_lane();
@@ -463,16 +579,16 @@ impl PackedDepthwise {
     /// The group of a plane: behind which plane it ends, its pattern, and the taps from this plane on.
     fn group(&self, plane: usize) -> (usize, DepthwisePattern, &[f32]) {
         let group = self.group[plane] as usize;
-        match &self.pairs {
+        match &self.lanes {
             None => {
                 let group = &self.weights.groups()[group];
                 (group.channels().end, group.pattern(), self.weights.group_taps(group, plane))
             }
-            Some(PairTaps { groups, taps }) => {
+            Some(LaneTaps { groups, taps }) => {
                 let group = &groups[group];
-                let first = group.taps + (plane - group.pairs.start) * 2 * group.steps;
-                let taps = &taps[first..][..(group.pairs.end - plane) * 2 * group.steps];
-                (group.pairs.end, group.pattern, taps)
+                let first = group.taps + (plane - group.planes.start) * group.of_plane;
+                let taps = &taps[first..][..(group.planes.end - plane) * group.of_plane];
+                (group.planes.end, group.pattern, taps)
             }
         }
     }
@@ -484,9 +600,9 @@ impl PackedDepthwise {
         let mut places = [const { vec![] }; DepthwisePattern::COUNT];
         for pattern in DepthwisePattern::all() {
             let id = pattern.id();
-            let used = match &self.pairs {
+            let used = match &self.lanes {
                 None => self.weights.groups().iter().any(|group| group.pattern() == pattern),
-                Some(pairs) => pairs.groups.iter().any(|group| group.pattern == pattern),
+                Some(lanes) => lanes.groups.iter().any(|group| group.pattern == pattern),
             };
             if used && self.kernel.rows[id][s.stride[1] - 1].is_none() {
                 let taps = (0..kh * kw).filter(|tap| pattern.keeps(*tap));
@@ -514,6 +630,10 @@ impl Packed for PackedDepthwise {
         ])
     }
 
+    fn padding(&self) -> f32 {
+        self.requantise.as_ref().map_or(0.0, |requantise| requantise.x_zeros)
+    }
+
     fn latest(&self) -> &Latest<Plan> {
         &self.latest
     }
@@ -523,7 +643,15 @@ impl Packed for PackedDepthwise {
         // As many rows as a strip should have, and strips of the same height.
         let fit = (STRIP / s.input[1] / s.stride[0]).max(MIN_ROWS);
         let strip = oh.div_ceil(oh.div_ceil(fit));
-        Ok(Plan { places: self.places(s), strip, strips: oh.div_ceil(strip) })
+        let buffer = match self.kernel.info.element {
+            Element::Int8 => {
+                let floats = quads::buffer(Taps::new(s.kernel), geometry.output()[1], s.stride[1]);
+                let too_large = || KernelError::Geometry(format!("rows cannot be addressed in {s:?}"));
+                floats.ok_or_else(too_large)?
+            }
+            _ => 0,
+        };
+        Ok(Plan { places: self.places(s), strip, strips: oh.div_ceil(strip), buffer })
     }
 
     fn cut(&self, job: &Job<Plan>) -> Cut {
@@ -571,6 +699,9 @@ impl Run<'_> {
                 }
             });
         }
+        if w.kernel.info.element == Element::Int8 {
+            return scratch::with(job.plan.buffer, |buffer| self.sums(planes, out, Some((buffer, 0))));
+        }
         self.sums(planes.clone(), out.clone(), None);
         if finishes {
             for plane in planes.filter(|plane| w.reads[plane % job.geometry.shape().ic]) {
@@ -579,8 +710,9 @@ impl Run<'_> {
         }
     }
 
-    /// Computes output rows `out` of planes, as far as kernels do. If there is a buffer for sums, and how far those
-    /// of the second channel are behind those of the first, bare sums of the one plane go there.
+    /// Computes output rows `out` of planes, as far as kernels do. If there is a buffer for sums of pairs, and how far
+    /// those of the second channel are behind those of the first, bare sums of the one plane go there. Kernels of
+    /// quads have a buffer for themselves.
     fn sums(&self, planes: Range<usize>, out: Range<usize>, mut buffer: Option<(&mut [f32], usize)>) {
         let (job, w) = (self.job, self.weights);
         let (s, [_, y_width]) = (job.geometry.shape(), job.geometry.output());
@@ -613,8 +745,18 @@ impl Run<'_> {
             let rows = if alone { 1 } else { out.len() };
             for row in out.clone().step_by(rows) {
                 let y = match &mut buffer {
-                    None => job.y(self.place(plane, &(row..row)).start),
-                    Some((sums, _)) => sums[(row - out.start) * y_width..].as_mut_ptr(),
+                    Some((sums, 1..)) => sums[(row - out.start) * y_width..].as_mut_ptr(),
+                    _ => job.y(self.place(plane, &(row..row)).start),
+                };
+                let quads = match (&w.requantise, &mut buffer) {
+                    (Some(requantise), Some((buffer, _))) => Some(Quads {
+                        taps: Taps::new(s.kernel),
+                        requantise,
+                        scales: requantise.scales[channel * per_lane..].as_ptr(),
+                        buffer: buffer.as_mut_ptr(),
+                        len: buffer.len(),
+                    }),
+                    _ => None,
                 };
                 let args = RowsArgs {
                     origin: Plane {
@@ -635,12 +777,20 @@ impl Run<'_> {
                     y_width,
                     apart,
                     clamp,
+                    quads,
                 };
                 // SAFETY: the kernel came from the table, which hands out only kernels whose target was
                 // detected; the input planes were sliced above, and the taps and biases of
                 // the channels of a group follow each other; the rows are this part's, or those of the buffer, which
                 // is for both channels of the one plane.
                 unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
+            }
+            if let Some(table) = w.requantise.as_ref().and_then(|requantise| requantise.table.as_ref()) {
+                for plane in plane..plane + count {
+                    // SAFETY: these rows are this part's, which holds no other slice of the output.
+                    let lanes = unsafe { job.outputs(self.place(plane, &out)) };
+                    lookup(table, pairs::as_lanes_mut(lanes));
+                }
             }
             plane += count;
             if apart == 0 && self.is_half_empty(channel + count - 1) {
@@ -653,7 +803,8 @@ impl Run<'_> {
 
     /// Whether a plane of pairs has one channel only: the upper halves of its lanes are zero, whatever the clamps say.
     fn is_half_empty(&self, plane: usize) -> bool {
-        (plane + 1) * self.weights.kernel.info.element.per_lane() > self.weights.channels()
+        self.weights.kernel.info.element == Element::Bf16
+            && (plane + 1) * Element::Bf16.per_lane() > self.weights.channels()
     }
 
     /// What kernels of pairs do not do: residual and functions other than clamps, for the sums of both channels.

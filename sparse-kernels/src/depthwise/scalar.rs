@@ -3,6 +3,7 @@
 use super::RowsArgs;
 use super::body::{Loops, Unroll};
 use crate::pairs;
+use crate::quads::{self, CHANNELS};
 use crate::table::Element;
 
 /// No vectors: plain Rust, for lanes of the [`Element`] with the number `ELEMENT`.
@@ -10,7 +11,7 @@ pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
 
 impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = 1;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     const DUOS: bool = false;
 
     /// The table has no row that asks for it.
@@ -26,6 +27,10 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     }
 
     unsafe fn any<const S: usize>(args: &RowsArgs) {
+        if const { ELEMENT == Element::Int8 as u8 } {
+            // SAFETY: passed on from the caller.
+            return unsafe { any_of_quads::<S>(args) };
+        }
         let (lo, hi) = args.clamp;
         let per_lane = Self::ELEMENT.per_lane();
         for plane in 0..args.planes {
@@ -45,7 +50,7 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                                 let x = *plane.x.add(iy as usize * args.x_width + ix as usize);
                                 let x = match Self::ELEMENT {
                                     Element::F32 => [x, 0.0],
-                                    Element::Bf16 => pairs::widen(x.to_bits()),
+                                    _ => pairs::widen(x.to_bits()),
                                 };
                                 for channel in 0..per_lane {
                                     sums[channel] += *plane.taps.add(tap * per_lane + channel) * x[channel];
@@ -59,12 +64,50 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                         let y = plane.y.add(row * args.y_width + ox);
                         match Self::ELEMENT {
                             Element::F32 => *y = first,
-                            Element::Bf16 if args.apart == 0 => {
-                                *y = f32::from_bits(pairs::pair(first, second));
-                            }
-                            Element::Bf16 => (*y, *y.add(args.apart)) = (first, second),
+                            _ if args.apart == 0 => *y = f32::from_bits(pairs::pair(first, second)),
+                            _ => (*y, *y.add(args.apart)) = (first, second),
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// [`Loops::any`] for quads, where padding counts.
+///
+/// # Safety
+/// As there.
+unsafe fn any_of_quads<const S: usize>(args: &RowsArgs) {
+    let quads = args.quads();
+    for number in 0..args.planes {
+        let plane = args.plane(number);
+        for row in 0..args.rows {
+            for ox in 0..args.y_width {
+                let mut sums = [0i32; CHANNELS];
+                for [ky, kx] in quads.taps.all() {
+                    let iy = args.first + (row * args.step + ky) as isize;
+                    let ix = (ox * S + kx) as isize - args.left as isize;
+                    let mut x = quads.requantise.x_zeros;
+                    if (iy as usize) < args.x_height && (ix as usize) < args.x_width {
+                        // SAFETY: RowsArgs: every input inside the map is there.
+                        x = unsafe { *plane.x.add(iy as usize * args.x_width + ix as usize) };
+                    }
+                    for (channel, (sum, x)) in sums.iter_mut().zip(quads::bytes(x.to_bits())).enumerate() {
+                        // SAFETY: RowsArgs: a plane has these taps.
+                        let tap = unsafe { quads.taps.tap(plane.taps, channel, [ky, kx]) };
+                        *sum = sum.wrapping_add(tap * i32::from(x));
+                    }
+                }
+                // SAFETY: RowsArgs: output `row, ox` is there, and so are a bias and a scale for each channel.
+                unsafe {
+                    let mut bytes = [0u8; CHANNELS];
+                    for (channel, (byte, sum)) in bytes.iter_mut().zip(sums).enumerate() {
+                        let sum = ((*plane.bias.add(channel)).to_bits() as i32).wrapping_add(sum);
+                        let scale = *quads.scales.add(number * CHANNELS + channel);
+                        *byte = quads.requantise.byte(scale, sum);
+                    }
+                    *plane.y.add(row * args.y_width + ox) = f32::from_bits(quads::lane(bytes));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! A quick check of every kernel that this machine can run: right against the oracle, and how fast against
 //! the multiply-add peak of its vectors.
 
-use super::peak::{half_multiply_adds_per_second, multiply_adds_per_second};
+use super::peak::{half_multiply_adds_per_second, int8_multiply_adds_per_second, multiply_adds_per_second};
 use crate::chain::{Layer as Weights, Stage};
 use crate::depthwise::PackedDepthwise;
 use crate::epilogue::{Activation, Epilogue};
@@ -10,10 +10,11 @@ use crate::geometry::{ConvGeometry, ConvShape};
 use crate::pairs;
 use crate::parallel::Serial;
 use crate::pointwise::PackedPointwise;
+use crate::quads::{self, Quantised};
 use crate::reference;
 use crate::spatial::PackedSpatial;
 use crate::table::{self, Element, KernelInfo};
-use crate::target::{Half, Isa, Target};
+use crate::target::{Half, Int8, Isa, Target};
 use noise::Noise;
 use std::time::{Duration, Instant};
 
@@ -64,20 +65,32 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
             all.push(check);
         }};
     }
-    for kernel in table::pointwise_available().chain(table::pointwise_half_available()) {
+    let pointwise = table::pointwise_available()
+        .chain(table::pointwise_half_available())
+        .chain(table::pointwise_int8_available());
+    for kernel in pointwise {
         let layer = |oc, ic, hw| Layer::new(ConvShape::square(ic, oc, hw, 1, 1, 0), kernel.info());
         // uneven channels and pixels to be right on, a layer of MobileNet to be fast on
         let (small, large) = (layer(13, 37, 11)?, layer(128, 128, 14)?);
         let mut pack = |layer: &Layer| {
             let s = layer.geometry.shape();
             let weights = noise.blocks(s.oc, s.ic, (kernel.format().r(), kernel.format().c()), 0.5);
-            let (weights, bias) = (layer.rounded(weights), noise.values(s.oc));
-            let packed = PackedPointwise::from_dense(s.oc, s.ic, &weights, Some(&bias), kernel)?;
+            let (weights, bias) = (layer.rounded(weights), layer.bias(noise.values(s.oc)));
+            let packed = match kernel.element() {
+                Element::Int8 => {
+                    let (shape, quantised) = ([s.oc, s.ic, 1], layer.quantised(&bias)?);
+                    PackedPointwise::from_groups_int8(shape, &weights, &quantised, None, kernel)?
+                }
+                _ => PackedPointwise::from_dense(s.oc, s.ic, &weights, Some(&bias), kernel)?,
+            };
             Ok::<_, KernelError>((packed, weights, bias))
         };
         check_one!(kernel, Weights::Pointwise, small, large, pack);
     }
-    for kernel in table::depthwise_available().chain(table::depthwise_half_available()) {
+    let depthwise = table::depthwise_available()
+        .chain(table::depthwise_half_available())
+        .chain(table::depthwise_int8_available());
+    for kernel in depthwise {
         let taps = kernel.kernel().unwrap_or([7, 7]);
         let layer = |channels, hw| {
             let s = ConvShape::square(channels, channels, hw, 1, 1, taps[0] / 2);
@@ -87,8 +100,14 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
         let mut pack = |layer: &Layer| {
             let channels = layer.geometry.shape().oc;
             let weights = layer.rounded(noise.values(channels * taps[0] * taps[1]));
-            let bias = noise.values(channels);
-            let packed = PackedDepthwise::from_dense(channels, taps, &weights, Some(&bias), kernel)?;
+            let bias = layer.bias(noise.values(channels));
+            let packed = match kernel.info().element {
+                Element::Int8 => {
+                    let quantised = layer.quantised(&bias)?;
+                    PackedDepthwise::from_dense_int8(channels, taps, &weights, &quantised, kernel)?
+                }
+                _ => PackedDepthwise::from_dense(channels, taps, &weights, Some(&bias), kernel)?,
+            };
             Ok::<_, KernelError>((packed, weights, bias))
         };
         check_one!(kernel, Weights::Depthwise, small, large, pack);
@@ -111,7 +130,7 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
     Ok(all)
 }
 
-/// The best multiply-add peak seen so far of every instruction set of this machine, in either precision. A busy core
+/// The best multiply-add peak seen so far of every instruction set of this machine, for every type. A busy core
 /// rarely shows its peak: what one kernel is compared with is the best of the measurements beside all of them.
 struct Peaks(Vec<(Isa, Element, f64)>);
 
@@ -123,10 +142,12 @@ impl Peaks {
     fn measure(&mut self, kernel: &KernelInfo) {
         let (isa, element) = (kernel.isa, kernel.element);
         let half = || Half::available().into_iter().find(|half| half.target().isa() == isa);
+        let int8 = || Int8::available().into_iter().find(|int8| int8.target().isa() == isa);
         let full = || Target::available().into_iter().find(|target| target.isa() == isa);
         let once = || match element {
             Element::F32 => full().map(multiply_adds_per_second),
             Element::Bf16 => half().map(half_multiply_adds_per_second),
+            Element::Int8 => int8().map(int8_multiply_adds_per_second),
         };
         let best = (0..10).filter_map(|_| once()).fold(self.of(kernel), f64::max);
         self.0.retain(|(i, e, _)| (*i, *e) != (isa, element));
@@ -140,7 +161,8 @@ impl Peaks {
     }
 }
 
-/// A geometry with activations, which for a kernel of pairs are numbers that it has.
+/// A geometry with activations, which for a kernel of pairs are numbers that it has. Those of a kernel of quads are
+/// whole numbers from -127 to 127, which bytes stand for whose zero point is [`ZERO`].
 struct Layer {
     geometry: ConvGeometry,
     element: Element,
@@ -149,11 +171,17 @@ struct Layer {
     epilogue: Epilogue,
 }
 
+/// Zero point of bytes.
+const ZERO: u8 = 128;
+
 impl Layer {
     fn new(shape: ConvShape, kernel: &KernelInfo) -> Result<Layer, KernelError> {
         let geometry = ConvGeometry::new(shape)?;
-        let epilogue = Epilogue::activation(Activation::RELU6);
         let (element, target) = (kernel.element, kernel.target());
+        let epilogue = match element {
+            Element::Int8 => Epilogue::default(),
+            _ => Epilogue::activation(Activation::RELU6),
+        };
         let mut layer = Layer { geometry, element, target, x: vec![], epilogue };
         layer.x = layer.rounded(Noise::new(7).values(geometry.x_len()));
         Ok(layer)
@@ -161,16 +189,41 @@ impl Layer {
 
     /// The nearest numbers that the kernel has.
     fn rounded(&self, mut values: Vec<f32>) -> Vec<f32> {
-        if self.element == Element::Bf16 {
-            values.iter_mut().for_each(|v| *v = pairs::float(pairs::round(*v)));
+        match self.element {
+            Element::F32 => {}
+            Element::Bf16 => values.iter_mut().for_each(|v| *v = pairs::float(pairs::round(*v))),
+            Element::Int8 => values.iter_mut().for_each(|v| *v = (127.0 * *v).round()),
         }
         values
+    }
+
+    /// The nearest numbers that sums of the kernel can begin with.
+    fn bias(&self, bias: Vec<f32>) -> Vec<f32> {
+        if self.element == Element::Int8 { self.rounded(bias) } else { bias }
+    }
+
+    /// What follows the sums of a kernel of quads.
+    fn quantised(&self, bias: &[f32]) -> Result<Quantised, KernelError> {
+        let scales = vec![1.0 / 512.0; bias.len()];
+        Ok(Quantised::new(bias.iter().map(|b| *b as i32).collect(), scales, ZERO, ZERO)?)
+    }
+
+    /// The bytes of planes of sums or of steps from the zero point, of which one is `scale`.
+    fn bytes(&self, shape: [usize; 3], planes: &[f32], scale: f32) -> Result<Vec<u32>, KernelError> {
+        let [images, channels, pixels] = shape;
+        let mut lanes = vec![0; images * Element::Int8.lanes(channels) * pixels];
+        let affine = quads::Affine::new(scale, ZERO)?;
+        quads::quantize(self.target, shape, planes, affine, &mut lanes)?;
+        Ok(lanes)
     }
 
     /// Largest deviation of packed weights from the oracle over what is allowed.
     fn error(&self, layer: Weights, weights: &[f32], bias: &[f32]) -> Result<f64, KernelError> {
         let expected =
             reference::conv(&self.geometry, weights, None, Some(bias), &self.x, None, &self.epilogue);
+        if self.element == Element::Int8 {
+            return self.error_of_bytes(layer, &expected);
+        }
         let stage = Stage { layer, geometry: self.geometry, epilogue: self.epilogue };
         let mut y = vec![f32::NAN; self.geometry.y_len()];
         match self.element {
@@ -180,8 +233,25 @@ impl Layer {
                 stage.run_pairs(&x, &mut lanes, None, &Serial)?;
                 pairs::unpack(self.target, self.planes()[1], &lanes, &mut y)?;
             }
+            Element::Int8 => unreachable!("compared as bytes"),
         }
         Ok(self.deviation(&y, &expected, weights.len() / self.geometry.shape().oc))
+    }
+
+    /// None if the bytes are those of these sums, which f32 holds; otherwise as wrong as can be, since nothing about bytes
+    /// is left to a kernel.
+    fn error_of_bytes(&self, layer: Weights, sums: &[f32]) -> Result<f64, KernelError> {
+        let [x, y] = self.planes();
+        // a power of two, by which a division is a multiplication
+        let expected = self.bytes(y, sums, 512.0)?;
+        let stage = Stage { layer, geometry: self.geometry, epilogue: self.epilogue };
+        let mut got = vec![0; expected.len()];
+        stage.run_quads(&self.bytes(x, &self.x, 1.0)?, &mut got, &Serial)?;
+        let planes = |lanes: &[u32]| {
+            let mut bytes = vec![0; sums.len()];
+            quads::unpack(self.target, y, lanes, false, &mut bytes).map(|()| bytes)
+        };
+        Ok(if planes(&got)? == planes(&expected)? { 0.0 } else { f64::INFINITY })
     }
 
     /// The oracle rounds once; a sum of `terms` products of at most 1 rounds as often by half a unit in the last place
@@ -225,6 +295,12 @@ impl Layer {
                 let (x, mut y) = self.lanes()?;
                 best(|| stage.run_pairs(&x, &mut y, None, &Serial))?
             }
+            Element::Int8 => {
+                let [x, y] = self.planes();
+                let x = self.bytes(x, &self.x, 1.0)?;
+                let mut y = vec![0; y[0] * Element::Int8.lanes(y[1]) * y[2]];
+                best(|| stage.run_quads(&x, &mut y, &Serial))?
+            }
         };
         Ok((stored * self.geometry.output_pixels()) as f64 / best)
     }
@@ -255,8 +331,10 @@ mod tests {
         assert_eq!(all.len(), said);
         let available = table::pointwise_available().count()
             + table::pointwise_half_available().count()
+            + table::pointwise_int8_available().count()
             + table::depthwise_available().count()
             + table::depthwise_half_available().count()
+            + table::depthwise_int8_available().count()
             + table::spatial_available().count();
         assert_eq!(all.len(), available);
         for check in all {

@@ -1,7 +1,7 @@
 //! What this core can do at most: the yardstick of every kernel.
 
-use crate::pairs;
-use crate::target::{Half, Isa, Target};
+use crate::target::{Half, Int8, Isa, Target};
+use crate::{pairs, quads};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -21,6 +21,14 @@ pub fn half_multiply_adds_per_second(half: Half) -> f64 {
     const ROUNDS: usize = 5_000;
     let start = Instant::now();
     let lanes = half_multiply_adds(half, ROUNDS);
+    (ROUNDS * lanes) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// [`multiply_adds_per_second`] of int8: multiply-adds of channels, four to a lane.
+pub fn int8_multiply_adds_per_second(int8: Int8) -> f64 {
+    const ROUNDS: usize = 5_000;
+    let start = Instant::now();
+    let lanes = int8_multiply_adds(int8, ROUNDS);
     (ROUNDS * lanes) as f64 / start.elapsed().as_secs_f64()
 }
 
@@ -122,6 +130,41 @@ pub fn half_multiply_adds(half: Half, rounds: usize) -> usize {
     }
 }
 
+/// [`multiply_adds`] of int8.
+pub fn int8_multiply_adds(int8: Int8, rounds: usize) -> usize {
+    match int8.target().isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            #[target_feature(enable = "avx512f,avx512vnni")]
+            fn run(rounds: usize) -> usize {
+                use std::arch::x86_64::*;
+                let mut sums = [_mm512_set1_epi32(black_box(1)); 24];
+                let (a, b) = (_mm512_set1_epi8(black_box(3)), _mm512_set1_epi8(black_box(-1)));
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = _mm512_dpbusd_epi32(*sum, a, b);
+                    }
+                }
+                black_box(sums);
+                24 * 64
+            }
+            // SAFETY: `Int8` of AVX-512 is proof that it and AVX512-VNNI were detected.
+            unsafe { run(rounds) }
+        }
+        _ => {
+            let mut sums = [black_box(1.0); 16];
+            let (a, b) = (quads::lane([black_box(3); 4]), quads::lane([black_box(255); 4]));
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = quads::dot(a, b, *sum);
+                }
+            }
+            black_box(sums);
+            16 * 4
+        }
+    }
+}
+
 /// The same without intrinsics, in the vectors that every machine of this architecture has, product and sum
 /// apart.
 fn plain(rounds: usize) -> usize {
@@ -143,6 +186,9 @@ mod tests {
         }
         for half in Half::available() {
             assert!(half_multiply_adds_per_second(half) > 1e6, "{half:?}");
+        }
+        for int8 in Int8::available() {
+            assert!(int8_multiply_adds_per_second(int8) > 1e6, "{int8:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::PackedPointwise;
 use crate::epilogue::Clamps;
+use crate::quads::Requantise;
 use std::ops::Range;
 
 /// One call of a kernel: some output pixels of the output channels in some block rows, over some chunks of
@@ -80,7 +81,7 @@ pub(crate) struct Output {
     /// First pixel of output channel 0.
     pub y: *mut f32,
     pub residual: *const f32,
-    /// Lanes from one output channel to the next; from one pair of them, of kernels for pairs.
+    /// Lanes from one output channel to the next; from one pair or quad of them, of kernels for these.
     pub stride: usize,
     /// Floats from the pixels of this call to those whose lines the kernel asks for: its own, or those of the
     /// tile that comes next. A hint: it may point beyond the tensor.
@@ -143,7 +144,16 @@ impl TileArgs<'_> {
     /// How many of the `r` output channels from `channel` on exist.
     #[inline(always)]
     pub fn channels_from(&self, channel: usize, r: usize) -> usize {
-        (self.weights.packed.oc() - channel).min(r)
+        (self.weights.packed.oc - channel).min(r)
+    }
+
+    /// What becomes of sums of quads.
+    #[inline(always)]
+    pub fn requantise(&self) -> &Requantise {
+        match &self.weights.packed.requantise {
+            Some(requantise) => requantise,
+            None => unreachable!("kernels of quads have weights of quads (invariant of PackedPointwise)"),
+        }
     }
 
     /// What the sums of an output channel begin with in the first chunk.

@@ -19,7 +19,7 @@
 use super::args::{TileArgs, extra_slots};
 use super::avx2;
 use super::body::{self, Along, Loops, Pointwise, ask_for_next};
-use super::scalar::{Scalar, finish, finish_pair, gemv};
+use super::scalar::{Scalar, finish, finish_pair, finish_quad, gemv};
 use crate::table::Element;
 use crate::vector::{F32x16, Vector};
 use crate::work::Work;
@@ -30,8 +30,8 @@ const LANES: usize = 16;
 impl<const ELEMENT: u8> Pointwise for F32x16<ELEMENT> {
     const MOST_VECTORS: [usize; 4] = [8, 8, 6, 3];
 
-    /// Four sums of pairs, which wait longer for each other than floats.
-    const TWO_SETS: usize = if ELEMENT == Element::Bf16 as u8 { 4 } else { 0 };
+    /// Four sums of pairs or quads, which wait longer for each other than floats.
+    const TWO_SETS: usize = if ELEMENT == Element::F32 as u8 { 0 } else { 4 };
 
     /// What a core works off while the third level answers.
     const AHEAD: Option<usize> = Some((3 << 10) / size_of::<f32>());
@@ -89,7 +89,7 @@ impl<const ELEMENT: u8, const R: usize, const C: usize> Work for Single<'_, ELEM
                 (_, _, 1, 1) if args.gathers() && !cfg!(miri) => single_rows::<ELEMENT, R, false>(args),
                 (_, _, 1, _) if args.gathers() && !cfg!(miri) => single_rows::<ELEMENT, R, true>(args),
                 (Element::F32, ..) => gemv::<R, C, 2>(args, args.input.stride, f32::mul_add),
-                (Element::Bf16, ..) => <Scalar<ELEMENT> as Loops>::single::<R, C>(args),
+                (Element::Bf16 | Element::Int8, ..) => <Scalar<ELEMENT> as Loops>::single::<R, C>(args),
             }
         }
     }
@@ -100,7 +100,7 @@ impl<const ELEMENT: u8, const R: usize, const C: usize> Work for Single<'_, ELEM
 const fn sets(element: Element) -> usize {
     match element {
         Element::F32 => 2,
-        Element::Bf16 => 4,
+        Element::Bf16 | Element::Int8 => 4,
     }
 }
 
@@ -122,6 +122,7 @@ unsafe fn inputs_of_blocks<const ELEMENT: u8, const STRIDED: bool>(
     unsafe {
         match <F32x16<ELEMENT> as Vector>::ELEMENT {
             Element::F32 => avx2::four_inputs::<STRIDED>(args, *index),
+            Element::Int8 => unreachable!("a block is one lane of inputs"),
             Element::Bf16 => {
                 let first = two_inputs::<STRIDED>(args, *index);
                 let second =
@@ -199,7 +200,7 @@ unsafe fn single_blocks<const ELEMENT: u8, const STRIDED: bool>(args: &TileArgs)
                 rows[row] = if sets > 2 { sum.add(c.add(d)).0 } else { sum.0 };
             }
             let channels = (args.weights.packed.oc - first * 4).min(there * 4);
-            finish_channels::<ELEMENT>(args, first * 4, channels, fold_four_rows(rows));
+            finish_channels::<ELEMENT>(args, first * 4, channels, fold_four_rows::<ELEMENT>(rows));
         }
     }
 }
@@ -210,7 +211,7 @@ unsafe fn single_blocks<const ELEMENT: u8, const STRIDED: bool>(args: &TileArgs)
 /// # Safety
 /// AVX-512F is there.
 #[inline(always)]
-unsafe fn fold_four_rows(sums: [__m512; 4]) -> __m512 {
+unsafe fn fold_four_rows<const ELEMENT: u8>(sums: [__m512; 4]) -> __m512 {
     // SAFETY: passed on from the caller.
     unsafe {
         // Quarters are added across rows: two times, halves of two vectors side by side.
@@ -219,12 +220,22 @@ unsafe fn fold_four_rows(sums: [__m512; 4]) -> __m512 {
             [_mm512_shuffle_f32x4::<0b01_00_01_00>(a, b), _mm512_shuffle_f32x4::<0b01_00_01_00>(c, d)],
             [_mm512_shuffle_f32x4::<0b11_10_11_10>(a, b), _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d)],
         ];
-        let (a, b) = (_mm512_add_ps(low[0], high[0]), _mm512_add_ps(low[1], high[1]));
-        _mm512_add_ps(
+        let (a, b) = (plus::<ELEMENT>(low[0], high[0]), plus::<ELEMENT>(low[1], high[1]));
+        plus::<ELEMENT>(
             _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
             _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
         )
     }
+}
+
+/// [`Vector::add`] of sums.
+///
+/// # Safety
+/// AVX-512F is there.
+#[inline(always)]
+unsafe fn plus<const ELEMENT: u8>(a: __m512, b: __m512) -> __m512 {
+    // SAFETY: passed on from the caller.
+    unsafe { F32x16::<ELEMENT>(a).add(F32x16(b)).0 }
 }
 
 /// Finishes `channels` channels from `channel` on, at most 16, the first of which is the first of its lane; each has a
@@ -234,9 +245,9 @@ unsafe fn fold_four_rows(sums: [__m512; 4]) -> __m512 {
 /// As [`Single`]; the channels are those of block rows in `args.weights.rows`.
 #[inline(always)]
 unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, channels: usize, sum: __m512) {
-    // SAFETY: each of these channels has a bias, and one pixel of `y`, of `residual` if there is one, and of the sums
-    // that wait; they are neighbours if the strides are 1 (TileArgs), numbers of bf16 those of a lane and the next
-    // one. Masks leave out others. There are 16 lanes.
+    // SAFETY: each of these channels has a bias, one of quads a scale, and one pixel of `y`, of `residual` if there is one, and of the sums
+    // that wait; they are neighbours if the strides are 1 (TileArgs), numbers of bf16 and bytes those of a lane and
+    // the next one. Masks leave out others. There are 16 lanes.
     unsafe {
         let waits = !args.weights.first || !args.weights.last;
         if args.output.stride != 1 || waits && args.sums.stride != 1 {
@@ -253,6 +264,11 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
                         finish_pair(args, channel + 2 * pair, sums);
                     }
                 }
+                Element::Int8 => {
+                    for (quad, sums) in lanes[..channels].chunks(4).enumerate() {
+                        finish_quad(args, channel + 4 * quad, sums);
+                    }
+                }
             }
             return;
         }
@@ -264,9 +280,21 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
         } else {
             waiting.cast_const()
         };
-        let mut value = _mm512_add_ps(_mm512_maskz_loadu_ps(some, begin), sum);
+        let mut value = plus::<ELEMENT>(_mm512_maskz_loadu_ps(some, begin), sum);
         if !args.weights.last {
             return _mm512_mask_storeu_ps(waiting, some, value);
+        }
+        if const { <F32x16<ELEMENT> as Vector>::ELEMENT as u8 == Element::Int8 as u8 } {
+            let requantise = args.requantise();
+            let scales = _mm512_maskz_loadu_ps(some, requantise.scales.as_ptr().add(channel));
+            let [lo, hi] = [requantise.lo, requantise.hi].map(|bound| F32x16(_mm512_set1_ps(bound)));
+            let rounded =
+                F32x16::<ELEMENT>(_mm512_setzero_ps()).add_byte(0, F32x16(value), F32x16(scales), lo, hi);
+            // the lowest bytes of the lanes, as neighbours
+            let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(rounded.0));
+            let zeros = _mm_set1_epi32(requantise.zeros.to_bits() as i32);
+            let y = args.output.y.cast::<i8>().wrapping_add(channel);
+            return _mm_mask_storeu_epi8(y, some, _mm_add_epi8(bytes, zeros));
         }
         let [(lo, hi), (lo1, hi1)] = [clamps.before, clamps.after];
         value = clamp(value, _mm512_set1_ps(lo), _mm512_set1_ps(hi));
@@ -291,6 +319,7 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
                 let y = args.output.y.cast::<i16>().wrapping_add(channel);
                 _mm256_mask_storeu_epi16(y, lanes, std::mem::transmute::<__m256bh, __m256i>(rounded));
             }
+            Element::Int8 => unreachable!("stored above"),
         }
     }
 }
@@ -369,10 +398,11 @@ unsafe fn single_rows<const ELEMENT: u8, const R: usize, const STRIDED: bool>(ar
                 if R == 4 {
                     of_rows[row] = sum.0;
                 } else {
-                    _mm512_storeu_ps(folded.as_mut_ptr().add(row * R), fold::<R>(sum.0));
+                    _mm512_storeu_ps(folded.as_mut_ptr().add(row * R), fold::<ELEMENT, R>(sum.0));
                 }
             }
-            let sum = if R == 4 { fold_four_rows(of_rows) } else { _mm512_loadu_ps(folded.as_ptr()) };
+            let sum =
+                if R == 4 { fold_four_rows::<ELEMENT>(of_rows) } else { _mm512_loadu_ps(folded.as_ptr()) };
             let channels = (args.weights.packed.oc - first * R).min(there * R);
             finish_channels::<ELEMENT>(args, first * R, channels, sum);
         }
@@ -384,18 +414,18 @@ unsafe fn single_rows<const ELEMENT: u8, const R: usize, const STRIDED: bool>(ar
 /// # Safety
 /// AVX-512F is there.
 #[inline(always)]
-unsafe fn fold<const R: usize>(mut sum: __m512) -> __m512 {
+unsafe fn fold<const ELEMENT: u8, const R: usize>(mut sum: __m512) -> __m512 {
     // SAFETY: passed on from the caller.
     unsafe {
-        sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4::<0b11_10_11_10>(sum, sum));
+        sum = plus::<ELEMENT>(sum, _mm512_shuffle_f32x4::<0b11_10_11_10>(sum, sum));
         if R < 8 {
-            sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4::<0b01_01_01_01>(sum, sum));
+            sum = plus::<ELEMENT>(sum, _mm512_shuffle_f32x4::<0b01_01_01_01>(sum, sum));
         }
         if R < 4 {
-            sum = _mm512_add_ps(sum, _mm512_permute_ps::<0b11_10_11_10>(sum));
+            sum = plus::<ELEMENT>(sum, _mm512_permute_ps::<0b11_10_11_10>(sum));
         }
         if R < 2 {
-            sum = _mm512_add_ps(sum, _mm512_permute_ps::<0b01_01_01_01>(sum));
+            sum = plus::<ELEMENT>(sum, _mm512_permute_ps::<0b01_01_01_01>(sum));
         }
         sum
     }
@@ -512,6 +542,7 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
         ];
         let clamps = &args.clamps;
         let (channels, mut first) = (args.channels(row, 4), _mm_setzero_ps());
+        let mut quad = _mm_setzero_si128();
         for r in 0..channels {
             let channel = row * 4 + r;
             let waiting = args.sums.at.wrapping_add(channel * args.sums.stride + args.pixels);
@@ -520,9 +551,30 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
             } else {
                 _mm_maskload_ps(waiting, some)
             };
-            let mut value = _mm_add_ps(begin, rows[r]);
+            let mut value = match <F32x16<ELEMENT> as Vector>::ELEMENT {
+                Element::Int8 => {
+                    let [begin, sum] = [begin, rows[r]].map(|v| _mm_castps_si128(v));
+                    _mm_castsi128_ps(_mm_add_epi32(begin, sum))
+                }
+                _ => _mm_add_ps(begin, rows[r]),
+            };
             if !args.weights.last {
                 _mm_maskstore_ps(waiting, some, value);
+                continue;
+            }
+            if const { <F32x16<ELEMENT> as Vector>::ELEMENT as u8 == Element::Int8 as u8 } {
+                let requantise = args.requantise();
+                let scale = _mm_set1_ps(*requantise.scales.get_unchecked(channel));
+                let product = _mm_mul_ps(_mm_cvtepi32_ps(_mm_castps_si128(value)), scale);
+                let [lo, hi] = [requantise.lo, requantise.hi].map(|bound| _mm_set1_ps(bound));
+                let rounded = _mm_cvtps_epi32(_mm_min_ps(_mm_max_ps(product, lo), hi));
+                let place = _mm_cvtsi32_si128(8 * r as i32);
+                quad = _mm_add_epi32(quad, _mm_sll_epi32(rounded, place));
+                if r + 1 == channels {
+                    quad = _mm_add_epi32(quad, _mm_set1_epi32(requantise.zeros.to_bits() as i32));
+                    let y = args.output.y.wrapping_add(row * args.output.stride + args.pixels);
+                    _mm_maskstore_ps(y, some, _mm_castsi128_ps(quad));
+                }
                 continue;
             }
             let within = |v, (lo, hi)| _mm_min_ps(_mm_set1_ps(hi), _mm_max_ps(_mm_set1_ps(lo), v));
@@ -537,6 +589,7 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
                         0 => _mm_slli_epi32::<16>(_mm_castps_si128(residual)),
                         _ => _mm_and_si128(_mm_castps_si128(residual), _mm_set1_epi32(0xffff_0000u32 as i32)),
                     }),
+                    Element::Int8 => unreachable!("stored above"),
                 };
                 value = within(_mm_add_ps(value, residual), clamps.after);
             }
@@ -547,6 +600,7 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
                     let both = if r % 2 == 0 { [value, _mm_setzero_ps()] } else { [first, value] };
                     _mm_maskstore_ps(args.output.y.wrapping_add(at), some, pair(both));
                 }
+                Element::Int8 => unreachable!("stored above"),
             }
         }
     }

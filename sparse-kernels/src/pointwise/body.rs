@@ -188,7 +188,7 @@ unsafe fn rows<V: Pointwise, A: Along, const R: usize, const C: usize, const N: 
     }
 }
 
-/// [`Pointwise::row`], block by block. Where a block has one row of the two of a pair, with the next row.
+/// [`Pointwise::row`], block by block. Where a block has fewer rows than a lane has channels, with the next rows.
 ///
 /// # Safety
 /// As there.
@@ -198,7 +198,8 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
     row: usize,
     at: &[usize; N],
 ) {
-    // SAFETY: passed on from the caller; the next row is looked at if there is one.
+    // SAFETY: passed on from the caller; the next row is looked at if there is one; those of a quad are always there, and
+    // so is the line of it in the output (PackedPointwise, Output).
     unsafe {
         let mut along = A::begin();
         let sums = accumulate::<V, A, R, C, N>(args, row, at, &mut along);
@@ -211,6 +212,22 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
                     second = accumulate::<V, A, R, C, N>(args, row + 1, at, &mut along);
                 }
                 store_pairs(args, row, at, &[sums[0], second[0]]);
+            }
+            Element::Int8 => {
+                let mut quads = [V::splat(0.0); N];
+                add_to_quads(args, row, 0, at, &sums, &mut quads);
+                for next in 1..const { V::ELEMENT.per_lane().div_ceil(R) } {
+                    let sums = accumulate::<V, A, R, C, N>(args, row + next, at, &mut along);
+                    add_to_quads(args, row + next, next * R, at, &sums, &mut quads);
+                }
+                if args.weights.last {
+                    let line = row * R / V::ELEMENT.per_lane();
+                    let y = args.output.y.wrapping_add(line * args.output.stride);
+                    let zeros = V::splat(args.requantise().zeros);
+                    for n in 0..N {
+                        quads[n].add(zeros).store(y.add(at[n]));
+                    }
+                }
             }
         }
         along.finish::<C>(args, row);
@@ -398,6 +415,41 @@ pub(super) unsafe fn store<V: Vector, const R: usize, const N: usize>(
             }
             y = y.wrapping_add(stride);
             residual = residual.wrapping_add(stride);
+        }
+    }
+}
+
+/// What becomes of the sums of a block row, the first of which is channel `first` of its quad, added to `quads` without
+/// the zero point; or left to wait for the next chunk.
+///
+/// # Safety
+/// As [`Pointwise::row`].
+#[inline(always)]
+unsafe fn add_to_quads<V: Vector, const R: usize, const N: usize>(
+    args: &TileArgs,
+    row: usize,
+    first: usize,
+    at: &[usize; N],
+    sums: &[[V; N]; R],
+    quads: &mut [V; N],
+) {
+    let requantise = args.requantise();
+    // SAFETY: all channels of a quad are there (PackedPointwise) and have sums that wait (Sums).
+    unsafe {
+        for r in 0..R {
+            let channel = row * R + r;
+            if !args.weights.last {
+                let waiting = args.sums.at.wrapping_add(channel * args.sums.stride);
+                for n in 0..N {
+                    sums[r][n].store(waiting.add(at[n]));
+                }
+                continue;
+            }
+            let scale = V::splat(*requantise.scales.get_unchecked(channel));
+            let (lo, hi) = (V::splat(requantise.lo), V::splat(requantise.hi));
+            for n in 0..N {
+                quads[n] = quads[n].add_byte(first + r, sums[r][n], scale, lo, hi);
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ mod wasm;
 
 pub use packed::PackedPointwise;
 
+use crate::error::KernelError;
 use crate::format::FormatKind;
 use crate::scratch::LINE;
 use crate::table::{Element, KernelInfo};
@@ -162,6 +163,17 @@ impl PointwiseKernel {
     /// Type of weights and pixels.
     pub fn element(&self) -> Element {
         self.info.element
+    }
+
+    /// Refuses weights in blocks that it cannot read: kernels of floats want their own, those of lanes that hold
+    /// several channels also what fits into theirs.
+    fn fits(&self, got: FormatKind) -> Result<(), KernelError> {
+        let expected = self.format;
+        let fits = match self.element().per_lane() {
+            1 => expected == got,
+            _ => got.r().is_multiple_of(expected.r()) && got.c() <= expected.c(),
+        };
+        if fits { Ok(()) } else { Err(KernelError::FormatMismatch { kernel: self.info.name, expected, got }) }
     }
 
     /// Passes over the rows of weights that one tile takes whose panel holds `channels`, of weights with

@@ -8,6 +8,7 @@ use crate::drive::Latest;
 use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind};
 use crate::pairs;
+use crate::quads::{self, Quantised, Requantise};
 use crate::table::Element;
 use std::ops::Range;
 
@@ -21,11 +22,15 @@ use std::ops::Range;
 /// of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row, that of a
 /// chunk and row at `chunk * chunk_step + row * row_step`, and one more, which grow and are positions of
 /// `indices` or its length; one of the steps is 1; `values` has `r * c` floats per block; `bias` has `r`
-/// floats per block row.
+/// floats per block row. If, and only if, the kernel is one of quads, there is a `requantise`, `oc` and the block rows
+/// fill whole lanes, and it has as many channels.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,
+    /// Output channels; of quads those of whole ones.
     pub(super) oc: usize,
+    /// Output channels of the layer.
+    outputs: usize,
     ic: usize,
     /// First block of every chunk of every block row: `[row][chunk]`, or `[chunk][row]`; and the number of
     /// blocks.
@@ -40,7 +45,10 @@ pub struct PackedPointwise {
     /// do, or have `indices`.
     channels: Vec<u32>,
     pub(super) values: Aligned,
+    /// What sums begin with.
     pub(super) bias: Vec<f32>,
+    /// What becomes of sums of quads.
+    pub(super) requantise: Option<Requantise>,
     /// Block columns that have any weight, in order.
     used: Vec<u32>,
     /// Block columns of a chunk.
@@ -63,16 +71,25 @@ impl PackedPointwise {
         pixels: Option<usize>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
-        let (expected, got) = (kernel.format, Blocks::<R, C>::KIND);
-        let fits = match kernel.element() {
-            Element::F32 => expected == got,
-            Element::Bf16 => got.r().is_multiple_of(expected.r()) && got.c() <= expected.c(),
-        };
-        if !fits {
-            return Err(KernelError::FormatMismatch { kernel: kernel.info.name, expected, got });
+        if kernel.element() == Element::Int8 {
+            return Err(KernelError::ElementMismatch {
+                kernel: kernel.info.name,
+                asked: "weights of floats",
+            });
         }
-        match (kernel.element(), expected) {
-            (Element::F32, _) => PackedPointwise::pack_lanes(weights, weights.cols(), bias, pixels, kernel),
+        kernel.fits(Blocks::<R, C>::KIND)?;
+        match (kernel.element(), kernel.format) {
+            (Element::F32, _) => {
+                let bias = whole_rows(bias, weights.rows(), weights.block_rows() * R)?;
+                Ok(PackedPointwise::pack_lanes(
+                    weights,
+                    weights.values(),
+                    weights.cols(),
+                    bias,
+                    pixels,
+                    kernel,
+                ))
+            }
             (_, FormatKind::BLOCKS_4X4) => {
                 PackedPointwise::pack_pairs::<R, C, 4, 2>(weights, bias, pixels, kernel)
             }
@@ -96,25 +113,75 @@ impl PackedPointwise {
         let (rows, cols) = (weights.rows(), weights.cols());
         let pairs = pairs::of_weights(cols, 1, &weights.to_dense())?;
         let lanes = Blocks::<P, Q>::from_dense(rows, Element::Bf16.lanes(cols), &pairs)?;
-        PackedPointwise::pack_lanes(&lanes, cols, bias, pixels, kernel)
+        let bias = whole_rows(bias, rows, lanes.block_rows() * P)?;
+        Ok(PackedPointwise::pack_lanes(&lanes, lanes.values(), cols, bias, pixels, kernel))
     }
 
-    /// Packs lanes for a kernel that reads these blocks of them; they hold `ic` input channels.
-    fn pack_lanes<const R: usize, const C: usize>(
+    /// Prepares weights, which are whole numbers from -128 to 127, and what follows their sums for a kernel of quads;
+    /// `pixels` as in [`PackedPointwise::pack`].
+    ///
+    /// # Errors
+    /// The kernel is not one of quads or reads other blocks, a weight is no such number, `quantised` has another number
+    /// of channels, or the sums of a channel might be too large for 32 bits.
+    pub fn pack_int8<const R: usize, const C: usize>(
         weights: &Blocks<R, C>,
-        ic: usize,
-        bias: Option<&[f32]>,
+        quantised: &Quantised,
         pixels: Option<usize>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
-        let mut padded = vec![0f32; weights.block_rows() * R];
-        if let Some(bias) = bias {
-            let (expected, got) = (weights.rows(), bias.len());
-            if got != expected {
-                return Err(FormatError::Length { what: "bias", expected, got }.into());
+        kernel.info.runs(Element::Int8)?;
+        kernel.fits(Blocks::<R, C>::KIND)?;
+        match kernel.format {
+            FormatKind::BLOCKS_4X4 => {
+                PackedPointwise::pack_quads::<R, C, 4>(weights, quantised, pixels, kernel)
             }
-            padded[..got].copy_from_slice(bias);
+            FormatKind::BLOCKS_2X4 => {
+                PackedPointwise::pack_quads::<R, C, 2>(weights, quantised, pixels, kernel)
+            }
+            _ => PackedPointwise::pack_quads::<R, C, 1>(weights, quantised, pixels, kernel),
         }
+    }
+
+    /// [`PackedPointwise::pack_int8`] for a kernel whose blocks are a lane of `P` rows.
+    fn pack_quads<const R: usize, const C: usize, const P: usize>(
+        weights: &Blocks<R, C>,
+        quantised: &Quantised,
+        pixels: Option<usize>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
+        let (outputs, cols, dense) = (weights.rows(), weights.cols(), weights.to_dense());
+        if quantised.channels() != outputs {
+            let (expected, got) = (outputs, quantised.channels());
+            return Err(FormatError::Length { what: "biases and scales", expected, got }.into());
+        }
+        let (bias, requantise) = quantised.prepare(&dense)?;
+        let (rows, columns) = (requantise.channels(), Element::Int8.lanes(cols));
+        let mut lanes = quads::of_weights(cols, 1, &dense)?;
+        lanes.resize(rows * columns, 0);
+        // Lanes are any bits, not all of them floats: blocks are found by what is not zero.
+        let there: Vec<f32> = lanes.iter().map(|lane| f32::from(u8::from(*lane != 0))).collect();
+        let blocks = Blocks::<P, 1>::from_dense(rows, columns, &there)?;
+        let mut values = Vec::with_capacity(blocks.values().len());
+        for row in 0..blocks.block_rows() {
+            for column in &blocks.columns()[blocks.range(row)] {
+                let at = |r: usize| (row * P + r) * columns + *column as usize;
+                values.extend((0..P).map(|r| f32::from_bits(lanes[at(r)])));
+            }
+        }
+        let packed = PackedPointwise::pack_lanes(&blocks, &values, cols, bias, pixels, kernel);
+        Ok(PackedPointwise { outputs, requantise: Some(requantise), ..packed })
+    }
+
+    /// Packs lanes for a kernel that reads these blocks of them, whose values are `lanes`; they hold `ic` input channels.
+    /// `bias` has a float for every row.
+    fn pack_lanes<const R: usize, const C: usize>(
+        weights: &Blocks<R, C>,
+        lanes: &[f32],
+        ic: usize,
+        bias: Vec<f32>,
+        pixels: Option<usize>,
+        kernel: &'static PointwiseKernel,
+    ) -> PackedPointwise {
         let mut used: Vec<u32> = weights.columns().to_vec();
         used.sort_unstable();
         used.dedup();
@@ -132,7 +199,7 @@ impl PackedPointwise {
         let chunk_major = chunks > 1 && kernel.tuning.chunk_major;
         let (row_step, chunk_step) = if chunk_major { (1, rows) } else { (chunks, 1) };
         let (mut starts, mut columns) = (vec![], Vec::with_capacity(weights.blocks()));
-        let mut values = Vec::with_capacity(weights.values().len());
+        let mut values = Vec::with_capacity(lanes.len());
         for at in 0..rows * chunks {
             let (row, chunk) = if chunk_major { (at % rows, at / rows) } else { (at / chunks, at % chunks) };
             let range = weights.range(row);
@@ -144,19 +211,20 @@ impl PackedPointwise {
             let part = before(chunk)..before(chunk + 1);
             starts.push(columns.len() as u32);
             columns.extend_from_slice(&weights.columns()[part.clone()]);
-            values.extend_from_slice(&weights.values()[part.start * R * C..part.end * R * C]);
+            values.extend_from_slice(&lanes[part.start * R * C..part.end * R * C]);
         }
         starts.push(columns.len() as u32);
         let first_channels = |position: &dyn Fn(u32) -> u32| {
             columns.iter().map(|c| position(*c) * C as u32).chain([0; LOOK_AHEAD]).collect()
         };
         let some = used.len() * C < weights.cols() && weights.cols().is_multiple_of(C);
-        let few = |p: &Planes| weights.values().len() <= p.weights * weights.cols();
+        let few = |p: &Planes| lanes.len() <= p.weights * weights.cols();
         let planes = kernel.tuning.planes.filter(|planes| some && few(planes));
         let channels = planes.map_or(vec![], |_| first_channels(&|column| column));
-        Ok(PackedPointwise {
+        PackedPointwise {
             kernel,
             oc: weights.rows(),
+            outputs: weights.rows(),
             ic,
             starts,
             row_step,
@@ -164,12 +232,13 @@ impl PackedPointwise {
             indices: first_channels(&|column| position[column as usize]),
             channels,
             values: Aligned::new(&values),
-            bias: padded,
+            bias,
+            requantise: None,
             used,
             chunk: chunk_columns,
             tile,
             latest: Latest::default(),
-        })
+        }
     }
 
     /// Compresses a dense `oc` x `ic` matrix into the format of `kernel` and packs it.
@@ -221,6 +290,22 @@ impl PackedPointwise {
         }
     }
 
+    /// [`PackedPointwise::from_groups`] for a kernel of quads: weights as in [`PackedPointwise::pack_int8`].
+    ///
+    /// # Errors
+    /// As [`Blocks::from_groups`] and [`PackedPointwise::pack_int8`].
+    pub fn from_groups_int8(
+        [oc, ic, groups]: [usize; 3],
+        dense: &[f32],
+        quantised: &Quantised,
+        pixels: Option<usize>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
+        // kernels of quads find their own blocks
+        let weights = Blocks::<4, 4>::from_groups(oc, ic, groups, dense)?;
+        PackedPointwise::pack_int8(&weights, quantised, pixels, kernel)
+    }
+
     /// The kernel these weights were packed for.
     pub fn kernel(&self) -> &'static PointwiseKernel {
         self.kernel
@@ -228,7 +313,7 @@ impl PackedPointwise {
 
     /// Output channels.
     pub fn oc(&self) -> usize {
-        self.oc
+        self.outputs
     }
 
     /// Input channels.
@@ -257,13 +342,15 @@ impl PackedPointwise {
         match self.kernel.element() {
             Element::F32 => self.values.iter().filter(|v| **v != 0.0).count(),
             Element::Bf16 => pairs::nonzeros(&self.values),
+            Element::Int8 => quads::nonzeros(&self.values),
         }
     }
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
         let numbers = [&self.starts, &self.indices, &self.channels, &self.used].map(Vec::len);
-        4 * (numbers.iter().sum::<usize>() + self.values.len() + self.bias.len())
+        let requantise = self.requantise.as_ref().map_or(0, Requantise::bytes);
+        4 * (numbers.iter().sum::<usize>() + self.values.len() + self.bias.len()) + requantise
     }
 
     /// Rows of blocks.
@@ -312,4 +399,17 @@ impl PackedPointwise {
     pub(super) fn rows_of_line(&self) -> usize {
         self.kernel.element().per_lane().div_ceil(self.kernel.format.r())
     }
+}
+
+/// `bias`, which has `rows` floats, or zeros, filled up to `whole` floats.
+fn whole_rows(bias: Option<&[f32]>, rows: usize, whole: usize) -> Result<Vec<f32>, FormatError> {
+    let mut all = vec![0f32; whole];
+    if let Some(bias) = bias {
+        let (expected, got) = (rows, bias.len());
+        if got != expected {
+            return Err(FormatError::Length { what: "bias", expected, got });
+        }
+        all[..got].copy_from_slice(bias);
+    }
+    Ok(all)
 }

@@ -49,8 +49,9 @@ pub(super) fn segments(geometry: &ConvGeometry, pixels: Range<usize>, segments: 
 }
 
 /// Fills rows of `stride` floats, one for each channel of the block columns in `columns` (of `c` channels
-/// each) of one image. Lanes beyond the segments are left alone; rows beyond the last input channel become
-/// zero.
+/// each) of one image. Lanes beyond the segments are left alone; what has no input pixel becomes `padding`,
+/// rows beyond the last input channel, whose weights are zero, that or zero.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn fill(
     panel: &mut [f32],
     stride: usize,
@@ -59,6 +60,7 @@ pub(super) fn fill(
     columns: &[u32],
     c: usize,
     segments: &[Segment],
+    padding: f32,
 ) {
     let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
     let plane = geometry.x_plane();
@@ -71,14 +73,14 @@ pub(super) fn fill(
                 for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
                     let channel = *column as usize * c + i;
                     if channel >= s.ic {
-                        row.fill(0.0);
+                        row.fill(padding);
                         continue;
                     }
                     let plane = &image[channel * plane..][..geometry.input_pixels()];
                     for segment in segments {
                         let row = &mut row[segment.lane..][..segment.len];
                         match segment.source {
-                            None => row.fill(0.0),
+                            None => row.fill(padding),
                             Some(source) => gather(row, &plane[source..], step),
                         }
                     }
@@ -117,7 +119,7 @@ pub(super) fn fill(
                                     let row = &mut row[lanes.clone()];
                                     match pixels.filter(|_| first + i < s.ic) {
                                         Some(pixels) => gather(row, &pixels[first + i..], step * s.ic),
-                                        None => row.fill(0.0),
+                                        None => row.fill(padding),
                                     }
                                 }
                             }
@@ -133,7 +135,8 @@ pub(super) fn fill(
 pub(super) const COPIES: usize = 4;
 
 /// Fills, for each of the block columns of `C` channels, `slots` slots with the inputs of one of the few
-/// `pixels` of an image each. Slots beyond the pixels, and channels beyond the last one, become zero.
+/// `pixels` of an image each. Slots beyond the pixels, channels beyond the last one, and what has no input pixel become
+/// `padding`.
 pub(super) fn spread<const C: usize>(
     to: &mut [f32],
     slots: usize,
@@ -141,6 +144,7 @@ pub(super) fn spread<const C: usize>(
     image: &[f32],
     columns: &[u32],
     pixels: Range<usize>,
+    padding: f32,
 ) {
     let (s, width) = (geometry.shape(), geometry.output()[1]);
     let (pixel_step, channel_step) = match s.x_layout {
@@ -158,7 +162,7 @@ pub(super) fn spread<const C: usize>(
             let channel = *column as usize * C + i % C;
             *copies = match sources[i / C] {
                 Some(source) if channel < s.ic => [image[source + channel * channel_step]; COPIES],
-                _ => [0.0; COPIES],
+                _ => [padding; COPIES],
             };
         }
     }
@@ -404,7 +408,7 @@ mod tests {
                 segments(&geometry, source..source + pixels, &mut found);
                 for stride in [pixels, pixels + 4] {
                     let mut panel = vec![-1f32; 8 * stride];
-                    fill(&mut panel, stride, &geometry, &image, &[0, 1], 4, &found);
+                    fill(&mut panel, stride, &geometry, &image, &[0, 1], 4, &found, 0.0);
                     for (channel, row) in panel.chunks(stride).enumerate() {
                         for (p, v) in row[..pixels].iter().enumerate() {
                             let expected = (channel * side * side + source + p) as f32;

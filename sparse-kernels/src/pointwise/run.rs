@@ -7,7 +7,9 @@ use crate::drive::{self, Cut, Job, Latest, Packed};
 use crate::epilogue::{Epilogue, Finish, FinishPairs, FinishPixel};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
+use crate::pairs;
 use crate::parallel::Parallel;
+use crate::quads;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::work::on;
@@ -64,6 +66,21 @@ impl PackedPointwise {
         drive::run_pairs(self, geometry, x, y, residual, epilogue, parallel)
     }
 
+    /// [`PackedPointwise::run`] for weights that were packed for a kernel of quads: `x` and `y` are
+    /// `[batch][ceil(channels / 4)][pixel]` lanes ([`crate::quads`]). `geometry` counts channels.
+    ///
+    /// # Errors
+    /// As there; a layout that is not planar.
+    pub fn run_quads(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        drive::run_quads(self, geometry, x, y, parallel)
+    }
+
     fn tiles(&self, job: &Job<Plan>) -> Tiles {
         job.plan.tiles(self, job.geometry, job.x.as_ptr(), job.y(0))
     }
@@ -84,6 +101,10 @@ impl Packed for PackedPointwise {
             ("kernel height", 1, s.kernel[0]),
             ("kernel width", 1, s.kernel[1]),
         ])
+    }
+
+    fn padding(&self) -> f32 {
+        self.requantise.as_ref().map_or(0.0, |requantise| requantise.x_zeros)
     }
 
     fn latest(&self) -> &Latest<Plan> {
@@ -228,14 +249,15 @@ impl Run<'_> {
                 (image[origin..].as_ptr(), plane)
             } else {
                 let columns = w.columns(chunks.clone());
-                panel::fill(panel, width, geometry, image, columns, c, segments);
+                let padding = w.padding();
+                panel::fill(panel, width, geometry, image, columns, c, segments, padding);
                 if extra > 0 {
                     let spread = match c {
                         4 => panel::spread::<4>,
                         2 => panel::spread::<2>,
                         _ => panel::spread::<1>,
                     };
-                    spread(extra_x, slots, geometry, image, columns, end - extra..end);
+                    spread(extra_x, slots, geometry, image, columns, end - extra..end, padding);
                 }
                 // Kernels count used channels from the first chunk.
                 (panel.as_ptr().wrapping_sub(w.channels_before(chunk) * width), width)
@@ -342,12 +364,28 @@ impl Run<'_> {
         }
     }
 
+    /// Looks up a row of finished quads, if the layer has a table.
+    fn look_up(&self, row: &mut [f32]) {
+        if let Some(table) = self.weights.requantise.as_ref().and_then(|r| r.table.as_ref()) {
+            quads::lookup(table, pairs::as_lanes_mut(row));
+        }
+    }
+
     fn run_planar(&self, n: usize, pixels: Range<usize>, channels: Range<usize>, call: impl FnOnce(Output)) {
         let stride = self.job.geometry.y_plane();
         let first = n * self.job.geometry.shape().oc * stride + pixels.start;
         call(Output { y: self.job.y(first), residual: self.job.residual(first), stride, ahead: 0 });
-        if self.weights.kernel.element() == Element::Bf16 {
-            return; // complete
+        match self.weights.kernel.element() {
+            Element::F32 => {}
+            Element::Bf16 => return, // complete
+            Element::Int8 => {
+                for line in self.weights.lines(&channels) {
+                    let at = n * self.job.geometry.shape().oc * stride + line * stride + pixels.start;
+                    // SAFETY: these pixels of these channels are this part's.
+                    self.look_up(unsafe { self.job.outputs(at..at + pixels.len()) });
+                }
+                return;
+            }
         }
         // SAFETY: these pixels of these channels are this part's.
         unsafe {
@@ -403,6 +441,9 @@ impl Run<'_> {
                     self.job.all_residual().map(|_| &residual[..pixels.len()]),
                 );
             }
+        }
+        for row in y_copy.chunks_exact_mut(stride) {
+            self.look_up(&mut row[..pixels.len()]);
         }
         let put = |at: usize, v: &[f32]| {
             // SAFETY: the callers below write pixels and channels of this task alone, which are inside the

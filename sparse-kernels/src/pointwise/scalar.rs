@@ -3,6 +3,7 @@
 use super::args::TileArgs;
 use super::body::Loops;
 use crate::pairs;
+use crate::quads;
 use crate::table::Element;
 
 /// Pixels summed at a time.
@@ -16,10 +17,10 @@ pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
 
 impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = 1;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     const MOST_VECTORS: [usize; 4] = [usize::MAX; 4];
 
-    /// Channels of a pair that are in two block rows are summed one after the other and stored together.
+    /// Channels of a lane that are in several block rows are summed one after the other and stored together.
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
         let together = const { Self::ELEMENT.per_lane().div_ceil(R) };
         for first in args.weights.rows.clone().step_by(together) {
@@ -51,13 +52,14 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                                     *sum = match Self::ELEMENT {
                                         Element::F32 => *sum + w * x,
                                         Element::Bf16 => pairs::dot(w.to_bits(), x.to_bits(), *sum),
+                                        Element::Int8 => quads::dot(w.to_bits(), x.to_bits(), *sum),
                                     };
                                 }
                             }
                         }
                     }
                 }
-                // SAFETY: these are output channels, the first of a pair is even.
+                // SAFETY: these are output channels, the first of a pair or quad is the first of its lane.
                 unsafe {
                     match Self::ELEMENT {
                         Element::F32 => {
@@ -68,6 +70,11 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                         Element::Bf16 => {
                             for (r, sums) in all[..channels].chunks(2).enumerate() {
                                 store_pair(args, first * R + 2 * r, start, pixels, sums);
+                            }
+                        }
+                        Element::Int8 => {
+                            for (r, sums) in all[..channels].chunks(quads::CHANNELS).enumerate() {
+                                store_quad(args, first * R + quads::CHANNELS * r, start, pixels, sums);
                             }
                         }
                     }
@@ -81,7 +88,7 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => gemv::<R, C, 1>(args, args.input.stride, |w, x, sum| sum + w * x),
-                Element::Bf16 => <Self as Loops>::tile::<R, C, 1>(args),
+                Element::Bf16 | Element::Int8 => <Self as Loops>::tile::<R, C, 1>(args),
             }
         }
     }
@@ -219,6 +226,26 @@ unsafe fn store_pair(args: &TileArgs, channel: usize, start: usize, pixels: usiz
     }
 }
 
+/// [`store`] for a quad: the sums of the first `pixels` of four channels.
+///
+/// # Safety
+/// As [`begin`], for each of the channels; `channel` is the first of its quad.
+unsafe fn store_quad(args: &TileArgs, channel: usize, start: usize, pixels: usize, sums: &[[f32; RUN]]) {
+    if !args.weights.last {
+        for (r, sums) in sums.iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { store(args, channel + r, start, &sums[..pixels]) };
+        }
+        return;
+    }
+    for p in 0..pixels {
+        let quad = args.requantise().quad(channel, std::array::from_fn(|c| sums[c][p]));
+        let at = channel / quads::CHANNELS * args.output.stride + start + p;
+        // SAFETY: TileArgs: `y` is valid at channel / 4 * stride + pixel.
+        unsafe { *args.output.y.wrapping_add(at) = quad };
+    }
+}
+
 /// Adds the sums of single pixels, of one or two channels from an even one on, to what they begin with, and stores
 /// the pair.
 ///
@@ -234,6 +261,24 @@ pub(super) unsafe fn finish_pair(args: &TileArgs, channel: usize, sums: &[f32]) 
             all[0] += sum;
         }
         store_pair(args, channel, 0, 1, &all[..sums.len()]);
+    }
+}
+
+/// Adds the sums of single pixels, of four channels from the first of a quad on, to what they begin with, and stores the
+/// quad.
+///
+/// # Safety
+/// As [`finish`], for each of the channels.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn finish_quad(args: &TileArgs, channel: usize, sums: &[f32]) {
+    let mut all = [[0f32; RUN]; quads::CHANNELS];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        for (r, (all, sum)) in all.iter_mut().zip(sums).enumerate() {
+            begin(args, channel + r, 0, &mut all[..1]);
+            all[0] = f32::from_bits(all[0].to_bits().wrapping_add(sum.to_bits()));
+        }
+        store_quad(args, channel, 0, 1, &all);
     }
 }
 

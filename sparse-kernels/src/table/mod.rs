@@ -1,7 +1,8 @@
 //! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here
 //! does not exist.
 //!
-//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` behind for kernels of pairs. A
+//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` behind for kernels of pairs and `_int8` for those of
+//! quads. A
 //! build has the rows of `scalar.rs` and of its architecture's file.
 
 #[cfg(target_arch = "aarch64")]
@@ -24,7 +25,7 @@ use crate::error::KernelError;
 use crate::format::FormatKind;
 use crate::pointwise::PointwiseKernel;
 use crate::spatial::SpatialKernel;
-use crate::target::{Core, Half, Isa, Target};
+use crate::target::{Core, Half, Int8, Isa, Target};
 
 /// Where there are no vectors that this crate knows.
 #[cfg(not(any(
@@ -79,6 +80,8 @@ pub enum Element {
     F32,
     /// bf16 in pairs of neighbouring channels ([`crate::pairs`]), summed in single precision.
     Bf16,
+    /// Bytes in quads of neighbouring channels ([`crate::quads`]), summed in 32 bits.
+    Int8,
 }
 
 impl Element {
@@ -87,6 +90,7 @@ impl Element {
         match self {
             Element::F32 => "f32",
             Element::Bf16 => "bf16",
+            Element::Int8 => "int8",
         }
     }
 
@@ -95,6 +99,17 @@ impl Element {
         match self {
             Element::F32 => 1,
             Element::Bf16 => 2,
+            Element::Int8 => 4,
+        }
+    }
+
+    /// The element with a number, for constants of types.
+    pub(crate) const fn numbered(number: u8) -> Element {
+        match number {
+            _ if number == Element::F32 as u8 => Element::F32,
+            _ if number == Element::Bf16 as u8 => Element::Bf16,
+            _ if number == Element::Int8 as u8 => Element::Int8,
+            _ => panic!("no element has this number"),
         }
     }
 
@@ -109,6 +124,7 @@ impl Element {
         match self {
             Element::F32 => "",
             Element::Bf16 => "_bf16",
+            Element::Int8 => "_int8",
         }
     }
 }
@@ -120,6 +136,9 @@ macro_rules! suffix {
     };
     (Bf16) => {
         "_bf16"
+    };
+    (Int8) => {
+        "_int8"
     };
 }
 use suffix;
@@ -153,6 +172,7 @@ impl KernelInfo {
         let asked = match element {
             Element::F32 => "floats",
             Element::Bf16 => "pairs of bf16",
+            Element::Int8 => "quads of bytes",
         };
         if self.element == element {
             Ok(())
@@ -264,6 +284,18 @@ pub fn pointwise_half(half: Half, format: FormatKind) -> &'static PointwiseKerne
     find_pointwise(half.target(), Element::Bf16, rows)
 }
 
+/// The kernel of quads for weights of any of the formats of pointwise kernels, or blocks of up to four columns: rows of
+/// quads, of as many output channels as the format has up to four, in which a weight without neighbours shares its
+/// lane with zeros.
+pub fn pointwise_int8(int8: Int8, format: FormatKind) -> &'static PointwiseKernel {
+    let rows = match format.r() {
+        r if r.is_multiple_of(4) => FormatKind::BLOCKS_4X4,
+        r if r.is_multiple_of(2) => FormatKind::BLOCKS_2X4,
+        _ => FormatKind::BLOCKS_1X4,
+    };
+    find_pointwise(int8.target(), Element::Int8, rows)
+}
+
 fn find_pointwise(target: Target, element: Element, format: FormatKind) -> &'static PointwiseKernel {
     let find = |isa, core| {
         let fits = |k: &&PointwiseKernel| {
@@ -288,6 +320,23 @@ fn runs_half(info: &KernelInfo, available: &[Half]) -> bool {
     info.element == Element::Bf16 && available.iter().any(|half| half.target().isa() == info.isa)
 }
 
+/// Whether this machine can run a kernel of quads.
+fn runs_int8(info: &KernelInfo, available: &[Int8]) -> bool {
+    info.element == Element::Int8 && available.iter().any(|int8| int8.target().isa() == info.isa)
+}
+
+/// Every pointwise kernel of quads that this machine can run.
+pub fn pointwise_int8_available() -> impl Iterator<Item = &'static PointwiseKernel> {
+    let available = Int8::available();
+    pointwise_kernels().filter(move |k| runs_int8(k.info(), &available))
+}
+
+/// Every depthwise kernel of quads that this machine can run.
+pub fn depthwise_int8_available() -> impl Iterator<Item = &'static DepthwiseKernel> {
+    let available = Int8::available();
+    depthwise_kernels().filter(move |k| runs_int8(k.info(), &available))
+}
+
 /// Every pointwise kernel of single precision that this machine can run.
 pub fn pointwise_available() -> impl Iterator<Item = &'static PointwiseKernel> {
     let available = Target::available();
@@ -309,6 +358,11 @@ pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static Depthwis
 /// The depthwise kernel of pairs for kernels of `kernel` taps, as [`depthwise`] finds those of single precision.
 pub fn depthwise_half(half: Half, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
     find_depthwise(half.target(), Element::Bf16, kernel)
+}
+
+/// The depthwise kernel of quads for kernels of `kernel` taps, as [`depthwise`] finds those of single precision.
+pub fn depthwise_int8(int8: Int8, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
+    find_depthwise(int8.target(), Element::Int8, kernel)
 }
 
 fn find_depthwise(target: Target, element: Element, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {

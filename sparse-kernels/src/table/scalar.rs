@@ -12,8 +12,11 @@ use crate::spatial::scalar::Scalar as SpatialLoops;
 type DepthwisePairs = DepthwiseLoops<{ Element::Bf16 as u8 }>;
 type PointwisePairs = PointwiseLoops<{ Element::Bf16 as u8 }>;
 
-/// Rows of sums do not fit rows of pairs.
-const PAIRS: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
+type DepthwiseQuads = DepthwiseLoops<{ Element::Int8 as u8 }>;
+type PointwiseQuads = PointwiseLoops<{ Element::Int8 as u8 }>;
+
+/// Rows of sums do not fit rows of lanes that hold several channels.
+const SEVERAL: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
 
 #[rustfmt::skip]
 pub(super) static POINTWISE: &[PointwiseKernel] = &[
@@ -28,13 +31,19 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
     kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: F32, quality: Portable,
             loops: PointwiseLoops, tuning: Tuning::GENERAL),
     kernel!(pointwise, format: "1x2", tile: 1 x 16, target: "scalar", element: Bf16, quality: Portable,
-            loops: PointwisePairs, tuning: PAIRS),
+            loops: PointwisePairs, tuning: SEVERAL),
     kernel!(pointwise, format: "2x2", tile: 2 x 16, target: "scalar", element: Bf16, quality: Portable,
-            loops: PointwisePairs, tuning: PAIRS),
+            loops: PointwisePairs, tuning: SEVERAL),
     kernel!(pointwise, format: "4x2", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
-            loops: PointwisePairs, tuning: PAIRS),
+            loops: PointwisePairs, tuning: SEVERAL),
     kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
-            loops: PointwisePairs, tuning: PAIRS),
+            loops: PointwisePairs, tuning: SEVERAL),
+    kernel!(pointwise, format: "1x4", tile: 1 x 16, target: "scalar", element: Int8, quality: Portable,
+            loops: PointwiseQuads, tuning: SEVERAL),
+    kernel!(pointwise, format: "2x4", tile: 2 x 16, target: "scalar", element: Int8, quality: Portable,
+            loops: PointwiseQuads, tuning: SEVERAL),
+    kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: Int8, quality: Portable,
+            loops: PointwiseQuads, tuning: SEVERAL),
 ];
 
 #[rustfmt::skip]
@@ -43,6 +52,8 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: DepthwiseLoops),
     kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: Bf16, quality: Portable,
             loops: DepthwisePairs),
+    kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: Int8, quality: Portable,
+            loops: DepthwiseQuads),
 ];
 
 #[rustfmt::skip]

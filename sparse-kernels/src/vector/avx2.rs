@@ -5,17 +5,20 @@ use crate::table::Element;
 use crate::work::Work;
 use std::arch::x86_64::*;
 
-/// Eight floats; inputs and weights may be lanes of another type, the [`Element`] with the number `ELEMENT`: of that
-/// only what machines with AVX-512 use for what is too narrow for sixteen.
+/// Eight floats; inputs and weights may be lanes of another type, the [`Element`] with the number `ELEMENT`: of pairs
+/// only what machines with AVX-512 use for what is too narrow for sixteen. With `VNNI`, machines with AVX-512 use quads
+/// likewise.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8<const ELEMENT: u8 = { Element::F32 as u8 }>(pub(crate) __m256);
+pub(crate) struct F32x8<const ELEMENT: u8 = { Element::F32 as u8 }, const VNNI: bool = false>(
+    pub(crate) __m256,
+);
 
 /// Eight clear lanes, eight set ones, eight clear ones.
 static WINDOW: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
-impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
+impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
     const LANES: usize = 8;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     type Narrow = F32x8;
     type Edge = __m256i;
 
@@ -29,11 +32,16 @@ impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
         fn on_pairs(work: impl Work) {
             work.run();
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+        fn on_quads(work: impl Work) {
+            work.run();
+        }
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
-                Element::F32 => on(work),
                 Element::Bf16 => on_pairs(work),
+                Element::Int8 if VNNI => on_quads(work),
+                Element::F32 | Element::Int8 => on(work),
             }
         }
     }
@@ -102,7 +110,15 @@ impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         // SAFETY: contract of `Vector`.
-        F32x8(unsafe { _mm256_add_ps(self.0, b.0) })
+        unsafe {
+            match Self::ELEMENT {
+                Element::Int8 => {
+                    let [a, b] = [self, b].map(|v| _mm256_castps_si256(v.0));
+                    F32x8(_mm256_castsi256_ps(_mm256_add_epi32(a, b)))
+                }
+                _ => F32x8(_mm256_add_ps(self.0, b.0)),
+            }
+        }
     }
 
     #[inline(always)]
@@ -145,7 +161,51 @@ impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
                     std::mem::transmute::<__m256, __m256bh>(self.0),
                     std::mem::transmute::<__m256, __m256bh>(b.0),
                 )),
+                Element::Int8 => {
+                    let [w, x, sum] = [self, b, c].map(|v| _mm256_castps_si256(v.0));
+                    F32x8(_mm256_castsi256_ps(if VNNI {
+                        _mm256_dpbusd_epi32(sum, x, w)
+                    } else {
+                        dot(sum, x, w)
+                    }))
+                }
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_byte(self, byte: usize, sum: Self, scale: Self, lo: Self, hi: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(sum.0)), scale.0);
+            let rounded = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(product, lo.0), hi.0));
+            let placed = match byte {
+                0 => rounded,
+                1 => _mm256_slli_epi32::<8>(rounded),
+                2 => _mm256_slli_epi32::<16>(rounded),
+                _ => _mm256_slli_epi32::<24>(rounded),
+            };
+            self.add(F32x8(_mm256_castsi256_ps(placed)))
+        }
+    }
+
+    /// Bytes of even and of odd channels of two rows, then halves of these.
+    #[inline(always)]
+    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let [a, b, c, d] = rows.map(|row| _mm256_castps_si256(row.0));
+            let low = _mm256_set1_epi16(0xff);
+            let even = |v, next| _mm256_or_si256(_mm256_and_si256(v, low), _mm256_slli_epi16::<8>(next));
+            let odd = |v, next| _mm256_or_si256(_mm256_srli_epi16::<8>(v), _mm256_andnot_si256(low, next));
+            let halves = |v, next| {
+                let first = _mm256_blend_epi16::<0b1010_1010>(v, _mm256_slli_epi32::<16>(next));
+                let second = _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(v), next);
+                [first, second].map(|bits| F32x8(_mm256_castsi256_ps(bits)))
+            };
+            let [first, third] = halves(even(a, b), even(c, d));
+            let [second, fourth] = halves(odd(a, b), odd(c, d));
+            [first, second, third, fourth]
         }
     }
 
@@ -198,5 +258,19 @@ impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
     fn prefetch(p: *const f32) {
         // SAFETY: a hint, which reads nothing: any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}
+
+/// `sum` and the products of unsigned bytes `x` and signed bytes `w`. (An instruction that multiplies bytes adds two
+/// products in 16 bits, which do not always hold the sum: so bytes of even and of odd place become 16 bits first.)
+#[inline(always)]
+unsafe fn dot(sum: __m256i, x: __m256i, w: __m256i) -> __m256i {
+    // SAFETY: AVX2 is there, as the caller needs it.
+    unsafe {
+        let even_x = _mm256_and_si256(x, _mm256_set1_epi16(0xff));
+        let even_w = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w));
+        let even = _mm256_madd_epi16(even_x, even_w);
+        let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(x), _mm256_srai_epi16::<8>(w));
+        _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
     }
 }

@@ -23,7 +23,7 @@ impl<const ELEMENT: u8> F32x16<ELEMENT> {
 
 impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
     const LANES: usize = 16;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     type Narrow = F32x8;
     type Edge = __mmask16;
 
@@ -37,11 +37,16 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
         fn on_pairs(work: impl Work) {
             work.run();
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+        fn on_quads(work: impl Work) {
+            work.run();
+        }
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => on(work),
                 Element::Bf16 => on_pairs(work),
+                Element::Int8 => on_quads(work),
             }
         }
     }
@@ -85,7 +90,15 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         // SAFETY: contract of `Vector`.
-        F32x16(unsafe { _mm512_add_ps(self.0, b.0) })
+        unsafe {
+            match Self::ELEMENT {
+                Element::Int8 => {
+                    let [a, b] = [self, b].map(|v| _mm512_castps_si512(v.0));
+                    F32x16(_mm512_castsi512_ps(_mm512_add_epi32(a, b)))
+                }
+                _ => F32x16(_mm512_add_ps(self.0, b.0)),
+            }
+        }
     }
 
     #[inline(always)]
@@ -106,7 +119,46 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
                     std::mem::transmute::<__m512, __m512bh>(self.0),
                     std::mem::transmute::<__m512, __m512bh>(b.0),
                 )),
+                Element::Int8 => {
+                    let [w, x, sum] = [self, b, c].map(|v| _mm512_castps_si512(v.0));
+                    F32x16(_mm512_castsi512_ps(_mm512_dpbusd_epi32(sum, x, w)))
+                }
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_byte(self, byte: usize, sum: Self, scale: Self, lo: Self, hi: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let product = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum.0)), scale.0);
+            let rounded = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(product, lo.0), hi.0));
+            let placed = match byte {
+                0 => rounded,
+                1 => _mm512_slli_epi32::<8>(rounded),
+                2 => _mm512_slli_epi32::<16>(rounded),
+                _ => _mm512_slli_epi32::<24>(rounded),
+            };
+            self.add(F32x16(_mm512_castsi512_ps(placed)))
+        }
+    }
+
+    /// Shuffles that swap bytes, then halves, of every lane, and leave half of them as they were in the other vector.
+    #[inline(always)]
+    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let [a, b, c, d] = rows.map(|row| _mm512_castps_si512(row.0));
+            let swap =
+                _mm512_broadcast_i32x4(_mm_setr_epi8(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+            let bytes = |v, next| {
+                let even = _mm512_mask_shuffle_epi8(v, 0xaaaa_aaaa_aaaa_aaaa, next, swap);
+                let odd = _mm512_mask_shuffle_epi8(next, 0x5555_5555_5555_5555, v, swap);
+                [even, odd].map(|bits| F32x16::<ELEMENT>(_mm512_castsi512_ps(bits)))
+            };
+            let ([even, odd], [next_even, next_odd]) = (bytes(a, b), bytes(c, d));
+            let ([first, third], [second, fourth]) = (even.regroup(next_even), odd.regroup(next_odd));
+            [first, second, third, fourth]
         }
     }
 

@@ -41,8 +41,8 @@ pub(crate) trait Vector: Copy {
     /// Floats in a register: lanes of 32 bits, whatever they hold.
     const LANES: usize;
 
-    /// What inputs and weights hold in a lane. Sums are floats, and so is what other functions than those that say
-    /// otherwise compute with.
+    /// What inputs and weights hold in a lane. Sums are floats, of quads the bits of whole numbers; other functions than
+    /// those that say otherwise compute with floats.
     const ELEMENT: Element = Element::F32;
 
     /// Whether masks cost a load nothing.
@@ -108,6 +108,8 @@ pub(crate) trait Vector: Copy {
     /// unless masks are free. `p` itself may be outside of the row.
     unsafe fn load_edge(p: *const f32, edge: Self::Edge) -> Self;
 
+    /// The sum of two sums: of floats, or of whole numbers for quads.
+    ///
     /// # Safety
     /// As [`Vector::on`].
     unsafe fn add(self, b: Self) -> Self;
@@ -118,8 +120,8 @@ pub(crate) trait Vector: Copy {
     /// As [`Vector::on`].
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
 
-    /// The products of the channels of each lane of `self` and of `b`, added to the float of that lane of `c`.
-    /// Of vectors of floats a lane is one channel.
+    /// The products of the channels of each lane of `self`, which are weights, and of `b`, added to the sum in that lane
+    /// of `c`. Of vectors of floats a lane is one channel.
     ///
     /// # Safety
     /// As [`Vector::on`].
@@ -151,6 +153,24 @@ pub(crate) trait Vector: Copy {
     /// As [`Vector::on`].
     unsafe fn regroup(self, _next: Self) -> [Self; 2] {
         unreachable!("for vectors of pairs")
+    }
+
+    /// `self` with byte `byte` of each lane, counted from the lowest, plus `round(min(max(sum as f32 * scale, lo), hi))`:
+    /// what lanes are made of, up to a zero point. All of it is added, so that negative numbers borrow from the bytes
+    /// above, until the zero points are added, too. Only for quads.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn add_byte(self, _byte: usize, _sum: Self, _scale: Self, _lo: Self, _hi: Self) -> Self {
+        unreachable!("for vectors of quads")
+    }
+
+    /// Of the lanes of four rows, those of the four channels: byte `i` of each is that of row `i`. Only for quads.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn by_channel(_rows: [Self; 4]) -> [Self; 4] {
+        unreachable!("for vectors of quads")
     }
 
     /// Adds one input, `N` vectors of it, times one weight for each of `R` outputs: `sums[r][n] += w[r] *

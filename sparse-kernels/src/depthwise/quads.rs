@@ -1,0 +1,392 @@
+//! The loop for quads of bytes ([`crate::quads`]).
+//!
+//! A lane holds one byte of each of four channels, and the dot product adds up four bytes of a lane: so four input rows
+//! are transposed, byte by byte, into lanes that hold one column of four rows of one channel. With such lanes a layer
+//! is one whose kernel is a quarter as high, rounded up, and a lane of taps is a column of four. A kernel of three
+//! rows leaves one of the four idle: two output rows below each other share these four rows, the taps of the second
+//! one row further down. In general `Q` lanes of taps hold kernels of up to `4 Q` rows, and as many output rows share
+//! them as fit (3x3: 2 rows of 1 lane, 5x5: 4 rows of 2).
+//!
+//! The transposed rows go to a buffer in the first-level cache, with the padding around them, so that what follows
+//! knows no borders; for a horizontal stride of two even and odd columns lie apart in it. Of a strip all rows are
+//! transposed before the first is read: what has just been written at one place cannot be read at another before it
+//! is in the cache.
+//!
+//! Then, for `N` vectors of pixels and all rows that share lanes, channel after channel is summed, and its finished
+//! bytes are added to the vectors of quads that are stored behind the last one. So there are few sums at a time, and
+//! as many vectors of quads: 4 and 4 with 3x3.
+
+use super::RowsArgs;
+use super::body::Depthwise;
+use super::scalar::Scalar;
+use super::{Plane, body::Loops};
+use crate::quads::{CHANNELS, Requantise};
+use crate::table::Element;
+use crate::vector::compiled;
+
+/// Columns of taps and lanes of a column of taps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taps {
+    height: usize,
+    width: usize,
+}
+
+impl Taps {
+    pub fn new([height, width]: [usize; 2]) -> Taps {
+        Taps { height, width }
+    }
+
+    /// The `[ky, kx]` of all of them.
+    pub fn all(self) -> impl Iterator<Item = [usize; 2]> {
+        (0..self.height).flat_map(move |ky| (0..self.width).map(move |kx| [ky, kx]))
+    }
+
+    /// Lanes of a column of taps.
+    const fn lanes(self) -> usize {
+        self.height.div_ceil(CHANNELS)
+    }
+
+    /// Places that the first tap of a column can have in its lanes, with all others behind it.
+    const fn places(self) -> usize {
+        CHANNELS * self.lanes() - self.height + 1
+    }
+
+    /// Lanes of the taps of a quad of channels.
+    pub const fn count(self) -> usize {
+        CHANNELS * self.width * self.lanes() * self.places()
+    }
+
+    /// Output rows that share input rows, `step` apart.
+    const fn rows(self, step: usize) -> usize {
+        (self.places() - 1) / step + 1
+    }
+
+    /// Where the lane of column `kx` of a channel is whose taps begin at `place`.
+    const fn at(self, channel: usize, kx: usize, lane: usize, place: usize) -> usize {
+        ((channel * self.width + kx) * self.lanes() + lane) * self.places() + place
+    }
+
+    /// The lanes of the taps of up to four channels, `[channel][ky][kx]` whole numbers from -128 to 127:
+    /// `[channel][kx][lane][place]`.
+    pub fn pack(self, taps: &[f32]) -> Vec<f32> {
+        let mut lanes = vec![[0u8; CHANNELS]; self.count()];
+        for (i, tap) in taps.iter().enumerate() {
+            let (channel, ky, kx) =
+                (i / (self.height * self.width), i / self.width % self.height, i % self.width);
+            for place in 0..self.places() {
+                let row = ky + place;
+                lanes[self.at(channel, kx, row / CHANNELS, place)][row % CHANNELS] = *tap as i8 as u8;
+            }
+        }
+        lanes.into_iter().map(|lane| f32::from_bits(u32::from_le_bytes(lane))).collect()
+    }
+
+    /// The tap of a channel at `ky`, `kx` in [`Taps::pack`]ed lanes.
+    ///
+    /// # Safety
+    /// There are such lanes at `taps`.
+    pub unsafe fn tap(self, taps: *const f32, channel: usize, [ky, kx]: [usize; 2]) -> i32 {
+        // SAFETY: passed on from the caller.
+        let lane = unsafe { *taps.add(self.at(channel, kx, ky / CHANNELS, 0)) };
+        i32::from(lane.to_bits().to_le_bytes()[ky % CHANNELS] as i8)
+    }
+}
+
+/// What kernels of quads have beside the rest of [`RowsArgs`].
+///
+/// Invariants: `scales` has one for each channel of the planes; `buffer` is writable for `len` floats, which nothing
+/// else touches, and are at least what [`buffer`] says.
+#[derive(Clone, Copy)]
+pub(super) struct Quads<'a> {
+    pub taps: Taps,
+    pub requantise: &'a Requantise,
+    pub scales: *const f32,
+    pub buffer: *mut f32,
+    pub len: usize,
+}
+
+/// Floats that the buffer of transposed rows should have.
+const BUFFER: usize = 6 << 10;
+
+/// Lanes of a vector, at most, twice: what rows of the buffer have behind the last column that is read.
+const BEHIND: usize = 2 * crate::vector::MAX_LANES;
+
+/// Floats of a row of the buffer: columns of one parity, whole vectors, and so that the last vector is inside.
+const fn row_width(y_width: usize, kernel_width: usize, stride: usize) -> usize {
+    (y_width + (kernel_width - 1) / stride + BEHIND).next_multiple_of(crate::vector::MAX_LANES)
+}
+
+/// Floats of a buffer for layers with these taps, output width and horizontal stride; none if they cannot be addressed.
+pub(super) fn buffer(taps: Taps, y_width: usize, stride: usize) -> Option<usize> {
+    let rows = taps.lanes().checked_mul(CHANNELS * stride)?;
+    let width = y_width.checked_add(taps.width)?.checked_add(2 * BEHIND)?;
+    let group = width.checked_mul(rows)?;
+    (group <= isize::MAX as usize / size_of::<f32>()).then_some(group.max(BUFFER))
+}
+
+compiled! {
+    /// Rows of a kernel of `K` x `K` taps, of any number if `K` is 0; `S` is the horizontal stride.
+    ///
+    /// # Safety
+    /// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for these taps and this stride.
+    pub(super) unsafe fn quads_on<V: Depthwise; K: usize, S: usize>(RowsArgs) = walk;
+}
+
+/// [`quads_on`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn walk<V: Depthwise, const K: usize, const S: usize>(args: &RowsArgs) {
+    if const { !V::FREE_MASKS } && args.x_width < V::LANES {
+        // SAFETY: passed on from the caller.
+        return unsafe { Scalar::<{ Element::Int8 as u8 }>::any::<S>(args) };
+    }
+    let quads = args.quads();
+    let taps = if K == 0 { quads.taps } else { Taps { height: K, width: K } };
+    macro_rules! rows {
+        ($($rows:literal)*) => {
+            match taps.rows(args.step) {
+                // SAFETY: passed on from the caller.
+                $($rows => unsafe { planes::<V, K, S, $rows>(args, taps) },)*
+                rows => unreachable!("{rows} rows of taps in common"),
+            }
+        };
+    }
+    rows!(1 2 3 4);
+}
+
+/// The same for a number of output rows that share lanes.
+///
+/// # Safety
+/// As there; `ROWS` is that of `taps`.
+#[inline(always)]
+unsafe fn planes<V: Depthwise, const K: usize, const S: usize, const ROWS: usize>(
+    args: &RowsArgs,
+    taps: Taps,
+) {
+    let quads = args.quads();
+    let width = row_width(args.y_width, taps.width, S);
+    let group = taps.lanes() * CHANNELS * S * width;
+    let groups = args.rows.div_ceil(ROWS);
+    let together = (quads.len / group).clamp(1, groups);
+    for plane in 0..args.planes {
+        let scales = quads.scales.wrapping_add(plane * CHANNELS);
+        let plane = args.plane(plane);
+        for first in (0..groups).step_by(together) {
+            let here = first..groups.min(first + together);
+            for (i, g) in here.clone().enumerate() {
+                let iy = args.first + (g * ROWS * args.step) as isize;
+                // SAFETY: the buffer holds `together` groups, or one (Quads).
+                unsafe { transpose::<V, S>(args, plane, taps, iy, width, quads.buffer.add(i * group)) };
+            }
+            for (i, g) in here.enumerate() {
+                let y = plane.y.wrapping_add(g * ROWS * args.y_width);
+                let rows = (args.rows - g * ROWS).min(ROWS);
+                // SAFETY: these rows are there; the buffer has what was just transposed.
+                unsafe {
+                    let x = quads.buffer.add(i * group);
+                    finish_rows::<V, K, S, ROWS>(args, Plane { y, ..plane }, taps, scales, x, width, rows);
+                }
+            }
+        }
+    }
+}
+
+/// Transposes the input rows from `iy` on that one lane or several of taps meet, with the padding around them:
+/// `[lane][channel][parity][column]`, rows of `width` floats.
+///
+/// # Safety
+/// As [`walk`]; the buffer has room for the lanes of `taps`.
+#[inline(always)]
+unsafe fn transpose<V: Depthwise, const S: usize>(
+    args: &RowsArgs,
+    plane: Plane,
+    taps: Taps,
+    iy: isize,
+    width: usize,
+    to: *mut f32,
+) {
+    // SAFETY: only rows and columns inside the map are read; vectors that are written begin before the last column that
+    // is read later, behind which a row of the buffer has room for two vectors.
+    unsafe {
+        let padding = V::splat(args.quads().requantise.x_zeros);
+        let columns = args.y_width + (taps.width - 1) / S;
+        for lane in 0..taps.lanes() {
+            let rows: [Option<*const f32>; CHANNELS] = [0, 1, 2, 3].map(|row| {
+                let iy = iy + (lane * CHANNELS + row) as isize;
+                let inside = (iy as usize) < args.x_height;
+                inside.then(|| plane.x.wrapping_add(iy as usize * args.x_width))
+            });
+            let to = to.add(lane * CHANNELS * S * width);
+            let mut at = 0;
+            while at < columns {
+                let column = (at * S) as isize - args.left as isize;
+                let first = by_channel::<V>(args, &rows, padding, column);
+                if const { S == 1 } {
+                    for c in 0..CHANNELS {
+                        first[c].store(to.add(c * width + at));
+                    }
+                } else {
+                    let second = by_channel::<V>(args, &rows, padding, column + V::LANES as isize);
+                    for c in 0..CHANNELS {
+                        let (even, odd) = first[c].deinterleave(second[c]);
+                        even.settle().store(to.add(2 * c * width + at));
+                        odd.settle().store(to.add((2 * c + 1) * width + at));
+                    }
+                }
+                at += V::LANES;
+            }
+        }
+    }
+}
+
+/// The vectors of four rows from `column` on, of each channel; padding where there is no input.
+///
+/// # Safety
+/// As [`walk`]; rows that are there have the width of the input.
+#[inline(always)]
+unsafe fn by_channel<V: Depthwise>(
+    args: &RowsArgs,
+    rows: &[Option<*const f32>; CHANNELS],
+    padding: V,
+    column: isize,
+) -> [V; CHANNELS] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut four = [padding; CHANNELS];
+        if column >= 0 && column as usize + V::LANES <= args.x_width {
+            for (v, row) in four.iter_mut().zip(rows) {
+                if let Some(row) = row {
+                    *v = V::load(row.offset(column));
+                }
+            }
+        } else {
+            let edge = V::edge(column, args.x_width);
+            // zeros inside of the row, padding outside
+            let mut outside = [args.quads().requantise.x_zeros; crate::vector::MAX_LANES];
+            outside[crate::vector::inside(column, args.x_width, V::LANES)].fill(0.0);
+            let outside = V::load(outside.as_ptr());
+            for (v, row) in four.iter_mut().zip(rows) {
+                if let Some(row) = row {
+                    *v = V::load_edge(row.wrapping_offset(column), edge).add(outside);
+                }
+            }
+        }
+        V::by_channel(four)
+    }
+}
+
+/// The first `rows` of the output rows that share the lanes at `x`.
+///
+/// # Safety
+/// As [`planes`]; `scales` has one for each channel; `rows` are there from `plane.y` on.
+#[inline(always)]
+unsafe fn finish_rows<V: Depthwise, const K: usize, const S: usize, const ROWS: usize>(
+    args: &RowsArgs,
+    plane: Plane,
+    taps: Taps,
+    scales: *const f32,
+    x: *const f32,
+    width: usize,
+    rows: usize,
+) {
+    let last = args.y_width.saturating_sub(V::LANES);
+    let mut ox = 0;
+    while ox < args.y_width {
+        // SAFETY: passed on from the caller; the vectors from column `ox` on are inside the output row, or there is one
+        // and the row is narrower.
+        ox = unsafe {
+            let left = args.y_width - ox;
+            if ROWS <= 2 && left > V::LANES && args.y_width >= 2 * V::LANES {
+                let ox = ox.min(args.y_width - 2 * V::LANES);
+                tile::<V, K, S, ROWS, 2>(args, plane, taps, scales, x, width, rows, ox);
+                ox + 2 * V::LANES
+            } else {
+                tile::<V, K, S, ROWS, 1>(args, plane, taps, scales, x, width, rows, ox.min(last));
+                ox + V::LANES
+            }
+        };
+    }
+}
+
+/// `N` vectors of these rows, from column `ox` on.
+///
+/// # Safety
+/// As [`finish_rows`]; the vectors are inside the output row, or `N` is 1, `ox` 0, and the row is narrower.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn tile<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, const N: usize>(
+    args: &RowsArgs,
+    plane: Plane,
+    taps: Taps,
+    scales: *const f32,
+    x: *const f32,
+    width: usize,
+    rows: usize,
+    ox: usize,
+) {
+    // SAFETY: a plane has these taps, a bias and a scale for each channel; the columns that they meet are in the buffer,
+    // as `row_width` says.
+    unsafe {
+        let requantise = args.quads().requantise;
+        let (lo, hi) = (V::splat(requantise.lo), V::splat(requantise.hi));
+        let mut quads = [[V::splat(requantise.zeros); N]; ROWS];
+        for c in 0..CHANNELS {
+            let mut sums = [[V::splat(*plane.bias.add(c)); N]; ROWS];
+            for kx in 0..taps.width {
+                for lane in 0..taps.lanes() {
+                    let row = x.add(((lane * CHANNELS + c) * S + kx % S) * width + kx / S + ox);
+                    let mut columns = [V::splat(0.0); N];
+                    for n in 0..N {
+                        columns[n] = V::load(row.add(n * V::LANES));
+                    }
+                    let w = plane.taps.add(taps.at(c, kx, lane, 0));
+                    for r in 0..ROWS {
+                        let w = V::splat(*w.add(r * args.step));
+                        for n in 0..N {
+                            sums[r][n] = w.dot(columns[n], sums[r][n]);
+                        }
+                    }
+                }
+            }
+            let scale = V::splat(*scales.add(c));
+            for r in 0..ROWS {
+                for n in 0..N {
+                    quads[r][n] = quads[r][n].add_byte(c, sums[r][n], scale, lo, hi);
+                }
+            }
+        }
+        for r in 0..ROWS.min(rows) {
+            let y = plane.y.add(r * args.y_width + ox);
+            for n in 0..N {
+                if N > 1 || args.y_width >= V::LANES {
+                    quads[r][n].store(y.add(n * V::LANES));
+                } else {
+                    quads[r][n].store_part(y, args.y_width);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_are_where_kernels_look_for_them() {
+        for size in [[1, 1], [1, 3], [3, 3], [4, 2], [5, 5], [7, 3], [8, 1]] {
+            let (taps, [height, width]) = (Taps::new(size), size);
+            let values: Vec<f32> = (0..3 * height * width).map(|i| i as f32 - 50.0).collect();
+            let lanes = taps.pack(&values);
+            assert_eq!(lanes.len(), taps.count());
+            for (i, v) in values.iter().enumerate() {
+                let (channel, tap) = (i / (height * width), [i / width % height, i % width]);
+                // SAFETY: `lanes` are packed.
+                assert_eq!(unsafe { taps.tap(lanes.as_ptr(), channel, tap) }, *v as i32);
+            }
+            assert!([1, 2].iter().all(|step| (1..=4).contains(&taps.rows(*step))));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What stands between layers, on quads, and what leads into and out of them.
+
+use super::quantised::round;
+use super::{CHANNELS, bytes, check, lane, repeated, rows, rows_mut};
+use crate::error::{FormatError, KernelError};
+use crate::geometry::{ConvGeometry, Layout};
+use crate::target::Target;
+use crate::work::{Work, on};
+
+/// What bytes stand for: byte `b` for `scale * (b - zero)`.
+///
+/// Invariant: the scale is finite and above zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    scale: f32,
+    zero: u8,
+}
+
+impl Affine {
+    /// # Errors
+    /// A scale that is zero, negative, NaN or infinite.
+    pub fn new(scale: f32, zero: u8) -> Result<Affine, FormatError> {
+        if scale.is_finite() && scale > 0.0 {
+            Ok(Affine { scale, zero })
+        } else {
+            Err(FormatError::Scale { channel: 0 })
+        }
+    }
+
+    /// What a step of one byte is worth.
+    pub fn scale(self) -> f32 {
+        self.scale
+    }
+
+    /// The byte that stands for zero.
+    pub fn zero(self) -> u8 {
+        self.zero
+    }
+
+    /// The byte for a float, as ONNX defines QuantizeLinear: rounded to the nearest, ties to even, added to the zero
+    /// point, saturated. NaN becomes the lowest.
+    #[inline(always)]
+    pub fn byte(self, v: f32) -> u8 {
+        self.saturated(v / self.scale)
+    }
+
+    /// The byte that is this number of steps from the zero point, rounded and saturated.
+    #[inline(always)]
+    fn saturated(self, steps: f32) -> u8 {
+        let zero = i32::from(self.zero);
+        (round(steps.max(-zero as f32).min((255 - zero) as f32)) + zero) as u8
+    }
+
+    /// The float that a byte stands for.
+    #[inline(always)]
+    pub fn float(self, byte: u8) -> f32 {
+        self.steps(byte) * self.scale
+    }
+
+    /// Steps from the zero point to a byte.
+    #[inline(always)]
+    fn steps(self, byte: u8) -> f32 {
+        (i32::from(byte) - i32::from(self.zero)) as f32
+    }
+}
+
+/// Quantises planes of floats, `[images, channels, pixels]` of them, to quads, as [`Affine::byte`] does.
+///
+/// # Errors
+/// Slices of other lengths.
+pub fn quantize(
+    target: Target,
+    shape: [usize; 3],
+    planes: &[f32],
+    affine: Affine,
+    quads: &mut [u32],
+) -> Result<(), KernelError> {
+    check(shape, ("input", planes.len()), ("output", quads.len()))?;
+    on(target, Quantize { shape, planes, affine, quads });
+    Ok(())
+}
+
+/// The floats that quads stand for: [`quantize`] in the other direction.
+///
+/// # Errors
+/// Slices of other lengths.
+pub fn dequantize(
+    target: Target,
+    shape: [usize; 3],
+    quads: &[u32],
+    affine: Affine,
+    planes: &mut [f32],
+) -> Result<(), KernelError> {
+    check(shape, ("output", planes.len()), ("input", quads.len()))?;
+    on(target, Dequantize { shape, quads, affine, planes });
+    Ok(())
+}
+
+struct Quantize<'a> {
+    shape: [usize; 3],
+    planes: &'a [f32],
+    affine: Affine,
+    quads: &'a mut [u32],
+}
+
+impl Work for Quantize<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for (planes, quads) in rows(self.shape, self.planes, self.quads) {
+            let pixels = quads.len();
+            if planes.len() == CHANNELS * pixels {
+                let (ab, cd) = planes.split_at(2 * pixels);
+                let ((a, b), (c, d)) = (ab.split_at(pixels), cd.split_at(pixels));
+                for ((((quad, a), b), c), d) in quads.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    *quad = lane([*a, *b, *c, *d].map(|v| self.affine.byte(v)));
+                }
+                continue;
+            }
+            quads.fill(0);
+            for (channel, plane) in planes.chunks_exact(pixels).enumerate() {
+                for (quad, v) in quads.iter_mut().zip(plane) {
+                    *quad |= u32::from(self.affine.byte(*v)) << (8 * channel);
+                }
+            }
+        }
+    }
+}
+
+struct Dequantize<'a> {
+    shape: [usize; 3],
+    quads: &'a [u32],
+    affine: Affine,
+    planes: &'a mut [f32],
+}
+
+impl Work for Dequantize<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for (planes, quads) in rows_mut(self.shape, self.planes, self.quads) {
+            for (channel, plane) in planes.chunks_exact_mut(quads.len()).enumerate() {
+                for (v, quad) in plane.iter_mut().zip(quads) {
+                    *v = self.affine.float((quad >> (8 * channel)) as u8);
+                }
+            }
+        }
+    }
+}
+
+/// Arithmetic of two quantised values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// The sum: `round(a_steps * (a_scale / y_scale) + b_steps * (b_scale / y_scale)) + y_zero`, saturated.
+    Add,
+    /// The product: `round(a_steps * b_steps * (a_scale * b_scale / y_scale)) + y_zero`, saturated.
+    Mul,
+}
+
+/// `y = a op b` for every byte, in f32: steps are distances from zero points, products and sums are rounded one by
+/// one, as onnxruntime does it, too.
+///
+/// # Errors
+/// Slices of different lengths.
+pub fn binary(
+    target: Target,
+    op: Binary,
+    (a, of_a): (&[u32], Affine),
+    (b, of_b): (&[u32], Affine),
+    (y, of_y): (&mut [u32], Affine),
+) -> Result<(), KernelError> {
+    equal("second operand", a.len(), b.len())?;
+    equal("output", a.len(), y.len())?;
+    on(target, BinaryWork { op, a, of_a, b, of_b, y, of_y });
+    Ok(())
+}
+
+struct BinaryWork<'a> {
+    op: Binary,
+    a: &'a [u32],
+    of_a: Affine,
+    b: &'a [u32],
+    of_b: Affine,
+    y: &'a mut [u32],
+    of_y: Affine,
+}
+
+impl Work for BinaryWork<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let BinaryWork { op, a, of_a, b, of_b, y, of_y } = self;
+        // loops over bytes, one for each operation, so that compilers make vectors of them
+        match op {
+            Binary::Add => {
+                let (scale_a, scale_b) = (of_a.scale / of_y.scale, of_b.scale / of_y.scale);
+                for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+                    let (a, b) = (bytes(*a), bytes(*b));
+                    let sum = |c: usize| of_a.steps(a[c]) * scale_a + of_b.steps(b[c]) * scale_b;
+                    *y = lane(std::array::from_fn(|c| of_y.saturated(sum(c))));
+                }
+            }
+            Binary::Mul => {
+                let scale = of_a.scale * of_b.scale / of_y.scale;
+                for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+                    let (a, b) = (bytes(*a), bytes(*b));
+                    let product = |c: usize| of_a.steps(a[c]) * of_b.steps(b[c]) * scale;
+                    *y = lane(std::array::from_fn(|c| of_y.saturated(product(c))));
+                }
+            }
+        }
+    }
+}
+
+/// Every byte replaced by its entry in `table`, in place.
+pub fn lookup(table: &[u8; 256], quads: &mut [u32]) {
+    for quad in quads {
+        *quad = lane(bytes(*quad).map(|b| table[usize::from(b)]));
+    }
+}
+
+/// The sums of the bytes of each of the four channels over all lanes.
+pub fn sums(target: Target, x: &[u32]) -> [u64; CHANNELS] {
+    let mut sums = [0; CHANNELS];
+    on(target, Sums { x, sums: &mut sums });
+    sums
+}
+
+struct Sums<'a> {
+    x: &'a [u32],
+    sums: &'a mut [u64; CHANNELS],
+}
+
+impl Work for Sums<'_> {
+    #[inline(always)]
+    fn run(self) {
+        // Two bytes at a time, as many lanes as 16 bits hold the sums of.
+        const MOST: usize = (u16::MAX / u8::MAX as u16) as usize;
+        for part in self.x.chunks(MOST) {
+            let (mut even, mut odd) = (0u32, 0u32);
+            for quad in part {
+                even = even.wrapping_add(quad & 0x00ff_00ff);
+                odd = odd.wrapping_add(quad >> 8 & 0x00ff_00ff);
+            }
+            for (sum, part) in self.sums.iter_mut().zip([even & 0xffff, odd & 0xffff, even >> 16, odd >> 16])
+            {
+                *sum += u64::from(part);
+            }
+        }
+    }
+}
+
+/// The largest byte of each window of a depthwise `geometry`, which counts channels, in quads. Padding counts for
+/// nothing; a window without a pixel becomes `nothing`.
+///
+/// # Errors
+/// A geometry that is not planar, or has other groups than one for each channel; slices of another length.
+pub fn max_pool(
+    target: Target,
+    geometry: &ConvGeometry,
+    nothing: u8,
+    x: &[u32],
+    y: &mut [u32],
+) -> Result<(), KernelError> {
+    let s = geometry.shape();
+    if [s.x_layout, s.y_layout] != [Layout::Planar; 2] || [s.ic, s.oc] != [s.group; 2] {
+        return Err(KernelError::Geometry(format!("pooling is of planes, not {s:?}")));
+    }
+    let lanes =
+        |what, pixels, quads: &[u32]| equal(what, s.batch * s.ic.div_ceil(CHANNELS) * pixels, quads.len());
+    lanes("input", geometry.input_pixels(), x)?;
+    lanes("output", geometry.output_pixels(), y)?;
+    let nothing = repeated(nothing).to_bits();
+    on(target, MaxPool { geometry, nothing, x, y });
+    Ok(())
+}
+
+struct MaxPool<'a> {
+    geometry: &'a ConvGeometry,
+    nothing: u32,
+    x: &'a [u32],
+    y: &'a mut [u32],
+}
+
+impl Work for MaxPool<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let MaxPool { geometry, nothing, x, y } = self;
+        let (s, [height, width]) = (geometry.shape(), geometry.output());
+        if y.is_empty() {
+            return;
+        }
+        for (plane, y) in y.chunks_exact_mut(height * width).enumerate() {
+            let x = &x[plane * geometry.input_pixels()..][..geometry.input_pixels()];
+            for (oy, y) in y.chunks_exact_mut(width).enumerate() {
+                y.fill(0);
+                let mut rows = 0;
+                for iy in (0..s.kernel[0]).filter_map(|ky| geometry.tap(0, oy, ky)) {
+                    let x = &x[iy * s.input[1]..][..s.input[1]];
+                    rows += 1;
+                    for kx in 0..s.kernel[1] {
+                        let first = kx * s.dilation[1];
+                        let inside =
+                            crate::geometry::inside(s.pad_before[1], s.input[1], first, s.stride[1], width);
+                        if inside.is_empty() {
+                            continue;
+                        }
+                        let from = inside.start * s.stride[1] + first - s.pad_before[1];
+                        larger(&mut y[inside], &x[from..], s.stride[1]);
+                    }
+                }
+                for (ox, y) in y.iter_mut().enumerate() {
+                    let seen = rows > 0 && (0..s.kernel[1]).any(|kx| geometry.tap(1, ox, kx).is_some());
+                    *y = if seen { *y } else { nothing };
+                }
+            }
+        }
+    }
+}
+
+/// Byte by byte the larger of `y` and of every `step`th lane of `x`.
+#[inline(always)]
+fn larger(y: &mut [u32], x: &[u32], step: usize) {
+    let of = |y: &mut u32, x: &u32| {
+        let (a, b) = (bytes(*y), bytes(*x));
+        *y = lane(std::array::from_fn(|c| a[c].max(b[c])));
+    };
+    if step == 1 {
+        y.iter_mut().zip(x).for_each(|(y, x)| of(y, x));
+    } else {
+        y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, x)| of(y, x));
+    }
+}
+
+fn equal(what: &'static str, expected: usize, got: usize) -> Result<(), KernelError> {
+    if expected == got { Ok(()) } else { Err(KernelError::Length { what, expected, got }) }
+}
