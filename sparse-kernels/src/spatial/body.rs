@@ -7,7 +7,7 @@ use super::TileArgs;
 use super::plan::CHUNK;
 use crate::pairs;
 use crate::table::Element;
-use crate::vector::{Vector, compiled};
+use crate::vector::{MAX_LANES, Vector, compiled};
 use crate::work::Work;
 use std::marker::PhantomData;
 
@@ -273,13 +273,8 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
 ) {
     let (output, pixels) = (&args.output, &places.pixels);
     let channels = (args.weights.packed.oc - channel).min(R);
-    // SAFETY: passed on from the caller; there is room for whole vectors.
+    // SAFETY: passed on from the caller; there is room for whole vectors, or for the pixels of each.
     unsafe {
-        if !places.room {
-            let sums = *sums;
-            store_lanes(args, channel, &sums);
-            return;
-        }
         if !places.plain {
             settle(args, sums);
         }
@@ -287,6 +282,25 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
         let stride = std::hint::black_box(output.stride);
         let mut y = output.y.wrapping_add(channel / 2 * stride);
         let mut residual = output.residual.wrapping_add(channel / 2 * stride);
+        if !places.room {
+            // From memory, so that the sums themselves can stay in registers.
+            let mut sums = *sums;
+            let sums = std::hint::black_box(&mut sums);
+            for (r, both) in sums[..channels].chunks(2).enumerate() {
+                for n in 0..N {
+                    let (at, count) = (r * stride + pixels[n], output.vectors[n].count as usize);
+                    let mut lanes = [0f32; MAX_LANES];
+                    if args.clamps.residual {
+                        lanes.as_mut_ptr().copy_from_nonoverlapping(residual.wrapping_add(at), count);
+                    }
+                    let both = [both[0][n], both[both.len() - 1][n]];
+                    let lanes = lanes.as_mut_ptr();
+                    pairs::store(both, 2 * r + 1 < channels, &args.clamps, lanes, lanes);
+                    y.wrapping_add(at).copy_from_nonoverlapping(lanes, count);
+                }
+            }
+            return;
+        }
         for r in (0..R).step_by(2) {
             if r >= channels {
                 return;
@@ -341,30 +355,6 @@ unsafe fn store_pixels<V: Vector, const R: usize, const N: usize>(
             unsafe {
                 let lanes = std::slice::from_raw_parts(std::ptr::from_ref(sum).cast(), V::LANES);
                 args.store_pixels(channel, vector, lanes);
-            }
-        }
-    }
-}
-
-/// [`store_pixels`] of the `R` output channels from `channel` on, in pairs.
-///
-/// # Safety
-/// As [`store_pairs`].
-#[inline(never)]
-unsafe fn store_lanes<V: Vector, const R: usize, const N: usize>(
-    args: &TileArgs,
-    channel: usize,
-    sums: &[[V; N]; R],
-) {
-    let channels = (args.weights.packed.oc - channel).min(R);
-    for (pair, sums) in sums[..channels].chunks(2).enumerate() {
-        for (n, vector) in args.output.vectors.iter().enumerate() {
-            // SAFETY: these are output channels of the group; a vector is as many floats as it has lanes.
-            unsafe {
-                let lanes =
-                    |sums: &[V; N]| std::slice::from_raw_parts(std::ptr::from_ref(&sums[n]).cast(), V::LANES);
-                let both = [lanes(&sums[0]), lanes(&sums[sums.len() - 1])];
-                args.store_lanes(channel + 2 * pair, vector, &both[..sums.len()]);
             }
         }
     }
