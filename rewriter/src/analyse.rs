@@ -3,9 +3,9 @@
 use crate::costs::ASSUMED_PIXELS;
 use crate::table::by;
 use sparse_kernels::format::{FormatKind, Nonzeros, PatternStats, Stats};
-use sparse_kernels::prelude::{ConvShape, Layout};
+use sparse_kernels::prelude::{ConvShape, Layout, table};
 use sparse_ops::{
-    Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
+    Half, Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
     conv_obstacle_for, deconv_matrix, konst_of, oihw,
 };
 use std::fmt;
@@ -253,6 +253,13 @@ impl Layer {
     /// channels are those of the weights that there are.
     pub fn stats(&self, kind: FormatKind) -> Stats {
         self.nonzeros.group_stats(kind, self.shape.group)
+    }
+
+    /// As [`Layer::stats`], of lanes as our spatial kernels for pairs of channels store them for this format.
+    pub(crate) fn spatial_half_stats(&self, half: Half, kind: FormatKind) -> TractResult<Stats> {
+        let kernel = table::spatial_half(half, kind);
+        let taps = self.shape.conv_shape().kernel;
+        Ok(self.nonzeros.spatial_stats(kernel.format(), self.shape.group, taps, kernel.element())?)
     }
 
     /// Kernel patterns and connectivity of the weights of a convolution.

@@ -3,7 +3,7 @@
 
 use crate::analyse::{Layer, LayerKind, LayerShape};
 use crate::choose::{Neighbours, PRUNED_SHARE};
-use crate::costs::{ASSUMED_PIXELS, Costs, Key, Work};
+use crate::costs::{Costs, Key, Work};
 use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
 use sparse_kernels::prelude::{ConvShape, Target, table};
@@ -75,7 +75,8 @@ impl Stored {
             Packing::Pointwise(format) => {
                 Ok(Stored::Blocks(layer.stats(table::pointwise_half(half, format).format())))
             }
-            Packing::Depthwise(_) | Packing::Spatial(_) => Stored::of(layer, packing),
+            Packing::Spatial(format) => Ok(Stored::Blocks(layer.spatial_half_stats(half, format)?)),
+            Packing::Depthwise(_) => Stored::of(layer, packing),
         }
     }
 
@@ -134,13 +135,12 @@ pub(crate) fn half_ns(
             let key = Key::HalfPointwise(kernel.format(), shape.pixels == Some(1));
             costs.predict_half(key, f32, &work)
         }
-        (Packing::Depthwise(_), _) => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
-        // widened as a whole
-        _ => {
-            let pixels = shape.pixels.unwrap_or(ASSUMED_PIXELS);
-            let converted = (shape.oc * pixels + shape.ic * shape.input_pixels(pixels)) as f64;
-            costs.predict(f32, &work) + costs.convert_ns() * converted
+        (Packing::Spatial(format), Stored::Blocks(stats)) => {
+            let kernel = table::spatial_half(half, format);
+            let work = Work::spatial(kernel.info(), kernel.vector(), shape, stats);
+            costs.predict_half(Key::HalfSpatial(kernel.format()), f32, &work)
         }
+        _ => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::costs::{Cost, Key, Work};
 use crate::measure::stock_plan;
 use noise::Noise;
 use sparse_kernels::depthwise::PackedDepthwise;
-use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
+use sparse_kernels::format::{DepthwisePatterns, FormatKind, Nonzeros, stats};
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
@@ -180,7 +180,7 @@ enum Way {
     Stock,
     /// Our matrix kernels, for a format, on weights of which a share is kept.
     Blocks(FormatKind, f64),
-    /// Our pointwise kernels for pairs of channels, likewise.
+    /// Our kernels for pairs of channels, likewise: pairs that a spatial layer keeps are of the same tap.
     Pairs(FormatKind, f64),
     /// Our depthwise kernels, all taps or six of nine; perhaps on pairs of channels.
     Taps {
@@ -229,7 +229,7 @@ pub fn cases() -> Vec<Case> {
             };
             let pairs: &[FormatKind] = match layer.kernel {
                 1 => &PAIRS,
-                _ => &[],
+                _ => formats,
             };
             for density in [1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] {
                 formats.iter().for_each(|format| add(Way::Blocks(*format, density)));
@@ -329,7 +329,7 @@ impl Case {
                     move || Ok(packed.run(&geometry, &x, black_box(&mut y), None, &epilogue, &Serial)?);
                 (Key::pointwise(format, &shape), work, Box::new(run))
             }
-            Way::Pairs(format, density) => {
+            Way::Pairs(format, density) if kernel == 1 => {
                 let Some(half) = target.half() else { return Ok(None) };
                 let weights = noise.blocks(oc, ic, (format.r(), format.c()), density);
                 let kernel = table::pointwise_half(half, format);
@@ -341,6 +341,24 @@ impl Case {
                     Ok(packed.run_pairs(&geometry, &lanes, black_box(&mut y), None, &epilogue, &Serial)?)
                 };
                 (Key::HalfPointwise(format, hw == 1), work, Box::new(run))
+            }
+            Way::Pairs(format, density) => {
+                let Some(half) = target.half() else { return Ok(None) };
+                let (window, lanes_in) = (kernel * kernel, ic.div_ceil(2));
+                let of_lanes = noise.blocks(oc, lanes_in * window, (format.r(), 1), density);
+                let lane =
+                    |i: usize| i / cols * lanes_in * window + i % cols / window / 2 * window + i % window;
+                let weights: Vec<f32> = (0..oc * cols).map(|i| of_lanes[lane(i)]).collect();
+                let kernel = table::spatial_half(half, format);
+                let packed = PackedSpatial::from_dense(oc, ic, taps, &weights, None, kernel)?;
+                let nonzeros = Nonzeros::of(oc, cols, &weights)?;
+                let stats = nonzeros.spatial_stats(kernel.format(), 1, taps, kernel.element())?;
+                let work = Work::spatial(kernel.info(), kernel.vector(), &shape, &stats);
+                let (lanes, mut y) = lanes(target, &geometry, &x)?;
+                let run = move || {
+                    Ok(packed.run_pairs(&geometry, &lanes, black_box(&mut y), None, &epilogue, &Serial)?)
+                };
+                (Key::HalfSpatial(format), work, Box::new(run))
             }
             Way::Blocks(format, density) => {
                 let weights = noise.blocks(oc, cols, (format.r(), format.c()), density);

@@ -3,9 +3,11 @@
 //!
 //! For the layers of ResNet-18 and ResNet-20 and some entry layers: milliseconds (fastest tenth, and median),
 //! multiply-adds of stored weights per second, and their share of the peak that independent multiply-adds
-//! reach in the same process.
+//! reach in the same process. Where the target has half precision, the same on pairs of channels behind it, in turn, and
+//! how many times as fast it is.
 
 use sparse_kernels::doctor::peak::multiply_adds_per_second;
+use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use std::time::Instant;
 
@@ -41,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The best of a few: what disturbs it only makes it lower.
     let peak = (0..20).map(|_| multiply_adds_per_second(target) / 1e9).fold(0.0, f64::max);
     println!("{}, peak {peak:.1} GMAC/s", kernel.info().name);
+    let half = target.half().map(|half| (half, table::spatial_half(half, format)));
     println!("{:34} {:10} {:>8} {:>8} {:>6} {:>7}", "layer", "weights", "ms", "GMAC/s", "peak", "median");
     for (name, ic, oc, hw, k, stride) in LAYERS.into_iter().filter(|l| l.0.contains(&filter)) {
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, k, stride, k / 2))?;
@@ -56,24 +59,43 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let packed = PackedSpatial::from_dense(oc, ic, [k, k], &weights, None, kernel)?;
             let epilogue = Epilogue::activation(Activation::RELU);
             let mut run = || packed.run(&geometry, &x, &mut y, None, &epilogue, &Serial);
-            run()?;
-            let mut times = vec![];
+            let mut run_half: Box<dyn FnMut() -> Result<(), KernelError>> = match half {
+                Some((_, kernel)) => {
+                    let packed = PackedSpatial::from_dense(oc, ic, [k, k], &weights, None, kernel)?;
+                    let lanes = |channels: usize| channels.div_ceil(2);
+                    let mut x_lanes = vec![0; lanes(ic) * geometry.input_pixels()];
+                    pairs::pack(target, [1, ic, geometry.input_pixels()], &x, &mut x_lanes)?;
+                    let mut y = vec![0; lanes(oc) * geometry.output_pixels()];
+                    Box::new(move || packed.run_pairs(&geometry, &x_lanes, &mut y, None, &epilogue, &Serial))
+                }
+                None => Box::new(|| Ok(())),
+            };
+            let (mut times, mut half_times) = (vec![], vec![]);
             let begin = Instant::now();
             while times.len() < 15 || begin.elapsed().as_millis() < 150 {
-                let start = Instant::now();
-                run()?;
-                times.push(start.elapsed().as_secs_f64());
+                for (run, times) in
+                    [(&mut run as &mut dyn FnMut() -> _, &mut times), (&mut *run_half, &mut half_times)]
+                {
+                    let start = Instant::now();
+                    run()?;
+                    times.push(start.elapsed().as_secs_f64());
+                }
             }
-            times.sort_by(f64::total_cmp);
             // Other processes double some times: the fastest tenth is what the machine can do.
-            let (median, quiet) = (times[times.len() / 2], times[times.len() / 10]);
+            let sorted = |mut times: Vec<f64>| {
+                times.sort_by(f64::total_cmp);
+                (times[times.len() / 10], times[times.len() / 2])
+            };
             let macs = (packed.stored() * geometry.output_pixels()) as f64 / 1e9;
+            let ((quiet, median), (half_quiet, half_median)) = (sorted(times), sorted(half_times));
             let (speed, share) = (macs / quiet, 100.0 * macs / quiet / peak);
-            println!(
-                "{name:34} {what:10} {:8.4} {speed:8.1} {share:5.1} % {:7.4}",
-                quiet * 1e3,
-                median * 1e3
-            );
+            print!("{name:34} {what:10} {:8.4} {speed:8.1} {share:5.1} % {:7.4}", quiet * 1e3, median * 1e3);
+            if half.is_some() {
+                let (speed, times) = (macs / half_quiet, quiet / half_quiet);
+                let (quiet, median) = (half_quiet * 1e3, half_median * 1e3);
+                print!("   bf16 {quiet:8.4} {speed:8.1} {median:8.4} {times:6.2} times");
+            }
+            println!();
         }
     }
     Ok(())

@@ -140,6 +140,26 @@ pub(crate) struct Clamps {
     pub residual: bool,
 }
 
+impl Clamps {
+    /// Nothing at all.
+    pub const NONE: Clamps = {
+        let all = (f32::NEG_INFINITY, f32::INFINITY);
+        Clamps { before: all, after: all, residual: false }
+    };
+
+    /// The sums of one or two channels, finished and rounded to a lane; `residual` is one if it is wanted.
+    pub fn pair(&self, sums: &[f32], residual: u32) -> u32 {
+        let mut values = [0.0; 2];
+        for ((value, sum), residual) in values.iter_mut().zip(sums).zip(pairs::widen(residual)) {
+            *value = within(*sum, self.before);
+            if self.residual {
+                *value = within(*value + residual, self.after);
+            }
+        }
+        pairs::pair(values[0], values[1])
+    }
+}
+
 /// What is done to rows after a kernel has stored them, while they are in cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Finish {

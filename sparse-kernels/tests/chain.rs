@@ -51,7 +51,7 @@ impl Packed {
         }
     }
 
-    /// The layer for activations in pairs of channels; of pointwise and depthwise layers alone.
+    /// The layer for activations in pairs of channels.
     fn in_pairs(half: Half, s: &ConvShape, noise: &mut Noise) -> Packed {
         let mut weights = noise.values(s.oc * s.ic / s.group * s.kernel[0] * s.kernel[1]);
         weights.iter_mut().step_by(3).for_each(|w| *w = 0.0);
@@ -60,9 +60,13 @@ impl Packed {
             let kernel = table::depthwise_half(half, s.kernel).unwrap();
             let packed = PackedDepthwise::from_dense(s.oc, s.kernel, &weights, Some(&bias), kernel);
             Packed::Depthwise(packed.unwrap())
-        } else {
+        } else if s.kernel == [1, 1] {
             let kernel = table::pointwise_half(half, FormatKind::BLOCKS_4X4);
             Packed::Pointwise(PackedPointwise::from_dense(s.oc, s.ic, &weights, Some(&bias), kernel).unwrap())
+        } else {
+            let kernel = table::spatial_half(half, FormatKind::ROWS_4);
+            let packed = PackedSpatial::from_dense(s.oc, s.ic, s.kernel, &weights, Some(&bias), kernel);
+            Packed::Spatial(packed.unwrap())
         }
     }
 

@@ -5,10 +5,12 @@ mod common;
 use common::{Noise, TwoThreads};
 use proptest::prelude::*;
 use sparse_kernels::depthwise::DepthwiseKernel;
-use sparse_kernels::format::DepthwisePattern;
+use sparse_kernels::format::{DepthwisePattern, Nonzeros};
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::reference;
+use sparse_kernels::spatial::SpatialKernel;
+use sparse_kernels::table::Element;
 
 fn rounded(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = pairs::float(pairs::round(*v)));
@@ -233,6 +235,71 @@ impl Case {
     }
 }
 
+/// Which weights `[oc][ic][kh][kw]` a spatial kernel of groups of `r` output channels multiplies: those that share a lane, in
+/// any of these channels, with one that is not zero. Of an odd number of input channels the last is alone in its lanes:
+/// these hold a tap and the one below. They are counted from the top, or from the bottom where they would reach beyond it.
+fn stored_lanes(r: usize, ic: usize, [kh, kw]: [usize; 2], weights: &[f32]) -> Vec<bool> {
+    let place = |i: usize| (i / (ic * kh * kw), i / (kh * kw) % ic, i / kw % kh, i % kw);
+    let mut first_rows = std::collections::HashMap::<_, Vec<usize>>::new();
+    let mut live = std::collections::HashSet::new();
+    let kept = |i: &usize| weights[*i] != 0.0;
+    let mut from_the_top: Vec<usize> = (0..weights.len()).filter(kept).collect();
+    from_the_top.sort_by_key(|i| place(*i).2);
+    for i in from_the_top {
+        let (row, channel, y, x) = place(i);
+        let group = row / r;
+        if channel % 2 == 0 && channel + 1 == ic && kh > 1 {
+            let begun = first_rows.entry((group, x)).or_default();
+            if begun.last().is_none_or(|first| first + 1 < y) {
+                begun.push(y.min(kh - 2));
+            }
+            let first = begun[begun.len() - 1];
+            live.extend([(group, channel, first, x), (group, channel, first + 1, x)]);
+        } else {
+            let first = channel / 2 * 2;
+            live.extend([(group, first, y, x), (group, first + 1, y, x)]);
+        }
+    }
+    (0..weights.len())
+        .map(|i| {
+            let (row, channel, y, x) = place(i);
+            live.contains(&(row / r, channel, y, x))
+        })
+        .collect()
+}
+
+impl Case {
+    /// A layer in which groups of `zeros` output and input channels share their zeros, tap by tap.
+    fn spatial(&self, kernel: &'static SpatialKernel, zeros: [usize; 2]) {
+        let what = format!("{} {zeros:?} {self:?}", kernel.info().name);
+        // Where taps share lanes, an infinity meets weights and may meet zeros besides, which make it NaN.
+        let shares = self.shape.ic % 2 == 1 && self.shape.kernel[0] > 1;
+        let special = self.special.map(|special| if shares { f32::NAN } else { special });
+        let (geometry, mut noise, x, residual) = Case { special, ..self.clone() }.noise();
+        let ConvShape { oc, ic, kernel: taps, .. } = self.shape;
+        let (weights, _) = self.weights(&mut noise, [oc, ic, taps[0] * taps[1]], zeros, [1, 1]);
+        let stored = stored_lanes(kernel.format().r(), ic, taps, &weights);
+        let bias = self.bias.then(|| noise.values(oc));
+        let packed = PackedSpatial::from_dense(oc, ic, taps, &weights, bias.as_deref(), kernel).unwrap();
+        assert_eq!(packed.nnz(), weights.iter().filter(|w| **w != 0.0).count());
+        let nonzeros = Nonzeros::of(oc, ic * taps[0] * taps[1], &weights).unwrap();
+        let stats = nonzeros.spatial_stats(kernel.format(), 1, taps, Element::Bf16).unwrap();
+        assert_eq!(stats.blocks * stats.kind.r() * stats.kind.c(), packed.stored(), "{what}");
+        check(
+            &what,
+            &geometry,
+            &weights,
+            Some(&stored),
+            bias.as_deref(),
+            &x,
+            residual.as_deref(),
+            &self.epilogue,
+            ic * taps[0] * taps[1],
+            &|x, y, r, epilogue, parallel| packed.run_pairs(&geometry, x, y, r, epilogue, parallel).unwrap(),
+        );
+    }
+}
+
 const FORMATS: [FormatKind; 6] = [
     FormatKind::BLOCKS_4X4,
     FormatKind::ROWS_4,
@@ -313,6 +380,29 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes in an interpreter")]
+    fn spatial_agrees_with_the_oracle(
+        case in case(),
+        (ic, input) in (1usize..10, (1usize..=40, 1usize..=40)),
+        kernel in prop_oneof![Just([3, 3]), Just([7, 7]), (1usize..6, 1usize..6).prop_map(|(h, w)| [h, w])],
+        dilation in prop_oneof![3 => Just([1, 1]), 1 => (1usize..4, 1usize..4).prop_map(|(h, w)| [h, w])],
+        zeros in (prop_oneof![Just(1usize), Just(2), Just(4)], prop_oneof![Just(1usize), Just(2), Just(4)]),
+    ) {
+        let mut shape = ConvShape { ic, oc: case.shape.oc.min(13), kernel, dilation, ..case.shape };
+        shape.input = [input.0, input.1];
+        for axis in 0..2 {
+            // the padded input must hold a kernel
+            let padded = shape.pad_before[axis] + shape.pad_after[axis];
+            let reach = (kernel[axis] - 1) * dilation[axis] + 1;
+            shape.input[axis] = shape.input[axis].max(reach.saturating_sub(padded)).max(1);
+        }
+        let case = Case { shape, ..case };
+        for kernel in table::spatial_half_available() {
+            case.spatial(kernel, [zeros.0, zeros.1]);
+        }
+    }
+
+    #[test]
     fn pairs_are_planes(images in 0usize..3, channels in 0usize..7, pixels in 0usize..70, seed in any::<u64>()) {
         let mut planes = Noise::new(seed).values(images * channels * pixels);
         rounded(&mut planes);
@@ -388,6 +478,79 @@ fn every_depthwise_pattern_and_tail() {
                 }
             }
         }
+    }
+}
+
+/// Every map size around the tiles of spatial kernels, with the strides and paddings of common networks, and an input
+/// channel that is alone or has a neighbour.
+#[test]
+fn every_map_size() {
+    let sizes = if cfg!(miri) { vec![5] } else { (1..=40).collect() };
+    for kernel in table::spatial_half_available() {
+        for hw in sizes.clone() {
+            let plain = Case {
+                shape: ConvShape::square(3, 5, hw, 3, 1, 1),
+                density: 0.6,
+                epilogue: Epilogue::activation(Activation::RELU6),
+                residual: hw.is_multiple_of(2),
+                bias: true,
+                special: None,
+                seed: hw as u64,
+            };
+            plain.spatial(kernel, [4, 1]);
+            // SAME_UPPER of a stride-2 layer.
+            let same = 1 - hw % 2;
+            let shape = ConvShape { pad_before: [1 - same; 2], ..ConvShape::square(4, 9, hw, 3, 2, 1) };
+            Case { shape, ..plain.clone() }.spatial(kernel, [4, 2]);
+            if hw > 4 {
+                Case { shape: ConvShape::square(1, 8, hw, 7, 2, 3), ..plain }.spatial(kernel, [4, 1]);
+            }
+        }
+    }
+}
+
+/// Images of several bands, also of unequal ones, weights of several blocks, and functions that kernels do not fuse.
+#[test]
+#[cfg_attr(miri, ignore = "minutes in an interpreter")]
+fn bands_and_blocks() {
+    for kernel in table::spatial_half_available() {
+        for (seed, shape) in [
+            ConvShape::square(128, 7, 61, 3, 1, 1),
+            ConvShape::square(65, 6, 121, 3, 2, 1),
+            ConvShape::square(600, 70, 5, 3, 1, 1),
+            ConvShape { batch: 2, ..ConvShape::square(3, 16, 96, 7, 2, 3) },
+            ConvShape { dilation: [2, 1], ..ConvShape::square(5, 9, 90, 3, 1, 2) },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for before in [Activation::RELU, Activation::HardSwish] {
+                let epilogue = Epilogue { before, after: Activation::RELU };
+                let (residual, bias, seed) = (seed % 2 == 0, true, seed as u64);
+                Case { shape, density: 0.6, epilogue, residual, bias, special: None, seed }
+                    .spatial(kernel, [4, 2]);
+            }
+        }
+    }
+}
+
+/// What the upper halves hold of an input channel that is alone in its lanes changes nothing.
+#[test]
+fn half_of_a_lane_is_ignored() {
+    let geometry = ConvGeometry::new(ConvShape::square(3, 6, 9, 3, 1, 1)).unwrap();
+    let mut noise = Noise::new(1);
+    let weights = noise.values(6 * 27);
+    let x = packed([1, 3, 81], &noise.values(3 * 81));
+    let mut other = x.clone();
+    other[81..].iter_mut().for_each(|lane| *lane |= 0x7fc0_0000);
+    for kernel in table::spatial_half_available() {
+        let layer = PackedSpatial::from_dense(6, 3, [3, 3], &weights, None, kernel).unwrap();
+        let run = |x: &[u32]| {
+            let mut y = vec![0; 3 * 81];
+            layer.run_pairs(&geometry, x, &mut y, None, &Epilogue::default(), &Serial).unwrap();
+            y
+        };
+        assert!(run(&x) == run(&other), "{}", kernel.info().name);
     }
 }
 
@@ -512,6 +675,21 @@ fn the_wrong_type_is_an_error() {
         let dense = run(&dense, &lanes_of_depthwise, &mut [0; 32]);
         assert!(matches!(dense, Err(KernelError::Geometry(_))));
         let huge = PackedDepthwise::from_dense(3, [3, 3], &[f32::MAX; 27], None, kernel);
+        assert!(huge.is_err(), "a weight that rounds to infinity");
+    }
+    for half in Half::available() {
+        let kernel = table::spatial_half(half, FormatKind::ROWS_4);
+        let geometry = ConvGeometry::new(ConvShape::square(3, 6, 4, 3, 1, 1)).unwrap();
+        let layer = PackedSpatial::from_dense(6, 3, [3, 3], &[1.0; 6 * 27], None, kernel).unwrap();
+        let run = |x: usize, y: usize| {
+            layer.run_pairs(&geometry, &vec![0; x], &mut vec![0; y], None, &epilogue, &Serial)
+        };
+        assert_eq!(run(2 * 16, 3 * 16), Ok(()));
+        assert!(matches!(run(3 * 16, 3 * 16), Err(KernelError::Length { what: "input", .. })));
+        assert!(matches!(run(2 * 16, 6 * 16), Err(KernelError::Length { what: "output", .. })));
+        let wrong = layer.run(&geometry, &[0.0; 48], &mut [0.0; 96], None, &epilogue, &Serial);
+        assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
+        let huge = PackedSpatial::from_dense(6, 3, [3, 3], &[f32::MAX; 6 * 27], None, kernel);
         assert!(huge.is_err(), "a weight that rounds to infinity");
     }
     let kernel = table::depthwise(Target::SCALAR, [3, 3]).unwrap();

@@ -3,11 +3,9 @@
 use crate::half::{Half, HalfChoice};
 use sparse_kernels::chain::Layer;
 use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
-use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use sparse_kernels::spatial::PackedSpatial;
 use sparse_kernels::table::KernelInfo;
-use std::cell::Cell;
 use std::fmt;
 use tract_core::internal::*;
 
@@ -83,13 +81,12 @@ impl Packing {
         })
     }
 
-    /// The row of the kernel table that runs this packing on pairs of channels; where there is none yet, that which
-    /// runs it on the widened pairs.
+    /// The row of the kernel table that runs this packing on pairs of channels.
     pub fn half_kernel(self, half: Half) -> &'static KernelInfo {
         match self {
             Packing::Pointwise(format) => table::pointwise_half(half, format).info(),
             Packing::Depthwise(taps) => depthwise_half(half, taps).info(),
-            Packing::Spatial(_) => self.kernel(half.target()),
+            Packing::Spatial(format) => table::spatial_half(half, format).info(),
         }
     }
 
@@ -108,10 +105,9 @@ impl Packing {
                 let kernel = depthwise_half(half, taps);
                 Packed::Depthwise(PackedDepthwise::from_dense(oc, taps, weights, Some(bias), kernel)?)
             }
-            Packing::Spatial(_) => {
-                let rounded = |weight: &f32| pairs::float(pairs::round(*weight));
-                let weights: Vec<f32> = weights.iter().map(rounded).collect();
-                return self.pack(half.target(), &Dense { weights: &weights, ..*dense });
+            Packing::Spatial(format) => {
+                let (kernel, channels) = (table::spatial_half(half, format), [oc, ic, group]);
+                Packed::Spatial(PackedSpatial::from_groups(channels, taps, weights, Some(bias), kernel)?)
             }
         })
     }
@@ -196,41 +192,6 @@ pub enum Packed {
     Spatial(PackedSpatial),
 }
 
-/// Widens input and residual, runs a layer on them, and rounds what it puts out.
-fn widened(
-    target: Target,
-    geometry: &ConvGeometry,
-    x: &[u32],
-    y: &mut [u32],
-    residual: Option<&[u32]>,
-    run: impl FnOnce(&[f32], &mut [f32], Option<&[f32]>) -> Result<(), KernelError>,
-) -> Result<(), KernelError> {
-    let shape = geometry.shape();
-    let of_x = [shape.batch, shape.ic, geometry.input_pixels()];
-    let of_y = [shape.batch, shape.oc, geometry.output_pixels()];
-    let (x_len, y_len) = (geometry.x_len(), geometry.y_len());
-    let mut rooms = WIDE.take();
-    let [wide, wide_residual, sums] = &mut rooms;
-    for (room, len) in [(&mut *wide, x_len), (&mut *wide_residual, y_len), (&mut *sums, y_len)] {
-        room.resize(room.len().max(len), 0.0);
-    }
-    pairs::unpack(target, of_x, x, &mut wide[..x_len])?;
-    if let Some(residual) = residual {
-        pairs::unpack(target, of_y, residual, &mut wide_residual[..y_len])?;
-    }
-    let residual = residual.map(|_| &wide_residual[..y_len]);
-    run(&wide[..x_len], &mut sums[..y_len], residual)?;
-    pairs::pack(target, of_y, &sums[..y_len], y)?;
-    WIDE.set(rooms);
-    Ok(())
-}
-
-thread_local! {
-    /// Room for the widened input, residual and output of a layer that no kernel takes in pairs: kept, because new
-    /// memory takes longer than the conversions.
-    static WIDE: Cell<[Vec<f32>; 3]> = const { Cell::new([vec![], vec![], vec![]]) };
-}
-
 /// The same expression for every family of kernels.
 macro_rules! each {
     ($packed:expr, $weights:ident => $value:expr) => {
@@ -282,15 +243,7 @@ impl Packed {
         epilogue: &Epilogue,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        match self {
-            Packed::Pointwise(weights) => weights.run_pairs(geometry, x, y, residual, epilogue, parallel),
-            Packed::Depthwise(weights) => weights.run_pairs(geometry, x, y, residual, epilogue, parallel),
-            Packed::Spatial(weights) => {
-                widened(weights.kernel().target(), geometry, x, y, residual, |x, y, residual| {
-                    weights.run(geometry, x, y, residual, epilogue, parallel)
-                })
-            }
-        }
+        each!(self, weights => weights.run_pairs(geometry, x, y, residual, epilogue, parallel))
     }
 
     /// Which input channels are looked at.
@@ -327,11 +280,6 @@ impl Packed {
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
         each!(self, weights => weights.bytes())
-    }
-
-    /// Whether there is a kernel that takes pairs of channels as they are.
-    pub fn takes_pairs(&self) -> bool {
-        self.kernel().element == Element::Bf16
     }
 
     /// The kernel they were packed for.

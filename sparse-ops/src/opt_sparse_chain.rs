@@ -64,7 +64,7 @@ pub(crate) fn spared_by_bands(first: &OptSparseConv, second: &OptSparseConv, val
     let Some(room) = chain::room() else { return [0.0; 2] };
     let planar = first.is_planar() && second.is_planar() && first.choice().target.isa() != Isa::Scalar;
     let spared = |floats: f64| if is_large(floats, room) { SPARED_NS * floats } else { 0.0 };
-    let on_pairs = [first, second].iter().all(|layer| layer.would_take_pairs());
+    let on_pairs = [first, second].iter().all(|layer| layer.is_open());
     match planar {
         true => {
             let on_pairs = on_pairs && is_large(values / 2.0, room);
@@ -87,10 +87,7 @@ pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
 }
 
 fn runs_in_bands(layer: &OptSparseConv) -> bool {
-    !layer.is_open()
-        && layer.is_planar()
-        && (layer.half().is_none() || layer.packed().takes_pairs())
-        && layer.choice().target.isa() != Isa::Scalar
+    !layer.is_open() && layer.is_planar() && layer.choice().target.isa() != Isa::Scalar
 }
 
 impl Op for OptSparseChain {

@@ -111,11 +111,6 @@ impl OptSparseConv {
         matches!(self.precision, Precision::Open(_))
     }
 
-    /// Whether there is a kernel that would take pairs of channels as they are.
-    pub(crate) fn would_take_pairs(&self) -> bool {
-        matches!(&self.precision, Precision::Open(pairs) if pairs.takes_pairs())
-    }
-
     /// The layer in f32, for this reason.
     pub(crate) fn in_full(&self, why: &'static str) -> OptSparseConv {
         OptSparseConv { precision: Precision::Full(Some(why)), ..self.clone() }

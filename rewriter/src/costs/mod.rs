@@ -74,7 +74,7 @@ impl Work {
         let rows = pixels / width;
         let lanes = (rows * width.div_ceil(vector)).min((rows * (width + 1)).div_ceil(vector)) * vector;
         Work {
-            macs: (stats.blocks * stats.kind.r() * lanes) as f64,
+            macs: (stats.blocks * stats.kind.r() * stats.kind.c() * lanes) as f64,
             rows: (shape.oc.div_ceil(stats.kind.r()) * lanes.div_ceil(kernel.pixels)) as f64,
             inputs: (shape.ic * shape.input_pixels(pixels)) as f64,
         }
@@ -124,8 +124,10 @@ pub enum Key {
     /// Stock depthwise convolution, by its largest stride (1 or 2).
     StockDepthwise(usize),
     /// Our pointwise kernels for pairs of channels, for blocks of single channels; many pixels, or one. A table need
-    /// not have this line and the next one.
+    /// not have this line and the next ones.
     HalfPointwise(FormatKind, bool),
+    /// Our spatial kernels for pairs of channels, for a format.
+    HalfSpatial(FormatKind),
     /// Our depthwise kernels for pairs of channels, by their largest stride (1 or 2).
     HalfDepthwise(usize),
 }
@@ -147,6 +149,7 @@ impl Key {
             Key::StockSpatial => "stock/spatial".into(),
             Key::StockDepthwise(stride) => format!("stock/depthwise-s{stride}"),
             Key::HalfPointwise(format, one) => format!("half/{}", Key::Pointwise(format, one).name()),
+            Key::HalfSpatial(format) => format!("half/{}", Key::Spatial(format).name()),
             Key::HalfDepthwise(stride) => format!("half/{}", Key::Depthwise(stride).name()),
         }
     }

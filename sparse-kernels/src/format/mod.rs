@@ -10,6 +10,7 @@ mod stats;
 
 pub use block::{Blocks, Rows};
 pub use pattern::{DepthwiseGroup, DepthwisePattern, DepthwisePatterns};
+pub(crate) use spatial::TapLanes;
 pub use spatial::{PatternStats, pattern_stats};
 pub use stats::{Nonzeros, Stats, fill_of, stats};
 

@@ -13,13 +13,15 @@ mod between;
 
 pub use between::{Arithmetic, Operand, arithmetic, sums, unary};
 
+use crate::epilogue::Clamps;
 use crate::error::{FormatError, KernelError};
 use crate::table::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::target::Isa;
 use crate::target::Target;
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{F32x16, Vector};
+use crate::vector::F32x16;
+use crate::vector::Vector;
 use crate::work::{Work, on};
 #[cfg(target_arch = "x86_64")]
 use std::marker::PhantomData;
@@ -91,9 +93,7 @@ pub(crate) fn as_lanes_mut(floats: &mut [f32]) -> &mut [u32] {
 /// # Errors
 /// A weight that is not finite, or rounds to infinity.
 pub(crate) fn of_weights(cols: usize, taps: usize, dense: &[f32]) -> Result<Vec<f32>, FormatError> {
-    if let Some(index) = dense.iter().position(|w| !float(round(*w)).is_finite()) {
-        return Err(FormatError::NotFinite { index });
-    }
+    check_weights(dense)?;
     let mut lanes = Vec::with_capacity(dense.len() / 2 + dense.len() / cols.max(1));
     for row in dense.chunks_exact((cols * taps).max(1)) {
         for both in row.chunks(2 * taps) {
@@ -107,6 +107,43 @@ pub(crate) fn of_weights(cols: usize, taps: usize, dense: &[f32]) -> Result<Vec<
         }
     }
     Ok(lanes)
+}
+
+/// Refuses weights that are not finite, or round to infinity.
+pub(crate) fn check_weights(dense: &[f32]) -> Result<(), FormatError> {
+    match dense.iter().position(|w| !float(round(*w)).is_finite()) {
+        Some(index) => Err(FormatError::NotFinite { index }),
+        None => Ok(()),
+    }
+}
+
+/// Clamps two vectors of sums, adds those of a residual in between if the clamps want it, and stores both as one of
+/// pairs; the second is zeros if it is of no channel.
+///
+/// # Safety
+/// The instruction set is there; `y`, and `residual` if the clamps want it, are valid for a vector.
+#[inline(always)]
+pub(crate) unsafe fn store<V: Vector>(
+    sums: [V; 2],
+    second: bool,
+    clamps: &Clamps,
+    residual: *const f32,
+    y: *mut f32,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let (lo, hi) = (V::splat(clamps.before.0), V::splat(clamps.before.1));
+        let mut values = [sums[0].clamp(lo, hi), sums[1].clamp(lo, hi)];
+        if clamps.residual {
+            let (lo, hi) = (V::splat(clamps.after.0), V::splat(clamps.after.1));
+            let [a, b] = V::load(residual).widen();
+            values = [values[0].add(a).clamp(lo, hi), values[1].add(b).clamp(lo, hi)];
+        }
+        if !second {
+            values[1] = V::splat(0.0);
+        }
+        V::pair(values[0], values[1]).store(y);
+    }
 }
 
 /// Numbers in lanes that are not zero.

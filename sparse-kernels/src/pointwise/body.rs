@@ -8,6 +8,7 @@
 //! Sums are only indexed by constants, so that they stay in registers.
 
 use super::args::TileArgs;
+use crate::pairs;
 use crate::scratch::LINE;
 use crate::table::Element;
 use crate::vector::{Vector, compiled};
@@ -482,7 +483,6 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
             }
             return;
         }
-        let (lo, hi) = (V::splat(clamps.before.0), V::splat(clamps.before.1));
         for r in (0..R).step_by(2) {
             if r >= channels {
                 return;
@@ -490,16 +490,8 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
             let line = (channel + r) / 2 * stride;
             let (y, residual) = (args.output.y.wrapping_add(line), args.output.residual.wrapping_add(line));
             for n in 0..N {
-                let mut values = [sums[r][n].clamp(lo, hi), sums[r + 1][n].clamp(lo, hi)];
-                if clamps.residual {
-                    let (lo, hi) = (V::splat(clamps.after.0), V::splat(clamps.after.1));
-                    let [first, second] = V::load(residual.add(at[n])).widen();
-                    values = [values[0].add(first).clamp(lo, hi), values[1].add(second).clamp(lo, hi)];
-                }
-                if r + 1 == channels {
-                    values[1] = V::splat(0.0);
-                }
-                V::pair(values[0], values[1]).store(y.add(at[n]));
+                let (both, second) = ([sums[r][n], sums[r + 1][n]], r + 1 < channels);
+                pairs::store(both, second, clamps, residual.wrapping_add(at[n]), y.add(at[n]));
             }
         }
     }

@@ -209,19 +209,12 @@ unsafe fn store_pair(args: &TileArgs, channel: usize, start: usize, pixels: usiz
         let at = channel / 2 * args.output.stride + start + p;
         // SAFETY: TileArgs: `y` and `residual` are valid at channel / 2 * stride + pixel.
         unsafe {
-            let mut residual = [0.0; 2];
+            let mut residual = 0;
             if clamps.residual {
-                residual = pairs::widen((*args.output.residual.wrapping_add(at)).to_bits());
+                residual = (*args.output.residual.wrapping_add(at)).to_bits();
             }
-            let mut values = [0.0; 2];
-            for ((value, sums), residual) in values.iter_mut().zip(sums).zip(residual) {
-                *value = clamp(sums[p], clamps.before);
-                if clamps.residual {
-                    *value = clamp(*value + residual, clamps.after);
-                }
-            }
-            let pair = pairs::pair(values[0], values[1]);
-            *args.output.y.wrapping_add(at) = f32::from_bits(pair);
+            let pixel = [sums[0][p], sums.get(1).map_or(0.0, |second| second[p])];
+            *args.output.y.wrapping_add(at) = f32::from_bits(clamps.pair(&pixel[..sums.len()], residual));
         }
     }
 }

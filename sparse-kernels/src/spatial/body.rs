@@ -5,7 +5,9 @@
 
 use super::TileArgs;
 use super::plan::CHUNK;
-use crate::vector::{Vector, compiled};
+use crate::pairs;
+use crate::table::Element;
+use crate::vector::{MAX_LANES, Vector, compiled};
 use crate::work::Work;
 use std::marker::PhantomData;
 
@@ -43,6 +45,9 @@ pub(crate) trait Loops {
     /// Pixels of a vector.
     const LANES: usize;
 
+    /// What they multiply.
+    const ELEMENT: Element;
+
     /// Vectors of pixels that a tile of 1, 2 and 4 rows has registers for.
     const MOST_VECTORS: [usize; 3];
 
@@ -61,6 +66,7 @@ pub(crate) trait Loops {
 
 impl<V: Spatial> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
+    const ELEMENT: Element = <V as Vector>::ELEMENT;
     const MOST_VECTORS: [usize; 3] = <V as Spatial>::MOST_VECTORS;
 
     unsafe fn tile<const R: usize, const PIXELS: usize>(args: &TileArgs) {
@@ -86,13 +92,14 @@ compiled! {
     unsafe fn of_vectors<V: Spatial; R: usize, N: usize>(TileArgs) = groups;
 }
 
-/// One group of weights after the other, for a fixed number of vectors.
+/// One group of weights after the other, for a fixed number of vectors; if a group has one row of the two of a pair, with
+/// the next group.
 ///
 /// # Safety
 /// As [`Loops::tile`]; `N` is the number of vectors.
 #[inline(always)]
 unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
-    let (image, output, w) = (args.image.as_ptr(), &args.output, args.weights.packed);
+    let (image, output) = (args.image.as_ptr(), &args.output);
     let mut bases = [image; N];
     let mut pixels = [0; N];
     for n in 0..N {
@@ -101,70 +108,210 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
     }
     let (room, plain) = output.room(V::LANES);
     let run = V::STORES_TWO && !args.clamps.residual && (0..N).all(|n| pixels[n] == pixels[0] + n * V::LANES);
-    for group in args.weights.groups.clone() {
-        // SAFETY: `group` is one of the tile's; `bias` has R floats for each; offsets, values and bases are
-        // those of the group and the tile.
+    let places = Places { bases, pixels, room, plain, run };
+    let groups = &args.weights.groups;
+    let together = const { V::ELEMENT.per_lane().div_ceil(R) };
+    for group in groups.clone().step_by(together) {
+        // SAFETY: these are groups of the tile.
         unsafe {
-            let (offsets, values, count) = args.columns(group, R);
-            let bias = w.bias.as_ptr().add(group * R);
-            let mut y = output.y.wrapping_add(group * R * output.stride);
-            for r in 0..R {
-                // The lines of the output arrive while the sums are computed.
-                for pixel in pixels {
-                    V::prefetch(y.wrapping_add(r * output.stride + pixel));
+            let mut sums = sums::<V, R, N>(args, group, &places);
+            match V::ELEMENT {
+                Element::F32 => store(args, group, &places, &mut sums),
+                Element::Bf16 if R > 1 && output.sums => store(args, group, &places, &mut sums),
+                Element::Bf16 if R > 1 => store_pairs(args, group * R, &places, &mut sums),
+                Element::Bf16 => {
+                    let mut second = [[V::splat(0.0); N]; R];
+                    let both = group + 1 < groups.end;
+                    if both {
+                        second = self::sums::<V, R, N>(args, group + 1, &places);
+                    }
+                    if !output.sums {
+                        store_pairs(args, group, &places, &mut [sums[0], second[0]]);
+                        continue;
+                    }
+                    store(args, group, &places, &mut sums);
+                    if both {
+                        store(args, group + 1, &places, &mut second);
+                    }
                 }
             }
-            let mut sums = [[V::splat(0.0); N]; R];
+        }
+    }
+}
+
+/// Where the `N` vectors of a tile are.
+struct Places<const N: usize> {
+    /// In the image.
+    bases: [*const f32; N],
+    /// In an output plane.
+    pixels: [usize; N],
+    /// What [`Output::room`](super::Output::room) says.
+    room: bool,
+    plain: bool,
+    /// Whether they follow each other, and are stored two by two.
+    run: bool,
+}
+
+/// The sums of a group.
+///
+/// # Safety
+/// As [`Loops::tile`]; `group` is one of the tile's, `places` are its vectors.
+#[inline(always)]
+unsafe fn sums<V: Spatial, const R: usize, const N: usize>(
+    args: &TileArgs,
+    group: usize,
+    places: &Places<N>,
+) -> [[V; N]; R] {
+    let (output, w) = (&args.output, args.weights.packed);
+    let per_lane = if output.sums { 1 } else { V::ELEMENT.per_lane() };
+    // SAFETY: `bias` has R floats for each group; offsets, values and bases are those of the group and the tile.
+    unsafe {
+        let (offsets, values, count) = args.columns(group, R);
+        let bias = w.bias.as_ptr().add(group * R);
+        for r in (0..R).step_by(per_lane) {
+            // The lines of the output arrive while the sums are computed.
+            let y = output.y.wrapping_add((group * R + r) / per_lane * output.stride);
+            for pixel in places.pixels {
+                V::prefetch(y.wrapping_add(pixel));
+            }
+        }
+        let mut sums = [[V::splat(0.0); N]; R];
+        for r in 0..R {
+            sums[r] = [V::splat(*bias.add(r)); N];
+        }
+        V::accumulate(&mut sums, Columns { bases: places.bases, offsets, values, count });
+        sums
+    }
+}
+
+/// Puts the lanes of sums in the order of their pixels.
+///
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn settle<V: Vector, const R: usize, const N: usize>(args: &TileArgs, sums: &mut [[V; N]; R]) {
+    let output = &args.output;
+    for n in 0..N {
+        let order = &output.orders[output.vectors[n].order as usize];
+        for r in 0..R {
+            // SAFETY: every lane of an order is one of a vector (Output).
+            sums[r][n] = unsafe { sums[r][n].permute(order) };
+        }
+    }
+}
+
+/// Epilogue and store of the sums of a group, as floats.
+///
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn store<V: Vector, const R: usize, const N: usize>(
+    args: &TileArgs,
+    group: usize,
+    places: &Places<N>,
+    sums: &mut [[V; N]; R],
+) {
+    let (output, pixels) = (&args.output, &places.pixels);
+    let mut y = output.y.wrapping_add(group * R * output.stride);
+    // SAFETY: passed on from the caller; there is room for whole vectors.
+    unsafe {
+        if !places.room || group * R + R > args.weights.packed.oc {
+            // A copy, so that the sums themselves can stay in registers.
+            let sums = *sums;
+            store_pixels(args, group, &sums);
+            return;
+        }
+        if !places.plain {
+            settle(args, sums);
+        }
+        let (lo, hi) = (V::splat(args.clamps.before.0), V::splat(args.clamps.before.1));
+        if places.run {
             for r in 0..R {
-                sums[r] = [V::splat(*bias.add(r)); N];
+                let to = y.wrapping_add(pixels[0]);
+                for n in (1..N).step_by(2) {
+                    let (a, b) = (sums[r][n - 1].clamp(lo, hi), sums[r][n].clamp(lo, hi));
+                    a.store_two(b, to.add((n - 1) * V::LANES));
+                }
+                if N % 2 == 1 {
+                    sums[r][N - 1].clamp(lo, hi).store(to.add((N - 1) * V::LANES));
+                }
+                y = y.wrapping_add(output.stride);
             }
-            V::accumulate(&mut sums, Columns { bases, offsets, values, count });
-            if !room || group * R + R > w.oc {
-                // A copy, so that the sums themselves can stay in registers.
-                let sums = sums;
-                store_pixels(args, group, &sums);
-                continue;
+            return;
+        }
+        // As if the stride were another for every group: the compiler would work out the addresses of all
+        // vectors once, and has no registers to keep them.
+        let stride = std::hint::black_box(output.stride);
+        let (lo1, hi1) = (V::splat(args.clamps.after.0), V::splat(args.clamps.after.1));
+        let mut residual = output.residual.wrapping_add(group * R * stride);
+        for r in 0..R {
+            for n in 0..N {
+                // There is room for a whole vector in each of the R output channels of the group.
+                let mut value = sums[r][n].clamp(lo, hi);
+                if args.clamps.residual {
+                    value = value.add(V::load(residual.add(pixels[n]))).clamp(lo1, hi1);
+                }
+                value.store(y.add(pixels[n]));
             }
-            if !plain {
+            y = y.wrapping_add(stride);
+            residual = residual.wrapping_add(stride);
+        }
+    }
+}
+
+/// Epilogue and store of the sums of the `R` output channels from `channel` on, an even number of them, in pairs. Those
+/// that do not exist are zero in the last pair, and not stored beyond it.
+///
+/// # Safety
+/// As [`sums`], for the groups of these channels; `channel` is even.
+#[inline(always)]
+unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
+    args: &TileArgs,
+    channel: usize,
+    places: &Places<N>,
+    sums: &mut [[V; N]; R],
+) {
+    let (output, pixels) = (&args.output, &places.pixels);
+    let channels = (args.weights.packed.oc - channel).min(R);
+    // SAFETY: passed on from the caller; there is room for whole vectors, or for the pixels of each.
+    unsafe {
+        if !places.plain {
+            settle(args, sums);
+        }
+        // As in `store`.
+        let stride = std::hint::black_box(output.stride);
+        let mut y = output.y.wrapping_add(channel / 2 * stride);
+        let mut residual = output.residual.wrapping_add(channel / 2 * stride);
+        if !places.room {
+            // From memory, so that the sums themselves can stay in registers.
+            let mut sums = *sums;
+            let sums = std::hint::black_box(&mut sums);
+            for (r, both) in sums[..channels].chunks(2).enumerate() {
                 for n in 0..N {
-                    let order = &output.orders[output.vectors[n].order as usize];
-                    for r in 0..R {
-                        sums[r][n] = sums[r][n].permute(order);
-                    }
-                }
-            }
-            let (lo, hi) = (V::splat(args.clamps.before.0), V::splat(args.clamps.before.1));
-            if run {
-                for r in 0..R {
-                    let to = y.wrapping_add(pixels[0]);
-                    for n in (1..N).step_by(2) {
-                        let (a, b) = (sums[r][n - 1].clamp(lo, hi), sums[r][n].clamp(lo, hi));
-                        a.store_two(b, to.add((n - 1) * V::LANES));
-                    }
-                    if N % 2 == 1 {
-                        sums[r][N - 1].clamp(lo, hi).store(to.add((N - 1) * V::LANES));
-                    }
-                    y = y.wrapping_add(output.stride);
-                }
-                continue;
-            }
-            // As if the stride were another for every group: the compiler would work out the addresses of all
-            // vectors once, and has no registers to keep them.
-            let stride = std::hint::black_box(output.stride);
-            let (lo1, hi1) = (V::splat(args.clamps.after.0), V::splat(args.clamps.after.1));
-            let mut residual = output.residual.wrapping_add(group * R * stride);
-            for r in 0..R {
-                for n in 0..N {
-                    // There is room for a whole vector in each of the R output channels of the group.
-                    let mut value = sums[r][n].clamp(lo, hi);
+                    let (at, count) = (r * stride + pixels[n], output.vectors[n].count as usize);
+                    let mut lanes = [0f32; MAX_LANES];
                     if args.clamps.residual {
-                        value = value.add(V::load(residual.add(pixels[n]))).clamp(lo1, hi1);
+                        lanes.as_mut_ptr().copy_from_nonoverlapping(residual.wrapping_add(at), count);
                     }
-                    value.store(y.add(pixels[n]));
+                    let both = [both[0][n], both[both.len() - 1][n]];
+                    let lanes = lanes.as_mut_ptr();
+                    pairs::store(both, 2 * r + 1 < channels, &args.clamps, lanes, lanes);
+                    y.wrapping_add(at).copy_from_nonoverlapping(lanes, count);
                 }
-                y = y.wrapping_add(stride);
-                residual = residual.wrapping_add(stride);
             }
+            return;
+        }
+        for r in (0..R).step_by(2) {
+            if r >= channels {
+                return;
+            }
+            for n in 0..N {
+                let (both, second) = ([sums[r][n], sums[r + 1][n]], r + 1 < channels);
+                let residual = residual.wrapping_add(pixels[n]);
+                pairs::store(both, second, &args.clamps, residual, y.add(pixels[n]));
+            }
+            y = y.wrapping_add(stride);
+            residual = residual.wrapping_add(stride);
         }
     }
 }

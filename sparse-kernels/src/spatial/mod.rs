@@ -17,6 +17,13 @@
 //! padding left of the next. The plan takes what needs fewer vectors: 7 for 7x7 and 27 for 14x14 pixels in
 //! vectors of 8.
 //!
+//! **Pairs** of bf16 ([`crate::pairs`]) are the same in lanes of 32 bits: a lane of the buffer is a pixel of two input
+//! channels, a weight is of both, [`Vector::dot`](crate::vector::Vector::dot) multiplies them into sums of floats, and
+//! those of two output channels are rounded to one row of lanes when they are stored. Patterns that four input
+//! channels share fill every lane. A channel that is alone in its lanes, as the third of a picture, has the pixel below in
+//! the other half: of a 7x7 kernel four lanes in place of seven. Functions that kernels do not fuse see the sums of
+//! some channels in a buffer, and are rounded after that.
+//!
 //! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and
 //! threads never changes a result.
 
@@ -43,22 +50,27 @@ pub(crate) mod scalar;
 mod wasm;
 
 use crate::drive::{self, Cut, Job, Latest, Packed};
-use crate::epilogue::{Clamps, Epilogue};
+use crate::epilogue::{Clamps, Epilogue, Finish, FinishPairs};
 use crate::error::{FormatError, KernelError};
-use crate::format::{FormatKind, Rows, check_groups};
+use crate::format::{FormatKind, Rows, TapLanes, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
+use crate::pairs;
 use crate::parallel::Parallel;
-use crate::scratch;
-use crate::table::KernelInfo;
+use crate::scratch::{self, LINE};
+use crate::table::{Element, KernelInfo};
 use crate::target::Target;
 use crate::vector::Order;
 use body::Loops;
-use plan::{Plan, Work};
+use plan::{Band, Plan, Work};
 use std::ops::Range;
 
 /// Memory of the weights that are applied to one tile after the other before the next weights are taken: a
 /// quarter of a second-level cache of 512 KiB, the image has most of the rest.
 const WEIGHT_BYTES: usize = 128 << 10;
+
+/// Floats of the sums of pairs that wait for a function that kernels do not fuse, if the channels of one row of lanes do not
+/// have more: half of a first-level cache.
+const FINISHED: usize = 4 << 10;
 
 /// One row of the kernel table: obtained from [`crate::table`], which hands out only what this machine can
 /// run.
@@ -86,6 +98,7 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
         PIXELS / L::LANES <= L::MOST_VECTORS[R.ilog2() as usize],
         "more sums than the machine has registers for"
     );
+    assert!(info.element.per_lane() == L::ELEMENT.per_lane(), "the loops are for lanes of the element");
     SpatialKernel {
         info,
         format: FormatKind::new(R, 1),
@@ -115,6 +128,16 @@ impl SpatialKernel {
     pub fn vector(&self) -> usize {
         self.vector
     }
+
+    /// What its weights and pixels are.
+    pub fn element(&self) -> Element {
+        self.info.element
+    }
+
+    /// Groups of output channels that share rows of lanes.
+    fn groups_of_line(&self) -> usize {
+        self.element().per_lane().div_ceil(self.format.r())
+    }
 }
 
 /// Whether this operation computes a shape: `Err` says what it cannot do.
@@ -136,8 +159,8 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
 /// Invariants, which the kernels rely on: every column is below `used.len() * taps`; `starts` grows from 0 to
-/// the number of columns, one entry more than groups; `values` has `r` floats per column; `bias` has `r`
-/// floats per group.
+/// the number of columns, one entry more than groups; `values` has `r` lanes per column; `bias` has `r`
+/// floats per group. Of floats a lane is one.
 #[derive(Debug, Clone)]
 pub struct PackedSpatial {
     kernel: &'static SpatialKernel,
@@ -145,11 +168,11 @@ pub struct PackedSpatial {
     ic: usize,
     taps: [usize; 2],
     starts: Vec<u32>,
-    /// `(position in used) * kh * kw + ky * kw + kx` of every stored group of `r` weights.
+    /// `(position in used) * kh * kw + ky * kw + kx` of every stored group of `r` lanes of weights.
     columns: Vec<u32>,
     values: Vec<f32>,
     bias: Vec<f32>,
-    /// Input channels that have any weight: only those are copied.
+    /// Lanes of input channels that have any weight: only those are copied.
     used: Vec<u32>,
     latest: Latest<Plan>,
 }
@@ -196,8 +219,9 @@ struct Weights<'a> {
 /// Invariants:
 /// * there are at least one and at most as many vectors as the kernel's tile has, in rising order of their
 ///   pixels, whose `order` is in `orders`; every lane of an order is one of a vector;
-/// * `y`, and `residual` if the clamps want it, are valid at `channel * stride + pixel` for all `pixel` below
-///   `pixels`, and nothing else writes there during the call;
+/// * `y`, and `residual` if the clamps want it, are valid at `line * stride + pixel` for the lanes `line` of all
+///   channels, or, of `sums`, for all channels, and for all `pixel` below `pixels`, and nothing else writes there during
+///   the call;
 /// * tiles are called in rising order, and the next vector begins where the pixels of this end: a kernel may
 ///   write a whole vector if `pixels` leaves room for it, what is too much will be written again.
 struct Output<'a> {
@@ -208,16 +232,19 @@ struct Output<'a> {
     /// First pixel of the band in output channel 0.
     y: *mut f32,
     residual: *const f32,
-    /// Floats from one output channel to the next.
+    /// From one output channel to the next, or, of lanes, from those of one to the next.
     stride: usize,
+    /// Whether outputs are bare sums, a row of floats for every channel, whatever the element is.
+    sums: bool,
 }
 
 impl PackedSpatial {
     /// Compresses dense weights `[oc][ic][kh][kw]` into the format of `kernel`; `taps` is `[kh, kw]`, `bias`
-    /// one value per output channel (zeros if `None`).
+    /// one value per output channel (zeros if `None`). For kernels of pairs weights are rounded to bf16.
     ///
     /// # Errors
-    /// An empty shape, a slice of another length, a weight that is not finite, more than `u32::MAX` weights.
+    /// An empty shape, a slice of another length, a weight that is not finite (of pairs, rounds to infinity), more than
+    /// `u32::MAX` weights.
     pub fn from_dense(
         oc: usize,
         ic: usize,
@@ -245,10 +272,18 @@ impl PackedSpatial {
         let cols = taps.into_iter().try_fold(ic, usize::checked_mul);
         let cols = cols.ok_or(FormatError::TooLarge("matrix"))?;
         check_groups(ic, groups)?;
-        let (starts, mut columns, values) = match kernel.format {
+        let (starts, columns, values) = match kernel.format {
             FormatKind::ROWS_1 => Rows::<1>::from_groups(oc, cols, groups, weights)?.into_parts(),
             FormatKind::ROWS_2 => Rows::<2>::from_groups(oc, cols, groups, weights)?.into_parts(),
             _ => Rows::<4>::from_groups(oc, cols, groups, weights)?.into_parts(),
+        };
+        let element = kernel.element();
+        let (starts, mut columns, values) = match element {
+            Element::F32 => (starts, columns, values),
+            Element::Bf16 => {
+                pairs::check_weights(weights)?;
+                in_lanes(TapLanes::new(ic, taps, element), kernel.format.r(), starts, columns, values)
+            }
         };
         let mut padded = vec![0f32; (starts.len() - 1) * kernel.format.r()];
         if let Some(bias) = bias {
@@ -258,10 +293,11 @@ impl PackedSpatial {
             padded[..oc].copy_from_slice(bias);
         }
         let window = (taps[0] * taps[1]) as u32;
-        let mut live = vec![false; ic];
+        let lanes = element.lanes(ic);
+        let mut live = vec![false; lanes];
         columns.iter().for_each(|c| live[(c / window) as usize] = true);
-        let used: Vec<u32> = (0..ic as u32).filter(|channel| live[*channel as usize]).collect();
-        let mut position = vec![0u32; ic];
+        let used: Vec<u32> = (0..lanes as u32).filter(|lane| live[*lane as usize]).collect();
+        let mut position = vec![0u32; lanes];
         for (p, channel) in used.iter().enumerate() {
             position[*channel as usize] = p as u32;
         }
@@ -292,21 +328,28 @@ impl PackedSpatial {
         self.taps
     }
 
-    /// Which input channels are looked at: those that have any weight.
+    /// Which input channels are looked at: those in lanes that have any weight.
     pub fn reads(&self) -> Vec<bool> {
+        let per_lane = self.kernel.element().per_lane();
         let mut reads = vec![false; self.ic];
-        self.used.iter().for_each(|channel| reads[*channel as usize] = true);
+        for lane in &self.used {
+            let first = *lane as usize * per_lane;
+            reads[first..(first + per_lane).min(self.ic)].fill(true);
+        }
         reads
     }
 
-    /// Stored weights, zeros inside groups included: multiply-adds per output pixel.
+    /// Stored weights, zeros inside groups and lanes included: multiply-adds per output pixel.
     pub fn stored(&self) -> usize {
-        self.values.len()
+        self.values.len() * self.kernel.element().per_lane()
     }
 
     /// Stored weights that are not zero.
     pub fn nnz(&self) -> usize {
-        self.values.iter().filter(|v| **v != 0.0).count()
+        match self.kernel.element() {
+            Element::F32 => self.values.iter().filter(|v| **v != 0.0).count(),
+            Element::Bf16 => pairs::nonzeros(&self.values),
+        }
     }
 
     /// Memory of the packed weights, with the offsets that the first run adds.
@@ -335,6 +378,52 @@ impl PackedSpatial {
     ) -> Result<(), KernelError> {
         drive::run(self, geometry, x, y, residual, epilogue, parallel)
     }
+
+    /// [`PackedSpatial::run`] for weights that were packed for a kernel of pairs: `x`, `y` and `residual` are
+    /// `[batch][ceil(channels / 2)][pixel]` lanes ([`crate::pairs`]). `geometry` counts channels.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_pairs(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        residual: Option<&[u32]>,
+        epilogue: &Epilogue,
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        drive::run_pairs(self, geometry, x, y, residual, epilogue, parallel)
+    }
+
+    /// Groups of output channels.
+    fn groups(&self) -> usize {
+        self.starts.len() - 1
+    }
+}
+
+/// Columns of weights that were stored one by one, in lanes: starts, columns and values of groups of `r` output channels.
+fn in_lanes(
+    lanes: TapLanes,
+    r: usize,
+    starts: Vec<u32>,
+    columns: Vec<u32>,
+    values: Vec<f32>,
+) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
+    let (mut lane_starts, mut lane_columns, mut lane_values) = (vec![0], vec![], vec![]);
+    for group in starts.windows(2) {
+        let group = group[0] as usize..group[1] as usize;
+        lanes.for_each(&columns[group.clone()], |lane| {
+            lane_columns.push(lane.column);
+            lane_values.extend((0..r).map(|row| {
+                let [first, second] =
+                    lane.parts.map(|part| part.map_or(0.0, |part| values[(group.start + part) * r + row]));
+                f32::from_bits(pairs::pair(first, second))
+            }));
+        });
+        lane_starts.push(lane_columns.len() as u32);
+    }
+    (lane_starts, lane_columns, lane_values)
 }
 
 impl Packed for PackedSpatial {
@@ -366,17 +455,21 @@ impl Packed for PackedSpatial {
             r: self.kernel.format.r(),
             lanes,
             tile: self.kernel.info.pixels / lanes,
+            element: self.kernel.element(),
+            alone: TapLanes::new(self.ic, self.taps, self.kernel.element()).alone(),
         };
         Plan::new(geometry, &self.used, work, threads)
     }
 
     fn cut(&self, job: &Job<Plan>) -> Cut {
         let places = job.geometry.shape().batch * job.plan.bands;
-        Cut { places, least: 1, channels: self.starts.len() - 1 }
+        Cut { places, least: 1, channels: self.groups().div_ceil(self.kernel.groups_of_line()) }
     }
 
-    fn compute(&self, job: &Job<Plan>, places: Range<usize>, channels: Range<usize>) {
-        Run { weights: self, job }.part(places, channels);
+    fn compute(&self, job: &Job<Plan>, places: Range<usize>, lines: Range<usize>) {
+        let groups = self.kernel.groups_of_line();
+        let groups = lines.start * groups..(lines.end * groups).min(self.groups());
+        Run { weights: self, job }.part(places, groups);
     }
 }
 
@@ -404,13 +497,14 @@ impl Run<'_> {
         });
     }
 
-    /// As many of the first groups of `groups` as stay in cache, at least one.
+    /// As many of the first groups of `groups` as stay in cache, at least those of a row of lanes.
     fn block(&self, groups: Range<usize>) -> Range<usize> {
-        let (starts, r) = (&self.weights.starts, self.weights.kernel.format.r());
-        let columns = WEIGHT_BYTES / (4 * (r + 1));
-        let mut end = groups.start + 1;
-        while end < groups.end && (starts[end + 1] - starts[groups.start]) as usize <= columns {
-            end += 1;
+        let (starts, kernel) = (&self.weights.starts, self.weights.kernel);
+        let (columns, together) = (WEIGHT_BYTES / (4 * (kernel.format.r() + 1)), kernel.groups_of_line());
+        let after = |end: usize| (end + together).min(groups.end);
+        let mut end = after(groups.start);
+        while end < groups.end && (starts[after(end)] - starts[groups.start]) as usize <= columns {
+            end = after(end);
         }
         groups.start..end
     }
@@ -419,21 +513,86 @@ impl Run<'_> {
     fn run_block(&self, image: &[f32], n: usize, rows: Range<usize>, groups: Range<usize>) {
         let (w, job) = (self.weights, self.job);
         let ([_, width], stride) = (job.geometry.output(), job.geometry.y_plane());
-        let (first, pixels) = (n * w.oc * stride + rows.start * width, rows.len() * width);
+        let (first, pixels) = (n * job.geometry.shape().oc * stride + rows.start * width, rows.len() * width);
         let band = job.plan.band(rows.len());
-        let mut args = TileArgs {
-            weights: Weights { packed: w, offsets: &job.plan.offsets, groups: groups.clone() },
-            image,
-            output: Output {
-                vectors: &[],
-                orders: &band.orders,
-                pixels,
-                y: job.y(first),
-                residual: job.residual(first),
-                stride,
-            },
-            clamps: job.clamps,
+        if let Some(finish) = job.finish().filter(|_| w.kernel.element() != Element::F32) {
+            return self.run_finished(finish, image, band, first, groups);
+        }
+        let output = Output {
+            vectors: &[],
+            orders: &band.orders,
+            pixels,
+            y: job.y(first),
+            residual: job.residual(first),
+            stride,
+            sums: false,
         };
+        // SAFETY: these rows of these channels are this part's, in the output and in the residual.
+        unsafe { self.run_tiles(image, band, groups.clone(), output, job.clamps) };
+        let r = w.kernel.format.r();
+        let channels = groups.start * r..(groups.end * r).min(w.oc);
+        if w.kernel.element() == Element::F32 {
+            // SAFETY: these rows of these channels are this part's.
+            unsafe { job.complete(first + channels.start * stride, channels.len(), stride, pixels) };
+        }
+    }
+
+    /// [`Run::run_block`] with a function that kernels do not fuse, for lanes, the first of which is `first`: sums wait in a
+    /// buffer, those of some rows of lanes at a time.
+    fn run_finished(&self, finish: &Finish, image: &[f32], band: &Band, first: usize, groups: Range<usize>) {
+        let (w, job) = (self.weights, self.job);
+        let (r, together, stride) = (w.kernel.format.r(), w.kernel.groups_of_line(), job.geometry.y_plane());
+        let pixels = band.rows * job.geometry.output()[1];
+        let apart = pixels.next_multiple_of(LINE);
+        let at_once = (FINISHED / (r * together * apart)).max(1) * together;
+        scratch::with(at_once * r * apart, |sums| {
+            for start in groups.clone().step_by(at_once) {
+                let some = start..groups.end.min(start + at_once);
+                let channels = start * r..w.oc.min(some.end * r);
+                let output = Output {
+                    vectors: &[],
+                    orders: &band.orders,
+                    pixels,
+                    // Kernels count from channel 0.
+                    y: sums.as_mut_ptr().wrapping_sub(channels.start * apart),
+                    residual: std::ptr::null(),
+                    stride: apart,
+                    sums: true,
+                };
+                // SAFETY: the buffer has a row for each of these channels.
+                unsafe { self.run_tiles(image, band, some, output, Clamps::NONE) };
+                let lines = channels.start / 2..channels.end.div_ceil(2);
+                let mut rows = sums.chunks_exact_mut(apart).take(channels.len());
+                for line in lines {
+                    let at = first + line * stride;
+                    let mut row = || rows.next().map_or(&mut [][..], |row| &mut row[..pixels]);
+                    let sums = [row(), row()];
+                    let residual = job.all_residual().map(|r| pairs::as_lanes(&r[at..at + pixels]));
+                    // SAFETY: these rows of these channels are this part's, which holds no other slice of them.
+                    let y = pairs::as_lanes_mut(unsafe { job.outputs(at..at + pixels) });
+                    FinishPairs { finish: Some(finish), clamps: &job.clamps, sums, residual, y }
+                        .on(w.kernel.target());
+                }
+            }
+        });
+    }
+
+    /// All tiles of a band for some groups; `output` has no vectors yet.
+    ///
+    /// # Safety
+    /// `output.y`, and `output.residual` if the clamps want it, are valid for the pixels of the band and these groups
+    /// ([`Output`]), and nothing else writes there.
+    unsafe fn run_tiles(
+        &self,
+        image: &[f32],
+        band: &Band,
+        groups: Range<usize>,
+        output: Output,
+        clamps: Clamps,
+    ) {
+        let w = self.weights;
+        let weights = Weights { packed: w, offsets: &self.job.plan.offsets, groups };
+        let mut args = TileArgs { weights, image, output, clamps };
         for tile in &band.tiles {
             args.output.vectors = &band.vectors[tile.clone()];
             // SAFETY: the kernel came from the table, which hands out only kernels whose target was detected;
@@ -441,10 +600,6 @@ impl Run<'_> {
             // vector at the largest offset needs.
             unsafe { (w.kernel.tile)(&args) };
         }
-        let r = w.kernel.format.r();
-        let channels = groups.start * r..(groups.end * r).min(w.oc);
-        // SAFETY: these rows of these channels are this part's.
-        unsafe { job.complete(first + channels.start * stride, channels.len(), stride, pixels) };
     }
 }
 
@@ -466,7 +621,7 @@ impl TileArgs<'_> {
         }
     }
 
-    /// Epilogue and store of the `sums` of a vector, pixel by pixel: where there is no room to write it
+    /// Epilogue and store of the `sums` of a vector of floats, pixel by pixel: where there is no room to write it
     /// whole.
     ///
     /// # Safety
@@ -484,6 +639,31 @@ impl TileArgs<'_> {
                     v = clamp(v + *self.output.residual.add(at + i), self.clamps.after);
                 }
                 *self.output.y.add(at + i) = v;
+            }
+        }
+    }
+}
+
+impl TileArgs<'_> {
+    /// [`TileArgs::store_pixels`] for a lane of one or two channels, the first of which is `channel`.
+    ///
+    /// # Safety
+    /// As there, for each of the channels; the first is that of a lane.
+    #[inline]
+    unsafe fn store_lanes(&self, channel: usize, vector: &Vector, sums: &[&[f32]]) {
+        let order = &self.output.orders[vector.order as usize][..vector.count as usize];
+        let at = channel / 2 * self.output.stride + vector.pixel as usize;
+        for (i, lane) in order.iter().enumerate() {
+            let mut pixel = [0.0; 2];
+            pixel.iter_mut().zip(sums).for_each(|(v, sums)| *v = sums[*lane as usize]);
+            // SAFETY: `y` and `residual` are valid (Output) at line * stride + pixel.
+            unsafe {
+                let mut residual = 0;
+                if self.clamps.residual {
+                    residual = (*self.output.residual.add(at + i)).to_bits();
+                }
+                let lane = self.clamps.pair(&pixel[..sums.len()], residual);
+                *self.output.y.add(at + i) = f32::from_bits(lane);
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, inside};
 use crate::parallel::share;
 use crate::scratch::LINE;
+use crate::table::Element;
 use crate::vector::{MAX_LANES, Order};
 use std::ops::Range;
 
@@ -67,7 +68,7 @@ const PLAIN: Order = {
 /// The output vectors of a band, as tiles of a kernel.
 #[derive(Debug)]
 pub(crate) struct Band {
-    rows: usize,
+    pub rows: usize,
     pub vectors: Vec<Vector>,
     /// Every order of lanes that a vector has, the plain one first.
     pub orders: Vec<Order>,
@@ -165,6 +166,10 @@ pub(super) struct Work<'a> {
     pub lanes: usize,
     /// Vectors of a tile.
     pub tile: usize,
+    /// What a float of the buffer holds.
+    pub element: Element,
+    /// The lane of input channels that holds one channel, at several rows ([`TapLanes`](crate::format::TapLanes)).
+    pub alone: Option<usize>,
 }
 
 /// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
@@ -193,6 +198,9 @@ pub(crate) struct Plan {
     /// Position in the buffer, in bytes and for output pixel 0, of every column of the weights; then
     /// [`LOOK_AHEAD`] zeros.
     pub offsets: Vec<u32>,
+    element: Element,
+    /// Which of the channels of the buffer is a lane of one channel, at several rows.
+    alone: Option<usize>,
 }
 
 impl Plan {
@@ -277,7 +285,23 @@ impl Plan {
         let offsets = work.columns.iter().map(offset).chain([0; LOOK_AHEAD]).collect();
         let band = |rows| Band::new(rows, ow, pitch, work.lanes, work.tile);
         let (full, shorter, geometry) = (band(rows_per_band), band(rows_per_band - 1), *geometry);
-        Ok(Plan { geometry, rows, cols, pitch, subplane, plane, full, shorter, bands, len, offsets })
+        let element = work.element;
+        let alone = work.alone.and_then(|lane| used.iter().position(|used| *used as usize == lane));
+        Ok(Plan {
+            geometry,
+            rows,
+            cols,
+            pitch,
+            subplane,
+            plane,
+            full,
+            shorter,
+            bands,
+            len,
+            offsets,
+            element,
+            alone,
+        })
     }
 
     /// Output rows of a band.
@@ -295,6 +319,49 @@ impl Plan {
     /// The buffer is written from front to back: zeros up to the next row of input, that row, and so on, so
     /// that zeros can be written in whole chunks.
     pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
+        self.copy(buffer, image, used, band.clone(), evens);
+        if let Some(alone) = self.alone {
+            self.join_rows(&mut buffer[alone * self.plane..], band.len());
+        }
+    }
+
+    /// Puts into every lane of a channel what its first part is one tap below, as the second part, and so on: where the
+    /// buffer has that row, as it has all that a kernel reads. Padding stays zero.
+    fn join_rows(&self, plane: &mut [f32], rows_per_band: usize) {
+        let (per_lane, phases) = (self.element.per_lane(), self.cols.phases.len());
+        let bits = u32::BITS as usize / per_lane;
+        let mask = u32::MAX >> (u32::BITS as usize - bits);
+        let (height, dilation) = (rows_per_band + self.rows.reach, self.geometry.shape().dilation[0]);
+        let first_part = |lane: &f32| lane.to_bits() & mask;
+        for (at, phase) in self.rows.phases.iter().enumerate() {
+            for part in 1..per_lane {
+                let below = phase + part * dilation;
+                let Some(from) = self.rows.phases.iter().position(|p| *p == below % self.rows.stride) else {
+                    continue;
+                };
+                for row in 0..height.saturating_sub(below / self.rows.stride) {
+                    let row_below = row + below / self.rows.stride;
+                    for column in 0..phases {
+                        let place =
+                            |at: usize, row: usize| (at * phases + column) * self.subplane + row * self.pitch;
+                        let (to, from) = (place(at, row), place(from, row_below));
+                        let (head, tail) = plane.split_at_mut(to.max(from));
+                        let (to, from) = match to < from {
+                            true => (&mut head[to..to + self.pitch], &tail[..self.pitch]),
+                            false => (&mut tail[..self.pitch], &head[from..from + self.pitch]),
+                        };
+                        let others = !(mask << (part * bits));
+                        for (to, from) in to.iter_mut().zip(from) {
+                            let lane = to.to_bits() & others | first_part(from) << (part * bits);
+                            *to = f32::from_bits(lane);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn copy(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
         let [ih, iw] = [self.rows.input, self.cols.input];
         let [sy, sx] = [self.rows.stride, self.cols.stride];
         // Rows and columns of the buffer that hold input, and the first input row and column there.
@@ -493,7 +560,7 @@ mod tests {
     fn plan(shape: ConvShape, lanes: usize) -> Plan {
         let columns: Vec<u32> = (0..(shape.ic * shape.kernel[0] * shape.kernel[1]) as u32).collect();
         let used: Vec<u32> = (0..shape.ic as u32).collect();
-        let work = Work { columns: &columns, r: 4, lanes, tile: 3 };
+        let work = Work { columns: &columns, r: 4, lanes, tile: 3, element: Element::F32, alone: None };
         Plan::new(&ConvGeometry::new(shape).unwrap(), &used, work, 1).unwrap()
     }
 

@@ -2,37 +2,51 @@
 
 use super::TileArgs;
 use super::body::Loops;
+use crate::pairs;
+use crate::table::Element;
+use std::ops::Range;
 
 const LANES: usize = 8;
 
-/// No vectors: plain Rust.
-pub(crate) struct Scalar;
+/// Most output channels that are summed together.
+const MOST: usize = 4;
 
-impl Loops for Scalar {
+/// No vectors: plain Rust, for lanes of the [`Element`] with the number `ELEMENT`.
+pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
+
+impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = LANES;
+    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
     const MOST_VECTORS: [usize; 3] = [usize::MAX; 3];
 
+    /// Channels of a pair that are in two groups are summed one after the other and stored together.
     unsafe fn tile<const R: usize, const PIXELS: usize>(args: &TileArgs) {
-        let w = args.weights.packed;
-        for group in args.weights.groups.clone() {
-            let columns = w.starts[group] as usize..w.starts[group + 1] as usize;
+        let (w, groups) = (args.weights.packed, &args.weights.groups);
+        let together = const { Self::ELEMENT.per_lane().div_ceil(R) };
+        for first in groups.clone().step_by(together) {
+            let some = first..groups.end.min(first + together);
             for vector in args.output.vectors {
-                let mut sums = [[0f32; LANES]; R];
-                for (sums, bias) in sums.iter_mut().zip(&w.bias[group * R..]) {
-                    sums.fill(*bias);
-                }
-                for column in columns.clone() {
-                    let offset = args.weights.offsets[column] as usize / size_of::<f32>();
-                    let x = &args.image[vector.base as usize + offset..][..LANES];
-                    for (sums, w) in sums.iter_mut().zip(&w.values[column * R..]) {
-                        for (sum, x) in sums.iter_mut().zip(x) {
-                            *sum += w * x;
-                        }
+                let mut all = [[0f32; LANES]; MOST];
+                for (group, sums) in some.clone().zip(all.chunks_exact_mut(R)) {
+                    for (sums, bias) in sums.iter_mut().zip(&w.bias[group * R..]) {
+                        sums.fill(*bias);
                     }
+                    let columns = w.starts[group] as usize..w.starts[group + 1] as usize;
+                    Self::add::<R>(args, columns, vector.base as usize, sums);
                 }
-                for (r, sums) in sums.iter().enumerate().take(w.oc - group * R) {
-                    // SAFETY: `group * R + r` is an output channel of the group.
-                    unsafe { args.store_pixels(group * R + r, vector, sums) };
+                let channel = first * R;
+                let sums = &all[..(w.oc - channel).min(some.len() * R)];
+                if Self::ELEMENT == Element::F32 || args.output.sums {
+                    for (r, sums) in sums.iter().enumerate() {
+                        // SAFETY: `channel + r` is an output channel of the groups.
+                        unsafe { args.store_pixels(channel + r, vector, sums) };
+                    }
+                } else {
+                    for (pair, sums) in sums.chunks(2).enumerate() {
+                        let both = [&sums[0][..], &sums[sums.len() - 1][..]];
+                        // SAFETY: as above; the first channel of a group, or of two, is that of a lane.
+                        unsafe { args.store_lanes(channel + 2 * pair, vector, &both[..sums.len()]) };
+                    }
                 }
             }
         }
@@ -42,6 +56,24 @@ impl Loops for Scalar {
         for i in 0..len {
             // SAFETY: passed on from the caller.
             unsafe { *to.add(i) = *from.add(2 * i) };
+        }
+    }
+}
+
+impl<const ELEMENT: u8> Scalar<ELEMENT> {
+    /// Adds some columns of weights, times the pixels from `base` on, to `R` rows of sums.
+    fn add<const R: usize>(args: &TileArgs, columns: Range<usize>, base: usize, sums: &mut [[f32; LANES]]) {
+        for column in columns {
+            let offset = args.weights.offsets[column] as usize / size_of::<f32>();
+            let x = &args.image[base + offset..][..LANES];
+            for (sums, w) in sums.iter_mut().zip(&args.weights.packed.values[column * R..]) {
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum = match <Self as Loops>::ELEMENT {
+                        Element::F32 => *sum + w * x,
+                        Element::Bf16 => pairs::dot(w.to_bits(), x.to_bits(), *sum),
+                    };
+                }
+            }
         }
     }
 }

@@ -395,6 +395,11 @@ pub fn spatial(target: Target, format: FormatKind) -> &'static SpatialKernel {
     find_spatial(target, Element::F32, format)
 }
 
+/// The spatial kernel of pairs for weights grouped as `format`, as [`spatial`] finds those of single precision.
+pub fn spatial_half(half: Half, format: FormatKind) -> &'static SpatialKernel {
+    find_spatial(half.target(), Element::Bf16, format)
+}
+
 fn find_spatial(target: Target, element: Element, format: FormatKind) -> &'static SpatialKernel {
     let find = |isa, core| {
         let usable = |k: &&SpatialKernel| {
@@ -419,6 +424,12 @@ fn find_spatial(target: Target, element: Element, format: FormatKind) -> &'stati
 pub fn spatial_available() -> impl Iterator<Item = &'static SpatialKernel> {
     let available = Target::available();
     spatial_kernels().filter(move |k| runs(k.info(), &available))
+}
+
+/// Every spatial kernel of pairs that this machine can run.
+pub fn spatial_half_available() -> impl Iterator<Item = &'static SpatialKernel> {
+    let available = Half::available();
+    spatial_kernels().filter(move |k| runs_half(k.info(), &available))
 }
 
 #[cfg(test)]
@@ -482,6 +493,20 @@ mod tests {
             }
             for format in [FormatKind::ROWS_8, FormatKind::BLOCKS_4X4] {
                 assert_eq!(spatial(target, format).format(), FormatKind::ROWS_4);
+            }
+        }
+    }
+
+    #[test]
+    fn half_precision_runs_every_spatial_format() {
+        for half in Half::available() {
+            for format in FormatKind::SPATIAL {
+                let kernel = spatial_half(half, format);
+                let info = kernel.info();
+                assert_eq!(
+                    (info.isa, info.element, kernel.format()),
+                    (half.target().isa(), Element::Bf16, format)
+                );
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::spatial::SpatialKernel;
 use crate::spatial::scalar::Scalar as SpatialLoops;
 
 type DepthwisePairs = DepthwiseLoops<{ Element::Bf16 as u8 }>;
+type SpatialPairs = SpatialLoops<{ Element::Bf16 as u8 }>;
 type PointwisePairs = PointwiseLoops<{ Element::Bf16 as u8 }>;
 
 type DepthwiseQuads = DepthwiseLoops<{ Element::Int8 as u8 }>;
@@ -64,4 +65,10 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: SpatialLoops),
     kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: F32, quality: Portable,
             loops: SpatialLoops),
+    kernel!(spatial, format: "unstructured", tile: 1 x 16, target: "scalar", element: Bf16, quality: Portable,
+            loops: SpatialPairs),
+    kernel!(spatial, format: "2x1", tile: 2 x 16, target: "scalar", element: Bf16, quality: Portable,
+            loops: SpatialPairs),
+    kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
+            loops: SpatialPairs),
 ];

@@ -105,4 +105,10 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: F32x16),
     kernel!(spatial, format: "4x1", tile: 4 x 80, target: "avx512", element: F32, quality: Tuned,
             loops: F32x16),
+    kernel!(spatial, format: "unstructured", tile: 1 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs),
+    kernel!(spatial, format: "2x1", tile: 2 x 128, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs),
+    kernel!(spatial, format: "4x1", tile: 4 x 80, target: "avx512", element: Bf16, quality: Tuned,
+            loops: Pairs),
 ];
