@@ -184,7 +184,7 @@ impl<'a> Chain<'a> {
         let in_lanes = |stage: &Stage<'a>| {
             let geometry = match element {
                 Element::F32 => stage.geometry,
-                Element::Bf16 => stage.geometry.in_pairs()?,
+                Element::Bf16 | Element::F16 => stage.geometry.in_pairs()?,
             };
             Ok(Stage { geometry, ..*stage })
         };
@@ -249,7 +249,7 @@ impl<'a> Chain<'a> {
         residual: Option<&[f32]>,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.runs(Element::F32)?;
+        self.runs(false)?;
         self.run_lanes(x, y, residual, parallel)
     }
 
@@ -264,14 +264,14 @@ impl<'a> Chain<'a> {
         residual: Option<&[u32]>,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.runs(Element::Bf16)?;
+        self.runs(true)?;
         let residual = residual.map(pairs::as_floats);
         self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), residual, parallel)
     }
 
-    /// Refuses activations of another type than the layers were packed for.
-    fn runs(&self, element: Element) -> Result<(), KernelError> {
-        self.stages[0].layer.info().runs(element)
+    /// Refuses pairs if the layers were packed for floats, and floats if they were packed for pairs.
+    fn runs(&self, pairs: bool) -> Result<(), KernelError> {
+        self.stages[0].layer.info().runs(pairs)
     }
 
     fn run_lanes(

@@ -6,7 +6,7 @@ use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape};
 use crate::pairs;
 use crate::parallel::{self, Parallel, share};
-use crate::table::{Element, KernelInfo};
+use crate::table::KernelInfo;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -196,7 +196,7 @@ pub(crate) fn run<W: Packed>(
     epilogue: &Epilogue,
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
-    weights.info().runs(Element::F32)?;
+    weights.info().runs(false)?;
     weights.check(geometry.shape())?;
     run_lanes(weights, geometry, x, y, residual, epilogue, parallel)
 }
@@ -215,7 +215,7 @@ pub(crate) fn run_pairs<W: Packed>(
     epilogue: &Epilogue,
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
-    weights.info().runs(Element::Bf16)?;
+    weights.info().runs(true)?;
     weights.check(geometry.shape())?;
     let geometry = geometry.in_pairs()?;
     let (x, y, residual) = (pairs::as_floats(x), pairs::as_floats_mut(y), residual.map(pairs::as_floats));

@@ -27,7 +27,7 @@ use crate::epilogue::{Epilogue, FinishPairs};
 use crate::error::{FormatError, KernelError};
 use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs;
+use crate::pairs::{self, Numbers, f16};
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
@@ -148,7 +148,7 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants: `bias` has one value for every channel of every plane; the kernel accepts the size of the weights; `reads`
+/// Invariants: `bias` has one value for every channel of every plane, of f16 as [`in_lanes`] has them; the kernel accepts the size of the weights; `reads`
 /// says something of every channel; there are `pairs` if the kernel is one of pairs, and only then.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
@@ -169,11 +169,17 @@ pub struct PackedDepthwise {
 ///
 /// Invariants: groups follow each other and cover all pairs; `taps` has two floats, one for each channel, for every step
 /// of the loops that run the pattern of the group, pair by pair in the order of the kernel. A step is a tap, or, if the
-/// kernel has `duos`, two neighbours, as a lane of bf16. A channel that does not exist has zeros.
+/// kernel has `duos`, two neighbours, as a lane of bf16. Of f16 both floats are the lane of both channels. A channel that does
+/// not exist has zeros.
 #[derive(Debug, Clone)]
 struct PairTaps {
     groups: Vec<PairGroup>,
     taps: Vec<f32>,
+}
+
+/// The values of two channels, rounded to f16, as kernels read them: both in each of two lanes.
+fn in_lanes([first, second]: [f32; 2]) -> [f32; 2] {
+    [f32::from_bits(f16::pair(first, second)); 2]
 }
 
 #[derive(Debug, Clone)]
@@ -194,6 +200,7 @@ impl PairTaps {
         for group in weights.groups() {
             patterns.extend(group.channels().map(|_| group.pattern()));
         }
+        let halves = kernel.info.element == Element::F16;
         let mut all = PairTaps { groups: vec![], taps: vec![] };
         for (pair, (kernels, patterns)) in dense.chunks(2 * taps).zip(patterns.chunks(2)).enumerate() {
             let same = patterns.iter().all(|pattern| *pattern == patterns[0]);
@@ -219,6 +226,7 @@ impl PairTaps {
                 let of_both = |tap: usize| [kernels[tap], kernels.get(taps + tap).copied().unwrap_or(0.0)];
                 match step {
                     0 => {}
+                    1 if halves => all.taps.extend(in_lanes(of_both(tap))),
                     1 => all.taps.extend(of_both(tap)),
                     _ => {
                         let ([a, b], [c, d]) = (of_both(tap), of_both(tap + 1));
@@ -309,10 +317,11 @@ impl RowsArgs<'_> {
 
 impl PackedDepthwise {
     /// Prepares `weights` and `bias` (one value per channel, zeros if `None`) for `kernel`. For a kernel of pairs weights
-    /// are rounded to bf16.
+    /// are rounded to its type.
     ///
     /// # Errors
-    /// The kernel is made for another size, or the bias has another length; weights that are too large for bf16.
+    /// The kernel is made for another size, or the bias has another length; weights that are too large for the type of the
+    /// kernel.
     pub fn pack(
         mut weights: DepthwisePatterns,
         bias: Option<&[f32]>,
@@ -327,8 +336,8 @@ impl PackedDepthwise {
         }
         let pairs = match kernel.info.element {
             Element::F32 => None,
-            Element::Bf16 => {
-                weights = weights.rounded()?;
+            element => {
+                weights = weights.rounded(element)?;
                 Some(PairTaps::new(&weights, kernel))
             }
         };
@@ -341,6 +350,10 @@ impl PackedDepthwise {
             None => vec![0.0; channels],
         };
         bias.resize(channels.next_multiple_of(kernel.info.element.per_lane()), 0.0);
+        if kernel.info.element == Element::F16 {
+            pairs::check_range(Element::F16, "bias", &bias)?;
+            bias.as_chunks_mut().0.iter_mut().for_each(|both| *both = in_lanes(*both));
+        }
         let planes: Vec<Range<usize>> = match &pairs {
             None => weights.groups().iter().map(|g| g.channels()).collect(),
             Some(pairs) => pairs.groups.iter().map(|g| g.pairs.clone()).collect(),
@@ -559,7 +572,7 @@ impl Run<'_> {
     fn compute(&self, planes: Range<usize>, out: Range<usize>) {
         let (job, w) = (self.job, self.weights);
         let finishes = job.clamps.residual || job.finish().is_some();
-        if finishes && w.kernel.info.element == Element::Bf16 {
+        if finishes && w.kernel.info.element.in_pairs() {
             // The sums of a plane, which are rounded once they are finished.
             let apart = (out.len() * job.geometry.output()[1]).next_multiple_of(LINE);
             return scratch::with(2 * apart, |sums| {
@@ -670,7 +683,7 @@ impl Run<'_> {
             residual,
             y: pairs::as_lanes_mut(y),
         }
-        .on(self.weights.kernel.target());
+        .on(Numbers::of_kernel(self.weights.kernel.info()));
     }
 
     /// Where rows of an output plane are in the tensor.

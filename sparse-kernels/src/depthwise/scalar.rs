@@ -2,7 +2,7 @@
 
 use super::RowsArgs;
 use super::body::{Loops, Unroll};
-use crate::pairs;
+use crate::pairs::{self, f16};
 use crate::table::Element;
 
 /// No vectors: plain Rust, for lanes of the [`Element`] with the number `ELEMENT`.
@@ -10,7 +10,7 @@ pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
 
 impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = 1;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     const DUOS: bool = false;
 
     /// The table has no row that asks for it.
@@ -28,6 +28,10 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     unsafe fn any<const S: usize>(args: &RowsArgs) {
         let (lo, hi) = args.clamp;
         let per_lane = Self::ELEMENT.per_lane();
+        if const { matches!(Self::ELEMENT, Element::F16) } {
+            // SAFETY: passed on from the caller.
+            return unsafe { halves::<S>(args) };
+        }
         for plane in 0..args.planes {
             let plane = args.plane(plane);
             for row in 0..args.rows {
@@ -45,7 +49,7 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                                 let x = *plane.x.add(iy as usize * args.x_width + ix as usize);
                                 let x = match Self::ELEMENT {
                                     Element::F32 => [x, 0.0],
-                                    Element::Bf16 => pairs::widen(x.to_bits()),
+                                    _ => pairs::widen(x.to_bits()),
                                 };
                                 for channel in 0..per_lane {
                                     sums[channel] += *plane.taps.add(tap * per_lane + channel) * x[channel];
@@ -59,12 +63,51 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                         let y = plane.y.add(row * args.y_width + ox);
                         match Self::ELEMENT {
                             Element::F32 => *y = first,
-                            Element::Bf16 if args.apart == 0 => {
+                            _ if args.apart == 0 => {
                                 *y = f32::from_bits(pairs::pair(first, second));
                             }
-                            Element::Bf16 => (*y, *y.add(args.apart)) = (first, second),
+                            _ => (*y, *y.add(args.apart)) = (first, second),
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// [`Loops::any`] for pairs of f16, whose sums are f16, too: what vectors must agree with, bit by bit.
+///
+/// # Safety
+/// As there.
+unsafe fn halves<const S: usize>(args: &RowsArgs) {
+    let halves = |lane: f32| [lane.to_bits() as u16, (lane.to_bits() >> 16) as u16];
+    let [lo, hi] = [args.clamp.0, args.clamp.1].map(|bound| f16::float(f16::round(bound)));
+    for plane in 0..args.planes {
+        let plane = args.plane(plane);
+        for (row, ox) in (0..args.rows).flat_map(|row| (0..args.y_width).map(move |ox| (row, ox))) {
+            // SAFETY: RowsArgs: output `row, ox` is there, and so is every input inside the map.
+            unsafe {
+                let mut sums = halves(*plane.bias);
+                for (tap, [ky, kx]) in args.places.iter().enumerate() {
+                    let iy = args.first + (row * args.step + ky) as isize;
+                    let ix = (ox * S + kx) as isize - args.left as isize;
+                    if (iy as usize) < args.x_height && (ix as usize) < args.x_width {
+                        let x = halves(*plane.x.add(iy as usize * args.x_width + ix as usize));
+                        let taps = halves(*plane.taps.add(2 * tap));
+                        for ((sum, x), tap) in sums.iter_mut().zip(x).zip(taps) {
+                            *sum = f16::mul_add(x, tap, *sum);
+                        }
+                    }
+                }
+                let [first, second] = sums.map(|sum| {
+                    let sum = f16::float(sum);
+                    let sum = if sum < lo { lo } else { sum };
+                    if sum > hi { hi } else { sum }
+                });
+                let y = plane.y.add(row * args.y_width + ox);
+                match args.apart {
+                    0 => *y = f32::from_bits(f16::pair(first, second)),
+                    apart => (*y, *y.add(apart)) = (first, second),
                 }
             }
         }

@@ -2,15 +2,15 @@
 
 use super::args::{Input, Output, Sums, TileArgs, Weights, extra_slots};
 use super::plan::{Buffers, FINISHED, MOST_TOGETHER, Plan, Tiles};
-use super::{PackedPointwise, panel};
+use super::{PackedPointwise, halves, panel};
 use crate::drive::{self, Cut, Job, Latest, Packed};
 use crate::epilogue::{Epilogue, Finish, FinishPairs, FinishPixel};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
+use crate::pairs::Numbers;
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
-use crate::work::on;
 use std::ops::Range;
 
 /// Block rows that neighbouring tiles go through together, at most.
@@ -185,6 +185,7 @@ impl Run<'_> {
         let (geometry, w) = (self.job.geometry, self.weights);
         let kernel = w.kernel;
         let (c, tuning) = (kernel.c, &kernel.tuning);
+        let halves = kernel.element() == Element::F16;
         let (plane, image) = (geometry.x_plane(), &self.job.x[geometry.x_image(n)]);
         let origin = self.tiles.range(tiles.start).start;
         let (extra, end) = (self.tiles.extra(tiles.end - 1), self.tiles.range(tiles.end - 1).end);
@@ -208,7 +209,7 @@ impl Run<'_> {
         };
         // Sums of pairs wait for the functions that kernels do not fuse: between two chunks all of them, otherwise
         // only those of rows that are finished at once.
-        let finish = self.job.finish().filter(|_| kernel.element() == Element::Bf16);
+        let finish = self.job.finish().filter(|_| kernel.element().in_pairs());
         let all_chunks = w.chunks();
         let chunks_together = match tuning.panel / (w.columns(0..1).len() * c * width).max(1) {
             _ if self.in_place.is_some() && w.chunk_step == 1 => all_chunks,
@@ -229,6 +230,9 @@ impl Run<'_> {
             } else {
                 let columns = w.columns(chunks.clone());
                 panel::fill(panel, width, geometry, image, columns, c, segments);
+                if halves {
+                    halves::take_apart(&mut panel[..columns.len() * c * width], width);
+                }
                 if extra > 0 {
                     let spread = match c {
                         4 => panel::spread::<4>,
@@ -278,7 +282,10 @@ impl Run<'_> {
                     // detected; `args` keeps the invariants of `TileArgs` and
                     // `PackedPointwise`.
                     unsafe { run(&args) }
-                    args.input.x = args.input.x.wrapping_add(*len);
+                    args.input.x = match halves && self.in_place.is_none() {
+                        true => args.input.x.cast::<u16>().wrapping_add(*len).cast(),
+                        false => args.input.x.wrapping_add(*len),
+                    };
                     args.output.y = args.output.y.wrapping_add(*len);
                     args.output.residual = args.output.residual.wrapping_add(*len);
                     args.sums.at = args.sums.at.wrapping_add(*len);
@@ -307,7 +314,7 @@ impl Run<'_> {
         output: Output,
     ) {
         let residual = self.job.all_residual().map(|_| output.residual);
-        let (target, clamps) = (self.weights.kernel.info.target(), &self.job.clamps);
+        let (numbers, clamps) = (Numbers::of_kernel(&self.weights.kernel.info), &self.job.clamps);
         if [pixels, sums.stride, output.stride] == [1; 3] {
             // Channels of a single pixel are neighbours.
             let lanes = self.weights.lines(&channels);
@@ -320,7 +327,7 @@ impl Run<'_> {
                 });
                 let y = output.y.wrapping_add(lanes.start).cast::<u32>();
                 let y = std::slice::from_raw_parts_mut(y, lanes.len());
-                on(target, FinishPixel { finish, clamps, sums, residual, y });
+                FinishPixel { finish, clamps, sums, residual, y }.on(numbers);
             }
             return;
         }
@@ -338,7 +345,7 @@ impl Run<'_> {
                 (y, both.map(row), residual)
             };
             let (Some(a), b) = (rows.next(), rows.next().unwrap_or_default()) else { return };
-            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(target);
+            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(numbers);
         }
     }
 
@@ -346,7 +353,7 @@ impl Run<'_> {
         let stride = self.job.geometry.y_plane();
         let first = n * self.job.geometry.shape().oc * stride + pixels.start;
         call(Output { y: self.job.y(first), residual: self.job.residual(first), stride, ahead: 0 });
-        if self.weights.kernel.element() == Element::Bf16 {
+        if self.weights.kernel.element().in_pairs() {
             return; // complete
         }
         // SAFETY: these pixels of these channels are this part's.
@@ -396,7 +403,7 @@ impl Run<'_> {
             stride,
             ahead: 0,
         });
-        if let Some(finish) = self.job.finish().filter(|_| self.weights.kernel.element() == Element::F32) {
+        if let Some(finish) = self.job.finish().filter(|_| !self.weights.kernel.element().in_pairs()) {
             for (row, residual) in y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride)) {
                 finish.apply(
                     &mut row[..pixels.len()],

@@ -1,7 +1,7 @@
 //! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here
 //! does not exist.
 //!
-//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` behind for kernels of pairs. A
+//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` or `_f16` behind for kernels of pairs. A
 //! build has the rows of `scalar.rs` and of its architecture's file.
 
 #[cfg(target_arch = "aarch64")]
@@ -79,6 +79,9 @@ pub enum Element {
     F32,
     /// bf16 in pairs of neighbouring channels ([`crate::pairs`]), summed in single precision.
     Bf16,
+    /// f16 in pairs of neighbouring channels ([`crate::pairs`]), of which some products are summed in the same, and such
+    /// sums in single precision.
+    F16,
 }
 
 impl Element {
@@ -87,6 +90,16 @@ impl Element {
         match self {
             Element::F32 => "f32",
             Element::Bf16 => "bf16",
+            Element::F16 => "f16",
+        }
+    }
+
+    /// The one with this number: types have it as a constant.
+    pub(crate) const fn numbered(number: u8) -> Element {
+        match number {
+            n if n == Element::Bf16 as u8 => Element::Bf16,
+            n if n == Element::F16 as u8 => Element::F16,
+            _ => Element::F32,
         }
     }
 
@@ -94,8 +107,13 @@ impl Element {
     pub const fn per_lane(self) -> usize {
         match self {
             Element::F32 => 1,
-            Element::Bf16 => 2,
+            Element::Bf16 | Element::F16 => 2,
         }
+    }
+
+    /// Whether lanes hold pairs.
+    pub(crate) const fn in_pairs(self) -> bool {
+        self.per_lane() == 2
     }
 
     /// Lanes that hold `channels`; the last may hold fewer than the others.
@@ -109,6 +127,7 @@ impl Element {
         match self {
             Element::F32 => "",
             Element::Bf16 => "_bf16",
+            Element::F16 => "_f16",
         }
     }
 }
@@ -120,6 +139,9 @@ macro_rules! suffix {
     };
     (Bf16) => {
         "_bf16"
+    };
+    (F16) => {
+        "_f16"
     };
 }
 use suffix;
@@ -148,15 +170,12 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
-    /// Refuses lanes of another type than the kernel's.
-    pub(crate) fn runs(&self, element: Element) -> Result<(), KernelError> {
-        let asked = match element {
-            Element::F32 => "floats",
-            Element::Bf16 => "pairs of bf16",
-        };
-        if self.element == element {
+    /// Refuses pairs if the kernel is for floats, and floats if it is for pairs.
+    pub(crate) fn runs(&self, pairs: bool) -> Result<(), KernelError> {
+        if self.element.in_pairs() == pairs {
             Ok(())
         } else {
+            let asked = if pairs { "pairs" } else { "floats" };
             Err(KernelError::ElementMismatch { kernel: self.name, asked })
         }
     }
@@ -217,12 +236,12 @@ const fn shape(format: &str) -> [usize; 2] {
     }
 }
 
-/// What [`kernel`] counts the columns of a format in: lanes, of which its blocks hold whole ones. Of depthwise
-/// kernels, which name their taps in place of that, and spatial ones, whose lanes hold input channels, the
-/// columns stay.
+/// What [`kernel`] counts the columns of a format in: lanes, of which its blocks hold whole ones; channels for f16, whose
+/// kernels take lanes apart. Of depthwise kernels, which name their taps in place of that, and spatial ones, whose lanes
+/// hold input channels, the columns stay.
 const fn lanes(element: Element, columns: usize) -> usize {
-    match columns {
-        2 | 4 => columns / element.per_lane(),
+    match (element, columns) {
+        (Element::Bf16, 2 | 4) => columns / element.per_lane(),
         _ => columns,
     }
 }
@@ -252,16 +271,20 @@ pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel
 }
 
 /// The kernel of pairs for weights of any of the formats of pointwise kernels, or blocks of two columns. Blocks
-/// of 4x4 have one; others run as rows of pairs, of as many output channels as the format has up to four, in
-/// which a weight that has no neighbour shares its lane with a zero.
+/// of 4x4 have one; others run as rows of as many output channels as the format has up to four. Of bf16 these are rows
+/// of pairs, in which a weight that has no neighbour shares its lane with a zero.
 pub fn pointwise_half(half: Half, format: FormatKind) -> &'static PointwiseKernel {
+    let [four, two, one] = match half.element() {
+        Element::F16 => [FormatKind::ROWS_4, FormatKind::ROWS_2, FormatKind::ROWS_1],
+        _ => [FormatKind::BLOCKS_4X2, FormatKind::BLOCKS_2X2, FormatKind::BLOCKS_1X2],
+    };
     let rows = match format {
         FormatKind::BLOCKS_4X4 => FormatKind::BLOCKS_4X4,
-        _ if format.r().is_multiple_of(4) => FormatKind::BLOCKS_4X2,
-        _ if format.r().is_multiple_of(2) => FormatKind::BLOCKS_2X2,
-        _ => FormatKind::BLOCKS_1X2,
+        _ if format.r().is_multiple_of(4) => four,
+        _ if format.r().is_multiple_of(2) => two,
+        _ => one,
     };
-    find_pointwise(half.target(), Element::Bf16, rows)
+    find_pointwise(half.target(), half.element(), rows)
 }
 
 fn find_pointwise(target: Target, element: Element, format: FormatKind) -> &'static PointwiseKernel {
@@ -285,7 +308,7 @@ fn runs(info: &KernelInfo, available: &[Target]) -> bool {
 
 /// Whether this machine can run a kernel of pairs.
 fn runs_half(info: &KernelInfo, available: &[Half]) -> bool {
-    info.element == Element::Bf16 && available.iter().any(|half| half.target().isa() == info.isa)
+    available.iter().any(|half| (half.target().isa(), half.element()) == (info.isa, info.element))
 }
 
 /// Every pointwise kernel of single precision that this machine can run.
@@ -308,7 +331,7 @@ pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static Depthwis
 
 /// The depthwise kernel of pairs for kernels of `kernel` taps, as [`depthwise`] finds those of single precision.
 pub fn depthwise_half(half: Half, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
-    find_depthwise(half.target(), Element::Bf16, kernel)
+    find_depthwise(half.target(), half.element(), kernel)
 }
 
 fn find_depthwise(target: Target, element: Element, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
@@ -402,7 +425,7 @@ mod tests {
         for half in Half::available() {
             for size in [[3, 3], [5, 5], [1, 3], [7, 7]] {
                 let info = depthwise_half(half, size).unwrap().info();
-                assert_eq!((info.isa, info.element), (half.target().isa(), Element::Bf16), "{}", info.name);
+                assert_eq!((info.isa, info.element), (half.target().isa(), half.element()), "{}", info.name);
             }
         }
     }

@@ -11,6 +11,8 @@ use crate::spatial::scalar::Scalar as SpatialLoops;
 
 type DepthwisePairs = DepthwiseLoops<{ Element::Bf16 as u8 }>;
 type PointwisePairs = PointwiseLoops<{ Element::Bf16 as u8 }>;
+type DepthwiseHalves = DepthwiseLoops<{ Element::F16 as u8 }>;
+type PointwiseHalves = PointwiseLoops<{ Element::F16 as u8 }>;
 
 /// Rows of sums do not fit rows of pairs.
 const PAIRS: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
@@ -35,6 +37,14 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: PointwisePairs, tuning: PAIRS),
     kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
             loops: PointwisePairs, tuning: PAIRS),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: PAIRS),
+    kernel!(pointwise, format: "2x1", tile: 2 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: PAIRS),
+    kernel!(pointwise, format: "4x1", tile: 4 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: PAIRS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: PAIRS),
 ];
 
 #[rustfmt::skip]
@@ -43,6 +53,8 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: DepthwiseLoops),
     kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: Bf16, quality: Portable,
             loops: DepthwisePairs),
+    kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: F16, quality: Portable,
+            loops: DepthwiseHalves),
 ];
 
 #[rustfmt::skip]

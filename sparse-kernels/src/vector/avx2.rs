@@ -15,7 +15,7 @@ static WINDOW: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, 
 
 impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
     const LANES: usize = 8;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     type Narrow = F32x8;
     type Edge = __m256i;
 
@@ -33,7 +33,7 @@ impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => on(work),
-                Element::Bf16 => on_pairs(work),
+                _ => on_pairs(work),
             }
         }
     }
@@ -140,7 +140,7 @@ impl<const ELEMENT: u8> Vector for F32x8<ELEMENT> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => self.mul_add(b, c),
-                Element::Bf16 => F32x8(_mm256_dpbf16_ps(
+                _ => F32x8(_mm256_dpbf16_ps(
                     c.0,
                     std::mem::transmute::<__m256, __m256bh>(self.0),
                     std::mem::transmute::<__m256, __m256bh>(b.0),

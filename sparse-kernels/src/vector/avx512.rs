@@ -23,7 +23,7 @@ impl<const ELEMENT: u8> F32x16<ELEMENT> {
 
 impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
     const LANES: usize = 16;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     type Narrow = F32x8;
     type Edge = __mmask16;
 
@@ -41,7 +41,7 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => on(work),
-                Element::Bf16 => on_pairs(work),
+                _ => on_pairs(work),
             }
         }
     }
@@ -101,7 +101,7 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => self.mul_add(b, c),
-                Element::Bf16 => F32x16(_mm512_dpbf16_ps(
+                _ => F32x16(_mm512_dpbf16_ps(
                     c.0,
                     std::mem::transmute::<__m512, __m512bh>(self.0),
                     std::mem::transmute::<__m512, __m512bh>(b.0),
