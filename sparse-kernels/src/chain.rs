@@ -23,6 +23,7 @@ use crate::geometry::{ConvGeometry, Layout};
 use crate::pairs;
 use crate::parallel::{self, Parallel, Serial, share};
 use crate::pointwise::PackedPointwise;
+use crate::quads;
 use crate::scratch::{self, LINE};
 use crate::spatial::PackedSpatial;
 use crate::table::{Element, KernelInfo};
@@ -267,7 +268,7 @@ impl<'a> Chain<'a> {
         residual: Option<&[f32]>,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.runs(Element::F32)?;
+        self.runs(1)?;
         self.run_lanes(x, y, residual, parallel)
     }
 
@@ -282,7 +283,7 @@ impl<'a> Chain<'a> {
         residual: Option<&[u32]>,
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
-        self.runs(Element::Bf16)?;
+        self.runs(2)?;
         let residual = residual.map(pairs::as_floats);
         self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), residual, parallel)
     }
@@ -292,13 +293,13 @@ impl<'a> Chain<'a> {
     /// # Errors
     /// As there.
     pub fn run_quads(&self, x: &[u32], y: &mut [u32], parallel: &dyn Parallel) -> Result<(), KernelError> {
-        self.runs(Element::Int8)?;
+        self.runs(quads::CHANNELS)?;
         self.run_lanes(pairs::as_floats(x), pairs::as_floats_mut(y), None, parallel)
     }
 
-    /// Refuses activations of another type than the layers were packed for.
-    fn runs(&self, element: Element) -> Result<(), KernelError> {
-        self.stages[0].layer.info().runs(element)
+    /// Refuses activations in other lanes than the layers were packed for.
+    fn runs(&self, per_lane: usize) -> Result<(), KernelError> {
+        self.stages[0].layer.info().runs(per_lane)
     }
 
     fn run_lanes(

@@ -6,6 +6,7 @@ use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape};
 use crate::pairs;
 use crate::parallel::{self, Parallel, share};
+use crate::quads;
 use crate::table::{Element, KernelInfo};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -201,7 +202,7 @@ pub(crate) fn run<W: Packed>(
     epilogue: &Epilogue,
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
-    weights.info().runs(Element::F32)?;
+    weights.info().runs(1)?;
     weights.check(geometry.shape())?;
     run_lanes(weights, geometry, x, y, residual, epilogue, parallel)
 }
@@ -220,7 +221,7 @@ pub(crate) fn run_pairs<W: Packed>(
     epilogue: &Epilogue,
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
-    weights.info().runs(Element::Bf16)?;
+    weights.info().runs(2)?;
     weights.check(geometry.shape())?;
     let geometry = geometry.in_lanes(Element::Bf16)?;
     let (x, y, residual) = (pairs::as_floats(x), pairs::as_floats_mut(y), residual.map(pairs::as_floats));
@@ -239,7 +240,7 @@ pub(crate) fn run_quads<W: Packed>(
     y: &mut [u32],
     parallel: &dyn Parallel,
 ) -> Result<(), KernelError> {
-    weights.info().runs(Element::Int8)?;
+    weights.info().runs(quads::CHANNELS)?;
     weights.check(geometry.shape())?;
     let geometry = geometry.in_lanes(Element::Int8)?;
     let (x, y) = (pairs::as_floats(x), pairs::as_floats_mut(y));

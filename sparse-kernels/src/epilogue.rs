@@ -1,8 +1,6 @@
 //! What follows a convolution in the same pass: activation, residual add, activation.
 
-use crate::pairs::{self, Rounding, Rows, rounding};
-use crate::target::Target;
-use crate::work::Work;
+use crate::pairs::{self, Numbers, Rounding, Rows, rounding, unpack_rows};
 
 /// Pixels whose residual is widened at a time.
 const PIXELS: usize = 256;
@@ -180,9 +178,9 @@ pub(crate) struct FinishPairs<'a> {
 }
 
 impl FinishPairs<'_> {
-    /// Does it with the instructions of `target`.
-    pub fn on(self, target: Target) {
-        rounding(target, self);
+    /// Does it with the instructions for such numbers.
+    pub fn on(self, numbers: Numbers) {
+        rounding(numbers, self);
     }
 }
 
@@ -195,8 +193,11 @@ impl Rounding for FinishPairs<'_> {
             for (i, row) in row.chunks_mut(PIXELS).enumerate() {
                 let floats = &mut floats[..row.len()];
                 if let Some(residual) = residual {
-                    let lanes = &residual[i * PIXELS..];
-                    floats.iter_mut().zip(lanes).for_each(|(v, lane)| *v = pairs::widen(*lane)[channel]);
+                    let lanes = &residual[i * PIXELS..][..floats.len()];
+                    match channel {
+                        0 => unpack_rows(rows, lanes, floats, &mut []),
+                        _ => unpack_rows(rows, lanes, &mut [], floats),
+                    }
                 }
                 row.iter_mut().for_each(|v| *v = within(*v, clamps.before));
                 if clamps.residual {
@@ -225,9 +226,16 @@ pub(crate) struct FinishPixel<'a> {
     pub y: &'a mut [u32],
 }
 
-impl Work for FinishPixel<'_> {
+impl FinishPixel<'_> {
+    /// Does it with the instructions for such numbers.
+    pub fn on(self, numbers: Numbers) {
+        rounding(numbers, self);
+    }
+}
+
+impl Rounding for FinishPixel<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run(self, rows: &impl Rows) {
         let FinishPixel { finish, clamps, sums, residual, y } = self;
         for (i, sums) in sums.chunks_mut(PIXELS).enumerate() {
             let from = i * PIXELS / 2;
@@ -235,7 +243,7 @@ impl Work for FinishPixel<'_> {
             let floats = &mut floats[..sums.len()];
             if let Some(residual) = residual {
                 for (both, lane) in floats.chunks_mut(2).zip(&residual[from..]) {
-                    both.iter_mut().zip(pairs::widen(*lane)).for_each(|(v, residual)| *v = residual);
+                    both.iter_mut().zip(rows.floats(*lane)).for_each(|(v, residual)| *v = residual);
                 }
             }
             sums.iter_mut().for_each(|v| *v = within(*v, clamps.before));
@@ -244,7 +252,7 @@ impl Work for FinishPixel<'_> {
             }
             finish.apply(sums, residual.map(|_| &*floats));
             for (both, lane) in sums.chunks(2).zip(&mut y[from..]) {
-                *lane = pairs::pair(both[0], both.get(1).copied().unwrap_or(0.0));
+                *lane = rows.pair(both[0], both.get(1).copied().unwrap_or(0.0));
             }
         }
     }

@@ -54,6 +54,16 @@ pub enum FormatError {
         /// Output channel.
         channel: usize,
     },
+    /// A weight or bias is NaN or infinite, or becomes infinite where it is rounded.
+    #[error("{what} {index} is not finite in {element}")]
+    Range {
+        /// Of what.
+        what: &'static str,
+        /// Position in the dense tensor.
+        index: usize,
+        /// The type it is rounded to.
+        element: &'static str,
+    },
     /// Row starts do not begin at zero, do not end at the number of blocks, or decrease.
     #[error("row starts must grow from 0 to the number of blocks; row {row} does not")]
     RowStarts {

@@ -2,6 +2,7 @@
 
 use crate::cores;
 use crate::error::TargetError;
+use crate::table::Element;
 use std::fmt;
 
 /// Instruction sets that kernels are written for.
@@ -161,20 +162,32 @@ impl Target {
     }
 
     /// Half precision, if this target has kernels for it and the machine their instructions; plain Rust always
-    /// has.
+    /// has. Of several types the one that layers run in: on Arm f16, of which there are more digits, before bf16. Cores of
+    /// the class [`Core::A53`] have neither.
     pub fn half(self) -> Option<Half> {
-        let detected = match self.isa {
-            Isa::Scalar => true,
+        self.halves().next()
+    }
+
+    /// Half precision in every type that this target has, the one of [`Target::half`] first.
+    pub fn halves(self) -> impl Iterator<Item = Half> {
+        let detected = move |element: &Element| match (self.isa, element) {
+            (Isa::Scalar, Element::Bf16 | Element::F16) => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
+            (Isa::Avx512, Element::Bf16) => {
                 !cfg!(miri)
                     && is_x86_feature_detected!("avx512bf16")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Neon, Element::F16) => {
+                self.core != Core::A53 && std::arch::is_aarch64_feature_detected!("fp16")
+            }
             _ => false,
         };
-        detected.then_some(Half { target: self })
+        let order =
+            if self.isa == Isa::Neon { [Element::F16, Element::Bf16] } else { [Element::Bf16, Element::F16] };
+        order.into_iter().filter(detected).map(move |element| Half { target: self, element })
     }
 
     /// Kernels for quads of bytes, which there are for every machine: those of this target where this machine has
@@ -218,11 +231,12 @@ impl Int8 {
     }
 }
 
-/// Proof that a target runs kernels for pairs of bf16 ([`crate::pairs`]). Such kernels can only be obtained with
+/// Proof that a target runs kernels for pairs of a type ([`crate::pairs`]). Such kernels can only be obtained with
 /// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Half {
     target: Target,
+    element: Element,
 }
 
 impl Half {
@@ -231,9 +245,14 @@ impl Half {
         self.target
     }
 
-    /// Half precision on every target of this machine that has it, plainest first.
+    /// The type of the numbers.
+    pub fn element(self) -> Element {
+        self.element
+    }
+
+    /// Half precision on every target of this machine that has it, plainest first, in every type.
     pub fn available() -> Vec<Half> {
-        Target::available().into_iter().filter_map(Target::half).collect()
+        Target::available().into_iter().flat_map(Target::halves).collect()
     }
 }
 

@@ -28,7 +28,7 @@ use crate::epilogue::{Epilogue, FinishPairs};
 use crate::error::{FormatError, KernelError};
 use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs;
+use crate::pairs::{self, Numbers, f16};
 use crate::parallel::Parallel;
 use crate::quads::{CHANNELS, Quantised, Requantise, lookup, of_weights};
 use crate::scratch::{self, LINE};
@@ -170,9 +170,9 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants: `bias` has one value for every channel of every plane; the kernel accepts the size of the weights; `reads`
-/// says something of every channel; there are `lanes` if the kernel is one of pairs or quads, and only then, and a
-/// `requantise`, of as many channels as `bias`, if it is one of quads.
+/// Invariants: `bias` has one value for every channel of every plane, of f16 as [`in_lanes`] has them; the kernel accepts the
+/// size of the weights; `reads` says something of every channel; there are `lanes` if the kernel is one of pairs or
+/// quads, and only then, and a `requantise`, of as many channels as `bias`, if it is one of quads.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
     kernel: &'static DepthwiseKernel,
@@ -193,12 +193,17 @@ pub struct PackedDepthwise {
 ///
 /// Invariants: groups follow each other and cover all planes; `taps` has as many floats for each plane of a group. Of
 /// pairs these are two, one for each channel, for every step of the loops that run the pattern of the group, in the
-/// order of the kernel. A step is a tap, or, if the kernel has `duos`, two neighbours, as a lane of bf16. Of quads they
-/// are [`Taps::pack`]ed. A channel that does not exist has zeros.
+/// order of the kernel. A step is a tap, or, if the kernel has `duos`, two neighbours, as a lane of bf16. Of f16 both floats
+/// are the lane of both channels. Of quads they are [`Taps::pack`]ed. A channel that does not exist has zeros.
 #[derive(Debug, Clone)]
 struct LaneTaps {
     groups: Vec<LaneGroup>,
     taps: Vec<f32>,
+}
+
+/// The values of two channels, rounded to f16, as kernels read them: both in each of two lanes.
+fn in_lanes([first, second]: [f32; 2]) -> [f32; 2] {
+    [f32::from_bits(f16::pair(first, second)); 2]
 }
 
 #[derive(Debug, Clone)]
@@ -234,6 +239,7 @@ impl LaneTaps {
         for group in weights.groups() {
             patterns.extend(group.channels().map(|_| group.pattern()));
         }
+        let halves = kernel.info.element == Element::F16;
         let mut all = LaneTaps { groups: vec![], taps: vec![] };
         for (pair, (kernels, patterns)) in dense.chunks(2 * taps).zip(patterns.chunks(2)).enumerate() {
             let same = patterns.iter().all(|pattern| *pattern == patterns[0]);
@@ -259,6 +265,7 @@ impl LaneTaps {
                 let of_both = |tap: usize| [kernels[tap], kernels.get(taps + tap).copied().unwrap_or(0.0)];
                 match step {
                     0 => {}
+                    1 if halves => all.taps.extend(in_lanes(of_both(tap))),
                     1 => all.taps.extend(of_both(tap)),
                     _ => {
                         let ([a, b], [c, d]) = (of_both(tap), of_both(tap + 1));
@@ -362,10 +369,11 @@ impl RowsArgs<'_> {
 
 impl PackedDepthwise {
     /// Prepares `weights` and `bias` (one value per channel, zeros if `None`) for `kernel`. For a kernel of pairs weights
-    /// are rounded to bf16.
+    /// are rounded to its type.
     ///
     /// # Errors
-    /// The kernel is made for another size, or the bias has another length; weights that are too large for bf16.
+    /// The kernel is made for another size, or the bias has another length; weights that are too large for the type of the
+    /// kernel.
     pub fn pack(
         mut weights: DepthwisePatterns,
         bias: Option<&[f32]>,
@@ -375,8 +383,8 @@ impl PackedDepthwise {
         let channels = weights.channels();
         let lanes = match kernel.info.element {
             Element::F32 => None,
-            Element::Bf16 => {
-                weights = weights.rounded()?;
+            Element::Bf16 | Element::F16 => {
+                weights = weights.rounded(kernel.info.element)?;
                 Some(LaneTaps::of_pairs(&weights, kernel))
             }
             Element::Int8 => {
@@ -393,6 +401,10 @@ impl PackedDepthwise {
             None => vec![0.0; channels],
         };
         bias.resize(channels.next_multiple_of(kernel.info.element.per_lane()), 0.0);
+        if kernel.info.element == Element::F16 {
+            pairs::check_range(Element::F16, "bias", &bias)?;
+            bias.as_chunks_mut().0.iter_mut().for_each(|both| *both = in_lanes(*both));
+        }
         Ok(PackedDepthwise::of_parts(kernel, weights, lanes, bias, None))
     }
 
@@ -406,7 +418,7 @@ impl PackedDepthwise {
         quantised: &Quantised,
         kernel: &'static DepthwiseKernel,
     ) -> Result<PackedDepthwise, KernelError> {
-        kernel.info.runs(Element::Int8)?;
+        kernel.info.runs(CHANNELS)?;
         kernel.fits(&weights)?;
         if quantised.channels() != weights.channels() {
             let (expected, got) = (weights.channels(), quantised.channels());
@@ -687,7 +699,7 @@ impl Run<'_> {
     fn compute(&self, planes: Range<usize>, out: Range<usize>) {
         let (job, w) = (self.job, self.weights);
         let finishes = job.clamps.residual || job.finish().is_some();
-        if finishes && w.kernel.info.element == Element::Bf16 {
+        if finishes && w.kernel.info.element.in_pairs() {
             // The sums of a plane, which are rounded once they are finished.
             let apart = (out.len() * job.geometry.output()[1]).next_multiple_of(LINE);
             return scratch::with(2 * apart, |sums| {
@@ -821,7 +833,7 @@ impl Run<'_> {
             residual,
             y: pairs::as_lanes_mut(y),
         }
-        .on(self.weights.kernel.target());
+        .on(Numbers::of_kernel(self.weights.kernel.info()));
     }
 
     /// Where rows of an output plane are in the tensor.

@@ -2,7 +2,7 @@
 
 use super::RowsArgs;
 use super::body::{Loops, Unroll};
-use crate::pairs;
+use crate::pairs::{self, f16};
 use crate::quads::{self, CHANNELS};
 use crate::table::Element;
 
@@ -33,6 +33,10 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
         }
         let (lo, hi) = args.clamp;
         let per_lane = Self::ELEMENT.per_lane();
+        if const { matches!(Self::ELEMENT, Element::F16) } {
+            // SAFETY: passed on from the caller.
+            return unsafe { halves::<S>(args) };
+        }
         for plane in 0..args.planes {
             let plane = args.plane(plane);
             for row in 0..args.rows {
@@ -64,7 +68,9 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                         let y = plane.y.add(row * args.y_width + ox);
                         match Self::ELEMENT {
                             Element::F32 => *y = first,
-                            _ if args.apart == 0 => *y = f32::from_bits(pairs::pair(first, second)),
+                            _ if args.apart == 0 => {
+                                *y = f32::from_bits(pairs::pair(first, second));
+                            }
                             _ => (*y, *y.add(args.apart)) = (first, second),
                         }
                     }
@@ -108,6 +114,45 @@ unsafe fn any_of_quads<const S: usize>(args: &RowsArgs) {
                         *byte = quads.requantise.byte(scale, sum);
                     }
                     *plane.y.add(row * args.y_width + ox) = f32::from_bits(quads::lane(bytes));
+                }
+            }
+        }
+    }
+}
+
+/// [`Loops::any`] for pairs of f16, whose sums are f16, too: what vectors must agree with, bit by bit.
+///
+/// # Safety
+/// As there.
+unsafe fn halves<const S: usize>(args: &RowsArgs) {
+    let halves = |lane: f32| [lane.to_bits() as u16, (lane.to_bits() >> 16) as u16];
+    let [lo, hi] = [args.clamp.0, args.clamp.1].map(|bound| f16::float(f16::round(bound)));
+    for plane in 0..args.planes {
+        let plane = args.plane(plane);
+        for (row, ox) in (0..args.rows).flat_map(|row| (0..args.y_width).map(move |ox| (row, ox))) {
+            // SAFETY: RowsArgs: output `row, ox` is there, and so is every input inside the map.
+            unsafe {
+                let mut sums = halves(*plane.bias);
+                for (tap, [ky, kx]) in args.places.iter().enumerate() {
+                    let iy = args.first + (row * args.step + ky) as isize;
+                    let ix = (ox * S + kx) as isize - args.left as isize;
+                    if (iy as usize) < args.x_height && (ix as usize) < args.x_width {
+                        let x = halves(*plane.x.add(iy as usize * args.x_width + ix as usize));
+                        let taps = halves(*plane.taps.add(2 * tap));
+                        for ((sum, x), tap) in sums.iter_mut().zip(x).zip(taps) {
+                            *sum = f16::mul_add(x, tap, *sum);
+                        }
+                    }
+                }
+                let [first, second] = sums.map(|sum| {
+                    let sum = f16::float(sum);
+                    let sum = if sum < lo { lo } else { sum };
+                    if sum > hi { hi } else { sum }
+                });
+                let y = plane.y.add(row * args.y_width + ox);
+                match args.apart {
+                    0 => *y = f32::from_bits(f16::pair(first, second)),
+                    apart => (*y, *y.add(apart)) = (first, second),
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::depthwise::PackedDepthwise;
 use crate::epilogue::{Activation, Epilogue};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape};
-use crate::pairs;
+use crate::pairs::{self, Numbers};
 use crate::parallel::Serial;
 use crate::pointwise::PackedPointwise;
 use crate::quads::{self, Quantised};
@@ -141,12 +141,13 @@ impl Peaks {
 
     fn measure(&mut self, kernel: &KernelInfo) {
         let (isa, element) = (kernel.isa, kernel.element);
-        let half = || Half::available().into_iter().find(|half| half.target().isa() == isa);
+        let fits = |half: &Half| (half.target().isa(), half.element()) == (isa, element);
+        let half = || Half::available().into_iter().find(fits);
         let int8 = || Int8::available().into_iter().find(|int8| int8.target().isa() == isa);
         let full = || Target::available().into_iter().find(|target| target.isa() == isa);
         let once = || match element {
             Element::F32 => full().map(multiply_adds_per_second),
-            Element::Bf16 => half().map(half_multiply_adds_per_second),
+            Element::Bf16 | Element::F16 => half().map(half_multiply_adds_per_second),
             Element::Int8 => int8().map(int8_multiply_adds_per_second),
         };
         let best = (0..10).filter_map(|_| once()).fold(self.of(kernel), f64::max);
@@ -166,6 +167,7 @@ impl Peaks {
 struct Layer {
     geometry: ConvGeometry,
     element: Element,
+    numbers: Numbers,
     target: Target,
     x: Vec<f32>,
     epilogue: Epilogue,
@@ -177,12 +179,12 @@ const ZERO: u8 = 128;
 impl Layer {
     fn new(shape: ConvShape, kernel: &KernelInfo) -> Result<Layer, KernelError> {
         let geometry = ConvGeometry::new(shape)?;
-        let (element, target) = (kernel.element, kernel.target());
+        let (element, numbers, target) = (kernel.element, Numbers::of_kernel(kernel), kernel.target());
         let epilogue = match element {
             Element::Int8 => Epilogue::default(),
             _ => Epilogue::activation(Activation::RELU6),
         };
-        let mut layer = Layer { geometry, element, target, x: vec![], epilogue };
+        let mut layer = Layer { geometry, element, numbers, target, x: vec![], epilogue };
         layer.x = layer.rounded(Noise::new(7).values(geometry.x_len()));
         Ok(layer)
     }
@@ -191,7 +193,9 @@ impl Layer {
     fn rounded(&self, mut values: Vec<f32>) -> Vec<f32> {
         match self.element {
             Element::F32 => {}
-            Element::Bf16 => values.iter_mut().for_each(|v| *v = pairs::float(pairs::round(*v))),
+            Element::Bf16 | Element::F16 => {
+                values.iter_mut().for_each(|v| *v = self.numbers.float(self.numbers.round(*v)));
+            }
             Element::Int8 => values.iter_mut().for_each(|v| *v = (127.0 * *v).round()),
         }
         values
@@ -228,10 +232,10 @@ impl Layer {
         let mut y = vec![f32::NAN; self.geometry.y_len()];
         match self.element {
             Element::F32 => stage.run(&self.x, &mut y, None, &Serial)?,
-            Element::Bf16 => {
+            Element::Bf16 | Element::F16 => {
                 let (x, mut lanes) = self.lanes()?;
                 stage.run_pairs(&x, &mut lanes, None, &Serial)?;
-                pairs::unpack(self.target, self.planes()[1], &lanes, &mut y)?;
+                pairs::unpack(self.numbers, self.planes()[1], &lanes, &mut y)?;
             }
             Element::Int8 => unreachable!("compared as bytes"),
         }
@@ -256,10 +260,17 @@ impl Layer {
 
     /// The oracle rounds once; a sum of `terms` products of at most 1 rounds as often by half a unit in the last place
     /// of at most `terms`; four times the root-mean-square growth of that is far above what is seen and far below a
-    /// lost product. A kernel of pairs rounds what it puts out to eight significant bits.
+    /// lost product. A kernel of pairs rounds what it puts out to its significant bits, one of f16 every sum of some, and the
+    /// bias.
     fn deviation(&self, y: &[f32], expected: &[f32], terms: usize) -> f64 {
-        let sum = f64::from(f32::EPSILON) * 2.0 * (terms as f64 + 8.0);
-        let output = if self.element == Element::Bf16 { 1.0 / 256.0 } else { 0.0 };
+        let unit = if self.element == Element::F16 { 1.0 / 1024.0 } else { f64::from(f32::EPSILON) };
+        let sum = unit * 2.0 * (terms as f64 + 8.0);
+        let output = match self.element {
+            Element::F32 => 0.0,
+            Element::Bf16 => 1.0 / 256.0,
+            Element::F16 => 1.0 / 2048.0,
+            Element::Int8 => unreachable!("compared as bytes"),
+        };
         let worst = y.iter().zip(expected).map(|(got, expected)| {
             f64::from((got - expected).abs()) / (sum + output * f64::from(expected.abs()))
         });
@@ -279,7 +290,7 @@ impl Layer {
         let [x, y] = self.planes();
         let [mut x_lanes, y_lanes] =
             [x, y].map(|[images, channels, pixels]| vec![0; images * Element::Bf16.lanes(channels) * pixels]);
-        pairs::pack(self.target, x, &self.x, &mut x_lanes)?;
+        pairs::pack(self.numbers, x, &self.x, &mut x_lanes)?;
         Ok((x_lanes, y_lanes))
     }
 
@@ -291,7 +302,7 @@ impl Layer {
                 let mut y = vec![0f32; self.geometry.y_len()];
                 best(|| stage.run(&self.x, &mut y, None, &Serial))?
             }
-            Element::Bf16 => {
+            Element::Bf16 | Element::F16 => {
                 let (x, mut y) = self.lanes()?;
                 best(|| stage.run_pairs(&x, &mut y, None, &Serial))?
             }

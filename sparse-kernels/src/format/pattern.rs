@@ -2,7 +2,8 @@
 
 use super::check_finite;
 use crate::error::FormatError;
-use crate::pairs;
+use crate::pairs::{self, f16};
+use crate::table::Element;
 use sparsity::patterns::{CHANNEL_GROUPS, THREE_OF_NINE, channel_groups};
 use std::ops::Range;
 
@@ -166,13 +167,18 @@ impl DepthwisePatterns {
         Ok(DepthwisePatterns { channels, kernel, groups: list, taps })
     }
 
-    /// The same weights, every tap rounded to bf16.
+    /// The same weights, every tap rounded to the type of a kernel of pairs.
     ///
     /// # Errors
     /// A tap that rounds to infinity.
-    pub(crate) fn rounded(mut self) -> Result<Self, FormatError> {
-        self.taps.iter_mut().for_each(|tap| *tap = pairs::float(pairs::round(*tap)));
-        check_finite(&self.taps)?;
+    pub(crate) fn rounded(mut self, element: Element) -> Result<Self, FormatError> {
+        pairs::check_range(element, "weight", &self.taps)?;
+        self.taps.iter_mut().for_each(|tap| {
+            *tap = match element {
+                Element::F16 => f16::float(f16::round(*tap)),
+                _ => pairs::float(pairs::round(*tap)),
+            }
+        });
         Ok(self)
     }
 

@@ -31,7 +31,7 @@
 
 use super::walk::Walk;
 use crate::target::Core;
-use crate::vector::F32x4;
+use crate::vector::{F32x4, is_f16};
 use std::arch::asm;
 
 /// The loop of [`multiply_add`] for a number of vectors, listed with the registers of their four sums.
@@ -46,12 +46,17 @@ use std::arch::asm;
 /// x9 and x10 hold high halves, x11 points to the second to fourth channel of a block, x12 to the first of
 /// the next block, x13 to the weights, x14 is the index of the next block.
 macro_rules! walk {
-    ($core:expr, $v:expr, $sums:ident, $walk:ident, $($vector:literal: $r0:tt $r1:tt $r2:tt $r3:tt),*) => {
+    ($core:expr, $halves:expr, $v:expr, $sums:ident, $walk:ident, $($vector:literal: $r0:tt $r1:tt $r2:tt $r3:tt),*) => {
         asm!(
             r"
             .altmacro
+            .arch_extension fp16
             .macro pw_multiply_add sum, x, w, lane
-                fmla v\sum\().4s, v\x\().4s, v\w\().s[\lane]
+                .if {halves}
+                    fmla v\sum\().8h, v\x\().8h, v\w\().h[\lane]
+                .else
+                    fmla v\sum\().4s, v\x\().4s, v\w\().s[\lane]
+                .endif
             .endm
             .macro pw_next
                 .set .Lm, .Ln % (4*{v})
@@ -79,7 +84,11 @@ macro_rules! walk {
                 .if \j == 0
                     .set .Lv, 0
                 .endif
-                .if \j == 1
+                .if \j == 1 && {halves}
+                    .if \piece < 2
+                        pw_piece 1, %(.Lset + 5), 13, %(8*\s), 0, 0
+                    .endif
+                .elseif \j == 1
                     pw_piece \piece, %(.Lset + 5), 13, %(16*\s), %(16*\s + 8), %(.Lhalf)
                 .elseif .Lv == {v} - 1
                     pw_piece \piece, %(.Lset + .Lv), %(.Lbase), {last}, {high}, %(.Lhalf)
@@ -104,7 +113,7 @@ macro_rules! walk {
                     .elseif \s == 1
                         madd x12, x14, {stride}, {x}
                     .elseif \s == 3
-                        add x13, x13, 64
+                        add x13, x13, {block}
                     .endif
                 .endif
             .endm
@@ -204,6 +213,9 @@ macro_rules! walk {
             // Multiply-adds between two loads, and from the loads for one channel to those for the next (A53).
             gap = const if $v > 2 { 3 } else { 2 },
             period = const if $v > 2 { 3 * ($v + 1) } else { 4 * $v },
+            // Bytes of the weights of a block.
+            block = const if $halves { 32 } else { 64 },
+            halves = const $halves as u8,
             core = const $core,
             a53 = const Core::A53 as u8,
             indices = inout(reg) $walk.indices.wrapping_add(1) => _,
@@ -233,26 +245,28 @@ macro_rules! walk {
 /// # Safety
 /// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
 #[inline(always)]
-pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
-    sums: &mut [[F32x4<CORE>; V]; R],
+pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT: u8, const V: usize>(
+    sums: &mut [[F32x4<CORE, ELEMENT>; V]; R],
     walk: &Walk,
 ) {
     // SAFETY: reads what `Walk` has vouched for, and nothing of a block after the last.
     unsafe {
         match V {
-            1 => walk!(CORE, V, sums, walk, 0: "v12" "v13" "v14" "v15"),
-            2 => walk!(CORE, V, sums, walk, 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19"),
+            1 => walk!(CORE, is_f16(ELEMENT), V, sums, walk, 0: "v12" "v13" "v14" "v15"),
+            2 => {
+                walk!(CORE, is_f16(ELEMENT), V, sums, walk, 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19")
+            }
             3 => walk!(
-                CORE, V, sums, walk,
+                CORE, is_f16(ELEMENT), V, sums, walk,
                 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19", 2: "v20" "v21" "v22" "v23"
             ),
             4 => walk!(
-                CORE, V, sums, walk,
+                CORE, is_f16(ELEMENT), V, sums, walk,
                 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19", 2: "v20" "v21" "v22" "v23",
                 3: "v24" "v25" "v26" "v27"
             ),
             5 => walk!(
-                CORE, V, sums, walk,
+                CORE, is_f16(ELEMENT), V, sums, walk,
                 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19", 2: "v20" "v21" "v22" "v23",
                 3: "v24" "v25" "v26" "v27", 4: "v28" "v29" "v30" "v31"
             ),

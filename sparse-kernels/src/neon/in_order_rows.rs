@@ -37,7 +37,7 @@ use super::walk::{Walk, walk_first};
 #[cfg(doc)]
 use crate::LOOK_AHEAD;
 use crate::target::Core;
-use crate::vector::F32x4;
+use crate::vector::{F32x4, is_f16};
 use std::arch::asm;
 
 /// Vectors of pixels of a tile of `rows` rows.
@@ -66,8 +66,13 @@ macro_rules! walk {
             ".altmacro",
             $addressing,
             r"
+            .arch_extension fp16
             .macro pr_multiply_add sum, x, w, lane
-                fmla v\sum\().4s, v\x\().4s, v\w\().s[\lane]
+                .if {halves}
+                    fmla v\sum\().8h, v\x\().8h, v\w\().h[\lane]
+                .else
+                    fmla v\sum\().4s, v\x\().4s, v\w\().s[\lane]
+                .endif
             .endm
             .macro pr_next
                 .if .Ln < {r}*{v}
@@ -77,7 +82,11 @@ macro_rules! walk {
             .endm
 
             .macro pr_four_weights piece, vector, half
-                .if \piece == 0
+                .if {halves}
+                    .if \piece < 2
+                        ldr d\vector, [{values}], 8
+                    .endif
+                .elseif \piece == 0
                     ldr q\vector, [{values}], 16
                 .elseif \piece == 1
                     ldr d\vector, [{values}], 16
@@ -88,10 +97,18 @@ macro_rules! walk {
                 .endif
             .endm
             .macro pr_two_weights vector
-                ldr d\vector, [{values}], 8
+                .if {halves}
+                    ldr s\vector, [{values}], 4
+                .else
+                    ldr d\vector, [{values}], 8
+                .endif
             .endm
             .macro pr_one_weight vector
-                ldr s\vector, [{values}], 4
+                .if {halves}
+                    ldr h\vector, [{values}], 2
+                .else
+                    ldr s\vector, [{values}], 4
+                .endif
             .endm
             .macro pr_load piece, k, t
                 .set .Lhalf, 9 + 5*\t + \k % 3
@@ -332,8 +349,8 @@ macro_rules! walk_rows {
 /// NEON is there; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not
 /// zero.
 #[inline(always)]
-pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize>(
-    sums: &mut [[F32x4<CORE>; V]; R],
+pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT: u8, const V: usize>(
+    sums: &mut [[F32x4<CORE, ELEMENT>; V]; R],
     walk: &Walk,
 ) {
     // SAFETY: reads what `Walk` has vouched for.
@@ -372,6 +389,7 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const V: usize
                 madd x13, x16, {stride}, {x}
             .endm
             ",
+            halves = const is_f16(ELEMENT) as u8,
             indices = inout(reg) walk.indices.wrapping_add(1) => _,
             columns = inout(reg) walk.blocks => _,
             values = inout(reg) walk.values => _,
@@ -444,6 +462,7 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
                 ldp w12, w13, [{indices}], 8
             .endm
             ",
+            halves = const 0,
             b0 = in(reg) base(0),
             b1 = in(reg) base(1),
             b2 = in(reg) base(2),

@@ -25,7 +25,7 @@
 //! Cycles are modelled, not measured; `scripts/neon-cost.sh` models whole layers.
 
 use super::walk::{Walk, walk_first};
-use crate::vector::F32x4;
+use crate::vector::{F32x4, is_f16};
 use std::arch::asm;
 
 /// Vectors of pixels of a tile of `rows` rows.
@@ -45,8 +45,28 @@ macro_rules! walk {
             ".altmacro",
             $place,
             r"
+            .arch_extension fp16
             .macro pc_multiply_add sum, x, lane
-                fmla v\sum\().4s, v\x\().4s, v0.s[\lane]
+                .if {halves}
+                    fmla v\sum\().8h, v\x\().8h, v0.h[\lane]
+                .else
+                    fmla v\sum\().4s, v\x\().4s, v0.s[\lane]
+                .endif
+            .endm
+            .macro pc_weights count
+                .if {halves} && \count == 4
+                    ldr d0, [{values}], 8
+                .elseif {halves} && \count == 2
+                    ldr s0, [{values}], 4
+                .elseif {halves}
+                    ldr h0, [{values}]
+                .elseif \count == 4
+                    ldr q0, [{values}], 16
+                .elseif \count == 2
+                    ldr d0, [{values}], 8
+                .else
+                    ldr s0, [{values}]
+                .endif
             .endm
             .macro pc_input base, k
                 .if \k < {v}
@@ -97,7 +117,7 @@ macro_rules! walk {
                 .endif
             2:
                 .if {r} < 4
-                    ldr q0, [{values}], 16
+                    pc_weights 4
                     pc_columns_ahead {round}
                     subs {blocks}, {blocks}, {round}
                     b.ge 2b
@@ -106,7 +126,7 @@ macro_rules! walk {
                     pc_address 12, 12
                     .set .Lc, 0
                     .rept {c}
-                        ldr q0, [{values}], 16
+                        pc_weights 4
                         .if .Lc > 0
                             add x12, x12, {stride}
                         .endif
@@ -119,22 +139,18 @@ macro_rules! walk {
             3:
                 .if {r} == 1
                     tbz {blocks}, 1, 4f
-                    ldr d0, [{values}], 8
+                    pc_weights 2
                     pc_columns_ahead 2
                 .endif
             4:
                 .if {r} < 4
                     tbz {blocks}, 0, 5f
-                    .if {r} == 1
-                        ldr s0, [{values}]
-                    .else
-                        ldr d0, [{values}]
-                    .endif
+                    pc_weights {r}
                     pc_column 12, 0
                 .endif
             5:
 
-            .irp name, address, load, pair, multiply_add, input, column, two_indices, columns_ahead
+            .irp name, address, load, pair, multiply_add, weights, input, column, two_indices, columns_ahead
                 .purgem pc_\name
             .endr
             ",
@@ -186,8 +202,14 @@ macro_rules! walk_rows {
 /// # Safety
 /// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
 #[inline(always)]
-pub(crate) unsafe fn multiply_add<const CORE: u8, const R: usize, const C: usize, const V: usize>(
-    sums: &mut [[F32x4<CORE>; V]; R],
+pub(crate) unsafe fn multiply_add<
+    const CORE: u8,
+    const ELEMENT: u8,
+    const R: usize,
+    const C: usize,
+    const V: usize,
+>(
+    sums: &mut [[F32x4<CORE, ELEMENT>; V]; R],
     walk: &Walk,
 ) {
     // SAFETY: reads what `Walk` has vouched for.
@@ -208,6 +230,7 @@ pub(crate) unsafe fn multiply_add<const CORE: u8, const R: usize, const C: usize
                 ldp q\first, q\second, [x\base, \at]
             .endm
             ",
+            halves = const is_f16(ELEMENT) as u8,
             indices = inout(reg) walk.indices => _,
             blocks = inout(reg) walk.blocks => _,
             values = inout(reg) walk.values => _,
@@ -248,6 +271,7 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
             .macro pc_pair first, second, base, at
             .endm
             ",
+            halves = const 0,
             // Not read: a stride is for blocks of several columns.
             stride = in(reg) 0usize,
             in("x0") base(0),

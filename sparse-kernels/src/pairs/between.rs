@@ -3,14 +3,9 @@
 //! Loops are over arrays of sixteen lanes, which compilers make vectors of. The last of them ends with the row and
 //! overlaps the one before, so that rows of 49 pixels are four vectors and no loop over single ones.
 
-use super::{Rounding, Rows, rounding, widen};
+use super::{Numbers, Rounding, Rows, WIDTH, rounding};
 use crate::epilogue::Activation;
 use crate::error::KernelError;
-use crate::target::Target;
-use crate::work::{Work, on};
-
-/// Lanes that are computed together.
-const WIDTH: usize = 16;
 
 /// Arithmetic of two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +36,7 @@ pub enum Operand<'a> {
 /// # Errors
 /// Slices of different lengths.
 pub fn arithmetic(
-    target: Target,
+    numbers: impl Into<Numbers>,
     op: Arithmetic,
     x: &[u32],
     b: Operand,
@@ -52,7 +47,7 @@ pub fn arithmetic(
     if let Operand::Lanes(b) = b {
         equal("second operand", x.len(), b.len())?;
     }
-    rounding(target, Row { function: Binary { op, b }, x, both, y });
+    rounding(numbers, Row { function: Binary { op, b }, x, both, y });
     Ok(())
 }
 
@@ -61,21 +56,21 @@ pub fn arithmetic(
 /// # Errors
 /// Slices of different lengths.
 pub fn unary(
-    target: Target,
+    numbers: impl Into<Numbers>,
     function: Activation,
     x: &[u32],
     both: bool,
     y: &mut [u32],
 ) -> Result<(), KernelError> {
     equal("output", x.len(), y.len())?;
-    rounding(target, Row { function, x, both, y });
+    rounding(numbers, Row { function, x, both, y });
     Ok(())
 }
 
 /// The sums of both channels of a pair over all lanes, in f32.
-pub fn sums(target: Target, x: &[u32]) -> [f32; 2] {
+pub fn sums(numbers: impl Into<Numbers>, x: &[u32]) -> [f32; 2] {
     let mut sums = [0.0; 2];
-    on(target, Sums { x, sums: &mut sums });
+    rounding(numbers, Sums { x, sums: &mut sums });
     sums
 }
 
@@ -105,17 +100,10 @@ fn load(lanes: &[u32], at: usize) -> [u32; WIDTH] {
     vector
 }
 
-/// Both channels of each lane.
-#[inline(always)]
-fn channels(lanes: &[u32; WIDTH]) -> [[f32; WIDTH]; 2] {
-    // compilers make vectors of this, and not of one loop for both
-    [lanes.map(|lane| widen(lane)[0]), lanes.map(|lane| widen(lane)[1])]
-}
-
 /// A function of values. Closures would not do: what is not inlined is not compiled for the target.
 trait Function {
     /// Computes a vector of both channels, whose first pixel is `at`, in place.
-    fn of(&self, at: usize, values: &mut [[f32; WIDTH]; 2]);
+    fn of(&self, rows: &impl Rows, at: usize, values: &mut [[f32; WIDTH]; 2]);
 }
 
 /// Computes a row vector by vector.
@@ -153,8 +141,8 @@ fn vector(
     both: bool,
     y: &mut [u32; WIDTH],
 ) {
-    let mut values = channels(&load(x, at));
-    function.of(at, &mut values);
+    let mut values = rows.widen(&load(x, at));
+    function.of(rows, at, &mut values);
     if !both {
         values[1] = [0.0; WIDTH];
     }
@@ -168,10 +156,10 @@ struct Binary<'a> {
 
 impl Function for Binary<'_> {
     #[inline(always)]
-    fn of(&self, at: usize, values: &mut [[f32; WIDTH]; 2]) {
+    fn of(&self, rows: &impl Rows, at: usize, values: &mut [[f32; WIDTH]; 2]) {
         let other = match self.b {
             Operand::Channels([first, second]) => [[first; WIDTH], [second; WIDTH]],
-            Operand::Lanes(b) => channels(&load(b, at)),
+            Operand::Lanes(b) => rows.widen(&load(b, at)),
         };
         for (values, other) in values.iter_mut().zip(&other) {
             // one loop for each, so that the compiler can vectorise it
@@ -208,7 +196,7 @@ impl Function for Binary<'_> {
 
 impl Function for Activation {
     #[inline(always)]
-    fn of(&self, _: usize, values: &mut [[f32; WIDTH]; 2]) {
+    fn of(&self, _: &impl Rows, _: usize, values: &mut [[f32; WIDTH]; 2]) {
         values.iter_mut().for_each(|half| self.apply_slice(half));
     }
 }
@@ -218,27 +206,27 @@ struct Sums<'a> {
     sums: &'a mut [f32; 2],
 }
 
-impl Work for Sums<'_> {
+impl Rounding for Sums<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run(self, rows: &impl Rows) {
         let mut sums = [[0f32; WIDTH]; 2];
         if self.x.len() < WIDTH {
-            add(&mut sums, &load(self.x, 0));
+            add(rows, &mut sums, &load(self.x, 0));
         }
         for (at, counted) in vectors(self.x.len()) {
             let mut lanes = load(self.x, at);
             for (i, lane) in lanes.iter_mut().enumerate() {
                 *lane = if i < counted { 0 } else { *lane };
             }
-            add(&mut sums, &lanes);
+            add(rows, &mut sums, &lanes);
         }
         *self.sums = [sums[0].iter().sum(), sums[1].iter().sum()];
     }
 }
 
 #[inline(always)]
-fn add(sums: &mut [[f32; WIDTH]; 2], lanes: &[u32; WIDTH]) {
-    let values = channels(lanes);
+fn add(rows: &impl Rows, sums: &mut [[f32; WIDTH]; 2], lanes: &[u32; WIDTH]) {
+    let values = rows.widen(lanes);
     for (sums, values) in sums.iter_mut().zip(&values) {
         for i in 0..WIDTH {
             sums[i] += values[i];
@@ -249,13 +237,14 @@ fn add(sums: &mut [[f32; WIDTH]; 2], lanes: &[u32; WIDTH]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pairs::{float, pair, round};
+    use crate::target::{Half, Target};
     use noise::Noise;
 
     /// Lanes of two rows of noise, and the rows as they are after rounding.
-    fn lanes(noise: &mut Noise, len: usize) -> (Vec<u32>, [Vec<f32>; 2]) {
-        let rows = [0; 2].map(|_| noise.values(len).iter().map(|v| float(round(*v))).collect::<Vec<f32>>());
-        ((0..len).map(|i| pair(rows[0][i], rows[1][i])).collect(), rows)
+    fn lanes(numbers: Numbers, noise: &mut Noise, len: usize) -> (Vec<u32>, [Vec<f32>; 2]) {
+        let rounded = |v: &f32| numbers.float(numbers.round(*v));
+        let rows = [0; 2].map(|_| noise.values(len).iter().map(rounded).collect::<Vec<f32>>());
+        ((0..len).map(|i| numbers.pair(rows[0][i], rows[1][i])).collect(), rows)
     }
 
     const LENGTHS: [usize; 9] = [0, 1, 3, 15, 16, 17, 32, 49, 100];
@@ -271,24 +260,26 @@ mod tests {
             (Arithmetic::Max, f32::max),
             (Arithmetic::Min, f32::min),
         ];
-        for target in Target::available() {
+        let targets = Target::available().into_iter().map(Numbers::from);
+        for numbers in targets.chain(Half::available().into_iter().map(Numbers::from)) {
+            let pair = |first, second| numbers.pair(first, second);
             for len in LENGTHS {
-                let ((x, a), (lanes_b, b)) = (lanes(&mut noise, len), lanes(&mut noise, len));
+                let [(x, a), (lanes_b, b)] = [0; 2].map(|_| lanes(numbers, &mut noise, len));
                 for both in [false, true] {
                     let second = |v: f32| if both { v } else { 0.0 };
                     for (op, f) in all {
                         let mut y = vec![1; len];
-                        arithmetic(target, op, &x, Operand::Lanes(&lanes_b), both, &mut y).unwrap();
+                        arithmetic(numbers, op, &x, Operand::Lanes(&lanes_b), both, &mut y).unwrap();
                         for (i, y) in y.iter().enumerate() {
                             assert_eq!(*y, pair(f(a[0][i], b[0][i]), second(f(a[1][i], b[1][i]))), "{op:?}");
                         }
-                        arithmetic(target, op, &x, Operand::Channels([0.3, -2.0]), both, &mut y).unwrap();
+                        arithmetic(numbers, op, &x, Operand::Channels([0.3, -2.0]), both, &mut y).unwrap();
                         for (i, y) in y.iter().enumerate() {
                             assert_eq!(*y, pair(f(a[0][i], 0.3), second(f(a[1][i], -2.0))), "{op:?}");
                         }
                     }
                     let mut y = vec![1; len];
-                    unary(target, Activation::HardSwish, &x, both, &mut y).unwrap();
+                    unary(numbers, Activation::HardSwish, &x, both, &mut y).unwrap();
                     for (i, y) in y.iter().enumerate() {
                         let [first, other] = [a[0][i], a[1][i]].map(|v| Activation::HardSwish.apply(v));
                         assert_eq!(*y, pair(first, second(other)));
@@ -296,7 +287,7 @@ mod tests {
                 }
                 // of at most a hundred values below one, in another order
                 let expected = a.map(|row| row.iter().sum::<f32>());
-                let got = sums(target, &x);
+                let got = sums(numbers, &x);
                 assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{got:?} {expected:?}");
             }
         }

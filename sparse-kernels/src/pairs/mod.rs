@@ -1,30 +1,122 @@
-//! bf16 in pairs of channels: the activations and weights of half precision.
+//! Numbers of 16 bits in pairs of channels: the activations and weights of half precision.
 //!
-//! A number of bf16 is the upper half of a float: its sign, its exponent and seven bits behind the point. An
-//! image of `C` channels by `P` pixels is `[ceil(C / 2)][P]` lanes of 32 bits: the lower half of a lane belongs to
+//! An image of `C` channels by `P` pixels is `[ceil(C / 2)][P]` lanes of 32 bits: the lower half of a lane belongs to
 //! channel `2 k`, the upper one to channel `2 k + 1`; of an odd number of channels the last upper halves are zero.
-//! So a vector of lanes holds a pair of channels of neighbouring pixels, as instructions want them that multiply
-//! pairs and add both products to a float.
+//! So a vector of lanes holds a pair of channels of neighbouring pixels.
 //!
-//! Floats are rounded to the nearest, ties to even; NaN stays NaN, and denormals, which the instructions count as
-//! zero, become zero, on every target.
+//! The halves are of one of two types, whose floats are rounded to the nearest, ties to even. NaN stays NaN.
+//!
+//! * **bf16** is the upper half of a float: its sign, its exponent and seven bits behind the point. Instructions multiply
+//!   both halves of a lane and add both products to a float. Denormals, which they count as zero, become zero, on every
+//!   target.
+//! * **f16** ([`f16`](mod@f16)), IEEE half precision, has ten bits behind the point and no values beyond 65504: what is
+//!   larger becomes infinite. Denormals are numbers like others. Instructions multiply and add in f16.
 
 mod between;
+pub mod f16;
 
 pub use between::{Arithmetic, Operand, arithmetic, sums, unary};
 
 use crate::epilogue::Clamps;
 use crate::error::{FormatError, KernelError};
-use crate::table::Element;
+use crate::table::{Element, KernelInfo};
 #[cfg(target_arch = "x86_64")]
 use crate::target::Isa;
-use crate::target::Target;
+use crate::target::{Half, Target};
+#[cfg(target_arch = "aarch64")]
+use crate::vector::F32x4;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::F32x16;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::vector::Vector;
 use crate::work::{Work, on};
-#[cfg(target_arch = "x86_64")]
 use std::marker::PhantomData;
+
+/// Which numbers pairs hold, and with which instructions they are computed: those of [`Half`]. A [`Target`] stands for
+/// its half precision, and if it has none for plain loops over bf16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    target: Target,
+    element: Element,
+}
+
+impl Numbers {
+    /// Those of the outputs of a kernel of pairs.
+    pub(crate) fn of_kernel(kernel: &KernelInfo) -> Numbers {
+        Numbers { target: kernel.target(), element: kernel.element }
+    }
+
+    /// The type of the halves of a lane.
+    pub fn element(self) -> Element {
+        self.element
+    }
+
+    /// The number nearest to a float.
+    pub fn round(self, v: f32) -> u16 {
+        if self.element == Element::F16 { f16::round(v) } else { round(v) }
+    }
+
+    /// The float that a number stands for.
+    pub fn float(self, v: u16) -> f32 {
+        if self.element == Element::F16 { f16::float(v) } else { float(v) }
+    }
+
+    /// Two floats, rounded, as a lane.
+    pub fn pair(self, first: f32, second: f32) -> u32 {
+        u32::from(self.round(first)) | u32::from(self.round(second)) << 16
+    }
+
+    /// The two floats of a lane.
+    pub fn widen(self, lane: u32) -> [f32; 2] {
+        [lane as u16, (lane >> 16) as u16].map(|v| self.float(v))
+    }
+}
+
+impl From<Half> for Numbers {
+    fn from(half: Half) -> Numbers {
+        Numbers { target: half.target(), element: half.element() }
+    }
+}
+
+impl From<Target> for Numbers {
+    fn from(target: Target) -> Numbers {
+        target.half().map_or(Numbers { target, element: Element::Bf16 }, Numbers::from)
+    }
+}
+
+/// A type of numbers, for loops over them.
+pub(crate) trait Number {
+    fn pair(first: f32, second: f32) -> u32;
+    fn widen(lane: u32) -> [f32; 2];
+}
+
+struct OfBf16;
+
+impl Number for OfBf16 {
+    #[inline(always)]
+    fn pair(first: f32, second: f32) -> u32 {
+        pair(first, second)
+    }
+
+    #[inline(always)]
+    fn widen(lane: u32) -> [f32; 2] {
+        widen(lane)
+    }
+}
+
+struct OfF16;
+
+impl Number for OfF16 {
+    #[inline(always)]
+    fn pair(first: f32, second: f32) -> u32 {
+        f16::pair(first, second)
+    }
+
+    #[inline(always)]
+    fn widen(lane: u32) -> [f32; 2] {
+        f16::widen(lane)
+    }
+}
 
 /// The bf16 nearest to a float: ties to even, denormals to zero, NaN to a quiet one.
 #[inline(always)]
@@ -87,13 +179,25 @@ pub(crate) fn as_lanes_mut(floats: &mut [f32]) -> &mut [u32] {
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
 }
 
-/// Rounds weights `[row][col][tap]` and pairs their columns: `[row][ceil(cols / 2)][tap]` lanes, as floats. A lane of
-/// two zeros is a float that is zero, and no other is.
+/// Refuses values of a layer, weights or bias, that are not finite, or not once they are rounded.
+pub(crate) fn check_range(element: Element, what: &'static str, values: &[f32]) -> Result<(), FormatError> {
+    let float = |v: f32| match element {
+        Element::F16 => f16::float(f16::round(v)),
+        _ => float(round(v)),
+    };
+    match values.iter().position(|v| !float(*v).is_finite()) {
+        Some(index) => Err(FormatError::Range { what, index, element: element.name() }),
+        None => Ok(()),
+    }
+}
+
+/// Rounds weights `[row][col][tap]` to bf16 and pairs their columns: `[row][ceil(cols / 2)][tap]` lanes, as floats. A
+/// lane of two zeros is a float that is zero, and no other is.
 ///
 /// # Errors
 /// A weight that is not finite, or rounds to infinity.
 pub(crate) fn of_weights(cols: usize, taps: usize, dense: &[f32]) -> Result<Vec<f32>, FormatError> {
-    check_weights(dense)?;
+    check_range(Element::Bf16, "weight", dense)?;
     let mut lanes = Vec::with_capacity(dense.len() / 2 + dense.len() / cols.max(1));
     for row in dense.chunks_exact((cols * taps).max(1)) {
         for both in row.chunks(2 * taps) {
@@ -107,14 +211,6 @@ pub(crate) fn of_weights(cols: usize, taps: usize, dense: &[f32]) -> Result<Vec<
         }
     }
     Ok(lanes)
-}
-
-/// Refuses weights that are not finite, or round to infinity.
-pub(crate) fn check_weights(dense: &[f32]) -> Result<(), FormatError> {
-    match dense.iter().position(|w| !float(round(*w)).is_finite()) {
-        Some(index) => Err(FormatError::NotFinite { index }),
-        None => Ok(()),
-    }
 }
 
 /// Clamps two vectors of sums, adds those of a residual in between if the clamps want it, and stores both as one of
@@ -146,9 +242,10 @@ pub(crate) unsafe fn store<V: Vector>(
     }
 }
 
-/// Numbers in lanes that are not zero.
+/// Halves of lanes that are not zero, of either type.
 pub(crate) fn nonzeros(lanes: &[f32]) -> usize {
-    lanes.iter().flat_map(|lane| widen(lane.to_bits())).filter(|v| *v != 0.0).count()
+    let halves = |lane: &f32| [lane.to_bits() << 1 & 0xffff, lane.to_bits() >> 16 << 1 & 0xffff];
+    lanes.iter().flat_map(halves).filter(|magnitude| *magnitude != 0).count()
 }
 
 /// Lanes of `images` images of `channels` channels by `pixels` pixels; none if they cannot be addressed.
@@ -178,13 +275,18 @@ fn check(
 ///
 /// # Errors
 /// Slices of other lengths.
-pub fn pack(target: Target, shape: [usize; 3], planes: &[f32], pairs: &mut [u32]) -> Result<(), KernelError> {
+pub fn pack(
+    numbers: impl Into<Numbers>,
+    shape: [usize; 3],
+    planes: &[f32],
+    pairs: &mut [u32],
+) -> Result<(), KernelError> {
     check(shape, ("input", planes.len()), ("output", pairs.len()))?;
-    rounding(target, Pack { shape, planes, pairs });
+    rounding(numbers, Pack { shape, planes, pairs });
     Ok(())
 }
 
-/// Work that rounds rows to pairs, as `rows` does it.
+/// Work that converts rows from and to pairs, as `rows` does it.
 pub(crate) trait Rounding {
     fn run(self, rows: &impl Rows);
 }
@@ -198,33 +300,45 @@ impl<W: Rounding, R: Rows> Work for With<W, R> {
     }
 }
 
-/// Runs `work`, which is all `#[inline(always)]`, with the instructions of `target`.
-pub(crate) fn rounding(target: Target, work: impl Rounding) {
+/// Runs `work`, which is all `#[inline(always)]`, with the instructions of the target.
+pub(crate) fn rounding(numbers: impl Into<Numbers>, work: impl Rounding) {
+    let Numbers { target, element } = numbers.into();
     #[cfg(target_arch = "x86_64")]
-    if target.isa() == Isa::Avx512 && target.half().is_some() {
+    if target.isa() == Isa::Avx512 && element == Element::Bf16 && target.half().is_some() {
         // SAFETY: the target has half precision: the instructions are there.
-        unsafe { Lanes::on(With(work, ByVectors::<Lanes>(PhantomData))) };
+        unsafe { Lanes::on(With(work, ByVectors::<Lanes, OfBf16>(PhantomData))) };
         return;
     }
-    on(target, With(work, Plain));
+    #[cfg(target_arch = "aarch64")]
+    if element == Element::F16 {
+        // SAFETY: builds for aarch64 have Advanced SIMD, which converts to f16 and back.
+        unsafe { F32x4::<0>::on(With(work, ByVectors::<Lanes, OfF16>(PhantomData))) };
+        return;
+    }
+    match element {
+        Element::F16 => on(target, With(work, Plain::<OfF16>(PhantomData))),
+        _ => on(target, With(work, Plain::<OfBf16>(PhantomData))),
+    }
 }
 
 /// Vectors of pairs.
 #[cfg(target_arch = "x86_64")]
 type Lanes = F32x16<{ Element::Bf16 as u8 }>;
+#[cfg(target_arch = "aarch64")]
+type Lanes = F32x4<0, { Element::F16 as u8 }>;
 
 /// The floats of pairs, `[images, channels, pixels]` of them: [`pack`] in the other direction, without error.
 ///
 /// # Errors
 /// Slices of other lengths.
 pub fn unpack(
-    target: Target,
+    numbers: impl Into<Numbers>,
     shape: [usize; 3],
     pairs: &[u32],
     planes: &mut [f32],
 ) -> Result<(), KernelError> {
     check(shape, ("output", planes.len()), ("input", pairs.len()))?;
-    on(target, Unpack { shape, pairs, planes });
+    rounding(numbers, Unpack { shape, pairs, planes });
     Ok(())
 }
 
@@ -234,18 +348,44 @@ struct Pack<'a> {
     pairs: &'a mut [u32],
 }
 
-/// Rounds a row and, unless it is empty, the one of the next channel. Made by [`rounding`] alone, where its
-/// instructions are there.
+/// Lanes that are computed together.
+pub(crate) const WIDTH: usize = 16;
+
+/// Converts between rows of floats and of pairs. Made by [`rounding`] alone, where its instructions are there.
 pub(crate) trait Rows {
+    type Number: Number;
+
+    /// Rounds a row and, unless it is empty, the one of the next channel.
     fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]);
+
+    /// Two floats, rounded, as a lane.
+    #[inline(always)]
+    fn pair(&self, first: f32, second: f32) -> u32 {
+        Self::Number::pair(first, second)
+    }
+
+    /// The two floats of a lane.
+    #[inline(always)]
+    fn floats(&self, lane: u32) -> [f32; 2] {
+        Self::Number::widen(lane)
+    }
+
+    /// The floats of the first and of the second channel of some lanes.
+    #[inline(always)]
+    fn widen(&self, lanes: &[u32; WIDTH]) -> [[f32; WIDTH]; 2] {
+        // compilers make vectors of this, and not of one loop for both
+        [lanes.map(|lane| Self::Number::widen(lane)[0]), lanes.map(|lane| Self::Number::widen(lane)[1])]
+    }
 }
 
-struct Plain;
+struct Plain<N>(PhantomData<N>);
 
-impl Rows for Plain {
+impl<N: Number> Rows for Plain<N> {
+    type Number = N;
+
     #[inline(always)]
     fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
-        pack_rows(first, second, pairs);
+        pack_rows::<N>(first, second, pairs);
     }
 }
 
@@ -269,28 +409,30 @@ impl Rounding for Pack<'_> {
 }
 
 #[inline(always)]
-fn pack_rows(first: &[f32], second: &[f32], pairs: &mut [u32]) {
+fn pack_rows<N: Number>(first: &[f32], second: &[f32], pairs: &mut [u32]) {
     if second.is_empty() {
-        pairs.iter_mut().zip(first).for_each(|(lane, v)| *lane = pair(*v, 0.0));
+        pairs.iter_mut().zip(first).for_each(|(lane, v)| *lane = N::pair(*v, 0.0));
     } else {
         for ((lane, a), b) in pairs.iter_mut().zip(first).zip(second) {
-            *lane = pair(*a, *b);
+            *lane = N::pair(*a, *b);
         }
     }
 }
 
-/// One instruction rounds two vectors, which takes some twenty in plain Rust. The last vector ends with the row, and
+/// An instruction or two round vectors, which takes some twenty in plain Rust. The last vector ends with the row, and
 /// may overlap the one before.
-#[cfg(target_arch = "x86_64")]
-struct ByVectors<V>(PhantomData<V>);
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+struct ByVectors<V, N>(PhantomData<(V, N)>);
 
-#[cfg(target_arch = "x86_64")]
-impl<V: Vector> Rows for ByVectors<V> {
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl<V: Vector, N: Number> Rows for ByVectors<V, N> {
+    type Number = N;
+
     #[inline(always)]
     fn pack(&self, first: &[f32], second: &[f32], pairs: &mut [u32]) {
         let pixels = pairs.len();
         if pixels < V::LANES || second.is_empty() {
-            return pack_rows(first, second, pairs);
+            return pack_rows::<N>(first, second, pairs);
         }
         let (first, second) = (&first[..pixels], &second[..pixels]);
         let y = as_floats_mut(pairs);
@@ -302,6 +444,23 @@ impl<V: Vector> Rows for ByVectors<V> {
             }
         }
     }
+
+    /// Compilers know how to widen bf16.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn widen(&self, lanes: &[u32; WIDTH]) -> [[f32; WIDTH]; 2] {
+        let mut floats = [[0f32; WIDTH]; 2];
+        let [first, second] = &mut floats;
+        for at in (0..WIDTH).step_by(V::LANES) {
+            // SAFETY: whole vectors are inside all three arrays; the instructions are there (`Rows`).
+            unsafe {
+                let [a, b] = V::load(as_floats(lanes).as_ptr().add(at)).widen();
+                a.store(first.as_mut_ptr().add(at));
+                b.store(second.as_mut_ptr().add(at));
+            }
+        }
+        floats
+    }
 }
 
 struct Unpack<'a> {
@@ -310,9 +469,9 @@ struct Unpack<'a> {
     planes: &'a mut [f32],
 }
 
-impl Work for Unpack<'_> {
+impl Rounding for Unpack<'_> {
     #[inline(always)]
-    fn run(self) {
+    fn run(self, rows: &impl Rows) {
         let [_, channels, pixels] = self.shape;
         if channels * pixels == 0 {
             return;
@@ -323,9 +482,23 @@ impl Work for Unpack<'_> {
         {
             for (planes, pairs) in image.chunks_mut(2 * pixels).zip(pairs.chunks_exact(pixels)) {
                 let (first, second) = planes.split_at_mut(pixels);
-                first.iter_mut().zip(pairs).for_each(|(v, lane)| *v = widen(*lane)[0]);
-                second.iter_mut().zip(pairs).for_each(|(v, lane)| *v = widen(*lane)[1]);
+                unpack_rows(rows, pairs, first, second);
             }
+        }
+    }
+}
+
+/// The floats of a row of lanes: of the first channel, and of the second one unless its row is empty.
+#[inline(always)]
+pub(crate) fn unpack_rows(rows: &impl Rows, pairs: &[u32], first: &mut [f32], second: &mut [f32]) {
+    for (i, pairs) in pairs.chunks(WIDTH).enumerate() {
+        let mut lanes = [0; WIDTH];
+        lanes[..pairs.len()].copy_from_slice(pairs);
+        let floats = rows.widen(&lanes);
+        for (row, floats) in [&mut *first, &mut *second].into_iter().zip(floats) {
+            let row = row.get_mut(i * WIDTH..).unwrap_or_default();
+            let count = pairs.len().min(row.len());
+            row[..count].copy_from_slice(&floats[..count]);
         }
     }
 }

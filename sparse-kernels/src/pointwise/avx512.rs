@@ -89,7 +89,7 @@ impl<const ELEMENT: u8, const R: usize, const C: usize> Work for Single<'_, ELEM
                 (_, _, 1, 1) if args.gathers() && !cfg!(miri) => single_rows::<ELEMENT, R, false>(args),
                 (_, _, 1, _) if args.gathers() && !cfg!(miri) => single_rows::<ELEMENT, R, true>(args),
                 (Element::F32, ..) => gemv::<R, C, 2>(args, args.input.stride, f32::mul_add),
-                (Element::Bf16 | Element::Int8, ..) => <Scalar<ELEMENT> as Loops>::single::<R, C>(args),
+                _ => <Scalar<ELEMENT> as Loops>::single::<R, C>(args),
             }
         }
     }
@@ -100,7 +100,7 @@ impl<const ELEMENT: u8, const R: usize, const C: usize> Work for Single<'_, ELEM
 const fn sets(element: Element) -> usize {
     match element {
         Element::F32 => 2,
-        Element::Bf16 | Element::Int8 => 4,
+        _ => 4,
     }
 }
 
@@ -123,7 +123,7 @@ unsafe fn inputs_of_blocks<const ELEMENT: u8, const STRIDED: bool>(
         match <F32x16<ELEMENT> as Vector>::ELEMENT {
             Element::F32 => avx2::four_inputs::<STRIDED>(args, *index),
             Element::Int8 => unreachable!("a block is one lane of inputs"),
-            Element::Bf16 => {
+            _ => {
                 let first = two_inputs::<STRIDED>(args, *index);
                 let second =
                     if blocks > 1 { two_inputs::<STRIDED>(args, *index.add(1)) } else { _mm_setzero_ps() };
@@ -259,7 +259,7 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
                         finish(args, channel + i, *sum);
                     }
                 }
-                Element::Bf16 => {
+                Element::Bf16 | Element::F16 => {
                     for (pair, sums) in lanes[..channels].chunks(2).enumerate() {
                         finish_pair(args, channel + 2 * pair, sums);
                     }
@@ -306,7 +306,7 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
                 }
                 _mm512_mask_storeu_ps(args.output.y.wrapping_add(channel), some, value);
             }
-            Element::Bf16 => {
+            Element::Bf16 | Element::F16 => {
                 if clamps.residual {
                     let residual = args.output.residual.cast::<i16>().wrapping_add(channel);
                     let residual = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, residual));
@@ -585,7 +585,7 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
                 let residual = _mm_maskload_ps(args.output.residual.wrapping_add(at), some);
                 let residual = match <F32x16<ELEMENT> as Vector>::ELEMENT {
                     Element::F32 => residual,
-                    Element::Bf16 => _mm_castsi128_ps(match r % 2 {
+                    Element::Bf16 | Element::F16 => _mm_castsi128_ps(match r % 2 {
                         0 => _mm_slli_epi32::<16>(_mm_castps_si128(residual)),
                         _ => _mm_and_si128(_mm_castps_si128(residual), _mm_set1_epi32(0xffff_0000u32 as i32)),
                     }),
@@ -595,8 +595,8 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
             }
             match <F32x16<ELEMENT> as Vector>::ELEMENT {
                 Element::F32 => _mm_maskstore_ps(args.output.y.wrapping_add(at), some, value),
-                Element::Bf16 if r % 2 == 0 && r + 1 < channels => first = value,
-                Element::Bf16 => {
+                _ if r % 2 == 0 && r + 1 < channels => first = value,
+                Element::Bf16 | Element::F16 => {
                     let both = if r % 2 == 0 { [value, _mm_setzero_ps()] } else { [first, value] };
                     _mm_maskstore_ps(args.output.y.wrapping_add(at), some, pair(both));
                 }

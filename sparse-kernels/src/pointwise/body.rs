@@ -206,8 +206,8 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
         let sums = accumulate::<V, A, R, C, N>(args, row, at, &mut along);
         match V::ELEMENT {
             Element::F32 => store(args, row, at, &sums),
-            Element::Bf16 if R > 1 => store_pairs(args, row * R, at, &sums),
-            Element::Bf16 => {
+            _ if R > 1 => store_pairs(args, row * R, at, &sums),
+            Element::Bf16 | Element::F16 => {
                 let mut second = [[V::splat(0.0); N]; R];
                 if row + 1 < args.weights.rows.end {
                     second = accumulate::<V, A, R, C, N>(args, row + 1, at, &mut along);

@@ -9,7 +9,8 @@
 //!
 //! **Pairs** of bf16 ([`crate::pairs`]) are the same in lanes of 32 bits: an input channel is a lane, which holds two,
 //! as does a weight; panels are copied without a look at what they hold. Sums are floats, one row for each output
-//! channel; two rows are rounded to one of pairs when they are stored.
+//! channel; two rows are rounded to one of pairs when they are stored. Of f16 the panel has pixels of one channel beside
+//! each other ([`halves`]).
 //!
 //! Each output value is summed by one thread in an order that depends on weights and geometry alone, so that
 //! the split into threads never changes a result.
@@ -20,8 +21,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod body;
+pub(crate) mod halves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_halves;
 mod packed;
 mod panel;
 mod plan;
@@ -135,8 +139,14 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
     assert!(per_lane == 1 || tuning.sums_apart && tuning.planes.is_none());
     PointwiseKernel {
         info,
-        format: FormatKind::new(R, C * per_lane),
-        c: C,
+        format: match info.element {
+            Element::F16 => FormatKind::new(R, C),
+            _ => FormatKind::new(R, C * per_lane),
+        },
+        c: match info.element {
+            Element::F16 => C.div_ceil(per_lane),
+            _ => C,
+        },
         vector: L::LANES,
         tuning,
         tile: L::tile::<R, C, PIXELS>,
@@ -169,17 +179,19 @@ impl PointwiseKernel {
     /// several channels also what fits into theirs.
     fn fits(&self, got: FormatKind) -> Result<(), KernelError> {
         let expected = self.format;
-        let fits = match self.element().per_lane() {
-            1 => expected == got,
-            _ => got.r().is_multiple_of(expected.r()) && got.c() <= expected.c(),
+        let columns = match self.element() {
+            Element::F32 => expected == got,
+            Element::Bf16 | Element::Int8 => got.c() <= expected.c(),
+            Element::F16 => expected.c() == 1 || got.c() <= expected.c(),
         };
+        let fits = columns && got.r().is_multiple_of(expected.r());
         if fits { Ok(()) } else { Err(KernelError::FormatMismatch { kernel: self.info.name, expected, got }) }
     }
 
     /// Passes over the rows of weights that one tile takes whose panel holds `channels`, of weights with
     /// `blocks` blocks in `block_rows` rows: chunks of channels, at least one.
     pub fn chunks(&self, channels: usize, blocks: usize, block_rows: usize) -> usize {
-        let columns = channels.div_ceil(self.format.c());
+        let columns = channels.div_ceil(self.c * self.element().per_lane());
         let tile = self.tile_for(columns * self.c);
         columns.div_ceil(self.chunk(columns, tile, blocks, block_rows)).max(1)
     }

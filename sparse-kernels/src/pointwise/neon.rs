@@ -63,11 +63,11 @@ impl<const CORE: u8> Pointwise for F32x4<CORE> {
             let mut sums: [[Self; N]; R] = begin(args, row, at);
             if blocks > 0 {
                 if const { CORE == A76 } {
-                    out_of_order::multiply_add::<CORE, R, C, N>(&mut sums, &walk);
+                    out_of_order::multiply_add::<CORE, _, R, C, N>(&mut sums, &walk);
                 } else if const { C == 1 } {
-                    in_order_rows::multiply_add::<R, CORE, N>(&mut sums, &walk);
+                    in_order_rows::multiply_add::<R, CORE, _, N>(&mut sums, &walk);
                 } else {
-                    in_order_blocks::multiply_add::<R, CORE, N>(&mut sums, &walk);
+                    in_order_blocks::multiply_add::<R, CORE, _, N>(&mut sums, &walk);
                 }
             }
             store(args, row, at, &sums);

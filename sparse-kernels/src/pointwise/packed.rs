@@ -7,7 +7,7 @@ use crate::aligned::Aligned;
 use crate::drive::Latest;
 use crate::error::{FormatError, KernelError};
 use crate::format::{Blocks, FormatKind};
-use crate::pairs;
+use crate::pairs::{self, f16};
 use crate::quads::{self, Quantised, Requantise};
 use crate::table::Element;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use std::ops::Range;
 /// columns, or below `ic` if it is of `channels`, and those of one chunk belong to its columns; behind those
 /// of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row, that of a
 /// chunk and row at `chunk * chunk_step + row * row_step`, and one more, which grow and are positions of
-/// `indices` or its length; one of the steps is 1; `values` has `r * c` floats per block; `bias` has `r`
+/// `indices` or its length; one of the steps is 1; `values` has `r * c` floats, or halves, per block; `bias` has `r`
 /// floats per block row. If, and only if, the kernel is one of quads, there is a `requantise`, `oc` and the block rows
 /// fill whole lanes, and it has as many channels.
 #[derive(Debug, Clone)]
@@ -39,12 +39,14 @@ pub struct PackedPointwise {
     pub(super) row_step: usize,
     /// From a chunk to the next in `starts`.
     pub(super) chunk_step: usize,
-    /// First channel of every block, counted in used channels.
+    /// First channel of every block, counted in used channels; of f16 in the channels of used lanes.
     pub(super) indices: Vec<u32>,
     /// The same, counted in all channels, for kernels that read planes where they are; empty if these never
     /// do, or have `indices`.
     channels: Vec<u32>,
     pub(super) values: Aligned,
+    /// Weights of all blocks.
+    stored: usize,
     /// What sums begin with.
     pub(super) bias: Vec<f32>,
     /// What becomes of sums of quads.
@@ -90,6 +92,16 @@ impl PackedPointwise {
                     kernel,
                 ))
             }
+            (Element::F16, FormatKind::BLOCKS_4X4) => {
+                PackedPointwise::pack_halves::<R, C, 4, 4>(weights, bias, pixels, kernel)
+            }
+            (Element::F16, FormatKind::ROWS_4) => {
+                PackedPointwise::pack_halves::<R, C, 4, 1>(weights, bias, pixels, kernel)
+            }
+            (Element::F16, FormatKind::ROWS_2) => {
+                PackedPointwise::pack_halves::<R, C, 2, 1>(weights, bias, pixels, kernel)
+            }
+            (Element::F16, _) => PackedPointwise::pack_halves::<R, C, 1, 1>(weights, bias, pixels, kernel),
             (_, FormatKind::BLOCKS_4X4) => {
                 PackedPointwise::pack_pairs::<R, C, 4, 2>(weights, bias, pixels, kernel)
             }
@@ -101,6 +113,23 @@ impl PackedPointwise {
             }
             _ => PackedPointwise::pack_pairs::<R, C, 1, 1>(weights, bias, pixels, kernel),
         }
+    }
+
+    /// [`PackedPointwise::pack`] for a kernel of f16, whose blocks are `P` by `Q` channels.
+    fn pack_halves<const R: usize, const C: usize, const P: usize, const Q: usize>(
+        weights: &Blocks<R, C>,
+        bias: Option<&[f32]>,
+        pixels: Option<usize>,
+        kernel: &'static PointwiseKernel,
+    ) -> Result<PackedPointwise, KernelError> {
+        let (rows, cols) = (weights.rows(), weights.cols());
+        let mut dense = weights.to_dense();
+        pairs::check_range(Element::F16, "weight", &dense)?;
+        pairs::check_range(Element::F16, "bias", bias.unwrap_or_default())?;
+        dense.iter_mut().for_each(|weight| *weight = f16::float(f16::round(*weight)));
+        let rounded = Blocks::<P, Q>::from_dense(rows, cols, &dense)?;
+        let bias = whole_rows(bias, rows, rounded.block_rows() * P)?;
+        Ok(PackedPointwise::pack_lanes(&rounded, rounded.values(), cols, bias, pixels, kernel))
     }
 
     /// [`PackedPointwise::pack`] for a kernel of pairs, whose blocks are `P` rows by `Q` pairs.
@@ -129,7 +158,7 @@ impl PackedPointwise {
         pixels: Option<usize>,
         kernel: &'static PointwiseKernel,
     ) -> Result<PackedPointwise, KernelError> {
-        kernel.info.runs(Element::Int8)?;
+        kernel.info.runs(quads::CHANNELS)?;
         kernel.fits(Blocks::<R, C>::KIND)?;
         match kernel.format {
             FormatKind::BLOCKS_4X4 => {
@@ -172,7 +201,7 @@ impl PackedPointwise {
         Ok(PackedPointwise { outputs, requantise: Some(requantise), ..packed })
     }
 
-    /// Packs lanes for a kernel that reads these blocks of them, whose values are `lanes`; they hold `ic` input channels.
+    /// Packs blocks of lanes, or of channels that are rounded to f16, whose values are `lanes`; they hold `ic` input channels.
     /// `bias` has a float for every row.
     fn pack_lanes<const R: usize, const C: usize>(
         weights: &Blocks<R, C>,
@@ -182,14 +211,18 @@ impl PackedPointwise {
         pixels: Option<usize>,
         kernel: &'static PointwiseKernel,
     ) -> PackedPointwise {
-        let mut used: Vec<u32> = weights.columns().to_vec();
+        // Kernels of f16 count channels, panels lanes: single channels are two columns of one.
+        let halves = kernel.element() == Element::F16;
+        let per_column = if halves && C == 1 { 2 } else { 1 };
+        let mut used: Vec<u32> = weights.columns().iter().map(|column| column / per_column).collect();
         used.sort_unstable();
         used.dedup();
         let mut position = vec![0u32; weights.cols().div_ceil(C)];
         for (i, column) in used.iter().enumerate() {
-            position[*column as usize] = i as u32;
+            let columns = position[(column * per_column) as usize..].iter_mut().take(per_column as usize);
+            columns.for_each(|position| *position = i as u32);
         }
-        let tile = kernel.tile_for(used.len() * C);
+        let tile = kernel.tile_for(used.len() * kernel.c);
         let rows = weights.block_rows();
         let chunk_columns = match pixels {
             Some(1) => used.len().max(1),
@@ -214,9 +247,16 @@ impl PackedPointwise {
             values.extend_from_slice(&lanes[part.start * R * C..part.end * R * C]);
         }
         starts.push(columns.len() as u32);
+        let step = if halves { 2 * kernel.c } else { kernel.c } as u32;
         let first_channels = |position: &dyn Fn(u32) -> u32| {
-            columns.iter().map(|c| position(*c) * C as u32).chain([0; LOOK_AHEAD]).collect()
+            let first = |c: &u32| position(*c) * step + c % per_column;
+            columns.iter().map(first).chain([0; LOOK_AHEAD]).collect()
         };
+        let stored = values.len() * if halves { 1 } else { kernel.element().per_lane() };
+        if halves {
+            let both = |both: &[f32]| f32::from_bits(f16::pair(both[0], both.get(1).copied().unwrap_or(0.0)));
+            values = values.chunks(2).map(both).collect();
+        }
         let some = used.len() * C < weights.cols() && weights.cols().is_multiple_of(C);
         let few = |p: &Planes| lanes.len() <= p.weights * weights.cols();
         let planes = kernel.tuning.planes.filter(|planes| some && few(planes));
@@ -232,6 +272,7 @@ impl PackedPointwise {
             indices: first_channels(&|column| position[column as usize]),
             channels,
             values: Aligned::new(&values),
+            stored,
             bias,
             requantise: None,
             used,
@@ -324,7 +365,7 @@ impl PackedPointwise {
     /// Which input channels are looked at: those of the block columns that have any weight.
     pub fn reads(&self) -> Vec<bool> {
         let mut reads = vec![false; self.ic];
-        let c = self.kernel.format.c();
+        let c = self.kernel.c * self.kernel.element().per_lane();
         for column in &self.used {
             let first = *column as usize * c;
             reads[first..(first + c).min(self.ic)].fill(true);
@@ -334,14 +375,14 @@ impl PackedPointwise {
 
     /// Stored weights, zeros inside blocks included: multiply-adds per output pixel.
     pub fn stored(&self) -> usize {
-        self.values.len() * self.kernel.element().per_lane()
+        self.stored
     }
 
     /// Stored weights that are not zero.
     pub fn nnz(&self) -> usize {
         match self.kernel.element() {
             Element::F32 => self.values.iter().filter(|v| **v != 0.0).count(),
-            Element::Bf16 => pairs::nonzeros(&self.values),
+            Element::Bf16 | Element::F16 => pairs::nonzeros(&self.values),
             Element::Int8 => quads::nonzeros(&self.values),
         }
     }

@@ -6,7 +6,6 @@ use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, Layout};
 use crate::parallel::share;
 use crate::scratch::LINE;
-use crate::table::Element;
 use std::ops::Range;
 
 /// How a geometry is computed.
@@ -257,7 +256,7 @@ impl Buffers {
             .checked_mul(slots * panel::COPIES * c)?
             .checked_next_multiple_of(LINE)?;
         let out = channels.checked_mul(tile + along)?;
-        let finished = (w.kernel().element() == Element::Bf16).then_some(tile * MOST_TOGETHER + along);
+        let finished = w.kernel().element().in_pairs().then_some(tile * MOST_TOGETHER + along);
         let finished = finished.map_or(0, |row| FINISHED.max(row * w.kernel().format.r().max(2)));
         let planar = geometry.shape().y_layout == Layout::Planar || geometry.output_pixels() == 1;
         let planar = planar && !tiles.padded();

@@ -2,17 +2,16 @@
 
 use super::args::{Input, Output, Sums, TileArgs, Weights, extra_slots};
 use super::plan::{Buffers, FINISHED, MOST_TOGETHER, Plan, Tiles};
-use super::{PackedPointwise, panel};
+use super::{PackedPointwise, halves, panel};
 use crate::drive::{self, Cut, Job, Latest, Packed};
 use crate::epilogue::{Epilogue, Finish, FinishPairs, FinishPixel};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs;
+use crate::pairs::{self, Numbers};
 use crate::parallel::Parallel;
 use crate::quads;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
-use crate::work::on;
 use std::ops::Range;
 
 /// Block rows that neighbouring tiles go through together, at most.
@@ -206,6 +205,7 @@ impl Run<'_> {
         let (geometry, w) = (self.job.geometry, self.weights);
         let kernel = w.kernel;
         let (c, tuning) = (kernel.c, &kernel.tuning);
+        let halves = kernel.element() == Element::F16;
         let (plane, image) = (geometry.x_plane(), &self.job.x[geometry.x_image(n)]);
         let origin = self.tiles.range(tiles.start).start;
         let (extra, end) = (self.tiles.extra(tiles.end - 1), self.tiles.range(tiles.end - 1).end);
@@ -229,7 +229,7 @@ impl Run<'_> {
         };
         // Sums of pairs wait for the functions that kernels do not fuse: between two chunks all of them, otherwise
         // only those of rows that are finished at once.
-        let finish = self.job.finish().filter(|_| kernel.element() == Element::Bf16);
+        let finish = self.job.finish().filter(|_| kernel.element().in_pairs());
         let all_chunks = w.chunks();
         let chunks_together = match tuning.panel / (w.columns(0..1).len() * c * width).max(1) {
             _ if self.in_place.is_some() && w.chunk_step == 1 => all_chunks,
@@ -251,6 +251,9 @@ impl Run<'_> {
                 let columns = w.columns(chunks.clone());
                 let padding = w.padding();
                 panel::fill(panel, width, geometry, image, columns, c, segments, padding);
+                if halves {
+                    halves::take_apart(&mut panel[..columns.len() * c * width], width);
+                }
                 if extra > 0 {
                     let spread = match c {
                         4 => panel::spread::<4>,
@@ -300,7 +303,10 @@ impl Run<'_> {
                     // detected; `args` keeps the invariants of `TileArgs` and
                     // `PackedPointwise`.
                     unsafe { run(&args) }
-                    args.input.x = args.input.x.wrapping_add(*len);
+                    args.input.x = match halves && self.in_place.is_none() {
+                        true => args.input.x.cast::<u16>().wrapping_add(*len).cast(),
+                        false => args.input.x.wrapping_add(*len),
+                    };
                     args.output.y = args.output.y.wrapping_add(*len);
                     args.output.residual = args.output.residual.wrapping_add(*len);
                     args.sums.at = args.sums.at.wrapping_add(*len);
@@ -329,7 +335,7 @@ impl Run<'_> {
         output: Output,
     ) {
         let residual = self.job.all_residual().map(|_| output.residual);
-        let (target, clamps) = (self.weights.kernel.info.target(), &self.job.clamps);
+        let (numbers, clamps) = (Numbers::of_kernel(&self.weights.kernel.info), &self.job.clamps);
         if [pixels, sums.stride, output.stride] == [1; 3] {
             // Channels of a single pixel are neighbours.
             let lanes = self.weights.lines(&channels);
@@ -342,7 +348,7 @@ impl Run<'_> {
                 });
                 let y = output.y.wrapping_add(lanes.start).cast::<u32>();
                 let y = std::slice::from_raw_parts_mut(y, lanes.len());
-                on(target, FinishPixel { finish, clamps, sums, residual, y });
+                FinishPixel { finish, clamps, sums, residual, y }.on(numbers);
             }
             return;
         }
@@ -360,7 +366,7 @@ impl Run<'_> {
                 (y, both.map(row), residual)
             };
             let (Some(a), b) = (rows.next(), rows.next().unwrap_or_default()) else { return };
-            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(target);
+            FinishPairs { finish: Some(finish), clamps, sums: [a, b], residual, y }.on(numbers);
         }
     }
 
@@ -377,7 +383,7 @@ impl Run<'_> {
         call(Output { y: self.job.y(first), residual: self.job.residual(first), stride, ahead: 0 });
         match self.weights.kernel.element() {
             Element::F32 => {}
-            Element::Bf16 => return, // complete
+            Element::Bf16 | Element::F16 => return, // complete
             Element::Int8 => {
                 for line in self.weights.lines(&channels) {
                     let at = n * self.job.geometry.shape().oc * stride + line * stride + pixels.start;
@@ -434,7 +440,7 @@ impl Run<'_> {
             stride,
             ahead: 0,
         });
-        if let Some(finish) = self.job.finish().filter(|_| self.weights.kernel.element() == Element::F32) {
+        if let Some(finish) = self.job.finish().filter(|_| !self.weights.kernel.element().in_pairs()) {
             for (row, residual) in y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride)) {
                 finish.apply(
                     &mut row[..pixels.len()],

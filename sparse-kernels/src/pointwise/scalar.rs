@@ -2,6 +2,7 @@
 
 use super::args::TileArgs;
 use super::body::Loops;
+use super::halves;
 use crate::pairs;
 use crate::quads;
 use crate::table::Element;
@@ -22,6 +23,10 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
 
     /// Channels of a lane that are in several block rows are summed one after the other and stored together.
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
+        if const { matches!(Self::ELEMENT, Element::F16) } {
+            // SAFETY: passed on from the caller.
+            return unsafe { halves::tile::<R, C>(args, args.input.stride) };
+        }
         let together = const { Self::ELEMENT.per_lane().div_ceil(R) };
         for first in args.weights.rows.clone().step_by(together) {
             let rows = first..args.weights.rows.end.min(first + together);
@@ -51,8 +56,8 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                                 for (sum, x) in sums.iter_mut().zip(x) {
                                     *sum = match Self::ELEMENT {
                                         Element::F32 => *sum + w * x,
-                                        Element::Bf16 => pairs::dot(w.to_bits(), x.to_bits(), *sum),
                                         Element::Int8 => quads::dot(w.to_bits(), x.to_bits(), *sum),
+                                        _ => pairs::dot(w.to_bits(), x.to_bits(), *sum),
                                     };
                                 }
                             }
@@ -67,7 +72,7 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                                 store(args, first * R + r, start, &sums[..pixels]);
                             }
                         }
-                        Element::Bf16 => {
+                        Element::Bf16 | Element::F16 => {
                             for (r, sums) in all[..channels].chunks(2).enumerate() {
                                 store_pair(args, first * R + 2 * r, start, pixels, sums);
                             }
@@ -89,6 +94,7 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
             match Self::ELEMENT {
                 Element::F32 => gemv::<R, C, 1>(args, args.input.stride, |w, x, sum| sum + w * x),
                 Element::Bf16 | Element::Int8 => <Self as Loops>::tile::<R, C, 1>(args),
+                Element::F16 => halves::tile::<R, C>(args, 1),
             }
         }
     }

@@ -3,8 +3,8 @@
 //! The tile is `R` output channels by `N` vectors of pixels. For every stored column, `N` vectors are loaded
 //! at its offset, and each of the `R` weights is multiplied into its row of sums.
 
-use super::TileArgs;
 use super::plan::CHUNK;
+use super::{NO_KERNEL, TileArgs};
 use crate::pairs;
 use crate::table::Element;
 use crate::vector::{MAX_LANES, Vector, compiled};
@@ -134,6 +134,7 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
                         store(args, group + 1, &places, &mut second);
                     }
                 }
+                Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
             }
         }
     }

@@ -54,7 +54,7 @@ use crate::epilogue::{Clamps, Epilogue, Finish, FinishPairs};
 use crate::error::{FormatError, KernelError};
 use crate::format::{FormatKind, Rows, TapLanes, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs;
+use crate::pairs::{self, Numbers};
 use crate::parallel::Parallel;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
@@ -88,6 +88,9 @@ pub struct SpatialKernel {
 /// [`Loops::evens`] of a kernel.
 type Evens = unsafe fn(*mut f32, *const f32, usize);
 
+/// Of what no row of the table can ask for: [`kernel`] refuses it.
+const NO_KERNEL: &str = "spatial layers have no kernels of this type";
+
 /// A row of the table, for [`crate::table::kernel`].
 pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXELS: usize>(
     info: KernelInfo,
@@ -98,7 +101,8 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
         PIXELS / L::LANES <= L::MOST_VECTORS[R.ilog2() as usize],
         "more sums than the machine has registers for"
     );
-    assert!(info.element.per_lane() == L::ELEMENT.per_lane(), "the loops are for lanes of the element");
+    assert!(info.element as u8 == L::ELEMENT as u8, "loops are for one type");
+    assert!(matches!(info.element, Element::F32 | Element::Bf16), "{}", NO_KERNEL);
     SpatialKernel {
         info,
         format: FormatKind::new(R, 1),
@@ -281,9 +285,10 @@ impl PackedSpatial {
         let (starts, mut columns, values) = match element {
             Element::F32 => (starts, columns, values),
             Element::Bf16 => {
-                pairs::check_weights(weights)?;
+                pairs::check_range(Element::Bf16, "weight", weights)?;
                 in_lanes(TapLanes::new(ic, taps, element), kernel.format.r(), starts, columns, values)
             }
+            Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
         };
         let mut padded = vec![0f32; (starts.len() - 1) * kernel.format.r()];
         if let Some(bias) = bias {
@@ -349,6 +354,7 @@ impl PackedSpatial {
         match self.kernel.element() {
             Element::F32 => self.values.iter().filter(|v| **v != 0.0).count(),
             Element::Bf16 => pairs::nonzeros(&self.values),
+            Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
         }
     }
 
@@ -571,7 +577,7 @@ impl Run<'_> {
                     // SAFETY: these rows of these channels are this part's, which holds no other slice of them.
                     let y = pairs::as_lanes_mut(unsafe { job.outputs(at..at + pixels) });
                     FinishPairs { finish: Some(finish), clamps: &job.clamps, sums, residual, y }
-                        .on(w.kernel.target());
+                        .on(Numbers::of_kernel(&w.kernel.info));
                 }
             }
         });

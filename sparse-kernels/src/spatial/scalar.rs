@@ -1,7 +1,7 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
-use super::TileArgs;
 use super::body::Loops;
+use super::{NO_KERNEL, TileArgs};
 use crate::pairs;
 use crate::table::Element;
 use std::ops::Range;
@@ -71,6 +71,7 @@ impl<const ELEMENT: u8> Scalar<ELEMENT> {
                     *sum = match <Self as Loops>::ELEMENT {
                         Element::F32 => *sum + w * x,
                         Element::Bf16 => pairs::dot(w.to_bits(), x.to_bits(), *sum),
+                        Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
                     };
                 }
             }

@@ -1,8 +1,8 @@
 //! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here
 //! does not exist.
 //!
-//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` behind for kernels of pairs and `_int8` for those of
-//! quads. A
+//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` or `_f16` behind for kernels of pairs and `_int8`
+//! for those of quads. A
 //! build has the rows of `scalar.rs` and of its architecture's file.
 
 #[cfg(target_arch = "aarch64")]
@@ -80,6 +80,9 @@ pub enum Element {
     F32,
     /// bf16 in pairs of neighbouring channels ([`crate::pairs`]), summed in single precision.
     Bf16,
+    /// f16 in pairs of neighbouring channels ([`crate::pairs`]), of which some products are summed in the same, and such
+    /// sums in single precision.
+    F16,
     /// Bytes in quads of neighbouring channels ([`crate::quads`]), summed in 32 bits.
     Int8,
 }
@@ -90,6 +93,7 @@ impl Element {
         match self {
             Element::F32 => "f32",
             Element::Bf16 => "bf16",
+            Element::F16 => "f16",
             Element::Int8 => "int8",
         }
     }
@@ -98,7 +102,7 @@ impl Element {
     pub const fn per_lane(self) -> usize {
         match self {
             Element::F32 => 1,
-            Element::Bf16 => 2,
+            Element::Bf16 | Element::F16 => 2,
             Element::Int8 => 4,
         }
     }
@@ -108,9 +112,15 @@ impl Element {
         match number {
             _ if number == Element::F32 as u8 => Element::F32,
             _ if number == Element::Bf16 as u8 => Element::Bf16,
+            _ if number == Element::F16 as u8 => Element::F16,
             _ if number == Element::Int8 as u8 => Element::Int8,
             _ => panic!("no element has this number"),
         }
+    }
+
+    /// Whether lanes hold pairs.
+    pub(crate) const fn in_pairs(self) -> bool {
+        self.per_lane() == 2
     }
 
     /// Lanes that hold `channels`; the last may hold fewer than the others.
@@ -124,6 +134,7 @@ impl Element {
         match self {
             Element::F32 => "",
             Element::Bf16 => "_bf16",
+            Element::F16 => "_f16",
             Element::Int8 => "_int8",
         }
     }
@@ -136,6 +147,9 @@ macro_rules! suffix {
     };
     (Bf16) => {
         "_bf16"
+    };
+    (F16) => {
+        "_f16"
     };
     (Int8) => {
         "_int8"
@@ -167,14 +181,14 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
-    /// Refuses lanes of another type than the kernel's.
-    pub(crate) fn runs(&self, element: Element) -> Result<(), KernelError> {
-        let asked = match element {
-            Element::F32 => "floats",
-            Element::Bf16 => "pairs of bf16",
-            Element::Int8 => "quads of bytes",
+    /// Refuses lanes of another number of channels than the kernel's.
+    pub(crate) fn runs(&self, per_lane: usize) -> Result<(), KernelError> {
+        let asked = match per_lane {
+            1 => "floats",
+            2 => "pairs",
+            _ => "quads",
         };
-        if self.element == element {
+        if self.element.per_lane() == per_lane {
             Ok(())
         } else {
             Err(KernelError::ElementMismatch { kernel: self.name, asked })
@@ -237,12 +251,12 @@ const fn shape(format: &str) -> [usize; 2] {
     }
 }
 
-/// What [`kernel`] counts the columns of a format in: lanes, of which its blocks hold whole ones. Of depthwise
-/// kernels, which name their taps in place of that, and spatial ones, whose lanes hold input channels, the
-/// columns stay.
+/// What [`kernel`] counts the columns of a format in: lanes, of which its blocks hold whole ones; channels for f16, whose
+/// kernels take lanes apart. Of depthwise kernels, which name their taps in place of that, and spatial ones, whose lanes
+/// hold input channels, the columns stay.
 const fn lanes(element: Element, columns: usize) -> usize {
-    match columns {
-        2 | 4 => columns / element.per_lane(),
+    match (element, columns) {
+        (Element::Bf16, 2 | 4) => columns / element.per_lane(),
         _ => columns,
     }
 }
@@ -272,16 +286,20 @@ pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel
 }
 
 /// The kernel of pairs for weights of any of the formats of pointwise kernels, or blocks of two columns. Blocks
-/// of 4x4 have one; others run as rows of pairs, of as many output channels as the format has up to four, in
-/// which a weight that has no neighbour shares its lane with a zero.
+/// of 4x4 have one; others run as rows of as many output channels as the format has up to four. Of bf16 these are rows
+/// of pairs, in which a weight that has no neighbour shares its lane with a zero.
 pub fn pointwise_half(half: Half, format: FormatKind) -> &'static PointwiseKernel {
+    let [four, two, one] = match half.element() {
+        Element::F16 => [FormatKind::ROWS_4, FormatKind::ROWS_2, FormatKind::ROWS_1],
+        _ => [FormatKind::BLOCKS_4X2, FormatKind::BLOCKS_2X2, FormatKind::BLOCKS_1X2],
+    };
     let rows = match format {
         FormatKind::BLOCKS_4X4 => FormatKind::BLOCKS_4X4,
-        _ if format.r().is_multiple_of(4) => FormatKind::BLOCKS_4X2,
-        _ if format.r().is_multiple_of(2) => FormatKind::BLOCKS_2X2,
-        _ => FormatKind::BLOCKS_1X2,
+        _ if format.r().is_multiple_of(4) => four,
+        _ if format.r().is_multiple_of(2) => two,
+        _ => one,
     };
-    find_pointwise(half.target(), Element::Bf16, rows)
+    find_pointwise(half.target(), half.element(), rows)
 }
 
 /// The kernel of quads for weights of any of the formats of pointwise kernels, or blocks of up to four columns: rows of
@@ -317,7 +335,7 @@ fn runs(info: &KernelInfo, available: &[Target]) -> bool {
 
 /// Whether this machine can run a kernel of pairs.
 fn runs_half(info: &KernelInfo, available: &[Half]) -> bool {
-    info.element == Element::Bf16 && available.iter().any(|half| half.target().isa() == info.isa)
+    available.iter().any(|half| (half.target().isa(), half.element()) == (info.isa, info.element))
 }
 
 /// Whether this machine can run a kernel of quads.
@@ -357,7 +375,7 @@ pub fn depthwise(target: Target, kernel: [usize; 2]) -> Option<&'static Depthwis
 
 /// The depthwise kernel of pairs for kernels of `kernel` taps, as [`depthwise`] finds those of single precision.
 pub fn depthwise_half(half: Half, kernel: [usize; 2]) -> Option<&'static DepthwiseKernel> {
-    find_depthwise(half.target(), Element::Bf16, kernel)
+    find_depthwise(half.target(), half.element(), kernel)
 }
 
 /// The depthwise kernel of quads for kernels of `kernel` taps, as [`depthwise`] finds those of single precision.
@@ -467,7 +485,7 @@ mod tests {
         for half in Half::available() {
             for size in [[3, 3], [5, 5], [1, 3], [7, 7]] {
                 let info = depthwise_half(half, size).unwrap().info();
-                assert_eq!((info.isa, info.element), (half.target().isa(), Element::Bf16), "{}", info.name);
+                assert_eq!((info.isa, info.element), (half.target().isa(), half.element()), "{}", info.name);
             }
         }
     }

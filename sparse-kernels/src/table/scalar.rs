@@ -12,6 +12,8 @@ use crate::spatial::scalar::Scalar as SpatialLoops;
 type DepthwisePairs = DepthwiseLoops<{ Element::Bf16 as u8 }>;
 type SpatialPairs = SpatialLoops<{ Element::Bf16 as u8 }>;
 type PointwisePairs = PointwiseLoops<{ Element::Bf16 as u8 }>;
+type DepthwiseHalves = DepthwiseLoops<{ Element::F16 as u8 }>;
+type PointwiseHalves = PointwiseLoops<{ Element::F16 as u8 }>;
 
 type DepthwiseQuads = DepthwiseLoops<{ Element::Int8 as u8 }>;
 type PointwiseQuads = PointwiseLoops<{ Element::Int8 as u8 }>;
@@ -39,6 +41,14 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: PointwisePairs, tuning: SEVERAL),
     kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
             loops: PointwisePairs, tuning: SEVERAL),
+    kernel!(pointwise, format: "unstructured", tile: 1 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: SEVERAL),
+    kernel!(pointwise, format: "2x1", tile: 2 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: SEVERAL),
+    kernel!(pointwise, format: "4x1", tile: 4 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: SEVERAL),
+    kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: PointwiseHalves, tuning: SEVERAL),
     kernel!(pointwise, format: "1x4", tile: 1 x 16, target: "scalar", element: Int8, quality: Portable,
             loops: PointwiseQuads, tuning: SEVERAL),
     kernel!(pointwise, format: "2x4", tile: 2 x 16, target: "scalar", element: Int8, quality: Portable,
@@ -53,6 +63,8 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: DepthwiseLoops),
     kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: Bf16, quality: Portable,
             loops: DepthwisePairs),
+    kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: F16, quality: Portable,
+            loops: DepthwiseHalves),
     kernel!(depthwise, format: "any", tile: 1 x 1, target: "scalar", element: Int8, quality: Portable,
             loops: DepthwiseQuads),
 ];

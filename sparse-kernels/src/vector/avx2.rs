@@ -39,9 +39,9 @@ impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
-                Element::Bf16 => on_pairs(work),
                 Element::Int8 if VNNI => on_quads(work),
                 Element::F32 | Element::Int8 => on(work),
+                _ => on_pairs(work),
             }
         }
     }
@@ -156,7 +156,7 @@ impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => self.mul_add(b, c),
-                Element::Bf16 => F32x8(_mm256_dpbf16_ps(
+                Element::Bf16 | Element::F16 => F32x8(_mm256_dpbf16_ps(
                     c.0,
                     std::mem::transmute::<__m256, __m256bh>(self.0),
                     std::mem::transmute::<__m256, __m256bh>(b.0),

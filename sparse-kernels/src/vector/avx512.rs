@@ -45,8 +45,8 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => on(work),
-                Element::Bf16 => on_pairs(work),
                 Element::Int8 => on_quads(work),
+                _ => on_pairs(work),
             }
         }
     }
@@ -114,7 +114,7 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
         unsafe {
             match Self::ELEMENT {
                 Element::F32 => self.mul_add(b, c),
-                Element::Bf16 => F32x16(_mm512_dpbf16_ps(
+                Element::Bf16 | Element::F16 => F32x16(_mm512_dpbf16_ps(
                     c.0,
                     std::mem::transmute::<__m512, __m512bh>(self.0),
                     std::mem::transmute::<__m512, __m512bh>(b.0),

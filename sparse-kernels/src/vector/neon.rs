@@ -1,13 +1,42 @@
-//! aarch64 Advanced SIMD: 32 registers of 4 floats.
+//! aarch64 Advanced SIMD: 32 registers of 4 floats, or of 4 lanes with two halves each.
+//!
+//! Instructions for halves have no intrinsics that stable Rust knows: they are assembly, each a function of registers that
+//! the compiler may move.
 
 use super::{BYTES, Order, Vector, into_row};
+use crate::table::Element;
 use crate::target::Core;
 use crate::work::Work;
 use std::arch::aarch64::*;
+use std::arch::asm;
 
-/// Four floats, for the class of cores with the number `CORE` of [`Core`].
+/// Four floats, for the class of cores with the number `CORE` of [`Core`]; or four lanes of another type, the [`Element`]
+/// with the number `ELEMENT`. Those of f16 are computed as such: every function is one of both halves, but for those that
+/// convert.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x4<const CORE: u8 = { Core::Any as u8 }>(pub(crate) float32x4_t);
+pub(crate) struct F32x4<const CORE: u8 = { Core::Any as u8 }, const ELEMENT: u8 = { Element::F32 as u8 }>(
+    pub(crate) float32x4_t,
+);
+
+/// One instruction for vectors of halves, of the sources and of what is given for its result.
+macro_rules! halves {
+    ($instruction:literal, $($source:ident = $value:expr),*) => {{
+        let result: float32x4_t;
+        asm!(
+            ".arch_extension fp16",
+            $instruction,
+            r = lateout(vreg) result,
+            $($source = in(vreg) $value,)*
+            options(pure, nomem, nostack, preserves_flags),
+        );
+        result
+    }};
+}
+
+/// Whether lanes are pairs of f16.
+pub(crate) const fn is_f16(element: u8) -> bool {
+    element == Element::F16 as u8
+}
 
 /// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
 #[derive(Clone, Copy)]
@@ -18,8 +47,9 @@ pub(crate) struct Edge {
     index: uint8x16_t,
 }
 
-impl<const CORE: u8> Vector for F32x4<CORE> {
+impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
     const LANES: usize = 4;
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     const FREE_MASKS: bool = false;
     const STORES_TWO: bool = true;
     type Narrow = Self;
@@ -35,10 +65,18 @@ impl<const CORE: u8> Vector for F32x4<CORE> {
         unsafe { on(work) }
     }
 
+    /// Of f16 the number nearest to `v`.
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         // SAFETY: contract of `Vector`.
-        F32x4(unsafe { vdupq_n_f32(v) })
+        F32x4(unsafe {
+            let v = vdupq_n_f32(v);
+            if is_f16(ELEMENT) {
+                halves!("fcvtn {r:v}.4h, {v:v}.4s\ndup {r:v}.8h, {r:v}.h[0]", v = v)
+            } else {
+                v
+            }
+        })
     }
 
     #[inline(always)]
@@ -93,13 +131,68 @@ impl<const CORE: u8> Vector for F32x4<CORE> {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         // SAFETY: contract of `Vector`.
-        F32x4(unsafe { vaddq_f32(self.0, b.0) })
+        F32x4(unsafe {
+            if is_f16(ELEMENT) {
+                halves!("fadd {r:v}.8h, {a:v}.8h, {b:v}.8h", a = self.0, b = b.0)
+            } else {
+                vaddq_f32(self.0, b.0)
+            }
+        })
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: contract of `Vector`.
-        F32x4(unsafe { vfmaq_f32(c.0, self.0, b.0) })
+        F32x4(unsafe {
+            if is_f16(ELEMENT) {
+                let mut sum = c.0;
+                asm!(
+                    ".arch_extension fp16",
+                    "fmla {c:v}.8h, {a:v}.8h, {b:v}.8h",
+                    c = inout(vreg) sum,
+                    a = in(vreg) self.0,
+                    b = in(vreg) b.0,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+                sum
+            } else {
+                vfmaq_f32(c.0, self.0, b.0)
+            }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn widen(self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            match Self::ELEMENT {
+                Element::F16 => {
+                    let halves = vreinterpretq_u16_f32(self.0);
+                    let [first, second] = [vuzp1q_u16(halves, halves), vuzp2q_u16(halves, halves)];
+                    [
+                        F32x4(halves!("fcvtl {r:v}.4s, {v:v}.4h", v = first)),
+                        F32x4(halves!("fcvtl {r:v}.4s, {v:v}.4h", v = second)),
+                    ]
+                }
+                _ => unreachable!("for vectors of pairs"),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair(first: Self, second: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            match Self::ELEMENT {
+                Element::F16 => {
+                    let first = halves!("fcvtn {r:v}.4h, {v:v}.4s", v = first.0);
+                    let second = halves!("fcvtn {r:v}.4h, {v:v}.4s", v = second.0);
+                    let [first, second] = [first, second].map(|v| vreinterpretq_u16_f32(v));
+                    F32x4(vreinterpretq_f32_u16(vzip1q_u16(first, second)))
+                }
+                _ => unreachable!("for vectors of pairs"),
+            }
+        }
     }
 
     /// Weights of four outputs are loaded together and picked by lane.
@@ -133,7 +226,14 @@ impl<const CORE: u8> Vector for F32x4<CORE> {
     #[inline(always)]
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self {
         // SAFETY: contract of `Vector`.
-        F32x4(unsafe { vminq_f32(hi.0, vmaxq_f32(lo.0, self.0)) })
+        F32x4(unsafe {
+            if is_f16(ELEMENT) {
+                let above = halves!("fmax {r:v}.8h, {a:v}.8h, {b:v}.8h", a = lo.0, b = self.0);
+                halves!("fmin {r:v}.8h, {a:v}.8h, {b:v}.8h", a = hi.0, b = above)
+            } else {
+                vminq_f32(hi.0, vmaxq_f32(lo.0, self.0))
+            }
+        })
     }
 
     #[inline(always)]
