@@ -7,14 +7,14 @@ pub const WIDTH: usize = 80;
 /// says.
 #[derive(Debug, Clone)]
 pub struct Table {
-    titles: Vec<&'static str>,
+    titles: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A title that begins with `<` aligns its column left; all others align right.
-    pub fn new(titles: &[&'static str]) -> Table {
-        Table { titles: titles.to_vec(), rows: vec![] }
+    pub fn new(titles: &[impl AsRef<str>]) -> Table {
+        Table { titles: titles.iter().map(|title| title.as_ref().into()).collect(), rows: vec![] }
     }
 
     /// Adds a row of as many cells as there are titles.

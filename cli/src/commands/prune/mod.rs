@@ -44,7 +44,9 @@ Examples:
 
 Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
 3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
-ratio behind a structure goes before --ratio. The recipe is kept in the metadata
+ratio behind a structure goes before --ratio. To train with (docs/training.md),
+2x1:0.8 keeps most answers for its time, 2x2:0.8 if layers run in half
+precision; 4x4 does to about 0.5. The recipe is kept in the metadata
 of the file. A call that is interrupted is taken up by the same call: what it
 has worked out is in FILE.resume beside the output, until the output is there.";
 

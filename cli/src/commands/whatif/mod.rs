@@ -26,7 +26,9 @@ Examples:
   tract-sparse m.onnx whatif --sweep --svg curve.svg
 
 A copy in memory is pruned by magnitude; the file stays as it is. Times are
-those of the layers: what else a network does is not counted.";
+those of the layers: what else a network does is not counted. Zeros that keep
+answers where a network is trained with them: 2x1:0.8, with --precision half
+2x2:0.8; 4x4 is the fastest, and keeps them to about 0.5.";
 
 /// Arguments of `whatif`.
 #[derive(Debug, Args)]

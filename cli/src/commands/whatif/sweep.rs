@@ -18,8 +18,16 @@ use std::path::Path;
 use std::sync::Arc;
 use tract_sparse::{LayerReport, Report};
 
-/// Structures of a sweep.
-const SWEEP: [Structure; 3] = [Structure::BLOCKS_4X4, Structure::BLOCKS_4X1, Structure::UNSTRUCTURED];
+/// Structures of a sweep: the finest blocks that fill the instructions of the type that layers run in, with which networks
+/// trained here kept most answers for their time at 80 % zeros (experiments/README.md, table W), the fastest
+/// blocks, and single weights.
+fn structures(policy: &Policy) -> [Structure; 3] {
+    let fine = match policy.half() {
+        Some(_) => Structure::BLOCKS_2X2,
+        None => Structure::BLOCKS_2X1,
+    };
+    [fine, Structure::BLOCKS_4X4, Structure::UNSTRUCTURED]
+}
 
 /// Zeros of a sweep, in per cent.
 const ZEROS: [u32; 12] = [0, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95];
@@ -104,11 +112,12 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
     let now = look(&name, &document, options, false)?;
     let dense_ms = dense_ms(&name, &document, options, &policy)?;
     let (mut curves, mut stock_ms, mut stock_pruned_ms, mut pruned) = (vec![], 0.0, 0.0, 0);
-    for structure in SWEEP {
+    let structures = structures(&policy);
+    for structure in structures {
         let mut points = vec![];
         for percent in ZEROS {
             let done = points.len() + curves.len() * ZEROS.len();
-            let all = SWEEP.len() * ZEROS.len();
+            let all = structures.len() * ZEROS.len();
             progress.part(&format!("{structure} {percent} %"), done as f64 / all as f64);
             let zeros = f64::from(percent) / 100.0;
             let swept = Zeros::new(structure, zeros)?;
@@ -170,7 +179,8 @@ impl Found {
     /// The table and what it means.
     fn text(&self) -> String {
         let Found { name, pruned, layers, stock_ms, dense_ms, .. } = self;
-        let titles = ["zeros", "4x4 ms", "gain", "4x1 ms", "gain", "unstructured ms", "gain"];
+        let titles = self.curves.iter().flat_map(|curve| [format!("{} ms", curve.structure), "gain".into()]);
+        let titles: Vec<String> = std::iter::once("zeros".into()).chain(titles).collect();
         let mut table = Table::new(&titles);
         for (at, percent) in ZEROS.iter().enumerate() {
             let mut row = vec![format!("{percent} %")];
@@ -201,6 +211,14 @@ impl Found {
             };
             text += &format!("break-even of the pruned layers, {}: {even}\n", curve.structure);
         }
+        let fine = &self.curves[0].structure;
+        text += &wrap(
+            &format!(
+                "Networks that were trained with 80 % of {fine} zero kept more answers than with as many 4x4 blocks, and than \
+                 narrower networks with as many multiply-adds (docs/training.md)."
+            ),
+            0,
+        );
         text
     }
 }
