@@ -48,8 +48,8 @@ pub enum FormatError {
         /// Highest output.
         hi: u8,
     },
-    /// The sums of a channel may be too large for an i32.
-    #[error("sums of output channel {channel} may be too large for 32 bits")]
+    /// The sums of a channel, or what they are scaled to, may be too large.
+    #[error("sums of output channel {channel}, or what they are scaled to, may be too large for 32 bits")]
     Sum {
         /// Output channel.
         channel: usize,

@@ -12,17 +12,16 @@
 //! transposed before the first is read: what has just been written at one place cannot be read at another before it
 //! is in the cache.
 //!
-//! Then, for `N` vectors of pixels and all rows that share lanes, channel after channel is summed, and its finished
-//! bytes are added to the vectors of quads that are stored behind the last one. So there are few sums at a time, and
-//! as many vectors of quads: 4 and 4 with 3x3.
+//! Then, for `N` vectors of pixels and all rows that share lanes, channel after channel is summed and scaled; behind the
+//! last one, quads are made of the four. So there are few sums at a time, four with 3x3, beside those that wait.
 
-use super::RowsArgs;
-use super::body::Depthwise;
+use super::body::{Depthwise, Loops};
 use super::scalar::Scalar;
-use super::{Plane, body::Loops};
+use super::{Plane, RowsArgs};
 use crate::quads::{CHANNELS, Requantise};
 use crate::table::Element;
-use crate::vector::compiled;
+use crate::vector::{MAX_LANES, Vector, compiled};
+use std::ops::Range;
 
 /// Columns of taps and lanes of a column of taps.
 #[derive(Debug, Clone, Copy)]
@@ -109,11 +108,11 @@ pub(super) struct Quads<'a> {
 const BUFFER: usize = 6 << 10;
 
 /// Lanes of a vector, at most, twice: what rows of the buffer have behind the last column that is read.
-const BEHIND: usize = 2 * crate::vector::MAX_LANES;
+const BEHIND: usize = 2 * MAX_LANES;
 
 /// Floats of a row of the buffer: columns of one parity, whole vectors, and so that the last vector is inside.
 const fn row_width(y_width: usize, kernel_width: usize, stride: usize) -> usize {
-    (y_width + (kernel_width - 1) / stride + BEHIND).next_multiple_of(crate::vector::MAX_LANES)
+    (y_width + (kernel_width - 1) / stride + BEHIND).next_multiple_of(MAX_LANES)
 }
 
 /// Floats of a buffer for layers with these taps, output width and horizontal stride; none if they cannot be addressed.
@@ -175,11 +174,8 @@ unsafe fn planes<V: Depthwise, const K: usize, const S: usize, const ROWS: usize
         let plane = args.plane(plane);
         for first in (0..groups).step_by(together) {
             let here = first..groups.min(first + together);
-            for (i, g) in here.clone().enumerate() {
-                let iy = args.first + (g * ROWS * args.step) as isize;
-                // SAFETY: the buffer holds `together` groups, or one (Quads).
-                unsafe { transpose::<V, S>(args, plane, taps, iy, width, quads.buffer.add(i * group)) };
-            }
+            // SAFETY: the buffer holds `together` groups, or one (Quads).
+            unsafe { transpose::<V, S, ROWS>(args, plane, taps, &here, width) };
             for (i, g) in here.enumerate() {
                 let y = plane.y.wrapping_add(g * ROWS * args.y_width);
                 let rows = (args.rows - g * ROWS).min(ROWS);
@@ -193,87 +189,107 @@ unsafe fn planes<V: Depthwise, const K: usize, const S: usize, const ROWS: usize
     }
 }
 
-/// Transposes the input rows from `iy` on that one lane or several of taps meet, with the padding around them:
-/// `[lane][channel][parity][column]`, rows of `width` floats.
+/// Transposes the input rows that some groups of `ROWS` output rows meet, with the padding around them, into the buffer:
+/// `[group][lane][channel][parity][column]`, rows of `width` floats.
 ///
 /// # Safety
-/// As [`walk`]; the buffer has room for the lanes of `taps`.
+/// As [`walk`]; the buffer has room for these groups.
 #[inline(always)]
-unsafe fn transpose<V: Depthwise, const S: usize>(
+unsafe fn transpose<V: Depthwise, const S: usize, const ROWS: usize>(
     args: &RowsArgs,
     plane: Plane,
     taps: Taps,
-    iy: isize,
+    groups: &Range<usize>,
     width: usize,
-    to: *mut f32,
 ) {
-    // SAFETY: only rows and columns inside the map are read; vectors that are written begin before the last column that
-    // is read later, behind which a row of the buffer has room for two vectors.
-    unsafe {
-        let padding = V::splat(args.quads().requantise.x_zeros);
-        let columns = args.y_width + (taps.width - 1) / S;
-        for lane in 0..taps.lanes() {
-            let rows: [Option<*const f32>; CHANNELS] = [0, 1, 2, 3].map(|row| {
-                let iy = iy + (lane * CHANNELS + row) as isize;
-                let inside = (iy as usize) < args.x_height;
-                inside.then(|| plane.x.wrapping_add(iy as usize * args.x_width))
-            });
-            let to = to.add(lane * CHANNELS * S * width);
-            let mut at = 0;
-            while at < columns {
-                let column = (at * S) as isize - args.left as isize;
-                let first = by_channel::<V>(args, &rows, padding, column);
-                if const { S == 1 } {
+    let columns = args.y_width + (taps.width - 1) / S;
+    let mut at = 0;
+    while at < columns {
+        // SAFETY: only rows and columns inside the map are read; vectors that are written begin before the last column
+        // that is read later, behind which a row of the buffer has room for two vectors.
+        unsafe {
+            let column = (at * S) as isize - args.left as isize;
+            let first = Columns::<V>::new(args, column);
+            let second = if S == 1 { first } else { Columns::new(args, column + V::LANES as isize) };
+            let mut to = args.quads().buffer.add(at);
+            for group in groups.clone() {
+                for lane in 0..taps.lanes() {
+                    let iy = args.first + (group * ROWS * args.step + lane * CHANNELS) as isize;
+                    let even = first.by_channel(args, plane, iy);
+                    let odd = if S == 1 { even } else { second.by_channel(args, plane, iy) };
                     for c in 0..CHANNELS {
-                        first[c].store(to.add(c * width + at));
-                    }
-                } else {
-                    let second = by_channel::<V>(args, &rows, padding, column + V::LANES as isize);
-                    for c in 0..CHANNELS {
-                        let (even, odd) = first[c].deinterleave(second[c]);
-                        even.settle().store(to.add(2 * c * width + at));
-                        odd.settle().store(to.add((2 * c + 1) * width + at));
+                        if const { S == 1 } {
+                            even[c].store(to);
+                        } else {
+                            let (even, odd) = even[c].deinterleave(odd[c]);
+                            even.settle().store(to);
+                            odd.settle().store(to.add(width));
+                        }
+                        to = to.wrapping_add(S * width);
                     }
                 }
-                at += V::LANES;
             }
         }
+        at += V::LANES;
     }
 }
 
-/// The vectors of four rows from `column` on, of each channel; padding where there is no input.
-///
-/// # Safety
-/// As [`walk`]; rows that are there have the width of the input.
-#[inline(always)]
-unsafe fn by_channel<V: Depthwise>(
-    args: &RowsArgs,
-    rows: &[Option<*const f32>; CHANNELS],
+/// Columns of the input that are a vector.
+#[derive(Clone, Copy)]
+struct Columns<V: Vector> {
+    first: isize,
+    /// Whether all of them are inside of the map.
+    inside: bool,
+    edge: V::Edge,
     padding: V,
-    column: isize,
-) -> [V; CHANNELS] {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let mut four = [padding; CHANNELS];
-        if column >= 0 && column as usize + V::LANES <= args.x_width {
-            for (v, row) in four.iter_mut().zip(rows) {
-                if let Some(row) = row {
-                    *v = V::load(row.offset(column));
-                }
-            }
-        } else {
-            let edge = V::edge(column, args.x_width);
-            // zeros inside of the row, padding outside
-            let mut outside = [args.quads().requantise.x_zeros; crate::vector::MAX_LANES];
-            outside[crate::vector::inside(column, args.x_width, V::LANES)].fill(0.0);
-            let outside = V::load(outside.as_ptr());
-            for (v, row) in four.iter_mut().zip(rows) {
-                if let Some(row) = row {
-                    *v = V::load_edge(row.wrapping_offset(column), edge).add(outside);
-                }
+    /// Padding in lanes outside of the map, zeros in others.
+    outside: V,
+}
+
+impl<V: Vector> Columns<V> {
+    /// # Safety
+    /// As [`walk`].
+    #[inline(always)]
+    unsafe fn new(args: &RowsArgs, first: isize) -> Columns<V> {
+        let padding = args.quads().requantise.x_zeros;
+        let mut lanes = [padding; MAX_LANES];
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            let column = first + i as isize;
+            *lane = if column >= 0 && column < args.x_width as isize { 0.0 } else { padding };
+        }
+        // SAFETY: passed on from the caller; an array of the most lanes.
+        unsafe {
+            Columns {
+                first,
+                inside: first >= 0 && first + V::LANES as isize <= args.x_width as isize,
+                edge: V::edge(first, args.x_width),
+                padding: V::splat(padding),
+                outside: V::load(lanes.as_ptr()),
             }
         }
-        V::by_channel(four)
+    }
+
+    /// Four rows from `iy` on, of each channel; padding where there is no input.
+    ///
+    /// # Safety
+    /// As [`walk`].
+    #[inline(always)]
+    unsafe fn by_channel(&self, args: &RowsArgs, plane: Plane, iy: isize) -> [V; CHANNELS] {
+        // SAFETY: passed on from the caller; only what is inside the map is read.
+        unsafe {
+            let mut rows = [self.padding; CHANNELS];
+            let mut at = plane.x.wrapping_offset(iy * args.x_width as isize + self.first);
+            for (row, v) in rows.iter_mut().enumerate() {
+                if ((iy + row as isize) as usize) < args.x_height {
+                    *v = match self.inside {
+                        true => V::load(at),
+                        false => V::load_edge(at, self.edge).add(self.outside),
+                    };
+                }
+                at = at.wrapping_add(args.x_width);
+            }
+            V::by_channel(rows)
+        }
     }
 }
 
@@ -329,9 +345,7 @@ unsafe fn tile<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, 
     // SAFETY: a plane has these taps, a bias and a scale for each channel; the columns that they meet are in the buffer,
     // as `row_width` says.
     unsafe {
-        let requantise = args.quads().requantise;
-        let (lo, hi) = (V::splat(requantise.lo), V::splat(requantise.hi));
-        let mut quads = [[V::splat(requantise.zeros); N]; ROWS];
+        let mut finished = [[[V::splat(0.0); N]; ROWS]; CHANNELS];
         for c in 0..CHANNELS {
             let mut sums = [[V::splat(*plane.bias.add(c)); N]; ROWS];
             for kx in 0..taps.width {
@@ -353,17 +367,22 @@ unsafe fn tile<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, 
             let scale = V::splat(*scales.add(c));
             for r in 0..ROWS {
                 for n in 0..N {
-                    quads[r][n] = quads[r][n].add_byte(c, sums[r][n], scale, lo, hi);
+                    finished[c][r][n] = sums[r][n].scaled(scale);
                 }
             }
         }
-        for r in 0..ROWS.min(rows) {
+        let bounds = args.quads().requantise.bounds();
+        for r in 0..ROWS {
+            if r >= rows {
+                break;
+            }
             let y = plane.y.add(r * args.y_width + ox);
             for n in 0..N {
+                let quads = V::quad(finished.map(|channel| channel[r][n]), &bounds);
                 if N > 1 || args.y_width >= V::LANES {
-                    quads[r][n].store(y.add(n * V::LANES));
+                    quads.store(y.add(n * V::LANES));
                 } else {
-                    quads[r][n].store_part(y, args.y_width);
+                    quads.store_part(y, args.y_width);
                 }
             }
         }

@@ -287,14 +287,14 @@ unsafe fn finish_channels<const ELEMENT: u8>(args: &TileArgs, channel: usize, ch
         if const { <F32x16<ELEMENT> as Vector>::ELEMENT as u8 == Element::Int8 as u8 } {
             let requantise = args.requantise();
             let scales = _mm512_maskz_loadu_ps(some, requantise.scales.as_ptr().add(channel));
-            let [lo, hi] = [requantise.lo, requantise.hi].map(|bound| F32x16(_mm512_set1_ps(bound)));
-            let rounded =
-                F32x16::<ELEMENT>(_mm512_setzero_ps()).add_byte(0, F32x16(value), F32x16(scales), lo, hi);
-            // the lowest bytes of the lanes, as neighbours
-            let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(rounded.0));
-            let zeros = _mm_set1_epi32(requantise.zeros.to_bits() as i32);
+            let steps = _mm512_castps_si512(F32x16::<ELEMENT>(value).scaled(F32x16(scales)).0);
+            let [zero, lo, hi] = [requantise.zero, requantise.lo, requantise.hi];
+            let shifted = _mm512_add_epi32(steps, _mm512_set1_epi32(i32::from(zero)));
+            let above = _mm512_max_epi32(shifted, _mm512_set1_epi32(i32::from(lo)));
+            let within = _mm512_min_epi32(above, _mm512_set1_epi32(i32::from(hi)));
             let y = args.output.y.cast::<i8>().wrapping_add(channel);
-            return _mm_mask_storeu_epi8(y, some, _mm_add_epi8(bytes, zeros));
+            // the lowest bytes of the lanes, as neighbours
+            return _mm_mask_storeu_epi8(y, some, _mm512_cvtepi32_epi8(within));
         }
         let [(lo, hi), (lo1, hi1)] = [clamps.before, clamps.after];
         value = clamp(value, _mm512_set1_ps(lo), _mm512_set1_ps(hi));
@@ -566,12 +566,12 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
                 let requantise = args.requantise();
                 let scale = _mm_set1_ps(*requantise.scales.get_unchecked(channel));
                 let product = _mm_mul_ps(_mm_cvtepi32_ps(_mm_castps_si128(value)), scale);
-                let [lo, hi] = [requantise.lo, requantise.hi].map(|bound| _mm_set1_ps(bound));
-                let rounded = _mm_cvtps_epi32(_mm_min_ps(_mm_max_ps(product, lo), hi));
-                let place = _mm_cvtsi32_si128(8 * r as i32);
-                quad = _mm_add_epi32(quad, _mm_sll_epi32(rounded, place));
+                let [zero, lo, hi] =
+                    [requantise.zero, requantise.lo, requantise.hi].map(|b| _mm_set1_epi32(i32::from(b)));
+                let shifted = _mm_add_epi32(_mm_cvtps_epi32(product), zero);
+                let within = _mm_min_epi32(_mm_max_epi32(shifted, lo), hi);
+                quad = _mm_or_si128(quad, _mm_sll_epi32(within, _mm_cvtsi32_si128(8 * r as i32)));
                 if r + 1 == channels {
-                    quad = _mm_add_epi32(quad, _mm_set1_epi32(requantise.zeros.to_bits() as i32));
                     let y = args.output.y.wrapping_add(row * args.output.stride + args.pixels);
                     _mm_maskstore_ps(y, some, _mm_castsi128_ps(quad));
                 }

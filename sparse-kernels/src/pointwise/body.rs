@@ -13,6 +13,9 @@ use crate::scratch::LINE;
 use crate::table::Element;
 use crate::vector::{Vector, compiled};
 
+/// Rows of a tile, at most.
+const MOST_ROWS: usize = 8;
+
 /// How a machine's vectors are used here.
 pub(super) trait Pointwise: Vector {
     /// Vectors of pixels that a tile of 1, 2, 4 and 8 rows has registers for.
@@ -215,18 +218,19 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
                 store_pairs(args, row, at, &[sums[0], second[0]]);
             }
             Element::Int8 => {
-                let mut quads = [V::splat(0.0); N];
-                add_to_quads(args, row, 0, at, &sums, &mut quads);
+                let mut rows = [[V::splat(0.0); N]; MOST_ROWS];
+                finish_rows(args, row, at, &sums, &mut rows[..R]);
                 for next in 1..const { V::ELEMENT.per_lane().div_ceil(R) } {
                     let sums = accumulate::<V, A, R, C, N>(args, row + next, at, &mut along);
-                    add_to_quads(args, row + next, next * R, at, &sums, &mut quads);
+                    finish_rows(args, row + next, at, &sums, &mut rows[next * R..][..R]);
                 }
                 if args.weights.last {
                     let line = row * R / V::ELEMENT.per_lane();
                     let y = args.output.y.wrapping_add(line * args.output.stride);
-                    let zeros = V::splat(args.requantise().zeros);
+                    let bounds = args.requantise().bounds();
+                    let [a, b, c, d, ..] = rows;
                     for n in 0..N {
-                        quads[n].add(zeros).store(y.add(at[n]));
+                        V::quad([a[n], b[n], c[n], d[n]], &bounds).store(y.add(at[n]));
                     }
                 }
             }
@@ -327,6 +331,9 @@ pub(super) unsafe fn begin<V: Vector, const R: usize, const N: usize>(
             for r in 0..R {
                 sums[r] = [V::splat(args.bias(row * R + r)); N];
                 // The output is often not in cache: ask for it now, store it many cycles later.
+                if const { R > 1 } && !r.is_multiple_of(V::ELEMENT.per_lane()) {
+                    continue;
+                }
                 let line = (row * R + r) / V::ELEMENT.per_lane();
                 let y = args.output.y.wrapping_add(line * args.output.stride + args.output.ahead);
                 for n in (0..N).step_by(LINE / V::LANES) {
@@ -420,22 +427,19 @@ pub(super) unsafe fn store<V: Vector, const R: usize, const N: usize>(
     }
 }
 
-/// What becomes of the sums of a block row, the first of which is channel `first` of its quad, added to `quads` without
-/// the zero point; or left to wait for the next chunk.
+/// What becomes of the sums of a block row, up to the zero point; or, if there is another chunk, leaves them to wait.
 ///
 /// # Safety
-/// As [`Pointwise::row`].
+/// As [`Pointwise::row`]; there are `R` of `rows`.
 #[inline(always)]
-unsafe fn add_to_quads<V: Vector, const R: usize, const N: usize>(
+unsafe fn finish_rows<V: Vector, const R: usize, const N: usize>(
     args: &TileArgs,
     row: usize,
-    first: usize,
     at: &[usize; N],
     sums: &[[V; N]; R],
-    quads: &mut [V; N],
+    rows: &mut [[V; N]],
 ) {
-    let requantise = args.requantise();
-    // SAFETY: all channels of a quad are there (PackedPointwise) and have sums that wait (Sums).
+    // SAFETY: all channels of a quad are there (PackedPointwise) and have scales (Requantise) and sums that wait (Sums).
     unsafe {
         for r in 0..R {
             let channel = row * R + r;
@@ -446,10 +450,9 @@ unsafe fn add_to_quads<V: Vector, const R: usize, const N: usize>(
                 }
                 continue;
             }
-            let scale = V::splat(*requantise.scales.get_unchecked(channel));
-            let (lo, hi) = (V::splat(requantise.lo), V::splat(requantise.hi));
+            let scale = V::splat(*args.requantise().scales.get_unchecked(channel));
             for n in 0..N {
-                quads[n] = quads[n].add_byte(first + r, sums[r][n], scale, lo, hi);
+                rows[r][n] = sums[r][n].scaled(scale);
             }
         }
     }

@@ -19,7 +19,7 @@ mod quantised;
 
 pub use between::{Affine, Binary, binary, dequantize, lookup, max_pool, quantize, sums};
 pub use quantised::Quantised;
-pub(crate) use quantised::Requantise;
+pub(crate) use quantised::{Bounds, Requantise};
 
 use crate::error::{FormatError, KernelError};
 use crate::table::Element;

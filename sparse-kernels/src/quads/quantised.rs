@@ -1,8 +1,9 @@
 //! What becomes of the sums of a layer.
 
-use super::{CHANNELS, lane};
+use super::{CHANNELS, lane, repeated};
 use crate::error::{FormatError, KernelError};
 use crate::table::Element;
+use crate::vector::Vector;
 
 /// The numbers of a quantised layer beside its weights, which are whole numbers of one byte.
 ///
@@ -91,7 +92,7 @@ impl Quantised {
     /// channel; both have whole quads of channels.
     ///
     /// # Errors
-    /// Another number of rows; a channel whose sums an i32 might not hold.
+    /// Another number of rows; a channel whose sums an i32 might not hold, or half of it what they are scaled to.
     pub(crate) fn prepare(&self, weights: &[f32]) -> Result<(Vec<f32>, Requantise), KernelError> {
         let channels = self.channels();
         let columns = weights.len() / channels;
@@ -107,18 +108,20 @@ impl Quantised {
             if i32::try_from(most).is_err() {
                 return Err(FormatError::Sum { channel }.into());
             }
+            if most as f64 * f64::from(self.scales[channel]) >= f64::from(i32::MAX / 2) {
+                return Err(FormatError::Sum { channel }.into());
+            }
             let begin = i64::from(self.bias[channel]) - i64::from(self.x_zero) * total(|w| w);
             bias[channel] = f32::from_bits(begin as i32 as u32);
         }
         let mut scales = self.scales.clone();
         scales.resize(padded, 1.0);
-        let bound = |b: u8| f32::from(b) - f32::from(self.y_zero);
         let requantise = Requantise {
             scales,
-            lo: bound(self.lo),
-            hi: bound(self.hi),
-            zeros: super::repeated(self.y_zero),
-            x_zeros: super::repeated(self.x_zero),
+            zero: self.y_zero,
+            lo: self.lo,
+            hi: self.hi,
+            x_zeros: repeated(self.x_zero),
             table: self.table.clone(),
         };
         Ok((bias, requantise))
@@ -127,27 +130,56 @@ impl Quantised {
 
 /// [`Quantised`] as kernels use it.
 ///
-/// Invariant: as many scales as whole quads of output channels have.
+/// Invariants: as many scales as whole quads of output channels have; no product of a scale and a sum of its channel is
+/// beyond what 31 bits hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Requantise {
     /// Of every output channel, and ones for those that fill up the last quad.
     pub scales: Vec<f32>,
-    /// Bounds of what is rounded, to which the zero point is added then.
-    pub lo: f32,
-    pub hi: f32,
-    /// The zero point of the output in each byte of a lane, as the float with these bits.
-    pub zeros: f32,
-    /// That of the input.
+    /// The zero point of the output.
+    pub zero: u8,
+    /// Bounds of the output.
+    pub lo: u8,
+    pub hi: u8,
+    /// The zero point of the input in each byte of a lane, as the float with these bits.
     pub x_zeros: f32,
     pub table: Option<Box<[u8; 256]>>,
+}
+
+/// Zero point and bounds of outputs, in vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds<V> {
+    /// In each half of a lane.
+    pub zero: V,
+    /// In each byte of a lane.
+    pub lo: V,
+    pub hi: V,
 }
 
 impl Requantise {
     /// The output of a sum, before the table.
     #[inline(always)]
     pub fn byte(&self, scale: f32, sum: i32) -> u8 {
-        let rounded = round((sum as f32 * scale).max(self.lo).min(self.hi));
-        (rounded + (self.zeros.to_bits() & 0xff) as i32) as u8
+        // beyond what bytes are apart
+        let product = (sum as f32 * scale).clamp(-512.0, 512.0);
+        (round(product) + i32::from(self.zero)).clamp(i32::from(self.lo), i32::from(self.hi)) as u8
+    }
+
+    /// Zero point and bounds.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    #[inline(always)]
+    pub unsafe fn bounds<V: Vector>(&self) -> Bounds<V> {
+        let zero = u32::from(self.zero);
+        // SAFETY: passed on from the caller.
+        unsafe {
+            Bounds {
+                zero: V::splat(f32::from_bits(zero | zero << 16)),
+                lo: V::splat(repeated(self.lo)),
+                hi: V::splat(repeated(self.hi)),
+            }
+        }
     }
 
     /// The lane of four sums, the bits of i32, of the channels from `first` on.
@@ -202,6 +234,8 @@ mod tests {
         assert!(large.prepare(&[127.0, 0.0, 0.0, 0.0]).is_ok());
         let error = large.prepare(&[127.0, 0.0, 1.0, 0.0]).unwrap_err();
         assert_eq!(error, FormatError::Sum { channel: 1 }.into());
+        let steep = Quantised::new(vec![0; 2], vec![1.0, 1e8], 0, 0).unwrap();
+        assert_eq!(steep.prepare(&[1.0; 4]).unwrap_err(), FormatError::Sum { channel: 1 }.into());
         assert!(matches!(large.prepare(&[0.0; 3]), Err(KernelError::Format(FormatError::Length { .. }))));
     }
 }

@@ -55,7 +55,7 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
     kernel!(pointwise, format: "2x4", tile: 2 x 96, target: "avx512", element: Int8, quality: Intrinsics,
             loops: Quads, tuning: Tuning { least_tile: Some(64), ..AVX512 }),
     kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: Int8, quality: Tuned,
-            loops: Quads, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
+            loops: Quads, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
 ];
 
 #[rustfmt::skip]

@@ -1,6 +1,7 @@
 //! AVX2 and FMA: 16 registers of 8 floats.
 
 use super::{Order, Vector};
+use crate::quads::Bounds;
 use crate::table::Element;
 use crate::work::Work;
 use std::arch::x86_64::*;
@@ -174,18 +175,29 @@ impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn add_byte(self, byte: usize, sum: Self, scale: Self, lo: Self, hi: Self) -> Self {
+    unsafe fn scaled(self, scale: Self) -> Self {
         // SAFETY: contract of `Vector`.
         unsafe {
-            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(sum.0)), scale.0);
-            let rounded = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(product, lo.0), hi.0));
-            let placed = match byte {
-                0 => rounded,
-                1 => _mm256_slli_epi32::<8>(rounded),
-                2 => _mm256_slli_epi32::<16>(rounded),
-                _ => _mm256_slli_epi32::<24>(rounded),
-            };
-            self.add(F32x8(_mm256_castsi256_ps(placed)))
+            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(self.0)), scale.0);
+            F32x8(_mm256_castsi256_ps(_mm256_cvtps_epi32(product)))
+        }
+    }
+
+    /// Instructions that pack two vectors saturate; they leave the four bytes of a row side by side, in every 128 bits.
+    #[inline(always)]
+    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let [a, b, c, d] = rows.map(|row| _mm256_castps_si256(row.0));
+            let [zero, lo, hi] = [bounds.zero, bounds.lo, bounds.hi].map(|v| _mm256_castps_si256(v.0));
+            let ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero);
+            let cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero);
+            let bytes = _mm256_packus_epi16(ab, cd);
+            let bytes = _mm256_min_epu8(_mm256_max_epu8(bytes, lo), hi);
+            let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+                0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
+            ));
+            F32x8(_mm256_castsi256_ps(_mm256_shuffle_epi8(bytes, order)))
         }
     }
 

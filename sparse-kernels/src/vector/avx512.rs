@@ -1,6 +1,7 @@
 //! AVX-512F: 32 registers of 16 floats, masks.
 
 use super::{F32x8, Order, Vector, inside};
+use crate::quads::Bounds;
 use crate::table::Element;
 use crate::work::Work;
 use std::arch::x86_64::*;
@@ -128,18 +129,28 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
     }
 
     #[inline(always)]
-    unsafe fn add_byte(self, byte: usize, sum: Self, scale: Self, lo: Self, hi: Self) -> Self {
+    unsafe fn scaled(self, scale: Self) -> Self {
         // SAFETY: contract of `Vector`.
         unsafe {
-            let product = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum.0)), scale.0);
-            let rounded = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(product, lo.0), hi.0));
-            let placed = match byte {
-                0 => rounded,
-                1 => _mm512_slli_epi32::<8>(rounded),
-                2 => _mm512_slli_epi32::<16>(rounded),
-                _ => _mm512_slli_epi32::<24>(rounded),
-            };
-            self.add(F32x16(_mm512_castsi512_ps(placed)))
+            let product = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(self.0)), scale.0);
+            F32x16(_mm512_castsi512_ps(_mm512_cvtps_epi32(product)))
+        }
+    }
+
+    /// Instructions that pack two vectors saturate; they leave the four bytes of a row side by side, in every 128 bits.
+    #[inline(always)]
+    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let [a, b, c, d] = rows.map(|row| _mm512_castps_si512(row.0));
+            let [zero, lo, hi] = [bounds.zero, bounds.lo, bounds.hi].map(|v| _mm512_castps_si512(v.0));
+            let ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero);
+            let cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero);
+            let bytes = _mm512_packus_epi16(ab, cd);
+            let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, lo), hi);
+            let order =
+                _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+            F32x16(_mm512_castsi512_ps(_mm512_shuffle_epi8(bytes, order)))
         }
     }
 

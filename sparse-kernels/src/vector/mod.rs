@@ -26,6 +26,7 @@ pub(crate) use neon::{F32x4, is_f16};
 pub(crate) use wasm::{F32x4, multiply_add};
 
 use crate::geometry;
+use crate::quads::Bounds;
 use crate::table::Element;
 use crate::work::Work;
 use std::ops::Range;
@@ -155,13 +156,20 @@ pub(crate) trait Vector: Copy {
         unreachable!("for vectors of pairs")
     }
 
-    /// `self` with byte `byte` of each lane, counted from the lowest, plus `round(min(max(sum as f32 * scale, lo), hi))`:
-    /// what lanes are made of, up to a zero point. All of it is added, so that negative numbers borrow from the bytes
-    /// above, until the zero points are added, too. Only for quads.
+    /// The sums, which are whole numbers, as floats, times `scale`, rounded to the nearest whole numbers, ties to even.
+    /// Only for quads.
+    ///
+    /// # Safety
+    /// As [`Vector::on`]; products are within 31 bits.
+    unsafe fn scaled(self, _scale: Self) -> Self {
+        unreachable!("for vectors of quads")
+    }
+
+    /// The lanes of four rows of whole numbers, with the zero point added and within bounds, as bytes. Only for quads.
     ///
     /// # Safety
     /// As [`Vector::on`].
-    unsafe fn add_byte(self, _byte: usize, _sum: Self, _scale: Self, _lo: Self, _hi: Self) -> Self {
+    unsafe fn quad(_rows: [Self; 4], _bounds: &Bounds<Self>) -> Self {
         unreachable!("for vectors of quads")
     }
 
