@@ -90,6 +90,7 @@ fn run(stage: &Stage, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
 type Entry = (usize, usize, usize, [usize; 2], bool);
 
 const ENTRY: Entry = (8, 3, 2, [1, 1], false);
+const SPATIAL: Entry = (9, 3, 1, [1, 1], false);
 const DEPTHWISE: Entry = (0, 3, 1, [1, 1], true);
 const STRIDED: Entry = (0, 3, 2, [0, 1], true);
 const POINTWISE: Entry = (12, 1, 1, [0, 0], false);
@@ -188,6 +189,7 @@ fn bands_of_pairs_are_what_whole_maps_are() {
         &[POINTWISE, DEPTHWISE, POINTWISE, STRIDED, POINTWISE],
         &[odd, DEPTHWISE, odd, STRIDED],
         &[DEPTHWISE, POINTWISE],
+        &[ENTRY, DEPTHWISE, odd, SPATIAL, SPATIAL],
     ];
     let sizes: &[[usize; 2]] = if cfg!(miri) { &[[9, 6]] } else { &[[1, 1], [2, 5], [23, 16], [56, 56]] };
     for half in Half::available() {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use figures::{Agreement, HALF_TOLERANCE, top_1};
+use sparse_kernels::table::Element;
 use sparse_ops::layers;
 use tests::graph::{Graph, pruned};
 use tests::models::real_models;
@@ -37,9 +38,11 @@ fn assert_borders(model: &TypedModel) {
     }
 }
 
+/// Layers on pairs, each of which has a kernel for pairs.
 fn in_pairs(model: &TypedModel) -> usize {
     let layers = model.nodes().iter().filter_map(layers).flatten();
-    layers.filter(|layer| layer.half().is_some()).count()
+    let half = layers.filter(|layer| layer.half().is_some());
+    half.inspect(|layer| assert_eq!(layer.packed().kernel().element, Element::Bf16, "{}", layer.layer())).count()
 }
 
 /// The optimised model in half precision, after it has been compared with stock tract.
@@ -66,6 +69,7 @@ fn networks_are_one_cluster() -> Result<()> {
         (Network::MobilenetV1, Some([1, 1])),
         (Network::MobilenetV2, Some([1, 1])),
         (Network::Resnet18, Some([1, 1])),
+        (Network::Resnet20, Some([1, 1])),
         (Network::MobilenetV3Large, None),
         (Network::EfficientnetLite0, None),
     ] {
@@ -85,6 +89,35 @@ fn networks_are_one_cluster() -> Result<()> {
                 let found = [count(&model, "ToPairs"), count(&model, "FromPairs")];
                 assert_eq!(found, expected, "{network} on {target}: {:?}", op_names(&model));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Kernels over all channels: a picture of three, whose third shares lanes row by row, channel groups of odd size, dilation,
+/// a function that kernels do not fuse, and a residual.
+#[test]
+fn spatial_layers_run_on_pairs() -> Result<()> {
+    let mut graph = Graph::default();
+    let x = graph.input("N,3,33,30");
+    let w = graph.constant(&[13, 3, 7, 7], &values(13 * 3 * 49, 1));
+    let a = graph.op("Conv", &[&x, &w], vec![ints("strides", &[2; 2]), ints("pads", &[3; 4])]);
+    let a = graph.op("HardSwish", &[&a], vec![]);
+    let w = graph.constant(&[10, 13, 3, 3], &pruned(10, 13 * 9, (2, 1), 0.5, 2));
+    let b = graph.op("Conv", &[&a, &w], vec![ints("pads", &[1; 4])]);
+    let b = graph.op("Relu", &[&b], vec![]);
+    let w = graph.constant(&[10, 5, 3, 3], &values(10 * 5 * 9, 3));
+    let c = graph.op("Conv", &[&b, &w], vec![ints("pads", &[1; 4]), int("group", 2)]);
+    let c = graph.op("Add", &[&c, &b], vec![]);
+    let c = graph.op("Sigmoid", &[&c], vec![]);
+    let w = graph.constant(&[7, 10, 3, 3], &pruned(7, 90, (1, 1), 0.5, 4));
+    let y = graph.op("Conv", &[&c, &w], vec![ints("dilations", &[2, 1])]);
+    let model = graph.model(&[&y]);
+    for target in targets() {
+        for images in [1, 2] {
+            let half = always(target, || compared(&model, &noise(&[images, 3, 33, 30], 5)))?;
+            assert_eq!(in_pairs(&half), 4, "{target}: {:?}", op_names(&half));
+            assert_eq!([count(&half, "ToPairs"), count(&half, "FromPairs")], [1, 1]);
         }
     }
     Ok(())

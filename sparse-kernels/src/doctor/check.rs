@@ -112,13 +112,13 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
         };
         check_one!(kernel, Weights::Depthwise, small, large, pack);
     }
-    for kernel in table::spatial_available() {
+    for kernel in table::spatial_available().chain(table::spatial_half_available()) {
         let layer = |oc, ic, hw| Layer::new(ConvShape::square(ic, oc, hw, 3, 1, 1), kernel.info());
         let (small, large) = (layer(13, 9, 11)?, layer(64, 64, 14)?);
         let mut pack = |layer: &Layer| {
             let s = layer.geometry.shape();
             let weights = noise.blocks(s.oc, s.ic * 9, (kernel.format().r(), kernel.format().c()), 0.5);
-            let bias = noise.values(s.oc);
+            let (weights, bias) = (layer.rounded(weights), noise.values(s.oc));
             let packed = PackedSpatial::from_dense(s.oc, s.ic, [3, 3], &weights, Some(&bias), kernel)?;
             Ok::<_, KernelError>((packed, weights, bias))
         };
