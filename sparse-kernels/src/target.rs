@@ -183,13 +183,14 @@ impl Target {
             (Isa::Neon, Element::F16) => {
                 self.core != Core::A53 && std::arch::is_aarch64_feature_detected!("fp16")
             }
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Neon, Element::Bf16) => {
+                matches!(self.core, Core::Any | Core::A76) && std::arch::is_aarch64_feature_detected!("bf16")
+            }
             _ => false,
         };
-        let order = if self.isa == Isa::Neon {
-            [Element::F16, Element::Bf16]
-        } else {
-            [Element::Bf16, Element::F16]
-        };
+        let order =
+            if self.isa == Isa::Neon { [Element::F16, Element::Bf16] } else { [Element::Bf16, Element::F16] };
         order.into_iter().filter(detected).map(move |element| Half { target: self, element })
     }
 }

@@ -196,9 +196,7 @@ impl Case {
             let plain = PackedPointwise::from_dense(oc, ic, &weights, bias.as_deref(), kernel).unwrap();
             let (x, residual) = self.lanes(half, &geometry, &x, residual.as_deref());
             let mut same = vec![1; y.len()];
-            plain
-                .run_pairs(&geometry, &x, &mut same, residual.as_deref(), &self.epilogue, &Serial)
-                .unwrap();
+            plain.run_pairs(&geometry, &x, &mut same, residual.as_deref(), &self.epilogue, &Serial).unwrap();
             assert_same(half, &what, &y, &same);
         }
     }
@@ -550,6 +548,26 @@ fn every_target_rounds_alike() {
             }
         }
     }
+}
+
+/// Half precision of targets that Arm cores have, against what whoever runs this says of the core.
+#[test]
+fn half_precision_is_what_the_core_has() {
+    let Ok(expected) = std::env::var("SPARSE_KERNELS_HALF") else {
+        eprintln!("not run: SPARSE_KERNELS_HALF does not say which types the core has");
+        return;
+    };
+    let names = |name: &str| -> Vec<&str> {
+        Target::named(name).unwrap().halves().map(|half| half.element().name()).collect()
+    };
+    let expected: Vec<&str> = expected.split_whitespace().collect();
+    assert_eq!(names("neon"), expected);
+    assert_eq!(names("neon-a76"), expected);
+    // these classes have no kernels for what none of their cores has
+    assert_eq!(names("neon-a55"), expected.iter().copied().filter(|name| *name == "f16").collect::<Vec<_>>());
+    assert_eq!(names("neon-a53"), [""; 0]);
+    let first = Target::named("neon").unwrap().half().map(|half| half.element().name());
+    assert_eq!(first, expected.first().copied());
 }
 
 #[test]

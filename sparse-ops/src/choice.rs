@@ -109,7 +109,8 @@ impl Packing {
                 Packed::Depthwise(PackedDepthwise::from_dense(oc, taps, weights, Some(bias), kernel)?)
             }
             Packing::Spatial(_) => {
-                let rounded = |weight: &f32| pairs::float(pairs::round(*weight));
+                let numbers = Numbers::from(half);
+                let rounded = |weight: &f32| numbers.float(numbers.round(*weight));
                 let weights: Vec<f32> = weights.iter().map(rounded).collect();
                 return self.pack(half.target(), &Dense { weights: &weights, ..*dense });
             }
@@ -331,7 +332,7 @@ impl Packed {
 
     /// Whether there is a kernel that takes pairs of channels as they are.
     pub fn takes_pairs(&self) -> bool {
-        self.kernel().element == Element::Bf16
+        self.kernel().element.per_lane() > 1
     }
 
     /// The kernel they were packed for.

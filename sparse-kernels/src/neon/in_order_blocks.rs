@@ -253,7 +253,9 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT:
     unsafe {
         match V {
             1 => walk!(CORE, is_f16(ELEMENT), V, sums, walk, 0: "v12" "v13" "v14" "v15"),
-            2 => walk!(CORE, is_f16(ELEMENT), V, sums, walk, 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19"),
+            2 => {
+                walk!(CORE, is_f16(ELEMENT), V, sums, walk, 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19")
+            }
             3 => walk!(
                 CORE, is_f16(ELEMENT), V, sums, walk,
                 0: "v12" "v13" "v14" "v15", 1: "v16" "v17" "v18" "v19", 2: "v20" "v21" "v22" "v23"

@@ -83,7 +83,10 @@ mod tests {
                 assert_eq!(round(wide), v, "{wide}");
             }
         }
-        assert_eq!([0x3c00, 0xc000, 0x7bff, 1, 0x400].map(float), [1.0, -2.0, MAX, 2f32.powi(-24), 2f32.powi(-14)]);
+        assert_eq!(
+            [0x3c00, 0xc000, 0x7bff, 1, 0x400].map(float),
+            [1.0, -2.0, MAX, 2f32.powi(-24), 2f32.powi(-14)]
+        );
     }
 
     /// Between two neighbours the nearer one, in the middle the even one.

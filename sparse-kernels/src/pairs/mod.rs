@@ -22,10 +22,10 @@ use crate::table::{Element, KernelInfo};
 #[cfg(target_arch = "x86_64")]
 use crate::target::Isa;
 use crate::target::{Half, Target};
-#[cfg(target_arch = "x86_64")]
-use crate::vector::F32x16;
 #[cfg(target_arch = "aarch64")]
 use crate::vector::F32x4;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::F32x16;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::vector::Vector;
 use crate::work::{Work, on};

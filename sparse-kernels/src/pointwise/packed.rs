@@ -87,9 +87,7 @@ impl PackedPointwise {
             (Element::F16, FormatKind::ROWS_2) => {
                 PackedPointwise::pack_halves::<R, C, 2, 1>(weights, bias, pixels, kernel)
             }
-            (Element::F16, _) => {
-                PackedPointwise::pack_halves::<R, C, 1, 1>(weights, bias, pixels, kernel)
-            }
+            (Element::F16, _) => PackedPointwise::pack_halves::<R, C, 1, 1>(weights, bias, pixels, kernel),
             (_, FormatKind::BLOCKS_4X4) => {
                 PackedPointwise::pack_pairs::<R, C, 4, 2>(weights, bias, pixels, kernel)
             }

@@ -71,7 +71,11 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
         // SAFETY: contract of `Vector`.
         F32x4(unsafe {
             let v = vdupq_n_f32(v);
-            if is_f16(ELEMENT) { halves!("fcvtn {r:v}.4h, {v:v}.4s\ndup {r:v}.8h, {r:v}.h[0]", v = v) } else { v }
+            if is_f16(ELEMENT) {
+                halves!("fcvtn {r:v}.4h, {v:v}.4s\ndup {r:v}.8h, {r:v}.h[0]", v = v)
+            } else {
+                v
+            }
         })
     }
 
@@ -157,11 +161,39 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
         })
     }
 
+    /// The products of pairs of bf16 are exact, and denormals count as zero; sums are rounded to odd.
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            match Self::ELEMENT {
+                Element::Bf16 => {
+                    let mut sum = c.0;
+                    asm!(
+                        ".arch_extension bf16",
+                        "bfdot {c:v}.4s, {a:v}.8h, {b:v}.8h",
+                        c = inout(vreg) sum,
+                        a = in(vreg) self.0,
+                        b = in(vreg) b.0,
+                        options(pure, nomem, nostack, preserves_flags),
+                    );
+                    F32x4(sum)
+                }
+                _ => self.mul_add(b, c),
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn widen(self) -> [Self; 2] {
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
+                Element::Bf16 => {
+                    let lanes = vreinterpretq_u32_f32(self.0);
+                    [vshlq_n_u32::<16>(lanes), vandq_u32(lanes, vdupq_n_u32(0xffff_0000))]
+                        .map(|bits| F32x4(vreinterpretq_f32_u32(bits)))
+                }
                 Element::F16 => {
                     let halves = vreinterpretq_u16_f32(self.0);
                     let [first, second] = [vuzp1q_u16(halves, halves), vuzp2q_u16(halves, halves)];
@@ -180,6 +212,25 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
+                Element::Bf16 => {
+                    let [first, second] = [first, second].map(|v| {
+                        // denormals keep their sign alone
+                        let magnitude = vdupq_n_u32(0x7fff_ffff);
+                        let denormal = vcagtq_f32(vdupq_n_f32(f32::MIN_POSITIVE), v.0);
+                        let bits = vbicq_u32(vreinterpretq_u32_f32(v.0), vandq_u32(denormal, magnitude));
+                        let v = vreinterpretq_f32_u32(bits);
+                        let rounded: float32x4_t;
+                        asm!(
+                            ".arch_extension bf16",
+                            "bfcvtn {r:v}.4h, {v:v}.4s",
+                            r = lateout(vreg) rounded,
+                            v = in(vreg) v,
+                            options(pure, nomem, nostack, preserves_flags),
+                        );
+                        vreinterpretq_u16_f32(rounded)
+                    });
+                    F32x4(vreinterpretq_f32_u16(vzip1q_u16(first, second)))
+                }
                 Element::F16 => {
                     let first = halves!("fcvtn {r:v}.4h, {v:v}.4s", v = first.0);
                     let second = halves!("fcvtn {r:v}.4h, {v:v}.4s", v = second.0);
@@ -230,6 +281,15 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
                 vminq_f32(hi.0, vmaxq_f32(lo.0, self.0))
             }
         })
+    }
+
+    #[inline(always)]
+    unsafe fn regroup(self, next: Self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let [a, b] = [self, next].map(|v| vreinterpretq_u16_f32(v.0));
+            [vtrn1q_u16(a, b), vtrn2q_u16(a, b)].map(|pairs| F32x4(vreinterpretq_f32_u16(pairs)))
+        }
     }
 
     #[inline(always)]
