@@ -3,9 +3,9 @@
 //! ```text
 //! neon_operator OPERATOR LAYER WEIGHTS [TARGET [TYPE]]       for example: neon_operator pointwise 256x28 4x4:0.5 neon-a53
 //! ```
-//! OPERATOR is pointwise, depthwise or spatial; or pack, which rounds planes to pairs, whatever WEIGHTS say. LAYER is
-//! CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a square map, in f32 or, if TYPE is f16 or bf16, in pairs of that, with
-//! bias and ReLU6. WEIGHTS are
+//! OPERATOR is pointwise, depthwise or spatial; or pack, which rounds planes to pairs, whatever WEIGHTS say.
+//! LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a square map, in f32 or, if TYPE is f16 or
+//! bf16, in pairs of that, with bias and ReLU6. WEIGHTS are
 //!
 //! * pointwise: FORMAT:DENSITY, where DENSITY is the share of weight groups that is kept, of all layer,
 //!   exactly;

@@ -161,9 +161,9 @@ impl Target {
         self.core
     }
 
-    /// Half precision, if this target has kernels for it and the machine their instructions; plain Rust always
-    /// has. Of several types the one that layers run in: on Arm f16, of which there are more digits, before bf16. Cores of
-    /// the class [`Core::A53`] have neither.
+    /// Half precision, if this target has kernels for it and the machine their instructions; plain Rust
+    /// always has. Of several types the one that layers run in: on Arm f16, of which there are more digits,
+    /// before bf16. Cores of the class [`Core::A53`] have neither.
     pub fn half(self) -> Option<Half> {
         self.halves().next()
     }
@@ -195,8 +195,8 @@ impl Target {
     }
 }
 
-/// Proof that a target runs kernels for pairs of a type ([`crate::pairs`]). Such kernels can only be obtained with
-/// one.
+/// Proof that a target runs kernels for pairs of a type ([`crate::pairs`]). Such kernels can only be obtained
+/// with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Half {
     target: Target,

@@ -35,11 +35,11 @@ fn packed(half: Half, [images, channels, pixels]: [usize; 3], planes: &[f32]) ->
 /// rounded to eight bits: by at most 2^-8 of it if it is no denormal, and the smallest normal number if it is one.
 /// A value near the border of two numbers may be rounded to either, so that both errors add.
 ///
-/// Sums of f16 are of at most `n` = 128 products and the bias, which is rounded, too. Each addition errs by 2^-11.8 of the
-/// partial sum in the root mean square; these grow as the square root of their number, a third of it for such products, so
-/// that the sum of `n` errs by 2^-11.8 * n / 4.2. Twelve times that, 2^-10 * n, is allowed, times the square root of the number of
-/// such sums; a lost product is larger. (That kernels agree bit by bit is asserted besides.) The value is rounded to eleven
-/// bits, and so is a residual's sum.
+/// Sums of f16 are of at most `n` = 128 products and the bias, which is rounded, too. Each addition errs by
+/// 2^-11.8 of the partial sum in the root mean square; these grow as the square root of their number, a third
+/// of it for such products, so that the sum of `n` errs by 2^-11.8 * n / 4.2. Twelve times that, 2^-10 * n,
+/// is allowed, times the square root of the number of such sums; a lost product is larger. (That kernels
+/// agree bit by bit is asserted besides.) The value is rounded to eleven bits, and so is a residual's sum.
 fn assert_close(half: Half, what: &str, got: &[f32], expected: &[f32], terms: usize) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let (mut sum, unit, least) = match half.element() {

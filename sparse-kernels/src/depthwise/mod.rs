@@ -148,8 +148,9 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants: `bias` has one value for every channel of every plane, of f16 as [`in_lanes`] has them; the kernel accepts the size of the weights; `reads`
-/// says something of every channel; there are `pairs` if the kernel is one of pairs, and only then.
+/// Invariants: `bias` has one value for every channel of every plane, of f16 as [`in_lanes`] has them; the
+/// kernel accepts the size of the weights; `reads` says something of every channel; there are `pairs` if the
+/// kernel is one of pairs, and only then.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
     kernel: &'static DepthwiseKernel,
@@ -167,10 +168,10 @@ pub struct PackedDepthwise {
 ///
 /// Channels of a pair that have different patterns store all taps, zeros among them.
 ///
-/// Invariants: groups follow each other and cover all pairs; `taps` has two floats, one for each channel, for every step
-/// of the loops that run the pattern of the group, pair by pair in the order of the kernel. A step is a tap, or, if the
-/// kernel has `duos`, two neighbours, as a lane of bf16. Of f16 both floats are the lane of both channels. A channel that does
-/// not exist has zeros.
+/// Invariants: groups follow each other and cover all pairs; `taps` has two floats, one for each channel, for
+/// every step of the loops that run the pattern of the group, pair by pair in the order of the kernel. A step
+/// is a tap, or, if the kernel has `duos`, two neighbours, as a lane of bf16. Of f16 both floats are the lane
+/// of both channels. A channel that does not exist has zeros.
 #[derive(Debug, Clone)]
 struct PairTaps {
     groups: Vec<PairGroup>,
@@ -320,8 +321,8 @@ impl PackedDepthwise {
     /// are rounded to its type.
     ///
     /// # Errors
-    /// The kernel is made for another size, or the bias has another length; weights that are too large for the type of the
-    /// kernel.
+    /// The kernel is made for another size, or the bias has another length; weights that are too large for
+    /// the type of the kernel.
     pub fn pack(
         mut weights: DepthwisePatterns,
         bias: Option<&[f32]>,

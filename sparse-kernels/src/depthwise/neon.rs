@@ -8,9 +8,10 @@
 //! Four taps share a register, of which a multiply-add picks one: three hold those of 3x3, seven those of
 //! 5x5. What is left is room for 12 sums, four vectors wide, and their inputs.
 //!
-//! Of f16 a vector has two channels of four pixels, and a tap is a pair, which no multiply-add picks from a register with
-//! others: nine registers hold those of 3x3, which leaves room for 6 sums, two vectors wide. Both halves are computed at once,
-//! in f16: of 9 to 49 taps no sum is too long for that. bf16 is multiplied in pairs of neighbouring taps, as everywhere.
+//! Of f16 a vector has two channels of four pixels, and a tap is a pair, which no multiply-add picks from a
+//! register with others: nine registers hold those of 3x3, which leaves room for 6 sums, two vectors wide.
+//! Both halves are computed at once, in f16: of 9 to 49 taps no sum is too long for that. bf16 is multiplied
+//! in pairs of neighbouring taps, as everywhere.
 
 use super::body::{Depthwise, HELD};
 use super::values::Values;

@@ -50,7 +50,8 @@ const fn most_vectors(rows: usize) -> usize {
     }
 }
 
-/// Registers of a set of inputs and weights. A multiply-add of halves picks weights from the first sixteen registers alone.
+/// Registers of a set of inputs and weights. A multiply-add of halves picks weights from the first sixteen
+/// registers alone.
 const fn set(rows: usize, element: u8) -> usize {
     if rows == 1 && is_f16(element) { 8 } else { most_vectors(rows) + 1 }
 }

@@ -189,8 +189,8 @@ unsafe fn rows<V: Pointwise, A: Along, const R: usize, const C: usize, const N: 
     }
 }
 
-/// Block row `row` of a tile whose vectors begin `at` these pixels. Where a block has one row of the two of a pair, with the
-/// next row.
+/// Block row `row` of a tile whose vectors begin `at` these pixels. Where a block has one row of the two of a
+/// pair, with the next row.
 ///
 /// # Safety
 /// As [`tile`]; `row` is one of the block rows; vectors are inside the pixels.

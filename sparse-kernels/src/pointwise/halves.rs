@@ -1,15 +1,17 @@
 //! f16: pixels of one channel beside each other.
 //!
-//! A multiply-add of f16 takes as many halves as a register has, and its sums are f16, too. So lanes, of which each has two
-//! channels, are taken apart where they are copied to the panel: of the row of a lane the first half has the pixels of the
-//! first channel, the second half those of the second one. Kernels read channels, as they do of floats, and indices count
-//! them. Weights are halves in the order of those of floats, and no pair has to be filled.
+//! A multiply-add of f16 takes as many halves as a register has, and its sums are f16, too. So lanes, of
+//! which each has two channels, are taken apart where they are copied to the panel: of the row of a lane the
+//! first half has the pixels of the first channel, the second half those of the second one. Kernels read
+//! channels, as they do of floats, and indices count them. Weights are halves in the order of those of
+//! floats, and no pair has to be filled.
 //!
-//! **Sums.** Ten bits behind the point lose what is a two-thousandth of a sum. So no more than [`MOST_PRODUCTS`] products
-//! are summed in f16, beginning with the bias, rounded, or with zero; such sums are widened and added up in f32, and the
-//! total is rounded. A sum of 128 random products errs by 0.16 % of its scale in the root mean square: as much as rounding it
-//! to bf16 would. Clamps and the residual are f16: bounds are rounded, which makes no difference to a value that is rounded;
-//! the sum with the residual is rounded once more.
+//! **Sums.** Ten bits behind the point lose what is a two-thousandth of a sum. So no more than
+//! [`MOST_PRODUCTS`] products are summed in f16, beginning with the bias, rounded, or with zero; such sums
+//! are widened and added up in f32, and the total is rounded. A sum of 128 random products errs by 0.16 % of
+//! its scale in the root mean square: as much as rounding it to bf16 would. Clamps and the residual are f16:
+//! bounds are rounded, which makes no difference to a value that is rounded; the sum with the residual is
+//! rounded once more.
 
 use super::args::TileArgs;
 use crate::pairs::f16;
@@ -17,8 +19,8 @@ use crate::pairs::f16;
 /// Most products that are summed in f16: 32 blocks of 4x4.
 pub(super) const MOST_PRODUCTS: usize = 128;
 
-/// The blocks of a row: pointers to the index of the first channel and to the values of the first block, and the number of
-/// blocks.
+/// The blocks of a row: pointers to the index of the first channel and to the values of the first block, and
+/// the number of blocks.
 ///
 /// # Safety
 /// As [`TileArgs::blocks`]; a block has `block` values.
@@ -33,8 +35,8 @@ pub(super) unsafe fn blocks(args: &TileArgs, row: usize, block: usize) -> (*cons
     }
 }
 
-/// Any number of pixels, one by one: what vectors must agree with, bit by bit. Channels of a lane are `apart` halves from
-/// each other, lanes twice the stride.
+/// Any number of pixels, one by one: what vectors must agree with, bit by bit. Channels of a lane are `apart`
+/// halves from each other, lanes twice the stride.
 ///
 /// # Safety
 /// `args` keeps the invariants of [`TileArgs`] for blocks of `R` by `C` channels.
@@ -69,7 +71,8 @@ pub(super) unsafe fn finish(args: &TileArgs, channel: usize, sum: f32) {
     }
 }
 
-/// The sum of a pixel of an output channel, rounded; if this is not the last chunk, it is left where sums wait.
+/// The sum of a pixel of an output channel, rounded; if this is not the last chunk, it is left where sums
+/// wait.
 ///
 /// # Safety
 /// As [`tile`]; there are such a channel and pixel.
@@ -80,8 +83,8 @@ unsafe fn sum<const R: usize, const C: usize>(
     apart: usize,
 ) -> u16 {
     let (weights, input) = (&args.weights, &args.input);
-    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with the pixels of the tile; a block has
-    // R * C values (PackedPointwise); sums wait at channel * stride + pixel (Sums).
+    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each with the pixels of the tile;
+    // a block has R * C values (PackedPointwise); sums wait at channel * stride + pixel (Sums).
     unsafe {
         let (indices, values, blocks) = blocks(args, channel / R, R * C);
         let waiting = args.sums.at.wrapping_add(channel * args.sums.stride + pixel);
@@ -113,8 +116,8 @@ unsafe fn sum<const R: usize, const C: usize>(
     }
 }
 
-/// Clamps a pixel of an output channel and stores it in its half of a lane, if the last chunk is among those of the call. If
-/// it has no neighbour, the other half becomes zero.
+/// Clamps a pixel of an output channel and stores it in its half of a lane, if the last chunk is among those
+/// of the call. If it has no neighbour, the other half becomes zero.
 ///
 /// # Safety
 /// As [`sum`].
@@ -129,14 +132,15 @@ unsafe fn store(args: &TileArgs, channel: usize, pixel: usize, sum: u16) {
         f16::round(if v > hi { hi } else { v })
     };
     let y = args.output.y.cast::<u16>().wrapping_add(at);
-    // SAFETY: `y` and `residual` are valid at channel / 2 * stride + pixel (Output), for a lane of two halves.
+    // SAFETY: `y` and `residual` are valid at channel / 2 * stride + pixel (Output), for a lane of two
+    // halves.
     unsafe {
         *y = clamp(sum, clamps.before);
         if clamps.residual {
             let residual = args.output.residual.cast::<u16>().wrapping_add(at);
             *y = clamp(f16::add(*y, *residual), clamps.after);
         }
-        if channel % 2 == 0 && channel + 1 == args.weights.packed.oc() {
+        if channel.is_multiple_of(2) && channel + 1 == args.weights.packed.oc() {
             *y.wrapping_add(1) = 0;
         }
     }
@@ -172,8 +176,8 @@ mod tests {
     use crate::pairs;
     use noise::Noise;
 
-    /// The error of sums of products in the root mean square, in f16 and where the exact sum is rounded to bf16, over the
-    /// root mean square of the sums.
+    /// The error of sums of products in the root mean square, in f16 and where the exact sum is rounded to
+    /// bf16, over the root mean square of the sums.
     fn errors(products: usize) -> [f64; 2] {
         const SUMS: usize = 2000;
         let mut noise = Noise::new(11);

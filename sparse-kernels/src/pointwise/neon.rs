@@ -83,16 +83,17 @@ impl<const CORE: u8, const ELEMENT: u8> Pointwise for F32x4<CORE, ELEMENT> {
     }
 }
 
-/// Blocks of 4 rows by `C` pairs and a single pixel: the four weights of a pair of inputs are one vector, and every other pair
-/// has sums of its own.
+/// Blocks of 4 rows by `C` pairs and a single pixel: the four weights of a pair of inputs are one vector, and
+/// every other pair has sums of its own.
 ///
 /// # Safety
-/// FEAT_BF16 is there; `args` keeps the invariants of [`TileArgs`] for such blocks of pairs; there is one pixel.
+/// FEAT_BF16 is there; `args` keeps the invariants of [`TileArgs`] for such blocks of pairs; there is one
+/// pixel.
 #[target_feature(enable = "neon")]
 unsafe fn single_pairs<const C: usize>(args: &TileArgs) {
     type Pairs = F32x4<{ Core::Any as u8 }, { Element::Bf16 as u8 }>;
-    // SAFETY: every index is a channel of the chunks with C - 1 behind it (TileArgs); a block has 4 * C values
-    // (PackedPointwise); the channels are those of a block row.
+    // SAFETY: every index is a channel of the chunks with C - 1 behind it (TileArgs); a block has 4 * C
+    // values (PackedPointwise); the channels are those of a block row.
     unsafe {
         for row in args.weights.rows.clone() {
             let (indices, values, blocks) = args.blocks(row, 4 * C);

@@ -1,9 +1,10 @@
 //! aarch64 with FEAT_FP16: 32 registers of 8 halves, pixels of one channel ([`super::halves`]).
 //!
-//! The loops over blocks are those of floats (`crate::neon`), with the same registers: a multiply-add takes eight pixels in
-//! place of four in the same time, and picks its weight from half a register. Tiles have twice as many pixels. What is more
-//! is around them: sums of more than [`MOST_PRODUCTS`] products are added up in f32, in memory, because registers have no
-//! room for twice as many bits; and two rows of sums become one of lanes when they are stored.
+//! The loops over blocks are those of floats (`crate::neon`), with the same registers: a multiply-add takes
+//! eight pixels in place of four in the same time, and picks its weight from half a register. Tiles have
+//! twice as many pixels. What is more is around them: sums of more than [`MOST_PRODUCTS`] products are added
+//! up in f32, in memory, because registers have no room for twice as many bits; and two rows of sums become
+//! one of lanes when they are stored.
 
 use super::args::TileArgs;
 use super::body::Loops;
@@ -84,7 +85,8 @@ unsafe fn rows<const CORE: u8, const R: usize, const C: usize, const N: usize>(a
     }
 }
 
-/// The sums of a block row, rounded; if the last chunk is not among those of the call, they are left where sums wait.
+/// The sums of a block row, rounded; if the last chunk is not among those of the call, they are left where
+/// sums wait.
 ///
 /// # Safety
 /// As [`rows`], for one of the block rows.
@@ -95,8 +97,9 @@ unsafe fn sums<const CORE: u8, const R: usize, const C: usize, const N: usize>(
     at: &[usize; N],
 ) -> [[Half<CORE>; N]; R] {
     let weights = &args.weights;
-    // SAFETY: there is a bias for each of R rows; of every piece of a row the walk has blocks, whose indices are channels of
-    // the chunks with C - 1 behind them, each with the pixels of the tile, and which have R * C values (PackedPointwise).
+    // SAFETY: there is a bias for each of R rows; of every piece of a row the walk has blocks, whose indices
+    // are channels of the chunks with C - 1 behind them, each with the pixels of the tile, and which have R *
+    // C values (PackedPointwise).
     unsafe {
         let (indices, values, all) = blocks(args, row, R * C);
         let most = const { MOST_PRODUCTS / C };
@@ -226,8 +229,8 @@ unsafe fn store<const CORE: u8, const N: usize>(
     }
     let line = channel / 2 * args.output.stride;
     let (y, residual) = (args.output.y.wrapping_add(line), args.output.residual.wrapping_add(line));
-    // SAFETY: the pixels of the tile are valid in `y`, and in `residual` if there is one, for every pair of output channels
-    // (Output).
+    // SAFETY: the pixels of the tile are valid in `y`, and in `residual` if there is one, for every pair of
+    // output channels (Output).
     unsafe {
         for n in 0..N {
             let mut values = [sums[0][n].clamp(*lo, *hi), sums[1][n].clamp(*lo, *hi)];
@@ -247,8 +250,8 @@ unsafe fn store<const CORE: u8, const N: usize>(
     }
 }
 
-/// Writes the halves of at least [`LANES`] lanes to a row that is as long or longer: first those of the first channel, and
-/// those of the second one in its second half. The last vector may overlap the one before.
+/// Writes the halves of at least [`LANES`] lanes to a row that is as long or longer: first those of the first
+/// channel, and those of the second one in its second half. The last vector may overlap the one before.
 pub(super) fn copy_apart(row: &mut [f32], lanes: &[f32]) {
     assert!(lanes.len() >= LANES && row.len() >= lanes.len());
     let (first, from) = (row.as_mut_ptr().cast::<u16>(), lanes.as_ptr().cast::<u16>());
@@ -261,13 +264,15 @@ pub(super) fn copy_apart(row: &mut [f32], lanes: &[f32]) {
         }
     };
     let store = |at: usize, both: [uint16x8_t; 2]| {
-        // SAFETY: the row has as many halves for each channel as it has lanes, of which eight from `at` on are inside.
+        // SAFETY: the row has as many halves for each channel as it has lanes, of which eight from `at` on
+        // are inside.
         unsafe {
             vst1q_u16(first.add(at), both[0]);
             vst1q_u16(first.add(row.len() + at), both[1]);
         }
     };
-    // Two vectors are loaded before they are stored: a core that works in order waits for each that is stored at once.
+    // Two vectors are loaded before they are stored: a core that works in order waits for each that is stored
+    // at once.
     let mut at = 0;
     while at < last {
         let next = (at + LANES).min(last);
@@ -323,15 +328,15 @@ unsafe fn narrow([low, high]: [float32x4_t; 2]) -> float32x4_t {
     halves
 }
 
-/// `R` output channels of a single pixel, summed in f32: weights and inputs are loaded once, and memory is what decides.
-/// Products are exact there.
+/// `R` output channels of a single pixel, summed in f32: weights and inputs are loaded once, and memory is
+/// what decides. Products are exact there.
 ///
 /// # Safety
 /// As [`Loops::single`].
 #[target_feature(enable = "neon")]
 unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each of which has a pixel (Input); a block has
-    // R * C values (PackedPointwise).
+    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each of which has a pixel (Input);
+    // a block has R * C values (PackedPointwise).
     unsafe {
         let stride = args.input.stride;
         let x = args.input.x.cast::<u16>();

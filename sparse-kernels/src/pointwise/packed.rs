@@ -20,8 +20,8 @@ use std::ops::Range;
 /// columns, or below `ic` if it is of `channels`, and those of one chunk belong to its columns; behind those
 /// of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row, that of a
 /// chunk and row at `chunk * chunk_step + row * row_step`, and one more, which grow and are positions of
-/// `indices` or its length; one of the steps is 1; `values` has `r * c` floats, or halves, per block; `bias` has `r`
-/// floats per block row.
+/// `indices` or its length; one of the steps is 1; `values` has `r * c` floats, or halves, per block; `bias`
+/// has `r` floats per block row.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,
@@ -130,7 +130,8 @@ impl PackedPointwise {
         PackedPointwise::pack_blocks(&lanes, cols, bias, pixels, kernel)
     }
 
-    /// Packs blocks for a kernel that reads these, of floats, lanes or rounded channels; they hold `ic` input channels.
+    /// Packs blocks for a kernel that reads these, of floats, lanes or rounded channels; they hold `ic` input
+    /// channels.
     fn pack_blocks<const R: usize, const C: usize>(
         weights: &Blocks<R, C>,
         ic: usize,

@@ -130,8 +130,8 @@ pub(super) fn fill(
     }
 }
 
-/// [`fill`] for kernels of f16, which want the pixels of each channel of a lane beside each other ([`halves`]): rows of the
-/// same length, first those of the first channel.
+/// [`fill`] for kernels of f16, which want the pixels of each channel of a lane beside each other
+/// ([`halves`]): rows of the same length, first those of the first channel.
 pub(super) fn fill_apart(
     panel: &mut [f32],
     stride: usize,

@@ -36,8 +36,8 @@ const IN_ORDER_A55: Tuning =
 const OUT_OF_ORDER: Tuning =
     Tuning { planes: Some(Planes { weights: 60, visits: 15, way: 16 * KB }), ..IN_ORDER_A53 };
 
-/// As much of the first level as for floats: 256 channels by twice as many pixels, in half the bits. Rows of sums do not fit
-/// rows of pairs.
+/// As much of the first level as for floats: 256 channels by twice as many pixels, in half the bits. Rows of
+/// sums do not fit rows of pairs.
 const HALVES: Tuning = Tuning { panel: 256 * 20, sums_apart: true, ..Tuning::GENERAL };
 
 #[rustfmt::skip]

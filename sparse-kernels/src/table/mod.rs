@@ -1,8 +1,8 @@
 //! The one list of kernels. Dispatch, tests, benches and `--help` loop over it; a kernel that is not here
 //! does not exist.
 //!
-//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` or `_f16` behind for kernels of pairs. A
-//! build has the rows of `scalar.rs` and of its architecture's file.
+//! Names follow `<operation>_<format>_<channels>x<pixels>_<target>`, with `_bf16` or `_f16` behind for
+//! kernels of pairs. A build has the rows of `scalar.rs` and of its architecture's file.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -79,8 +79,8 @@ pub enum Element {
     F32,
     /// bf16 in pairs of neighbouring channels ([`crate::pairs`]), summed in single precision.
     Bf16,
-    /// f16 in pairs of neighbouring channels ([`crate::pairs`]), of which some products are summed in the same, and such
-    /// sums in single precision.
+    /// f16 in pairs of neighbouring channels ([`crate::pairs`]), of which some products are summed in the
+    /// same, and such sums in single precision.
     F16,
 }
 
@@ -236,9 +236,9 @@ const fn shape(format: &str) -> [usize; 2] {
     }
 }
 
-/// What [`kernel`] counts the columns of a format in: lanes, of which its blocks hold whole ones; channels for f16, whose
-/// kernels take lanes apart. Of depthwise kernels, which name their taps in place of that, and spatial ones, whose lanes
-/// hold input channels, the columns stay.
+/// What [`kernel`] counts the columns of a format in: lanes, of which its blocks hold whole ones; channels
+/// for f16, whose kernels take lanes apart. Of depthwise kernels, which name their taps in place of that, and
+/// spatial ones, whose lanes hold input channels, the columns stay.
 const fn lanes(element: Element, columns: usize) -> usize {
     match (element, columns) {
         (Element::Bf16, 2 | 4) => columns / element.per_lane(),
@@ -270,9 +270,9 @@ pub fn pointwise(target: Target, format: FormatKind) -> &'static PointwiseKernel
     find_pointwise(target, Element::F32, format)
 }
 
-/// The kernel of pairs for weights of any of the formats of pointwise kernels, or blocks of two columns. Blocks
-/// of 4x4 have one; others run as rows of as many output channels as the format has up to four. Of bf16 these are rows
-/// of pairs, in which a weight that has no neighbour shares its lane with a zero.
+/// The kernel of pairs for weights of any of the formats of pointwise kernels, or blocks of two columns.
+/// Blocks of 4x4 have one; others run as rows of as many output channels as the format has up to four. Of
+/// bf16 these are rows of pairs, in which a weight that has no neighbour shares its lane with a zero.
 pub fn pointwise_half(half: Half, format: FormatKind) -> &'static PointwiseKernel {
     let [four, two, one] = match half.element() {
         Element::F16 => [FormatKind::ROWS_4, FormatKind::ROWS_2, FormatKind::ROWS_1],

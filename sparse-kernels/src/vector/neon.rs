@@ -1,7 +1,7 @@
 //! aarch64 Advanced SIMD: 32 registers of 4 floats, or of 4 lanes with two halves each.
 //!
-//! Instructions for halves have no intrinsics that stable Rust knows: they are assembly, each a function of registers that
-//! the compiler may move.
+//! Instructions for halves have no intrinsics that stable Rust knows: they are assembly, each a function of
+//! registers that the compiler may move.
 
 use super::{BYTES, Order, Vector, into_row};
 use crate::table::Element;
@@ -10,9 +10,9 @@ use crate::work::Work;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// Four floats, for the class of cores with the number `CORE` of [`Core`]; or four lanes of another type, the [`Element`]
-/// with the number `ELEMENT`. Those of f16 are computed as such: every function is one of both halves, but for those that
-/// convert.
+/// Four floats, for the class of cores with the number `CORE` of [`Core`]; or four lanes of another type, the
+/// [`Element`] with the number `ELEMENT`. Those of f16 are computed as such: every function is one of both
+/// halves, but for those that convert.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x4<const CORE: u8 = { Core::Any as u8 }, const ELEMENT: u8 = { Element::F32 as u8 }>(
     pub(crate) float32x4_t,
