@@ -23,6 +23,10 @@ OTHERS += [("spatial", layer, weights) for layer in ("64x8", "16x32") for weight
 OTHERS += [("spatial", "3x32x224/2", "dense")]
 RESULT, COUNTS = "benches/results/neon-modelled.md", "benches/results/neon-modelled.json"
 NETWORK = "benches/results/neon-network.md"
+HALF = "benches/results/neon-half.md"
+# Depthwise and pointwise layers of MobileNet-v1: input and output channels, the side of the input, the stride; and how often.
+MOBILENET = [(32, 64, 112, 1, 1), (64, 128, 112, 2, 1), (128, 128, 56, 1, 1), (128, 256, 56, 2, 1), (256, 256, 28, 1, 1),
+             (256, 512, 28, 2, 1), (512, 512, 14, 1, 5), (512, 1024, 14, 2, 1), (1024, 1024, 7, 1, 1)]
 # Cases for a cost table: of a key, and the largest. In-order models take a second for five million multiply-adds.
 CASES_OF_A_KEY, MOST_KILOMACS = 14, 12_000
 GIGAHERTZ = 2  # of all cores, for want of a better: choices depend on ratios of times alone
@@ -320,6 +324,58 @@ dense kernels. The figures here are against stock tract, whose depthwise kernels
     print("written to " + NETWORK)
 
 
+def half():
+    """Layers of MobileNet-v1 in f32 and f16, on the cores that have f16."""
+    layers = [("spatial", "3x32x224/2", "dense", 1)]
+    for ic, oc, side, stride, times in MOBILENET:
+        layers.append(("depthwise", "%dx%d%s" % (ic, side, "/2" if stride == 2 else ""), "3:9", times))
+        layers.append(("pointwise", "%dx%dx%d" % (ic, oc, side // stride), "4x4:0.7", times))
+    layers.append(("pointwise", "1024x1000x1", "4x4:0.7", 1))
+    single = {0, len(layers) - 1}  # what stays in f32
+    jobs = [(core, i, kind) for core in ("a55", "a76") for i in range(len(layers)) for kind in ("f32", "f16")
+            if kind == "f32" or i not in single]
+    jobs += [(core, None, "f16") for core in ("a55", "a76")]
+
+    def one(job):
+        core, i, kind = job
+        layer = ("pack", "32x112", "none") if i is None else layers[i][:3]
+        return count(core, *layer, "neon-" + core, kind)
+
+    results = dict(zip(jobs, in_parallel(jobs, one)))
+    rows = []
+    for core in ("a55", "a76"):
+        sums = {"f32": 0, "f16": 0}
+        for i, (operator, layer, weights, times) in enumerate(layers):
+            f32 = results[core, i, "f32"]
+            f16 = results.get((core, i, "f16"), f32)
+            sums["f32"] += times * total(f32, core)
+            sums["f16"] += times * total(f16, core)
+            row = [core, operator, layer, "%d" % times]
+            for r in (f32, f16):
+                row += ["%.3f" % (r["insns"] / 1e6), "%.2f (%.2f)" % (total(r, core) / 1e6, alone(r, core) / 1e6)]
+            rows.append(row + ["%.2f" % (total(f32, core) / total(f16, core))])
+        pack = results[core, None, "f16"]
+        sums["f16"] += total(pack, core)
+        rows.append([core, "rounding to pairs", "32x112", "1", "", "", "%.3f" % (pack["insns"] / 1e6),
+                     "%.2f (%.2f)" % (total(pack, core) / 1e6, alone(pack, core) / 1e6), ""])
+        rows.append([core, "**all**", "", "", "", "%.2f" % (sums["f32"] / 1e6), "", "%.2f" % (sums["f16"] / 1e6),
+                     "**%.2f**" % (sums["f32"] / sums["f16"])])
+    lines = table("MobileNet-v1, 30 % of 4x4 blocks and 3:9 depthwise", [
+        "core", "operator", "layer", "times", "f32: instructions, M", "modelled cycles, M (core alone)", "f16: instructions, M",
+        "modelled cycles, M (core alone)", "f32 / f16"], rows)
+    text = """# f16 beside f32 on Arm cores: modelled, not measured
+
+Written by `scripts/neon-cost.sh half`; nothing was timed on an Arm core. Every layer of MobileNet-v1 (224 x 224) by itself, by the
+kernels of that core in f32 and in f16 (pairs of channels), counted and modelled as in `neon-modelled.md`, lines missed in a
+first-level cache included. The first layer and the classifier stay in f32 in both; rounding to pairs between the first two
+layers is counted, too. Pooling is left out of both.
+
+""" + WRITTEN % "scripts/neon-cost.sh half" + "\n".join(lines)
+    print("\n".join(lines))
+    write(HALF, text)
+    print("written to " + HALF)
+
+
 def costs(fit, *keys):
     """Cost tables of the cores, from modelled cycles of some of the cases that `fit` measures on other machines; or only the lines
     of these keys in them."""
@@ -360,6 +416,8 @@ def costs(fit, *keys):
 
 if mode == "network":
     network()
+elif mode == "half":
+    half()
 elif mode == "costs":
     costs(*only)
 elif mode == "check":

@@ -47,6 +47,18 @@ aarch64() {
     . scripts/cross.sh
     run "aarch64, emulated $cpu" kernels_test --target $triple
   done
+  # The types of half precision that cores have: the most, f16 alone, none.
+  local half
+  for half in "max f16 bf16" "cortex-a76 f16" "cortex-a72" "cortex-a53"; do
+    CROSS_CPU=${half%% *}
+    . scripts/cross.sh
+    export SPARSE_KERNELS_HALF=${half#"$CROSS_CPU"}
+    run "aarch64, half precision of $CROSS_CPU" kernels_test --target $triple --test pairs the_core_has
+    unset SPARSE_KERNELS_HALF
+  done
+  CROSS_CPU=cortex-a76
+  . scripts/cross.sh
+  run "aarch64, pairs on cortex-a76" kernels_test --target $triple --test pairs
   if ! have python3; then skip "aarch64, loops as in docs/neon.md" "no python3: apt-get install python3"; return; fi
   schedules() {
     cargo build --release -q -p tract-sparse-kernels --target $triple --example neon_operator &&

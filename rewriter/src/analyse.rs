@@ -255,11 +255,12 @@ impl Layer {
         self.nonzeros.group_stats(kind, self.shape.group)
     }
 
-    /// As [`Layer::stats`], of lanes as our spatial kernels for pairs of channels store them for this format.
-    pub(crate) fn spatial_half_stats(&self, half: Half, kind: FormatKind) -> TractResult<Stats> {
-        let kernel = table::spatial_half(half, kind);
+    /// As [`Layer::stats`], of lanes as our spatial kernels for pairs of channels store them for this format; none if
+    /// there are no such kernels.
+    pub(crate) fn spatial_half_stats(&self, half: Half, kind: FormatKind) -> TractResult<Option<Stats>> {
+        rule_if_some!(kernel = table::spatial_half(half, kind));
         let taps = self.shape.conv_shape().kernel;
-        Ok(self.nonzeros.spatial_stats(kernel.format(), self.shape.group, taps, kernel.element())?)
+        Ok(Some(self.nonzeros.spatial_stats(kernel.format(), self.shape.group, taps, kernel.element())?))
     }
 
     /// Kernel patterns and connectivity of the weights of a convolution.

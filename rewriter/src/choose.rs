@@ -201,7 +201,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
 }
 
 /// The packing with the least predicted time in half precision, which need not be that of f32: pairs of input channels
-/// are stored together.
+/// are stored together; none if no kernel runs any of them.
 fn best_half(
     layer: &Layer,
     half: Half,
@@ -209,16 +209,16 @@ fn best_half(
     policy: &Policy,
 ) -> TractResult<Option<HalfChoice>> {
     let costs = policy.costs();
-    let choice = |packing: &Packing| -> TractResult<HalfChoice> {
-        let stored = Stored::of_half(layer, *packing, half)?;
-        Ok(HalfChoice {
+    let choice = |packing: &Packing| -> TractResult<Option<HalfChoice>> {
+        rule_if_some!(stored = Stored::of_half(layer, *packing, half)?);
+        Ok(Some(HalfChoice {
             half,
             packing: *packing,
             ns: half_ns(&layer.shape, *packing, half, costs, &stored) as u64,
             convert_ps: (1e3 * costs.convert_ns()) as u64,
             always: policy.mode == Mode::Always,
-        })
+        }))
     };
-    let choices: Vec<HalfChoice> = packings.iter().map(choice).collect::<TractResult<_>>()?;
-    Ok(choices.into_iter().min_by_key(|choice| choice.ns))
+    let choices: Vec<Option<HalfChoice>> = packings.iter().map(choice).collect::<TractResult<_>>()?;
+    Ok(choices.into_iter().flatten().min_by_key(|choice| choice.ns))
 }

@@ -69,14 +69,14 @@ impl Stored {
         })
     }
 
-    /// Of these weights as the kernel for pairs stores them.
-    pub(crate) fn of_half(layer: &Layer, packing: Packing, half: Half) -> TractResult<Stored> {
+    /// Of these weights as the kernel for pairs stores them; none if there is no such kernel.
+    pub(crate) fn of_half(layer: &Layer, packing: Packing, half: Half) -> TractResult<Option<Stored>> {
         match packing {
             Packing::Pointwise(format) => {
-                Ok(Stored::Blocks(layer.stats(table::pointwise_half(half, format).format())))
+                Ok(Some(Stored::Blocks(layer.stats(table::pointwise_half(half, format).format()))))
             }
-            Packing::Spatial(format) => Ok(Stored::Blocks(layer.spatial_half_stats(half, format)?)),
-            Packing::Depthwise(_) => Stored::of(layer, packing),
+            Packing::Spatial(format) => Ok(layer.spatial_half_stats(half, format)?.map(Stored::Blocks)),
+            Packing::Depthwise(_) => Stored::of(layer, packing).map(Some),
         }
     }
 
@@ -136,7 +136,7 @@ pub(crate) fn half_ns(
             costs.predict_half(key, f32, &work)
         }
         (Packing::Spatial(format), Stored::Blocks(stats)) => {
-            let kernel = table::spatial_half(half, format);
+            let Some(kernel) = table::spatial_half(half, format) else { return costs.predict(f32, &work) };
             let work = Work::spatial(kernel.info(), kernel.vector(), shape, stats);
             costs.predict_half(Key::HalfSpatial(kernel.format()), f32, &work)
         }

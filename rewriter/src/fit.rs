@@ -349,7 +349,7 @@ impl Case {
                 let lane =
                     |i: usize| i / cols * lanes_in * window + i % cols / window / 2 * window + i % window;
                 let weights: Vec<f32> = (0..oc * cols).map(|i| of_lanes[lane(i)]).collect();
-                let kernel = table::spatial_half(half, format);
+                let Some(kernel) = table::spatial_half(half, format) else { return Ok(None) };
                 let packed = PackedSpatial::from_dense(oc, ic, taps, &weights, None, kernel)?;
                 let nonzeros = Nonzeros::of(oc, cols, &weights)?;
                 let stats = nonzeros.spatial_stats(kernel.format(), 1, taps, kernel.element())?;

@@ -1,10 +1,11 @@
 //! One layer between two marks, for tools that count the instructions of an aarch64 program.
 //!
 //! ```text
-//! neon_operator OPERATOR LAYER WEIGHTS [TARGET]       for example: neon_operator pointwise 256x28 4x4:0.5 neon-a53
+//! neon_operator OPERATOR LAYER WEIGHTS [TARGET [TYPE]]       for example: neon_operator pointwise 256x28 4x4:0.5 neon-a53
 //! ```
-//! OPERATOR is pointwise, depthwise or spatial. LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a
-//! square map, in f32, with bias and ReLU6. WEIGHTS are
+//! OPERATOR is pointwise, depthwise or spatial; or pack, which rounds planes to pairs, whatever WEIGHTS say.
+//! LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a square map, in f32 or, if TYPE is f16 or
+//! bf16, in pairs of that, with bias and ReLU6. WEIGHTS are
 //!
 //! * pointwise: FORMAT:DENSITY, where DENSITY is the share of weight groups that is kept, of all layer,
 //!   exactly;
@@ -15,7 +16,9 @@
 //! Between the marks is a single run, after one that warms up. `scripts/neon-cost.sh` prints tables from it.
 
 use noise::Noise;
+use sparse_kernels::chain::{Layer, Stage};
 use sparse_kernels::doctor::marks;
+use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
 use std::error::Error;
 use std::hint::black_box;
@@ -69,16 +72,34 @@ fn layer(text: &str, taps: usize, depthwise: bool) -> Result<ConvShape, Box<dyn 
 /// Runs a layer twice, the second time between the marks.
 fn count(
     shape: ConvShape,
+    half: Option<Half>,
     noise: &mut Noise,
-    run: impl Fn(&ConvGeometry, &[f32], &mut [f32], &Epilogue) -> Result<(), KernelError>,
+    layer: Layer,
 ) -> Result<(), Box<dyn Error>> {
     let geometry = ConvGeometry::new(shape)?;
-    let x = noise.values(geometry.x_len());
-    let mut y = vec![0f32; geometry.y_len()];
     let epilogue = Epilogue::activation(Activation::RELU6);
-    run(&geometry, &x, &mut y, &epilogue)?;
+    let stage = Stage { layer, geometry, epilogue };
+    let x = noise.values(geometry.x_len());
+    let Some(half) = half else {
+        let mut y = vec![0f32; geometry.y_len()];
+        return twice(&x, &mut y, |x, y| stage.run(x, y, None, &Serial));
+    };
+    let (s, of_pairs) = (geometry.shape(), |channels: usize| channels.div_ceil(2));
+    let mut lanes = vec![0; s.batch * of_pairs(s.ic) * geometry.input_pixels()];
+    pairs::pack(half, [s.batch, s.ic, geometry.input_pixels()], &x, &mut lanes)?;
+    let mut y = vec![0; s.batch * of_pairs(s.oc) * geometry.output_pixels()];
+    twice(&lanes, &mut y, |x, y| stage.run_pairs(x, y, None, &Serial))
+}
+
+/// Runs something twice, the second time between the marks.
+fn twice<X, Y>(
+    x: &[X],
+    y: &mut [Y],
+    run: impl Fn(&[X], &mut [Y]) -> Result<(), KernelError>,
+) -> Result<(), Box<dyn Error>> {
+    run(x, y)?;
     marks::begin();
-    run(&geometry, black_box(&x), black_box(&mut y), &epilogue)?;
+    run(black_box(x), black_box(y))?;
     marks::end();
     black_box(y);
     Ok(())
@@ -88,6 +109,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arg = |i: usize, default: &'static str| args.get(i).map_or(default, String::as_str);
     let target = Target::named(arg(3, "auto"))?;
+    let half = match arg(4, Element::F32.name()) {
+        name if name == Element::F32.name() => None,
+        name => {
+            let half = target.halves().find(|half| half.element().name() == name);
+            Some(half.ok_or_else(|| format!("{target} has no kernels for {name}"))?)
+        }
+    };
     let mut noise = Noise::new(1);
     let noise = &mut noise;
     let kernel = match arg(0, "pointwise") {
@@ -104,9 +132,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let shape = layer(arg(1, "256x28"), 1, false)?;
             let weights = groups(shape.oc, shape.ic, format, density, noise);
-            let (bias, kernel) = (noise.values(shape.oc), table::pointwise(target, format));
+            let kernel = half
+                .map_or_else(|| table::pointwise(target, format), |half| table::pointwise_half(half, format));
+            let bias = noise.values(shape.oc);
             let packed = PackedPointwise::from_dense(shape.oc, shape.ic, &weights, Some(&bias), kernel)?;
-            count(shape, noise, |g, x, y, e| packed.run(g, x, y, None, e, &Serial))?;
+            count(shape, half, noise, Layer::Pointwise(&packed))?;
             kernel.info()
         }
         "depthwise" => {
@@ -126,9 +156,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
             let bias = noise.values(shape.ic);
-            let kernel = table::depthwise(target, [taps, taps]).ok_or("no such kernel")?;
-            let packed = PackedDepthwise::from_dense(shape.ic, [taps, taps], &weights, Some(&bias), kernel)?;
-            count(shape, noise, |g, x, y, e| packed.run(g, x, y, None, e, &Serial))?;
+            let size = [taps, taps];
+            let kernel = half
+                .map_or_else(|| table::depthwise(target, size), |half| table::depthwise_half(half, size))
+                .ok_or("no such kernel")?;
+            let packed = PackedDepthwise::from_dense(shape.ic, size, &weights, Some(&bias), kernel)?;
+            count(shape, half, noise, Layer::Depthwise(&packed))?;
             kernel.info()
         }
         "spatial" => {
@@ -148,11 +181,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (bias, kernel) = (noise.values(shape.oc), table::spatial(target, FormatKind::ROWS_4));
             let packed =
                 PackedSpatial::from_dense(shape.oc, shape.ic, [3, 3], &weights, Some(&bias), kernel)?;
-            count(shape, noise, |g, x, y, e| packed.run(g, x, y, None, e, &Serial))?;
+            count(shape, None, noise, Layer::Spatial(&packed))?;
             println!("weights stored: {} of {}", packed.stored(), weights.len());
             kernel.info()
         }
-        other => return Err(format!("{other:?} is not pointwise, depthwise or spatial").into()),
+        "pack" => {
+            let (shape, half) = (layer(arg(1, "32x112"), 1, false)?, half.ok_or("pairs are of f16 or bf16")?);
+            let pixels = shape.input[0] * shape.input[1];
+            let planes = noise.values(shape.ic * pixels);
+            let mut lanes = vec![0; shape.ic.div_ceil(2) * pixels];
+            twice(&planes, &mut lanes, |x, y| pairs::pack(half, [1, shape.ic, pixels], x, y))?;
+            println!("rounded to {}: {}", half.element().name(), args.join(" "));
+            return Ok(());
+        }
+        other => return Err(format!("{other:?} is not pointwise, depthwise, spatial or pack").into()),
     };
     println!("{}: {}", kernel.name, args.join(" "));
     Ok(())

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The best of a few: what disturbs it only makes it lower.
     let peak = (0..20).map(|_| multiply_adds_per_second(target) / 1e9).fold(0.0, f64::max);
     println!("{}, peak {peak:.1} GMAC/s", kernel.info().name);
-    let half = target.half().map(|half| (half, table::spatial_half(half, format)));
+    let half = target.half().and_then(|half| Some((half, table::spatial_half(half, format)?)));
     println!("{:34} {:10} {:>8} {:>8} {:>6} {:>7}", "layer", "weights", "ms", "GMAC/s", "peak", "median");
     for (name, ic, oc, hw, k, stride) in LAYERS.into_iter().filter(|l| l.0.contains(&filter)) {
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, k, stride, k / 2))?;

@@ -161,9 +161,9 @@ impl Target {
         self.core
     }
 
-    /// Half precision, if this target has kernels for it and the machine their instructions; plain Rust always
-    /// has. Of several types the one that layers run in: on Arm f16, of which there are more digits, before bf16. Cores of
-    /// the class [`Core::A53`] have neither.
+    /// Half precision, if this target has kernels for it and the machine their instructions; plain Rust
+    /// always has. Of several types the one that layers run in: on Arm f16, of which there are more digits,
+    /// before bf16. Cores of the class [`Core::A53`] have neither.
     pub fn half(self) -> Option<Half> {
         self.halves().next()
     }
@@ -182,6 +182,10 @@ impl Target {
             #[cfg(target_arch = "aarch64")]
             (Isa::Neon, Element::F16) => {
                 self.core != Core::A53 && std::arch::is_aarch64_feature_detected!("fp16")
+            }
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Neon, Element::Bf16) => {
+                matches!(self.core, Core::Any | Core::A76) && std::arch::is_aarch64_feature_detected!("bf16")
             }
             _ => false,
         };
@@ -231,8 +235,8 @@ impl Int8 {
     }
 }
 
-/// Proof that a target runs kernels for pairs of a type ([`crate::pairs`]). Such kernels can only be obtained with
-/// one.
+/// Proof that a target runs kernels for pairs of a type ([`crate::pairs`]). Such kernels can only be obtained
+/// with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Half {
     target: Target,

@@ -64,7 +64,7 @@ impl Packed {
             let kernel = table::pointwise_half(half, FormatKind::BLOCKS_4X4);
             Packed::Pointwise(PackedPointwise::from_dense(s.oc, s.ic, &weights, Some(&bias), kernel).unwrap())
         } else {
-            let kernel = table::spatial_half(half, FormatKind::ROWS_4);
+            let kernel = table::spatial_half(half, FormatKind::ROWS_4).unwrap();
             let packed = PackedSpatial::from_dense(s.oc, s.ic, s.kernel, &weights, Some(&bias), kernel);
             Packed::Spatial(packed.unwrap())
         }
@@ -194,7 +194,9 @@ fn bands_of_pairs_are_what_whole_maps_are() {
     let sizes: &[[usize; 2]] = if cfg!(miri) { &[[9, 6]] } else { &[[1, 1], [2, 5], [23, 16], [56, 56]] };
     for half in Half::available() {
         let target = half.target();
-        for (entries, size) in chains.iter().flat_map(|e| sizes.iter().map(move |s| (*e, *s))) {
+        let spatial = table::spatial_half(half, FormatKind::ROWS_4).is_some();
+        let runs = |entries: &&&[Entry]| spatial || entries.iter().all(|entry| entry.1 == 1 || entry.4);
+        for (entries, size) in chains.iter().filter(runs).flat_map(|e| sizes.iter().map(move |s| (*e, *s))) {
             for batch in 1..3 {
                 let shapes = shapes(batch, 8, size, entries);
                 let packed: Vec<Packed> =
@@ -205,12 +207,12 @@ fn bands_of_pairs_are_what_whole_maps_are() {
                 let of_x = [batch, 8, size[0] * size[1]];
                 let of_y = planes(stages.last().unwrap());
                 let mut x = vec![0; lanes(of_x)];
-                pairs::pack(target, of_x, &noise.values(of_x.iter().product()), &mut x).unwrap();
+                pairs::pack(half, of_x, &noise.values(of_x.iter().product()), &mut x).unwrap();
                 let mut residual = vec![0; lanes(of_y)];
-                pairs::pack(target, of_y, &noise.values(of_y.iter().product()), &mut residual).unwrap();
+                pairs::pack(half, of_y, &noise.values(of_y.iter().product()), &mut residual).unwrap();
                 let widened = |lanes: &[u32]| {
                     let mut floats = vec![f32::NAN; of_y.iter().product()];
-                    pairs::unpack(target, of_y, lanes, &mut floats).unwrap();
+                    pairs::unpack(half, of_y, lanes, &mut floats).unwrap();
                     floats
                 };
                 for residual in [None, Some(&*residual)] {

@@ -37,11 +37,11 @@ fn packed(half: Half, [images, channels, pixels]: [usize; 3], planes: &[f32]) ->
 /// rounded to eight bits: by at most 2^-8 of it if it is no denormal, and the smallest normal number if it is one.
 /// A value near the border of two numbers may be rounded to either, so that both errors add.
 ///
-/// Sums of f16 are of at most `n` = 128 products and the bias, which is rounded, too. Each addition errs by 2^-11.8 of the
-/// partial sum in the root mean square; these grow as the square root of their number, a third of it for such products, so
-/// that the sum of `n` errs by 2^-11.8 * n / 4.2. Twelve times that, 2^-10 * n, is allowed, times the square root of the number of
-/// such sums; a lost product is larger. (That kernels agree bit by bit is asserted besides.) The value is rounded to eleven
-/// bits, and so is a residual's sum.
+/// Sums of f16 are of at most `n` = 128 products and the bias, which is rounded, too. Each addition errs by
+/// 2^-11.8 of the partial sum in the root mean square; these grow as the square root of their number, a third
+/// of it for such products, so that the sum of `n` errs by 2^-11.8 * n / 4.2. Twelve times that, 2^-10 * n,
+/// is allowed, times the square root of the number of such sums; a lost product is larger. (That kernels
+/// agree bit by bit is asserted besides.) The value is rounded to eleven bits, and so is a residual's sum.
 fn assert_close(half: Half, what: &str, got: &[f32], expected: &[f32], terms: usize) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let (mut sum, unit, least) = match half.element() {
@@ -715,6 +715,26 @@ fn every_target_rounds_alike() {
     }
 }
 
+/// Half precision of targets that Arm cores have, against what whoever runs this says of the core.
+#[test]
+fn half_precision_is_what_the_core_has() {
+    let Ok(expected) = std::env::var("SPARSE_KERNELS_HALF") else {
+        eprintln!("not run: SPARSE_KERNELS_HALF does not say which types the core has");
+        return;
+    };
+    let names = |name: &str| -> Vec<&str> {
+        Target::named(name).unwrap().halves().map(|half| half.element().name()).collect()
+    };
+    let expected: Vec<&str> = expected.split_whitespace().collect();
+    assert_eq!(names("neon"), expected);
+    assert_eq!(names("neon-a76"), expected);
+    // these classes have no kernels for what none of their cores has
+    assert_eq!(names("neon-a55"), expected.iter().copied().filter(|name| *name == "f16").collect::<Vec<_>>());
+    assert_eq!(names("neon-a53"), [""; 0]);
+    let first = Target::named("neon").unwrap().half().map(|half| half.element().name());
+    assert_eq!(first, expected.first().copied());
+}
+
 #[test]
 fn the_wrong_type_is_an_error() {
     let weights = vec![1f32; 8 * 8];
@@ -765,7 +785,7 @@ fn the_wrong_type_is_an_error() {
         assert!(huge.is_err(), "a weight that rounds to infinity");
     }
     for half in Half::available() {
-        let kernel = table::spatial_half(half, FormatKind::ROWS_4);
+        let Some(kernel) = table::spatial_half(half, FormatKind::ROWS_4) else { continue };
         let geometry = ConvGeometry::new(ConvShape::square(3, 6, 4, 3, 1, 1)).unwrap();
         let layer = PackedSpatial::from_dense(6, 3, [3, 3], &[1.0; 6 * 27], None, kernel).unwrap();
         let run = |x: usize, y: usize| {

@@ -86,7 +86,10 @@ impl Packing {
         match self {
             Packing::Pointwise(format) => table::pointwise_half(half, format).info(),
             Packing::Depthwise(taps) => depthwise_half(half, taps).info(),
-            Packing::Spatial(format) => table::spatial_half(half, format).info(),
+            Packing::Spatial(format) => match table::spatial_half(half, format) {
+                Some(kernel) => kernel.info(),
+                None => self.kernel(half.target()),
+            },
         }
     }
 
@@ -106,7 +109,10 @@ impl Packing {
                 Packed::Depthwise(PackedDepthwise::from_dense(oc, taps, weights, Some(bias), kernel)?)
             }
             Packing::Spatial(format) => {
-                let (kernel, channels) = (table::spatial_half(half, format), [oc, ic, group]);
+                let Some(kernel) = table::spatial_half(half, format) else {
+                    bail!("no {} kernels of 3x3 layers for {}", half.element().name(), half.target());
+                };
+                let channels = [oc, ic, group];
                 Packed::Spatial(PackedSpatial::from_groups(channels, taps, weights, Some(bias), kernel)?)
             }
         })

@@ -42,7 +42,8 @@ fn assert_borders(model: &TypedModel) {
 fn in_pairs(model: &TypedModel) -> usize {
     let layers = model.nodes().iter().filter_map(layers).flatten();
     let half = layers.filter(|layer| layer.half().is_some());
-    half.inspect(|layer| assert_eq!(layer.packed().kernel().element, Element::Bf16, "{}", layer.layer())).count()
+    half.inspect(|layer| assert_eq!(layer.packed().kernel().element, Element::Bf16, "{}", layer.layer()))
+        .count()
 }
 
 /// The optimised model in half precision, after it has been compared with stock tract.

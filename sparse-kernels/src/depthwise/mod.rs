@@ -372,8 +372,8 @@ impl PackedDepthwise {
     /// are rounded to its type.
     ///
     /// # Errors
-    /// The kernel is made for another size, or the bias has another length; weights that are too large for the type of the
-    /// kernel.
+    /// The kernel is made for another size, or the bias has another length; weights that are too large for
+    /// the type of the kernel.
     pub fn pack(
         mut weights: DepthwisePatterns,
         bias: Option<&[f32]>,

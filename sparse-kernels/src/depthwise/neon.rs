@@ -8,9 +8,10 @@
 //! Four taps share a register, of which a multiply-add picks one: three hold those of 3x3, seven those of
 //! 5x5. What is left is room for 12 sums, four vectors wide, and their inputs.
 //!
-//! Of f16 a vector has two channels of four pixels, and a tap is a pair, which no multiply-add picks from a register with
-//! others: nine registers hold those of 3x3, which leaves room for 6 sums, two vectors wide. Both halves are computed at once,
-//! in f16: of 9 to 49 taps no sum is too long for that.
+//! Of f16 a vector has two channels of four pixels, and a tap is a pair, which no multiply-add picks from a
+//! register with others: nine registers hold those of 3x3, which leaves room for 6 sums, two vectors wide.
+//! Both halves are computed at once, in f16: of 9 to 49 taps no sum is too long for that. bf16 is multiplied
+//! in pairs of neighbouring taps, as everywhere.
 
 use super::body::{Depthwise, HELD};
 use super::values::Values;
@@ -115,6 +116,16 @@ impl<const CORE: u8> Depthwise for Halves<CORE> {
         // SAFETY: a reference is valid for reads.
         if CORE != Core::Any as u8 { *v } else { unsafe { std::ptr::read_volatile(v) } }
     }
+}
+
+/// Lanes of two bf16.
+pub(crate) type Pairs = F32x4<{ Core::Any as u8 }, { Element::Bf16 as u8 }>;
+
+impl Depthwise for Pairs {
+    const VERSIONS: [bool; 2] = [true, false];
+    type Values = [Pairs; 2];
+    type Few = Self;
+    type Strided = Self;
 }
 
 /// Both halves of lanes, as f16.

@@ -258,10 +258,10 @@ impl Layer {
         Ok(if planes(&got)? == planes(&expected)? { 0.0 } else { f64::INFINITY })
     }
 
-    /// The oracle rounds once; a sum of `terms` products of at most 1 rounds as often by half a unit in the last place
-    /// of at most `terms`; four times the root-mean-square growth of that is far above what is seen and far below a
-    /// lost product. A kernel of pairs rounds what it puts out to its significant bits, one of f16 every sum of some, and the
-    /// bias.
+    /// The oracle rounds once; a sum of `terms` products of at most 1 rounds as often by half a unit in the
+    /// last place of at most `terms`; four times the root-mean-square growth of that is far above what is
+    /// seen and far below a lost product. A kernel of pairs rounds what it puts out to its significant bits,
+    /// one of f16 every sum of some, and the bias.
     fn deviation(&self, y: &[f32], expected: &[f32], terms: usize) -> f64 {
         let unit = if self.element == Element::F16 { 1.0 / 1024.0 } else { f64::from(f32::EPSILON) };
         let sum = unit * 2.0 * (terms as f64 + 8.0);

@@ -1,7 +1,9 @@
 //! What this core can do at most: the yardstick of every kernel.
 
+use crate::pairs::{self, f16};
+use crate::quads;
+use crate::table::Element;
 use crate::target::{Half, Int8, Isa, Target};
-use crate::{pairs, quads};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -115,6 +117,37 @@ pub fn half_multiply_adds(half: Half, rounds: usize) -> usize {
             }
             // SAFETY: `Half` of AVX-512 is proof that it and AVX512-BF16 were detected.
             unsafe { run(rounds) }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if half.element() == Element::Bf16 => {
+            use crate::vector::{F32x4, Vector};
+            type Pairs = F32x4<0, { Element::Bf16 as u8 }>;
+            // SAFETY: `Half` of NEON is proof that it and the instructions for bf16 were detected.
+            unsafe {
+                let set = |v: f32| Pairs::splat(f32::from_bits(pairs::pair(v, v)));
+                sums!(rounds, 24 x 8, set, |sum, a, b| Pairs::dot(a, b, sum))
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => {
+            use crate::vector::{F32x4, Vector};
+            type Halves = F32x4<0, { Element::F16 as u8 }>;
+            // SAFETY: `Half` of NEON is proof that it and the instructions for f16 were detected.
+            unsafe {
+                let set = |v: f32| Halves::splat(v);
+                sums!(rounds, 24 x 8, set, |sum, a, b| Halves::mul_add(a, b, sum))
+            }
+        }
+        _ if half.element() == Element::F16 => {
+            let mut sums = [black_box(f16::round(1.0)); 16];
+            let (a, b) = (black_box(f16::round(0.999)), black_box(f16::round(1e-3)));
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = f16::mul_add(a, b, *sum);
+                }
+            }
+            black_box(sums);
+            16
         }
         _ => {
             let mut sums = [black_box(1.0); 16];

@@ -36,6 +36,7 @@
 use super::walk::{Walk, walk_first};
 #[cfg(doc)]
 use crate::LOOK_AHEAD;
+use crate::table::Element;
 use crate::target::Core;
 use crate::vector::{F32x4, is_f16};
 use std::arch::asm;
@@ -49,6 +50,12 @@ const fn most_vectors(rows: usize) -> usize {
     }
 }
 
+/// Registers of a set of inputs and weights. A multiply-add of halves picks weights from the first sixteen
+/// registers alone.
+const fn set(rows: usize, element: u8) -> usize {
+    if rows == 1 && is_f16(element) { 8 } else { most_vectors(rows) + 1 }
+}
+
 /// The loop of [`multiply_add`] for the vectors that are listed with the registers of their sums.
 ///
 /// The text is a program for the assembler, as in `in_order_blocks`. `.Ls` is the set that the multiply-adds read
@@ -60,7 +67,7 @@ const fn most_vectors(rows: usize) -> usize {
 /// column whose inputs that set is to get, and are renewed by `pr_address` at the end of a column or, where a
 /// load is all it takes, by `pr_early_address` in its middle; w17 is an index.
 macro_rules! walk {
-    (($r:expr, $core:expr, $v:expr, $sums:ident, ($addressing:literal, $($place:tt)*), ($($more:tt)*)),
+    (($r:expr, $core:expr, $element:expr, $v:expr, $sums:ident, ($addressing:literal, $($place:tt)*), ($($more:tt)*)),
      $(($vector:literal $($row:literal $register:tt)*))*) => {
         asm!(
             ".altmacro",
@@ -286,10 +293,11 @@ macro_rules! walk {
             // Whether one or two of the last pieces are the cycles without multiply-adds at the end of a column (A53).
             early = const ($r > 1 && $core == Core::A53 as u8 && $v >= 3) as u8,
             // Registers of a set, of which the last has the weights, and the first register of sums.
-            set = const most_vectors($r) + 1,
+            set = const set($r, $element),
             sums = const 2 * (most_vectors($r) + 1),
             // Beside the low half of four weights the place moves on: A53 has loaded the high half before.
             high_weights = const if $core == Core::A53 as u8 { 8 } else { -8 },
+            halves = const is_f16($element) as u8,
             core = const $core,
             a53 = const Core::A53 as u8,
             $($place)*
@@ -319,23 +327,23 @@ const fn behind(rows: usize, core: u8, vectors: usize) -> (usize, usize) {
 
 /// [`walk_first`] for the registers of every number of rows.
 macro_rules! walk_rows {
-    ($r:ident, $core:expr, $v:expr, $sums:ident, $place:tt) => {
+    ($r:ident, $core:expr, $element:expr, $v:expr, $sums:ident, $place:tt) => {
         match $r {
             1 => walk_first!(
-                walk, $v, (1, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15" "v16" "v17")), ()
+                walk, $v, (1, $core, $element, $v, $sums, $place, ("v12" "v13" "v14" "v15" "v16" "v17")), ()
                 (0 0 "v18") (1 0 "v19") (2 0 "v20") (3 0 "v21") (4 0 "v22") (5 0 "v23") (6 0 "v24") (7 0 "v25")
             ),
             2 => walk_first!(
-                walk, $v, (2, $core, $v, $sums, $place, ("v12" "v13" "v14" "v15")), ()
+                walk, $v, (2, $core, $element, $v, $sums, $place, ("v12" "v13" "v14" "v15")), ()
                 (0 0 "v16" 1 "v17") (1 0 "v18" 1 "v19") (2 0 "v20" 1 "v21") (3 0 "v22" 1 "v23") (4 0 "v24" 1 "v25")
                 (5 0 "v26" 1 "v27") (6 0 "v28" 1 "v29")
             ),
-            _ => walk_rows!(@four $core, $v, $sums, $place),
+            _ => walk_rows!(@four $core, $element, $v, $sums, $place),
         }
     };
-    (@four $core:expr, $v:expr, $sums:ident, $place:tt) => {
+    (@four $core:expr, $element:expr, $v:expr, $sums:ident, $place:tt) => {
         walk_first!(
-            walk, $v, (4, $core, $v, $sums, $place, ()), ()
+            walk, $v, (4, $core, $element, $v, $sums, $place, ()), ()
             (0 0 "v12" 1 "v13" 2 "v14" 3 "v15") (1 0 "v16" 1 "v17" 2 "v18" 3 "v19")
             (2 0 "v20" 1 "v21" 2 "v22" 3 "v23") (3 0 "v24" 1 "v25" 2 "v26" 3 "v27")
             (4 0 "v28" 1 "v29" 2 "v30" 3 "v31")
@@ -355,7 +363,7 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT:
 ) {
     // SAFETY: reads what `Walk` has vouched for.
     unsafe {
-        walk_rows!(R, CORE, V, sums, (
+        walk_rows!(R, CORE, ELEMENT, V, sums, (
             r"
             .macro pr_piece piece, vector, base, v, half
                 .if \v == {v} - 1
@@ -389,7 +397,6 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT:
                 madd x13, x16, {stride}, {x}
             .endm
             ",
-            halves = const is_f16(ELEMENT) as u8,
             indices = inout(reg) walk.indices.wrapping_add(1) => _,
             columns = inout(reg) walk.blocks => _,
             values = inout(reg) walk.values => _,
@@ -421,7 +428,7 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
     let high = |v: usize| base(v).wrapping_add(2);
     // SAFETY: reads what the caller has vouched for.
     unsafe {
-        walk_rows!(@four CORE, V, sums, (
+        walk_rows!(@four CORE, Element::F32 as u8, V, sums, (
             r"
             .macro pr_piece piece, vector, offset, v, half
                 .if \v == 0
@@ -462,7 +469,6 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
                 ldp w12, w13, [{indices}], 8
             .endm
             ",
-            halves = const 0,
             b0 = in(reg) base(0),
             b1 = in(reg) base(1),
             b2 = in(reg) base(2),

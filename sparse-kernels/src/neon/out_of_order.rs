@@ -25,6 +25,7 @@
 //! Cycles are modelled, not measured; `scripts/neon-cost.sh` models whole layers.
 
 use super::walk::{Walk, walk_first};
+use crate::table::Element;
 use crate::vector::{F32x4, is_f16};
 use std::arch::asm;
 
@@ -46,8 +47,11 @@ macro_rules! walk {
             $place,
             r"
             .arch_extension fp16
+            .arch_extension bf16
             .macro pc_multiply_add sum, x, lane
-                .if {halves}
+                .if {pairs}
+                    bfdot v\sum\().4s, v\x\().8h, v0.2h[\lane]
+                .elseif {halves}
                     fmla v\sum\().8h, v\x\().8h, v0.h[\lane]
                 .else
                     fmla v\sum\().4s, v\x\().4s, v0.s[\lane]
@@ -231,6 +235,7 @@ pub(crate) unsafe fn multiply_add<
             .endm
             ",
             halves = const is_f16(ELEMENT) as u8,
+            pairs = const (ELEMENT == Element::Bf16 as u8) as u8,
             indices = inout(reg) walk.indices => _,
             blocks = inout(reg) walk.blocks => _,
             values = inout(reg) walk.values => _,
@@ -272,6 +277,7 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
             .endm
             ",
             halves = const 0,
+            pairs = const 0,
             // Not read: a stride is for blocks of several columns.
             stride = in(reg) 0usize,
             in("x0") base(0),

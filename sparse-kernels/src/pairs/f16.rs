@@ -3,8 +3,8 @@
 /// The largest number.
 pub const MAX: f32 = 65504.0;
 
-/// The f16 nearest to a float: ties to even; what is beyond [`MAX`] by half a unit in its last place or more becomes
-/// infinite, and NaN a quiet one.
+/// The f16 nearest to a float: ties to even; what is beyond [`MAX`] by half a unit in its last place or more
+/// becomes infinite, and NaN a quiet one.
 #[inline(always)]
 pub fn round(v: f32) -> u16 {
     const INFINITE: u32 = 0x7f80_0000;
@@ -47,8 +47,8 @@ pub fn widen(lane: u32) -> [f32; 2] {
     [float(lane as u16), float((lane >> 16) as u16)]
 }
 
-/// `a * b + c`, rounded once. In double precision the product is exact, and so is its sum with `c` but where one of
-/// them is far too small to decide how the other one is rounded.
+/// `a * b + c`, rounded once. In double precision the product is exact, and so is its sum with `c` but where
+/// one of them is far too small to decide how the other one is rounded.
 #[inline(always)]
 pub(crate) fn mul_add(a: u16, b: u16, c: u16) -> u16 {
     let exact = f64::from(float(a)) * f64::from(float(b)) + f64::from(float(c));

@@ -1,16 +1,17 @@
 //! Numbers of 16 bits in pairs of channels: the activations and weights of half precision.
 //!
-//! An image of `C` channels by `P` pixels is `[ceil(C / 2)][P]` lanes of 32 bits: the lower half of a lane belongs to
-//! channel `2 k`, the upper one to channel `2 k + 1`; of an odd number of channels the last upper halves are zero.
-//! So a vector of lanes holds a pair of channels of neighbouring pixels.
+//! An image of `C` channels by `P` pixels is `[ceil(C / 2)][P]` lanes of 32 bits: the lower half of a lane
+//! belongs to channel `2 k`, the upper one to channel `2 k + 1`; of an odd number of channels the last upper
+//! halves are zero. So a vector of lanes holds a pair of channels of neighbouring pixels.
 //!
 //! The halves are of one of two types, whose floats are rounded to the nearest, ties to even. NaN stays NaN.
 //!
-//! * **bf16** is the upper half of a float: its sign, its exponent and seven bits behind the point. Instructions multiply
-//!   both halves of a lane and add both products to a float. Denormals, which they count as zero, become zero, on every
-//!   target.
-//! * **f16** ([`f16`](mod@f16)), IEEE half precision, has ten bits behind the point and no values beyond 65504: what is
-//!   larger becomes infinite. Denormals are numbers like others. Instructions multiply and add in f16.
+//! * **bf16** is the upper half of a float: its sign, its exponent and seven bits behind the point.
+//!   Instructions multiply both halves of a lane and add both products to a float. Denormals, which they
+//!   count as zero, become zero, on every target.
+//! * **f16** ([`f16`](mod@f16)), IEEE half precision, has ten bits behind the point and no values beyond
+//!   65504: what is larger becomes infinite. Denormals are numbers like others. Instructions multiply and add
+//!   in f16.
 
 mod between;
 pub mod f16;
@@ -32,8 +33,8 @@ use crate::vector::Vector;
 use crate::work::{Work, on};
 use std::marker::PhantomData;
 
-/// Which numbers pairs hold, and with which instructions they are computed: those of [`Half`]. A [`Target`] stands for
-/// its half precision, and if it has none for plain loops over bf16.
+/// Which numbers pairs hold, and with which instructions they are computed: those of [`Half`]. A [`Target`]
+/// stands for its half precision, and if it has none for plain loops over bf16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
     target: Target,
@@ -191,8 +192,8 @@ pub(crate) fn check_range(element: Element, what: &'static str, values: &[f32]) 
     }
 }
 
-/// Rounds weights `[row][col][tap]` to bf16 and pairs their columns: `[row][ceil(cols / 2)][tap]` lanes, as floats. A
-/// lane of two zeros is a float that is zero, and no other is.
+/// Rounds weights `[row][col][tap]` to bf16 and pairs their columns: `[row][ceil(cols / 2)][tap]` lanes, as
+/// floats. A lane of two zeros is a float that is zero, and no other is.
 ///
 /// # Errors
 /// A weight that is not finite, or rounds to infinity.
@@ -351,7 +352,8 @@ struct Pack<'a> {
 /// Lanes that are computed together.
 pub(crate) const WIDTH: usize = 16;
 
-/// Converts between rows of floats and of pairs. Made by [`rounding`] alone, where its instructions are there.
+/// Converts between rows of floats and of pairs. Made by [`rounding`] alone, where its instructions are
+/// there.
 pub(crate) trait Rows {
     type Number: Number;
 
@@ -419,8 +421,8 @@ fn pack_rows<N: Number>(first: &[f32], second: &[f32], pairs: &mut [u32]) {
     }
 }
 
-/// An instruction or two round vectors, which takes some twenty in plain Rust. The last vector ends with the row, and
-/// may overlap the one before.
+/// An instruction or two round vectors, which takes some twenty in plain Rust. The last vector ends with the
+/// row, and may overlap the one before.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 struct ByVectors<V, N>(PhantomData<(V, N)>);
 

@@ -595,7 +595,7 @@ unsafe fn store_extra<const E: usize, const ELEMENT: u8>(args: &TileArgs, row: u
             }
             match <F32x16<ELEMENT> as Vector>::ELEMENT {
                 Element::F32 => _mm_maskstore_ps(args.output.y.wrapping_add(at), some, value),
-                _ if r % 2 == 0 && r + 1 < channels => first = value,
+                Element::Bf16 | Element::F16 if r % 2 == 0 && r + 1 < channels => first = value,
                 Element::Bf16 | Element::F16 => {
                     let both = if r % 2 == 0 { [value, _mm_setzero_ps()] } else { [first, value] };
                     _mm_maskstore_ps(args.output.y.wrapping_add(at), some, pair(both));

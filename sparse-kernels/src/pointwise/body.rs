@@ -43,18 +43,19 @@ pub(super) trait Pointwise: Vector {
     /// As [`Pointwise::tile`]; there is one pixel.
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs);
 
-    /// Block row `row` of a tile whose vectors begin `at` these pixels.
+    /// The sums of a block row.
     ///
     /// # Safety
-    /// As [`Pointwise::tile`]; `row` is one of the block rows; vectors are inside the pixels.
+    /// As [`block_row`].
     #[inline(always)]
-    unsafe fn row<A: Along, const R: usize, const C: usize, const N: usize>(
+    unsafe fn accumulate<A: Along, const R: usize, const C: usize, const N: usize>(
         args: &TileArgs,
         row: usize,
         at: &[usize; N],
-    ) {
+        along: &mut A,
+    ) -> [[Self; N]; R] {
         // SAFETY: passed on from the caller.
-        unsafe { block_row::<Self, A, R, C, N>(args, row, at) }
+        unsafe { accumulate::<Self, A, R, C, N>(args, row, at, along) }
     }
 
     /// Adds one input channel, whose pixels begin at `x`, to all sums.
@@ -130,13 +131,13 @@ pub(super) trait Along: Copy {
     /// Adds the block whose first channel is `index` and whose values begin at `w`.
     ///
     /// # Safety
-    /// As [`Pointwise::row`]; this is one of the row's blocks.
+    /// As [`block_row`]; this is one of the row's blocks.
     unsafe fn block<const R: usize, const C: usize>(&mut self, args: &TileArgs, index: usize, w: *const f32);
 
     /// Epilogue and store of these pixels in block row `row`.
     ///
     /// # Safety
-    /// As [`Pointwise::row`].
+    /// As [`block_row`].
     unsafe fn finish<const C: usize>(self, args: &TileArgs, row: usize);
 }
 
@@ -188,16 +189,17 @@ unsafe fn rows<V: Pointwise, A: Along, const R: usize, const C: usize, const N: 
     let together = const { V::ELEMENT.per_lane().div_ceil(R) };
     for row in args.weights.rows.clone().step_by(together) {
         // SAFETY: a block row; the last vector ends at the last pixel.
-        unsafe { V::row::<A, R, C, N>(args, row, &at) };
+        unsafe { block_row::<V, A, R, C, N>(args, row, &at) };
     }
 }
 
-/// [`Pointwise::row`], block by block. Where a block has fewer rows than a lane has channels, with the next rows.
+/// Block row `row` of a tile whose vectors begin `at` these pixels. Where a block has fewer rows than a lane has
+/// channels, with the next rows.
 ///
 /// # Safety
-/// As there.
+/// As [`tile`]; `row` is one of the block rows; vectors are inside the pixels.
 #[inline(always)]
-pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(
+unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; N],
@@ -206,14 +208,14 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
     // so is the line of it in the output (PackedPointwise, Output).
     unsafe {
         let mut along = A::begin();
-        let sums = accumulate::<V, A, R, C, N>(args, row, at, &mut along);
+        let sums = V::accumulate::<A, R, C, N>(args, row, at, &mut along);
         match V::ELEMENT {
             Element::F32 => store(args, row, at, &sums),
-            _ if R > 1 => store_pairs(args, row * R, at, &sums),
+            Element::Bf16 | Element::F16 if R > 1 => store_pairs(args, row * R, at, &sums),
             Element::Bf16 | Element::F16 => {
                 let mut second = [[V::splat(0.0); N]; R];
                 if row + 1 < args.weights.rows.end {
-                    second = accumulate::<V, A, R, C, N>(args, row + 1, at, &mut along);
+                    second = V::accumulate::<A, R, C, N>(args, row + 1, at, &mut along);
                 }
                 store_pairs(args, row, at, &[sums[0], second[0]]);
             }
@@ -221,7 +223,7 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
                 let mut rows = [[V::splat(0.0); N]; MOST_ROWS];
                 finish_rows(args, row, at, &sums, &mut rows[..R]);
                 for next in 1..const { V::ELEMENT.per_lane().div_ceil(R) } {
-                    let sums = accumulate::<V, A, R, C, N>(args, row + next, at, &mut along);
+                    let sums = V::accumulate::<A, R, C, N>(args, row + next, at, &mut along);
                     finish_rows(args, row + next, at, &sums, &mut rows[next * R..][..R]);
                 }
                 if args.weights.last {
@@ -239,12 +241,12 @@ pub(super) unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: 
     }
 }
 
-/// The sums of a block row.
+/// [`Pointwise::accumulate`], block by block.
 ///
 /// # Safety
-/// As [`Pointwise::row`].
+/// As there.
 #[inline(always)]
-unsafe fn accumulate<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(
+pub(super) unsafe fn accumulate<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; N],
@@ -316,7 +318,7 @@ pub(super) unsafe fn ask_for_next<V: Vector>(args: &TileArgs, row: usize, block:
 /// What the sums of a block row begin with.
 ///
 /// # Safety
-/// As [`Pointwise::row`].
+/// As [`block_row`].
 #[inline(always)]
 pub(super) unsafe fn begin<V: Vector, const R: usize, const N: usize>(
     args: &TileArgs,
@@ -360,7 +362,7 @@ pub(super) unsafe fn begin<V: Vector, const R: usize, const N: usize>(
 /// Epilogue and store of one block row.
 ///
 /// # Safety
-/// As [`Pointwise::row`].
+/// As [`block_row`].
 #[inline(always)]
 pub(super) unsafe fn store<V: Vector, const R: usize, const N: usize>(
     args: &TileArgs,
@@ -462,7 +464,7 @@ unsafe fn finish_rows<V: Vector, const R: usize, const N: usize>(
 /// not exist are zero in the last pair, and not stored beyond it.
 ///
 /// # Safety
-/// As [`Pointwise::row`]; `channel` is even.
+/// As [`block_row`]; `channel` is even.
 #[inline(always)]
 unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
     args: &TileArgs,

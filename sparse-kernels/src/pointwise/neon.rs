@@ -9,11 +9,12 @@
 //! are.
 
 use super::args::TileArgs;
-use super::body::{Along, Pointwise, begin, block_row, store};
-use super::scalar::{finish, gemv};
+use super::body::{Along, Loops, Pointwise, accumulate, begin};
+use super::scalar::{Scalar, finish, finish_pair, gemv};
 use crate::neon::{Walk, in_order_blocks, in_order_rows, out_of_order};
+use crate::table::Element;
 use crate::target::Core;
-use crate::vector::F32x4;
+use crate::vector::{F32x4, Vector};
 use std::arch::aarch64::*;
 
 const LANES: usize = 4;
@@ -21,7 +22,7 @@ const LANES: usize = 4;
 const ANY: u8 = Core::Any as u8;
 const A76: u8 = Core::A76 as u8;
 
-impl<const CORE: u8> Pointwise for F32x4<CORE> {
+impl<const CORE: u8, const ELEMENT: u8> Pointwise for F32x4<CORE, ELEMENT> {
     const MOST_VECTORS: [usize; 4] = match CORE {
         ANY => [8, 8, 5, 2],
         A76 => [10, 10, 7, 0],
@@ -30,21 +31,28 @@ impl<const CORE: u8> Pointwise for F32x4<CORE> {
 
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
-        unsafe { single::<R, C>(args) }
+        unsafe {
+            match <Self as Vector>::ELEMENT {
+                Element::F32 => single::<R, C>(args),
+                _ if R == 4 => single_pairs::<C>(args),
+                _ => <Scalar<ELEMENT> as Loops>::single::<R, C>(args),
+            }
+        }
     }
 
     #[inline(always)]
-    unsafe fn row<A: Along, const R: usize, const C: usize, const N: usize>(
+    unsafe fn accumulate<A: Along, const R: usize, const C: usize, const N: usize>(
         args: &TileArgs,
         row: usize,
         at: &[usize; N],
-    ) {
+        along: &mut A,
+    ) -> [[Self; N]; R] {
         // SAFETY: passed on from the caller. Every index is a channel of the chunks with C - 1 behind it, each
         // with the pixels of the tile (Input); every block has R * C values, and indices go on behind the
         // last (PackedPointwise).
         unsafe {
             if const { CORE == ANY } {
-                return block_row::<Self, A, R, C, N>(args, row, at);
+                return accumulate::<Self, A, R, C, N>(args, row, at, along);
             }
             // Where the first block begins is known many cycles after its index is asked for: ask before the
             // sums begin.
@@ -70,7 +78,38 @@ impl<const CORE: u8> Pointwise for F32x4<CORE> {
                     in_order_blocks::multiply_add::<R, CORE, _, N>(&mut sums, &walk);
                 }
             }
-            store(args, row, at, &sums);
+            sums
+        }
+    }
+}
+
+/// Blocks of 4 rows by `C` pairs and a single pixel: the four weights of a pair of inputs are one vector, and
+/// every other pair has sums of its own.
+///
+/// # Safety
+/// FEAT_BF16 is there; `args` keeps the invariants of [`TileArgs`] for such blocks of pairs; there is one
+/// pixel.
+#[target_feature(enable = "neon")]
+unsafe fn single_pairs<const C: usize>(args: &TileArgs) {
+    type Pairs = F32x4<{ Core::Any as u8 }, { Element::Bf16 as u8 }>;
+    // SAFETY: every index is a channel of the chunks with C - 1 behind it (TileArgs); a block has 4 * C
+    // values (PackedPointwise); the channels are those of a block row.
+    unsafe {
+        for row in args.weights.rows.clone() {
+            let (indices, values, blocks) = args.blocks(row, 4 * C);
+            let mut sums = [Pairs::splat(0.0); 2];
+            for block in 0..blocks {
+                for c in 0..C {
+                    let x = args.input.x.wrapping_add((*indices.add(block) as usize + c) * args.input.stride);
+                    let sum = &mut sums[(block * C + c) % 2];
+                    *sum = Pairs::load(values.add((block * C + c) * 4)).dot(F32x4(vld1q_dup_f32(x)), *sum);
+                }
+            }
+            let mut lanes = [0f32; LANES];
+            sums[0].add(sums[1]).store(lanes.as_mut_ptr());
+            for (r, sums) in lanes[..args.channels(row, 4)].chunks(2).enumerate() {
+                finish_pair(args, row * 4 + 2 * r, sums);
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! aarch64 with FEAT_FP16: 32 registers of 8 halves, pixels of one channel ([`super::halves`]).
 //!
-//! The loops over blocks are those of floats (`crate::neon`), with the same registers: a multiply-add takes eight pixels in
-//! place of four in the same time, and picks its weight from half a register. Tiles have twice as many pixels. What is more
-//! is around them: sums of more than [`MOST_PRODUCTS`] products are added up in f32, in memory, because registers have no
-//! room for twice as many bits; and two rows of sums become one of lanes when they are stored.
+//! The loops over blocks are those of floats (`crate::neon`), with the same registers: a multiply-add takes
+//! eight pixels in place of four in the same time, and picks its weight from half a register. Tiles have
+//! twice as many pixels. What is more is around them: sums of more than [`MOST_PRODUCTS`] products are added
+//! up in f32, in memory, because registers have no room for twice as many bits; and two rows of sums become
+//! one of lanes when they are stored.
 
 use super::args::TileArgs;
 use super::body::Loops;
@@ -15,7 +16,7 @@ use crate::vector::{F32x4, Vector};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// Eight pixels of a channel, for the class of cores with the number `CORE` of [`Core`].
 pub(crate) struct Halves<const CORE: u8>;
@@ -29,7 +30,7 @@ const fn in_order(core: u8) -> bool {
 impl<const CORE: u8> Loops for Halves<CORE> {
     const LANES: usize = LANES;
     const ELEMENT: Element = Element::F16;
-    const MOST_VECTORS: [usize; 4] = if in_order(CORE) { [8, 7, 5, 0] } else { [10, 10, 7, 0] };
+    const MOST_VECTORS: [usize; 4] = if in_order(CORE) { [7, 7, 5, 0] } else { [10, 10, 7, 0] };
 
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
         macro_rules! vectors {
@@ -62,6 +63,9 @@ unsafe fn rows<const CORE: u8, const R: usize, const C: usize, const N: usize>(a
     }
     at[N - 1] = args.pixels - LANES;
     let together = const { 2usize.div_ceil(R) };
+    let ((lo, hi), (lo1, hi1)) = (args.clamps.before, args.clamps.after);
+    // SAFETY: NEON is there.
+    let bounds = [lo, hi, lo1, hi1].map(|bound| unsafe { Half::<CORE>::splat(bound) });
     for row in args.weights.rows.clone().step_by(together) {
         // SAFETY: block rows; the last vector ends at the last pixel.
         unsafe {
@@ -71,17 +75,18 @@ unsafe fn rows<const CORE: u8, const R: usize, const C: usize, const N: usize>(a
                 if row + 1 < args.weights.rows.end {
                     second = sums::<CORE, R, C, N>(args, row + 1, &at);
                 }
-                store(args, row, &at, [&first[0], &second[0]]);
+                store(args, row, &at, [&first[0], &second[0]], &bounds);
             } else {
                 for r in (0..R).step_by(2) {
-                    store(args, row * R + r, &at, [&first[r], &first[r + 1]]);
+                    store(args, row * R + r, &at, [&first[r], &first[r + 1]], &bounds);
                 }
             }
         }
     }
 }
 
-/// The sums of a block row, rounded; if the last chunk is not among those of the call, they are left where sums wait.
+/// The sums of a block row, rounded; if the last chunk is not among those of the call, they are left where
+/// sums wait.
 ///
 /// # Safety
 /// As [`rows`], for one of the block rows.
@@ -92,8 +97,9 @@ unsafe fn sums<const CORE: u8, const R: usize, const C: usize, const N: usize>(
     at: &[usize; N],
 ) -> [[Half<CORE>; N]; R] {
     let weights = &args.weights;
-    // SAFETY: there is a bias for each of R rows; of every piece of a row the walk has blocks, whose indices are channels of
-    // the chunks with C - 1 behind them, each with the pixels of the tile, and which have R * C values (PackedPointwise).
+    // SAFETY: there is a bias for each of R rows; of every piece of a row the walk has blocks, whose indices
+    // are channels of the chunks with C - 1 behind them, each with the pixels of the tile, and which have R *
+    // C values (PackedPointwise).
     unsafe {
         let (indices, values, all) = blocks(args, row, R * C);
         let most = const { MOST_PRODUCTS / C };
@@ -215,6 +221,7 @@ unsafe fn store<const CORE: u8, const N: usize>(
     channel: usize,
     at: &[usize; N],
     sums: [&[Half<CORE>; N]; 2],
+    [lo, hi, lo1, hi1]: &[Half<CORE>; 4],
 ) {
     let (clamps, channels) = (&args.clamps, args.weights.packed.oc().saturating_sub(channel));
     if !args.weights.last || channels == 0 {
@@ -222,19 +229,17 @@ unsafe fn store<const CORE: u8, const N: usize>(
     }
     let line = channel / 2 * args.output.stride;
     let (y, residual) = (args.output.y.wrapping_add(line), args.output.residual.wrapping_add(line));
-    // SAFETY: the pixels of the tile are valid in `y`, and in `residual` if there is one, for every pair of output channels
-    // (Output).
+    // SAFETY: the pixels of the tile are valid in `y`, and in `residual` if there is one, for every pair of
+    // output channels (Output).
     unsafe {
-        let (lo, hi) = (Half::splat(clamps.before.0), Half::splat(clamps.before.1));
         for n in 0..N {
-            let mut values = [sums[0][n].clamp(lo, hi), sums[1][n].clamp(lo, hi)];
+            let mut values = [sums[0][n].clamp(*lo, *hi), sums[1][n].clamp(*lo, *hi)];
             if clamps.residual {
-                let (lo, hi) = (Half::splat(clamps.after.0), Half::splat(clamps.after.1));
                 let residual = residual.add(at[n]).cast::<u16>();
                 let lanes = [vld1q_u16(residual), vld1q_u16(residual.add(LANES))];
                 let both = [vuzp1q_u16(lanes[0], lanes[1]), vuzp2q_u16(lanes[0], lanes[1])];
                 for (value, residual) in values.iter_mut().zip(both) {
-                    *value = value.add(F32x4(vreinterpretq_f32_u16(residual))).clamp(lo, hi);
+                    *value = value.add(F32x4(vreinterpretq_f32_u16(residual))).clamp(*lo1, *hi1);
                 }
             }
             let first = vreinterpretq_u16_f32(values[0].0);
@@ -242,6 +247,42 @@ unsafe fn store<const CORE: u8, const N: usize>(
             let lanes = [vzip1q_u16(first, second), vzip2q_u16(first, second)];
             vst1q_u16_x2(y.add(at[n]).cast(), uint16x8x2_t(lanes[0], lanes[1]));
         }
+    }
+}
+
+/// Writes the halves of at least [`LANES`] lanes to a row that is as long or longer: first those of the first
+/// channel, and those of the second one in its second half. The last vector may overlap the one before.
+pub(super) fn copy_apart(row: &mut [f32], lanes: &[f32]) {
+    assert!(lanes.len() >= LANES && row.len() >= lanes.len());
+    let (first, from) = (row.as_mut_ptr().cast::<u16>(), lanes.as_ptr().cast::<u16>());
+    let last = lanes.len() - LANES;
+    let both = |at: usize| {
+        // SAFETY: eight lanes from `at` on are inside; the standard library for aarch64 needs NEON.
+        unsafe {
+            let halves = vld1q_u16_x2(from.add(2 * at));
+            [vuzp1q_u16(halves.0, halves.1), vuzp2q_u16(halves.0, halves.1)]
+        }
+    };
+    let store = |at: usize, both: [uint16x8_t; 2]| {
+        // SAFETY: the row has as many halves for each channel as it has lanes, of which eight from `at` on
+        // are inside.
+        unsafe {
+            vst1q_u16(first.add(at), both[0]);
+            vst1q_u16(first.add(row.len() + at), both[1]);
+        }
+    };
+    // Two vectors are loaded before they are stored: a core that works in order waits for each that is stored
+    // at once.
+    let mut at = 0;
+    while at < last {
+        let next = (at + LANES).min(last);
+        let two = [both(at), both(next)];
+        store(at, two[0]);
+        store(next, two[1]);
+        at += 2 * LANES;
+    }
+    if at < lanes.len() {
+        store(last, both(last));
     }
 }
 
@@ -287,15 +328,15 @@ unsafe fn narrow([low, high]: [float32x4_t; 2]) -> float32x4_t {
     halves
 }
 
-/// `R` output channels of a single pixel, summed in f32: weights and inputs are loaded once, and memory is what decides.
-/// Products are exact there.
+/// `R` output channels of a single pixel, summed in f32: weights and inputs are loaded once, and memory is
+/// what decides. Products are exact there.
 ///
 /// # Safety
 /// As [`Loops::single`].
 #[target_feature(enable = "neon")]
 unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
-    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each of which has a pixel (Input); a block has
-    // R * C values (PackedPointwise).
+    // SAFETY: every index is a channel of the chunks with C - 1 behind it, each of which has a pixel (Input);
+    // a block has R * C values (PackedPointwise).
     unsafe {
         let stride = args.input.stride;
         let x = args.input.x.cast::<u16>();

@@ -21,9 +21,9 @@ use std::ops::Range;
 /// columns, or below `ic` if it is of `channels`, and those of one chunk belong to its columns; behind those
 /// of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row, that of a
 /// chunk and row at `chunk * chunk_step + row * row_step`, and one more, which grow and are positions of
-/// `indices` or its length; one of the steps is 1; `values` has `r * c` floats, or halves, per block; `bias` has `r`
-/// floats per block row. If, and only if, the kernel is one of quads, there is a `requantise`, `oc` and the block rows
-/// fill whole lanes, and it has as many channels.
+/// `indices` or its length; one of the steps is 1; `values` has `r * c` floats, or halves, per block; `bias` has
+/// `r` floats per block row. If, and only if, the kernel is one of quads, there is a `requantise`, `oc` and the
+/// block rows fill whole lanes, and it has as many channels.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,

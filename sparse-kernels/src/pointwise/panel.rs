@@ -1,5 +1,6 @@
 //! Copying the input of a tile into a contiguous panel.
 
+use super::halves;
 use crate::geometry::{ConvGeometry, Layout, inside};
 use std::ops::Range;
 
@@ -129,6 +130,41 @@ pub(super) fn fill(
             }
         }
     }
+}
+
+/// [`fill`] for kernels of f16, which want the pixels of each channel of a lane beside each other
+/// ([`halves`]): rows of the same length, first those of the first channel.
+pub(super) fn fill_apart(
+    panel: &mut [f32],
+    stride: usize,
+    geometry: &ConvGeometry,
+    image: &[f32],
+    columns: &[u32],
+    c: usize,
+    segments: &[Segment],
+    padding: f32,
+) {
+    let panel = &mut panel[..columns.len() * c * stride];
+    #[cfg(target_arch = "aarch64")]
+    if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) =
+        (segments, geometry.shape().stride[1], geometry.shape().x_layout)
+        && *len >= super::neon_halves::LANES
+    {
+        let mut rows = panel.chunks_exact_mut(stride);
+        for column in columns {
+            let mut at = source + *column as usize * c * geometry.x_plane();
+            for row in rows.by_ref().take(c) {
+                match image.get(at..at + len) {
+                    Some(from) => super::neon_halves::copy_apart(row, from),
+                    None => row.fill(0.0), // beyond the last channel
+                }
+                at += geometry.x_plane();
+            }
+        }
+        return;
+    }
+    fill(panel, stride, geometry, image, columns, c, segments, padding);
+    halves::take_apart(panel, stride);
 }
 
 /// Lanes that an input of an extra pixel fills: one for each row of a block.

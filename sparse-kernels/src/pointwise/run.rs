@@ -2,7 +2,7 @@
 
 use super::args::{Input, Output, Sums, TileArgs, Weights, extra_slots};
 use super::plan::{Buffers, FINISHED, MOST_TOGETHER, Plan, Tiles};
-use super::{PackedPointwise, halves, panel};
+use super::{PackedPointwise, panel};
 use crate::drive::{self, Cut, Job, Latest, Packed};
 use crate::epilogue::{Epilogue, Finish, FinishPairs, FinishPixel};
 use crate::error::KernelError;
@@ -250,10 +250,8 @@ impl Run<'_> {
             } else {
                 let columns = w.columns(chunks.clone());
                 let padding = w.padding();
-                panel::fill(panel, width, geometry, image, columns, c, segments, padding);
-                if halves {
-                    halves::take_apart(&mut panel[..columns.len() * c * width], width);
-                }
+                let fill = if halves { panel::fill_apart } else { panel::fill };
+                fill(panel, width, geometry, image, columns, c, segments, padding);
                 if extra > 0 {
                     let spread = match c {
                         4 => panel::spread::<4>,

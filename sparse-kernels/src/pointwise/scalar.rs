@@ -250,7 +250,7 @@ unsafe fn store_quad(args: &TileArgs, channel: usize, start: usize, pixels: usiz
 ///
 /// # Safety
 /// As [`finish`], for each of the channels.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) unsafe fn finish_pair(args: &TileArgs, channel: usize, sums: &[f32]) {
     let mut all = [[0f32; RUN]; 2];
     // SAFETY: passed on from the caller.

@@ -1,8 +1,8 @@
 //! NEON, for any core and for three classes of them.
 
-use super::kernel;
+use super::{Element, kernel};
 use crate::depthwise::DepthwiseKernel;
-use crate::depthwise::neon::{Halves as DepthwiseHalves, InOrder};
+use crate::depthwise::neon::{Halves as DepthwiseHalves, InOrder, Pairs as DepthwisePairs};
 use crate::pointwise::PointwiseKernel;
 use crate::pointwise::neon_halves::Halves;
 use crate::pointwise::{Planes, Tuning};
@@ -14,6 +14,7 @@ type A53 = F32x4<{ Core::A53 as u8 }>;
 type A55 = F32x4<{ Core::A55 as u8 }>;
 type A76 = F32x4<{ Core::A76 as u8 }>;
 
+type Pairs = F32x4<{ Core::A76 as u8 }, { Element::Bf16 as u8 }>;
 type Halves55 = Halves<{ Core::A55 as u8 }>;
 type Halves76 = Halves<{ Core::A76 as u8 }>;
 type DepthwiseHalves55 = DepthwiseHalves<{ Core::A55 as u8 }>;
@@ -35,8 +36,8 @@ const IN_ORDER_A55: Tuning =
 const OUT_OF_ORDER: Tuning =
     Tuning { planes: Some(Planes { weights: 60, visits: 15, way: 16 * KB }), ..IN_ORDER_A53 };
 
-/// As much of the first level as for floats: 256 channels by twice as many pixels, in half the bits. Rows of sums do not fit
-/// rows of pairs.
+/// As much of the first level as for floats: 256 channels by twice as many pixels, in half the bits. Rows of
+/// sums do not fit rows of pairs.
 const HALVES: Tuning = Tuning { panel: 256 * 20, sums_apart: true, ..Tuning::GENERAL };
 
 #[rustfmt::skip]
@@ -75,6 +76,14 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: A55, tuning: IN_ORDER_A55),
     kernel!(pointwise, format: "4x4", tile: 4 x 28, target: "neon-a76", element: F32, quality: Tuned,
             loops: A76, tuning: Tuning { least_tile: Some(20), ..OUT_OF_ORDER }),
+    kernel!(pointwise, format: "1x2", tile: 1 x 40, target: "neon", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { least_tile: Some(28), ..HALVES }),
+    kernel!(pointwise, format: "2x2", tile: 2 x 40, target: "neon", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { least_tile: Some(28), ..HALVES }),
+    kernel!(pointwise, format: "4x2", tile: 4 x 28, target: "neon", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { least_tile: Some(20), ..HALVES }),
+    kernel!(pointwise, format: "4x4", tile: 4 x 28, target: "neon", element: Bf16, quality: Tuned,
+            loops: Pairs, tuning: Tuning { least_tile: Some(20), ..HALVES }),
     kernel!(pointwise, format: "unstructured", tile: 1 x 80, target: "neon", element: F16, quality: Tuned,
             loops: Halves76, tuning: Tuning { least_tile: Some(56), ..HALVES }),
     kernel!(pointwise, format: "2x1", tile: 2 x 80, target: "neon", element: F16, quality: Tuned,
@@ -83,7 +92,7 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: Halves76, tuning: Tuning { least_tile: Some(40), ..HALVES }),
     kernel!(pointwise, format: "4x4", tile: 4 x 56, target: "neon", element: F16, quality: Tuned,
             loops: Halves76, tuning: Tuning { least_tile: Some(40), ..HALVES }),
-    kernel!(pointwise, format: "unstructured", tile: 1 x 64, target: "neon-a55", element: F16, quality: Tuned,
+    kernel!(pointwise, format: "unstructured", tile: 1 x 56, target: "neon-a55", element: F16, quality: Tuned,
             loops: Halves55, tuning: HALVES),
     kernel!(pointwise, format: "2x1", tile: 2 x 56, target: "neon-a55", element: F16, quality: Tuned,
             loops: Halves55, tuning: HALVES),
@@ -111,6 +120,14 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: InOrder),
     kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon", element: F32, quality: Intrinsics,
             loops: F32x4),
+    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "neon", element: Bf16, quality: Intrinsics,
+            loops: DepthwisePairs),
+    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "neon", element: Bf16, quality: Intrinsics,
+            loops: DepthwisePairs),
+    kernel!(depthwise, format: "7x7", tile: 1 x 32, target: "neon", element: Bf16, quality: Intrinsics,
+            loops: DepthwisePairs),
+    kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon", element: Bf16, quality: Intrinsics,
+            loops: DepthwisePairs),
     kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "neon", element: F16, quality: Intrinsics,
             loops: DepthwiseHalvesAny),
     kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "neon-a55", element: F16, quality: Intrinsics,

@@ -1,7 +1,7 @@
 //! aarch64 Advanced SIMD: 32 registers of 4 floats, or of 4 lanes with two halves each.
 //!
-//! Instructions for halves have no intrinsics that stable Rust knows: they are assembly, each a function of registers that
-//! the compiler may move.
+//! Instructions for halves have no intrinsics that stable Rust knows: they are assembly, each a function of
+//! registers that the compiler may move.
 
 use super::{BYTES, Order, Vector, into_row};
 use crate::table::Element;
@@ -10,9 +10,9 @@ use crate::work::Work;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// Four floats, for the class of cores with the number `CORE` of [`Core`]; or four lanes of another type, the [`Element`]
-/// with the number `ELEMENT`. Those of f16 are computed as such: every function is one of both halves, but for those that
-/// convert.
+/// Four floats, for the class of cores with the number `CORE` of [`Core`]; or four lanes of another type, the
+/// [`Element`] with the number `ELEMENT`. Those of f16 are computed as such: every function is one of both
+/// halves, but for those that convert.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x4<const CORE: u8 = { Core::Any as u8 }, const ELEMENT: u8 = { Element::F32 as u8 }>(
     pub(crate) float32x4_t,
@@ -161,11 +161,39 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
         })
     }
 
+    /// The products of pairs of bf16 are exact, and denormals count as zero; sums are rounded to odd.
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            match Self::ELEMENT {
+                Element::Bf16 => {
+                    let mut sum = c.0;
+                    asm!(
+                        ".arch_extension bf16",
+                        "bfdot {c:v}.4s, {a:v}.8h, {b:v}.8h",
+                        c = inout(vreg) sum,
+                        a = in(vreg) self.0,
+                        b = in(vreg) b.0,
+                        options(pure, nomem, nostack, preserves_flags),
+                    );
+                    F32x4(sum)
+                }
+                _ => self.mul_add(b, c),
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn widen(self) -> [Self; 2] {
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
+                Element::Bf16 => {
+                    let lanes = vreinterpretq_u32_f32(self.0);
+                    [vshlq_n_u32::<16>(lanes), vandq_u32(lanes, vdupq_n_u32(0xffff_0000))]
+                        .map(|bits| F32x4(vreinterpretq_f32_u32(bits)))
+                }
                 Element::F16 => {
                     let halves = vreinterpretq_u16_f32(self.0);
                     let [first, second] = [vuzp1q_u16(halves, halves), vuzp2q_u16(halves, halves)];
@@ -184,6 +212,25 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
+                Element::Bf16 => {
+                    let [first, second] = [first, second].map(|v| {
+                        // denormals keep their sign alone
+                        let magnitude = vdupq_n_u32(0x7fff_ffff);
+                        let denormal = vcagtq_f32(vdupq_n_f32(f32::MIN_POSITIVE), v.0);
+                        let bits = vbicq_u32(vreinterpretq_u32_f32(v.0), vandq_u32(denormal, magnitude));
+                        let v = vreinterpretq_f32_u32(bits);
+                        let rounded: float32x4_t;
+                        asm!(
+                            ".arch_extension bf16",
+                            "bfcvtn {r:v}.4h, {v:v}.4s",
+                            r = lateout(vreg) rounded,
+                            v = in(vreg) v,
+                            options(pure, nomem, nostack, preserves_flags),
+                        );
+                        vreinterpretq_u16_f32(rounded)
+                    });
+                    F32x4(vreinterpretq_f32_u16(vzip1q_u16(first, second)))
+                }
                 Element::F16 => {
                     let first = halves!("fcvtn {r:v}.4h, {v:v}.4s", v = first.0);
                     let second = halves!("fcvtn {r:v}.4h, {v:v}.4s", v = second.0);
@@ -234,6 +281,15 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
                 vminq_f32(hi.0, vmaxq_f32(lo.0, self.0))
             }
         })
+    }
+
+    #[inline(always)]
+    unsafe fn regroup(self, next: Self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let [a, b] = [self, next].map(|v| vreinterpretq_u16_f32(v.0));
+            [vtrn1q_u16(a, b), vtrn2q_u16(a, b)].map(|pairs| F32x4(vreinterpretq_f32_u16(pairs)))
+        }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use super::{Lanes, u32s};
 use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
 use crate::planar::Planar;
-use sparse_kernels::pairs::{self, Arithmetic, Operand};
+use sparse_kernels::pairs::{self, Arithmetic, Numbers, Operand};
 use sparse_kernels::prelude::{Activation, Target};
 use std::hash::{Hash, Hasher};
 use tract_core::internal::*;
@@ -188,7 +188,7 @@ impl EvalOp for PairsBinary {
                 run(at, Operand::Lanes(&b[at..][..y.len()]), both, y)
             }),
             (None, Some(b)) => by_planes(lanes, &shape, elements, |plane, both, y| {
-                run(plane * y.len(), Operand::Channels(pairs::widen(b[plane])), both, y)
+                run(plane * y.len(), Operand::Channels(Numbers::from(self.target).widen(b[plane])), both, y)
             }),
             (None, None) => bail!("one operand"),
         }
@@ -379,7 +379,7 @@ impl EvalOp for PairsReduce {
         by_planes(self.lanes, &shape, 2 * x.len(), |plane, both, y| {
             let sums = pairs::sums(self.target, &x[plane * len..][..len]);
             let [even, odd] = sums.map(|sum| self.factor * sum);
-            y[0] = pairs::pair(even, if both { odd } else { 0.0 });
+            y[0] = Numbers::from(self.target).pair(even, if both { odd } else { 0.0 });
             Ok(())
         })
     }
