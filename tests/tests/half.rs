@@ -101,17 +101,17 @@ fn networks_are_one_cluster() -> Result<()> {
 fn spatial_layers_run_on_pairs() -> Result<()> {
     let mut graph = Graph::default();
     let x = graph.input("N,3,33,30");
-    let w = graph.constant(&[13, 3, 7, 7], &values(13 * 3 * 49, 1));
+    let w = graph.constant(&[13, 3, 7, 7], &pruned(13, 3 * 49, (1, 1), 0.5, 1));
     let a = graph.op("Conv", &[&x, &w], vec![ints("strides", &[2; 2]), ints("pads", &[3; 4])]);
     let a = graph.op("HardSwish", &[&a], vec![]);
     let w = graph.constant(&[10, 13, 3, 3], &pruned(10, 13 * 9, (2, 1), 0.5, 2));
     let b = graph.op("Conv", &[&a, &w], vec![ints("pads", &[1; 4])]);
     let b = graph.op("Relu", &[&b], vec![]);
-    let w = graph.constant(&[10, 5, 3, 3], &values(10 * 5 * 9, 3));
+    let w = graph.constant(&[10, 5, 3, 3], &pruned(10, 5 * 9, (1, 1), 0.5, 3));
     let c = graph.op("Conv", &[&b, &w], vec![ints("pads", &[1; 4]), int("group", 2)]);
     let c = graph.op("Add", &[&c, &b], vec![]);
     let c = graph.op("Sigmoid", &[&c], vec![]);
-    let w = graph.constant(&[7, 10, 3, 3], &pruned(7, 90, (1, 1), 0.5, 4));
+    let w = graph.constant(&[7, 10, 3, 3], &pruned(7, 10 * 9, (1, 1), 0.5, 4));
     let y = graph.op("Conv", &[&c, &w], vec![ints("dilations", &[2, 1])]);
     let model = graph.model(&[&y]);
     for target in targets() {

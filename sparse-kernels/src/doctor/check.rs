@@ -346,7 +346,8 @@ mod tests {
             + table::depthwise_available().count()
             + table::depthwise_half_available().count()
             + table::depthwise_int8_available().count()
-            + table::spatial_available().count();
+            + table::spatial_available().count()
+            + table::spatial_half_available().count();
         assert_eq!(all.len(), available);
         for check in all {
             assert!(check.is_right(), "{check:?}");
