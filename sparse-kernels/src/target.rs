@@ -2,6 +2,7 @@
 
 use crate::cores;
 use crate::error::TargetError;
+use crate::table::Element;
 use std::fmt;
 
 /// Instruction sets that kernels are written for.
@@ -189,6 +190,11 @@ impl Half {
     /// The target.
     pub fn target(self) -> Target {
         self.target
+    }
+
+    /// The type of the numbers.
+    pub fn element(self) -> Element {
+        Element::Bf16
     }
 
     /// Half precision on every target of this machine that has it, plainest first.
