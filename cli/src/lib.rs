@@ -22,7 +22,7 @@ mod tensors;
 mod test_data;
 mod zeros;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{CommandFactory, Parser};
 use cli::Cli;
 use commands::convert::Convert;
@@ -32,7 +32,7 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-pub use commands::convert::Written;
+pub use commands::convert::{Weights, Written};
 pub use load::is_nnef;
 
 /// Runs a command line, the name of the program first, and returns its exit code: 0 done, 1 something failed,
@@ -85,13 +85,15 @@ fn run(cli: &mut Cli, model: Option<&Path>) -> Result<()> {
 }
 
 /// Writes the ONNX or NNEF model at `model` as the command `convert` does: without the zeros of its weights
-/// where that is smaller and `plain` does not ask for a file that any tract reads. The file has been read
+/// where that is smaller and `plain` does not ask for a file that any tract reads, its weights rounded if that is asked
+/// for. The file has been read
 /// again and compared before it gets its name.
 ///
 /// # Errors
 /// Another end of the name than .nnef.tgz, .nnef.tar.gz or .nnef.tar; a model that cannot be read or that
 /// NNEF has no words for; a file that cannot be written.
-pub fn convert(model: &Path, output: &Path, plain: bool) -> Result<Written> {
+pub fn convert(model: &Path, output: &Path, plain: bool, weights: Weights) -> Result<Written> {
+    ensure!(!plain || weights == Weights::F32, "a plain file has weights of f32");
     let source = load::Source::File(load::file(model));
-    commands::convert::convert(&source, &Convert::new(output, plain), &Options::default())
+    commands::convert::convert(&source, &Convert::new(output, plain, weights), &Options::default())
 }

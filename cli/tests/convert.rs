@@ -105,3 +105,46 @@ fn what_is_written_can_be_read() {
     let text = model.properties["onnx.metadata_props.character"].cast_to::<String>().unwrap().into_owned();
     assert_eq!(text.try_as_plain_ram().unwrap().as_slice::<String>().unwrap()[0], "{0: 'person', 1: 'dog'}");
 }
+
+/// Rounded weights take half of the bytes, in both types, and the command says what is gone. Every command reads the file; in half
+/// precision the layers compute what those of the file in f32 do.
+#[test]
+fn weights_of_half_the_size() {
+    run("zoo mobilenet-v1 --width 0.5 --hw 64 --conv1x1 4x4:0.5 --dwconv3x3 3:9 -o whole.onnx");
+    let whole = json("whole.onnx convert -o whole.nnef.tar --json");
+    assert_eq!((&whole["weights"], &whole["rounded"]), (&"f32".into(), &serde_json::json!([])));
+    let bytes = |made: &serde_json::Value| made["bytes"].as_f64().unwrap();
+    for of in ["bf16", "f16"] {
+        let made = json(&format!("whole.onnx convert --weights {of} -o {of}.nnef.tar --json"));
+        // the text of the graph, biases and where weights are take what they took
+        assert!(bytes(&made) < 0.6 * bytes(&whole), "{made}");
+        assert!(made["compact"] == true && made["weights"] == of, "{made}");
+        // 13 pairs of layers, the first and the last
+        assert_eq!(made["rounded"].as_array().unwrap().len(), 28, "{made}");
+        assert_eq!(made["kept"], serde_json::json!([]));
+        for options in ["", "--precision half"] {
+            let compared = json(&format!("{of}.nnef.tar --sparse always {options} compare --json"));
+            assert_eq!(compared["agrees"], true, "{compared}");
+        }
+        let text = run(&format!("whole.onnx convert --weights {of} -o {of}.nnef.tgz"));
+        fits(&text);
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.contains(&format!("28 layer(s) are rounded to {of}, those of f32 are not in it")),
+            "{text}"
+        );
+    }
+    // in half precision on plain Rust, which every machine has: the same weights, and so the same answers
+    let answers = |file: &str| {
+        json(&format!("{file} --sparse always --target scalar --precision half run --json"))["outputs"]
+            .clone()
+    };
+    assert_eq!(answers("bf16.nnef.tar"), answers("whole.nnef.tar"));
+    // a network without zeros
+    run("zoo mobilenet-v1 --width 0.5 --hw 64 -o full.onnx");
+    let plain = json("full.onnx convert --plain -o full.nnef.tar --json");
+    let made = json("full.onnx convert --weights bf16 -o fullhalf.nnef.tar --json");
+    assert!(bytes(&made) < 0.6 * bytes(&plain), "{made}");
+    fails_with("whole.onnx convert --weights int8 -o no.nnef.tar", 2, &["--weights", "int8"]);
+    fails_with("whole.onnx convert --plain --weights bf16 -o no.nnef.tar", 2, &["--plain", "--weights"]);
+}

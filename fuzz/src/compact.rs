@@ -1,7 +1,7 @@
 //! Compact weights of files: what is decoded is in proportion to its bytes, what is encoded comes back.
 
 use arbitrary::{Result, Unstructured};
-use sparse_ops::compact::{self, Grouping, Scheme};
+use sparse_ops::compact::{self, Grouping, Scheme, Values};
 use tract_sparse::prelude::Tensor;
 
 /// Mostly small, sometimes absurd.
@@ -16,7 +16,8 @@ fn size(input: &mut Unstructured) -> Result<usize> {
 
 fn decode(input: &mut Unstructured) -> Result<()> {
     let grouping = if input.arbitrary()? { Grouping::Patterns } else { Grouping::Blocks };
-    let scheme = Scheme { grouping, group: [size(input)?, size(input)?], taps: size(input)? };
+    let values = *input.choose(&[Values::F32, Values::Bf16, Values::F16, Values::F16Tensor])?;
+    let scheme = Scheme { grouping, group: [size(input)?, size(input)?], taps: size(input)?, values };
     let rank = input.arbitrary::<u8>()? % 5;
     let shape = (0..rank).map(|_| size(input)).collect::<Result<Vec<usize>>>()?;
     let bytes = input.bytes(input.len())?;

@@ -16,6 +16,8 @@ struct Inspected<'a> {
     target: &'a str,
     costs: &'a str,
     layers_sparse: usize,
+    layers_half: usize,
+    precision_note: Option<&'a str>,
     layers: Vec<Layer<'a>>,
     text: String,
 }
@@ -31,27 +33,29 @@ struct Layer<'a> {
 /// Says what runs each layer of a model, and why the others stay on stock tract.
 ///
 /// model: path of an ONNX file or an NNEF archive, or the bytes of an ONNX file.
-/// sparse, target, inputs: as `Session` has them.
+/// sparse, target, precision, inputs: as `Session` has them.
 /// measure: also time every layer for some milliseconds on either operator.
 /// progress: called with a text and the share that is done.
 ///
 /// Returns a dictionary with `layers` (one dictionary for every layer, which `pandas.DataFrame` takes; times
-/// in milliseconds), `layers_sparse`, `target`, `costs`, and `text`, a table for people.
+/// in milliseconds), `layers_sparse`, `layers_half` (of these in half precision), `precision_note` (why none can
+/// have it), `target`, `costs`, and `text`, a table for people.
 ///
 /// Raises OSError for a file that cannot be read, ValueError for one that is no model or a value that makes
 /// no sense.
 #[pyfunction]
-#[pyo3(signature = (model, *, sparse = None, target = None, inputs = None, measure = false, progress = None))]
+#[pyo3(signature = (model, *, sparse = None, target = None, precision = None, inputs = None, measure = false, progress = None))]
 pub(crate) fn inspect<'py>(
     py: Python<'py>,
     model: Given,
     sparse: Option<&str>,
     target: Option<&str>,
+    precision: Option<&str>,
     inputs: Option<&Bound<'py, PyDict>>,
     measure: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let settings = Settings::new(sparse, target).map_err(raised)?;
+    let settings = Settings::new(sparse, target, precision).map_err(raised)?;
     let shapes = Shapes::new(inputs)?;
     let report = watched(py, progress, |watch| {
         let source = Source::new(model)?;
@@ -69,6 +73,8 @@ pub(crate) fn inspect<'py>(
         target: &report.target,
         costs: &report.costs,
         layers_sparse: report.sparse_layers(),
+        layers_half: report.half_layers(),
+        precision_note: report.precision_note.as_deref(),
         layers: report.layers.iter().map(|layer| Layer { layer: layer.layer(), report: layer }).collect(),
         text: report.to_string(),
     };

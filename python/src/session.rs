@@ -7,7 +7,7 @@ use crate::source::{Flavour, Given, Source};
 use crate::value::Value;
 use crate::work::{Watch, detached, watched};
 use anyhow::{Context, Result};
-use figures::{Agreement, Ratio, TOLERANCE, Timing, in_turn};
+use figures::{Agreement, HALF_TOLERANCE, Ratio, TOLERANCE, Timing, in_turn};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use pythonize::pythonize;
@@ -93,16 +93,17 @@ struct Against {
 #[pymethods]
 impl Session {
     #[new]
-    #[pyo3(signature = (model, *, threads = 1, sparse = None, target = None, inputs = None))]
+    #[pyo3(signature = (model, *, threads = 1, sparse = None, target = None, precision = None, inputs = None))]
     fn new(
         py: Python<'_>,
         model: Given,
         threads: usize,
         sparse: Option<&str>,
         target: Option<&str>,
+        precision: Option<&str>,
         inputs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Session> {
-        let settings = Settings::new(sparse, target).map_err(raised)?;
+        let settings = Settings::new(sparse, target, precision).map_err(raised)?;
         let threads = Threads::new(threads).map_err(raised)?;
         let shapes = Shapes::new(inputs)?;
         watched(py, None, move |_| {
@@ -231,17 +232,18 @@ impl Session {
     ///
     /// inputs: arrays by name; seeded random ones without.
     /// tolerance: floats agree if they differ by at most that many times their size and that of the values
-    /// around them.
+    /// around them; without it 1e-4, or 0.2 where layers are in 16 bits.
     ///
     /// Returns a dictionary: `agrees`, `tolerance`, and `outputs`, a dictionary with `name`, `shape`,
     /// `max_abs_diff` and more for each.
-    #[pyo3(signature = (inputs = None, *, tolerance = TOLERANCE))]
+    #[pyo3(signature = (inputs = None, *, tolerance = None))]
     fn compare<'py>(
         &self,
         py: Python<'py>,
         inputs: Option<&Bound<'py, PyDict>>,
-        tolerance: f64,
+        tolerance: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let tolerance = tolerance.unwrap_or_else(|| self.tolerance());
         if !(tolerance >= 0.0 && tolerance.is_finite()) {
             return Err(wrong(format!("tolerance={tolerance}: not a distance")));
         }
@@ -278,6 +280,11 @@ impl Session {
 }
 
 impl Session {
+    /// What outputs may differ from those of stock tract by.
+    fn tolerance(&self) -> f64 {
+        if self.report.has_16_bits() { HALF_TOLERANCE } else { TOLERANCE }
+    }
+
     /// Positions of outputs by name.
     fn positions(&self, names: &[String]) -> PyResult<Vec<usize>> {
         let position = |name: &String| {
@@ -362,7 +369,7 @@ impl Session {
             None => None,
             Some(stock) => {
                 let (expected, got) = self.threads.enter(|| self.both(inputs))?;
-                let agreement = Agreement::of_all(&expected, &got, TOLERANCE)?;
+                let agreement = Agreement::of_all(&expected, &got, self.tolerance())?;
                 let (ratio, stock) = (Ratio::of_pairs(stock, &times[0]), Timing::of(stock));
                 Some(Against {
                     stock_ms: stock.median_ms,

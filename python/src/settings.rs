@@ -15,18 +15,26 @@ use tract_sparse::{Policy, set_input_shapes};
 /// Threads that nobody can mean.
 const MOST_THREADS: usize = 1024;
 
-/// When layers run sparse, and for which instructions.
+/// When layers run sparse, for which instructions, and in which precision.
 #[derive(Clone)]
 pub(crate) struct Settings(KnobScope);
 
 impl Settings {
-    /// `sparse` and `target` as the knobs `TRACT_SPARSE` and `TRACT_SPARSE_TARGET` have them; those decide
-    /// where there is `None`.
+    /// `sparse`, `target` and `precision` as the knobs `TRACT_SPARSE`, `TRACT_SPARSE_TARGET` and
+    /// `TRACT_SPARSE_PRECISION` have them; those decide where there is `None`.
     ///
     /// # Errors
     /// A value that there is not; the message names the argument.
-    pub(crate) fn new(sparse: Option<&str>, target: Option<&str>) -> Result<Settings> {
-        let given = [("sparse", "TRACT_SPARSE", sparse), ("target", "TRACT_SPARSE_TARGET", target)];
+    pub(crate) fn new(
+        sparse: Option<&str>,
+        target: Option<&str>,
+        precision: Option<&str>,
+    ) -> Result<Settings> {
+        let given = [
+            ("sparse", "TRACT_SPARSE", sparse),
+            ("target", "TRACT_SPARSE_TARGET", target),
+            ("precision", "TRACT_SPARSE_PRECISION", precision),
+        ];
         let knobs = given.iter().filter_map(|(_, knob, value)| Some((*knob, (*value)?)));
         let scope = KnobScope::new(knobs)?;
         scope.enter(Policy::from_knobs).map_err(|error| {

@@ -76,6 +76,31 @@ def test_symbols_take_any_size(tmp_path):
     agree(fixed.run(None, values), theirs.run(None, values))
 
 
+def test_half_precision_is_a_word(pruned):
+    with pytest.raises(ValueError, match="precision=.quarter.*f32 or half"):
+        tract_sparse.Session(pruned, precision="quarter")
+    # plain Rust has half precision on every machine
+    half = tract_sparse.Session(pruned, sparse="always", target="scalar", precision="half")
+    names = {layer["precision"] for layer in half.report() if layer["chosen"]}
+    assert names - {"f32"}, half.report_table()
+    assert half.compare()["tolerance"] == 0.2 and half.compare()["agrees"]
+    full = tract_sparse.Session(pruned, sparse="always", target="scalar")
+    assert full.compare()["tolerance"] == 1e-4
+    assert {layer["precision"] for layer in full.report() if layer["chosen"]} == {"f32"}
+    found = tract_sparse.inspect(pruned, sparse="always", target="scalar", precision="half")
+    assert found["layers_half"] > 0 and found["precision_note"] is None
+
+
+def test_weights_of_half_the_size(pruned, tmp_path):
+    full = tract_sparse.convert(pruned, tmp_path / "full.nnef.tar")
+    half = tract_sparse.convert(pruned, tmp_path / "half.nnef.tar", weights="bf16")
+    assert full["rounded"] == [] and len(half["rounded"]) > 5 and half["kept"] == []
+    assert half["bytes"] < 0.65 * full["bytes"]
+    assert tract_sparse.Session(tmp_path / "half.nnef.tar").compare()["agrees"]
+    with pytest.raises(ValueError, match="weights.*f32, bf16 or f16"):
+        tract_sparse.convert(pruned, tmp_path / "no.nnef.tar", weights="int8")
+
+
 def test_bytes_are_as_good_as_a_file(pruned):
     ours, file = tract_sparse.Session(pruned.read_bytes()), tract_sparse.Session(str(pruned))
     values = noise(file)

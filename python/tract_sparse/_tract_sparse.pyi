@@ -14,6 +14,7 @@ _Shapes = Mapping[str, Sequence[Union[int, str]]]
 _Arrays = Mapping[str, NDArray[Any]]
 _Progress = Callable[[str, Optional[float]], object]
 _Sparse = Literal["auto", "measure", "always", "dense", "never"]
+_Precision = Literal["f32", "half"]
 
 class NodeArg:
     @property
@@ -31,6 +32,7 @@ class Session:
         threads: int = 1,
         sparse: Optional[_Sparse] = None,
         target: Optional[str] = None,
+        precision: Optional[_Precision] = None,
         inputs: Optional[_Shapes] = None,
     ) -> Session: ...
     @property
@@ -50,7 +52,7 @@ class Session:
         seconds: float = 1.0,
         progress: Optional[_Progress] = None,
     ) -> dict[str, Any]: ...
-    def compare(self, inputs: Optional[_Arrays] = None, *, tolerance: float = 1e-4) -> dict[str, Any]: ...
+    def compare(self, inputs: Optional[_Arrays] = None, *, tolerance: Optional[float] = None) -> dict[str, Any]: ...
 
 class _Rule(TypedDict, total=False):
     name: str
@@ -77,6 +79,7 @@ def inspect(
     *,
     sparse: Optional[_Sparse] = None,
     target: Optional[str] = None,
+    precision: Optional[_Precision] = None,
     inputs: Optional[_Shapes] = None,
     measure: bool = False,
     progress: Optional[_Progress] = None,
@@ -103,7 +106,9 @@ def masks(
     share: float = 1.0,
     **entries: Unpack[_Entries],
 ) -> list[dict[str, Any]]: ...
-def convert(model: _Path, output: _Path, *, plain: bool = False) -> dict[str, Any]: ...
+def convert(
+    model: _Path, output: _Path, *, plain: bool = False, weights: Literal["f32", "bf16", "f16"] = "f32"
+) -> dict[str, Any]: ...
 def zoo(
     network: str,
     output: Optional[_Path] = None,

@@ -6,7 +6,7 @@ use sparse_kernels::format::{FormatKind, Nonzeros, PatternStats, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout, table};
 use sparse_ops::{
     Half, Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
-    conv_obstacle_for, deconv_matrix, konst_of, oihw,
+    conv_obstacle_for, deconv_matrix, konst_of, oihw, widened,
 };
 use std::fmt;
 use tract_core::internal::*;
@@ -174,6 +174,8 @@ pub struct Layer {
     pub shape: LayerShape,
     /// Plain f32 weights, `[oc][ic / group][taps]`; `[oc][taps][ic / group]` if transposed.
     pub weights: Arc<Tensor>,
+    /// Whether the model has weights and activations in f16.
+    pub of_f16: bool,
     /// Where they are not zero, as a matrix of [`LayerShape::rows`].
     nonzeros: Arc<Nonzeros>,
 }
@@ -207,6 +209,8 @@ impl Seen {
 impl Layer {
     /// Reads the weights; the reason why not if there are none, or one of them is NaN or infinite.
     pub(crate) fn new(shape: LayerShape, weights: Arc<Tensor>) -> TractResult<Result<Layer, &'static str>> {
+        let of_f16 = weights.datum_type() == DatumType::F16;
+        let weights = widened(&weights)?;
         if shape.weights() == 0 {
             return Ok(Err("it has no weights"));
         }
@@ -215,7 +219,7 @@ impl Layer {
         if !nonzeros.all_finite() {
             return Ok(Err("a weight is NaN or infinite"));
         }
-        Ok(Ok(Layer { shape, weights, nonzeros: Arc::new(nonzeros) }))
+        Ok(Ok(Layer { shape, weights, of_f16, nonzeros: Arc::new(nonzeros) }))
     }
 
     /// The same layer with other weights, `[oc][ic / group][taps]`: what it would be if it were pruned so.
@@ -224,7 +228,8 @@ impl Layer {
     /// Another number of weights, or one that is NaN or infinite.
     pub fn with_weights(&self, weights: &[f32]) -> TractResult<Layer> {
         let weights = Tensor::from_shape(self.weights.shape(), weights)?.into_arc_tensor();
-        Layer::new(self.shape.clone(), weights)?.map_err(|reason| format_err!("{reason}"))
+        let layer = Layer::new(self.shape.clone(), weights)?.map_err(|reason| format_err!("{reason}"))?;
+        Ok(Layer { of_f16: self.of_f16, ..layer })
     }
 
     /// The weights.
@@ -386,19 +391,18 @@ fn linear_shape(linear: &Linear, x: &TypedFact) -> LayerShape {
     }
 }
 
-/// Why weights cannot be read, or the weights.
+/// Why weights cannot be read, or the weights, of f32 or f16 as the activations are.
 fn plain_weights(
     model: &TypedModel,
     outlet: OutletId,
     x: &TypedFact,
 ) -> TractResult<Result<Arc<Tensor>, &'static str>> {
     let Some(weights) = konst_of(model, outlet)? else { return Ok(Err("weights are not constant")) };
-    let f32 = f32::datum_type();
     if !weights.is_plain_ram() {
         return Ok(Err("weights are compressed"));
     }
-    if weights.datum_type() != f32 || x.datum_type != f32 {
-        return Ok(Err("not f32"));
+    if weights.datum_type() != x.datum_type || !matches!(x.datum_type, DatumType::F32 | DatumType::F16) {
+        return Ok(Err("neither f32 nor f16"));
     }
     Ok(Ok(weights))
 }
@@ -535,6 +539,9 @@ fn see_gru(model: &TypedModel, node: &TypedNode, op: &GruSeq) -> TractResult<See
         return opaque("bias is not constant");
     }
     match plain_weights(model, node.inputs[1], x)? {
+        Ok(weights) if weights.datum_type() == DatumType::F16 => {
+            opaque("there are no recurrent kernels in f16")
+        }
         Ok(weights) if weights.len() == shape.weights() => Ok(match Layer::new(shape.clone(), weights)? {
             Ok(layer) => Seen::Layer(layer),
             Err(reason) => Seen::Opaque(Some(shape), reason),

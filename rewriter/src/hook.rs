@@ -23,6 +23,7 @@ use crate::transform::{Swapped, enable_pulse, made, note_of, sparsify_part, unsp
 use sparse_ops::{constant, konst_of};
 use std::cell::Cell;
 use std::sync::OnceLock;
+use tract_core::ops::cast::Cast;
 use tract_hir::internal::*;
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
@@ -249,6 +250,37 @@ struct Alone {
 }
 
 impl SparseHook {
+    /// Makes what the stock operator makes. A `Gemm` of f16 with a bias, which stock tract 0.23.9 refuses because it
+    /// multiplies the bias by a number of f32, is made in f32, between conversions.
+    fn make(
+        &self,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TVec<OutletId>> {
+        let is_f16 = |outlet: &OutletId| -> TractResult<bool> {
+            Ok(target.outlet_fact(mapping[outlet])?.datum_type == DatumType::F16)
+        };
+        let refused = self.stock.name() == "Gemm"
+            && node.inputs.len() == 3
+            && node.inputs.iter().map(is_f16).collect::<TractResult<Vec<_>>>()?.iter().all(|is| *is);
+        if !refused {
+            return self.stock.to_typed(source, node, target, mapping);
+        }
+        let mut mapping = mapping.clone();
+        for (ix, input) in node.inputs.iter().enumerate() {
+            let name = format!("{}.{APART}.wide.{ix}", node.name);
+            let wide = target.wire_node(name, Cast { to: DatumType::F32 }, &[mapping[input]])?[0];
+            mapping.insert(*input, wide);
+        }
+        let mut wide = node.clone();
+        wide.outputs[0].fact.datum_type = DatumType::F32.into();
+        let outputs = self.stock.to_typed(source, &wide, target, &mapping)?;
+        let name = format!("{}.{APART}.f16", node.name);
+        target.wire_node(name, Cast { to: DatumType::F16 }, &outputs)
+    }
+
     /// Makes this operator alone, for inputs of these facts.
     fn alone(
         &self,
@@ -272,7 +304,7 @@ impl SparseHook {
         }
         let first = alone.nodes().len();
         let looking = Looking::begin();
-        let outputs = self.stock.to_typed(model, node, &mut alone, &mapping)?;
+        let outputs = self.make(model, node, &mut alone, &mapping)?;
         drop(looking);
         alone.select_output_outlets(&outputs)?;
         Ok(Alone { model: alone, sources, first })
@@ -503,12 +535,12 @@ impl InferenceOp for SparseHook {
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
         if LOOKING.get() {
-            return self.stock.to_typed(source, node, target, mapping);
+            return self.make(source, node, target, mapping);
         }
         let knobs = Policy::from_knobs()?;
         let policy = Policy { precision: self.precision.unwrap_or(knobs.precision), ..knobs };
         let first = target.nodes().len();
-        let stock = |target: &mut TypedModel| self.stock.to_typed(source, node, target, mapping);
+        let stock = |target: &mut TypedModel| self.make(source, node, target, mapping);
         let (outputs, notes) = match &self.found {
             Finding::Layer(found) => {
                 let outputs = stock(target)?;

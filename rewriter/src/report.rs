@@ -76,6 +76,8 @@ pub struct LayerReport {
     pub break_even: Option<f64>,
     /// The kernel that runs it, if it runs here.
     pub chosen: Option<String>,
+    /// Numbers that the model has it in, if these are f16, which is not what it computes in if it runs here.
+    pub model_type: Option<String>,
     /// Numbers that it computes in, if it runs here: `f32` or `bf16`. Until the model is optimised `half` where
     /// half precision is predicted to gain: only then is it known which layers stand side by side.
     pub precision: Option<String>,
@@ -120,7 +122,7 @@ impl LayerReport {
     /// it writes a layer in another way or splits it. The same layer has the same name whether it runs
     /// here or on stock tract.
     pub fn layer(&self) -> &str {
-        const ADDED: [&str; 4] = [".einsum", ".product", ".planar", ".ab"];
+        const ADDED: [&str; 5] = [".einsum", ".product", ".planar", ".ab", ".f32"];
         let mut own = self.name.find(".concat-einsum-").map_or(&*self.name, |part| &self.name[..part]);
         while let Some(shorter) = ADDED.iter().find_map(|added| own.strip_suffix(added)) {
             own = shorter;
@@ -136,6 +138,7 @@ impl LayerReport {
             dead_oc: self.dead_oc.or(note.dead_oc),
             dead_ic: self.dead_ic.or(note.dead_ic),
             break_even: self.break_even.or(note.break_even),
+            model_type: self.model_type.or_else(|| note.model_type.clone()),
             ..self
         }
     }
@@ -248,6 +251,12 @@ impl Report {
         self.layers.iter().filter(|layer| layer.chosen.is_some()).count()
     }
 
+    /// Whether some layer is in 16 bits: in the model, or where it runs here. Two ways to run such a model agree to the
+    /// digits of 16 bits.
+    pub fn has_16_bits(&self) -> bool {
+        self.half_layers() > 0 || self.layers.iter().any(|layer| layer.model_type.is_some())
+    }
+
     /// Those of them that run in half precision.
     pub fn half_layers(&self) -> usize {
         self.layers.iter().filter(|layer| layer.chosen.is_some() && layer.is_half()).count()
@@ -311,6 +320,7 @@ pub(crate) fn layer_report(
             Some(output) => by(output),
             None => "?".into(),
         },
+        model_type: of_f16(seen, choice).then(|| "f16".to_string()),
         format: choice.map(|c| c.packing.to_string()),
         chosen: choice.filter(|_| reason.is_none()).map(|c| c.kernel().name.to_string()),
         reason,
@@ -348,6 +358,11 @@ pub(crate) fn layer_report(
         }
     }
     Ok(report)
+}
+
+/// Whether the model has a layer in f16, or had before it was widened.
+fn of_f16(seen: &Seen, choice: Option<Choice>) -> bool {
+    choice.is_some_and(|choice| choice.of_f16) || matches!(seen, Seen::Layer(layer) if layer.of_f16)
 }
 
 /// Says what a layer that runs here computes in, and why not in half precision if that was asked for.

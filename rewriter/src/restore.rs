@@ -48,7 +48,9 @@ fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
     }
     rule_if!(steps.iter().any(|step| *step > 1));
     let weights = konst_of(model, node.inputs[1 - x_slot])?;
-    rule_if_some!(weights = weights.filter(|w| w.is_plain_ram() && w.datum_type() == f32::datum_type()));
+    let plain =
+        |w: &Arc<Tensor>| w.is_plain_ram() && matches!(w.datum_type(), DatumType::F32 | DatumType::F16);
+    rule_if_some!(weights = weights.filter(plain));
     let input = &model.outlet_fact(node.inputs[x_slot])?.shape;
     rule_if_let!(Ok(linear) = Linear::of(einsum, x_slot, input, weights.shape()));
     let (rank, channel) = (steps.len(), linear.y_channel());
@@ -72,6 +74,7 @@ fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
     let kernel = tvec!(1; strides.len());
     let mut shape = tvec!(linear.oc(), linear.ic());
     shape.extend(kernel.iter().copied());
+    let dt = weights.datum_type();
     let weights = linear.matrix(&weights)?.into_shape(&shape)?;
     let pool_spec =
         PoolSpec::new(format, kernel, PaddingSpec::Valid, None, Some(strides), linear.ic(), linear.oc());
@@ -81,7 +84,7 @@ fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
     let taps = [
         patch.tap_model(model, x)?,
         patch.add_const(name("weights"), weights)?,
-        patch.add_const(name("bias"), Tensor::zero::<f32>(&[linear.oc()])?)?,
+        patch.add_const(name("bias"), Tensor::zero_dt(dt, &[linear.oc()])?)?,
     ];
     let y = patch.wire_node(&node.name, conv, &taps)?[0];
     // with symbols in them, sizes can be the same and look different

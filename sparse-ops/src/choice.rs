@@ -166,6 +166,8 @@ pub struct Choice {
     pub sparse: bool,
     /// How it would run in half precision, if that is wanted and there is a kernel.
     pub half: Option<HalfChoice>,
+    /// Whether the model has the layer in f16, which is not what it is computed in.
+    pub of_f16: bool,
 }
 
 impl Choice {

@@ -11,8 +11,12 @@
 //!   absent group. That covers 3:9 of depthwise kernels and 5:9 with connectivity, and whatever else shares
 //!   masks.
 //!
+//! Values that all are numbers of bf16 or f16 take 16 bits each ([`Values`]), which loses nothing: whoever wants a
+//! file of half the size rounds the weights first ([`rounded`]). They come back in f32, and tensors of f16 as such.
+//!
 //! All numbers are little-endian. A negative zero comes back as zero.
 
+use sparse_kernels::pairs;
 use tract_core::internal::*;
 
 /// Groups that are tried, output by input channels; the smallest result wins.
@@ -37,6 +41,96 @@ pub enum Grouping {
     Patterns,
 }
 
+/// The numbers that values are stored as, and the type of the tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Values {
+    /// f32 of a tensor of f32.
+    F32,
+    /// bf16 of a tensor of f32.
+    Bf16,
+    /// f16 of a tensor of f32.
+    F16,
+    /// f16 of a tensor of f16.
+    F16Tensor,
+}
+
+impl Values {
+    const ALL: [Values; 4] = [Values::F32, Values::Bf16, Values::F16, Values::F16Tensor];
+
+    /// The word in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Values::F32 => "f32",
+            Values::Bf16 => "bf16",
+            Values::F16 => "f16",
+            Values::F16Tensor => "f16_tensor",
+        }
+    }
+
+    /// Those of a word.
+    ///
+    /// # Errors
+    /// Another word than those of [`Values::name`].
+    pub fn named(name: &str) -> TractResult<Values> {
+        let found = Values::ALL.into_iter().find(|values| values.name() == name);
+        found.with_context(|| format!("values of {name:?}"))
+    }
+
+    /// Bytes of one value.
+    pub fn bytes(self) -> usize {
+        if self == Values::F32 { size_of::<f32>() } else { size_of::<u16>() }
+    }
+
+    /// The nearest of these numbers: ties to even; of bf16, denormals are zero.
+    fn round(self, value: f32) -> f32 {
+        match self {
+            Values::F32 => value,
+            Values::Bf16 => pairs::float(pairs::round(value)),
+            Values::F16 | Values::F16Tensor => f16::from_f32(value).to_f32(),
+        }
+    }
+
+    /// The narrowest that all values are, of f32.
+    fn of(values: &[f32]) -> Values {
+        let all_are = |is: fn(f32) -> bool| values.iter().all(|value| is(*value));
+        if all_are(|value| value.to_bits() & 0xffff == 0) {
+            Values::Bf16
+        } else if all_are(|value| f16::from_f32(value).to_f32().to_bits() == value.to_bits()) {
+            Values::F16
+        } else {
+            Values::F32
+        }
+    }
+
+    fn write(self, value: f32, out: &mut Vec<u8>) {
+        match self {
+            Values::F32 => out.extend(value.to_le_bytes()),
+            Values::Bf16 => out.extend(((value.to_bits() >> 16) as u16).to_le_bytes()),
+            Values::F16 | Values::F16Tensor => out.extend(f16::from_f32(value).to_le_bytes()),
+        }
+    }
+
+    fn read(self, bytes: &[u8]) -> f32 {
+        match (self, bytes) {
+            (Values::F32, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
+            (Values::Bf16, [a, b]) => pairs::float(u16::from_le_bytes([*a, *b])),
+            (Values::F16 | Values::F16Tensor, [a, b]) => f16::from_le_bytes([*a, *b]).to_f32(),
+            _ => unreachable!("{} bytes of {}", bytes.len(), self.name()),
+        }
+    }
+}
+
+/// The tensor with every value rounded to these numbers; none if a finite value has none there.
+///
+/// # Errors
+/// A tensor that is not of f32.
+pub fn rounded(tensor: &Tensor, to: Values) -> TractResult<Option<Tensor>> {
+    let values = tensor.try_as_plain_ram()?.as_slice::<f32>()?;
+    let rounded: Vec<f32> = values.iter().map(|value| to.round(*value)).collect();
+    rule_if!(values.iter().zip(&rounded).all(|(value, rounded)| rounded.is_finite() || !value.is_finite()));
+    Tensor::from_shape(tensor.shape(), &rounded).map(Some)
+}
+
 /// How the weights of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scheme {
@@ -46,6 +140,8 @@ pub struct Scheme {
     pub group: [usize; 2],
     /// Weights of one kernel.
     pub taps: usize,
+    /// What the weights are stored as.
+    pub values: Values,
 }
 
 /// A tensor as rows by columns of kernels.
@@ -112,39 +208,44 @@ fn rows_of(shape: &[usize]) -> usize {
     shape.iter().copied().find(|d| *d != 1).unwrap_or(1)
 }
 
-/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is not f32, has
+/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is neither f32 nor f16, has
 /// fewer than two axes, or takes no less room so.
 ///
 /// # Errors
 /// A tensor whose values are not in memory.
 pub fn encode(tensor: &Tensor) -> TractResult<Option<(Scheme, Vec<u8>)>> {
-    rule_if!(tensor.datum_type() == f32::datum_type() && tensor.is_plain_ram());
+    let (dt, narrow) = (tensor.datum_type(), DatumType::F16);
+    rule_if!((dt == f32::datum_type() || dt == narrow) && tensor.is_plain_ram());
     let shape = tensor.shape();
     rule_if!(shape.iter().filter(|d| **d != 1).count() >= 2);
-    let values = tensor.try_as_plain_ram()?.as_slice::<f32>()?;
-    let nonzero: Vec<bool> = values.iter().map(|v| *v != 0.0).collect();
-    rule_if!(nonzero.contains(&false));
+    let wide = tensor.cast_to::<f32>()?;
+    let floats = wide.try_as_plain_ram()?.as_slice::<f32>()?;
+    let nonzero: Vec<bool> = floats.iter().map(|v| *v != 0.0).collect();
+    let values = if dt == narrow { Values::F16Tensor } else { Values::of(floats) };
+    rule_if!(nonzero.contains(&false) || values.bytes() < dt.size_of());
     let axis = shape.iter().position(|d| *d == rows_of(shape)).unwrap_or(0);
     let taps: usize = shape[axis + 1..].iter().skip(1).product();
-    let blocks = |taps| BLOCKS.map(|(r, c)| Scheme { grouping: Grouping::Blocks, group: [r, c], taps });
+    let blocks =
+        |taps| BLOCKS.map(|(r, c)| Scheme { grouping: Grouping::Blocks, group: [r, c], taps, values });
     let mut schemes = blocks(taps).to_vec();
     if taps > 1 {
         schemes.extend(blocks(1));
     }
     if (2..=MASK).contains(&taps) {
-        schemes.extend(PATTERNS.map(|(r, c)| Scheme { grouping: Grouping::Patterns, group: [r, c], taps }));
+        let patterns = |(r, c)| Scheme { grouping: Grouping::Patterns, group: [r, c], taps, values };
+        schemes.extend(PATTERNS.map(patterns));
     }
     let mut best: Option<(usize, Scheme)> = None;
     for scheme in schemes {
         let Ok(view) = View::new(shape, &scheme) else { continue };
-        let Some(size) = size(&view, scheme.grouping, &nonzero) else { continue };
+        let Some(size) = size(&view, &scheme, &nonzero) else { continue };
         if view.check(size).is_ok() && best.is_none_or(|(least, _)| size < least) {
             best = Some((size, scheme));
         }
     }
     rule_if_some!((size, scheme) = best);
-    rule_if!(size < 4 * values.len());
-    Ok(Some((scheme, write(&View::new(shape, &scheme)?, scheme.grouping, values, &nonzero))))
+    rule_if!(size < dt.size_of() * floats.len());
+    Ok(Some((scheme, write(&View::new(shape, &scheme)?, &scheme, floats, &nonzero))))
 }
 
 /// Different masks, none of more than 256 wanted.
@@ -155,24 +256,26 @@ fn palette(view: &View, nonzero: &[bool]) -> Option<Vec<u16>> {
     (masks.len() <= 256).then_some(masks)
 }
 
-fn size(view: &View, grouping: Grouping, nonzero: &[bool]) -> Option<usize> {
+fn size(view: &View, scheme: &Scheme, nonzero: &[bool]) -> Option<usize> {
+    let bytes = scheme.values.bytes();
     let kernels = |group| view.kernels(group).count();
     let stored = |bits: &dyn Fn(u16) -> usize| -> usize {
         (0..view.groups()).map(|group| bits(view.mask(group, nonzero)) * kernels(group)).sum()
     };
-    match grouping {
+    match scheme.grouping {
         Grouping::Blocks => {
             let values = stored(&|mask| if mask == 0 { 0 } else { view.taps });
-            Some(view.groups().div_ceil(8) + 4 * values)
+            Some(view.groups().div_ceil(8) + bytes * values)
         }
         Grouping::Patterns => {
             let masks = palette(view, nonzero)?;
-            Some(2 + 2 * masks.len() + view.groups() + 4 * stored(&|mask| mask.count_ones() as usize))
+            Some(2 + 2 * masks.len() + view.groups() + bytes * stored(&|mask| mask.count_ones() as usize))
         }
     }
 }
 
-fn write(view: &View, grouping: Grouping, values: &[f32], nonzero: &[bool]) -> Vec<u8> {
+fn write(view: &View, scheme: &Scheme, values: &[f32], nonzero: &[bool]) -> Vec<u8> {
+    let grouping = scheme.grouping;
     let masks: Vec<u16> = (0..view.groups()).map(|group| view.mask(group, nonzero)).collect();
     let mut out = vec![];
     match grouping {
@@ -195,7 +298,7 @@ fn write(view: &View, grouping: Grouping, values: &[f32], nonzero: &[bool]) -> V
             for (tap, value) in values[first..first + view.taps].iter().enumerate() {
                 if grouping == Grouping::Blocks || mask >> tap & 1 == 1 {
                     // a negative zero among weights that stay is zero, too
-                    out.extend((value + 0.0).to_le_bytes());
+                    scheme.values.write(value + 0.0, &mut out);
                 }
             }
         }
@@ -239,8 +342,9 @@ pub fn decode(shape: &[usize], scheme: &Scheme, bytes: &[u8]) -> TractResult<Ten
         Grouping::Patterns => mask.count_ones() as usize,
     };
     let stored: usize = masks.iter().enumerate().map(|(g, m)| per_kernel(*m) * view.kernels(g).count()).sum();
-    ensure!(values.len() == 4 * stored, "{} bytes of values for {stored} weights", values.len());
-    let mut values = values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let bytes = scheme.values.bytes();
+    ensure!(values.len() == bytes * stored, "{} bytes of values for {stored} weights", values.len());
+    let mut values = values.chunks_exact(bytes).map(|bytes| scheme.values.read(bytes));
     let mut dense = vec![0f32; view.rows * view.cols * view.taps];
     for (group, mask) in masks.iter().enumerate().filter(|(_, mask)| **mask != 0) {
         for first in view.kernels(group) {
@@ -249,7 +353,11 @@ pub fn decode(shape: &[usize], scheme: &Scheme, bytes: &[u8]) -> TractResult<Ten
             kept.zip(&mut values).for_each(|((_, weight), value)| *weight = value);
         }
     }
-    Tensor::from_shape(shape, &dense)
+    let dense = Tensor::from_shape(shape, &dense)?;
+    match scheme.values {
+        Values::F16Tensor => Ok(dense.cast_to::<f16>()?.into_owned()),
+        Values::F32 | Values::Bf16 | Values::F16 => Ok(dense),
+    }
 }
 
 fn split(bytes: &[u8], at: usize) -> TractResult<(&[u8], &[u8])> {
@@ -263,9 +371,13 @@ mod tests {
     fn ramp(shape: &[usize], keep: impl Fn(usize) -> bool) -> Tensor {
         let len = shape.iter().product();
         let values: Vec<f32> =
-            (0..len).map(|i| if keep(i) { (i * 7919 % 1009) as f32 - 504.5 } else { 0.0 }).collect();
+            (0..len).map(|i| if keep(i) { (i * 7919 % 1009) as f32 / 7.0 - 72.1 } else { 0.0 }).collect();
         Tensor::from_shape(shape, &values).unwrap()
     }
+
+    const BLOCKS_OF_16: Scheme =
+        Scheme { grouping: Grouping::Blocks, group: [4, 4], taps: 1, values: Values::F32 };
+    const PATTERNS_OF_16: Scheme = Scheme { grouping: Grouping::Patterns, taps: 9, ..BLOCKS_OF_16 };
 
     fn round_trip(tensor: &Tensor) -> (Scheme, usize) {
         let (scheme, bytes) = encode(tensor).unwrap().unwrap();
@@ -281,7 +393,7 @@ mod tests {
         // every third 4x4 block of 64 x 32
         let kept = |i: usize| (i / 32 / 4 * 8 + i % 32 / 4).is_multiple_of(3);
         let (scheme, bytes) = round_trip(&ramp(&[64, 32, 1, 1], kept));
-        assert_eq!(scheme, Scheme { grouping: Grouping::Blocks, group: [4, 4], taps: 1 });
+        assert_eq!(scheme, BLOCKS_OF_16);
         let blocks = (0..128).filter(|b| b % 3 == 0).count();
         assert_eq!(bytes, 128 / 8 + blocks * 64);
         // as a matrix with an axis in front, and transposed
@@ -294,7 +406,7 @@ mod tests {
         let masks = [0b011_110_011u16, 0b110_011_110];
         let kept = |i: usize| masks[i / 9 / 16 % 2] >> (i % 9) & 1 == 1;
         let (scheme, bytes) = round_trip(&ramp(&[480, 1, 3, 3], kept));
-        assert_eq!(scheme, Scheme { grouping: Grouping::Patterns, group: [16, 1], taps: 9 });
+        assert_eq!(scheme, Scheme { group: [16, 1], ..PATTERNS_OF_16 });
         assert_eq!(bytes, 2 + 2 * 2 + 30 + 480 * 6 * 4);
         // 5:9 shared by 4x4 kernels, some groups absent, ragged edges
         let masks = [0b000_011_011u16, 0, 0b110_011_000];
@@ -303,7 +415,7 @@ mod tests {
             masks[(row / 4 + col / 4) % 3] >> (i % 9) & 1 == 1
         };
         let (scheme, _) = round_trip(&ramp(&[18, 10, 3, 3], kept));
-        assert_eq!(scheme, Scheme { grouping: Grouping::Patterns, group: [4, 4], taps: 9 });
+        assert_eq!(scheme, PATTERNS_OF_16);
     }
 
     #[test]
@@ -313,6 +425,45 @@ mod tests {
         round_trip(&ramp(&[3, 2, 5, 5], |i| i / 50 != 1));
         let nothing = ramp(&[8, 8], |_| false);
         assert_eq!(round_trip(&nothing).1, 1);
+    }
+
+    #[test]
+    fn rounded_weights_take_half() {
+        for (shape, keep) in
+            [(&[64, 32, 1, 1][..], 3), (&[64, 32], 1), (&[48, 1, 3, 3], 2), (&[9, 7, 3, 3], 5)]
+        {
+            let tensor = ramp(shape, |i| i % keep == 0);
+            for to in [Values::Bf16, Values::F16] {
+                let rounded = rounded(&tensor, to).unwrap().unwrap();
+                let (scheme, bytes) = round_trip(&rounded);
+                assert_eq!(scheme.values, to, "{shape:?}");
+                let full = encode(&tensor).unwrap().map_or(4 * tensor.len(), |(_, bytes)| bytes.len());
+                // what says where weights are takes no less
+                assert!(2 * bytes <= full + tensor.len() / 4, "{shape:?}: {bytes} of {full}");
+            }
+            let narrow = tensor.cast_to::<f16>().unwrap();
+            match encode(&narrow).unwrap() {
+                Some(_) => assert_eq!(round_trip(&narrow).0.values, Values::F16Tensor, "{shape:?}"),
+                None => assert_eq!(keep, 1, "{shape:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_nearest_and_within_range() {
+        let tensor = |value: f32| Tensor::from_shape(&[2, 1], &[value, 0.5]).unwrap();
+        let first = |to: Values, value: f32| {
+            rounded(&tensor(value), to)
+                .unwrap()
+                .map(|y| y.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap()[0])
+        };
+        assert_eq!(first(Values::Bf16, 1.0 + 3.0 / 512.0), Some(1.0 + 1.0 / 128.0));
+        assert_eq!(first(Values::F16, 1.0 + 3.0 / 4096.0), Some(1.0 + 1.0 / 1024.0));
+        assert_eq!(first(Values::F16, 65504.0), Some(65504.0));
+        assert_eq!((first(Values::F16, 65520.0), first(Values::Bf16, 3.4e38)), (None, None));
+        assert_eq!(first(Values::F16, f32::INFINITY), Some(f32::INFINITY));
+        assert!(Values::named("f64").is_err());
+        assert!(rounded(&tensor2(&[[1i64]]), Values::Bf16).is_err());
     }
 
     #[test]
@@ -345,8 +496,8 @@ mod tests {
 
     #[test]
     fn damaged_bytes_are_refused() {
-        let blocks = Scheme { grouping: Grouping::Blocks, group: [4, 4], taps: 1 };
-        let patterns = Scheme { grouping: Grouping::Patterns, group: [4, 1], taps: 9 };
+        let blocks = BLOCKS_OF_16;
+        let patterns = Scheme { group: [4, 1], ..PATTERNS_OF_16 };
         let huge = [1 << 40, 1 << 40];
         for (shape, scheme, bytes, what) in [
             (&[4, 8][..], blocks, &[0b100][..], "beyond the 2 groups"),

@@ -7,9 +7,6 @@ use crate::choice::Packing;
 use sparse_kernels::table::KernelInfo;
 pub use sparse_kernels::target::Half;
 
-/// What the numbers of half precision are called.
-pub(crate) const NAME: &str = "bf16";
-
 /// How a layer would run in half precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HalfChoice {
@@ -26,6 +23,11 @@ pub struct HalfChoice {
 }
 
 impl HalfChoice {
+    /// What the numbers are called.
+    pub fn name(&self) -> &'static str {
+        self.half.element().name()
+    }
+
     /// The kernel.
     pub fn kernel(&self) -> &'static KernelInfo {
         self.packing.half_kernel(self.half)

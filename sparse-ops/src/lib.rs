@@ -11,6 +11,9 @@
 //!    stock tract's slow operators beside it. Layers with large maps between them become one
 //!    [`OptSparseChain`], which computes them band by band.
 //!
+//! In a graph of f16 they and what stands between them become f32 while the graph is decluttered, so that the levels
+//! behind see f32 alone.
+//!
 //! In half precision, layers and what stands between them run on [pairs of channels](ToPairs), once all of the
 //! above has been done.
 //!
@@ -57,6 +60,7 @@ pub mod pulse;
 mod sparse_conv;
 mod sparse_deconv;
 mod sparse_matmul;
+mod widen;
 
 pub use branch::{OptSparseIf, SparseIf};
 pub use choice::{Choice, Dense, Packed, Packing};
@@ -71,6 +75,7 @@ pub use planar::Planar;
 pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};
 pub use sparse_matmul::SparseMatMul;
+pub use widen::{stock_keeps_f16, widened};
 
 /// The name of an operator without the hint that it may end with.
 pub fn plain_name(name: &str) -> &str {

@@ -9,10 +9,11 @@
 //! y = conv(x, w, bias, ...);
 //! ```
 //!
+//! Values that are stored as bf16 or f16 (see [`compact`](crate::compact)) say so in a last argument, `values = "bf16"`.
 //! A reader without the extension refuses the file by that name. When it is read the weights become dense
 //! again: layers are made sparse afterwards, for the machine that reads.
 
-use crate::compact::{Grouping, Scheme, decode, encode};
+use crate::compact::{Grouping, Scheme, Values, decode, encode};
 use crate::{
     OptSparseChain, OptSparseConv, OptSparseGru, OptSparseIf, SparseConv, SparseDeconv, SparseGruSeq,
     SparseIf, SparseMatMul,
@@ -20,6 +21,7 @@ use crate::{
 use tract_core::ops::konst::Const;
 use tract_core::ops::scan::{InputMapping, Scan};
 use tract_core::ops::source::TypedSource;
+use tract_nnef::ast::Literal;
 use tract_nnef::internal::*;
 use tract_nnef::ser::ints;
 
@@ -45,6 +47,7 @@ fn registry() -> Registry {
                 TypeName::Integer.array().named("shape"),
                 TypeName::Integer.array().named("group"),
                 TypeName::Integer.named("taps"),
+                TypeName::String.named("values").default(Literal::String(Values::F32.name().into())),
             ],
             &[("output", TypeName::Scalar.tensor())],
             load,
@@ -85,13 +88,15 @@ fn dump_const(ast: &mut IntoAst, node: &TypedNode, op: &Const) -> TractResult<Op
 /// Compact weights, if that saves anything.
 fn compact(ast: &mut IntoAst, name: &str, value: &Arc<Tensor>) -> TractResult<Option<Arc<RValue>>> {
     rule_if_some!((scheme, bytes) = encode(value)?);
-    rule_if!(bytes.len() + LEAST_GAIN < value.len() * size_of::<f32>());
+    rule_if!(bytes.len() + LEAST_GAIN < value.len() * value.datum_type().size_of());
     let data = ast.konst_variable(format!("{name}.compact"), &tensor1(&bytes).into_arc_tensor())?;
-    Ok(Some(invocation(
-        primitive(scheme.grouping),
-        &[data],
-        &[("shape", ints(value.shape())), ("group", ints(&scheme.group)), ("taps", numeric(scheme.taps))],
-    )))
+    let mut arguments =
+        vec![("shape", ints(value.shape())), ("group", ints(&scheme.group)), ("taps", numeric(scheme.taps))];
+    // files of f32 are what they have always been
+    if scheme.values != Values::F32 {
+        arguments.push(("values", string(scheme.values.name())));
+    }
+    Ok(Some(invocation(primitive(scheme.grouping), &[data], &arguments)))
 }
 
 /// Weights of a loop become inputs of its body, so that they can be stored compactly outside; the rest is
@@ -152,7 +157,9 @@ fn load(
     let shape: TVec<usize> = invocation.named_arg_as(builder, "shape")?;
     let group: TVec<usize> = invocation.named_arg_as(builder, "group")?;
     let [r, c] = *group else { bail!("a group of {group:?}") };
-    let scheme = Scheme { grouping, group: [r, c], taps: invocation.named_arg_as(builder, "taps")? };
+    let values: String = invocation.named_arg_as(builder, "values")?;
+    let (taps, values) = (invocation.named_arg_as(builder, "taps")?, Values::named(&values)?);
+    let scheme = Scheme { grouping, group: [r, c], taps, values };
     let bytes = data.try_as_plain_ram()?;
     let tensor = decode(&shape, &scheme, bytes.as_slice::<u8>()?)
         .with_context(|| format!("compact weights of shape {shape:?}"))?;

@@ -4,7 +4,7 @@ use crate::choice::{Choice, Dense, Packed};
 use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::{of_products, with_threads};
 use crate::form::Form;
-use crate::half::{self, HalfChoice};
+use crate::half::HalfChoice;
 use crate::konst::dense_fma;
 use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::pairs::{Lanes, clusters};
@@ -88,8 +88,8 @@ impl OptSparseConv {
     /// The numbers that activations are: `f32`, or those of half precision, in pairs of channels.
     pub fn precision(&self) -> &'static str {
         match self.half() {
-            Some(_) => half::NAME,
-            None => "f32",
+            Some(half) => half.name(),
+            None => Element::F32.name(),
         }
     }
 
@@ -365,7 +365,7 @@ impl Op for OptSparseConv {
                 Some(half) => format!(
                     "{} on pairs of {}, predicted {:.0} us",
                     self.packed.kernel().name,
-                    half::NAME,
+                    half.name(),
                     half.ns as f64 / 1e3
                 ),
                 None => self.choice.to_string(),

@@ -7,6 +7,7 @@ use crate::gate::declutter_gate;
 use crate::konst::{f32s, konst_of, sparse_cost};
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::sparse_matmul::SparseMatMul;
+use crate::widen;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_core::ops::einsum::EinSum;
@@ -35,6 +36,11 @@ impl SparseConv {
     /// The decision that made this layer sparse.
     pub fn choice(&self) -> &Choice {
         &self.choice
+    }
+
+    /// The same layer for inputs that have been widened from f16.
+    pub(crate) fn of_f16(&self) -> SparseConv {
+        SparseConv { choice: Choice { of_f16: true, ..self.choice }, ..self.clone() }
     }
 
     /// The stock operator in place of this one.
@@ -186,6 +192,9 @@ impl TypedOp for SparseConv {
     }
 
     fn declutter(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        if let Some(patch) = widen::around(model, node)? {
+            return Ok(Some(patch));
+        }
         let facts = model.node_input_facts(node.id)?;
         let plain = facts[..2].iter().all(|f| f.is_plain() && f.datum_type == f32::datum_type());
         let (weights, bias) = (konst_of(model, node.inputs[1])?, konst_of(model, node.inputs[2])?);
@@ -207,6 +216,9 @@ impl TypedOp for SparseConv {
     }
 
     fn codegen(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        if let Some(patch) = widen::around(model, node)? {
+            return Ok(Some(patch));
+        }
         let form = Form::Conv(self.conv.clone());
         let (weights, bias) = (konst_of(model, node.inputs[1])?, konst_of(model, node.inputs[2])?);
         let (Some(weights), Some(bias), None) = (weights, bias, conv_obstacle(&self.conv)) else {

@@ -8,6 +8,7 @@ use crate::choice::Choice;
 use crate::col2im::PlanarCol2im;
 use crate::konst::{konst_of, sparse_cost};
 use crate::sparse_matmul::SparseMatMul;
+use crate::widen;
 use tract_core::internal::*;
 use tract_core::ops::cnn::Deconv;
 use tract_core::ops::einsum::EinSum;
@@ -36,6 +37,11 @@ impl SparseDeconv {
     /// The decision that made this layer sparse.
     pub fn choice(&self) -> &Choice {
         &self.choice
+    }
+
+    /// The same layer for inputs that have been widened from f16.
+    pub(crate) fn of_f16(&self) -> SparseDeconv {
+        SparseDeconv { choice: Choice { of_f16: true, ..self.choice }, ..self.clone() }
     }
 
     /// The stock operator in place of this one.
@@ -103,11 +109,17 @@ impl TypedOp for SparseDeconv {
     }
 
     fn declutter(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        if let Some(patch) = widen::around(model, node)? {
+            return Ok(Some(patch));
+        }
         rule_if!(!self.is_sparse(model, node)?);
         Ok(Some(self.unwrap(model, node)?))
     }
 
     fn codegen(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        if let Some(patch) = widen::around(model, node)? {
+            return Ok(Some(patch));
+        }
         rule_if_some!(mut patch = self.deconv.codegen(model, node)?);
         if !self.is_sparse(model, node)? {
             return Ok(Some(patch));

@@ -6,6 +6,7 @@ use crate::form::{Form, Linear};
 use crate::gate::declutter_gate;
 use crate::konst::{f32s, konst_of, sparse_cost};
 use crate::opt_sparse_conv::OptSparseConv;
+use crate::widen;
 use tract_core::internal::*;
 use tract_core::ops::einsum::EinSum;
 
@@ -41,10 +42,15 @@ impl SparseMatMul {
         &self.choice
     }
 
+    /// The same layer for inputs that have been widened from f16.
+    pub(crate) fn of_f16(&self) -> SparseMatMul {
+        SparseMatMul { choice: Choice { of_f16: true, ..self.choice }, ..self.clone() }
+    }
+
     /// The stock operator for activations of this type: a transform of the model may have given it another
     /// one.
-    fn einsum_of(&self, x: &TypedFact) -> EinSum {
-        EinSum { operating_dt: x.datum_type, ..self.einsum.clone() }
+    fn einsum_of(&self, operating_dt: DatumType) -> EinSum {
+        EinSum { operating_dt, ..self.einsum.clone() }
     }
 
     /// The stock operators in place of this one: the product, and the addition of the bias unless it is zero.
@@ -57,7 +63,7 @@ impl SparseMatMul {
             None => false,
         };
         let product = if zero { node.name.clone() } else { format!("{}.product", node.name) };
-        let einsum = self.einsum_of(model.outlet_fact(node.inputs[self.x_slot])?);
+        let einsum = self.einsum_of(model.outlet_fact(node.inputs[self.x_slot])?.datum_type);
         let mut y = patch.wire_node(product, einsum, &taps[..2])?[0];
         if !zero {
             let facts = model.node_input_facts(node.id)?;
@@ -159,14 +165,16 @@ impl EvalOp for SparseMatMul {
         let facts: TVec<TypedFact> =
             inputs.iter().chain([&bias]).map(|v| TypedFact::shape_and_dt_of(v)).collect();
         let channel = self.y_channel(&facts.iter().collect::<TVec<_>>())?;
-        let y = self.einsum.eval(ctx, inputs)?.remove(0).into_tensor();
+        let einsum = self.einsum_of(facts[self.x_slot].datum_type);
+        let y = einsum.eval(ctx, inputs)?.remove(0).into_tensor();
         let mut shape = tvec!(1; y.rank());
         if let Some(axis) = channel {
             shape[axis] = bias.len();
         }
         let bias = bias.into_tensor().into_shape(&shape)?;
-        let sum = &y.to_plain_array_view::<f32>()? + &bias.to_plain_array_view::<f32>()?;
-        Ok(tvec!(sum.into_tensor().into_tvalue()))
+        let (wide, wide_bias) = (y.cast_to::<f32>()?, bias.cast_to::<f32>()?);
+        let sum = &wide.to_plain_array_view::<f32>()? + &wide_bias.to_plain_array_view::<f32>()?;
+        Ok(tvec!(sum.into_tensor().cast_to_dt(y.datum_type())?.into_owned().into_tvalue()))
     }
 }
 
@@ -174,7 +182,7 @@ impl TypedOp for SparseMatMul {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 3, "expected two operands and a bias, got {} inputs", inputs.len());
         ensure!(inputs[2].rank() == 1, "bias must be a vector, got {:?}", inputs[2]);
-        self.einsum_of(inputs[self.x_slot]).output_facts(&inputs[..2])
+        self.einsum_of(inputs[self.x_slot].datum_type).output_facts(&inputs[..2])
     }
 
     fn axes_mapping(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
@@ -184,7 +192,10 @@ impl TypedOp for SparseMatMul {
     }
 
     fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        sparse_cost(self.einsum_of(inputs[self.x_slot]).cost(&inputs[..2])?, inputs[1 - self.x_slot])
+        sparse_cost(
+            self.einsum_of(inputs[self.x_slot].datum_type).cost(&inputs[..2])?,
+            inputs[1 - self.x_slot],
+        )
     }
 
     fn change_axes(
@@ -218,6 +229,9 @@ impl TypedOp for SparseMatMul {
     }
 
     fn declutter(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        if let Some(patch) = widen::around(model, node)? {
+            return Ok(Some(patch));
+        }
         let facts = model.node_input_facts(node.id)?;
         let plain = facts.iter().all(|f| f.is_plain() && f.datum_type == f32::datum_type());
         let weights = konst_of(model, node.inputs[1 - self.x_slot])?;
@@ -234,6 +248,9 @@ impl TypedOp for SparseMatMul {
     }
 
     fn codegen(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+        if let Some(patch) = widen::around(model, node)? {
+            return Ok(Some(patch));
+        }
         let facts = model.node_input_facts(node.id)?;
         let weights = konst_of(model, node.inputs[1 - self.x_slot])?;
         let bias = konst_of(model, node.inputs[2])?;

@@ -1,5 +1,6 @@
 //! Whole models: sparse answer = stock tract answer = golden answer. This file finds the models and compares.
 
+pub mod f16;
 pub mod graph;
 pub mod kinds;
 pub mod layer;

@@ -10,6 +10,7 @@ use tests::{count, models_dir, noise, npy, op_names, run, skipped, values, with_
 use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
 use tract_sparse::tract_core::internal::{RunOptions, multithread::Executor};
+use tract_sparse::tract_core::ops::konst::Const;
 use tract_sparse::tract_core::runtime::runtime_for_name;
 use tract_sparse::tract_core::transform::get_transform;
 use tract_sparse::{Onnx, OptSparseConv, Precision, Report, Target};
@@ -327,23 +328,42 @@ fn photographs_keep_their_class() -> Result<()> {
     Ok(())
 }
 
-/// The transform of tract's own to f16 makes of a model what it makes without the word.
+/// Bytes of the packed weights of a model, and of its constants.
+fn weights(model: &TypedModel) -> [usize; 2] {
+    let packed = model.nodes().iter().filter_map(layers).flatten().map(|layer| layer.packed().bytes());
+    let konst = |node: &TypedNode| node.op_as::<Const>().map(|konst| konst.val().len() * 4);
+    [packed.sum(), model.nodes().iter().filter_map(konst).sum()]
+}
+
+/// A model that is ready to run holds weights of one type alone: of layers in half precision half as many bytes, and no
+/// copy in f32.
 #[test]
-fn models_in_f16_are_as_without_the_word() -> Result<()> {
-    let proto = between("Add");
-    let answer = |precision| {
-        with_knobs(&[("TRACT_SPARSE", "always"), ("TRACT_SPARSE_PRECISION", precision)], || -> Result<_> {
-            let mut model = onnx().model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
-            get_transform("f32_to_f16")?.unwrap().transform(&mut model)?;
-            let model = model.into_decluttered()?.into_optimized()?;
-            assert_eq!(count(&model, "ToPairs"), 0);
-            let x = noise(&[1, 16, 10, 10], 9).cast_to_dt(DatumType::F16)?.into_owned();
-            run(model, &[x])
-        })
-    };
-    let (half, full) = (answer("half")?, answer("f32")?);
-    assert_eq!(half[0].datum_type(), DatumType::F16);
-    assert_eq!(half[0], full[0]);
+fn weights_take_half_of_the_memory() -> Result<()> {
+    let spec = Spec { hw: Some(64), conv1x1: Some("4x4:0.5".parse()?), ..Spec::default() };
+    let proto = zoo::build(Network::MobilenetV1, &spec)?;
+    for target in targets() {
+        let model = |precision: &str| {
+            let knobs = [
+                ("TRACT_SPARSE", "always"),
+                ("TRACT_SPARSE_TARGET", target),
+                ("TRACT_SPARSE_PRECISION", precision),
+            ];
+            with_knobs(&knobs, || onnx().model_for_proto_model(&proto)?.into_optimized())
+        };
+        let (full, half) = (model("f32")?, model("half")?);
+        // the classifier stays in f32
+        let classifier = |model: &TypedModel| {
+            let last = model.nodes().iter().filter_map(layers).flatten().last();
+            last.map_or(0, |layer| layer.packed().bytes())
+        };
+        assert!(in_pairs(&half) > 20, "{target}");
+        let ([full_bytes, _], [half_bytes, constants]) = (weights(&full), weights(&half));
+        let [full_bytes, half_bytes] = [full_bytes - classifier(&full), half_bytes - classifier(&half)];
+        println!("{target}: {full_bytes} bytes of weights in f32, {half_bytes} in half precision");
+        // indices, one for every block, take what they took
+        assert!(half_bytes as f64 <= 0.6 * full_bytes as f64, "{target}: {half_bytes} of {full_bytes}");
+        assert!(constants < full_bytes / 100, "{target}: {constants} bytes of constants");
+    }
     Ok(())
 }
 

@@ -2,12 +2,15 @@
 //! them.
 
 use anyhow::Result;
+use rewriter::{Halved, Values, halve};
+use tests::f16::{cast, in_f16};
 use tests::models::{real_models, zoo_models};
 use tests::{TOLERANCE, distance, noise, run};
 use tract_nnef::internal::Nnef;
 use tract_onnx::WithOnnx;
 use tract_onnx::pb::ModelProto;
 use tract_sparse::prelude::*;
+use tract_sparse::tract_core::ops::einsum::EinSum;
 use tract_sparse::tract_core::ops::konst::Const;
 use tract_sparse::{Policy, Report, sparsify, unsparsify};
 use zoo::{Network, Spec};
@@ -185,5 +188,80 @@ fn damaged_archives_do_not_panic() -> Result<()> {
         damaged[at] ^= 0x15;
         let _ = read(&tract_sparse::nnef(), &damaged);
     }
+    Ok(())
+}
+
+/// Files of weights in f32 are what they were before there were others; what is rounded comes back as it was rounded, takes half
+/// of the room, and is run by the same kernels.
+#[test]
+fn rounded_weights_take_half_of_the_room() -> Result<()> {
+    let spec = Spec {
+        conv1x1: Some("4x4:0.5".parse()?),
+        dwconv3x3: Some("3:9".parse()?),
+        conv3x3: Some("5:9".parse()?),
+        hw: Some(64),
+        ..Spec::default()
+    };
+    for network in [Network::MobilenetV2, Network::Resnet18] {
+        let proto = zoo::build(network, &spec)?;
+        let shape = [1, 3, 64, 64];
+        let stock = decluttered(&proto, &shape)?;
+        let whole = tar(&tract_sparse::nnef(), &stock)?;
+        let says = |tar: &[u8]| String::from_utf8_lossy(tar).contains("values = ");
+        assert!(!says(&whole), "{network}");
+        for to in [Values::Bf16, Values::F16] {
+            let mut model = stock.clone();
+            let Halved { rounded, kept } = halve(&mut model, to)?;
+            assert!(rounded.len() > 15 && kept.is_empty(), "{network}: {kept:?}");
+            let small = tar(&tract_sparse::nnef(), &model)?;
+            assert!(says(&small), "{network}");
+            let share = small.len() as f64 / whole.len() as f64;
+            println!("{network}: {share:.3} of the file in {}", to.name());
+            assert!(share < 0.6, "{network}, {}: {share}", to.name());
+            let x = noise(&shape, 3);
+            let back = read(&tract_sparse::nnef(), &small)?;
+            let run_stock = |model: TypedModel| run(model.into_optimized()?, std::slice::from_ref(&x));
+            assert_eq!(run_stock(back.clone())?, run_stock(model.into_decluttered()?)?, "{network}");
+            let policy = Policy::from_knobs()?;
+            let [mut small, mut whole] = [back, read(&tract_sparse::nnef(), &whole)?];
+            sparsify(&mut small, &policy)?;
+            sparsify(&mut whole, &policy)?;
+            assert_eq!(layers(&small)?, layers(&whole)?, "{network}");
+        }
+    }
+    Ok(())
+}
+
+/// Weights beyond the largest number of the type keep their layer in f32, which is said.
+#[test]
+fn weights_that_are_too_large_stay() -> Result<()> {
+    let mut model = TypedModel::default();
+    let mut wire = model.add_source("x", f32::fact([1, 8]))?;
+    for (name, largest) in [("small", 1f32), ("large", 1e5)] {
+        let weights: Vec<f32> = (0..64).map(|i| if i % 3 == 0 { largest } else { 0.3 }).collect();
+        let w = model.add_const(format!("{name}.w"), Tensor::from_shape(&[8, 8], &weights)?)?;
+        let axes = "mk,kn->mn".parse()?;
+        wire = model.wire_node(name, EinSum::new(axes, f32::datum_type()), &[wire, w])?[0];
+    }
+    model.select_output_outlets(&[wire])?;
+    let of = |to| halve(&mut model.clone(), to);
+    assert_eq!(of(Values::F16)?, Halved { rounded: vec!["small".into()], kept: vec!["large".into()] });
+    assert_eq!(of(Values::Bf16)?.rounded, ["small", "large"]);
+    Ok(())
+}
+
+/// A model of f16 is stored without its zeros, too, and comes back in f16.
+#[test]
+fn models_of_f16_are_compact() -> Result<()> {
+    let spec = Spec { conv1x1: Some("4x4:0.5".parse()?), hw: Some(64), ..Spec::default() };
+    let proto = in_f16(&zoo::build(Network::MobilenetV2, &spec)?)?;
+    let stock = tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
+    let (small, large) = (tar(&tract_sparse::nnef(), &stock)?, tar(&plain(), &stock)?);
+    assert!((small.len() as f64) < 0.7 * large.len() as f64, "{} of {}", small.len(), large.len());
+    let x = cast(&noise(&[1, 3, 64, 64], 3), DatumType::F16)?;
+    let run_stock = |model: TypedModel| run(model.into_optimized()?, std::slice::from_ref(&x));
+    let back = run_stock(read(&tract_sparse::nnef(), &small)?)?;
+    assert_eq!(back, run_stock(stock)?);
+    assert_eq!(back[0].datum_type(), DatumType::F16);
     Ok(())
 }

@@ -36,6 +36,9 @@ export interface ValueInfo {
 /** When layers run sparse: where a gain is predicted, wherever a weight is zero, as `auto` in models without zeros too, nowhere. */
 export type Sparse = "auto" | "always" | "dense" | "never";
 
+/** What layers compute in: `half` is 16 bits where there are kernels for that, which WebAssembly has none of: the report says so. */
+export type Precision = "f32" | "half";
+
 /**
  * `simd` multiplies and adds apart and answers as on every other target; `relaxed` has fused multiply-adds, and a NaN that
  * meets a clamp may become its bound.
@@ -54,6 +57,8 @@ export interface Progress {
 export interface LoadOptions {
   /** Default: `auto`. */
   sparse?: Sparse;
+  /** Default: `f32`. */
+  precision?: Precision;
   /** Shapes of inputs in the place of those of the file; a text is a symbol. */
   inputs?: Record<string, (number | string)[]>;
   onProgress?: (progress: Progress) => void;
@@ -77,6 +82,12 @@ export interface LayerReport {
   zeros: string | null;
   /** The kernel that runs it, if it runs here. */
   chosen: string | null;
+  /** Numbers that the model has it in, if these are `f16`, which is not what it computes in here. */
+  model_type: string | null;
+  /** Numbers that it computes in, if it runs here. */
+  precision: string | null;
+  /** Why these are f32 though half precision was asked for. */
+  why_f32: string | null;
   reason: string | null;
   stock_ms: number | null;
   sparse_ms: number | null;
@@ -86,6 +97,8 @@ export interface LayerReport {
 export interface Report {
   /** Instructions of the kernels. */
   target: string;
+  /** Why no layer can have half precision though it was asked for. */
+  precision_note: string | null;
   layers_sparse: number;
   layers: LayerReport[];
   /** A table for people. */

@@ -8,7 +8,7 @@ export { build };
 
 /** Loads a model. See index.d.ts, which documents what is public. */
 export async function load(source, options = {}) {
-  const { sparse, shapes, onProgress, wanted } = checkOptions(options);
+  const { sparse, precision, shapes, onProgress, wanted } = checkOptions(options);
   const say = (phase, loaded, total) => onProgress?.({ phase, loaded, total });
   const [bytes, instance] = await Promise.all([
     bytesOf(source, (loaded, total) => say("model", loaded, total)),
@@ -16,7 +16,7 @@ export async function load(source, options = {}) {
   ]);
   say("prepare", 0, 1);
   const started = performance.now();
-  const session = instance.call(({ Session }) => new Session(bytes, sparse, shapes));
+  const session = instance.call(({ Session }) => new Session(bytes, sparse, precision, shapes));
   const described = JSON.parse(instance.call(() => session.describe()));
   say("prepare", 1, 1);
   return new Model(instance, session, described, performance.now() - started);

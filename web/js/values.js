@@ -1,6 +1,7 @@
 /** What goes into a model and comes out of it, checked before WebAssembly sees it. */
 
 const MODES = ["auto", "always", "dense", "never"];
+const PRECISIONS = ["f32", "half"];
 
 /** Arrays by type. Half precision and truth values are their bits. */
 const ARRAYS = {
@@ -20,16 +21,17 @@ const ARRAYS = {
 
 /** The options of `load`, as the crate takes them. */
 export function checkOptions(options) {
-  const { sparse = "auto", inputs = {}, onProgress, build, ...rest } = options;
+  const { sparse = "auto", precision = "f32", inputs = {}, onProgress, build, ...rest } = options;
   const unknown = Object.keys(rest);
   if (unknown.length) throw new TypeError(`options: there is no ${unknown.join(", ")}`);
   if (!MODES.includes(sparse)) throw new TypeError(`sparse: ${JSON.stringify(sparse)}, expected ${MODES.join(", ")}`);
+  if (!PRECISIONS.includes(precision)) throw new TypeError(`precision: ${JSON.stringify(precision)}, expected ${PRECISIONS.join(", ")}`);
   if (onProgress !== undefined && typeof onProgress !== "function") throw new TypeError("onProgress: no function");
   const shapes = Object.entries(inputs).flatMap(([name, dims]) => {
     if (!Array.isArray(dims)) throw new TypeError(`inputs: ${name}: expected a shape such as [1, 3, 224, 224]`);
     return [name, dims];
   });
-  return { sparse, shapes, onProgress, wanted: build };
+  return { sparse, precision, shapes, onProgress, wanted: build };
 }
 
 /**

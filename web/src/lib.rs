@@ -32,14 +32,15 @@ pub struct Session {
 impl Session {
     /// Loads a model.
     ///
-    /// bytes: an ONNX file, or an NNEF archive, compressed or not. sparse: `TRACT_SPARSE` by another name.
+    /// bytes: an ONNX file, or an NNEF archive, compressed or not. sparse, precision: `TRACT_SPARSE` and
+    /// `TRACT_SPARSE_PRECISION` by other names.
     /// shapes: names of inputs, each followed by an array of its sizes and symbols.
     ///
     /// # Errors
     /// Bytes that are no model, operators that there are not, shapes that do not suit it.
     #[wasm_bindgen(constructor)]
-    pub fn new(bytes: Vec<u8>, sparse: &str, shapes: Array) -> Result<Session, JsError> {
-        Session::open(bytes, sparse, &shapes).map_err(raised)
+    pub fn new(bytes: Vec<u8>, sparse: &str, precision: &str, shapes: Array) -> Result<Session, JsError> {
+        Session::open(bytes, [sparse, precision], &shapes).map_err(raised)
     }
 
     /// What it is, in JSON: `inputs` and `outputs` (`name`, `type`, `dims`), and `report`.
@@ -54,6 +55,7 @@ impl Session {
             "outputs": values(&self.outputs),
             "report": {
                 "target": self.report.target,
+                "precision_note": self.report.precision_note,
                 "layers_sparse": self.report.sparse_layers(),
                 "layers": layers.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?,
                 "text": self.report.to_string(),
@@ -73,11 +75,14 @@ impl Session {
 }
 
 impl Session {
-    fn open(bytes: Vec<u8>, sparse: &str, shapes: &Array) -> Result<Session> {
-        let knobs = KnobScope::new([("TRACT_SPARSE", sparse)])?;
-        let plan = knobs.enter(|| load::typed(bytes, shapes)?.into_optimized()?.into_runnable())?;
+    fn open(bytes: Vec<u8>, [sparse, precision]: [&str; 2], shapes: &Array) -> Result<Session> {
+        let knobs = KnobScope::new([("TRACT_SPARSE", sparse), ("TRACT_SPARSE_PRECISION", precision)])?;
+        let (plan, report) = knobs.enter(|| -> Result<_> {
+            let plan = load::typed(bytes, shapes)?.into_optimized()?.into_runnable()?;
+            let report = Report::of(plan.model())?;
+            Ok((plan, report))
+        })?;
         let model = plan.model();
-        let report = Report::of(model)?;
         let named = |name: &str, outlet: &OutletId| Ok(Value::new(name, model.outlet_fact(*outlet)?));
         let inputs = model.input_outlets()?.iter().map(|o| named(&model.node(o.node).name, o));
         let inputs = inputs.collect::<Result<_>>()?;

@@ -44,6 +44,7 @@ for (const [place, { load, prune }] of Object.entries({ here, worker })) {
 
   test(`${place}: options that make no sense`, async () => {
     await assert.rejects(load(bytes, { sparse: "sometimes" }), /sparse: "sometimes", expected auto/);
+    await assert.rejects(load(bytes, { precision: "quarter" }), /precision: "quarter", expected f32, half/);
     await assert.rejects(load(bytes, { spares: "auto" }), /there is no spares/);
     await assert.rejects(load(bytes, { build: "mmx" }), /build: "mmx"/);
     await assert.rejects(load(bytes, { inputs: { image: [1, 1, 32, 32] } }), /no input is called "image"; the model has picture/);

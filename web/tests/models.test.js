@@ -49,6 +49,23 @@ test("pictures get the classes that networks.json says", async () => {
   model.free();
 });
 
+test("half precision is f32 here, and the report says why", async () => {
+  const { path, scores } = trained.find(({ name }) => name === "4x4-50");
+  for (const { load } of [here, worker]) {
+    const model = await load(path, { precision: "half" });
+    const { text, precision_note, layers } = await model.report();
+    near((await model.run(picture(0))).scores.data, scores().subarray(0, 10), "half");
+    assert.match(precision_note, /no kernels in half precision for wasm/);
+    assert.match(text, /all layers run in f32/);
+    const ours = layers.filter(({ chosen }) => chosen);
+    assert.ok(ours.length > 0 && ours.every(({ precision, why_f32 }) => precision === "f32" && why_f32 === precision_note));
+    model.free();
+  }
+  const model = await here.load(path);
+  assert.equal((await model.report()).precision_note, null);
+  model.free();
+});
+
 test("every mode gives the same answer", async () => {
   const { path, scores } = trained.find(({ name }) => name === "4x4-50");
   for (const sparse of ["auto", "always", "dense", "never"]) {

@@ -6,10 +6,11 @@ use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
 use crate::out;
 use crate::table::wrap;
-use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::{Args, ValueEnum};
 use figures::Progress;
 use flate2::Compression;
+use rewriter::{Halved, Values, halve};
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tract_core::internal::*;
@@ -19,11 +20,16 @@ use tract_onnx::WithOnnx;
 pub(super) const HELP: &str = "\
 Examples:
   tract-sparse pruned.onnx convert -o pruned.nnef.tgz
+  tract-sparse pruned.onnx convert --weights bf16 -o half.nnef.tgz
   tract-sparse pruned.onnx convert --plain -o pruned.nnef.tar
 
 Every command reads such a file. A tract without the extension tract_sparse
 refuses it by that name; --plain writes what any tract reads. Where compact
-weights would save nothing, that is written anyway.";
+weights would save nothing, that is written anyway.
+
+--weights bf16 (or f16) rounds the weights of layers to the nearest numbers of
+16 bits: the file is about half as large, and those of f32 are gone. A model
+that is read from it runs in f32 as ever, or with --precision half.";
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
@@ -34,59 +40,131 @@ pub(crate) struct Convert {
     /// Write what any tract reads, zeros and all
     #[arg(long)]
     plain: bool,
+    /// What weights of layers are stored as: f32 (the default); bf16 or f16,
+    /// to which they are rounded, for half of the bytes
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "f32",
+        hide_default_value = true,
+        hide_possible_values = true,
+        conflicts_with = "plain",
+        verbatim_doc_comment
+    )]
+    weights: Weights,
+}
+
+/// What weights of layers are stored as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// As they are.
+    #[default]
+    F32,
+    /// The upper halves of f32: eight significant bits and all of its range.
+    Bf16,
+    /// Eleven significant bits, and numbers up to 65504.
+    F16,
+}
+
+impl Weights {
+    /// What a word of the option means.
+    ///
+    /// # Errors
+    /// Another word than `f32`, `bf16` and `f16`.
+    pub fn named(word: &str) -> Result<Weights> {
+        Weights::from_str(word, true).map_err(|_| anyhow!("{word:?}: expected f32, bf16 or f16"))
+    }
+
+    /// The numbers that they are rounded to, if they are.
+    fn values(self) -> Option<Values> {
+        match self {
+            Weights::F32 => None,
+            Weights::Bf16 => Some(Values::Bf16),
+            Weights::F16 => Some(Values::F16),
+        }
+    }
 }
 
 impl Convert {
-    pub(crate) fn new(output: &Path, plain: bool) -> Convert {
-        Convert { output: output.to_path_buf(), plain }
+    pub(crate) fn new(output: &Path, plain: bool, weights: Weights) -> Convert {
+        Convert { output: output.to_path_buf(), plain, weights }
     }
 }
 
 /// A file that has been written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     bytes: u64,
     plain_bytes: u64,
+    halved: Halved,
 }
 
 impl Written {
     /// Size of the file.
-    pub fn bytes(self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What it would be with the zeros of its weights written out.
-    pub fn plain_bytes(self) -> u64 {
+    /// What it would be with all of its weights written out, in f32.
+    pub fn plain_bytes(&self) -> u64 {
         self.plain_bytes
     }
 
     /// Whether it needs tract-sparse to be read.
-    pub fn is_compact(self) -> bool {
+    pub fn is_compact(&self) -> bool {
         self.bytes < self.plain_bytes
+    }
+
+    /// Names of the layers whose weights have been rounded to 16 bits.
+    pub fn rounded(&self) -> &[String] {
+        &self.halved.rounded
+    }
+
+    /// Names of the layers that keep weights of f32 where 16 bits were asked for: one of them is too large.
+    pub fn kept(&self) -> &[String] {
+        &self.halved.kept
+    }
+
+    /// What has been rounded, in words; empty if nothing was to be.
+    fn loss(&self, to: Weights) -> String {
+        let Some(to) = to.values().map(Values::name) else { return String::new() };
+        let Halved { rounded, kept } = &self.halved;
+        let mut words = match rounded.len() {
+            0 => format!("; no layer has weights of f32 to round to {to}"),
+            n => format!("; the weights of {n} layer(s) are rounded to {to}, those of f32 are not in it"),
+        };
+        if !kept.is_empty() {
+            words += &format!("; too large for {to}, and f32 as before: {}", names(kept));
+        }
+        words
     }
 }
 
 /// Writes the model and says what it wrote.
 pub(super) fn run(source: &Source, args: &Convert, options: &Options) -> Result<()> {
     let written = convert(source, args, options)?;
-    let Written { bytes, plain_bytes } = written;
+    let (bytes, plain_bytes) = (written.bytes, written.plain_bytes);
     if options.json {
         return out::json(&serde_json::json!({
             "file": args.output,
             "bytes": bytes,
             "plain_bytes": plain_bytes,
             "compact": written.is_compact(),
+            "weights": args.weights.to_possible_value().map(|word| word.get_name().to_string()),
+            "rounded": written.rounded(),
+            "kept": written.kept(),
         }));
     }
     let how = match (written.is_compact(), args.plain) {
         (true, _) => format!(
-            "{:.1} % less than with the zeros of its weights written out ({plain_bytes}); needs tract-sparse to be read",
+            "{:.1} % less than with all weights written out in f32 ({plain_bytes}); needs tract-sparse to be read",
             100.0 * (1.0 - bytes as f64 / plain_bytes as f64)
         ),
         (false, true) => "for any tract".into(),
         (false, false) => "compact weights would save nothing: for any tract".into(),
     };
-    out::print(&wrap(&format!("{}: {bytes} bytes, {how}", args.output.display()), 4))
+    let loss = written.loss(args.weights);
+    out::print(&wrap(&format!("{}: {bytes} bytes, {how}{loss}", args.output.display()), 4))
 }
 
 /// Writes the model; compact if that makes the file smaller. What is written has been read again and
@@ -102,19 +180,24 @@ pub(crate) fn convert(source: &Source, args: &Convert, options: &Options) -> Res
     }
     let progress = Progress::new();
     progress.say("reading");
-    let model = source.load(Flavour::Stock, options, Pass::Declutter)?;
+    let load = |options: &Options, pass| -> Result<(TypedModel, Halved)> {
+        let mut model = source.load(Flavour::Stock, options, pass)?;
+        let halved = args.weights.values().map(|to| halve(&mut model, to)).transpose()?;
+        Ok((model, halved.unwrap_or_default()))
+    };
+    let (model, halved) = load(options, Pass::Declutter)?;
     progress.say("writing");
-    let made = Made::new(&model, archive, args).or_else(|error| {
+    let made = Made::new(&model, archive, args).map(|made| (made, halved)).or_else(|error| {
         // what has been folded and moved may be what NNEF cannot hold
         log::info!("the simplified model: {error:#}");
         let options = Options { pass: Some(Pass::Type), ..options.clone() };
-        let model = source.load(Flavour::Stock, &options, Pass::Type)?;
-        Made::new(&model, archive, args).map_err(|_| error)
+        let (model, halved) = load(&options, Pass::Type)?;
+        Made::new(&model, archive, args).map(|made| (made, halved)).map_err(|_| error)
     });
-    let Made { draft, bytes, plain_bytes } =
+    let (Made { draft, bytes, plain_bytes }, halved) =
         made.with_context(|| format!("{source} cannot be written as NNEF"))?;
     draft.commit()?;
-    Ok(Written { bytes, plain_bytes })
+    Ok(Written { bytes, plain_bytes, halved })
 }
 
 /// A file that has been compared with the model.
@@ -147,6 +230,14 @@ impl Made {
         check(&framework, model, draft.content()?)?;
         Ok(Made { draft, bytes, plain_bytes })
     }
+}
+
+/// Names, the first few of many.
+fn names(names: &[String]) -> String {
+    const MOST: usize = 5;
+    let more = names.len().saturating_sub(MOST);
+    let shown = names[..names.len() - more].join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 fn archive_of(path: &Path) -> Result<Archive> {

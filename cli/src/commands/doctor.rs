@@ -22,7 +22,7 @@ Takes about two seconds. Exit code 3 if a kernel is wrong.";
 
 /// What the columns of the table mean.
 const EXPLAINED: &str = "right: agrees with a plain convolution in double precision, but for rounding; names that end in \
-     _bf16 are kernels of half precision. GMAC/s: multiply-adds with stored \
+     _bf16 or _f16 are kernels of half precision. GMAC/s: multiply-adds with stored \
      weights, half of them zero, best run; bias, activation and copies included. of peak: of independent \
      multiply-adds in registers, with the same vectors, the best seen meanwhile.";
 
@@ -99,9 +99,27 @@ fn available() -> Vec<&'static str> {
     Target::available().into_iter().map(Target::name).collect()
 }
 
-/// Names of the targets that have half precision here.
+/// Names of the targets that have half precision here, each once.
 fn with_half() -> Vec<&'static str> {
-    Target::available().into_iter().filter(|target| target.half().is_some()).map(Target::name).collect()
+    let mut names: Vec<&str> = Half::available().into_iter().map(|half| half.target().name()).collect();
+    names.dedup();
+    names
+}
+
+/// Types of half precision, each with the targets that have it.
+fn half_by_type() -> String {
+    let mut types: Vec<(&str, Vec<&str>)> = vec![];
+    for half in Half::available() {
+        let (name, target) = (half.element().name(), half.target().name());
+        match types.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, targets)) => targets.push(target),
+            None => types.push((name, vec![target])),
+        }
+    }
+    let words = |(name, targets): &(&str, Vec<&str>)| {
+        format!("{name} in pairs of channels on {}", targets.join(", "))
+    };
+    types.iter().map(words).collect::<Vec<_>>().join("; ")
 }
 
 impl Found {
@@ -145,11 +163,7 @@ impl Found {
         text += &wrap(&format!("features  {}", list(&features)), 10);
         text += &wrap(&format!("caches    {}", list(&machine.caches)), 10);
         text += &wrap(&format!("targets   {}; in use: {}", available().join(", "), policy.target), 10);
-        let half = format!(
-            "half      bf16 in pairs of channels on {}; in use: {}",
-            with_half().join(", "),
-            policy.precision
-        );
+        let half = format!("half      {}; in use: {}", half_by_type(), policy.precision);
         text += &wrap(&half, 10);
         text += &wrap(&format!("costs     {}", policy.costs()), 10);
         let each: Vec<String> =

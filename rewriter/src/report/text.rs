@@ -44,6 +44,7 @@ impl Report {
         for (what, layers) in grouped(&self.layers) {
             text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
         }
+        text += &self.widened_text(all);
         if let Some(note) = &self.precision_note {
             text += &wrap(&format!("half precision: {note}"), 4);
         } else if self.precision == Precision::Half {
@@ -70,6 +71,26 @@ impl Report {
 }
 
 impl Report {
+    /// Which layers run here that the model has in another type, by what they compute in.
+    fn widened_text(&self, all: bool) -> String {
+        let mut text = String::new();
+        let here = || self.layers.iter().filter(|layer| layer.chosen.is_some());
+        let types =
+            here().filter_map(|layer| Some((layer.model_type.as_deref()?, layer.precision.as_deref()?)));
+        let mut types: Vec<(&str, &str)> = types.collect();
+        types.sort_unstable();
+        types.dedup();
+        for (stored, computed) in types {
+            let of = |layer: &&LayerReport| {
+                layer.model_type.as_deref() == Some(stored) && layer.precision.as_deref() == Some(computed)
+            };
+            let layers: Vec<&str> = here().filter(of).map(|layer| &*layer.name).collect();
+            let words = format!("{stored} in the model, computed in {computed} with all that lies between");
+            text += &wrap(&format!("{words}: {}", names(&layers, all)), 4);
+        }
+        text
+    }
+
     /// How many layers have half precision, and why the others that run here do not.
     fn precision_text(&self, all: bool) -> String {
         let (half, all_here) = (self.half_layers(), self.sparse_layers());

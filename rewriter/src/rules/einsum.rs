@@ -13,8 +13,8 @@ pub(super) fn swap(model: &mut TypedModel, id: usize, oc: usize, choice: Choice)
     let Some(einsum) = node.op_as::<EinSum>().cloned() else { return Ok(false) };
     let name = model.unique_name(format!("{}.bias", node.name)).into_owned();
     let x_slot = if konst_of(model, node.inputs[1])?.is_some() { 0 } else { 1 };
-    let bias = Tensor::zero::<f32>(&[oc])?;
     let facts = model.node_input_facts(id)?;
+    let bias = Tensor::zero_dt(facts[x_slot].datum_type, &[oc])?;
     let weights = facts[1 - x_slot].shape.as_concrete().context("constant weights without a shape")?;
     let is_straight = Linear::of(&einsum, x_slot, &facts[x_slot].shape, weights).is_ok();
     drop(facts);

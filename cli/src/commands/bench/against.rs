@@ -54,8 +54,9 @@ pub(super) fn outcome(
     let inputs = inputs(sparse.model(), &args.input)?;
     let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
     // which layers have half precision is decided where the model is optimised
-    let layers_half = half_layers(sparse.model())?;
-    let tolerance = if layers_half > 0 { HALF_TOLERANCE } else { TOLERANCE };
+    let optimised = Report::of(sparse.model())?;
+    let layers_half = optimised.half_layers();
+    let tolerance = if optimised.has_16_bits() { HALF_TOLERANCE } else { TOLERANCE };
     let agreement = Agreement::of_all(&expected, &got, tolerance)?;
     let said = |done: f64| progress.part(&name, done);
     let times = in_turn(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;

@@ -94,7 +94,7 @@ impl Compare {
 
     /// The tolerance asked for, or that of the precision that layers have.
     fn tolerance(&self, report: &Report) -> f64 {
-        self.tolerance.unwrap_or(if report.half_layers() > 0 { HALF_TOLERANCE } else { TOLERANCE })
+        self.tolerance.unwrap_or(if report.has_16_bits() { HALF_TOLERANCE } else { TOLERANCE })
     }
 
     /// Whether the sparse model is compared with stock tract.
