@@ -10,7 +10,7 @@
 
 use super::body::{Depthwise, HELD};
 use crate::target::Core;
-use crate::vector::{F32x4, Vector};
+use crate::vector::{F32x4, I8x16, Vector};
 use std::arch::aarch64::*;
 
 /// For all cores that work in order.
@@ -75,4 +75,10 @@ impl<const CORE: u8> Depthwise for F32x4<CORE> {
         // SAFETY: a reference is valid for reads.
         if CORE != Core::Any as u8 { *v } else { unsafe { std::ptr::read_volatile(v) } }
     }
+}
+
+impl<const DOT: bool> Depthwise for I8x16<DOT> {
+    type Values = Self;
+    type Few = Self;
+    type Strided = Self;
 }

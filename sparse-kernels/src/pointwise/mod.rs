@@ -49,6 +49,8 @@ pub struct PointwiseKernel {
     c: usize,
     /// Pixels of a vector: `tile` wants at least that many.
     vector: usize,
+    /// Whether loops take 128 from every activation of quads.
+    signed: bool,
     tuning: Tuning,
     /// Any number of pixels from `vector` to the tile.
     tile: unsafe fn(&TileArgs),
@@ -138,6 +140,7 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
         format: FormatKind::new(R, C * per_lane),
         c: C,
         vector: L::LANES,
+        signed: L::SIGNED,
         tuning,
         tile: L::tile::<R, C, PIXELS>,
         single: L::single::<R, C>,

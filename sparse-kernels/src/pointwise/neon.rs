@@ -9,11 +9,11 @@
 //! are.
 
 use super::args::TileArgs;
-use super::body::{Along, Pointwise, begin, block_row, store};
+use super::body::{Along, Pointwise, begin, block_row, single_of_quads, store};
 use super::scalar::{finish, gemv};
 use crate::neon::{Walk, in_order_blocks, in_order_rows, out_of_order};
 use crate::target::Core;
-use crate::vector::F32x4;
+use crate::vector::{F32x4, I8x16};
 use std::arch::aarch64::*;
 
 const LANES: usize = 4;
@@ -72,6 +72,16 @@ impl<const CORE: u8> Pointwise for F32x4<CORE> {
             }
             store(args, row, at, &sums);
         }
+    }
+}
+
+/// Quads: with the dot product as many sums as of floats; without it products take two registers more.
+impl<const DOT: bool> Pointwise for I8x16<DOT> {
+    const MOST_VECTORS: [usize; 4] = [8, 8, 5, 0];
+
+    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { single_of_quads::<Self, R>(args) }
     }
 }
 
