@@ -198,17 +198,22 @@ impl Target {
     /// their instructions, else of one with fewer.
     pub fn int8(self) -> Int8 {
         let target = match self.isa {
-            Isa::Scalar => self,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512
-                if !cfg!(miri)
-                    && is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl") =>
+                if cfg!(miri)
+                    || !is_x86_feature_detected!("avx512vnni")
+                    || !is_x86_feature_detected!("avx512bw")
+                    || !is_x86_feature_detected!("avx512vl") =>
             {
-                self
+                Target { isa: Isa::Avx2, core: Core::Any }
             }
-            _ => Target::SCALAR,
+            // of the classes of cores, what has the dot product and what has not
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => {
+                let dot = std::arch::is_aarch64_feature_detected!("dotprod");
+                Target { core: if dot { Core::A76 } else { Core::Any }, ..self }
+            }
+            _ => self,
         };
         Int8 { target }
     }
@@ -229,6 +234,13 @@ impl Int8 {
     /// int8 on every target of this machine whose instructions it uses, plainest first.
     pub fn available() -> Vec<Int8> {
         let mut all: Vec<Int8> = Target::available().into_iter().map(Target::int8).collect();
+        // every core of Arm runs what is for those without a dot product
+        all.extend(
+            Target::available()
+                .into_iter()
+                .filter(|t| t.isa == Isa::Neon && t.core == Core::Any)
+                .map(|target| Int8 { target }),
+        );
         all.sort_unstable();
         all.dedup();
         all

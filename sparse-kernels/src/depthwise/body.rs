@@ -692,6 +692,9 @@ pub(crate) trait Loops {
     /// What they multiply.
     const ELEMENT: Element;
 
+    /// [`Vector::SIGNED`].
+    const SIGNED: bool = false;
+
     /// Whether [`Loops::rows`] and [`Loops::large`] take neighbouring taps in one step.
     const DUOS: bool;
 
@@ -721,6 +724,7 @@ pub(crate) trait Loops {
 impl<V: Depthwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
     const ELEMENT: Element = <V as Vector>::ELEMENT;
+    const SIGNED: bool = <V as Vector>::SIGNED;
     const DUOS: bool = V::Values::DUOS;
 
     unsafe fn rows<U: Unroll, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(

@@ -34,6 +34,7 @@ use crate::quads::{CHANNELS, Quantised, Requantise, lookup, of_weights};
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
+use crate::vector::MAX_LANES;
 use body::{Loops, UpTo3, UpTo5};
 use quads::{Quads, Taps};
 use std::ops::Range;
@@ -58,6 +59,8 @@ pub struct DepthwiseKernel {
     vector: usize,
     /// Whether `rows` take two neighbouring taps in one step.
     duos: bool,
+    /// Whether loops take 128 from every activation of quads.
+    signed: bool,
     /// By pattern; for horizontal stride 1 and 2. Absent where `any` has to do.
     rows: [[Option<RowsFn>; 2]; DepthwisePattern::COUNT],
     /// Any kernel, for horizontal stride 1 and 2.
@@ -145,6 +148,7 @@ pub(crate) const fn kernel<L: Loops, const KH: usize, const KW: usize, const PIX
         kernel: if KH == 0 { None } else { Some([KH, KW]) },
         vector: L::LANES,
         duos: L::DUOS,
+        signed: L::SIGNED,
         rows,
         any: [L::any::<1>, L::any::<2>],
     }
@@ -426,7 +430,7 @@ impl PackedDepthwise {
         }
         let dense = weights.to_dense();
         of_weights(1, 1, &dense)?;
-        let (bias, requantise) = quantised.prepare(&dense)?;
+        let (bias, requantise) = quantised.prepare(&dense, kernel.signed)?;
         let lanes = Some(LaneTaps::of_quads(&weights));
         Ok(PackedDepthwise::of_parts(kernel, weights, lanes, bias, Some(requantise)))
     }
@@ -659,7 +663,7 @@ impl Packed for PackedDepthwise {
             Element::Int8 => {
                 let floats = quads::buffer(Taps::new(s.kernel), geometry.output()[1], s.stride[1]);
                 let too_large = || KernelError::Geometry(format!("rows cannot be addressed in {s:?}"));
-                floats.ok_or_else(too_large)?
+                floats.ok_or_else(too_large)? + MAX_LANES
             }
             _ => 0,
         };
@@ -761,13 +765,18 @@ impl Run<'_> {
                     _ => job.y(self.place(plane, &(row..row)).start),
                 };
                 let quads = match (&w.requantise, &mut buffer) {
-                    (Some(requantise), Some((buffer, _))) => Some(Quads {
-                        taps: Taps::new(s.kernel),
-                        requantise,
-                        scales: requantise.scales[channel * per_lane..].as_ptr(),
-                        buffer: buffer.as_mut_ptr(),
-                        len: buffer.len(),
-                    }),
+                    (Some(requantise), Some((buffer, _))) => {
+                        let (rows, nowhere) = buffer.split_at_mut(buffer.len() - MAX_LANES);
+                        Some(Quads {
+                            taps: Taps::new(s.kernel),
+                            less: if w.kernel.signed { 128 } else { 0 },
+                            requantise,
+                            scales: requantise.scales[channel * per_lane..].as_ptr(),
+                            buffer: rows.as_mut_ptr(),
+                            len: rows.len(),
+                            nowhere: nowhere.as_mut_ptr(),
+                        })
+                    }
                     _ => None,
                 };
                 let args = RowsArgs {

@@ -17,7 +17,7 @@ use super::body::{Depthwise, HELD};
 use super::values::Values;
 use crate::table::Element;
 use crate::target::Core;
-use crate::vector::{F32x4, Vector};
+use crate::vector::{F32x4, I8x16, Vector};
 use std::arch::aarch64::*;
 
 /// For all cores that work in order.
@@ -186,4 +186,10 @@ impl<const CORE: u8> Values<Halves<CORE>> for Both<CORE> {
         store(first, y);
         store(second, y.wrapping_add(apart));
     }
+}
+
+impl<const DOT: bool> Depthwise for I8x16<DOT> {
+    type Values = Self;
+    type Few = Self;
+    type Strided = Self;
 }

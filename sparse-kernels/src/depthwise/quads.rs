@@ -15,7 +15,7 @@
 //! Then, for `N` vectors of pixels and all rows that share lanes, channel after channel is summed and scaled; behind the
 //! last one, quads are made of the four. So there are few sums at a time, four with 3x3, beside those that wait.
 
-use super::body::{Depthwise, Loops};
+use super::body::{Depthwise, Loops, unroll};
 use super::scalar::Scalar;
 use super::{Plane, RowsArgs};
 use crate::quads::{CHANNELS, Requantise};
@@ -93,19 +93,22 @@ impl Taps {
 
 /// What kernels of quads have beside the rest of [`RowsArgs`].
 ///
-/// Invariants: `scales` has one for each channel of the planes; `buffer` is writable for `len` floats, which nothing
-/// else touches, and are at least what [`buffer`] says.
+/// Invariants: `scales` has one for each channel of the planes; `buffer` is writable for `len` floats, of which there are
+/// at least what [`buffer`] says, and `nowhere` for a vector; nothing else touches these.
 #[derive(Clone, Copy)]
 pub(super) struct Quads<'a> {
     pub taps: Taps,
+    /// What loops take from every activation.
+    pub less: i32,
     pub requantise: &'a Requantise,
     pub scales: *const f32,
     pub buffer: *mut f32,
     pub len: usize,
+    pub nowhere: *mut f32,
 }
 
 /// Floats that the buffer of transposed rows should have.
-const BUFFER: usize = 6 << 10;
+const BUFFER: usize = 3 << 10;
 
 /// Lanes of a vector, at most, twice: what rows of the buffer have behind the last column that is read.
 const BEHIND: usize = 2 * MAX_LANES;
@@ -240,6 +243,8 @@ struct Columns<V: Vector> {
     first: isize,
     /// Whether all of them are inside of the map.
     inside: bool,
+    /// Whether none of them is.
+    beyond: bool,
     edge: V::Edge,
     padding: V,
     /// Padding in lanes outside of the map, zeros in others.
@@ -262,6 +267,7 @@ impl<V: Vector> Columns<V> {
             Columns {
                 first,
                 inside: first >= 0 && first + V::LANES as isize <= args.x_width as isize,
+                beyond: first <= -(V::LANES as isize) || first >= args.x_width as isize,
                 edge: V::edge(first, args.x_width),
                 padding: V::splat(padding),
                 outside: V::load(lanes.as_ptr()),
@@ -278,6 +284,9 @@ impl<V: Vector> Columns<V> {
         // SAFETY: passed on from the caller; only what is inside the map is read.
         unsafe {
             let mut rows = [self.padding; CHANNELS];
+            if self.beyond {
+                return rows;
+            }
             let mut at = plane.x.wrapping_offset(iy * args.x_width as isize + self.first);
             for (row, v) in rows.iter_mut().enumerate() {
                 if ((iy + row as isize) as usize) < args.x_height {
@@ -345,17 +354,18 @@ unsafe fn tile<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, 
     // SAFETY: a plane has these taps, a bias and a scale for each channel; the columns that they meet are in the buffer,
     // as `row_width` says.
     unsafe {
+        // unrolled, so that what is finished stays in registers
         let mut finished = [[[V::splat(0.0); N]; ROWS]; CHANNELS];
-        for c in 0..CHANNELS {
-            let mut sums = [[V::splat(*plane.bias.add(c)); N]; ROWS];
+        unroll!(CHANNEL in [0 1 2 3] {
+            let mut sums = [[V::splat(*plane.bias.add(CHANNEL)); N]; ROWS];
             for kx in 0..taps.width {
                 for lane in 0..taps.lanes() {
-                    let row = x.add(((lane * CHANNELS + c) * S + kx % S) * width + kx / S + ox);
+                    let row = x.add(((lane * CHANNELS + CHANNEL) * S + kx % S) * width + kx / S + ox);
                     let mut columns = [V::splat(0.0); N];
                     for n in 0..N {
                         columns[n] = V::load(row.add(n * V::LANES));
                     }
-                    let w = plane.taps.add(taps.at(c, kx, lane, 0));
+                    let w = plane.taps.add(taps.at(CHANNEL, kx, lane, 0));
                     for r in 0..ROWS {
                         let w = V::splat(*w.add(r * args.step));
                         for n in 0..N {
@@ -364,23 +374,25 @@ unsafe fn tile<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, 
                     }
                 }
             }
-            let scale = V::splat(*scales.add(c));
+            let scale = V::splat(*scales.add(CHANNEL));
             for r in 0..ROWS {
                 for n in 0..N {
-                    finished[c][r][n] = sums[r][n].scaled(scale);
+                    finished[CHANNEL][r][n] = sums[r][n].scaled(scale);
                 }
             }
-        }
+        });
         let bounds = args.quads().requantise.bounds();
         for r in 0..ROWS {
-            if r >= rows {
-                break;
-            }
-            let y = plane.y.add(r * args.y_width + ox);
+            // Rows that are not there are stored, too, elsewhere: otherwise compilers would move what computes them behind a
+            // branch, and all inputs to the stack.
+            let (y, step) = match r < rows {
+                true => (plane.y.wrapping_add(r * args.y_width + ox), V::LANES),
+                false => (args.quads().nowhere, 0),
+            };
             for n in 0..N {
                 let quads = V::quad(finished.map(|channel| channel[r][n]), &bounds);
                 if N > 1 || args.y_width >= V::LANES {
-                    quads.store(y.add(n * V::LANES));
+                    quads.store(y.wrapping_add(n * step));
                 } else {
                     quads.store_part(y, args.y_width);
                 }

@@ -102,7 +102,7 @@ unsafe fn any_of_quads<const S: usize>(args: &RowsArgs) {
                     for (channel, (sum, x)) in sums.iter_mut().zip(quads::bytes(x.to_bits())).enumerate() {
                         // SAFETY: RowsArgs: a plane has these taps.
                         let tap = unsafe { quads.taps.tap(plane.taps, channel, [ky, kx]) };
-                        *sum = sum.wrapping_add(tap * i32::from(x));
+                        *sum = sum.wrapping_add(tap * (i32::from(x) - quads.less));
                     }
                 }
                 // SAFETY: RowsArgs: output `row, ox` is there, and so are a bias and a scale for each channel.

@@ -13,8 +13,9 @@
 //! * 8 x 8: 8 sums, 1 input, broadcasts.
 
 use super::args::TileArgs;
-use super::body::Pointwise;
+use super::body::{Pointwise, single_of_quads};
 use super::scalar::{finish, gemv};
+use crate::table::Element;
 use crate::vector::{F32x8, Vector};
 use std::arch::{asm, x86_64::*};
 
@@ -57,6 +58,17 @@ impl Pointwise for F32x8 {
                 }
             }
         }
+    }
+}
+
+/// Quads, which are products of bytes of even and of odd place: two registers for each input and each weight. 4 x 16 take
+/// 8 sums, 4 of inputs, 2 of weights, and 2 for products.
+impl Pointwise for F32x8<{ Element::Int8 as u8 }> {
+    const MOST_VECTORS: [usize; 4] = [6, 3, 2, 0];
+
+    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { single_of_quads::<Self, R>(args) }
     }
 }
 

@@ -53,6 +53,8 @@ pub struct PointwiseKernel {
     c: usize,
     /// Pixels of a vector: `tile` wants at least that many.
     vector: usize,
+    /// Whether loops take 128 from every activation of quads.
+    signed: bool,
     tuning: Tuning,
     /// Any number of pixels from `vector` to the tile.
     tile: unsafe fn(&TileArgs),
@@ -148,6 +150,7 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
             _ => C,
         },
         vector: L::LANES,
+        signed: L::SIGNED,
         tuning,
         tile: L::tile::<R, C, PIXELS>,
         single: L::single::<R, C>,

@@ -9,12 +9,12 @@
 //! are.
 
 use super::args::TileArgs;
-use super::body::{Along, Loops, Pointwise, accumulate, begin};
+use super::body::{Along, Loops, Pointwise, accumulate, begin, single_of_quads};
 use super::scalar::{Scalar, finish, finish_pair, gemv};
 use crate::neon::{Walk, in_order_blocks, in_order_rows, out_of_order};
 use crate::table::Element;
 use crate::target::Core;
-use crate::vector::{F32x4, Vector};
+use crate::vector::{F32x4, I8x16, Vector};
 use std::arch::aarch64::*;
 
 const LANES: usize = 4;
@@ -111,6 +111,16 @@ unsafe fn single_pairs<const C: usize>(args: &TileArgs) {
                 finish_pair(args, row * 4 + 2 * r, sums);
             }
         }
+    }
+}
+
+/// Quads: with the dot product as many sums as of floats; without it products take two registers more.
+impl<const DOT: bool> Pointwise for I8x16<DOT> {
+    const MOST_VECTORS: [usize; 4] = [8, 8, 5, 0];
+
+    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { single_of_quads::<Self, R>(args) }
     }
 }
 

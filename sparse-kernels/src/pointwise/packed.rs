@@ -183,7 +183,7 @@ impl PackedPointwise {
             let (expected, got) = (outputs, quantised.channels());
             return Err(FormatError::Length { what: "biases and scales", expected, got }.into());
         }
-        let (bias, requantise) = quantised.prepare(&dense)?;
+        let (bias, requantise) = quantised.prepare(&dense, kernel.signed)?;
         let (rows, columns) = (requantise.channels(), Element::Int8.lanes(cols));
         let mut lanes = quads::of_weights(cols, 1, &dense)?;
         lanes.resize(rows * columns, 0);

@@ -268,7 +268,6 @@ pub(super) unsafe fn finish_pair(args: &TileArgs, channel: usize, sums: &[f32]) 
 ///
 /// # Safety
 /// As [`finish`], for each of the channels.
-#[cfg(target_arch = "x86_64")]
 pub(super) unsafe fn finish_quad(args: &TileArgs, channel: usize, sums: &[f32]) {
     let mut all = [[0f32; RUN]; quads::CHANNELS];
     // SAFETY: passed on from the caller.

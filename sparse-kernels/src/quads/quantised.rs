@@ -89,17 +89,22 @@ impl Quantised {
     }
 
     /// What kernels do with sums, and what these begin with, for dense `weights` of whole numbers, a row for each output
-    /// channel; both have whole quads of channels.
+    /// channel; both have whole quads of channels. If `signed`, loops take 128 from every input.
     ///
     /// # Errors
     /// Another number of rows; a channel whose sums an i32 might not hold, or half of it what they are scaled to.
-    pub(crate) fn prepare(&self, weights: &[f32]) -> Result<(Vec<f32>, Requantise), KernelError> {
+    pub(crate) fn prepare(
+        &self,
+        weights: &[f32],
+        signed: bool,
+    ) -> Result<(Vec<f32>, Requantise), KernelError> {
         let channels = self.channels();
         let columns = weights.len() / channels;
         if columns * channels != weights.len() {
             let (expected, got) = (weights.len() / columns.max(1), channels);
             return Err(FormatError::Length { what: "biases and scales", expected, got }.into());
         }
+        let less = if signed { 128 } else { 0 };
         let padded = channels.next_multiple_of(CHANNELS);
         let mut bias = vec![0f32; padded];
         for (channel, row) in weights.chunks_exact(columns.max(1)).enumerate() {
@@ -111,7 +116,7 @@ impl Quantised {
             if most as f64 * f64::from(self.scales[channel]) >= f64::from(i32::MAX / 2) {
                 return Err(FormatError::Sum { channel }.into());
             }
-            let begin = i64::from(self.bias[channel]) - i64::from(self.x_zero) * total(|w| w);
+            let begin = i64::from(self.bias[channel]) - (i64::from(self.x_zero) - less) * total(|w| w);
             bias[channel] = f32::from_bits(begin as i32 as u32);
         }
         let mut scales = self.scales.clone();
@@ -231,11 +236,14 @@ mod tests {
         assert!(matches!(Quantised::new(vec![0; 2], vec![1.0], 0, 0), Err(FormatError::Length { .. })));
         assert_eq!(new(1.0).unwrap().with_bounds(3, 2), Err(FormatError::Bounds { lo: 3, hi: 2 }));
         let large = Quantised::new(vec![0, i32::MAX - 254], vec![1.0; 2], 0, 0).unwrap();
-        assert!(large.prepare(&[127.0, 0.0, 0.0, 0.0]).is_ok());
-        let error = large.prepare(&[127.0, 0.0, 1.0, 0.0]).unwrap_err();
+        assert!(large.prepare(&[127.0, 0.0, 0.0, 0.0], false).is_ok());
+        let error = large.prepare(&[127.0, 0.0, 1.0, 0.0], false).unwrap_err();
         assert_eq!(error, FormatError::Sum { channel: 1 }.into());
         let steep = Quantised::new(vec![0; 2], vec![1.0, 1e8], 0, 0).unwrap();
-        assert_eq!(steep.prepare(&[1.0; 4]).unwrap_err(), FormatError::Sum { channel: 1 }.into());
-        assert!(matches!(large.prepare(&[0.0; 3]), Err(KernelError::Format(FormatError::Length { .. }))));
+        assert_eq!(steep.prepare(&[1.0; 4], false).unwrap_err(), FormatError::Sum { channel: 1 }.into());
+        assert!(matches!(
+            large.prepare(&[0.0; 3], false),
+            Err(KernelError::Format(FormatError::Length { .. }))
+        ));
     }
 }

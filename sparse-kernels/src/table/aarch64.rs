@@ -8,7 +8,7 @@ use crate::pointwise::neon_halves::Halves;
 use crate::pointwise::{Planes, Tuning};
 use crate::spatial::SpatialKernel;
 use crate::target::Core;
-use crate::vector::F32x4;
+use crate::vector::{F32x4, I8x16};
 
 type A53 = F32x4<{ Core::A53 as u8 }>;
 type A55 = F32x4<{ Core::A55 as u8 }>;
@@ -19,6 +19,12 @@ type Halves55 = Halves<{ Core::A55 as u8 }>;
 type Halves76 = Halves<{ Core::A76 as u8 }>;
 type DepthwiseHalves55 = DepthwiseHalves<{ Core::A55 as u8 }>;
 type DepthwiseHalvesAny = DepthwiseHalves<{ Core::Any as u8 }>;
+/// Quads, for any core and for those with the dot product of bytes.
+type Quads = I8x16<false>;
+type DotQuads = I8x16<true>;
+
+/// Rows of sums do not fit rows of quads.
+const QUADS: Tuning = Tuning { panel: 256 * 20, sums_apart: true, ..Tuning::GENERAL };
 
 const KB: usize = 1024 / size_of::<f32>();
 
@@ -100,6 +106,18 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: Halves55, tuning: HALVES),
     kernel!(pointwise, format: "4x4", tile: 4 x 40, target: "neon-a55", element: F16, quality: Tuned,
             loops: Halves55, tuning: HALVES),
+    kernel!(pointwise, format: "1x4", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
+            loops: Quads, tuning: QUADS),
+    kernel!(pointwise, format: "1x4", tile: 1 x 32, target: "neon-a76", element: Int8, quality: Intrinsics,
+            loops: DotQuads, tuning: QUADS),
+    kernel!(pointwise, format: "2x4", tile: 2 x 16, target: "neon", element: Int8, quality: Intrinsics,
+            loops: Quads, tuning: QUADS),
+    kernel!(pointwise, format: "2x4", tile: 2 x 32, target: "neon-a76", element: Int8, quality: Intrinsics,
+            loops: DotQuads, tuning: QUADS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 12, target: "neon", element: Int8, quality: Intrinsics,
+            loops: Quads, tuning: QUADS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 20, target: "neon-a76", element: Int8, quality: Intrinsics,
+            loops: DotQuads, tuning: QUADS),
 ];
 
 #[rustfmt::skip]
@@ -140,6 +158,18 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: DepthwiseHalvesAny),
     kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon", element: F16, quality: Intrinsics,
             loops: DepthwiseHalvesAny),
+    kernel!(depthwise, format: "3x3", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
+            loops: Quads),
+    kernel!(depthwise, format: "3x3", tile: 1 x 16, target: "neon-a76", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
+    kernel!(depthwise, format: "5x5", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
+            loops: Quads),
+    kernel!(depthwise, format: "5x5", tile: 1 x 16, target: "neon-a76", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
+    kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
+            loops: Quads),
+    kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon-a76", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
 ];
 
 #[rustfmt::skip]

@@ -340,7 +340,8 @@ fn runs_half(info: &KernelInfo, available: &[Half]) -> bool {
 
 /// Whether this machine can run a kernel of quads.
 fn runs_int8(info: &KernelInfo, available: &[Int8]) -> bool {
-    info.element == Element::Int8 && available.iter().any(|int8| int8.target().isa() == info.isa)
+    let runs = |target: Target| target.isa() == info.isa && [Core::Any, target.core()].contains(&info.core);
+    info.element == Element::Int8 && available.iter().any(|int8| runs(int8.target()))
 }
 
 /// Every pointwise kernel of quads that this machine can run.

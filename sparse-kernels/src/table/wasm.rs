@@ -1,11 +1,16 @@
 //! WebAssembly with simd128.
 
-use super::kernel;
+use super::{Element, kernel};
 use crate::depthwise::DepthwiseKernel;
 use crate::pointwise::PointwiseKernel;
 use crate::pointwise::Tuning;
 use crate::spatial::SpatialKernel;
 use crate::vector::F32x4;
+
+type Quads = F32x4<{ Element::Int8 as u8 }>;
+
+/// Rows of sums do not fit rows of quads.
+const QUADS: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
 
 #[rustfmt::skip]
 pub(super) static POINTWISE: &[PointwiseKernel] = &[
@@ -19,6 +24,12 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: F32x4, tuning: Tuning::GENERAL),
     kernel!(pointwise, format: "4x4", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics,
             loops: F32x4, tuning: Tuning { singles: 1, ..Tuning::GENERAL }),
+    kernel!(pointwise, format: "1x4", tile: 1 x 24, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads, tuning: QUADS),
+    kernel!(pointwise, format: "2x4", tile: 2 x 12, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads, tuning: QUADS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 8, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads, tuning: QUADS),
 ];
 
 #[rustfmt::skip]
@@ -31,6 +42,10 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: F32x4),
     kernel!(depthwise, format: "any", tile: 1 x 16, target: "wasm", element: F32, quality: Intrinsics,
             loops: F32x4),
+    kernel!(depthwise, format: "3x3", tile: 1 x 16, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads),
+    kernel!(depthwise, format: "any", tile: 1 x 16, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads),
 ];
 
 #[rustfmt::skip]

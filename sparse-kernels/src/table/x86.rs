@@ -12,8 +12,10 @@ type Pairs = F32x16<{ Element::Bf16 as u8 }>;
 
 /// Lanes of quads of channels.
 type Quads = F32x16<{ Element::Int8 as u8 }>;
+type Quads8 = F32x8<{ Element::Int8 as u8 }>;
 
 const AVX2: Tuning = Tuning { next_lines: true, ..Tuning::GENERAL };
+const AVX2_QUADS: Tuning = Tuning { sums_apart: true, ..AVX2 };
 
 /// Weights come from the third level, later than they are needed unless they are one stream; each chunk's panel
 /// stays in the first level.
@@ -50,6 +52,12 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: Pairs, tuning: Tuning { singles: 2, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
     kernel!(pointwise, format: "4x4", tile: 4 x 96, target: "avx512", element: Bf16, quality: Tuned,
             loops: Pairs, tuning: Tuning { singles: 4, with_extra: Some(5), least_tile: Some(64), ..AVX512 }),
+    kernel!(pointwise, format: "1x4", tile: 1 x 48, target: "avx2", element: Int8, quality: Intrinsics,
+            loops: Quads8, tuning: AVX2_QUADS),
+    kernel!(pointwise, format: "2x4", tile: 2 x 24, target: "avx2", element: Int8, quality: Intrinsics,
+            loops: Quads8, tuning: AVX2_QUADS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "avx2", element: Int8, quality: Intrinsics,
+            loops: Quads8, tuning: AVX2_QUADS),
     kernel!(pointwise, format: "1x4", tile: 1 x 128, target: "avx512", element: Int8, quality: Intrinsics,
             loops: Quads, tuning: AVX512),
     kernel!(pointwise, format: "2x4", tile: 2 x 96, target: "avx512", element: Int8, quality: Intrinsics,
@@ -84,6 +92,12 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: Pairs),
     kernel!(depthwise, format: "any", tile: 1 x 64, target: "avx512", element: Bf16, quality: Intrinsics,
             loops: Pairs),
+    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "avx2", element: Int8, quality: Intrinsics,
+            loops: Quads8),
+    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "avx2", element: Int8, quality: Intrinsics,
+            loops: Quads8),
+    kernel!(depthwise, format: "any", tile: 1 x 32, target: "avx2", element: Int8, quality: Intrinsics,
+            loops: Quads8),
     kernel!(depthwise, format: "3x3", tile: 1 x 64, target: "avx512", element: Int8, quality: Tuned,
             loops: Quads),
     kernel!(depthwise, format: "5x5", tile: 1 x 64, target: "avx512", element: Int8, quality: Tuned,

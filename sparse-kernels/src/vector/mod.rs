@@ -13,6 +13,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_quads;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 
@@ -22,6 +24,8 @@ pub(crate) use avx2::F32x8;
 pub(crate) use avx512::F32x16;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::{F32x4, is_f16};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon_quads::I8x16;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(crate) use wasm::{F32x4, multiply_add};
 
@@ -45,6 +49,9 @@ pub(crate) trait Vector: Copy {
     /// What inputs and weights hold in a lane. Sums are floats, of quads the bits of whole numbers; other functions than
     /// those that say otherwise compute with floats.
     const ELEMENT: Element = Element::F32;
+
+    /// Whether [`Vector::dot`] of quads takes 128 from every activation, which what sums begin with has to make up for.
+    const SIGNED: bool = false;
 
     /// Whether masks cost a load nothing.
     const FREE_MASKS: bool = true;

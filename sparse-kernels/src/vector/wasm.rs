@@ -3,12 +3,14 @@
 //! machine can.
 
 use super::{BYTES, Order, Vector, into_row};
+use crate::quads::Bounds;
+use crate::table::Element;
 use crate::work::Work;
 use std::arch::wasm32::*;
 
-/// Four floats.
+/// Four floats; or four lanes of another type, the [`Element`] with the number `ELEMENT`.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x4(pub(crate) v128);
+pub(crate) struct F32x4<const ELEMENT: u8 = { Element::F32 as u8 }>(pub(crate) v128);
 
 /// `a * b + c`.
 #[cfg(not(target_feature = "relaxed-simd"))]
@@ -33,8 +35,9 @@ pub(crate) struct Edge {
     index: v128,
 }
 
-impl Vector for F32x4 {
+impl<const ELEMENT: u8> Vector for F32x4<ELEMENT> {
     const LANES: usize = 4;
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     const FREE_MASKS: bool = false;
     type Narrow = F32x4;
     type Edge = Edge;
@@ -92,12 +95,63 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        F32x4(f32x4_add(self.0, b.0))
+        match Self::ELEMENT {
+            Element::Int8 => F32x4(i32x4_add(self.0, b.0)),
+            _ => F32x4(f32x4_add(self.0, b.0)),
+        }
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         F32x4(multiply_add(self.0, b.0, c.0))
+    }
+
+    /// Of quads, bytes of even and of odd place become 16 bits first.
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        if Self::ELEMENT != Element::Int8 {
+            // SAFETY: contract of `Vector`.
+            return unsafe { self.mul_add(b, c) };
+        }
+        let even = i32x4_dot_i16x8(i16x8_shr(i16x8_shl(self.0, 8), 8), v128_and(b.0, i16x8_splat(0xff)));
+        let odd = i32x4_dot_i16x8(i16x8_shr(self.0, 8), u16x8_shr(b.0, 8));
+        F32x4(i32x4_add(c.0, i32x4_add(even, odd)))
+    }
+
+    #[inline(always)]
+    unsafe fn scaled(self, scale: Self) -> Self {
+        let product = f32x4_mul(f32x4_convert_i32x4(self.0), scale.0);
+        F32x4(i32x4_trunc_sat_f32x4(f32x4_nearest(product)))
+    }
+
+    /// Instructions that narrow two vectors saturate, and leave the bytes of a row side by side.
+    #[inline(always)]
+    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
+        let [a, b, c, d] = rows;
+        let ab = i16x8_add_sat(i16x8_narrow_i32x4(a.0, b.0), bounds.zero.0);
+        let cd = i16x8_add_sat(i16x8_narrow_i32x4(c.0, d.0), bounds.zero.0);
+        let bytes = u8x16_narrow_i16x8(ab, cd);
+        let bytes = u8x16_min(u8x16_max(bytes, bounds.lo.0), bounds.hi.0);
+        F32x4(i8x16_shuffle::<0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15>(bytes, bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
+        let [a, b, c, d] = rows;
+        let even = |v: Self, next: Self| {
+            i8x16_shuffle::<0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30>(v.0, next.0)
+        };
+        let odd = |v: Self, next: Self| {
+            i8x16_shuffle::<1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31>(v.0, next.0)
+        };
+        let first = |v: v128, next: v128| F32x4(i16x8_shuffle::<0, 8, 2, 10, 4, 12, 6, 14>(v, next));
+        let second = |v: v128, next: v128| F32x4(i16x8_shuffle::<1, 9, 3, 11, 5, 13, 7, 15>(v, next));
+        [
+            first(even(a, b), even(c, d)),
+            first(odd(a, b), odd(c, d)),
+            second(even(a, b), even(c, d)),
+            second(odd(a, b), odd(c, d)),
+        ]
     }
 
     /// The pseudo-maximum and -minimum give their first operand if either is NaN: NaN stays.

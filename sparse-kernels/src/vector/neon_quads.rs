@@ -1,0 +1,179 @@
+//! aarch64 Advanced SIMD, for quads of bytes.
+//!
+//! Instructions multiply signed bytes by signed ones: the top bits of activations are flipped in front of them, which
+//! takes 128 from each, and what sums begin with makes up for it ([`Vector::SIGNED`]).
+
+use super::{F32x4, Order, Vector};
+use crate::quads::Bounds;
+use crate::table::Element;
+use crate::work::Work;
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// Four lanes of four bytes; with `DOT`, for cores that have the dot product of bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct I8x16<const DOT: bool>(float32x4_t);
+
+/// What is the same for floats.
+type Floats = F32x4;
+
+fn floats(v: float32x4_t) -> Floats {
+    F32x4(v)
+}
+
+impl<const DOT: bool> Vector for I8x16<DOT> {
+    const LANES: usize = 4;
+    const ELEMENT: Element = Element::Int8;
+    const SIGNED: bool = true;
+    const FREE_MASKS: bool = false;
+    const STORES_TWO: bool = true;
+    type Narrow = Self;
+    type Edge = <Floats as Vector>::Edge;
+
+    #[inline(always)]
+    unsafe fn on(work: impl Work) {
+        #[target_feature(enable = "neon")]
+        fn on(work: impl Work) {
+            work.run();
+        }
+        #[target_feature(enable = "neon,dotprod")]
+        fn on_dot(work: impl Work) {
+            work.run();
+        }
+        // SAFETY: contract of `Vector`.
+        unsafe { if DOT { on_dot(work) } else { on(work) } }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        I8x16(unsafe { Floats::splat(v).0 })
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        I8x16(unsafe { Floats::load(p).0 })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: contract of `Vector`.
+        unsafe { floats(self.0).store(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize) {
+        // SAFETY: contract of `Vector`.
+        unsafe { floats(self.0).store_part(p, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn edge(column: isize, width: usize) -> Self::Edge {
+        // SAFETY: contract of `Vector`.
+        unsafe { Floats::edge(column, width) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_edge(p: *const f32, edge: Self::Edge) -> Self {
+        // SAFETY: contract of `Vector`.
+        I8x16(unsafe { Floats::load_edge(p, edge).0 })
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        I8x16(unsafe {
+            vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(self.0), vreinterpretq_s32_f32(b.0)))
+        })
+    }
+
+    unsafe fn mul_add(self, _: Self, _: Self) -> Self {
+        unreachable!("for floats")
+    }
+
+    /// The instruction where there is one; otherwise products of 16 bits, added in pairs to 32.
+    #[inline(always)]
+    unsafe fn dot(self, b: Self, c: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let w = vreinterpretq_s8_f32(self.0);
+            let x = vreinterpretq_s8_u8(veorq_u8(vreinterpretq_u8_f32(b.0), vdupq_n_u8(0x80)));
+            let mut sum = vreinterpretq_s32_f32(c.0);
+            if DOT {
+                asm!(
+                    ".arch_extension dotprod",
+                    "sdot {sum:v}.4s, {w:v}.16b, {x:v}.16b",
+                    sum = inout(vreg) sum,
+                    w = in(vreg) w,
+                    x = in(vreg) x,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            } else {
+                let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+                let high = vpaddlq_s16(vmull_high_s8(w, x));
+                sum = vaddq_s32(sum, vpaddq_s32(low, high));
+            }
+            I8x16(vreinterpretq_f32_s32(sum))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled(self, scale: Self) -> Self {
+        // SAFETY: contract of `Vector`.
+        I8x16(unsafe {
+            let product = vmulq_f32(vcvtq_f32_s32(vreinterpretq_s32_f32(self.0)), scale.0);
+            vreinterpretq_f32_s32(vcvtnq_s32_f32(product))
+        })
+    }
+
+    /// Halves, then bytes of each row side by side, saturated, and from rows to lanes.
+    #[inline(always)]
+    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
+        // SAFETY: contract of `Vector`; the array has 16 bytes.
+        unsafe {
+            const ORDER: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+            let [a, b, c, d] = [0, 1, 2, 3].map(|row: usize| vqmovn_s32(vreinterpretq_s32_f32(rows[row].0)));
+            let zero = vreinterpretq_s16_f32(bounds.zero.0);
+            let ab = vqmovun_s16(vqaddq_s16(vcombine_s16(a, b), zero));
+            let cd = vqmovun_s16(vqaddq_s16(vcombine_s16(c, d), zero));
+            let bytes = vqtbl1q_u8(vcombine_u8(ab, cd), vld1q_u8(ORDER.as_ptr()));
+            let [lo, hi] = [vreinterpretq_u8_f32(bounds.lo.0), vreinterpretq_u8_f32(bounds.hi.0)];
+            I8x16(vreinterpretq_f32_u8(vminq_u8(vmaxq_u8(bytes, lo), hi)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let bytes = |v: Self| vreinterpretq_u8_f32(v.0);
+            let halves = |v: uint8x16_t| vreinterpretq_u16_u8(v);
+            let [a, b, c, d] = [bytes(rows[0]), bytes(rows[1]), bytes(rows[2]), bytes(rows[3])];
+            let (even, next_even) = (halves(vtrn1q_u8(a, b)), halves(vtrn1q_u8(c, d)));
+            let (odd, next_odd) = (halves(vtrn2q_u8(a, b)), halves(vtrn2q_u8(c, d)));
+            let lanes = |v: uint16x8_t| I8x16(vreinterpretq_f32_u16(v));
+            [
+                lanes(vtrn1q_u16(even, next_even)),
+                lanes(vtrn1q_u16(odd, next_odd)),
+                lanes(vtrn2q_u16(even, next_even)),
+                lanes(vtrn2q_u16(odd, next_odd)),
+            ]
+        }
+    }
+
+    unsafe fn clamp(self, _: Self, _: Self) -> Self {
+        unreachable!("for floats")
+    }
+
+    unsafe fn permute(self, _: &Order) -> Self {
+        unreachable!("for floats")
+    }
+
+    #[inline(always)]
+    unsafe fn deinterleave(self, b: Self) -> (Self, Self) {
+        // SAFETY: contract of `Vector`.
+        let (even, odd) = unsafe { floats(self.0).deinterleave(floats(b.0)) };
+        (I8x16(even.0), I8x16(odd.0))
+    }
+}
