@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
 use sparse_kernels::prelude::{ConvShape, Target, table};
 use sparse_kernels::{depthwise, spatial};
-use sparse_ops::{Half, Packing};
+use sparse_ops::{Half, Int8, Packing};
 use tract_core::internal::*;
 
 /// Every packing in which our kernels can run a layer of this shape.
@@ -141,6 +141,29 @@ pub(crate) fn half_ns(
             let converted = (shape.oc * pixels + shape.ic * shape.input_pixels(pixels)) as f64;
             costs.predict(f32, &work) + costs.convert_ns() * converted
         }
+    }
+}
+
+/// Predicted nanoseconds in int8, input and output in quads of channels; where a cost table has no line for that, those
+/// of f32.
+pub(crate) fn int8_ns(layer: &Layer, packing: Packing, int8: Int8, costs: Costs) -> TractResult<f64> {
+    let shape = &layer.shape;
+    let (key, work) = match packing {
+        Packing::Pointwise(format) => {
+            let kernel = table::pointwise_int8(int8, format);
+            let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &layer.stats(kernel.format()));
+            (Key::Int8Pointwise(kernel.format(), shape.pixels == Some(1)), work)
+        }
+        Packing::Depthwise(taps) => {
+            let vector = table::depthwise_int8(int8, taps).map_or(1, |kernel| kernel.vector());
+            // its kernels go through all taps
+            (Key::Int8Depthwise(stride_class(shape)), Work::depthwise(vector, shape, shape.weights()))
+        }
+        Packing::Spatial(_) => bail!("no kernel takes quads of channels"),
+    };
+    match costs.predict_int8(key, &work) {
+        Some(ns) => Ok(ns),
+        None => Ok(sparse_ns(shape, packing, costs, &Stored::of(layer, packing)?)),
     }
 }
 

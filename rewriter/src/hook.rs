@@ -24,6 +24,7 @@ use sparse_ops::{constant, konst_of};
 use std::cell::Cell;
 use std::sync::OnceLock;
 use tract_hir::internal::*;
+use tract_hir::ops::quant::DequantizeLinearF32;
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -265,7 +266,7 @@ impl SparseHook {
                 Some(value) => alone.add_const(name, value.clone())?,
                 None => {
                     sources.push(ix);
-                    alone.add_source(name, fact.clone())?
+                    self.source(model, *outlet, &mut alone, name, fact)?
                 }
             };
             mapping.insert(*outlet, wire);
@@ -276,6 +277,24 @@ impl SparseHook {
         drop(looking);
         alone.select_output_outlets(&outputs)?;
         Ok(Alone { model: alone, sources, first })
+    }
+
+    /// An input of an operator that is made alone. Of a layer, one that the model dequantises is dequantised here, too: that
+    /// is how it shows.
+    fn source(
+        &self,
+        model: &InferenceModel,
+        outlet: OutletId,
+        alone: &mut TypedModel,
+        name: String,
+        fact: &TypedFact,
+    ) -> TractResult<OutletId> {
+        let is_layer = matches!(self.found, Finding::Layer(_));
+        if !is_layer || model.node(outlet.node).op.name() != "DequantizeLinear" {
+            return alone.add_source(name, fact.clone());
+        }
+        let bytes = alone.add_source(format!("{name}.bytes"), u8::fact(fact.shape.clone()))?;
+        Ok(alone.wire_node(name, DequantizeLinearF32::new(1.0, 0), &[bytes])?[0])
     }
 
     /// What this recurrent layer or operator with bodies becomes.

@@ -88,6 +88,8 @@ pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
 
 fn runs_in_bands(layer: &OptSparseConv) -> bool {
     !layer.is_open()
+        && !layer.may_be_int8()
+        && layer.int8().is_none()
         && layer.is_planar()
         && (layer.half().is_none() || layer.packed().takes_pairs())
         && layer.choice().target.isa() != Isa::Scalar

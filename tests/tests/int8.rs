@@ -1,0 +1,377 @@
+//! int8: clusters on quads of bytes, with conversions at their borders and nowhere else.
+
+use anyhow::Result;
+use sparse_ops::layers;
+use tests::graph::{Graph, pruned};
+use tests::{count, noise, op_names, run, values, with_knobs};
+use tract_sparse::pb::tensor_proto::DataType;
+use tract_sparse::pb::{ModelProto, TensorProto};
+use tract_sparse::prelude::*;
+use tract_sparse::{Onnx, Report, Target};
+use zoo::proto::{int, ints};
+
+/// What bytes stand for.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    scale: f32,
+    zero: i32,
+    signed: bool,
+}
+
+impl Steps {
+    const U8: Steps = Steps { scale: 0.0173, zero: 121, signed: false };
+    const I8: Steps = Steps { scale: 0.0191, zero: -9, signed: true };
+
+    fn range(self) -> [i64; 2] {
+        if self.signed { [-128, 127] } else { [0, 255] }
+    }
+
+    fn quantise(self, v: f32) -> i64 {
+        let [lo, hi] = self.range();
+        ((v / self.scale).round_ties_even() as i64 + i64::from(self.zero)).clamp(lo, hi)
+    }
+
+    fn float(self, q: i64) -> f32 {
+        (q - i64::from(self.zero)) as f32 * self.scale
+    }
+}
+
+/// A graph of quantised values. Every method returns the name of the tensor it adds.
+#[derive(Default)]
+struct Quantised {
+    graph: Graph,
+    tensors: usize,
+}
+
+impl Quantised {
+    fn tensor(&mut self, data_type: DataType, shape: &[usize], raw_data: Vec<u8>) -> String {
+        self.tensors += 1;
+        let name = format!("q{}", self.tensors);
+        self.graph.initializer(TensorProto {
+            name: name.clone(),
+            dims: shape.iter().map(|extent| *extent as i64).collect(),
+            data_type: data_type as i32,
+            raw_data,
+            ..TensorProto::default()
+        });
+        name
+    }
+
+    fn bytes(&mut self, shape: &[usize], values: &[i8]) -> String {
+        self.tensor(DataType::Int8, shape, values.iter().map(|v| *v as u8).collect())
+    }
+
+    fn steps(&mut self, steps: Steps) -> [String; 2] {
+        let scale = self.graph.constant(&[], &[steps.scale]);
+        let data_type = if steps.signed { DataType::Int8 } else { DataType::Uint8 };
+        [scale, self.tensor(data_type, &[], vec![steps.zero as u8])]
+    }
+
+    fn quantize(&mut self, x: &str, steps: Steps) -> String {
+        let [scale, zero] = self.steps(steps);
+        self.graph.op("QuantizeLinear", &[x, &scale, &zero], vec![])
+    }
+
+    fn dequantize(&mut self, x: &str, steps: Steps) -> String {
+        let [scale, zero] = self.steps(steps);
+        self.graph.op("DequantizeLinear", &[x, &scale, &zero], vec![])
+    }
+
+    /// A value, quantised and dequantised.
+    fn both(&mut self, x: &str, steps: Steps) -> String {
+        let bytes = self.quantize(x, steps);
+        self.dequantize(&bytes, steps)
+    }
+
+    /// Dequantised weights with a scale for each output channel.
+    fn weights(&mut self, shape: &[usize], values: &[i8], scales: &[f32]) -> String {
+        let bytes = self.bytes(shape, values);
+        let scale = self.graph.constant(&[scales.len()], scales);
+        let zero = self.bytes(&[scales.len()], &vec![0; scales.len()]);
+        self.graph.op("DequantizeLinear", &[&bytes, &scale, &zero], vec![int("axis", 0)])
+    }
+
+    /// Dequantised biases.
+    fn bias(&mut self, values: &[i32], scales: &[f32]) -> String {
+        let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes = self.tensor(DataType::Int32, &[values.len()], raw);
+        let scale = self.graph.constant(&[scales.len()], scales);
+        self.graph.op("DequantizeLinear", &[&bytes, &scale], vec![int("axis", 0)])
+    }
+
+    /// A pruned pointwise layer between quantised values.
+    fn pointwise(&mut self, x: &str, oc: usize, ic: usize, y: Steps, seed: u64) -> String {
+        let (numbers, scales) = quantised(oc, &pruned(oc, ic, (4, 4), 0.5, seed));
+        let w = self.weights(&[oc, ic, 1, 1], &numbers, &scales);
+        let conv = self.graph.op("Conv", &[x, &w], vec![]);
+        self.both(&conv, y)
+    }
+}
+
+/// Weights as whole numbers, and a scale for each output channel.
+fn quantised(oc: usize, weights: &[f32]) -> (Vec<i8>, Vec<f32>) {
+    let rows = weights.chunks_exact(weights.len() / oc);
+    let scale = |row: &[f32]| row.iter().fold(1e-3f32, |most, w| most.max(w.abs())) / 127.0;
+    let scales: Vec<f32> = rows.clone().map(scale).collect();
+    let numbers = rows.zip(&scales).flat_map(|(row, scale)| row.iter().map(move |w| (w / scale).round() as i8));
+    (numbers.collect(), scales)
+}
+
+/// Runs everything that has kernels, whatever the times.
+fn always<R>(target: Target, f: impl FnOnce() -> R) -> R {
+    with_knobs(&[("TRACT_SPARSE", "always"), ("TRACT_SPARSE_TARGET", target.name())], f)
+}
+
+fn load(onnx: &Onnx, model: &ModelProto) -> Result<TypedModel> {
+    onnx.model_for_proto_model(model)?.into_optimized()
+}
+
+fn in_quads(model: &TypedModel) -> usize {
+    let layers = model.nodes().iter().filter_map(layers).flatten();
+    layers.filter(|layer| layer.int8().is_some()).count()
+}
+
+/// Fails unless there are so many layers on quads, and so many conversions to and from them.
+fn assert_cluster(model: &TypedModel, expected: [usize; 3], what: &str) {
+    let found = [in_quads(model), count(model, "ToQuads"), count(model, "FromQuads")];
+    assert_eq!(found, expected, "{what}: {:?}", op_names(model));
+    let left = ["QuantizeLinearU8", "QuantizeLinearI8", "DequantizeLinearF32", "LookupTable"];
+    assert_eq!(left.map(|op| count(model, op)), [0; 4], "{what}: {:?}", op_names(model));
+}
+
+/// One layer.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    oc: usize,
+    ic: usize,
+    group: usize,
+    kernel: usize,
+    stride: usize,
+    relu6: bool,
+    x: Steps,
+    y: Steps,
+}
+
+impl Case {
+    const HW: usize = 7;
+
+    fn output(self) -> usize {
+        (Case::HW + 2 * (self.kernel / 2) - self.kernel) / self.stride + 1
+    }
+
+    fn numbers(self) -> (Vec<i8>, Vec<f32>, Vec<i32>) {
+        let cols = self.ic / self.group * self.kernel * self.kernel;
+        let weights = match self.kernel {
+            1 => pruned(self.oc, cols, (4, 4), 0.6, 5),
+            _ => pruned(self.oc, cols, (1, 1), 0.6, 5),
+        };
+        let (numbers, scales) = quantised(self.oc, &weights);
+        let bias = values(self.oc, 8).into_iter().map(|v| (v * 4000.0) as i32).collect();
+        (numbers, scales, bias)
+    }
+
+    fn model(self) -> ModelProto {
+        let (numbers, scales, bias) = self.numbers();
+        let mut q = Quantised::default();
+        let x = q.graph.input(&format!("1,{},{},{}", self.ic, Case::HW, Case::HW));
+        let x = q.both(&x, self.x);
+        let w = q.weights(&[self.oc, self.ic / self.group, self.kernel, self.kernel], &numbers, &scales);
+        let products: Vec<f32> = scales.iter().map(|scale| scale * self.x.scale).collect();
+        let b = q.bias(&bias, &products);
+        let attributes = vec![
+            ints("pads", &[self.kernel / 2; 4]),
+            ints("strides", &[self.stride; 2]),
+            ints("kernel_shape", &[self.kernel; 2]),
+            int("group", self.group),
+        ];
+        let mut y = q.graph.op("Conv", &[&x, &w, &b], attributes);
+        if self.relu6 {
+            let [lo, hi] = [0.0, 6.0].map(|bound| q.graph.constant(&[], &[bound]));
+            y = q.graph.op("Clip", &[&y, &lo, &hi], vec![]);
+        }
+        let y = q.both(&y, self.y);
+        q.graph.model(&[&y])
+    }
+
+    /// What the layer is defined to compute, in whole numbers.
+    fn expected(self, x: &[f32]) -> Vec<f32> {
+        let (numbers, scales, bias) = self.numbers();
+        let (k, hw, out, ic) = (self.kernel, Case::HW, self.output(), self.ic / self.group);
+        let x: Vec<i64> = x.iter().map(|v| self.x.quantise(*v) - i64::from(self.x.zero)).collect();
+        let mut y = vec![];
+        for o in 0..self.oc {
+            let first = o / (self.oc / self.group) * ic;
+            for at in 0..out * out {
+                let mut sum = i64::from(bias[o]);
+                for (tap, w) in numbers[o * ic * k * k..][..ic * k * k].iter().enumerate() {
+                    let (channel, ky, kx) = (tap / (k * k), tap / k % k, tap % k);
+                    let pixel = |out: usize, tap: usize| (out * self.stride + tap).checked_sub(k / 2);
+                    let (Some(iy), Some(ix)) = (pixel(at / out, ky), pixel(at % out, kx)) else { continue };
+                    if iy < hw && ix < hw {
+                        sum += i64::from(*w) * x[((first + channel) * hw + iy) * hw + ix];
+                    }
+                }
+                let steps = (sum as f32 * (self.x.scale * scales[o] / self.y.scale)).round_ties_even();
+                let [lo, hi] = self.y.range();
+                let q = (steps as i64 + i64::from(self.y.zero)).clamp(lo, hi);
+                let q = match self.relu6 {
+                    true => q.clamp(self.y.quantise(0.0), self.y.quantise(6.0)),
+                    false => q,
+                };
+                y.push(self.y.float(q));
+            }
+        }
+        y
+    }
+}
+
+/// Layers compute what they are defined to compute. Their scale is worked out from rounded weights, and so may be off by two
+/// roundings: where a sum ends up halfway between two bytes, that is the other one.
+#[test]
+fn layers_are_exact() -> Result<()> {
+    let pointwise =
+        |oc, ic| Case { oc, ic, group: 1, kernel: 1, stride: 1, relu6: false, x: Steps::U8, y: Steps::U8 };
+    let depthwise = |c, kernel, stride| Case { oc: c, ic: c, group: c, kernel, stride, ..pointwise(c, c) };
+    let mut cases = vec![pointwise(8, 8), pointwise(13, 22), pointwise(64, 48), pointwise(3, 5)];
+    cases.extend([depthwise(8, 3, 1), depthwise(13, 3, 2), depthwise(6, 5, 1), depthwise(5, 5, 2)]);
+    for case in cases.clone() {
+        cases.push(Case { relu6: true, ..case });
+        cases.push(Case { x: Steps::I8, y: Steps::I8, ..case });
+        cases.push(Case { y: Steps::I8, relu6: true, ..case });
+    }
+    for case in cases {
+        let (model, x) = (case.model(), noise(&[1, case.ic, Case::HW, Case::HW], 3));
+        let expected = case.expected(&values(case.ic * Case::HW * Case::HW, 3));
+        for target in Target::available() {
+            let optimised = always(target, || load(&onnx(), &model))?;
+            assert_cluster(&optimised, [1, 1, 1], &format!("{case:?} on {target}"));
+            let y = run(optimised, std::slice::from_ref(&x))?;
+            let y = y[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+            let apart = y.iter().zip(&expected).map(|(y, e)| ((y - e) / case.y.scale).abs());
+            assert_eq!(y.len(), expected.len());
+            assert!(apart.clone().all(|steps| steps < 1.01), "{case:?} on {target}");
+            let halfway = apart.filter(|steps| *steps > 0.01).count();
+            assert!(halfway * 500 <= y.len(), "{case:?} on {target}: {halfway} of {} bytes", y.len());
+        }
+    }
+    Ok(())
+}
+
+/// Two layers, and what may stand between layers, with channels of odd number.
+fn between(op: &str) -> ModelProto {
+    let mut q = Quantised::default();
+    let x = q.graph.input("1,16,10,10");
+    let x = q.both(&x, Steps::U8);
+    let y_steps = Steps { scale: 0.011, zero: 117, signed: false };
+    let [a, b] = [1, 2].map(|seed| {
+        let oc = if op == "Concat" && seed == 2 { 12 } else { 13 };
+        q.pointwise(&x, oc, 16, y_steps, seed)
+    });
+    let two = |name| ints(name, &[2, 2]);
+    let (y, channels) = match op {
+        "Concat" => (q.graph.op("Concat", &[&b, &a], vec![int("axis", 1)]), 25),
+        "MaxPool" => (q.graph.op("MaxPool", &[&a], vec![two("kernel_shape"), two("strides")]), 13),
+        "AveragePool" => (q.graph.op("AveragePool", &[&a], vec![ints("kernel_shape", &[3, 3])]), 13),
+        "Add" | "Mul" => (q.graph.op(op, &[&a, &b], vec![]), 13),
+        "Gate" => {
+            let mean = q.graph.op("GlobalAveragePool", &[&a], vec![]);
+            let mean = q.both(&mean, y_steps);
+            let gate = q.pointwise(&mean, 13, 13, y_steps, 3);
+            let gate = q.graph.op("Sigmoid", &[&gate], vec![]);
+            let gate = q.both(&gate, Steps { scale: 1.0 / 256.0, zero: 0, signed: false });
+            (q.graph.op("Mul", &[&a, &gate], vec![]), 13)
+        }
+        "Swish" => {
+            let sigmoid = q.graph.op("Sigmoid", &[&a], vec![]);
+            let sigmoid = q.both(&sigmoid, Steps { scale: 1.0 / 256.0, zero: 0, signed: false });
+            (q.graph.op("Mul", &[&a, &sigmoid], vec![]), 13)
+        }
+        op => (q.graph.op(op, &[&a], vec![]), 13),
+    };
+    let y = q.both(&y, Steps { scale: 0.013, ..y_steps });
+    let y = q.pointwise(&y, 5, channels, y_steps, 4);
+    q.graph.model(&[&y])
+}
+
+#[test]
+fn what_stands_between_runs_on_quads() -> Result<()> {
+    let ops = ["Add", "Mul", "Concat", "MaxPool", "AveragePool", "Gate", "Swish"];
+    for op in ops.into_iter().chain(["Relu", "HardSwish", "Sigmoid", "GlobalAveragePool"]) {
+        let (mut model, x) = (between(op), noise(&[1, 16, 10, 10], 9));
+        if op == "HardSwish" {
+            model.opset_import[0].version = 14;
+        }
+        let stock = run(load(&tract_onnx::onnx(), &model)?, std::slice::from_ref(&x))?;
+        for target in Target::available() {
+            let optimised = always(target, || load(&onnx(), &model))?;
+            let layers = match op {
+                "Add" | "Mul" | "Concat" => 3,
+                "Gate" => 3,
+                _ => 2,
+            };
+            // a branch that nothing reads is not there
+            assert_cluster(&optimised, [layers, 1, 1], &format!("{op} on {target}"));
+            let y = run(optimised, std::slice::from_ref(&x))?;
+            // one step of each of the layers that follow each other, and of what is between
+            let distance = largest_difference(&y[0], &stock[0])?;
+            assert!(distance <= 3.01 * 0.011, "{op} on {target}: {distance}");
+        }
+    }
+    Ok(())
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f32> {
+    assert_eq!(a.shape(), b.shape());
+    let (a, b) = (a.try_as_plain_ram()?, b.try_as_plain_ram()?);
+    let pairs = a.as_slice::<f32>()?.iter().zip(b.as_slice::<f32>()?);
+    Ok(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+}
+
+/// The first layer of a report, in a model made by `edit` of one that runs in int8.
+fn first_layer(case: Case, knobs: &[(&str, &str)], edit: impl FnOnce(&mut ModelProto)) -> Result<Layer> {
+    let mut model = case.model();
+    edit(&mut model);
+    with_knobs(knobs, || {
+        let model = load(&onnx(), &model)?;
+        let layer = Report::of(&model)?.layers.remove(0);
+        Ok(Layer { precision: layer.precision, why: layer.why_f32.or(layer.reason), layers: in_quads(&model) })
+    })
+}
+
+#[derive(Debug)]
+struct Layer {
+    precision: Option<String>,
+    why: Option<String>,
+    layers: usize,
+}
+
+const SAMPLE: Case =
+    Case { oc: 64, ic: 64, group: 1, kernel: 1, stride: 1, relu6: false, x: Steps::U8, y: Steps::U8 };
+
+const ALWAYS: &[(&str, &str)] = &[("TRACT_SPARSE", "always")];
+
+/// The tensor of a name, raw.
+fn raw<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut Vec<u8> {
+    let tensors = &mut model.graph.as_mut().unwrap().initializer;
+    &mut tensors.iter_mut().find(|tensor| tensor.name == name).unwrap().raw_data
+}
+
+#[test]
+fn what_cannot_be_integer_says_why() -> Result<()> {
+    let layer = first_layer(SAMPLE, ALWAYS, |_| ())?;
+    assert_eq!((layer.precision.as_deref(), layer.why, layer.layers), (Some("int8"), None, 1));
+
+    // the names of the input's scale (c1) and the bias (q5) are those of `Case::model`
+    let scale = |value: f32| move |model: &mut ModelProto| *raw(model, "c2") = value.to_le_bytes().to_vec();
+    for value in [0.0, f32::INFINITY, -1.0] {
+        let layer = first_layer(SAMPLE, ALWAYS, scale(value))?;
+        assert_eq!(layer.layers, 0, "{value}");
+        assert!(layer.why.as_deref().is_some_and(|why| why.contains("scale")), "{value}: {layer:?}");
+    }
+    let layer = first_layer(Case { kernel: 3, ..SAMPLE }, ALWAYS, |_| ())?;
+    assert!(layer.why.as_deref().is_some_and(|why| why.contains("no kernels of int8")), "{layer:?}");
+
+    let never = first_layer(SAMPLE, &[("TRACT_SPARSE", "never")], |_| ())?;
+    assert_eq!((never.layers, never.precision), (0, None));
+    Ok(())
+}
