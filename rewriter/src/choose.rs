@@ -1,7 +1,7 @@
 //! Stock or sparse, and which kernel: the one with the least predicted time.
 
 use crate::analyse::{Layer, LayerShape, Seen, see};
-use crate::estimate::{Stored, break_even, half_ns, int8_ns, packings, sparse_ns, stock_ns};
+use crate::estimate::{Stored, break_even, half_ns, int8_ns, int8_packings, packings, sparse_ns, stock_ns};
 use crate::measure::measured;
 use crate::policy::{Mode, Policy};
 use sparse_ops::{Choice, Half, HalfChoice, Int8Choice, Packing, Whole};
@@ -186,7 +186,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
         None => None,
     };
     let int8 = match layer.quantised && !shape.transposed {
-        true => best_int8(layer, &packings, policy)?,
+        true => Some(best_int8(layer, policy)?),
         false => None,
     };
     let candidate = |packing| {
@@ -229,21 +229,15 @@ fn best_half(
 }
 
 /// The packing with the least predicted time in int8, or why there is none.
-fn best_int8(
-    layer: &Layer,
-    packings: &[Packing],
-    policy: &Policy,
-) -> TractResult<Option<Result<Int8Choice, &'static str>>> {
+fn best_int8(layer: &Layer, policy: &Policy) -> TractResult<Result<Int8Choice, &'static str>> {
     if let Err(why) = Whole::of(layer.values()?, layer.shape.rows()) {
-        return Ok(Some(Err(why)));
+        return Ok(Err(why));
     }
     let int8 = policy.target.int8();
-    let choice = |packing: &Packing| -> TractResult<Int8Choice> {
-        let ns = int8_ns(layer, *packing, int8, policy.costs())? as u64;
-        Ok(Int8Choice { int8, packing: *packing, ns })
+    let choice = |packing| -> TractResult<Int8Choice> {
+        Ok(Int8Choice { int8, packing, ns: int8_ns(layer, packing, int8, policy.costs())? as u64 })
     };
-    let choices = packings.iter().filter(|packing| packing.takes_quads()).map(choice);
+    let choices = int8_packings(&layer.shape).into_iter().map(choice);
     let choices: Vec<Int8Choice> = choices.collect::<TractResult<_>>()?;
-    let best = choices.into_iter().min_by_key(|choice| choice.ns);
-    Ok(Some(best.ok_or("there are no kernels of int8 for its shape")))
+    Ok(choices.into_iter().min_by_key(|choice| choice.ns).ok_or("there are no kernels of int8 for its shape"))
 }

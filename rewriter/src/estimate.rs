@@ -49,6 +49,17 @@ pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing
     }
 }
 
+/// Every packing in which our kernels for quads of channels can run a layer of this shape.
+pub(crate) fn int8_packings(shape: &LayerShape) -> Vec<Packing> {
+    let conv = shape.conv_shape();
+    match shape.kind() {
+        LayerKind::Depthwise if depthwise::supports(&conv).is_ok() => vec![Packing::Depthwise(conv.kernel)],
+        LayerKind::Pointwise => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
+        LayerKind::Grouped if shape.taps() == 1 => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
+        _ => vec![],
+    }
+}
+
 /// What a packing stores of a layer's weights.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stored {
@@ -163,7 +174,14 @@ pub(crate) fn int8_ns(layer: &Layer, packing: Packing, int8: Int8, costs: Costs)
     };
     match costs.predict_int8(key, &work) {
         Some(ns) => Ok(ns),
-        None => Ok(sparse_ns(shape, packing, costs, &Stored::of(layer, packing)?)),
+        None => {
+            let f32 = packings(shape, costs.target()).map_err(|why| format_err!("{why}"))?;
+            let times = f32.into_iter().map(|packing| {
+                Ok(sparse_ns(shape, packing, costs, &Stored::of(layer, packing)?))
+            });
+            let times: Vec<f64> = times.collect::<TractResult<_>>()?;
+            Ok(times.into_iter().fold(f64::INFINITY, f64::min))
+        }
     }
 }
 

@@ -118,11 +118,6 @@ impl Packing {
         })
     }
 
-    /// Whether there are kernels for quads of channels.
-    pub fn takes_quads(self) -> bool {
-        !matches!(self, Packing::Spatial(_))
-    }
-
     /// The row of the kernel table that runs this packing on quads of channels; where there is none yet, that which
     /// runs it on floats.
     pub fn int8_kernel(self, int8: Int8) -> &'static KernelInfo {

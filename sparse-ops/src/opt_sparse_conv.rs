@@ -224,7 +224,6 @@ impl OptSparseConv {
         let (Integer::Open(numbers), Some(Ok(choice))) = (&self.integer, self.choice.int8) else {
             bail!("its weights are no whole numbers");
         };
-        ensure!(choice.packing.takes_quads(), "there are no kernels of int8 for its shape");
         ensure!(!self.residual, "what is added to its sums is not quantised before");
         let bounds = |activation: Activation| match activation {
             Activation::Identity => Some([f32::NEG_INFINITY, f32::INFINITY]),

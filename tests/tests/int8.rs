@@ -150,6 +150,7 @@ struct Case {
     relu6: bool,
     x: Steps,
     y: Steps,
+    density: f64,
 }
 
 impl Case {
@@ -162,8 +163,8 @@ impl Case {
     fn numbers(self) -> (Vec<i8>, Vec<f32>, Vec<i32>) {
         let cols = self.ic / self.group * self.kernel * self.kernel;
         let weights = match self.kernel {
-            1 => pruned(self.oc, cols, (4, 4), 0.6, 5),
-            _ => pruned(self.oc, cols, (1, 1), 0.6, 5),
+            1 => pruned(self.oc, cols, (4, 4), self.density, 5),
+            _ => pruned(self.oc, cols, (1, 1), self.density, 5),
         };
         let (numbers, scales) = quantised(self.oc, &weights);
         let bias = values(self.oc, 8).into_iter().map(|v| (v * 4000.0) as i32).collect();
@@ -229,10 +230,9 @@ impl Case {
 /// roundings: where a sum ends up halfway between two bytes, that is the other one.
 #[test]
 fn layers_are_exact() -> Result<()> {
-    let pointwise =
-        |oc, ic| Case { oc, ic, group: 1, kernel: 1, stride: 1, relu6: false, x: Steps::U8, y: Steps::U8 };
+    let pointwise = |oc, ic| Case { oc, ic, ..SAMPLE };
     let depthwise = |c, kernel, stride| Case { oc: c, ic: c, group: c, kernel, stride, ..pointwise(c, c) };
-    let mut cases = vec![pointwise(8, 8), pointwise(13, 22), pointwise(64, 48), pointwise(3, 5)];
+    let mut cases = vec![pointwise(8, 8), pointwise(13, 22), pointwise(64, 48), pointwise(5, 9)];
     cases.extend([depthwise(8, 3, 1), depthwise(13, 3, 2), depthwise(6, 5, 1), depthwise(5, 5, 2)]);
     for case in cases.clone() {
         cases.push(Case { relu6: true, ..case });
@@ -345,33 +345,112 @@ struct Layer {
     layers: usize,
 }
 
-const SAMPLE: Case =
-    Case { oc: 64, ic: 64, group: 1, kernel: 1, stride: 1, relu6: false, x: Steps::U8, y: Steps::U8 };
+const SAMPLE: Case = Case {
+    oc: 64,
+    ic: 64,
+    group: 1,
+    kernel: 1,
+    stride: 1,
+    relu6: false,
+    x: Steps::U8,
+    y: Steps::U8,
+    density: 0.6,
+};
 
 const ALWAYS: &[(&str, &str)] = &[("TRACT_SPARSE", "always")];
 
-/// The tensor of a name, raw.
-fn raw<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut Vec<u8> {
-    let tensors = &mut model.graph.as_mut().unwrap().initializer;
-    &mut tensors.iter_mut().find(|tensor| tensor.name == name).unwrap().raw_data
+fn tensors(model: &mut ModelProto) -> &mut Vec<TensorProto> {
+    &mut model.graph.as_mut().unwrap().initializer
+}
+
+/// The scales of single values in the order of [`Case::model`]: of the input, twice, then of the output, twice.
+fn scale(model: &mut ModelProto, at: usize) -> &mut TensorProto {
+    let scalars = tensors(model).iter_mut();
+    let mut scales = scalars.filter(|t| t.dims.is_empty() && t.data_type == DataType::Float as i32);
+    scales.nth(at).unwrap()
+}
+
+fn tensor<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut TensorProto {
+    tensors(model).iter_mut().find(|tensor| tensor.name == name).unwrap()
 }
 
 #[test]
 fn what_cannot_be_integer_says_why() -> Result<()> {
     let layer = first_layer(SAMPLE, ALWAYS, |_| ())?;
-    assert_eq!((layer.precision.as_deref(), layer.why, layer.layers), (Some("int8"), None, 1));
-
-    // the names of the input's scale (c1) and the bias (q5) are those of `Case::model`
-    let scale = |value: f32| move |model: &mut ModelProto| *raw(model, "c2") = value.to_le_bytes().to_vec();
-    for value in [0.0, f32::INFINITY, -1.0] {
-        let layer = first_layer(SAMPLE, ALWAYS, scale(value))?;
-        assert_eq!(layer.layers, 0, "{value}");
-        assert!(layer.why.as_deref().is_some_and(|why| why.contains("scale")), "{value}: {layer:?}");
+    assert_eq!((layer.precision.as_deref(), &layer.why, layer.layers), (Some("int8"), &None, 1));
+    let why = |layer: Layer, words: &str, what: &str| {
+        assert_eq!(layer.layers, 0, "{what}: {layer:?}");
+        assert!(layer.why.as_deref().is_some_and(|why| why.contains(words)), "{what}: {layer:?}");
+    };
+    for (at, whose) in [(1, "of its input, a scale"), (2, "of its output, a scale")] {
+        for value in [0.0, f32::INFINITY, f32::NAN, -1.0] {
+            let edit = |model: &mut ModelProto| scale(model, at).raw_data = value.to_le_bytes().to_vec();
+            why(first_layer(SAMPLE, ALWAYS, edit)?, whose, &format!("{value}"));
+        }
     }
-    let layer = first_layer(Case { kernel: 3, ..SAMPLE }, ALWAYS, |_| ())?;
-    assert!(layer.why.as_deref().is_some_and(|why| why.contains("no kernels of int8")), "{layer:?}");
+    let spatial = first_layer(Case { kernel: 3, ..SAMPLE }, ALWAYS, |_| ())?;
+    why(spatial, "no kernels of int8", "3x3");
+    let large = first_layer(SAMPLE, ALWAYS, |model| {
+        // q3 are the weights, q4 their zero points, q5 the bias
+        tensor(model, "q5").raw_data[..4].copy_from_slice(&(i32::MAX - 255).to_le_bytes());
+    })?;
+    why(large, "output channel 0 may be too large", "bias");
+    let wide = first_layer(SAMPLE, ALWAYS, |model| {
+        for name in ["q3", "q4"] {
+            tensor(model, name).data_type = DataType::Uint8 as i32;
+        }
+    })?;
+    why(wide, "no numbers of i8", "u8 weights");
+    let float = first_layer(SAMPLE, ALWAYS, |model| {
+        let graph = model.graph.as_mut().unwrap();
+        let weights = pruned(SAMPLE.oc, SAMPLE.ic, (4, 4), SAMPLE.density, 5);
+        let conv = graph.node.iter_mut().find(|node| node.op_type == "Conv").unwrap();
+        conv.input[1] = "floats".into();
+        graph.initializer.push(zoo::proto::tensor("floats", &[SAMPLE.oc, SAMPLE.ic, 1, 1], &weights));
+    })?;
+    why(float, "no whole numbers", "weights of f32");
+    Ok(())
+}
 
-    let never = first_layer(SAMPLE, &[("TRACT_SPARSE", "never")], |_| ())?;
-    assert_eq!((never.layers, never.precision), (0, None));
+#[test]
+fn only_pruned_networks_run_in_int8_unless_asked_for() -> Result<()> {
+    let dense = Case { density: 1.0, ..SAMPLE };
+    let layers = |case, mode| -> Result<usize> {
+        Ok(first_layer(case, &[("TRACT_SPARSE", mode)], |_| ())?.layers)
+    };
+    assert_eq!(layers(SAMPLE, "never")?, 0);
+    assert_eq!(layers(dense, "auto")?, 0);
+    assert_eq!(layers(SAMPLE, "auto")?, 1);
+    assert_eq!(layers(dense, "dense")?, 1);
+    Ok(())
+}
+
+/// A layer without kernels of int8 in the middle, and at the borders: it is given floats and gives such, and what is around
+/// it stays in quads.
+#[test]
+fn layers_of_floats_have_conversions_around_them() -> Result<()> {
+    let mut q = Quantised::default();
+    let x = q.graph.input("1,8,9,9");
+    let mut y = q.both(&x, Steps::U8);
+    for seed in 1..4 {
+        let (numbers, scales) = quantised(8, &pruned(8, 8 * 9, (1, 1), 0.4, seed));
+        let w = q.weights(&[8, 8, 3, 3], &numbers, &scales);
+        let conv = q.graph.op("Conv", &[&y, &w], vec![ints("pads", &[1; 4])]);
+        y = q.both(&conv, Steps::U8);
+        if seed < 3 {
+            let relu = q.graph.op("Relu", &[&y], vec![]);
+            let relu = q.both(&relu, Steps::U8);
+            y = q.pointwise(&relu, 8, 8, Steps::U8, 7 * seed);
+        }
+    }
+    let (model, x) = (q.graph.model(&[&y]), noise(&[1, 8, 9, 9], 4));
+    let stock = run(load(&tract_onnx::onnx(), &model)?, std::slice::from_ref(&x))?;
+    let optimised = always(Target::detect(), || load(&onnx(), &model))?;
+    let found = [in_quads(&optimised), count(&optimised, "ToQuads"), count(&optimised, "FromQuads")];
+    assert_eq!(found, [2, 2, 2], "{:?}", op_names(&optimised));
+    assert_eq!(count(&optimised, "QuadsLookup"), 2, "{:?}", op_names(&optimised));
+    let distance = largest_difference(&run(optimised, std::slice::from_ref(&x))?[0], &stock[0])?;
+    // a step of each of the five layers, which the next ones may make larger by their gain, here below one
+    assert!(distance <= 5.01 * Steps::U8.scale, "{distance}");
     Ok(())
 }

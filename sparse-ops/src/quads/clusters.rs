@@ -254,28 +254,26 @@ impl<'a> Clusters<'a> {
             nodes: nodes.clone(),
             layer,
         };
-        if let Some(layer) = core.op_as::<OptSparseConv>().filter(|layer| layer.may_be_int8()) {
-            let Some(x) = self.views.get(&core.inputs[0]).copied() else {
-                self.why.entry(core.id).or_insert_with(|| INPUT.into());
-                return Ok(None);
-            };
+        if let Some(layer) = core.op_as::<OptSparseConv>() {
             let lanes = layer.lanes(Element::Int8, self.model.outlet_fact(core.inputs[0])?)?;
-            let known = self.known(x.bytes);
-            let Some([x_lanes, y_lanes]) = lanes.filter(|[x, _]| known.is_none_or(|known| known == *x)) else {
+            let Some([x_lanes, y_lanes]) = lanes else {
                 self.why.insert(core.id, LAYOUT.into());
                 return Ok(None);
             };
-            let both = [x.steps, steps];
-            return Ok(match layer.in_int8(both, None) {
-                Ok(op) => {
+            match self.layer(layer, core, x_lanes, steps) {
+                Ok((op, x)) => {
                     let inputs = tvec!((x.bytes, Some(x_lanes)));
-                    Some(unit(Box::new(op), inputs, y_lanes, Some((core.id, both))))
+                    let layer = Some((core.id, [x.steps, steps]));
+                    return Ok(Some(unit(Box::new(op), inputs, y_lanes, layer)));
                 }
                 Err(why) => {
-                    self.why.insert(core.id, format!("{why:#}"));
-                    None
+                    self.why.entry(core.id).or_insert_with(|| format!("{why:#}"));
                 }
-            });
+            }
+            // what follows may take quads that are quantised behind a layer of floats
+            let op = Box::new(ToQuads::new(y_lanes, Outside::F32(steps), self.target));
+            let (name, nodes) = (format!("{}.quads", node.name), tvec!(node.id));
+            return Ok(Some(Unit { name, nodes, ..unit(op, tvec!((y, None)), y_lanes, None) }));
         }
         let views: TVec<Option<View>> =
             core.inputs.iter().map(|input| self.views.get(input).copied()).collect();
@@ -341,6 +339,19 @@ impl<'a> Clusters<'a> {
             return Ok(Some(unit(op, inputs, lanes, None)));
         }
         Ok(None)
+    }
+
+    /// The layer at a node in int8, and its input.
+    fn layer(
+        &self,
+        layer: &OptSparseConv,
+        node: &TypedNode,
+        lanes: Lanes,
+        y: Steps,
+    ) -> TractResult<(OptSparseConv, View)> {
+        let x = self.views.get(&node.inputs[0]).copied().context(INPUT)?;
+        ensure!(self.known(x.bytes).is_none_or(|known| known == lanes), LAYOUT);
+        Ok((layer.in_int8([x.steps, y], None)?, x))
     }
 
     /// Channels one behind the other are quads one behind the other if all but the last fill their quads, and if the bytes of all
@@ -470,7 +481,7 @@ impl<'a> Clusters<'a> {
                 let is_view = |id: usize| self.views.contains_key(&id.into());
                 let wanted = model.outputs.contains(&unit.output)
                     || readers.iter().any(|to| !is_view(to.node) && !covered.contains(&to.node));
-                // the names of what others want stay with the values
+                // the names of what others want, or of what stays, stay with the values
                 let name = match unit.name == node.name && wanted {
                     true => format!("{}.quads", unit.name),
                     false => unit.name.clone(),
