@@ -40,9 +40,6 @@ pub struct Whole {
     scales: Vec<Option<f32>>,
 }
 
-/// Steps that a byte can be from zero: all but the lowest one of i8, which no number mirrors.
-const MOST: u32 = 128;
-
 const IN_A_BYTE: RangeInclusive<f32> = i8::MIN as f32..=i8::MAX as f32;
 
 const NOT_WHOLE: &str = "its weights are no whole numbers of one byte times a scale of each output channel";
@@ -70,22 +67,16 @@ impl Whole {
                 continue;
             }
             // where a rounded product would not be within two roundings
-            if !(f32::MIN_POSITIVE * MOST as f32..f32::INFINITY).contains(&largest) {
+            if !(f32::MIN_POSITIVE * f32::from(u8::MAX)..f32::INFINITY).contains(&largest) {
                 return Err(NOT_WHOLE);
             }
-            let finest = |steps: RangeInclusive<u32>| steps.rev().find(|steps| on_grid(row, largest, *steps));
-            let Some(steps) = finest(1..=MOST) else {
-                // as those of u8 that are far from their zero point
-                let wide = finest(MOST + 1..=u32::from(u8::MAX)).is_some();
-                return Err(if wide { WIDE } else { NOT_WHOLE });
-            };
-            let per_unit = f64::from(steps) / f64::from(largest);
-            let number = |w: &f32| (f64::from(*w) * per_unit).round() as f32;
-            if !row.iter().all(|w| IN_A_BYTE.contains(&number(w))) {
-                return Err(WIDE);
-            }
-            whole.numbers.extend(row.iter().map(number));
-            whole.scales.push(Some((1.0 / per_unit) as f32));
+            let in_a_byte = |steps: &u32| row.iter().all(|w| IN_A_BYTE.contains(&number(*w, largest, *steps)));
+            let grids = (1..=u32::from(u8::MAX)).rev().filter(|steps| on_grid(row, largest, *steps));
+            let mut why = NOT_WHOLE;
+            let steps = grids.inspect(|_| why = WIDE).find(in_a_byte);
+            let Some(steps) = steps else { return Err(why) };
+            whole.numbers.extend(row.iter().map(|w| number(*w, largest, steps)));
+            whole.scales.push(Some((f64::from(largest) / f64::from(steps)) as f32));
         }
         Ok(whole)
     }
@@ -101,7 +92,12 @@ impl Whole {
     }
 }
 
-/// Whether all weights of a row are whole numbers of one byte if the largest is `steps`.
+/// The whole number nearest to a weight if the largest is `steps`.
+fn number(weight: f32, largest: f32, steps: u32) -> f32 {
+    (f64::from(weight) * f64::from(steps) / f64::from(largest)).round() as f32
+}
+
+/// Whether all weights of a row are whole numbers if the largest is `steps`.
 fn on_grid(row: &[f32], largest: f32, steps: u32) -> bool {
     let per_unit = f64::from(steps) / f64::from(largest);
     row.iter().all(|w| {
@@ -153,6 +149,12 @@ mod tests {
                 assert!((again - weight).abs() <= weight.abs() * 2.0 * f32::EPSILON, "{again} for {weight}");
             }
         }
+    }
+
+    #[test]
+    fn few_weights_are_explained_by_numbers_of_a_byte() {
+        let whole = Whole::of(&[0.0, 0.3, 0.0, 0.0, -0.3, 0.0], 2).unwrap();
+        assert_eq!(whole.numbers(), [0.0, 127.0, 0.0, 0.0, -128.0, 0.0]);
     }
 
     #[test]
