@@ -13,6 +13,7 @@ pub mod costs;
 pub mod estimate;
 pub mod fit;
 pub mod hook;
+mod integer;
 pub mod map;
 pub mod measure;
 pub mod nested;

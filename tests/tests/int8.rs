@@ -1,14 +1,16 @@
 //! int8: clusters on quads of bytes, with conversions at their borders and nowhere else.
 
 use anyhow::Result;
+use figures::top_1;
 use sparse_ops::layers;
 use tests::graph::{Graph, pruned};
-use tests::{count, noise, op_names, run, values, with_knobs};
+use tests::{count, noise, npy, op_names, run, skipped, values, with_knobs};
 use tract_sparse::pb::tensor_proto::DataType;
 use tract_sparse::pb::{ModelProto, TensorProto};
 use tract_sparse::prelude::*;
 use tract_sparse::{Onnx, Report, Target};
 use zoo::proto::{int, ints};
+use zoo::{Network, Spec};
 
 /// What bytes stand for.
 #[derive(Debug, Clone, Copy)]
@@ -198,6 +200,31 @@ impl Case {
         q.graph.model(&[&y])
     }
 
+    /// The same layer as an integer operator of ONNX.
+    fn integer_model(self) -> ModelProto {
+        let (numbers, scales, bias) = self.numbers();
+        let mut q = Quantised::default();
+        let x = q.graph.input(&format!("1,{},{},{}", self.ic, Case::HW, Case::HW));
+        let x = q.quantize(&x, self.x);
+        let w = q.bytes(&[self.oc, self.ic / self.group, self.kernel, self.kernel], &numbers);
+        let w_scale = q.graph.constant(&[self.oc], &scales);
+        let w_zero = q.bytes(&[self.oc], &vec![0; self.oc]);
+        let raw = bias.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let b = q.tensor(DataType::Int32, &[self.oc], raw);
+        let [x_scale, x_zero] = q.steps(self.x);
+        let [y_scale, y_zero] = q.steps(self.y);
+        let attributes = vec![
+            ints("pads", &[self.kernel / 2; 4]),
+            ints("strides", &[self.stride; 2]),
+            ints("kernel_shape", &[self.kernel; 2]),
+            int("group", self.group),
+        ];
+        let inputs = [&x, &x_scale, &x_zero, &w, &w_scale, &w_zero, &y_scale, &y_zero, &b];
+        let y = q.graph.op("QLinearConv", &inputs.map(String::as_str), attributes);
+        let y = q.dequantize(&y, self.y);
+        q.graph.model(&[&y])
+    }
+
     /// What the layer is defined to compute, in whole numbers.
     fn expected(self, x: &[f32]) -> Vec<f32> {
         let (numbers, scales, bias) = self.numbers();
@@ -244,21 +271,40 @@ fn layers_are_exact() -> Result<()> {
         cases.push(Case { y: Steps::I8, relu6: true, ..case });
     }
     for case in cases {
-        let (model, x) = (case.model(), noise(&[1, case.ic, Case::HW, Case::HW], 3));
-        let expected = case.expected(&values(case.ic * Case::HW * Case::HW, 3));
-        for target in Target::available() {
-            // kernels of 5x5 leave no single weights out, but where those of no size are made of such
-            let mode = if case.kernel == 5 && target != Target::SCALAR { "dense" } else { "always" };
-            let optimised = with_mode(mode, target, || load(&onnx(), &model))?;
-            assert_cluster(&optimised, [1, 1, 1], &format!("{case:?} on {target}"));
-            let y = run(optimised, std::slice::from_ref(&x))?;
-            let y = y[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-            let apart = y.iter().zip(&expected).map(|(y, e)| ((y - e) / case.y.scale).abs());
-            assert_eq!(y.len(), expected.len());
-            assert!(apart.clone().all(|steps| steps < 1.01), "{case:?} on {target}");
-            let halfway = apart.filter(|steps| *steps > 0.01).count();
-            assert!(halfway * 500 <= y.len(), "{case:?} on {target}: {halfway} of {} bytes", y.len());
+        assert_exact(case, &case.model())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn integer_operators_are_exact() -> Result<()> {
+    let depthwise = Case { oc: 12, ic: 12, group: 12, kernel: 3, ..SAMPLE };
+    for case in [SAMPLE, Case { oc: 13, ic: 22, ..SAMPLE }, depthwise] {
+        for case in [case, Case { x: Steps::I8, y: Steps::I8, ..case }] {
+            assert_exact(case, &case.integer_model())?;
         }
+    }
+    let never = with_mode("never", Target::detect(), || load(&onnx(), &SAMPLE.integer_model()))?;
+    let stock = load(&tract_onnx::onnx(), &SAMPLE.integer_model())?;
+    assert_eq!(op_names(&never), op_names(&stock));
+    Ok(())
+}
+
+fn assert_exact(case: Case, model: &ModelProto) -> Result<()> {
+    let x = noise(&[1, case.ic, Case::HW, Case::HW], 3);
+    let expected = case.expected(&values(case.ic * Case::HW * Case::HW, 3));
+    for target in Target::available() {
+        // kernels of 5x5 leave no single weights out, but where those of no size are made of such
+        let mode = if case.kernel == 5 && target != Target::SCALAR { "dense" } else { "always" };
+        let optimised = with_mode(mode, target, || load(&onnx(), model))?;
+        assert_cluster(&optimised, [1, 1, 1], &format!("{case:?} on {target}"));
+        let y = run(optimised, std::slice::from_ref(&x))?;
+        let y = y[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+        let apart = y.iter().zip(&expected).map(|(y, e)| ((y - e) / case.y.scale).abs());
+        assert_eq!(y.len(), expected.len());
+        assert!(apart.clone().all(|steps| steps < 1.01), "{case:?} on {target}");
+        let halfway = apart.filter(|steps| *steps > 0.01).count();
+        assert!(halfway * 500 <= y.len(), "{case:?} on {target}: {halfway} of {} bytes", y.len());
     }
     Ok(())
 }
@@ -458,5 +504,72 @@ fn layers_of_floats_have_conversions_around_them() -> Result<()> {
     let distance = largest_difference(&run(optimised, std::slice::from_ref(&x))?[0], &stock[0])?;
     // a step of each of the five layers, which the next ones may make larger by their gain, here below one
     assert!(distance <= 5.01 * Steps::U8.scale, "{distance}");
+    Ok(())
+}
+
+/// Quantises models as users do, and runs them.
+const SCRIPT: &str = "\
+import sys, numpy, onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+class Reader(CalibrationDataReader):
+    def __init__(self, name, x): self.inputs = iter([{name: x}, {name: -0.7 * x}])
+    def get_next(self): return next(self.inputs, None)
+for model in sys.argv[1:]:
+    x = numpy.load(model + '.x.npy')
+    name = onnxruntime.InferenceSession(model + '.onnx').get_inputs()[0].name
+    for activations in ['QUInt8', 'QInt8']:
+        path = f'{model}.{activations}'
+        quantize_static(model + '.onnx', path + '.onnx', Reader(name, x), quant_format=QuantFormat.QDQ,
+            per_channel=True, activation_type=QuantType[activations], weight_type=QuantType.QInt8)
+        numpy.save(path + '.y.npy', onnxruntime.InferenceSession(path + '.onnx').run(None, {name: x})[0])
+";
+
+/// Networks without layers of floats but the first, whose output is quantised: the same bytes as onnxruntime's, but where
+/// scales that are worked out from rounded weights decide, which may make a step in a few places.
+#[test]
+fn networks_agree_with_onnxruntime() -> Result<()> {
+    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
+        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
+        return Ok(());
+    };
+    let folder = std::env::temp_dir().join(format!("tract-sparse-int8-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let x = noise(&[1, 3, 64, 64], 3);
+    let mut models = vec![];
+    for network in [Network::MobilenetV1, Network::MobilenetV2] {
+        let spec = Spec {
+            hw: Some(64),
+            width: 0.5,
+            conv1x1: Some("4x4:0.5".parse()?),
+            dwconv3x3: Some("3:9".parse()?),
+            fc: Some("4x4:0.5".parse()?),
+            ..Spec::default()
+        };
+        let model = folder.join(network.name());
+        zoo::write(&zoo::build(network, &spec)?, &model.with_extension("onnx"))?;
+        let values = ndarray::ArrayD::from_shape_vec(x.shape(), x.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())?;
+        ndarray_npy::write_npy(folder.join(format!("{}.x.npy", network.name())), &values)?;
+        models.push(model);
+    }
+    let run_python = std::process::Command::new(python).arg("-c").arg(SCRIPT).args(&models).output()?;
+    assert!(run_python.status.success(), "{}", String::from_utf8_lossy(&run_python.stderr));
+    for model in &models {
+        for activations in ["QUInt8", "QInt8"] {
+            let path = |end: &str| std::path::PathBuf::from(format!("{}.{activations}.{end}", model.display()));
+            let expected = npy(&path("y.npy"))?;
+            let optimised = onnx().model_for_path(path("onnx"))?.into_optimized()?;
+            assert!(in_quads(&optimised) >= 27, "{}", Report::of(&optimised)?);
+            let left = [count(&optimised, "ToQuads"), count(&optimised, "FromQuads")];
+            assert_eq!(left, [1, 1], "{:?}", op_names(&optimised));
+            let y = run(optimised, std::slice::from_ref(&x))?;
+            let mut values = expected.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+            values.sort_by(f32::total_cmp);
+            let steps = values.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 1e-6);
+            let step = steps.fold(f32::INFINITY, f32::min);
+            assert!(largest_difference(&y[0], &expected)? <= 1.01 * step, "{}", model.display());
+            assert_eq!(top_1(&expected, &y[0])?, Some(1.0));
+        }
+    }
+    std::fs::remove_dir_all(folder)?;
     Ok(())
 }
