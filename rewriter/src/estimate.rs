@@ -176,9 +176,9 @@ pub(crate) fn int8_ns(layer: &Layer, packing: Packing, int8: Int8, costs: Costs)
         Some(ns) => Ok(ns),
         None => {
             let f32 = packings(shape, costs.target()).map_err(|why| format_err!("{why}"))?;
-            let times = f32.into_iter().map(|packing| {
-                Ok(sparse_ns(shape, packing, costs, &Stored::of(layer, packing)?))
-            });
+            let times = f32
+                .into_iter()
+                .map(|packing| Ok(sparse_ns(shape, packing, costs, &Stored::of(layer, packing)?)));
             let times: Vec<f64> = times.collect::<TractResult<_>>()?;
             Ok(times.into_iter().fold(f64::INFINITY, f64::min))
         }

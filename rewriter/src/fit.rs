@@ -12,8 +12,8 @@ use noise::Noise;
 use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, stats};
 use sparse_kernels::pairs;
-use sparse_kernels::quads::{self, Quantised};
 use sparse_kernels::prelude::*;
+use sparse_kernels::quads::{self, Quantised};
 use sparse_kernels::spatial::PackedSpatial;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -369,8 +369,7 @@ impl Case {
                 let Some(kernel) = table::depthwise_int8(int8, taps) else { return Ok(None) };
                 let weights = whole(&noise.values(shape.weights()));
                 let quantised = Quantised::new(vec![0; oc], vec![1.0 / 64.0 / 9.0; oc], 128, 128)?;
-                let packed =
-                    PackedDepthwise::from_dense_int8(oc, taps, &weights, &quantised, kernel)?;
+                let packed = PackedDepthwise::from_dense_int8(oc, taps, &weights, &quantised, kernel)?;
                 let work = Work::depthwise(kernel.vector(), &shape, weights.len());
                 let (lanes, mut y) = in_quads(target, &geometry, &x)?;
                 let run = move || Ok(packed.run_quads(&geometry, &lanes, black_box(&mut y), &Serial)?);

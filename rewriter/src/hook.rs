@@ -416,8 +416,7 @@ impl SparseHook {
         rule_if!(integer.runs(policy, neighbours));
         let Integer { mut model, layer, assessed } = (*integer).clone();
         rule_if_some!(layer = rules::swap(&mut model, layer, &assessed, policy, neighbours)?);
-        let mut notes =
-            vec![note_of(&model, layer, &assessed, policy, neighbours, &Around::nothing())?];
+        let mut notes = vec![note_of(&model, layer, &assessed, policy, neighbours, &Around::nothing())?];
         let before = target.nodes().len();
         let outputs = splice(&model, &wires[..1], target, &mut notes)?;
         set_apart(source, target, before, &node.name);

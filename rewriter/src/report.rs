@@ -260,6 +260,11 @@ impl Report {
         self.layers.iter().filter(|layer| layer.chosen.is_some() && layer.is_int8()).count()
     }
 
+    /// Those of them that compute in fewer bits than f32, and so round what stock tract does not.
+    pub fn rounded_layers(&self) -> usize {
+        self.half_layers() + self.int8_layers()
+    }
+
     /// Those of them that run in half precision.
     pub fn half_layers(&self) -> usize {
         self.layers.iter().filter(|layer| layer.chosen.is_some() && layer.is_half()).count()

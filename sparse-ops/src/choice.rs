@@ -138,8 +138,7 @@ impl Packing {
         Ok(match self {
             Packing::Pointwise(format) => {
                 let (kernel, shape) = (table::pointwise_int8(int8, format), [oc, ic, group]);
-                let packed =
-                    PackedPointwise::from_groups_int8(shape, weights, quantised, pixels, kernel);
+                let packed = PackedPointwise::from_groups_int8(shape, weights, quantised, pixels, kernel);
                 Packed::Pointwise(packed?)
             }
             Packing::Depthwise(_) => {

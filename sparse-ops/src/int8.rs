@@ -70,7 +70,8 @@ impl Whole {
             if !(f32::MIN_POSITIVE * f32::from(u8::MAX)..f32::INFINITY).contains(&largest) {
                 return Err(NOT_WHOLE);
             }
-            let in_a_byte = |steps: &u32| row.iter().all(|w| IN_A_BYTE.contains(&number(*w, largest, *steps)));
+            let in_a_byte =
+                |steps: &u32| row.iter().all(|w| IN_A_BYTE.contains(&number(*w, largest, *steps)));
             let grids = (1..=u32::from(u8::MAX)).rev().filter(|steps| on_grid(row, largest, *steps));
             let mut why = NOT_WHOLE;
             let steps = grids.inspect(|_| why = WIDE).find(in_a_byte);

@@ -53,9 +53,9 @@ mod opt_sparse_conv;
 mod pairs;
 mod pieces;
 mod planar;
-mod quads;
 #[cfg(feature = "pulse")]
 pub mod pulse;
+mod quads;
 mod sparse_conv;
 mod sparse_deconv;
 mod sparse_matmul;
@@ -71,7 +71,9 @@ pub use opt_sparse_chain::{OptSparseChain, layers};
 pub use opt_sparse_conv::OptSparseConv;
 pub use pairs::{FromPairs, Lanes, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, ToPairs, lanes_of};
 pub use planar::Planar;
-pub use quads::{FromQuads, Outside, QuadsBinary, QuadsLookup, QuadsMean, QuadsWide, Steps, ToQuads, is_dequantised};
+pub use quads::{
+    FromQuads, Outside, QuadsBinary, QuadsLookup, QuadsMean, QuadsWide, Steps, ToQuads, is_dequantised,
+};
 pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};
 pub use sparse_matmul::SparseMatMul;

@@ -115,7 +115,8 @@ fn quantised(oc: usize, weights: &[f32]) -> (Vec<i8>, Vec<f32>) {
     let rows = weights.chunks_exact(weights.len() / oc);
     let scale = |row: &[f32]| row.iter().fold(1e-3f32, |most, w| most.max(w.abs())) / 127.0;
     let scales: Vec<f32> = rows.clone().map(scale).collect();
-    let numbers = rows.zip(&scales).flat_map(|(row, scale)| row.iter().map(move |w| (w / scale).round() as i8));
+    let numbers =
+        rows.zip(&scales).flat_map(|(row, scale)| row.iter().map(move |w| (w / scale).round() as i8));
     (numbers.collect(), scales)
 }
 
@@ -386,7 +387,11 @@ fn first_layer(case: Case, knobs: &[(&str, &str)], edit: impl FnOnce(&mut ModelP
     with_knobs(knobs, || {
         let model = load(&onnx(), &model)?;
         let layer = Report::of(&model)?.layers.remove(0);
-        Ok(Layer { precision: layer.precision, why: layer.why_f32.or(layer.reason), layers: in_quads(&model) })
+        Ok(Layer {
+            precision: layer.precision,
+            why: layer.why_f32.or(layer.reason),
+            layers: in_quads(&model),
+        })
     })
 }
 
@@ -467,9 +472,8 @@ fn what_cannot_be_integer_says_why() -> Result<()> {
 #[test]
 fn only_pruned_networks_run_in_int8_unless_asked_for() -> Result<()> {
     let dense = Case { density: 1.0, ..SAMPLE };
-    let layers = |case, mode| -> Result<usize> {
-        Ok(first_layer(case, &[("TRACT_SPARSE", mode)], |_| ())?.layers)
-    };
+    let layers =
+        |case, mode| -> Result<usize> { Ok(first_layer(case, &[("TRACT_SPARSE", mode)], |_| ())?.layers) };
     assert_eq!(layers(SAMPLE, "never")?, 0);
     assert_eq!(layers(dense, "auto")?, 0);
     assert_eq!(layers(SAMPLE, "auto")?, 1);
@@ -499,7 +503,7 @@ fn layers_of_floats_have_conversions_around_them() -> Result<()> {
     let stock = run(load(&tract_onnx::onnx(), &model)?, std::slice::from_ref(&x))?;
     let optimised = always(Target::detect(), || load(&onnx(), &model))?;
     let found = [in_quads(&optimised), count(&optimised, "ToQuads"), count(&optimised, "FromQuads")];
-    assert_eq!(found, [2, 2, 2], "{:?}", op_names(&optimised));
+    assert_eq!(found, [2, 4, 4], "{:?}", op_names(&optimised));
     assert_eq!(count(&optimised, "QuadsLookup"), 2, "{:?}", op_names(&optimised));
     let distance = largest_difference(&run(optimised, std::slice::from_ref(&x))?[0], &stock[0])?;
     // a step of each of the five layers, which the next ones may make larger by their gain, here below one
@@ -547,7 +551,8 @@ fn networks_agree_with_onnxruntime() -> Result<()> {
         };
         let model = folder.join(network.name());
         zoo::write(&zoo::build(network, &spec)?, &model.with_extension("onnx"))?;
-        let values = ndarray::ArrayD::from_shape_vec(x.shape(), x.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())?;
+        let values =
+            ndarray::ArrayD::from_shape_vec(x.shape(), x.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())?;
         ndarray_npy::write_npy(folder.join(format!("{}.x.npy", network.name())), &values)?;
         models.push(model);
     }
@@ -555,12 +560,14 @@ fn networks_agree_with_onnxruntime() -> Result<()> {
     assert!(run_python.status.success(), "{}", String::from_utf8_lossy(&run_python.stderr));
     for model in &models {
         for activations in ["QUInt8", "QInt8"] {
-            let path = |end: &str| std::path::PathBuf::from(format!("{}.{activations}.{end}", model.display()));
+            let path =
+                |end: &str| std::path::PathBuf::from(format!("{}.{activations}.{end}", model.display()));
             let expected = npy(&path("y.npy"))?;
             let optimised = onnx().model_for_path(path("onnx"))?.into_optimized()?;
             assert!(in_quads(&optimised) >= 27, "{}", Report::of(&optimised)?);
-            let left = [count(&optimised, "ToQuads"), count(&optimised, "FromQuads")];
-            assert_eq!(left, [1, 1], "{:?}", op_names(&optimised));
+            // one for the picture, which the first layer reads as floats, one behind that layer
+            let conversions = [count(&optimised, "ToQuads"), count(&optimised, "FromQuads")];
+            assert_eq!(conversions, [2, 2], "{:?}", op_names(&optimised));
             let y = run(optimised, std::slice::from_ref(&x))?;
             let mut values = expected.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
             values.sort_by(f32::total_cmp);

@@ -79,6 +79,8 @@ struct Unit {
     nodes: TVec<usize>,
     /// Of a layer: its node, and what the bytes of its input and output stand for.
     layer: Option<(usize, [Steps; 2])>,
+    /// Behind a layer of floats: the bytes that its input is made of.
+    before: Option<OutletId>,
 }
 
 struct Clusters<'a> {
@@ -165,6 +167,7 @@ impl<'a> Clusters<'a> {
             lanes: output,
             nodes: tvec!(node.id),
             layer: None,
+            before: None,
         }))
     }
 
@@ -199,7 +202,7 @@ impl<'a> Clusters<'a> {
             self.makers.remove(&x);
             self.units.remove(maker);
             self.makers.values_mut().filter(|unit| **unit > maker).for_each(|unit| *unit -= 1);
-            return Ok(Unit { name, op, inputs, output, lanes, nodes, layer: None });
+            return Ok(Unit { name, op, inputs, output, lanes, nodes, layer: None, before: None });
         }
         Ok(Unit {
             name: self.model.node(nodes[0]).name.clone(),
@@ -209,6 +212,7 @@ impl<'a> Clusters<'a> {
             lanes,
             nodes,
             layer: None,
+            before: None,
         })
     }
 
@@ -229,7 +233,11 @@ impl<'a> Clusters<'a> {
     }
 
     /// What is computed of dequantised values and quantised at `node`.
-    fn quantised(&mut self, node: &TypedNode, steps: Result<Steps, &'static str>) -> TractResult<Option<Unit>> {
+    fn quantised(
+        &mut self,
+        node: &TypedNode,
+        steps: Result<Steps, &'static str>,
+    ) -> TractResult<Option<Unit>> {
         let y = node.inputs[0];
         let core = self.model.node(y.node);
         let steps = match steps {
@@ -253,6 +261,7 @@ impl<'a> Clusters<'a> {
             lanes,
             nodes: nodes.clone(),
             layer,
+            before: None,
         };
         if let Some(layer) = core.op_as::<OptSparseConv>() {
             let lanes = layer.lanes(Element::Int8, self.model.outlet_fact(core.inputs[0])?)?;
@@ -270,10 +279,15 @@ impl<'a> Clusters<'a> {
                     self.why.entry(core.id).or_insert_with(|| format!("{why:#}"));
                 }
             }
-            // what follows may take quads that are quantised behind a layer of floats
-            let op = Box::new(ToQuads::new(y_lanes, Outside::F32(steps), self.target));
-            let (name, nodes) = (format!("{}.quads", node.name), tvec!(node.id));
-            return Ok(Some(Unit { name, nodes, ..unit(op, tvec!((y, None)), y_lanes, None) }));
+            // bytes around a layer of floats can be quads
+            let before = self.views.get(&core.inputs[0]).map(|view| view.bytes);
+            if let Some(bytes) = before.filter(|bytes| self.known(*bytes).is_none())
+                && let Some(unit) = self.entry(bytes, x_lanes)
+            {
+                self.makers.insert(bytes, self.units.len());
+                self.units.push(unit);
+            }
+            return Ok(self.entry(output, y_lanes).map(|unit| Unit { before, ..unit }));
         }
         let views: TVec<Option<View>> =
             core.inputs.iter().map(|input| self.views.get(input).copied()).collect();
@@ -339,6 +353,23 @@ impl<'a> Clusters<'a> {
             return Ok(Some(unit(op, inputs, lanes, None)));
         }
         Ok(None)
+    }
+
+    /// Where floats are quantised to these bytes, to quads of such channels.
+    fn entry(&self, bytes: OutletId, lanes: Lanes) -> Option<Unit> {
+        let node = self.model.node(bytes.node);
+        let steps = node.op_as::<ElementWiseOp>().and_then(quantisation)?.ok()?;
+        let x = self.model.outlet_fact(node.inputs[0]).ok()?;
+        (x.datum_type == f32::datum_type()).then(|| Unit {
+            name: format!("{}.quads", node.name),
+            op: Box::new(ToQuads::new(lanes, Outside::F32(steps), self.target)),
+            inputs: tvec!((node.inputs[0], None)),
+            output: bytes,
+            lanes,
+            nodes: tvec!(bytes.node),
+            layer: None,
+            before: None,
+        })
     }
 
     /// The layer at a node in int8, and its input.
@@ -437,8 +468,8 @@ impl<'a> Clusters<'a> {
         loop {
             let before = inside.clone();
             for (at, unit) in self.units.iter().enumerate() {
-                let makers =
-                    unit.inputs.iter().filter_map(|(input, lanes)| lanes.and(self.makers.get(input)));
+                let read = unit.inputs.iter().filter_map(|(input, lanes)| lanes.and(Some(input)));
+                let makers = read.chain(&unit.before).filter_map(|bytes| self.makers.get(bytes));
                 let makers: Vec<usize> = makers.copied().collect();
                 let any = inside[at] || makers.iter().any(|maker| inside[*maker]);
                 inside[at] = any;
@@ -462,9 +493,9 @@ impl<'a> Clusters<'a> {
     /// Puts the clusters into the graph.
     fn patch(self) -> TractResult<TypedModelPatch> {
         let model = self.model;
-        let by_last: HashMap<usize, &Unit> =
-            self.units.iter().map(|unit| (unit.output.node, unit)).collect();
-        let covered: BTreeSet<usize> = self.units.iter().flat_map(|unit| unit.nodes.iter().copied()).collect();
+        let by_last: HashMap<usize, &Unit> = self.units.iter().map(|unit| (unit.output.node, unit)).collect();
+        let covered: BTreeSet<usize> =
+            self.units.iter().flat_map(|unit| unit.nodes.iter().copied()).collect();
         let mut wiring =
             Wiring { patch: TypedModelPatch::new("clusters on quads of bytes"), ..Wiring::default() };
         for id in &self.order {
@@ -555,10 +586,7 @@ impl Function<'_> {
 }
 
 /// The function of f32 at a node, and its argument.
-fn function_at<'a>(
-    model: &TypedModel,
-    node: &'a TypedNode,
-) -> TractResult<Option<(Function<'a>, OutletId)>> {
+fn function_at<'a>(model: &TypedModel, node: &'a TypedNode) -> TractResult<Option<(Function<'a>, OutletId)>> {
     let f32 = f32::datum_type();
     rule_if!(node.outputs.len() == 1 && node.outputs[0].fact.datum_type == f32);
     if let Some(op) = node.op_as::<ElementWiseOp>() {

@@ -35,7 +35,8 @@ impl Steps {
     /// A scale that is zero, negative, NaN or infinite; a zero point that is not one of the type, in words.
     pub(crate) fn new(scale: f32, zero: i32, signed: bool) -> Result<Steps, &'static str> {
         let zero = if signed { zero.checked_add(128) } else { Some(zero) };
-        let zero = zero.and_then(|zero| u8::try_from(zero).ok()).ok_or("a zero point is not one of its type")?;
+        let zero =
+            zero.and_then(|zero| u8::try_from(zero).ok()).ok_or("a zero point is not one of its type")?;
         Affine::new(scale, zero).map(Steps).map_err(|_| "a scale is zero, negative, infinite or NaN")
     }
 
