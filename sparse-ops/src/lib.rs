@@ -48,6 +48,7 @@ mod half;
 mod int8;
 mod konst;
 pub mod nnef;
+mod nnef_quantised;
 mod opt_sparse_chain;
 mod opt_sparse_conv;
 mod pairs;

@@ -193,16 +193,12 @@ impl<'a> Clusters<'a> {
             && let Some((id, steps)) = self.units[maker].layer
             && let Some(layer) = self.model.node(id).op_as::<OptSparseConv>()
         {
-            let before = &mut self.units[maker];
             let op = Box::new(layer.in_int8(steps, Some(table))?);
-            let nodes = before.nodes.iter().copied().chain(nodes).collect();
-            let (name, inputs, lanes) = (before.name.clone(), before.inputs.clone(), before.lanes);
-            // what is left of the unit without the table puts out nothing that anybody reads
-            before.layer = None;
             self.makers.remove(&x);
-            self.units.remove(maker);
             self.makers.values_mut().filter(|unit| **unit > maker).for_each(|unit| *unit -= 1);
-            return Ok(Unit { name, op, inputs, output, lanes, nodes, layer: None, before: None });
+            let without = self.units.remove(maker);
+            let nodes = without.nodes.iter().copied().chain(nodes).collect();
+            return Ok(Unit { op, output, nodes, layer: None, ..without });
         }
         Ok(Unit {
             name: self.model.node(nodes[0]).name.clone(),
