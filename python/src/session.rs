@@ -282,7 +282,7 @@ impl Session {
 impl Session {
     /// What outputs may differ from those of stock tract by.
     fn tolerance(&self) -> f64 {
-        if self.report.has_16_bits() { HALF_TOLERANCE } else { TOLERANCE }
+        if self.report.has_fewer_bits() { HALF_TOLERANCE } else { TOLERANCE }
     }
 
     /// Positions of outputs by name.

@@ -6,7 +6,7 @@ use sparse_kernels::format::{FormatKind, Nonzeros, PatternStats, Stats};
 use sparse_kernels::prelude::{ConvShape, Layout, table};
 use sparse_ops::{
     Half, Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
-    conv_obstacle_for, deconv_matrix, konst_of, oihw, widened,
+    conv_obstacle_for, deconv_matrix, is_dequantised, konst_of, oihw, widened,
 };
 use std::fmt;
 use tract_core::internal::*;
@@ -178,6 +178,8 @@ pub struct Layer {
     pub of_f16: bool,
     /// Where they are not zero, as a matrix of [`LayerShape::rows`].
     nonzeros: Arc<Nonzeros>,
+    /// Whether its input is dequantised.
+    pub(crate) quantised: bool,
 }
 
 /// A node that multiplies by weights, seen from outside.
@@ -219,7 +221,7 @@ impl Layer {
         if !nonzeros.all_finite() {
             return Ok(Err("a weight is NaN or infinite"));
         }
-        Ok(Ok(Layer { shape, weights, of_f16, nonzeros: Arc::new(nonzeros) }))
+        Ok(Ok(Layer { shape, weights, of_f16, nonzeros: Arc::new(nonzeros), quantised: false }))
     }
 
     /// The same layer with other weights, `[oc][ic / group][taps]`: what it would be if it were pruned so.
@@ -229,7 +231,7 @@ impl Layer {
     pub fn with_weights(&self, weights: &[f32]) -> TractResult<Layer> {
         let weights = Tensor::from_shape(self.weights.shape(), weights)?.into_arc_tensor();
         let layer = Layer::new(self.shape.clone(), weights)?.map_err(|reason| format_err!("{reason}"))?;
-        Ok(Layer { of_f16: self.of_f16, ..layer })
+        Ok(Layer { of_f16: self.of_f16, quantised: self.quantised, ..layer })
     }
 
     /// The weights.
@@ -307,6 +309,16 @@ pub(crate) const PACKED: &str = "packed";
 /// What `node` is, if it is a layer at all: a stock or sparse convolution, a matrix product with one constant
 /// operand, or the recurrent product of a whole-sequence GRU.
 pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
+    let mut seen = see_layer(model, node)?;
+    if let Some(Seen::Layer(layer)) = &mut seen {
+        for input in &node.inputs {
+            layer.quantised |= is_dequantised(model, *input) && konst_of(model, *input)?.is_none();
+        }
+    }
+    Ok(seen)
+}
+
+fn see_layer(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     if let Some(conv) = node.op_as::<Conv>() {
         see_conv(model, node, conv).map(Some)
     } else if let Some(sparse) = node.op_as::<SparseConv>() {

@@ -1,10 +1,10 @@
 //! Stock or sparse, and which kernel: the one with the least predicted time.
 
 use crate::analyse::{Layer, LayerShape, Seen, see};
-use crate::estimate::{Stored, break_even, half_ns, packings, sparse_ns, stock_ns};
+use crate::estimate::{Stored, break_even, half_ns, int8_ns, int8_packings, packings, sparse_ns, stock_ns};
 use crate::measure::measured;
 use crate::policy::{Mode, Policy};
-use sparse_ops::{Choice, Half, HalfChoice, Packing, stock_keeps_f16};
+use sparse_ops::{Choice, Half, HalfChoice, Int8Choice, Packing, Whole, stock_keeps_f16};
 use tract_core::internal::*;
 
 /// A layer is pruned if its kernel leaves out at least one weight in ten. Fewer zeros are found in networks
@@ -185,6 +185,10 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
         Some(half) => best_half(layer, half, &packings, policy)?,
         None => None,
     };
+    let int8 = match layer.quantised && !shape.transposed {
+        true => Some(best_int8(layer, policy)?),
+        false => None,
+    };
     let candidate = |packing| {
         let stored = Stored::of(layer, packing)?;
         let choice = Choice {
@@ -195,6 +199,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
             sparse: stored.weights() as f64 <= PRUNED_SHARE * shape.weights() as f64,
             half,
             of_f16: layer.of_f16,
+            int8,
         };
         if policy.mode == Mode::Measure { measured(layer, choice, stored.weights()) } else { Ok(choice) }
     };
@@ -228,4 +233,18 @@ fn best_half(
     };
     let choices: Vec<Option<HalfChoice>> = packings.iter().map(choice).collect::<TractResult<_>>()?;
     Ok(choices.into_iter().flatten().min_by_key(|choice| choice.ns))
+}
+
+/// The packing with the least predicted time in int8, or why there is none.
+fn best_int8(layer: &Layer, policy: &Policy) -> TractResult<Result<Int8Choice, &'static str>> {
+    if let Err(why) = Whole::of(layer.values()?, layer.shape.rows()) {
+        return Ok(Err(why));
+    }
+    let int8 = policy.target.int8();
+    let choice = |packing| -> TractResult<Int8Choice> {
+        Ok(Int8Choice { int8, packing, ns: int8_ns(layer, packing, int8, policy.costs())? as u64 })
+    };
+    let choices = int8_packings(&layer.shape).into_iter().map(choice);
+    let choices: Vec<Int8Choice> = choices.collect::<TractResult<_>>()?;
+    Ok(choices.into_iter().min_by_key(|choice| choice.ns).ok_or("there are no kernels of int8 for its shape"))
 }

@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Stats};
 use sparse_kernels::prelude::{ConvShape, Target, table};
 use sparse_kernels::{depthwise, spatial};
-use sparse_ops::{Half, Packing};
+use sparse_ops::{Half, Int8, Packing};
 use tract_core::internal::*;
 
 /// Every packing in which our kernels can run a layer of this shape.
@@ -46,6 +46,17 @@ pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing
             spatial::supports(&ungrouped)?;
             Ok(FormatKind::SPATIAL.map(Packing::Spatial).to_vec())
         }
+    }
+}
+
+/// Every packing in which our kernels for quads of channels can run a layer of this shape.
+pub(crate) fn int8_packings(shape: &LayerShape) -> Vec<Packing> {
+    let conv = shape.conv_shape();
+    match shape.kind() {
+        LayerKind::Depthwise if depthwise::supports(&conv).is_ok() => vec![Packing::Depthwise(conv.kernel)],
+        LayerKind::Pointwise => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
+        LayerKind::Grouped if shape.taps() == 1 => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
+        _ => vec![],
     }
 }
 
@@ -141,6 +152,36 @@ pub(crate) fn half_ns(
             costs.predict_half(Key::HalfSpatial(kernel.format()), f32, &work)
         }
         _ => costs.predict_half(Key::HalfDepthwise(stride_class(shape)), f32, &work),
+    }
+}
+
+/// Predicted nanoseconds in int8, input and output in quads of channels; where a cost table has no line for that, those
+/// of f32.
+pub(crate) fn int8_ns(layer: &Layer, packing: Packing, int8: Int8, costs: Costs) -> TractResult<f64> {
+    let shape = &layer.shape;
+    let (key, work) = match packing {
+        Packing::Pointwise(format) => {
+            let kernel = table::pointwise_int8(int8, format);
+            let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &layer.stats(kernel.format()));
+            (Key::Int8Pointwise(kernel.format(), shape.pixels == Some(1)), work)
+        }
+        Packing::Depthwise(taps) => {
+            let vector = table::depthwise_int8(int8, taps).map_or(1, |kernel| kernel.vector());
+            // its kernels go through all taps
+            (Key::Int8Depthwise(stride_class(shape)), Work::depthwise(vector, shape, shape.weights()))
+        }
+        Packing::Spatial(_) => bail!("no kernel takes quads of channels"),
+    };
+    match costs.predict_int8(key, &work) {
+        Some(ns) => Ok(ns),
+        None => {
+            let f32 = packings(shape, costs.target()).map_err(|why| format_err!("{why}"))?;
+            let times = f32
+                .into_iter()
+                .map(|packing| Ok(sparse_ns(shape, packing, costs, &Stored::of(layer, packing)?)));
+            let times: Vec<f64> = times.collect::<TractResult<_>>()?;
+            Ok(times.into_iter().fold(f64::INFINITY, f64::min))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use sparse_kernels::depthwise::PackedDepthwise;
 use sparse_kernels::format::{DepthwisePatterns, FormatKind, Nonzeros, stats};
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
+use sparse_kernels::quads::{self, Quantised};
 use sparse_kernels::spatial::PackedSpatial;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -182,11 +183,15 @@ enum Way {
     Blocks(FormatKind, f64),
     /// Our kernels for pairs of channels, likewise: pairs that a spatial layer keeps are of the same tap.
     Pairs(FormatKind, f64),
+    /// Our pointwise kernels for quads of channels, likewise.
+    Quads(FormatKind, f64),
     /// Our depthwise kernels, all taps or six of nine; perhaps on pairs of channels.
     Taps {
         three_of_nine: bool,
         pairs: bool,
     },
+    /// Our depthwise kernels for quads of channels, which go through all taps.
+    QuadTaps,
 }
 
 /// A layer run in one way.
@@ -210,6 +215,9 @@ pub struct Ready {
 const PAIRS: [FormatKind; 4] =
     [FormatKind::BLOCKS_1X2, FormatKind::BLOCKS_2X2, FormatKind::BLOCKS_4X2, FormatKind::BLOCKS_4X4];
 
+/// The formats of pointwise kernels for quads of channels.
+const QUADS: [FormatKind; 3] = [FormatKind::BLOCKS_1X4, FormatKind::BLOCKS_2X4, FormatKind::BLOCKS_4X4];
+
 /// Everything that is measured for a table.
 pub fn cases() -> Vec<Case> {
     let mut all = vec![];
@@ -222,18 +230,20 @@ pub fn cases() -> Vec<Case> {
                     add(Way::Taps { three_of_nine: true, pairs });
                 }
             }
+            add(Way::QuadTaps);
         } else {
             let formats: &[FormatKind] = match layer.kernel {
                 1 => &FormatKind::POINTWISE,
                 _ => &[FormatKind::ROWS_1, FormatKind::ROWS_2, FormatKind::ROWS_4],
             };
-            let pairs: &[FormatKind] = match layer.kernel {
-                1 => &PAIRS,
-                _ => formats,
+            let [pairs, quads]: [&[FormatKind]; 2] = match layer.kernel {
+                1 => [&PAIRS, &QUADS],
+                _ => [formats, &[]],
             };
             for density in [1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] {
                 formats.iter().for_each(|format| add(Way::Blocks(*format, density)));
                 pairs.iter().for_each(|format| add(Way::Pairs(*format, density)));
+                quads.iter().for_each(|format| add(Way::Quads(*format, density)));
             }
         }
         add(Way::Stock);
@@ -360,6 +370,29 @@ impl Case {
                 };
                 (Key::HalfSpatial(format), work, Box::new(run))
             }
+            Way::Quads(format, density) => {
+                let weights = whole(&noise.blocks(oc, ic, (format.r(), format.c()), density));
+                let kernel = table::pointwise_int8(target.int8(), format);
+                let quantised = Quantised::new(vec![0; oc], vec![1.0 / ic as f32 / 64.0; oc], 128, 128)?;
+                let packed =
+                    PackedPointwise::from_groups_int8([oc, ic, 1], &weights, &quantised, None, kernel)?;
+                let stats = stats(format, oc, ic, &weights)?;
+                let work = Work::pointwise(kernel.info(), kernel.vector(), &shape, &stats);
+                let (lanes, mut y) = in_quads(target, &geometry, &x)?;
+                let run = move || Ok(packed.run_quads(&geometry, &lanes, black_box(&mut y), &Serial)?);
+                (Key::Int8Pointwise(format, hw == 1), work, Box::new(run))
+            }
+            Way::QuadTaps => {
+                let int8 = target.int8();
+                let Some(kernel) = table::depthwise_int8(int8, taps) else { return Ok(None) };
+                let weights = whole(&noise.values(shape.weights()));
+                let quantised = Quantised::new(vec![0; oc], vec![1.0 / 64.0 / 9.0; oc], 128, 128)?;
+                let packed = PackedDepthwise::from_dense_int8(oc, taps, &weights, &quantised, kernel)?;
+                let work = Work::depthwise(kernel.vector(), &shape, weights.len());
+                let (lanes, mut y) = in_quads(target, &geometry, &x)?;
+                let run = move || Ok(packed.run_quads(&geometry, &lanes, black_box(&mut y), &Serial)?);
+                (Key::Int8Depthwise(stride), work, Box::new(run))
+            }
             Way::Blocks(format, density) => {
                 let weights = noise.blocks(oc, cols, (format.r(), format.c()), density);
                 let kernel = table::spatial(target, format);
@@ -373,6 +406,23 @@ impl Case {
         };
         Ok(Some(Ready { key, work, run }))
     }
+}
+
+/// Weights from -1 to 1 as whole numbers of one byte; none of them becomes zero that was not.
+fn whole(weights: &[f32]) -> Vec<f32> {
+    let largest = f32::from(i8::MAX);
+    weights.iter().map(|w| (w * largest).abs().ceil().min(largest).copysign(*w)).collect()
+}
+
+/// An input in quads of channels, and room for the output.
+fn in_quads(target: Target, geometry: &ConvGeometry, x: &[f32]) -> TractResult<(Vec<u32>, Vec<u32>)> {
+    let shape = geometry.shape();
+    let lanes = |channels: usize, pixels| vec![0; channels.div_ceil(Element::Int8.per_lane()) * pixels];
+    let mut x_lanes = lanes(shape.ic, geometry.input_pixels());
+    // bytes of all sizes, around the zero point of `Quantised`
+    let steps = quads::Affine::new(1.0 / 127.0, 128)?;
+    quads::quantize(target, [1, shape.ic, geometry.input_pixels()], x, steps, &mut x_lanes)?;
+    Ok((x_lanes, lanes(shape.oc, geometry.output_pixels())))
 }
 
 /// An input in pairs of channels, and room for the output.

@@ -14,8 +14,9 @@
 //! too, whose layers always stay stock.
 
 use crate::choose::{Assessed, Neighbours};
+use crate::integer::Integer;
 use crate::nested::{Around, neighbours_of, places_among};
-use crate::policy::{Policy, Precision};
+use crate::policy::{Mode, Policy, Precision};
 use crate::record::{Interface, note};
 use crate::report::{LayerReport, decided, layer_report};
 use crate::rules;
@@ -25,6 +26,7 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use tract_core::ops::cast::Cast;
 use tract_hir::internal::*;
+use tract_hir::ops::quant::DequantizeLinearF32;
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -138,13 +140,14 @@ fn build<const OP: usize, const LEVEL: usize>(
     ctx: &ParsingContext,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let op = HOOKED[OP];
-    let wrapped = ctx.framework.op_register.0.get(&wrapped(op, LEVEL));
-    let wrapped = wrapped.with_context(|| format!("no builder of {op} in this register to wrap"))?;
+    let op_name = HOOKED[OP];
+    let wrapped = ctx.framework.op_register.0.get(&wrapped(op_name, LEVEL));
+    let wrapped = wrapped.with_context(|| format!("no builder of {op_name} in this register to wrap"))?;
     let (op, closures) = wrapped(ctx, node)?;
     let found = match OP {
         ..LAYERS => Finding::Layer(OnceLock::new()),
         LAYERS..SWAPPED => Finding::Composite(OnceLock::new()),
+        _ if op_name.starts_with("QLinear") => Finding::Integer(OnceLock::new()),
         _ => Finding::Stock,
     };
     let precision = [Precision::F32, Precision::Half]
@@ -191,6 +194,8 @@ enum Finding {
     Layer(OnceLock<Vec<Found>>),
     /// Of a recurrent layer or an operator with bodies.
     Composite(OnceLock<Box<Composite>>),
+    /// Of an integer operator: the layer in floats, if it can be read.
+    Integer(OnceLock<Option<Arc<Integer>>>),
     /// Of an operator whose layers stay stock.
     Stock,
 }
@@ -297,7 +302,7 @@ impl SparseHook {
                 Some(value) => alone.add_const(name, value.clone())?,
                 None => {
                     sources.push(ix);
-                    alone.add_source(name, fact.clone())?
+                    self.source(model, *outlet, &mut alone, name, fact)?
                 }
             };
             mapping.insert(*outlet, wire);
@@ -308,6 +313,24 @@ impl SparseHook {
         drop(looking);
         alone.select_output_outlets(&outputs)?;
         Ok(Alone { model: alone, sources, first })
+    }
+
+    /// An input of an operator that is made alone. Of a layer, one that the model dequantises is dequantised here, too: that
+    /// is how it shows.
+    fn source(
+        &self,
+        model: &InferenceModel,
+        outlet: OutletId,
+        alone: &mut TypedModel,
+        name: String,
+        fact: &TypedFact,
+    ) -> TractResult<OutletId> {
+        let is_layer = matches!(self.found, Finding::Layer(_));
+        if !is_layer || model.node(outlet.node).op.name() != "DequantizeLinear" {
+            return alone.add_source(name, fact.clone());
+        }
+        let bytes = alone.add_source(format!("{name}.bytes"), u8::fact(fact.shape.clone()))?;
+        Ok(alone.wire_node(name, DequantizeLinearF32::new(1.0, 0), &[bytes])?[0])
     }
 
     /// What this recurrent layer or operator with bodies becomes.
@@ -377,8 +400,59 @@ impl SparseHook {
                     .as_ref()
                     .is_some_and(|sparse_model| sparse_model.0.nodes().iter().any(sparse)))
             }
+            Finding::Integer(known) => {
+                let integer = self.integer(known, model, node, &inputs()?, policy)?;
+                Ok(integer.is_some_and(|integer| integer.runs(policy, Neighbours::Dense)))
+            }
             Finding::Stock => Ok(false),
         }
+    }
+
+    /// The layer of this integer operator in floats, if it can be read.
+    fn integer(
+        &self,
+        known: &OnceLock<Option<Arc<Integer>>>,
+        model: &InferenceModel,
+        node: &InferenceNode,
+        inputs: &[TypedFact],
+        policy: &Policy,
+    ) -> TractResult<Option<Arc<Integer>>> {
+        if let Some(known) = known.get() {
+            return Ok(known.clone());
+        }
+        let Alone { model, first, .. } = self.alone(model, node, inputs)?;
+        let found = Integer::of(&model, first, policy)?.map(Arc::new);
+        Ok(known.get_or_init(|| found).clone())
+    }
+
+    /// Puts the layer of an integer operator into `target`, if it is to run here; returns its outputs and what is to be
+    /// noted of it.
+    fn wire_integer(
+        &self,
+        known: &OnceLock<Option<Arc<Integer>>>,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+        policy: &Policy,
+    ) -> TractResult<Option<(TVec<OutletId>, Vec<LayerReport>)>> {
+        rule_if!(policy.mode != Mode::Never);
+        let wires: TVec<OutletId> = node.inputs.iter().map(|outlet| mapping[outlet]).collect();
+        let fact = |wire: &OutletId| match konst_of(target, *wire)? {
+            Some(value) => TypedFact::try_from(value),
+            None => target.outlet_fact(*wire).cloned(),
+        };
+        let facts: TVec<TypedFact> = wires.iter().map(fact).collect::<TractResult<_>>()?;
+        let neighbours = neighbours(source, policy);
+        rule_if_some!(integer = self.integer(known, source, node, &facts, policy)?);
+        rule_if!(integer.runs(policy, neighbours));
+        let Integer { mut model, layer, assessed } = (*integer).clone();
+        rule_if_some!(layer = rules::swap(&mut model, layer, &assessed, policy, neighbours)?);
+        let mut notes = vec![note_of(&model, layer, &assessed, policy, neighbours, &Around::nothing())?];
+        let before = target.nodes().len();
+        let outputs = splice(&model, &wires[..1], target, &mut notes)?;
+        set_apart(source, target, before, &node.name);
+        Ok(Some((outputs, notes)))
     }
 
     /// Puts a recurrent layer or an operator with bodies into `target`; returns its outputs and what is to be
@@ -548,6 +622,15 @@ impl InferenceOp for SparseHook {
             }
             Finding::Composite(known) => {
                 self.wire_composite(known, source, node, target, mapping, &policy)?
+            }
+            Finding::Integer(known) => {
+                match self.wire_integer(known, source, node, target, mapping, &policy)? {
+                    Some(wired) => wired,
+                    None => {
+                        let outputs = stock(target)?;
+                        (outputs, notes(target, first, &policy)?)
+                    }
+                }
             }
             Finding::Stock => {
                 let outputs = stock(target)?;

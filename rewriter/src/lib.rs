@@ -14,6 +14,7 @@ pub mod estimate;
 pub mod fit;
 pub mod halve;
 pub mod hook;
+mod integer;
 pub mod map;
 pub mod measure;
 pub mod nested;

@@ -78,10 +78,11 @@ pub struct LayerReport {
     pub chosen: Option<String>,
     /// Numbers that the model has it in, if these are f16, which is not what it computes in if it runs here.
     pub model_type: Option<String>,
-    /// Numbers that it computes in, if it runs here: `f32` or `bf16`. Until the model is optimised `half` where
-    /// half precision is predicted to gain: only then is it known which layers stand side by side.
+    /// Numbers that it computes in, if it runs here: `f32`, `bf16`, `f16` or `int8`. Until the model is optimised `half` where
+    /// half precision is predicted to gain, and `int8` where input and weights are quantised: only then is it
+    /// known which layers stand side by side.
     pub precision: Option<String>,
-    /// Why it runs in f32 though half precision was asked for, if it does.
+    /// Why it runs in f32 though its input is quantised or half precision was asked for, if it does.
     pub why_f32: Option<String>,
     /// Name of the node that runs it and its neighbours band by band, if it does not run alone.
     pub chain: Option<String>,
@@ -115,7 +116,13 @@ impl LayerReport {
 
     /// Whether it runs in half precision, or is predicted to gain by that.
     pub fn is_half(&self) -> bool {
-        self.precision.as_deref().is_some_and(|precision| precision != Precision::F32.name())
+        let others = [Precision::F32.name(), sparse_ops::INT8];
+        self.precision.as_deref().is_some_and(|precision| !others.contains(&precision))
+    }
+
+    /// Whether it runs in int8, or will if what stands around it is quantised, too.
+    pub fn is_int8(&self) -> bool {
+        self.precision.as_deref() == Some(sparse_ops::INT8)
     }
 
     /// Name of the layer that this is, or is a part of: that of the node without what tract adds to it when
@@ -251,10 +258,16 @@ impl Report {
         self.layers.iter().filter(|layer| layer.chosen.is_some()).count()
     }
 
-    /// Whether some layer is in 16 bits: in the model, or where it runs here. Two ways to run such a model agree to the
-    /// digits of 16 bits.
-    pub fn has_16_bits(&self) -> bool {
-        self.half_layers() > 0 || self.layers.iter().any(|layer| layer.model_type.is_some())
+    /// Those of them that run in int8.
+    pub fn int8_layers(&self) -> usize {
+        self.layers.iter().filter(|layer| layer.chosen.is_some() && layer.is_int8()).count()
+    }
+
+    /// Whether some layer has fewer bits than f32, in the model or where it runs here. Two ways to run such a model agree
+    /// to the digits of these.
+    pub fn has_fewer_bits(&self) -> bool {
+        let in_16_bits = |layer: &LayerReport| layer.model_type.is_some();
+        self.half_layers() + self.int8_layers() > 0 || self.layers.iter().any(in_16_bits)
     }
 
     /// Those of them that run in half precision.
@@ -335,6 +348,9 @@ pub(crate) fn layer_report(
     if let Some(ns) = choice.as_ref().and_then(half_ns).filter(|_| report.is_half()) {
         report.sparse_ms = Some(ms(ns));
     }
+    if let Some(Ok(int8)) = choice.and_then(|choice| choice.int8).filter(|_| report.is_int8()) {
+        report.sparse_ms = Some(ms(int8.ns));
+    }
     if let Seen::Layer(layer) = seen {
         weigh(&mut report, layer, choice)?;
         report.stock_ms.get_or_insert(stock_ns(&layer.shape, policy.costs()) / 1e6);
@@ -368,13 +384,21 @@ fn of_f16(seen: &Seen, choice: Option<Choice>) -> bool {
 /// Says what a layer that runs here computes in, and why not in half precision if that was asked for.
 fn note_precision(report: &mut LayerReport, place: &Place, choice: Choice, policy: &Policy) {
     let gains = choice.half.is_some_and(|half| half.always || half.ns < choice.sparse_ns);
+    let (int8, not_int8) = (choice.int8.and_then(Result::ok), choice.int8.and_then(Result::err));
     let (precision, why) = match place.packed {
         Some(packed) => (packed.precision(), packed.why_full().map(str::to_string)),
+        None if int8.is_some() => {
+            report.chosen = int8.map(|int8| int8.kernel().name.to_string());
+            (sparse_ops::INT8, None)
+        }
         None if gains => {
             report.chosen = choice.half.map(|half| half.kernel().name.to_string());
             ("half", None)
         }
-        None => ("f32", choice.half.map(|_| "no gain is predicted".to_string())),
+        None => {
+            let no_gain = choice.half.map(|_| "no gain is predicted");
+            ("f32", not_int8.or(no_gain).map(str::to_string))
+        }
     };
     report.precision = Some(precision.into());
     report.why_f32 = why;

@@ -1,9 +1,11 @@
 //! What has been decided for a layer, and the weights packed accordingly.
 
 use crate::half::{Half, HalfChoice};
+use crate::int8::{Int8, Int8Choice};
 use sparse_kernels::chain::Layer;
 use sparse_kernels::depthwise::{DepthwiseKernel, PackedDepthwise};
 use sparse_kernels::prelude::*;
+use sparse_kernels::quads::Quantised;
 use sparse_kernels::spatial::PackedSpatial;
 use sparse_kernels::table::KernelInfo;
 use std::fmt;
@@ -118,6 +120,37 @@ impl Packing {
         })
     }
 
+    /// The row of the kernel table that runs this packing on quads of channels; where there is none yet, that which
+    /// runs it on floats.
+    pub fn int8_kernel(self, int8: Int8) -> &'static KernelInfo {
+        match self {
+            Packing::Pointwise(format) => table::pointwise_int8(int8, format).info(),
+            Packing::Depthwise(taps) => depthwise_int8(int8, taps).info(),
+            Packing::Spatial(_) => self.kernel(int8.target()),
+        }
+    }
+
+    /// Compresses dense weights, which are whole numbers of one byte, for activations in quads; what follows the sums
+    /// holds the bias, too.
+    ///
+    /// # Errors
+    /// As [`Packing::pack`]; sums that might be too large for 32 bits, a packing without kernels for quads.
+    pub fn pack_int8(self, int8: Int8, dense: &Dense, quantised: &Quantised) -> TractResult<Packed> {
+        let Dense { oc, ic, group, kernel: taps, pixels, weights, .. } = *dense;
+        Ok(match self {
+            Packing::Pointwise(format) => {
+                let (kernel, shape) = (table::pointwise_int8(int8, format), [oc, ic, group]);
+                let packed = PackedPointwise::from_groups_int8(shape, weights, quantised, pixels, kernel);
+                Packed::Pointwise(packed?)
+            }
+            Packing::Depthwise(_) => {
+                let kernel = depthwise_int8(int8, taps);
+                Packed::Depthwise(PackedDepthwise::from_dense_int8(oc, taps, weights, quantised, kernel)?)
+            }
+            Packing::Spatial(_) => bail!("no kernel takes quads of channels"),
+        })
+    }
+
     /// The channel groups of a layer of `group` of them as the kernels of this packing see it: one, but for
     /// depthwise kernels. Weights of channel groups are packed as those of an ungrouped layer, of which
     /// most are zeros that nobody stores.
@@ -140,6 +173,10 @@ fn depthwise(target: Target, taps: [usize; 2]) -> &'static DepthwiseKernel {
 
 fn depthwise_half(half: Half, taps: [usize; 2]) -> &'static DepthwiseKernel {
     table::depthwise_half(half, taps).unwrap_or_else(|| panic!("a kernel of {taps:?} taps has none"))
+}
+
+fn depthwise_int8(int8: Int8, taps: [usize; 2]) -> &'static DepthwiseKernel {
+    table::depthwise_int8(int8, taps).unwrap_or_else(|| panic!("a kernel of {taps:?} taps has none"))
 }
 
 impl fmt::Display for Packing {
@@ -168,12 +205,16 @@ pub struct Choice {
     pub half: Option<HalfChoice>,
     /// Whether the model has the layer in f16, which is not what it is computed in.
     pub of_f16: bool,
+    /// Of a layer with a quantised input: how it would run in int8, or why it cannot.
+    pub int8: Option<Result<Int8Choice, &'static str>>,
 }
 
 impl Choice {
     /// The least predicted time of ours, in nanoseconds.
     pub fn ns(&self) -> u64 {
-        self.half.map_or(self.sparse_ns, |half| half.ns.min(self.sparse_ns))
+        let half = self.half.map(|half| half.ns);
+        let int8 = self.int8.and_then(Result::ok).map(|int8| int8.ns);
+        [half, int8].into_iter().flatten().fold(self.sparse_ns, u64::min)
     }
 
     /// Name of the kernel.
@@ -252,6 +293,25 @@ impl Packed {
         parallel: &dyn Parallel,
     ) -> Result<(), KernelError> {
         each!(self, weights => weights.run_pairs(geometry, x, y, residual, epilogue, parallel))
+    }
+
+    /// Runs the layer on quads of channels: weights of [`Packing::pack_int8`], planar layouts. The lengths are a quarter
+    /// of those that the geometry says, for every image rounded up to whole quads.
+    ///
+    /// # Errors
+    /// A geometry or an element that the weights do not fit.
+    pub fn run_quads(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        parallel: &dyn Parallel,
+    ) -> TractResult<()> {
+        match self {
+            Packed::Pointwise(weights) => Ok(weights.run_quads(geometry, x, y, parallel)?),
+            Packed::Depthwise(weights) => Ok(weights.run_quads(geometry, x, y, parallel)?),
+            Packed::Spatial(_) => bail!("no kernel takes quads of channels"),
+        }
     }
 
     /// Which input channels are looked at.

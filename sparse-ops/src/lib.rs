@@ -48,8 +48,10 @@ mod form;
 mod gate;
 mod gru;
 mod half;
+mod int8;
 mod konst;
 pub mod nnef;
+mod nnef_quantised;
 mod opt_sparse_chain;
 mod opt_sparse_conv;
 mod pairs;
@@ -57,6 +59,7 @@ mod pieces;
 mod planar;
 #[cfg(feature = "pulse")]
 pub mod pulse;
+mod quads;
 mod sparse_conv;
 mod sparse_deconv;
 mod sparse_matmul;
@@ -67,11 +70,15 @@ pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle_for};
 pub use gru::{OptSparseGru, SparseGruSeq};
 pub use half::{Half, HalfChoice};
+pub use int8::{Int8, Int8Choice, NAME as INT8, Whole};
 pub use konst::{Eval, constant, konst_of};
 pub use opt_sparse_chain::{OptSparseChain, layers};
 pub use opt_sparse_conv::OptSparseConv;
 pub use pairs::{FromPairs, Lanes, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, ToPairs, lanes_of};
 pub use planar::Planar;
+pub use quads::{
+    FromQuads, Outside, QuadsBinary, QuadsLookup, QuadsMean, QuadsWide, Steps, ToQuads, is_dequantised,
+};
 pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};
 pub use sparse_matmul::SparseMatMul;

@@ -14,6 +14,7 @@
 //! again: layers are made sparse afterwards, for the machine that reads.
 
 use crate::compact::{Grouping, Scheme, Values, decode, encode};
+use crate::nnef_quantised;
 use crate::{
     OptSparseChain, OptSparseConv, OptSparseGru, OptSparseIf, SparseConv, SparseDeconv, SparseGruSeq,
     SparseIf, SparseMatMul,
@@ -53,6 +54,7 @@ fn registry() -> Registry {
             load,
         );
     }
+    nnef_quantised::register(&mut registry);
     registry.register_dumper(dump_const);
     registry.register_dumper(dump_scan);
     registry.register_dumper::<SparseConv>(|_, node, _| refuse(node));

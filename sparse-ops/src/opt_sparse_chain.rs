@@ -87,7 +87,11 @@ pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
 }
 
 fn runs_in_bands(layer: &OptSparseConv) -> bool {
-    !layer.is_open() && layer.is_planar() && layer.choice().target.isa() != Isa::Scalar
+    !layer.is_open()
+        && !layer.may_be_int8()
+        && layer.int8().is_none()
+        && layer.is_planar()
+        && layer.choice().target.isa() != Isa::Scalar
 }
 
 impl Op for OptSparseChain {

@@ -5,12 +5,15 @@ use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::{of_products, with_threads};
 use crate::form::Form;
 use crate::half::HalfChoice;
+use crate::int8::{self, Int8Choice, Whole};
 use crate::konst::dense_fma;
 use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::pairs::{Lanes, clusters};
-use crate::{pieces, planar};
+use crate::quads::Steps;
+use crate::{pieces, planar, quads};
 use sparse_kernels::chain::Stage;
 use sparse_kernels::prelude::*;
+use sparse_kernels::quads::Quantised;
 use tract_core::internal::*;
 
 /// A sparse convolution or matrix product in the optimised graph.
@@ -25,6 +28,7 @@ pub struct OptSparseConv {
     form: Form,
     packed: Arc<Packed>,
     precision: Precision,
+    integer: Integer,
     /// Weights of the dense layer.
     dense: usize,
     epilogue: Epilogue,
@@ -41,6 +45,83 @@ enum Precision {
     Open(Arc<Packed>),
     /// Pairs of channels: the packed weights are for those.
     Half,
+    /// Quads of channels: the packed weights are for those, and what is taken in behind the layer is in them.
+    Int8,
+}
+
+/// Whether a layer runs in int8.
+#[derive(Debug, Clone)]
+enum Integer {
+    /// Its input is not quantised, or it does already.
+    Settled,
+    /// It is not known yet what stands around it; its weights as whole numbers, and its bias.
+    Open(Arc<Numbers>),
+    /// It cannot, for this reason.
+    Never(Arc<str>),
+}
+
+/// A dense layer of whole numbers.
+#[derive(Debug)]
+struct Numbers {
+    whole: Whole,
+    bias: Vec<f32>,
+    oc: usize,
+    ic: usize,
+    group: usize,
+    kernel: [usize; 2],
+    pixels: Option<usize>,
+}
+
+impl Integer {
+    fn of(weights: &Dense, choice: &Choice) -> Integer {
+        let Dense { oc, ic, group, kernel, pixels, weights, bias } = *weights;
+        let Some(choice) = choice.int8 else { return Integer::Settled };
+        match choice.and_then(|_| Whole::of(weights, oc)) {
+            Ok(whole) => {
+                Integer::Open(Arc::new(Numbers { whole, bias: bias.into(), oc, ic, group, kernel, pixels }))
+            }
+            Err(why) => Integer::Never(why.into()),
+        }
+    }
+}
+
+impl Numbers {
+    /// The same for kernels, between an input and an output of such steps; outputs within these bounds.
+    ///
+    /// # Errors
+    /// In words, why that is impossible.
+    fn pack(
+        &self,
+        choice: Int8Choice,
+        [x, y]: [Steps; 2],
+        [lo, hi]: [f32; 2],
+        table: Option<[u8; 256]>,
+    ) -> TractResult<Packed> {
+        let (x, y) = (x.affine(), y.affine());
+        let (mut bias, mut scales) = (Vec::with_capacity(self.oc), Vec::with_capacity(self.oc));
+        for (channel, (value, scale)) in self.bias.iter().zip(self.whole.scales()).enumerate() {
+            // of a channel without weights, one that says the bias to twenty bits
+            let scale = scale.unwrap_or(match *value {
+                0.0 => 1.0,
+                value => value.abs() / (1 << 20) as f32 / x.scale(),
+            });
+            let unit = f64::from(x.scale()) * f64::from(scale);
+            let steps = (f64::from(*value) / unit).round_ties_even();
+            let whole = steps as i32;
+            ensure!(f64::from(whole) == steps, "the bias of output channel {channel} is too large");
+            bias.push(whole);
+            scales.push(x.scale() * scale / y.scale());
+        }
+        let mut quantised = Quantised::new(bias, scales, x.zero(), y.zero())?;
+        quantised = quantised.with_bounds(y.byte(lo), y.byte(hi))?;
+        if let Some(table) = table {
+            quantised = quantised.with_table(table);
+        }
+        let Numbers { oc, ic, group, kernel, pixels, .. } = *self;
+        let (weights, bias) = (self.whole.numbers(), &*self.bias);
+        let dense = Dense { oc, ic, group, kernel, pixels, weights, bias };
+        choice.packing.pack_int8(choice.int8, &dense, &quantised)
+    }
 }
 
 const TOO_LARGE: &str = "a weight is too large for the numbers of half precision";
@@ -49,6 +130,7 @@ impl PartialEq for OptSparseConv {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.packed, &other.packed)
             && std::mem::discriminant(&self.precision) == std::mem::discriminant(&other.precision)
+            && std::mem::discriminant(&self.integer) == std::mem::discriminant(&other.integer)
             && self.form == other.form
             && self.epilogue == other.epilogue
             && self.residual == other.residual
@@ -78,6 +160,7 @@ impl OptSparseConv {
             form,
             packed: Arc::new(packed),
             precision,
+            integer: Integer::of(weights, &choice),
             dense: weights.weights.len(),
             epilogue: Epilogue::default(),
             residual: false,
@@ -87,9 +170,10 @@ impl OptSparseConv {
 
     /// The numbers that activations are: `f32`, or those of half precision, in pairs of channels.
     pub fn precision(&self) -> &'static str {
-        match self.half() {
-            Some(half) => half.name(),
-            None => Element::F32.name(),
+        match (self.half(), self.int8()) {
+            (Some(half), _) => half.name(),
+            (None, Some(_)) => int8::NAME,
+            (None, None) => Element::F32.name(),
         }
     }
 
@@ -98,17 +182,66 @@ impl OptSparseConv {
         self.choice.half.filter(|_| matches!(self.precision, Precision::Half))
     }
 
-    /// Why it runs in f32 where half precision was wanted.
-    pub fn why_full(&self) -> Option<&'static str> {
-        match self.precision {
-            Precision::Full(why) => why,
-            Precision::Open(_) | Precision::Half => None,
+    /// How it runs in int8, if it does.
+    pub fn int8(&self) -> Option<Int8Choice> {
+        self.choice.int8.and_then(Result::ok).filter(|_| matches!(self.precision, Precision::Int8))
+    }
+
+    /// Why it runs in f32 where int8 or half precision was wanted.
+    pub fn why_full(&self) -> Option<&str> {
+        match (&self.precision, &self.integer) {
+            (Precision::Full(_), Integer::Never(why)) => Some(why),
+            (Precision::Full(why), _) => *why,
+            (Precision::Open(_) | Precision::Half | Precision::Int8, _) => None,
         }
     }
 
     /// Whether it is still to be decided if it runs in pairs.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.precision, Precision::Open(_))
+    }
+
+    /// Whether it is still to be decided if it runs in int8.
+    pub(crate) fn may_be_int8(&self) -> bool {
+        matches!(self.integer, Integer::Open(_))
+    }
+
+    /// Whether activations are lanes of several channels.
+    fn in_lanes(&self) -> bool {
+        self.element().is_some()
+    }
+
+    /// The layer in f32, or half precision, for this reason.
+    pub(crate) fn without_int8(&self, why: &str) -> OptSparseConv {
+        OptSparseConv { integer: Integer::Never(why.into()), ..self.clone() }
+    }
+
+    /// The layer in int8, between an input and an output of such steps, with a table for what it puts out.
+    ///
+    /// # Errors
+    /// In words, why that is impossible.
+    pub(crate) fn in_int8(&self, steps: [Steps; 2], table: Option<[u8; 256]>) -> TractResult<OptSparseConv> {
+        let (Integer::Open(numbers), Some(Ok(choice))) = (&self.integer, self.choice.int8) else {
+            bail!("its weights are no whole numbers");
+        };
+        ensure!(!self.residual, "what is added to its sums is not quantised before");
+        let bounds = |activation: Activation| match activation {
+            Activation::Identity => Some([f32::NEG_INFINITY, f32::INFINITY]),
+            Activation::Clamp { lo, hi } => Some([lo, hi]),
+            _ => None,
+        };
+        let all = [self.epilogue.before, self.epilogue.after].map(bounds);
+        let [Some(before), Some(after)] = all else {
+            bail!("what it puts out goes through a function before it is quantised")
+        };
+        let bounds = before.map(|bound| bound.max(after[0]).min(after[1]));
+        Ok(OptSparseConv {
+            packed: Arc::new(numbers.pack(choice, steps, bounds, table)?),
+            precision: Precision::Int8,
+            integer: Integer::Settled,
+            epilogue: Epilogue::default(),
+            ..self.clone()
+        })
     }
 
     /// The layer in f32, for this reason.
@@ -122,38 +255,50 @@ impl OptSparseConv {
         Some(OptSparseConv { packed: packed.clone(), precision: Precision::Half, ..self.clone() })
     }
 
-    /// The channels of input and output, as axes of tensors of such ranks; none if the kernels for pairs do not
-    /// take them as they are.
-    pub(crate) fn lanes(&self, x: &TypedFact) -> TractResult<Option<[Lanes; 2]>> {
+    /// The channels of input and output in lanes of such elements, as axes of tensors of such ranks; none if kernels for
+    /// lanes do not take them as they are.
+    pub(crate) fn lanes(&self, element: Element, x: &TypedFact) -> TractResult<Option<[Lanes; 2]>> {
         rule_if!(self.form.is_planar() || self.is_single_pixel(&x.shape));
         let y = self.form.output_fact(x)?;
         rule_if_some!(x_axis = self.form.x_channel(x.rank()));
-        rule_if_some!(y_lanes = self.output_lanes(y.rank()));
-        Ok(Some([Lanes::new(x_axis, self.form.channels()[0]), y_lanes]))
+        rule_if_some!(y_axis = self.form.y_channel(y.rank()));
+        let [x_channels, y_channels] = self.form.channels();
+        Ok(Some([Lanes::of(element, x_axis, x_channels), Lanes::of(element, y_axis, y_channels)]))
     }
 
-    /// The channels of an output of this rank.
+    /// What lanes hold of a layer that runs in such.
+    fn element(&self) -> Option<Element> {
+        match self.precision {
+            Precision::Half => Some(Element::Bf16),
+            Precision::Int8 => Some(Element::Int8),
+            Precision::Full(_) | Precision::Open(_) => None,
+        }
+    }
+
+    /// The channels of an output of this rank, for a layer in lanes.
     pub(crate) fn output_lanes(&self, rank: usize) -> Option<Lanes> {
-        self.form.y_channel(rank).map(|axis| Lanes::new(axis, self.form.channels()[1]))
+        let axis = self.form.y_channel(rank)?;
+        Some(Lanes::of(self.element()?, axis, self.form.channels()[1]))
     }
 
-    /// The channels of an input of this rank, for a layer in pairs.
+    /// The channels of an input of this rank, for a layer in lanes.
     fn x_lanes(&self, rank: usize) -> TractResult<Lanes> {
-        let axis = self.form.x_channel(rank).context("pairs of channels without an axis")?;
-        Ok(Lanes::new(axis, self.form.channels()[0]))
+        let axis = self.form.x_channel(rank).context("lanes of channels without an axis")?;
+        let element = self.element().context("lanes of a layer in f32")?;
+        Ok(Lanes::of(element, axis, self.form.channels()[0]))
     }
 
     /// As [`OptSparseConv::x_lanes`], of an output.
     fn y_lanes(&self, rank: usize) -> TractResult<Lanes> {
-        self.output_lanes(rank).context("pairs of channels without an axis")
+        self.output_lanes(rank).context("lanes of channels without an axis")
     }
 
-    /// The fact of channels for an input of this layer: of its pairs, if it runs in such.
+    /// The fact of channels for an input of this layer: of its lanes, if it runs in such.
     ///
     /// # Errors
-    /// A layer in pairs and an input that is no tensor of such.
+    /// A layer in lanes and an input that is no tensor of such.
     pub fn wide(&self, x: &TypedFact) -> TractResult<TypedFact> {
-        if self.half().is_none() {
+        if !self.in_lanes() {
             return Ok(x.clone());
         }
         self.x_lanes(x.rank())?.unpack_fact(x)
@@ -164,34 +309,35 @@ impl OptSparseConv {
         self.form.is_single_pixel(x, FEW_IMAGES)
     }
 
-    fn run_pairs(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn run_lanes(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let (stage, shape) = self.stage(&self.wide_shape(inputs[0].shape())?)?;
         let geometry = planar(stage.geometry)?;
-        run(&[stage], inputs, &self.pairs_shape(&shape)?, |x, y, residual, parallel| {
-            Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?)
+        run(&[stage], inputs, &self.pairs_shape(&shape)?, |x, y, residual, parallel| match self.precision {
+            Precision::Int8 => self.packed.run_quads(&geometry, x, y, parallel),
+            _ => Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?),
         })
     }
 
-    /// The shape of channels for an input of this shape: of its pairs, if the layer runs in such.
+    /// The shape of channels for an input of this shape: of its lanes, if the layer runs in such.
     pub(crate) fn wide_shape(&self, x: &[usize]) -> TractResult<TVec<usize>> {
-        if self.half().is_none() {
+        if !self.in_lanes() {
             return Ok(x.into());
         }
         self.x_lanes(x.len())?.unpack_shape(x)
     }
 
-    /// The shape of pairs for an output of channels of this shape.
+    /// The shape of lanes for an output of channels of this shape.
     pub(crate) fn pairs_shape(&self, y: &[usize]) -> TractResult<TVec<usize>> {
         self.y_lanes(y.len())?.pack_shape(y)
     }
 
-    /// The fact of the output for an input like `x`: both of pairs, if the layer runs in such.
+    /// The fact of the output for an input like `x`: both of lanes, if the layer runs in such.
     ///
     /// # Errors
     /// An input that the layer cannot take.
     pub fn y_fact(&self, x: &TypedFact) -> TractResult<TypedFact> {
         let y = self.form.output_fact(&self.wide(x)?)?;
-        if self.half().is_none() {
+        if !self.in_lanes() {
             return Ok(y);
         }
         self.y_lanes(y.rank())?.pack_fact(&y)
@@ -229,7 +375,7 @@ impl OptSparseConv {
 
     /// Leaves out the output channels that the next layer, the only one that sees them, has no weight for.
     fn leave_out_unread(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        rule_if!(self.half().is_none());
+        rule_if!(!self.in_lanes());
         // no other kernels leave channels out
         rule_if!(matches!(*self.packed, Packed::Depthwise(_)));
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
@@ -266,7 +412,9 @@ impl OptSparseConv {
 
     /// The layer for an input of channels of this shape, and the shape of the output's channels.
     pub(crate) fn stage(&self, x: &[usize]) -> TractResult<(Stage<'_>, TVec<usize>)> {
-        let packing = self.half().map_or(self.choice.packing, |half| half.packing);
+        let half = self.half().map(|half| half.packing);
+        let int8 = self.int8().map(|int8| int8.packing);
+        let packing = half.or(int8).unwrap_or(self.choice.packing);
         let (geometry, shape) = self.form.resolve(packing, x)?;
         Ok((Stage { layer: self.packed.layer(), geometry, epilogue: self.epilogue }, shape))
     }
@@ -293,7 +441,7 @@ impl OptSparseConv {
 
     /// Takes in what follows the layer.
     fn fuse_next(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        rule_if!(self.half().is_none());
+        rule_if!(!self.in_lanes());
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
         rule_if_some!(succ = model.single_succ(node.id)?);
         rule_if_some!(follow = recognise(model, node, succ)?);
@@ -340,7 +488,7 @@ pub(crate) fn run<T: Datum>(
     shape: &[usize],
     run: impl FnOnce(&[T], &mut [T], Option<&[T]>, &dyn Parallel) -> TractResult<()>,
 ) -> TractResult<TVec<TValue>> {
-    // SAFETY: `Stage::run`, `Chain::run` and `Packed::run_pairs` write every element of the output or fail, and an
+    // SAFETY: `Stage::run`, `Chain::run`, `Packed::run_pairs` and `Packed::run_quads` write every element of the output or fail, and an
     // output of a failed run is dropped; neither an f32 nor a u32 has an invalid bit pattern.
     let mut y = unsafe { Tensor::uninitialized::<T>(shape)? };
     let x = inputs[0].try_as_plain_ram()?.as_slice::<T>()?;
@@ -361,14 +509,20 @@ impl Op for OptSparseConv {
     fn info(&self) -> TractResult<Vec<String>> {
         let (stored, nnz) = (self.packed.stored(), self.packed.nnz());
         let mut info = vec![
-            match self.half() {
-                Some(half) => format!(
+            match (self.half(), self.int8()) {
+                (Some(half), _) => format!(
                     "{} on pairs of {}, predicted {:.0} us",
                     self.packed.kernel().name,
                     half.name(),
                     half.ns as f64 / 1e3
                 ),
-                None => self.choice.to_string(),
+                (None, Some(int8)) => format!(
+                    "{} on quads of {}, predicted {:.0} us",
+                    self.packed.kernel().name,
+                    int8::NAME,
+                    int8.ns as f64 / 1e3
+                ),
+                (None, None) => self.choice.to_string(),
             },
             format!(
                 "{nnz} of {} weights are not zero ({:.1} %), {stored} stored",
@@ -409,8 +563,8 @@ impl EvalOp for OptSparseConv {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let within = || format!("in {}", self.packed.kernel().name);
-        if self.half().is_some() {
-            return self.run_pairs(&inputs).with_context(within);
+        if self.in_lanes() {
+            return self.run_lanes(&inputs).with_context(within);
         }
         let (stage, shape) = self.stage(inputs[0].shape())?;
         let compute = |x: &[f32], y: &mut [f32], residual: Option<&[f32]>, parallel: &dyn Parallel| {
@@ -442,6 +596,9 @@ impl TypedOp for OptSparseConv {
         }
         if let Some(patch) = planar::swap_next(model, self.choice.target)? {
             return Ok(Some(patch));
+        }
+        if self.may_be_int8() {
+            return quads::clusters::settle(model);
         }
         if self.is_open() {
             return clusters::settle(model);

@@ -130,6 +130,10 @@ pub enum Key {
     HalfSpatial(FormatKind),
     /// Our depthwise kernels for pairs of channels, by their largest stride (1 or 2).
     HalfDepthwise(usize),
+    /// Our pointwise kernels for quads of channels; many pixels, or one. A table need not have this line and the next one.
+    Int8Pointwise(FormatKind, bool),
+    /// Our depthwise kernels for quads of channels, by their largest stride (1 or 2).
+    Int8Depthwise(usize),
 }
 
 impl Key {
@@ -151,6 +155,8 @@ impl Key {
             Key::HalfPointwise(format, one) => format!("half/{}", Key::Pointwise(format, one).name()),
             Key::HalfSpatial(format) => format!("half/{}", Key::Spatial(format).name()),
             Key::HalfDepthwise(stride) => format!("half/{}", Key::Depthwise(stride).name()),
+            Key::Int8Pointwise(format, one) => format!("int8/{}", Key::Pointwise(format, one).name()),
+            Key::Int8Depthwise(stride) => format!("int8/{}", Key::Depthwise(stride).name()),
         }
     }
 
@@ -234,6 +240,11 @@ impl Costs {
     /// `key`, those of `f32` say what it is worth.
     pub(crate) fn predict_half(self, key: Key, f32: Key, work: &Work) -> f64 {
         self.table.predict_half(key, f32, work)
+    }
+
+    /// Predicted nanoseconds in int8, input and output in quads of channels, if the table has a line for that.
+    pub(crate) fn predict_int8(self, key: Key, work: &Work) -> Option<f64> {
+        self.table.costs.get(&key.name()).map(|cost| cost.of(work))
     }
 
     /// Predicted nanoseconds for the conversion of a value from f32 to half precision or back.

@@ -45,6 +45,14 @@ impl Report {
             text += &wrap(&format!("{what}: {}", names(&layers, all)), 4);
         }
         text += &self.widened_text(all);
+        let reasons = self.layers.iter().any(|layer| layer.why_f32.is_some());
+        if self.int8_layers() > 0 || (reasons && self.precision == Precision::F32) {
+            let (int8, all_here) = (self.int8_layers(), self.sparse_layers());
+            text += &wrap(&format!("int8: {int8} of the {all_here} layers that run here"), 4);
+        }
+        if self.precision == Precision::F32 {
+            text += &self.why_f32_text(all);
+        }
         if let Some(note) = &self.precision_note {
             text += &wrap(&format!("half precision: {note}"), 4);
         } else if self.precision == Precision::Half {
@@ -94,7 +102,13 @@ impl Report {
     /// How many layers have half precision, and why the others that run here do not.
     fn precision_text(&self, all: bool) -> String {
         let (half, all_here) = (self.half_layers(), self.sparse_layers());
-        let mut text = wrap(&format!("half precision: {half} of the {all_here} layers that run here"), 4);
+        wrap(&format!("half precision: {half} of the {all_here} layers that run here"), 4)
+            + &self.why_f32_text(all)
+    }
+
+    /// Why layers that run here compute in f32 where something else was wanted.
+    fn why_f32_text(&self, all: bool) -> String {
+        let mut text = String::new();
         let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
         for layer in self.layers.iter().filter(|layer| layer.chosen.is_some()) {
             let Some(why) = layer.why_f32.as_deref() else { continue };
@@ -111,9 +125,9 @@ impl Report {
 }
 
 impl LayerReport {
-    /// Where it runs in one word: `stock`, `here`, or in half precision its name.
+    /// Where it runs in one word: `stock`, `here`, or in half precision or int8 its name.
     pub fn runs(&self) -> &str {
-        match self.precision.as_deref().filter(|_| self.is_half()) {
+        match self.precision.as_deref().filter(|_| self.is_half() || self.is_int8()) {
             _ if self.chosen.is_none() => "stock",
             Some(half) => half,
             None => "here",

@@ -10,7 +10,7 @@ pub(super) fn swap(model: &mut TypedModel, id: usize, choice: Choice) -> TractRe
         return Ok(false);
     };
     // there are no recurrent kernels in half precision
-    let choice = Choice { half: None, ..choice };
+    let choice = Choice { half: None, int8: None, ..choice };
     model.node_mut(id).op = Box::new(SparseGruSeq::new(seq, choice)?);
     Ok(true)
 }

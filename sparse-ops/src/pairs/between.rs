@@ -17,7 +17,7 @@ fn by_planes(
     elements: usize,
     plane: impl Fn(usize, bool, &mut [u32]) -> TractResult<()> + Sync + Send,
 ) -> TractResult<TVec<TValue>> {
-    by_rows(lanes.plane(shape), shape, elements, |at, y| plane(at, lanes.channels_of(at).1, y))
+    by_rows(lanes.plane(shape), shape, elements, |at, y| plane(at, lanes.channels_of(at).1 == 2, y))
 }
 
 /// As [`by_planes`], for what does not tell one channel from another: it is told where in the tensor a row of lanes
@@ -29,8 +29,8 @@ fn by_lanes(
     row: impl Fn(usize, bool, &mut [u32]) -> TractResult<()> + Sync + Send,
 ) -> TractResult<TVec<TValue>> {
     let plane = lanes.plane(shape);
-    if plane == 1 && lanes.channels().is_multiple_of(2) {
-        return by_rows(lanes.pairs(), shape, elements, |at, y| row(at * lanes.pairs(), true, y));
+    if plane == 1 && lanes.channels().is_multiple_of(lanes.per_lane()) {
+        return by_rows(lanes.lanes(), shape, elements, |at, y| row(at * lanes.lanes(), true, y));
     }
     by_planes(lanes, shape, elements, |at, both, y| row(at * plane, both, y))
 }
@@ -42,15 +42,26 @@ fn by_rows(
     elements: usize,
     row: impl Fn(usize, &mut [u32]) -> TractResult<()> + Sync + Send,
 ) -> TractResult<TVec<TValue>> {
+    by_parts(len, shape, elements, |first, y| {
+        for (at, y) in y.chunks_exact_mut(len).enumerate() {
+            row(first + at, y)?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes an output of this shape of parts that are whole rows of this length, on tract's threads: `part` is told the number
+/// of the first of them.
+pub(crate) fn by_parts(
+    row: usize,
+    shape: &[usize],
+    elements: usize,
+    part: impl Fn(usize, &mut [u32]) -> TractResult<()> + Sync + Send,
+) -> TractResult<TVec<TValue>> {
     let mut y = Tensor::zero::<u32>(shape)?;
     if y.len() > 0 {
         let mut y = y.try_as_plain_ram_mut()?;
-        par_chunks_mut(y.as_slice_mut::<u32>()?, len, elements, |first, y| {
-            for (at, y) in y.chunks_exact_mut(len).enumerate() {
-                row(first + at, y)?;
-            }
-            Ok(())
-        })?;
+        par_chunks_mut(y.as_slice_mut::<u32>()?, row, elements, part)?;
     }
     Ok(tvec!(y.into_tvalue()))
 }
@@ -211,7 +222,7 @@ impl TypedOp for PairsBinary {
 }
 
 /// Whether a second operand of this shape is of the same shape, or has one value for each channel.
-pub(super) fn fits(lanes: Lanes, a: &[TDim], b: &[TDim]) -> bool {
+pub(crate) fn fits(lanes: Lanes, a: &[TDim], b: &[TDim]) -> bool {
     let axis = lanes.axis();
     a == b
         || (a.len() == b.len()
@@ -308,6 +319,11 @@ impl PairsReduce {
     /// Its channels.
     pub fn lanes(&self) -> Lanes {
         self.lanes
+    }
+
+    /// What sums are multiplied by.
+    pub(crate) fn factor(&self) -> f32 {
+        self.factor
     }
 
     /// Whether it takes pairs and puts them out.

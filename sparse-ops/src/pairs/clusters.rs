@@ -14,7 +14,7 @@ use crate::opt_sparse_chain::spared_by_bands;
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::planar::Planar;
 use sparse_kernels::pairs::Arithmetic;
-use sparse_kernels::prelude::Target;
+use sparse_kernels::prelude::{Element, Target};
 use std::collections::{BTreeSet, HashSet};
 use tract_core::internal::*;
 use tract_core::ops::array::TypedConcat;
@@ -35,7 +35,7 @@ pub(crate) fn settle(model: &TypedModel) -> TractResult<Option<TypedModelPatch>>
     let mut target = Target::SCALAR;
     for node in model.nodes() {
         if let Some(layer) = node.op_as::<OptSparseConv>().filter(|layer| layer.is_open()) {
-            rule_if!(layer.settled(model, node)?);
+            rule_if!(!layer.may_be_int8() && layer.settled(model, node)?);
             target = layer.choice().target;
         }
     }
@@ -46,7 +46,7 @@ pub(crate) fn settle(model: &TypedModel) -> TractResult<Option<TypedModelPatch>>
 }
 
 /// The first sum over all pixels with a number behind it, in one operator: otherwise it would be rounded twice.
-fn global_sum(model: &TypedModel, target: Target) -> TractResult<Option<TypedModelPatch>> {
+pub(crate) fn global_sum(model: &TypedModel, target: Target) -> TractResult<Option<TypedModelPatch>> {
     for node in model.nodes() {
         let Some(reduce) = node.op_as::<Reduce>().filter(|reduce| reduce.reducer == Reducer::Sum) else {
             continue;
@@ -77,7 +77,7 @@ fn global_sum(model: &TypedModel, target: Target) -> TractResult<Option<TypedMod
 }
 
 /// The value of a constant that is one number.
-fn number(model: &TypedModel, outlet: OutletId) -> TractResult<Option<f32>> {
+pub(crate) fn number(model: &TypedModel, outlet: OutletId) -> TractResult<Option<f32>> {
     rule_if_some!(konst = &model.outlet_fact(outlet)?.konst);
     rule_if!(konst.len() == 1 && konst.datum_type() == f32::datum_type());
     Ok(Some(f32s(konst)?[0]))
@@ -162,7 +162,7 @@ impl<'a> Clusters<'a> {
         if let Some(layer) = node.op_as::<OptSparseConv>() {
             rule_if_some!(op = layer.in_pairs());
             rule_if_some!(half = layer.choice().half);
-            rule_if_some!([x, y] = layer.lanes(model.outlet_fact(node.inputs[0])?)?);
+            rule_if_some!([x, y] = layer.lanes(Element::Bf16, model.outlet_fact(node.inputs[0])?)?);
             let mut inputs = tvec!((node.inputs[0], Some(x)));
             inputs.extend(node.inputs.get(1).map(|residual| (*residual, Some(y))));
             rule_if!(

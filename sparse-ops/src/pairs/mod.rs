@@ -9,25 +9,33 @@ mod between;
 pub(crate) mod clusters;
 
 pub use between::{PairsBinary, PairsPlanar, PairsReduce, PairsUnary};
+pub(crate) use between::{by_parts, fits};
 
 use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
 use crate::opt_sparse_chain::layers;
+use crate::quads;
 use sparse_kernels::pairs;
-use sparse_kernels::prelude::Target;
+use sparse_kernels::prelude::{Element, KernelError, Target};
 use tract_core::internal::*;
 
-/// Which axis of a tensor has its channels, and how many there are.
+/// Which axis of a tensor has its channels, how many there are, and how many of them a lane of 32 bits holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lanes {
     axis: usize,
     channels: usize,
+    element: Element,
 }
 
 impl Lanes {
-    /// Channels of the axis of this number.
+    /// Channels of the axis of this number, in pairs.
     pub fn new(axis: usize, channels: usize) -> Lanes {
-        Lanes { axis, channels }
+        Lanes::of(Element::Bf16, axis, channels)
+    }
+
+    /// Channels of the axis of this number, in lanes of these elements.
+    pub fn of(element: Element, axis: usize, channels: usize) -> Lanes {
+        Lanes { axis, channels, element }
     }
 
     /// The axis that has the channels.
@@ -35,49 +43,55 @@ impl Lanes {
         self.axis
     }
 
-    /// Channels, of which two neighbours are a pair.
+    /// Channels, of which neighbours share a lane.
     pub fn channels(self) -> usize {
         self.channels
     }
 
-    /// How many pairs there are.
-    pub fn pairs(self) -> usize {
-        self.channels.div_ceil(2)
+    /// How many lanes there are.
+    pub fn lanes(self) -> usize {
+        self.channels.div_ceil(self.per_lane())
     }
 
-    /// The fact of pairs for channels like these.
+    /// How many channels a lane holds.
+    pub(crate) fn per_lane(self) -> usize {
+        self.element.per_lane()
+    }
+
+    /// The fact of lanes for channels like these.
     ///
     /// # Errors
-    /// A tensor that is not of f32, or has other channels.
+    /// A tensor of pairs that is not of f32, or one that has other channels.
     pub fn pack_fact(self, x: &TypedFact) -> TractResult<TypedFact> {
-        ensure!(x.datum_type == f32::datum_type(), "{:?} in pairs", x.datum_type);
+        let fits = self.element != Element::Bf16 || x.datum_type == f32::datum_type();
+        ensure!(fits, "{:?} in pairs", x.datum_type);
         let mut shape = x.shape.to_tvec();
-        self.swap(&mut shape, self.channels, self.pairs())?;
+        self.swap(&mut shape, self.channels, self.lanes())?;
         Ok(u32::fact(shape))
     }
 
-    /// The fact of channels for pairs like these.
+    /// The fact of channels, as f32, for lanes like these.
     ///
     /// # Errors
-    /// A tensor that is not one of pairs, or has another number of them.
+    /// A tensor that is not one of lanes, or has another number of them.
     pub fn unpack_fact(self, x: &TypedFact) -> TractResult<TypedFact> {
-        ensure!(x.datum_type == u32::datum_type(), "pairs in {:?}", x.datum_type);
+        ensure!(x.datum_type == u32::datum_type(), "lanes of channels in {:?}", x.datum_type);
         let mut shape = x.shape.to_tvec();
-        self.swap(&mut shape, self.pairs(), self.channels)?;
+        self.swap(&mut shape, self.lanes(), self.channels)?;
         Ok(f32::fact(shape))
     }
 
-    /// The shape of channels for pairs of this shape.
-    pub(crate) fn unpack_shape(self, pairs: &[usize]) -> TractResult<TVec<usize>> {
-        let mut shape: TVec<usize> = pairs.into();
-        self.swap(&mut shape, self.pairs(), self.channels)?;
+    /// The shape of channels for lanes of this shape.
+    pub(crate) fn unpack_shape(self, lanes: &[usize]) -> TractResult<TVec<usize>> {
+        let mut shape: TVec<usize> = lanes.into();
+        self.swap(&mut shape, self.lanes(), self.channels)?;
         Ok(shape)
     }
 
-    /// The shape of pairs for channels of this shape.
+    /// The shape of lanes for channels of this shape.
     pub(crate) fn pack_shape(self, channels: &[usize]) -> TractResult<TVec<usize>> {
         let mut shape: TVec<usize> = channels.into();
-        self.swap(&mut shape, self.channels, self.pairs())?;
+        self.swap(&mut shape, self.channels, self.lanes())?;
         Ok(shape)
     }
 
@@ -95,11 +109,12 @@ impl Lanes {
         shape[self.axis + 1..].iter().product()
     }
 
-    /// Where the channels of pair plane `plane` (of all images) begin among planes of channels, and whether
-    /// there are two.
-    fn channels_of(self, plane: usize) -> (usize, bool) {
-        let (image, pair) = (plane / self.pairs(), plane % self.pairs());
-        (image * self.channels + 2 * pair, 2 * pair + 1 < self.channels)
+    /// Where the channels of plane `plane` of lanes (of all images) begin among planes of channels, and how many there
+    /// are.
+    pub(crate) fn channels_of(self, plane: usize) -> (usize, usize) {
+        let (image, lane) = (plane / self.lanes(), plane % self.lanes());
+        let first = self.per_lane() * lane;
+        (image * self.channels + first, self.per_lane().min(self.channels - first))
     }
 
     /// Images, channels and pixels behind each channel, of a tensor of channels of this shape.
@@ -107,28 +122,29 @@ impl Lanes {
         [channels[..self.axis].iter().product(), self.channels, self.plane(channels)]
     }
 
-    /// Rounds channels and pairs them, with the instructions of the target, on tract's threads.
-    ///
-    /// # Errors
-    /// A tensor that is not of f32, or has other channels.
-    pub fn pack(self, target: Target, x: &Tensor) -> TractResult<Tensor> {
-        let shape = self.pack_shape(x.shape())?;
-        let [images, channels, plane] = self.sizes(x.shape());
-        let x = f32s(x)?;
-        // SAFETY: planes of pairs follow each other without a gap, and `pairs::pack` writes all of each or fails, whereupon
+    /// Makes lanes of channels of this shape, on tract's threads: `pack` is given images, channels and pixels, the
+    /// values and the lanes, and writes all of these or fails.
+    pub(crate) fn pack_with<T: Sync>(
+        self,
+        shape: &[usize],
+        x: &[T],
+        pack: impl Fn([usize; 3], &[T], &mut [u32]) -> Result<(), KernelError> + Sync,
+    ) -> TractResult<Tensor> {
+        let lanes = self.pack_shape(shape)?;
+        let [images, channels, plane] = self.sizes(shape);
+        // SAFETY: planes of lanes follow each other without a gap, and `pack` writes all of each or fails, whereupon
         // the output is dropped; a u32 has no invalid bit pattern.
-        let mut y = unsafe { Tensor::uninitialized::<u32>(&shape)? };
+        let mut y = unsafe { Tensor::uninitialized::<u32>(&lanes)? };
         if y.len() > 0 {
             let mut y = y.try_as_plain_ram_mut()?;
             let y = y.as_slice_mut::<u32>()?;
             if plane == 1 {
-                pairs::pack(target, [images, channels, plane], x, y)?;
+                pack([images, channels, plane], x, y)?;
             } else {
                 par_chunks_mut(y, plane, x.len(), |first, y| {
                     for (at, y) in y.chunks_exact_mut(plane).enumerate() {
-                        let (channel, both) = self.channels_of(first + at);
-                        let count = 1 + both as usize;
-                        pairs::pack(target, [1, count, plane], &x[channel * plane..][..count * plane], y)?;
+                        let (channel, count) = self.channels_of(first + at);
+                        pack([1, count, plane], &x[channel * plane..][..count * plane], y)?;
                     }
                     Ok(())
                 })?;
@@ -137,40 +153,65 @@ impl Lanes {
         Ok(y)
     }
 
-    /// Widens pairs to channels, with the instructions of the target, on tract's threads.
-    ///
-    /// # Errors
-    /// A tensor that is not one of pairs, or has another number of them.
-    pub fn unpack(self, target: Target, x: &Tensor) -> TractResult<Tensor> {
-        let shape = self.unpack_shape(x.shape())?;
+    /// Makes channels of lanes of this shape, on tract's threads: `unpack` as in [`Lanes::pack_with`].
+    pub(crate) fn unpack_with<T: Number>(
+        self,
+        shape: &[usize],
+        x: &[u32],
+        unpack: impl Fn([usize; 3], &[u32], &mut [T]) -> Result<(), KernelError> + Sync,
+    ) -> TractResult<Tensor> {
+        let shape = self.unpack_shape(shape)?;
         let [images, channels, plane] = self.sizes(&shape);
-        let x = u32s(x)?;
-        // SAFETY: as in `Lanes::pack`: planes of channels follow each other, and an f32 has no invalid bit pattern.
-        let mut y = unsafe { Tensor::uninitialized::<f32>(&shape)? };
+        // SAFETY: as in `Lanes::pack_with`: planes of channels follow each other, and the numbers that are unpacked to have
+        // no invalid bit pattern.
+        let mut y = unsafe { Tensor::uninitialized::<T>(&shape)? };
         if y.len() > 0 {
-            let elements = y.len();
+            let (elements, per_lane) = (y.len(), self.per_lane());
             let mut y = y.try_as_plain_ram_mut()?;
-            let y = y.as_slice_mut::<f32>()?;
-            if !channels.is_multiple_of(2) || plane == 1 {
-                // chunks of pairs would be of two lengths
-                pairs::unpack(target, [images, channels, plane], x, y)?;
+            let y = y.as_slice_mut::<T>()?;
+            if !channels.is_multiple_of(per_lane) || plane == 1 {
+                // chunks of lanes would be of several lengths
+                unpack([images, channels, plane], x, y)?;
             } else {
-                par_chunks_mut(y, 2 * plane, elements, |first, y| {
-                    let lanes = y.len() / 2;
-                    let x = &x[first * plane..][..lanes];
-                    Ok(pairs::unpack(target, [1, y.len() / plane, plane], x, y)?)
+                par_chunks_mut(y, per_lane * plane, elements, |first, y| {
+                    let lanes = y.len() / per_lane;
+                    Ok(unpack([1, y.len() / plane, plane], &x[first * plane..][..lanes], y)?)
                 })?;
             }
         }
         Ok(y)
     }
+
+    /// Rounds channels and pairs them, with the instructions of the target, on tract's threads.
+    ///
+    /// # Errors
+    /// A tensor that is not of f32, or has other channels.
+    pub fn pack(self, target: Target, x: &Tensor) -> TractResult<Tensor> {
+        let pack = |shape, x: &[f32], y: &mut [u32]| pairs::pack(target, shape, x, y);
+        self.pack_with(x.shape(), f32s(x)?, pack)
+    }
+
+    /// Widens pairs to channels, with the instructions of the target, on tract's threads.
+    ///
+    /// # Errors
+    /// A tensor that is not one of pairs, or has another number of them.
+    pub fn unpack(self, target: Target, x: &Tensor) -> TractResult<Tensor> {
+        let unpack = |shape, x: &[u32], y: &mut [f32]| pairs::unpack(target, shape, x, y);
+        self.unpack_with(x.shape(), u32s(x)?, unpack)
+    }
 }
 
-/// The channels of the pairs that a node of our operators puts out; none if it puts out others, or if its operator
-/// is one of tract's, which moves pairs without knowing.
+/// What channels are outside of lanes: plain numbers, all of whose bit patterns are values.
+pub(crate) trait Number: Datum + Copy {}
+
+impl Number for f32 {}
+impl Number for u8 {}
+
+/// The channels of the lanes that a node of our operators puts out; none if it puts out others, or if its operator
+/// is one of tract's, which moves lanes without knowing.
 pub fn lanes_of(node: &TypedNode) -> Option<Lanes> {
     if let Some(layer) = layers(node).and_then(<[_]>::last) {
-        return layer.half().and_then(|_| layer.output_lanes(node.outputs[0].fact.rank()));
+        return layer.output_lanes(node.outputs[0].fact.rank());
     }
     let unary = node.op_as::<PairsUnary>().map(PairsUnary::lanes);
     let planar = || node.op_as::<PairsPlanar>().map(PairsPlanar::lanes);
@@ -180,6 +221,7 @@ pub fn lanes_of(node: &TypedNode) -> Option<Lanes> {
         .or_else(planar)
         .or_else(sum)
         .or_else(|| node.op_as::<ToPairs>().map(|op| op.lanes))
+        .or_else(|| quads::lanes_of(node))
 }
 
 /// The values of a tensor of pairs.

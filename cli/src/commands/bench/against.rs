@@ -22,6 +22,7 @@ pub(super) struct Outcome {
     pub(super) layers_sparse: usize,
     pub(super) precision: Precision,
     pub(super) layers_half: usize,
+    pub(super) layers_int8: usize,
     pub(super) runs: usize,
     pub(super) stock_ms: f64,
     pub(super) sparse_ms: f64,
@@ -53,10 +54,10 @@ pub(super) fn outcome(
     let sparse = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let inputs = inputs(sparse.model(), &args.input)?;
     let (expected, got) = (stock.run(inputs.clone())?, sparse.run(inputs.clone())?);
-    // which layers have half precision is decided where the model is optimised
+    // which layers have fewer bits is decided where the model is optimised
     let optimised = Report::of(sparse.model())?;
-    let layers_half = optimised.half_layers();
-    let tolerance = if optimised.has_16_bits() { HALF_TOLERANCE } else { TOLERANCE };
+    let [layers_half, layers_int8] = [optimised.half_layers(), optimised.int8_layers()];
+    let tolerance = if optimised.has_fewer_bits() { HALF_TOLERANCE } else { TOLERANCE };
     let agreement = Agreement::of_all(&expected, &got, tolerance)?;
     let said = |done: f64| progress.part(&name, done);
     let times = in_turn(&[&stock, &sparse], &inputs, &args.limits.bench(max_time), &said)?;
@@ -70,6 +71,7 @@ pub(super) fn outcome(
         layers_sparse: report.sparse_layers(),
         precision: report.precision,
         layers_half,
+        layers_int8,
         runs: times[0].len(),
         stock_ms: stock.median_ms,
         sparse_ms: sparse.median_ms,
@@ -83,17 +85,19 @@ pub(super) fn outcome(
     })
 }
 
-/// Layers of an optimised model that run in half precision.
-pub(super) fn half_layers(model: &TypedModel) -> TractResult<usize> {
-    Ok(Report::of(model)?.half_layers())
+/// Layers of an optimised model that run in half precision, and in int8.
+pub(super) fn rounded_layers(model: &TypedModel) -> TractResult<[usize; 2]> {
+    let report = Report::of(model)?;
+    Ok([report.half_layers(), report.int8_layers()])
 }
 
-/// How many layers have half precision, if that was asked for.
-pub(super) fn in_half(precision: Precision, layers: usize) -> String {
-    match precision {
+/// How many layers have half precision, if that was asked for, and int8, if there are any.
+pub(super) fn in_fewer_bits(precision: Precision, [half, int8]: [usize; 2]) -> String {
+    let half = match precision {
         Precision::F32 => String::new(),
-        Precision::Half => format!(", {layers} layer(s) in half precision"),
-    }
+        Precision::Half => format!(", {half} layer(s) in half precision"),
+    };
+    if int8 > 0 { format!("{half}, {int8} layer(s) in int8") } else { half }
 }
 
 /// Times a model and prints what was found.
@@ -121,7 +125,7 @@ pub(super) fn run(source: &Source, args: &Bench, options: &Options) -> Result<()
         outcome.target,
         outcome.layers_sparse,
         outcome.layers,
-        in_half(outcome.precision, outcome.layers_half),
+        in_fewer_bits(outcome.precision, [outcome.layers_half, outcome.layers_int8]),
         outcome.max_abs_diff,
         if outcome.agrees { "" } else { "\nthe outputs DIFFER: see compare" }
     ))

@@ -1,7 +1,7 @@
 //! `bench` without a model: the built-in network at several sparsities, in one table.
 
 use super::Bench;
-use super::against::{in_half, outcome};
+use super::against::{in_fewer_bits, outcome};
 use crate::load::Source;
 use crate::options::Options;
 use crate::out;
@@ -69,9 +69,9 @@ pub(super) fn run(args: &Bench, options: &Options) -> Result<()> {
     out::print(&format!(
         "{network}, 1x1 convolutions {format}{patterns}, {} thread(s), {}\n{}",
         options.thread_count(),
-        outcomes
-            .first()
-            .map_or_else(String::new, |(_, o)| o.target.clone() + &in_half(o.precision, o.layers_half)),
+        outcomes.first().map_or_else(String::new, |(_, o)| {
+            o.target.clone() + &in_fewer_bits(o.precision, [o.layers_half, o.layers_int8])
+        }),
         table.text()
     ))
 }

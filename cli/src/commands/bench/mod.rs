@@ -88,13 +88,14 @@ pub(super) fn run(source: Option<&Source>, args: &Bench, options: &Options) -> R
     let timing = Timing::of(&times);
     let policy = Policy::from_knobs()?;
     let (target, precision) = (policy.target.to_string(), policy.precision);
-    let layers_half = against::half_layers(sparse.model())?;
+    let rounded = against::rounded_layers(sparse.model())?;
     if options.json {
         return out::json(&serde_json::json!({
             "model": name,
             "target": target,
             "precision": precision,
-            "layers_half": layers_half,
+            "layers_half": rounded[0],
+            "layers_int8": rounded[1],
             "threads": options.thread_count(),
             "runs": times.len(),
             "sparse_ms": timing.median_ms,
@@ -117,7 +118,7 @@ pub(super) fn run(source: Option<&Source>, args: &Bench, options: &Options) -> R
         ms(timing.q3_ms),
         ms(timing.min_ms),
         options.thread_count(),
-        against::in_half(precision, layers_half),
+        against::in_fewer_bits(precision, rounded),
     ))
 }
 

@@ -94,7 +94,7 @@ impl Compare {
 
     /// The tolerance asked for, or that of the precision that layers have.
     fn tolerance(&self, report: &Report) -> f64 {
-        self.tolerance.unwrap_or(if report.has_16_bits() { HALF_TOLERANCE } else { TOLERANCE })
+        self.tolerance.unwrap_or(if report.has_fewer_bits() { HALF_TOLERANCE } else { TOLERANCE })
     }
 
     /// Whether the sparse model is compared with stock tract.
@@ -184,6 +184,7 @@ impl Found {
             "precision": self.report.precision,
             "layers_sparse": self.report.sparse_layers(),
             "layers_half": self.report.half_layers(),
+            "layers_int8": self.report.int8_layers(),
             "agrees": first.is_none(),
             "first_difference": first.map(|node| &node.name),
             "outputs": self.outputs,
@@ -208,9 +209,13 @@ impl Found {
         let (layers, target) = (self.report.sparse_layers(), &self.report.target);
         let tolerance = args.tolerance(&self.report);
         let mut text = format!("agrees within {tolerance:e}; {layers} layer(s) sparse on {target}\n");
-        let half = self.report.half_layers();
-        if half > 0 {
-            text += &format!("{half} of them in half precision\n");
+        let (half, int8) = (self.report.half_layers(), self.report.int8_layers());
+        for (layers, what) in [(half, "half precision"), (int8, "int8")] {
+            if layers > 0 {
+                text += &format!("{layers} of them in {what}\n");
+            }
+        }
+        if half + int8 > 0 {
             for output in &self.outputs {
                 let relative = output.relative.map_or_else(|| "infinite".into(), |far| format!("{far:.1e}"));
                 let top =

@@ -1,0 +1,161 @@
+//! Layers of ONNX's integer operators, written as what they are defined to compute: a dequantised input, a layer of
+//! floats, a quantised output. That is how layers are looked at and swapped, and what becomes integer arithmetic again
+//! when the model is optimised.
+
+use crate::analyse::see;
+use crate::choose::{Assessed, Assessment, Decision, Neighbours};
+use crate::policy::Policy;
+use sparse_ops::konst_of;
+use tract_core::internal::*;
+use tract_core::ops::cnn::Conv;
+use tract_core::ops::einsum::EinSum;
+use tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_i8, quantize_linear_u8};
+
+/// A layer of `QLinearConv` or `QLinearMatMul` in a model of its own, whose input are bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Integer {
+    /// In floats.
+    pub(crate) model: TypedModel,
+    /// The node of the layer.
+    pub(crate) layer: usize,
+    pub(crate) assessed: Assessed,
+}
+
+impl Integer {
+    /// Of the operator that is alone in a model, its nodes from `first` on; none if its parameters are not constants, or
+    /// the layer cannot be read.
+    pub(crate) fn of(alone: &TypedModel, first: usize, policy: &Policy) -> TractResult<Option<Integer>> {
+        rule_if_some!(node = alone.nodes()[first..].iter().find(|node| is_quantised(node)));
+        rule_if_some!((model, layer) = in_floats(alone, node)?);
+        rule_if_some!(seen = see(&model, model.node(layer))?);
+        let assessment = Assessment::of_seen(&seen, policy)?;
+        Ok(Some(Integer { model, layer, assessed: Assessed { seen, assessment } }))
+    }
+
+    /// Whether the layer is to run here, in int8, beside these neighbours.
+    pub(crate) fn runs(&self, policy: &Policy, neighbours: Neighbours) -> bool {
+        match self.assessed.assessment.decide(policy, neighbours) {
+            Decision::Sparse(choice) => matches!(choice.int8, Some(Ok(_))),
+            Decision::Stock(..) => false,
+        }
+    }
+}
+
+fn is_quantised(node: &TypedNode) -> bool {
+    node.op_as::<Conv>().is_some_and(|conv| conv.q_params.is_some())
+        || node.op_as::<EinSum>().is_some_and(|einsum| einsum.q_params.is_some())
+}
+
+/// The parameters of tract's quantised operators: input, weights and bias stand before them, in this order.
+const PARAMETERS: usize = 9;
+
+/// What is taken off integers and what the differences are multiplied by, for each channel or once for all.
+struct Affine {
+    zeros: Vec<f32>,
+    scales: Vec<f32>,
+}
+
+impl Affine {
+    /// Of constants at these inputs.
+    fn of(model: &TypedModel, node: &TypedNode, [zero, scale]: [usize; 2]) -> TractResult<Option<Affine>> {
+        let values = |slot: usize| -> TractResult<Option<Vec<f32>>> {
+            rule_if_some!(value = konst_of(model, node.inputs[slot])?);
+            let value = value.cast_to::<f32>()?;
+            Ok(Some(value.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+        };
+        rule_if_some!(zeros = values(zero)?);
+        rule_if_some!(scales = values(scale)?);
+        Ok(Some(Affine { zeros, scales }))
+    }
+
+    /// The only zero point and scale, if there are no others.
+    fn single(&self) -> Option<(f32, f32)> {
+        match (&*self.zeros, &*self.scales) {
+            ([zero], [scale]) => Some((*zero, *scale)),
+            _ => None,
+        }
+    }
+
+    /// Zero point and scale of a channel of so many.
+    fn at(&self, channel: usize, channels: usize) -> Option<(f32, f32)> {
+        let of = |values: &[f32]| match values {
+            [value] => Some(*value),
+            values => values.get(channel).copied().filter(|_| values.len() == channels),
+        };
+        Some((of(&self.zeros)?, of(&self.scales)?))
+    }
+}
+
+/// The quantised operator at `node` in floats, and the node of its layer.
+fn in_floats(alone: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedModel, usize)>> {
+    rule_if!(node.inputs.len() == PARAMETERS);
+    let bytes = alone.outlet_fact(node.inputs[0])?;
+    rule_if!(bytes.konst.is_none() && alone.node(node.inputs[0].node).inputs.is_empty());
+    let is_byte = |dt: DatumType| [u8::datum_type(), i8::datum_type()].contains(&dt);
+    let [x, w, y] = [[3, 4], [5, 6], [7, 8]].map(|slots| Affine::of(alone, node, slots));
+    rule_if_some!(x = x?);
+    rule_if_some!(w = w?);
+    rule_if_some!(y = y?);
+    rule_if_some!((x_zero, x_scale) = x.single());
+    rule_if_some!((y_zero, y_scale) = y.single());
+    let (conv, einsum) = (node.op_as::<Conv>(), node.op_as::<EinSum>());
+    let out = conv.and_then(|conv| conv.q_params).or(einsum.and_then(|einsum| einsum.q_params));
+    rule_if_some!(out = out.map(|out| out.unquantized()));
+    rule_if!(is_byte(bytes.datum_type) && is_byte(out));
+
+    rule_if_some!(weights = konst_of(alone, node.inputs[1])?);
+    rule_if!(is_byte(weights.datum_type().unquantized()));
+    // output channels come first in a convolution of ONNX, last in a product
+    let shape: TVec<usize> = weights.shape().into();
+    let axis = if conv.is_some() { Some(0) } else { shape.len().checked_sub(1) };
+    rule_if_some!(axis = axis);
+    let (channels, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+    let values = weights.cast_to::<f32>()?;
+    let floats = values.try_as_plain_ram()?.as_slice::<f32>()?.iter().enumerate().map(|(at, value)| {
+        let (zero, scale) = w.at(at / inner % channels, channels)?;
+        Some((value - zero) * scale)
+    });
+    rule_if_some!(floats = floats.collect::<Option<Vec<f32>>>());
+    let weights = Tensor::from_shape(&shape, &floats)?;
+
+    rule_if_some!(bias = konst_of(alone, node.inputs[2])?);
+    let bias = bias.cast_to::<f32>()?;
+    let bias = bias.try_as_plain_ram()?.as_slice::<f32>()?;
+    rule_if!([1, channels].contains(&bias.len()));
+    let floats = (0..channels).map(|channel| {
+        let (_, scale) = w.at(channel, channels)?;
+        Some(bias[channel % bias.len()] * (x_scale * scale))
+    });
+    rule_if_some!(bias = floats.collect::<Option<Vec<f32>>>());
+
+    let mut model = TypedModel { symbols: alone.symbols.clone(), ..TypedModel::default() };
+    let name = &node.name;
+    let source = model.add_source(alone.node(node.inputs[0].node).name.clone(), bytes.clone())?;
+    let op = DequantizeLinearF32::new(x_scale, x_zero as i32);
+    let x = model.wire_node(format!("{name}.dequantize"), op, &[source])?[0];
+    let weights = model.add_const(format!("{name}.weights"), weights)?;
+    let layer = match (conv, einsum) {
+        (Some(conv), _) => {
+            let bias = model.add_const(format!("{name}.bias"), tensor1(&bias))?;
+            let op = Conv { q_params: None, ..conv.clone() };
+            model.wire_node(name, op, &[x, weights, bias])?[0]
+        }
+        (None, Some(einsum)) => {
+            rule_if!(bias.iter().all(|bias| *bias == 0.0));
+            let mut axes = einsum.axes.clone();
+            for slot in (2..PARAMETERS).rev() {
+                axes = axes.remove_slot(InOut::In(slot))?;
+            }
+            let op = EinSum { axes, operating_dt: f32::datum_type(), q_params: None };
+            model.wire_node(name, op, &[x, weights])?[0]
+        }
+        (None, None) => return Ok(None),
+    };
+    let op = match out {
+        DatumType::U8 => quantize_linear_u8(y_scale.recip(), y_zero as u8),
+        _ => quantize_linear_i8(y_scale.recip(), y_zero as i8),
+    };
+    let y = model.wire_node(format!("{name}.quantize"), op, &[layer])?;
+    model.select_output_outlets(&y)?;
+    Ok(Some((model, layer.node)))
+}

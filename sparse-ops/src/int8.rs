@@ -1,0 +1,174 @@
+//! int8: layers between quantised activations whose weights are whole numbers times a scale.
+//!
+//! A quantised model comes as one of floats: an activation is dequantised, a layer computes in f32, what it puts out
+//! is quantised again, and the weights are constants of f32 by the time a layer sees them. That they are whole numbers
+//! of one byte times a scale of their output channel shows in their values ([`Whole`]), whatever wrote the file.
+
+use crate::choice::Packing;
+use sparse_kernels::table::KernelInfo;
+pub use sparse_kernels::target::Int8;
+use std::ops::RangeInclusive;
+
+/// What the numbers of such layers are called.
+pub const NAME: &str = "int8";
+
+/// How a layer would run on quads of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Int8Choice {
+    /// Where.
+    pub int8: Int8,
+    /// Format of the weights.
+    pub packing: Packing,
+    /// Predicted time in nanoseconds, input and output in quads.
+    pub ns: u64,
+}
+
+impl Int8Choice {
+    /// The kernel.
+    pub fn kernel(&self) -> &'static KernelInfo {
+        self.packing.int8_kernel(self.int8)
+    }
+}
+
+/// Weights as whole numbers from -128 to 127, times a scale for each output channel.
+///
+/// Invariants: as many rows as scales; scales are finite and above zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    numbers: Vec<f32>,
+    /// None of a channel without weights: any scale would do.
+    scales: Vec<Option<f32>>,
+}
+
+const IN_A_BYTE: RangeInclusive<f32> = i8::MIN as f32..=i8::MAX as f32;
+
+const NOT_WHOLE: &str = "its weights are no whole numbers of one byte times a scale of each output channel";
+const WIDE: &str = "weights less their zero point are no numbers of i8";
+
+/// How far a weight may be off its multiple of the scale, relative to itself: two roundings of f32, that of the scale
+/// and that of the product.
+const NEAR: f64 = 2.0 * f32::EPSILON as f64;
+
+impl Whole {
+    /// The weights, a row for each of `oc` output channels, as whole numbers. Of all scales that explain a row the
+    /// finest is taken: it can say most of the bias.
+    ///
+    /// # Errors
+    /// In words, why they are not such.
+    pub fn of(weights: &[f32], oc: usize) -> Result<Whole, &'static str> {
+        let columns = weights.len().checked_div(oc).filter(|columns| columns * oc == weights.len());
+        let columns = columns.filter(|columns| *columns > 0).ok_or(NOT_WHOLE)?;
+        let mut whole = Whole { numbers: Vec::with_capacity(weights.len()), scales: Vec::with_capacity(oc) };
+        for row in weights.chunks_exact(columns) {
+            let largest = row.iter().fold(0f32, |largest, w| largest.max(w.abs()));
+            if largest == 0.0 {
+                whole.numbers.extend(row.iter().map(|_| 0.0));
+                whole.scales.push(None);
+                continue;
+            }
+            // where a rounded product would not be within two roundings
+            if !(f32::MIN_POSITIVE * f32::from(u8::MAX)..f32::INFINITY).contains(&largest) {
+                return Err(NOT_WHOLE);
+            }
+            let in_a_byte =
+                |steps: &u32| row.iter().all(|w| IN_A_BYTE.contains(&number(*w, largest, *steps)));
+            let grids = (1..=u32::from(u8::MAX)).rev().filter(|steps| on_grid(row, largest, *steps));
+            let mut why = NOT_WHOLE;
+            let steps = grids.inspect(|_| why = WIDE).find(in_a_byte);
+            let Some(steps) = steps else { return Err(why) };
+            whole.numbers.extend(row.iter().map(|w| number(*w, largest, steps)));
+            whole.scales.push(Some((f64::from(largest) / f64::from(steps)) as f32));
+        }
+        Ok(whole)
+    }
+
+    /// The whole numbers, a row for each output channel.
+    pub fn numbers(&self) -> &[f32] {
+        &self.numbers
+    }
+
+    /// What they are multiplied by, by output channel; none of a channel whose weights are all zero.
+    pub fn scales(&self) -> &[Option<f32>] {
+        &self.scales
+    }
+}
+
+/// The whole number nearest to a weight if the largest is `steps`.
+fn number(weight: f32, largest: f32, steps: u32) -> f32 {
+    (f64::from(weight) * f64::from(steps) / f64::from(largest)).round() as f32
+}
+
+/// Whether all weights of a row are whole numbers if the largest is `steps`.
+fn on_grid(row: &[f32], largest: f32, steps: u32) -> bool {
+    let per_unit = f64::from(steps) / f64::from(largest);
+    row.iter().all(|w| {
+        let exact = f64::from(*w) * per_unit;
+        (exact - exact.round()).abs() <= NEAR * exact.abs()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weights as a loader makes them: every product is rounded to f32.
+    fn dequantised(numbers: &[i8], scales: &[f32]) -> Vec<f32> {
+        let columns = numbers.len() / scales.len();
+        numbers.iter().enumerate().map(|(i, n)| f32::from(*n) * scales[i / columns]).collect()
+    }
+
+    #[test]
+    fn whole_numbers_come_back() {
+        let numbers = [127, -3, 0, 55, -128, 1, 99, 64, 0, 0, 0, 0];
+        let scales = [0.003_921_569, 7.123_456e-4, 1.0];
+        let whole = Whole::of(&dequantised(&numbers, &scales), 3).unwrap();
+        let expected: Vec<f32> = numbers.iter().map(|n| f32::from(*n)).collect();
+        assert_eq!(whole.numbers(), expected);
+        for (found, scale) in whole.scales().iter().zip(scales).take(2) {
+            // the scale is known from a rounded product
+            let off = (found.unwrap() / scale - 1.0).abs();
+            assert!(off <= f32::EPSILON, "{found:?} for {scale}");
+        }
+        assert_eq!(whole.scales()[2], None);
+    }
+
+    #[test]
+    fn every_scale_is_found_again() {
+        for seed in 1..200u32 {
+            let scale = (seed as f32 * 0.618_034).fract() * 1e-2 + 1e-6;
+            let mut state = seed;
+            let mut number = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8 as i8
+            };
+            let numbers: Vec<i8> = (0..40).map(|_| number()).collect();
+            let weights = dequantised(&numbers, &[scale]);
+            let whole = Whole::of(&weights, 1).unwrap_or_else(|why| panic!("scale {scale}: {why}"));
+            for (weight, number) in weights.iter().zip(whole.numbers()) {
+                let again = number * whole.scales()[0].unwrap();
+                // two roundings away from each other at most
+                assert!((again - weight).abs() <= weight.abs() * 2.0 * f32::EPSILON, "{again} for {weight}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_weights_are_explained_by_numbers_of_a_byte() {
+        let whole = Whole::of(&[0.0, 0.3, 0.0, 0.0, -0.3, 0.0], 2).unwrap();
+        assert_eq!(whole.numbers(), [0.0, 127.0, 0.0, 0.0, -128.0, 0.0]);
+    }
+
+    #[test]
+    fn other_weights_are_not_taken_for_quantised() {
+        let ordinary: Vec<f32> = (0..64).map(|i| (i as f32 * 0.7311).sin()).collect();
+        assert_eq!(Whole::of(&ordinary, 4), Err(NOT_WHOLE));
+        let wide: Vec<f32> = (0..256).map(|i| i as f32 * 0.01).collect();
+        assert_eq!(Whole::of(&wide, 1), Err(WIDE));
+        assert_eq!(Whole::of(&[-127.0, 128.0, 1.0, 127.0], 1), Err(WIDE));
+        for odd in [f32::NAN, f32::INFINITY, f32::MIN_POSITIVE] {
+            assert_eq!(Whole::of(&[1.0, odd, 0.5], 3), Err(NOT_WHOLE), "{odd}");
+        }
+        assert_eq!(Whole::of(&[], 0), Err(NOT_WHOLE));
+        assert_eq!(Whole::of(&[1.0; 5], 2), Err(NOT_WHOLE));
+    }
+}

@@ -1,0 +1,604 @@
+//! int8: clusters on quads of bytes, with conversions at their borders and nowhere else.
+
+use anyhow::Result;
+use figures::top_1;
+use sparse_ops::layers;
+use tests::graph::{Graph, pruned};
+use tests::{count, noise, npy, op_names, run, skipped, values, with_knobs};
+use tract_sparse::pb::tensor_proto::DataType;
+use tract_sparse::pb::{ModelProto, TensorProto};
+use tract_sparse::prelude::*;
+use tract_sparse::{Onnx, Report, Target};
+use zoo::proto::{int, ints};
+use zoo::{Network, Spec};
+
+/// What bytes stand for.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    scale: f32,
+    zero: i32,
+    signed: bool,
+}
+
+impl Steps {
+    const U8: Steps = Steps { scale: 0.0173, zero: 121, signed: false };
+    const I8: Steps = Steps { scale: 0.0191, zero: -9, signed: true };
+
+    fn range(self) -> [i64; 2] {
+        if self.signed { [-128, 127] } else { [0, 255] }
+    }
+
+    fn quantise(self, v: f32) -> i64 {
+        let [lo, hi] = self.range();
+        ((v / self.scale).round_ties_even() as i64 + i64::from(self.zero)).clamp(lo, hi)
+    }
+
+    fn float(self, q: i64) -> f32 {
+        (q - i64::from(self.zero)) as f32 * self.scale
+    }
+}
+
+/// A graph of quantised values. Every method returns the name of the tensor it adds.
+#[derive(Default)]
+struct Quantised {
+    graph: Graph,
+    tensors: usize,
+}
+
+impl Quantised {
+    fn tensor(&mut self, data_type: DataType, shape: &[usize], raw_data: Vec<u8>) -> String {
+        self.tensors += 1;
+        let name = format!("q{}", self.tensors);
+        self.graph.initializer(TensorProto {
+            name: name.clone(),
+            dims: shape.iter().map(|extent| *extent as i64).collect(),
+            data_type: data_type as i32,
+            raw_data,
+            ..TensorProto::default()
+        });
+        name
+    }
+
+    fn bytes(&mut self, shape: &[usize], values: &[i8]) -> String {
+        self.tensor(DataType::Int8, shape, values.iter().map(|v| *v as u8).collect())
+    }
+
+    fn steps(&mut self, steps: Steps) -> [String; 2] {
+        let scale = self.graph.constant(&[], &[steps.scale]);
+        let data_type = if steps.signed { DataType::Int8 } else { DataType::Uint8 };
+        [scale, self.tensor(data_type, &[], vec![steps.zero as u8])]
+    }
+
+    fn quantize(&mut self, x: &str, steps: Steps) -> String {
+        let [scale, zero] = self.steps(steps);
+        self.graph.op("QuantizeLinear", &[x, &scale, &zero], vec![])
+    }
+
+    fn dequantize(&mut self, x: &str, steps: Steps) -> String {
+        let [scale, zero] = self.steps(steps);
+        self.graph.op("DequantizeLinear", &[x, &scale, &zero], vec![])
+    }
+
+    /// A value, quantised and dequantised.
+    fn both(&mut self, x: &str, steps: Steps) -> String {
+        let bytes = self.quantize(x, steps);
+        self.dequantize(&bytes, steps)
+    }
+
+    /// Dequantised weights with a scale for each output channel.
+    fn weights(&mut self, shape: &[usize], values: &[i8], scales: &[f32]) -> String {
+        let bytes = self.bytes(shape, values);
+        let scale = self.graph.constant(&[scales.len()], scales);
+        let zero = self.bytes(&[scales.len()], &vec![0; scales.len()]);
+        self.graph.op("DequantizeLinear", &[&bytes, &scale, &zero], vec![int("axis", 0)])
+    }
+
+    /// Dequantised biases.
+    fn bias(&mut self, values: &[i32], scales: &[f32]) -> String {
+        let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes = self.tensor(DataType::Int32, &[values.len()], raw);
+        let scale = self.graph.constant(&[scales.len()], scales);
+        self.graph.op("DequantizeLinear", &[&bytes, &scale], vec![int("axis", 0)])
+    }
+
+    /// A pruned pointwise layer between quantised values.
+    fn pointwise(&mut self, x: &str, oc: usize, ic: usize, y: Steps, seed: u64) -> String {
+        let (numbers, scales) = quantised(oc, &pruned(oc, ic, (4, 4), 0.5, seed));
+        let w = self.weights(&[oc, ic, 1, 1], &numbers, &scales);
+        let conv = self.graph.op("Conv", &[x, &w], vec![]);
+        self.both(&conv, y)
+    }
+}
+
+/// Weights as whole numbers, and a scale for each output channel.
+fn quantised(oc: usize, weights: &[f32]) -> (Vec<i8>, Vec<f32>) {
+    let rows = weights.chunks_exact(weights.len() / oc);
+    let scale = |row: &[f32]| row.iter().fold(1e-3f32, |most, w| most.max(w.abs())) / 127.0;
+    let scales: Vec<f32> = rows.clone().map(scale).collect();
+    let numbers =
+        rows.zip(&scales).flat_map(|(row, scale)| row.iter().map(move |w| (w / scale).round() as i8));
+    (numbers.collect(), scales)
+}
+
+/// Runs everything that has kernels, whatever the times.
+fn always<R>(target: Target, f: impl FnOnce() -> R) -> R {
+    with_mode("always", target, f)
+}
+
+fn with_mode<R>(mode: &str, target: Target, f: impl FnOnce() -> R) -> R {
+    with_knobs(&[("TRACT_SPARSE", mode), ("TRACT_SPARSE_TARGET", target.name())], f)
+}
+
+fn load(onnx: &Onnx, model: &ModelProto) -> Result<TypedModel> {
+    onnx.model_for_proto_model(model)?.into_optimized()
+}
+
+fn in_quads(model: &TypedModel) -> usize {
+    let layers = model.nodes().iter().filter_map(layers).flatten();
+    layers.filter(|layer| layer.int8().is_some()).count()
+}
+
+/// Fails unless there are so many layers on quads, and so many conversions to and from them.
+fn assert_cluster(model: &TypedModel, expected: [usize; 3], what: &str) {
+    let found = [in_quads(model), count(model, "ToQuads"), count(model, "FromQuads")];
+    assert_eq!(found, expected, "{what}: {:?}\n{}", op_names(model), Report::of(model).unwrap());
+    let left = ["QuantizeLinearU8", "QuantizeLinearI8", "DequantizeLinearF32", "LookupTable"];
+    assert_eq!(left.map(|op| count(model, op)), [0; 4], "{what}: {:?}", op_names(model));
+}
+
+/// One layer.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    oc: usize,
+    ic: usize,
+    group: usize,
+    kernel: usize,
+    stride: usize,
+    relu6: bool,
+    x: Steps,
+    y: Steps,
+    density: f64,
+}
+
+impl Case {
+    const HW: usize = 7;
+
+    fn output(self) -> usize {
+        (Case::HW + 2 * (self.kernel / 2) - self.kernel) / self.stride + 1
+    }
+
+    fn numbers(self) -> (Vec<i8>, Vec<f32>, Vec<i32>) {
+        let cols = self.ic / self.group * self.kernel * self.kernel;
+        let weights = match self.kernel {
+            1 => pruned(self.oc, cols, (4, 4), self.density, 5),
+            _ => pruned(self.oc, cols, (1, 1), self.density, 5),
+        };
+        let (numbers, scales) = quantised(self.oc, &weights);
+        let bias = values(self.oc, 8).into_iter().map(|v| (v * 4000.0) as i32).collect();
+        (numbers, scales, bias)
+    }
+
+    fn model(self) -> ModelProto {
+        let (numbers, scales, bias) = self.numbers();
+        let mut q = Quantised::default();
+        let x = q.graph.input(&format!("1,{},{},{}", self.ic, Case::HW, Case::HW));
+        let x = q.both(&x, self.x);
+        let w = q.weights(&[self.oc, self.ic / self.group, self.kernel, self.kernel], &numbers, &scales);
+        let products: Vec<f32> = scales.iter().map(|scale| scale * self.x.scale).collect();
+        let b = q.bias(&bias, &products);
+        let attributes = vec![
+            ints("pads", &[self.kernel / 2; 4]),
+            ints("strides", &[self.stride; 2]),
+            ints("kernel_shape", &[self.kernel; 2]),
+            int("group", self.group),
+        ];
+        let mut y = q.graph.op("Conv", &[&x, &w, &b], attributes);
+        if self.relu6 {
+            let [lo, hi] = [0.0, 6.0].map(|bound| q.graph.constant(&[], &[bound]));
+            y = q.graph.op("Clip", &[&y, &lo, &hi], vec![]);
+        }
+        let y = q.both(&y, self.y);
+        q.graph.model(&[&y])
+    }
+
+    /// The same layer as an integer operator of ONNX.
+    fn integer_model(self) -> ModelProto {
+        let (numbers, scales, bias) = self.numbers();
+        let mut q = Quantised::default();
+        let x = q.graph.input(&format!("1,{},{},{}", self.ic, Case::HW, Case::HW));
+        let x = q.quantize(&x, self.x);
+        let w = q.bytes(&[self.oc, self.ic / self.group, self.kernel, self.kernel], &numbers);
+        let w_scale = q.graph.constant(&[self.oc], &scales);
+        let w_zero = q.bytes(&[self.oc], &vec![0; self.oc]);
+        let raw = bias.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let b = q.tensor(DataType::Int32, &[self.oc], raw);
+        let [x_scale, x_zero] = q.steps(self.x);
+        let [y_scale, y_zero] = q.steps(self.y);
+        let attributes = vec![
+            ints("pads", &[self.kernel / 2; 4]),
+            ints("strides", &[self.stride; 2]),
+            ints("kernel_shape", &[self.kernel; 2]),
+            int("group", self.group),
+        ];
+        let inputs = [&x, &x_scale, &x_zero, &w, &w_scale, &w_zero, &y_scale, &y_zero, &b];
+        let y = q.graph.op("QLinearConv", &inputs.map(String::as_str), attributes);
+        let y = q.dequantize(&y, self.y);
+        q.graph.model(&[&y])
+    }
+
+    /// What the layer is defined to compute, in whole numbers.
+    fn expected(self, x: &[f32]) -> Vec<f32> {
+        let (numbers, scales, bias) = self.numbers();
+        let (k, hw, out, ic) = (self.kernel, Case::HW, self.output(), self.ic / self.group);
+        let x: Vec<i64> = x.iter().map(|v| self.x.quantise(*v) - i64::from(self.x.zero)).collect();
+        let mut y = vec![];
+        for o in 0..self.oc {
+            let first = o / (self.oc / self.group) * ic;
+            for at in 0..out * out {
+                let mut sum = i64::from(bias[o]);
+                for (tap, w) in numbers[o * ic * k * k..][..ic * k * k].iter().enumerate() {
+                    let (channel, ky, kx) = (tap / (k * k), tap / k % k, tap % k);
+                    let pixel = |out: usize, tap: usize| (out * self.stride + tap).checked_sub(k / 2);
+                    let (Some(iy), Some(ix)) = (pixel(at / out, ky), pixel(at % out, kx)) else { continue };
+                    if iy < hw && ix < hw {
+                        sum += i64::from(*w) * x[((first + channel) * hw + iy) * hw + ix];
+                    }
+                }
+                let steps = (sum as f32 * (self.x.scale * scales[o] / self.y.scale)).round_ties_even();
+                let [lo, hi] = self.y.range();
+                let q = (steps as i64 + i64::from(self.y.zero)).clamp(lo, hi);
+                let q = match self.relu6 {
+                    true => q.clamp(self.y.quantise(0.0), self.y.quantise(6.0)),
+                    false => q,
+                };
+                y.push(self.y.float(q));
+            }
+        }
+        y
+    }
+}
+
+/// Layers compute what they are defined to compute. Their scale is worked out from rounded weights, and so may be off by two
+/// roundings: where a sum ends up halfway between two bytes, that is the other one.
+#[test]
+fn layers_are_exact() -> Result<()> {
+    let pointwise = |oc, ic| Case { oc, ic, ..SAMPLE };
+    let depthwise = |c, kernel, stride| Case { oc: c, ic: c, group: c, kernel, stride, ..pointwise(c, c) };
+    let mut cases = vec![pointwise(8, 8), pointwise(13, 22), pointwise(64, 48), pointwise(5, 9)];
+    cases.extend([depthwise(8, 3, 1), depthwise(13, 3, 2), depthwise(6, 5, 1), depthwise(5, 5, 2)]);
+    for case in cases.clone() {
+        cases.push(Case { relu6: true, ..case });
+        cases.push(Case { x: Steps::I8, y: Steps::I8, ..case });
+        cases.push(Case { y: Steps::I8, relu6: true, ..case });
+    }
+    for case in cases {
+        assert_exact(case, &case.model())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn integer_operators_are_exact() -> Result<()> {
+    let depthwise = Case { oc: 12, ic: 12, group: 12, kernel: 3, ..SAMPLE };
+    for case in [SAMPLE, Case { oc: 13, ic: 22, ..SAMPLE }, depthwise] {
+        for case in [case, Case { x: Steps::I8, y: Steps::I8, ..case }] {
+            assert_exact(case, &case.integer_model())?;
+        }
+    }
+    let never = with_mode("never", Target::detect(), || load(&onnx(), &SAMPLE.integer_model()))?;
+    let stock = load(&tract_onnx::onnx(), &SAMPLE.integer_model())?;
+    assert_eq!(op_names(&never), op_names(&stock));
+    Ok(())
+}
+
+fn assert_exact(case: Case, model: &ModelProto) -> Result<()> {
+    let x = noise(&[1, case.ic, Case::HW, Case::HW], 3);
+    let expected = case.expected(&values(case.ic * Case::HW * Case::HW, 3));
+    for target in Target::available() {
+        // kernels of 5x5 leave no single weights out, but where those of no size are made of such
+        let mode = if case.kernel == 5 && target != Target::SCALAR { "dense" } else { "always" };
+        let optimised = with_mode(mode, target, || load(&onnx(), model))?;
+        assert_cluster(&optimised, [1, 1, 1], &format!("{case:?} on {target}"));
+        let y = run(optimised, std::slice::from_ref(&x))?;
+        let y = y[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+        let apart = y.iter().zip(&expected).map(|(y, e)| ((y - e) / case.y.scale).abs());
+        assert_eq!(y.len(), expected.len());
+        assert!(apart.clone().all(|steps| steps < 1.01), "{case:?} on {target}");
+        let halfway = apart.filter(|steps| *steps > 0.01).count();
+        assert!(halfway * 500 <= y.len(), "{case:?} on {target}: {halfway} of {} bytes", y.len());
+    }
+    Ok(())
+}
+
+/// Two layers, and what may stand between layers, with channels of odd number.
+fn between(op: &str) -> ModelProto {
+    let mut q = Quantised::default();
+    let x = q.graph.input("1,16,10,10");
+    let x = q.both(&x, Steps::U8);
+    let y_steps = Steps { scale: 0.011, zero: 117, signed: false };
+    let [a, b] = [1, 2].map(|seed| {
+        let oc = if op == "Concat" && seed == 2 { 12 } else { 13 };
+        q.pointwise(&x, oc, 16, y_steps, seed)
+    });
+    let two = |name| ints(name, &[2, 2]);
+    let (y, channels) = match op {
+        "Concat" => (q.graph.op("Concat", &[&b, &a], vec![int("axis", 1)]), 25),
+        "MaxPool" => (q.graph.op("MaxPool", &[&a], vec![two("kernel_shape"), two("strides")]), 13),
+        "AveragePool" => (q.graph.op("AveragePool", &[&a], vec![ints("kernel_shape", &[3, 3])]), 13),
+        "Add" | "Mul" => (q.graph.op(op, &[&a, &b], vec![]), 13),
+        "Gate" => {
+            let mean = q.graph.op("GlobalAveragePool", &[&a], vec![]);
+            let mean = q.both(&mean, y_steps);
+            let gate = q.pointwise(&mean, 13, 13, y_steps, 3);
+            let gate = q.graph.op("Sigmoid", &[&gate], vec![]);
+            let gate = q.both(&gate, Steps { scale: 1.0 / 256.0, zero: 0, signed: false });
+            (q.graph.op("Mul", &[&a, &gate], vec![]), 13)
+        }
+        "Swish" => {
+            let sigmoid = q.graph.op("Sigmoid", &[&a], vec![]);
+            let sigmoid = q.both(&sigmoid, Steps { scale: 1.0 / 256.0, zero: 0, signed: false });
+            (q.graph.op("Mul", &[&a, &sigmoid], vec![]), 13)
+        }
+        op => (q.graph.op(op, &[&a], vec![]), 13),
+    };
+    let y = q.both(&y, Steps { scale: 0.013, ..y_steps });
+    let y = q.pointwise(&y, 5, channels, y_steps, 4);
+    q.graph.model(&[&y])
+}
+
+#[test]
+fn what_stands_between_runs_on_quads() -> Result<()> {
+    let ops = ["Add", "Mul", "Concat", "MaxPool", "AveragePool", "Gate", "Swish"];
+    for op in ops.into_iter().chain(["Relu", "HardSwish", "Sigmoid", "GlobalAveragePool"]) {
+        let (mut model, x) = (between(op), noise(&[1, 16, 10, 10], 9));
+        if op == "HardSwish" {
+            model.opset_import[0].version = 14;
+        }
+        let stock = run(load(&tract_onnx::onnx(), &model)?, std::slice::from_ref(&x))?;
+        for target in Target::available() {
+            let optimised = always(target, || load(&onnx(), &model))?;
+            let layers = match op {
+                "Add" | "Mul" | "Concat" => 3,
+                "Gate" => 3,
+                _ => 2,
+            };
+            // a branch that nothing reads is not there
+            assert_cluster(&optimised, [layers, 1, 1], &format!("{op} on {target}"));
+            let y = run(optimised, std::slice::from_ref(&x))?;
+            // one step of each of the layers that follow each other, and of what is between
+            let distance = largest_difference(&y[0], &stock[0])?;
+            assert!(distance <= 3.01 * 0.011, "{op} on {target}: {distance}");
+        }
+    }
+    Ok(())
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f32> {
+    assert_eq!(a.shape(), b.shape());
+    let (a, b) = (a.try_as_plain_ram()?, b.try_as_plain_ram()?);
+    let pairs = a.as_slice::<f32>()?.iter().zip(b.as_slice::<f32>()?);
+    Ok(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+}
+
+/// The first layer of a report, in a model made by `edit` of one that runs in int8.
+fn first_layer(case: Case, knobs: &[(&str, &str)], edit: impl FnOnce(&mut ModelProto)) -> Result<Layer> {
+    let mut model = case.model();
+    edit(&mut model);
+    with_knobs(knobs, || {
+        let model = load(&onnx(), &model)?;
+        let layer = Report::of(&model)?.layers.remove(0);
+        Ok(Layer {
+            precision: layer.precision,
+            why: layer.why_f32.or(layer.reason),
+            layers: in_quads(&model),
+        })
+    })
+}
+
+#[derive(Debug)]
+struct Layer {
+    precision: Option<String>,
+    why: Option<String>,
+    layers: usize,
+}
+
+const SAMPLE: Case = Case {
+    oc: 64,
+    ic: 64,
+    group: 1,
+    kernel: 1,
+    stride: 1,
+    relu6: false,
+    x: Steps::U8,
+    y: Steps::U8,
+    density: 0.6,
+};
+
+const ALWAYS: &[(&str, &str)] = &[("TRACT_SPARSE", "always")];
+
+fn tensors(model: &mut ModelProto) -> &mut Vec<TensorProto> {
+    &mut model.graph.as_mut().unwrap().initializer
+}
+
+/// The scales of single values in the order of [`Case::model`]: of the input, twice, then of the output, twice.
+fn scale(model: &mut ModelProto, at: usize) -> &mut TensorProto {
+    let scalars = tensors(model).iter_mut();
+    let mut scales = scalars.filter(|t| t.dims.is_empty() && t.data_type == DataType::Float as i32);
+    scales.nth(at).unwrap()
+}
+
+fn tensor<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut TensorProto {
+    tensors(model).iter_mut().find(|tensor| tensor.name == name).unwrap()
+}
+
+#[test]
+fn what_cannot_be_integer_says_why() -> Result<()> {
+    let layer = first_layer(SAMPLE, ALWAYS, |_| ())?;
+    assert_eq!((layer.precision.as_deref(), &layer.why, layer.layers), (Some("int8"), &None, 1));
+    let why = |layer: Layer, words: &str, what: &str| {
+        assert_eq!(layer.layers, 0, "{what}: {layer:?}");
+        assert!(layer.why.as_deref().is_some_and(|why| why.contains(words)), "{what}: {layer:?}");
+    };
+    for (at, whose) in [(1, "of its input, a scale"), (2, "of its output, a scale")] {
+        for value in [0.0, f32::INFINITY, f32::NAN, -1.0] {
+            let edit = |model: &mut ModelProto| scale(model, at).raw_data = value.to_le_bytes().to_vec();
+            why(first_layer(SAMPLE, ALWAYS, edit)?, whose, &format!("{value}"));
+        }
+    }
+    let spatial = first_layer(Case { kernel: 3, ..SAMPLE }, ALWAYS, |_| ())?;
+    why(spatial, "no kernels of int8", "3x3");
+    let large = first_layer(SAMPLE, ALWAYS, |model| {
+        // q3 are the weights, q4 their zero points, q5 the bias
+        tensor(model, "q5").raw_data[..4].copy_from_slice(&(i32::MAX - 255).to_le_bytes());
+    })?;
+    why(large, "output channel 0 may be too large", "bias");
+    let wide = first_layer(SAMPLE, ALWAYS, |model| {
+        for name in ["q3", "q4"] {
+            tensor(model, name).data_type = DataType::Uint8 as i32;
+        }
+    })?;
+    why(wide, "no numbers of i8", "u8 weights");
+    let float = first_layer(SAMPLE, ALWAYS, |model| {
+        let graph = model.graph.as_mut().unwrap();
+        let weights = pruned(SAMPLE.oc, SAMPLE.ic, (4, 4), SAMPLE.density, 5);
+        let conv = graph.node.iter_mut().find(|node| node.op_type == "Conv").unwrap();
+        conv.input[1] = "floats".into();
+        graph.initializer.push(zoo::proto::tensor("floats", &[SAMPLE.oc, SAMPLE.ic, 1, 1], &weights));
+    })?;
+    why(float, "no whole numbers", "weights of f32");
+    Ok(())
+}
+
+#[test]
+fn only_pruned_networks_run_in_int8_unless_asked_for() -> Result<()> {
+    let dense = Case { density: 1.0, ..SAMPLE };
+    let layers =
+        |case, mode| -> Result<usize> { Ok(first_layer(case, &[("TRACT_SPARSE", mode)], |_| ())?.layers) };
+    assert_eq!(layers(SAMPLE, "never")?, 0);
+    assert_eq!(layers(dense, "auto")?, 0);
+    assert_eq!(layers(SAMPLE, "auto")?, 1);
+    assert_eq!(layers(dense, "dense")?, 1);
+    Ok(())
+}
+
+/// A layer without kernels of int8 in the middle, and at the borders: it is given floats and gives such, and what is around
+/// it stays in quads.
+#[test]
+fn layers_of_floats_have_conversions_around_them() -> Result<()> {
+    let mut q = Quantised::default();
+    let x = q.graph.input("1,8,9,9");
+    let mut y = q.both(&x, Steps::U8);
+    for seed in 1..4 {
+        let (numbers, scales) = quantised(8, &pruned(8, 8 * 9, (1, 1), 0.4, seed));
+        let w = q.weights(&[8, 8, 3, 3], &numbers, &scales);
+        let conv = q.graph.op("Conv", &[&y, &w], vec![ints("pads", &[1; 4])]);
+        y = q.both(&conv, Steps::U8);
+        if seed < 3 {
+            let relu = q.graph.op("Relu", &[&y], vec![]);
+            let relu = q.both(&relu, Steps::U8);
+            y = q.pointwise(&relu, 8, 8, Steps::U8, 7 * seed);
+        }
+    }
+    let (model, x) = (q.graph.model(&[&y]), noise(&[1, 8, 9, 9], 4));
+    let stock = run(load(&tract_onnx::onnx(), &model)?, std::slice::from_ref(&x))?;
+    let optimised = always(Target::detect(), || load(&onnx(), &model))?;
+    let found = [in_quads(&optimised), count(&optimised, "ToQuads"), count(&optimised, "FromQuads")];
+    assert_eq!(found, [2, 4, 4], "{:?}", op_names(&optimised));
+    assert_eq!(count(&optimised, "QuadsLookup"), 2, "{:?}", op_names(&optimised));
+    let distance = largest_difference(&run(optimised, std::slice::from_ref(&x))?[0], &stock[0])?;
+    // a step of each of the five layers, which the next ones may make larger by their gain, here below one
+    assert!(distance <= 5.01 * Steps::U8.scale, "{distance}");
+    Ok(())
+}
+
+/// Files of the extension hold quantised values, which tract's own do not: what is read computes the same bytes.
+#[test]
+fn models_come_back_from_nnef_files() -> Result<()> {
+    let signed = Case { x: Steps::I8, y: Steps::I8, relu6: true, ..SAMPLE };
+    let tables = between("Sigmoid");
+    for model in [SAMPLE.model(), signed.model(), tables] {
+        let decluttered =
+            tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
+        let x = noise(decluttered.input_fact(0)?.shape.as_concrete().unwrap(), 5);
+        let bytes = tract_sparse::nnef().write_to_tar_with_config(&decluttered, vec![], false, true)?;
+        let (direct, back) = always(Target::detect(), || -> Result<_> {
+            let back = tract_sparse::nnef().model_for_read(&mut &*bytes)?.into_optimized()?;
+            Ok((load(&onnx(), &model)?, back))
+        })?;
+        assert!(in_quads(&back) > 0);
+        assert_eq!(op_names(&back), op_names(&direct));
+        let [y, expected] = [back, direct].map(|model| run(model, std::slice::from_ref(&x)));
+        assert_eq!(largest_difference(&y?[0], &expected?[0])?, 0.0);
+    }
+    Ok(())
+}
+
+/// Quantises models as users do, and runs them.
+const SCRIPT: &str = "\
+import sys, numpy, onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+class Reader(CalibrationDataReader):
+    def __init__(self, name, x): self.inputs = iter([{name: x}, {name: -0.7 * x}])
+    def get_next(self): return next(self.inputs, None)
+for model in sys.argv[1:]:
+    x = numpy.load(model + '.x.npy')
+    name = onnxruntime.InferenceSession(model + '.onnx').get_inputs()[0].name
+    for activations in ['QUInt8', 'QInt8']:
+        path = f'{model}.{activations}'
+        quantize_static(model + '.onnx', path + '.onnx', Reader(name, x), quant_format=QuantFormat.QDQ,
+            per_channel=True, activation_type=QuantType[activations], weight_type=QuantType.QInt8)
+        numpy.save(path + '.y.npy', onnxruntime.InferenceSession(path + '.onnx').run(None, {name: x})[0])
+";
+
+/// Networks without layers of floats but the first, whose output is quantised: the same bytes as onnxruntime's, but where
+/// scales that are worked out from rounded weights decide, which may make a step in a few places.
+#[test]
+fn networks_agree_with_onnxruntime() -> Result<()> {
+    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
+        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
+        return Ok(());
+    };
+    let folder = std::env::temp_dir().join(format!("tract-sparse-int8-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let x = noise(&[1, 3, 64, 64], 3);
+    let mut models = vec![];
+    for network in [Network::MobilenetV1, Network::MobilenetV2] {
+        let spec = Spec {
+            hw: Some(64),
+            width: 0.5,
+            conv1x1: Some("4x4:0.5".parse()?),
+            dwconv3x3: Some("3:9".parse()?),
+            fc: Some("4x4:0.5".parse()?),
+            ..Spec::default()
+        };
+        let model = folder.join(network.name());
+        zoo::write(&zoo::build(network, &spec)?, &model.with_extension("onnx"))?;
+        let values =
+            ndarray::ArrayD::from_shape_vec(x.shape(), x.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())?;
+        ndarray_npy::write_npy(folder.join(format!("{}.x.npy", network.name())), &values)?;
+        models.push(model);
+    }
+    let run_python = std::process::Command::new(python).arg("-c").arg(SCRIPT).args(&models).output()?;
+    assert!(run_python.status.success(), "{}", String::from_utf8_lossy(&run_python.stderr));
+    for model in &models {
+        for activations in ["QUInt8", "QInt8"] {
+            let path =
+                |end: &str| std::path::PathBuf::from(format!("{}.{activations}.{end}", model.display()));
+            let expected = npy(&path("y.npy"))?;
+            let optimised = onnx().model_for_path(path("onnx"))?.into_optimized()?;
+            assert!(in_quads(&optimised) >= 27, "{}", Report::of(&optimised)?);
+            // one for the picture, which the first layer reads as floats, one behind that layer
+            let conversions = [count(&optimised, "ToQuads"), count(&optimised, "FromQuads")];
+            assert_eq!(conversions, [2, 2], "{:?}", op_names(&optimised));
+            let y = run(optimised, std::slice::from_ref(&x))?;
+            let mut values = expected.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+            values.sort_by(f32::total_cmp);
+            let steps = values.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 1e-6);
+            let step = steps.fold(f32::INFINITY, f32::min);
+            assert!(largest_difference(&y[0], &expected)? <= 1.01 * step, "{}", model.display());
+            assert_eq!(top_1(&expected, &y[0])?, Some(1.0));
+        }
+    }
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
