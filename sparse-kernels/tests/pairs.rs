@@ -192,10 +192,11 @@ impl Case {
             ic,
             &|x, y, r, epilogue, parallel| packed.run_pairs(&geometry, x, y, r, epilogue, parallel).unwrap(),
         );
-        // A single pixel is summed in f32.
-        if half.element() == Element::F16 && geometry.output_pixels() != 1 {
-            let kernel = table::pointwise_half(scalar(half), format);
-            let plain = PackedPointwise::from_dense(oc, ic, &weights, bias.as_deref(), kernel).unwrap();
+        // A single pixel is summed in f32, and sums begin anew with every chunk of channels.
+        let plain = table::pointwise_half(scalar(half), format);
+        let chunks = [kernel, plain].map(|kernel| kernel.chunks(ic, packed.stored(), 1));
+        if half.element() == Element::F16 && geometry.output_pixels() != 1 && chunks == [1; 2] {
+            let plain = PackedPointwise::from_dense(oc, ic, &weights, bias.as_deref(), plain).unwrap();
             let (x, residual) = self.lanes(half, &geometry, &x, residual.as_deref());
             let mut same = vec![1; y.len()];
             plain.run_pairs(&geometry, &x, &mut same, residual.as_deref(), &self.epilogue, &Serial).unwrap();
