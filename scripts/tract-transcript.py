@@ -54,7 +54,7 @@ STEPS = [
         ("--set N=2 n.onnx dump --node-name input", None, ""),
         ("n.onnx dump --node-name input", None, ""),
         ("--input-node block2_relu --output-node block3_add m.onnx dump --natural-order --op-name Add", None, ""),
-        ("-t f32_to_f16 m.onnx dump -s", None, "Half-precision layers run on stock operators."),
+        ("-t f32_to_f16 m.onnx dump -s", None, "Sparse layers, and what hangs together with them, compute in f32."),
         ("m.onnx dump -q --nnef-tar NAME.nnef.tar --nnef-deterministic", None,
          "Ours holds the dense layers, so that any tract can read it:"),
         ("tract.nnef.tar dump -s", None, "", "tract"),

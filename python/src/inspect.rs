@@ -45,6 +45,7 @@ struct Layer<'a> {
 /// no sense.
 #[pyfunction]
 #[pyo3(signature = (model, *, sparse = None, target = None, precision = None, inputs = None, measure = false, progress = None))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn inspect<'py>(
     py: Python<'py>,
     model: Given,

@@ -33,7 +33,7 @@ fn stock(model: &ModelProto) -> Result<TypedModel> {
 /// tract in f16 as far as that is right.
 fn assert_answers(name: &str, ours: &TypedModel, f32_model: &ModelProto, x: &Tensor) -> Result<()> {
     let narrow = cast(x, DatumType::F16)?;
-    let got = run(ours.clone(), &[narrow.clone()])?;
+    let got = run(ours.clone(), std::slice::from_ref(&narrow))?;
     let exact = run(stock(&rounded(f32_model)?)?, &[cast(&narrow, DatumType::F32)?])?;
     let theirs = run(stock(&in_f16(f32_model)?)?, &[narrow])?;
     for ((got, exact), theirs) in got.iter().zip(&exact).zip(&theirs) {
@@ -320,7 +320,7 @@ fn a_filtered_transform_keeps_layers_sparse() -> Result<()> {
         let sparse = onnx().model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
         let expected = sparse_nodes(&sparse.clone().into_optimized()?);
         let mut model = sparse;
-        let filter = |node: &TypedNode| node.id % 3 > 0;
+        let filter = |node: &TypedNode| !node.id.is_multiple_of(3);
         FloatPrecisionTranslator::with_filter(DatumType::F32, DatumType::F16, filter)
             .transform(&mut model)?;
         let model = model.into_optimized()?;

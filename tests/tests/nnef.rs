@@ -226,7 +226,10 @@ fn rounded_weights_take_half_of_the_room() -> Result<()> {
             let [mut small, mut whole] = [back, read(&tract_sparse::nnef(), &whole)?];
             sparsify(&mut small, &policy)?;
             sparsify(&mut whole, &policy)?;
-            assert_eq!(layers(&small)?, layers(&whole)?, "{network}");
+            let kernels = |model: &TypedModel| -> Result<Vec<Option<String>>> {
+                Ok(Report::of(model)?.layers.into_iter().map(|layer| layer.chosen).collect())
+            };
+            assert_eq!(kernels(&small)?, kernels(&whole)?, "{network}");
         }
     }
     Ok(())
@@ -257,7 +260,8 @@ fn models_of_f16_are_compact() -> Result<()> {
     let proto = in_f16(&zoo::build(Network::MobilenetV2, &spec)?)?;
     let stock = tract_onnx::onnx().model_for_proto_model(&proto)?.into_typed()?.into_decluttered()?;
     let (small, large) = (tar(&tract_sparse::nnef(), &stock)?, tar(&plain(), &stock)?);
-    assert!((small.len() as f64) < 0.7 * large.len() as f64, "{} of {}", small.len(), large.len());
+    // half of the weights of 1x1 convolutions, which are six tenths of all
+    assert!((small.len() as f64) < 0.75 * large.len() as f64, "{} of {}", small.len(), large.len());
     let x = cast(&noise(&[1, 3, 64, 64], 3), DatumType::F16)?;
     let run_stock = |model: TypedModel| run(model.into_optimized()?, std::slice::from_ref(&x));
     let back = run_stock(read(&tract_sparse::nnef(), &small)?)?;

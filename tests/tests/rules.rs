@@ -413,7 +413,7 @@ fn weights_that_are_not_finite_stay_stock() -> Result<()> {
 }
 
 #[test]
-fn half_precision_goes_back_to_stock() -> Result<()> {
+fn a_layer_that_is_cast_to_f16_stays_sparse() -> Result<()> {
     let model = one_conv(0.2).then("Relu", None).model();
     let half = |onnx: tract_sparse::Onnx| -> Result<TypedModel> {
         let mut model = onnx.model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
@@ -422,14 +422,14 @@ fn half_precision_goes_back_to_stock() -> Result<()> {
         model.into_optimized()
     };
     let (ours, theirs) = (half(onnx())?, half(tract_onnx::onnx())?);
-    assert_eq!(sparse_nodes(&ours), 0);
+    assert_eq!(sparse_nodes(&ours), 1);
     let x = input()[0].cast_to_dt(DatumType::F16)?.into_owned();
     let ours = run(ours, std::slice::from_ref(&x))?;
     let theirs = run(theirs, std::slice::from_ref(&x))?;
     let f32s = |v: TVec<TValue>| -> TVec<TValue> {
         v.into_iter().map(|t| t.cast_to_dt(DatumType::F32).unwrap().into_owned().into_tvalue()).collect()
     };
-    // Half precision has 11 bits: the two graphs may round differently at each of a few operations.
+    // f16 has 11 bits: stock tract rounds at each of a few operations, ours once.
     let distance = tests::distance(&f32s(ours)[0], &f32s(theirs)[0])?;
     assert!(distance < 4e-3, "{distance}");
     Ok(())
