@@ -129,7 +129,7 @@ pub(super) use unroll;
 /// Rows by which a tile that walks down asks for its input ahead of time. Planes follow each other, so that
 /// the last tiles of one ask for the first rows of the next. (What detects streams in hardware does not see
 /// one in a tile.)
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 
 /// Most sums under way: rows of the largest kernel.
 pub(super) const SLOTS: usize = 7;

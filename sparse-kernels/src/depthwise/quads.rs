@@ -15,7 +15,7 @@
 //! Then, for `N` vectors of pixels and all rows that share lanes, channel after channel is summed and scaled; behind the
 //! last one, quads are made of the four. So there are few sums at a time, four with 3x3, beside those that wait.
 
-use super::body::{Depthwise, Loops, unroll};
+use super::body::{AHEAD, Depthwise, Loops, unroll};
 use super::scalar::Scalar;
 use super::{Plane, RowsArgs};
 use crate::quads::{CHANNELS, Requantise};
@@ -179,13 +179,24 @@ unsafe fn planes<V: Depthwise, const K: usize, const S: usize, const ROWS: usize
             let here = first..groups.min(first + together);
             // SAFETY: the buffer holds `together` groups, or one (Quads).
             unsafe { transpose::<V, S, ROWS>(args, plane, taps, &here, width) };
-            for (i, g) in here.enumerate() {
+            // Of narrow maps two groups are a tile, of wide ones two vectors of a row.
+            let both = ROWS <= 2 && args.y_width <= V::LANES;
+            let (mut i, mut left) = (0, here.len());
+            while left > 0 {
+                let g = here.start + i;
                 let y = plane.y.wrapping_add(g * ROWS * args.y_width);
-                let rows = (args.rows - g * ROWS).min(ROWS);
+                let rows = args.rows - g * ROWS;
                 // SAFETY: these rows are there; the buffer has what was just transposed.
                 unsafe {
-                    let x = quads.buffer.add(i * group);
-                    finish_rows::<V, K, S, ROWS>(args, Plane { y, ..plane }, taps, scales, x, width, rows);
+                    let tile = Tile { taps, scales, x: quads.buffer.add(i * group), width, rows };
+                    let plane = Plane { y, ..plane };
+                    if both && left > 1 {
+                        tile.run::<V, K, S, ROWS, 2>(args, plane, group, ROWS * args.y_width);
+                        (i, left) = (i + 2, left - 2);
+                    } else {
+                        tile.along::<V, K, S, ROWS>(args, plane);
+                        (i, left) = (i + 1, left - 1);
+                    }
                 }
             }
         }
@@ -290,6 +301,7 @@ impl<V: Vector> Columns<V> {
             let mut at = plane.x.wrapping_offset(iy * args.x_width as isize + self.first);
             for (row, v) in rows.iter_mut().enumerate() {
                 if ((iy + row as isize) as usize) < args.x_height {
+                    V::prefetch(at.wrapping_add(AHEAD * args.x_width));
                     *v = match self.inside {
                         true => V::load(at),
                         false => V::load_edge(at, self.edge).add(self.outside),
@@ -302,99 +314,120 @@ impl<V: Vector> Columns<V> {
     }
 }
 
-/// The first `rows` of the output rows that share the lanes at `x`.
+/// What output rows are made of that share input rows.
 ///
-/// # Safety
-/// As [`planes`]; `scales` has one for each channel; `rows` are there from `plane.y` on.
-#[inline(always)]
-unsafe fn finish_rows<V: Depthwise, const K: usize, const S: usize, const ROWS: usize>(
-    args: &RowsArgs,
-    plane: Plane,
+/// Invariants: the transposed rows of these taps are at `x`, `width` floats from one to the next; there is a scale for each
+/// channel; `rows` are left, at least one.
+#[derive(Clone, Copy)]
+struct Tile {
     taps: Taps,
     scales: *const f32,
     x: *const f32,
     width: usize,
     rows: usize,
-) {
-    let last = args.y_width.saturating_sub(V::LANES);
-    let mut ox = 0;
-    while ox < args.y_width {
-        // SAFETY: passed on from the caller; the vectors from column `ox` on are inside the output row, or there is one
-        // and the row is narrower.
-        ox = unsafe {
-            let left = args.y_width - ox;
-            if ROWS <= 2 && left > V::LANES && args.y_width >= 2 * V::LANES {
-                let ox = ox.min(args.y_width - 2 * V::LANES);
-                tile::<V, K, S, ROWS, 2>(args, plane, taps, scales, x, width, rows, ox);
-                ox + 2 * V::LANES
-            } else {
-                tile::<V, K, S, ROWS, 1>(args, plane, taps, scales, x, width, rows, ox.min(last));
-                ox + V::LANES
-            }
-        };
-    }
 }
 
-/// `N` vectors of these rows, from column `ox` on.
-///
-/// # Safety
-/// As [`finish_rows`]; the vectors are inside the output row, or `N` is 1, `ox` 0, and the row is narrower.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn tile<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, const N: usize>(
-    args: &RowsArgs,
-    plane: Plane,
-    taps: Taps,
-    scales: *const f32,
-    x: *const f32,
-    width: usize,
-    rows: usize,
-    ox: usize,
-) {
-    // SAFETY: a plane has these taps, a bias and a scale for each channel; the columns that they meet are in the buffer,
-    // as `row_width` says.
-    unsafe {
-        // unrolled, so that what is finished stays in registers
-        let mut finished = [[[V::splat(0.0); N]; ROWS]; CHANNELS];
-        unroll!(CHANNEL in [0 1 2 3] {
-            let mut sums = [[V::splat(*plane.bias.add(CHANNEL)); N]; ROWS];
-            for kx in 0..taps.width {
-                for lane in 0..taps.lanes() {
-                    let row = x.add(((lane * CHANNELS + CHANNEL) * S + kx % S) * width + kx / S + ox);
-                    let mut columns = [V::splat(0.0); N];
-                    for n in 0..N {
-                        columns[n] = V::load(row.add(n * V::LANES));
-                    }
-                    let w = plane.taps.add(taps.at(CHANNEL, kx, lane, 0));
-                    for r in 0..ROWS {
-                        let w = V::splat(*w.add(r * args.step));
-                        for n in 0..N {
-                            sums[r][n] = w.dot(columns[n], sums[r][n]);
+impl Tile {
+    /// All vectors along `ROWS` rows.
+    ///
+    /// # Safety
+    /// As [`planes`].
+    #[inline(always)]
+    unsafe fn along<V: Depthwise, const K: usize, const S: usize, const ROWS: usize>(
+        self,
+        args: &RowsArgs,
+        plane: Plane,
+    ) {
+        let last = args.y_width.saturating_sub(V::LANES);
+        let mut ox = 0;
+        while ox < args.y_width {
+            let two = ROWS <= 2 && args.y_width - ox > V::LANES && args.y_width >= 2 * V::LANES;
+            let first = if two { ox.min(args.y_width - 2 * V::LANES) } else { ox.min(last) };
+            let tile = Tile { x: self.x.wrapping_add(first), ..self };
+            let plane = Plane { y: plane.y.wrapping_add(first), ..plane };
+            // SAFETY: passed on from the caller; the vectors from column `first` on are inside the output row, or there is
+            // one and the row is narrower.
+            unsafe {
+                if two {
+                    tile.run::<V, K, S, ROWS, 2>(args, plane, V::LANES, V::LANES);
+                } else {
+                    tile.run::<V, K, S, ROWS, 1>(args, plane, 0, 0);
+                }
+            }
+            ox = first + if two { 2 * V::LANES } else { V::LANES };
+        }
+    }
+
+    /// `N` vectors of `ROWS` rows; those behind the first are `apart` floats further in the buffer and `beyond` in the
+    /// output: in the same rows, or in as many rows below these.
+    ///
+    /// # Safety
+    /// As [`planes`]; the vectors are inside the output row, or it is narrower and they begin with it.
+    #[inline(always)]
+    unsafe fn run<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, const N: usize>(
+        self,
+        args: &RowsArgs,
+        plane: Plane,
+        apart: usize,
+        beyond: usize,
+    ) {
+        let Tile { taps, scales, x, width, rows } = self;
+        let taps = if K == 0 { taps } else { Taps { height: K, width: K } };
+        // SAFETY: a plane has these taps, a bias and a scale for each channel; the columns that they meet are in the buffer,
+        // as `row_width` says; rows that are there are written, others elsewhere.
+        unsafe {
+            let mut finished = [[[V::splat(0.0); N]; ROWS]; CHANNELS];
+            macro_rules! channel {
+                ($c:expr) => {{
+                    let mut sums = [[V::splat(*plane.bias.add($c)); N]; ROWS];
+                    for kx in 0..taps.width {
+                        for lane in 0..taps.lanes() {
+                            let row = x.add(((lane * CHANNELS + $c) * S + kx % S) * width + kx / S);
+                            let mut columns = [V::splat(0.0); N];
+                            for n in 0..N {
+                                columns[n] = V::load(row.add(n * apart));
+                            }
+                            let w = plane.taps.add(taps.at($c, kx, lane, 0));
+                            for r in 0..ROWS {
+                                let w = V::splat(*w.add(r * args.step));
+                                for n in 0..N {
+                                    sums[r][n] = w.dot(columns[n], sums[r][n]);
+                                }
+                            }
                         }
                     }
+                    let scale = V::splat(*scales.add($c));
+                    for r in 0..ROWS {
+                        for n in 0..N {
+                            finished[$c][r][n] = sums[r][n].scaled(scale);
+                        }
+                    }
+                }};
+            }
+            // Unrolled, what is finished stays in registers; but the code for more rows would not stay in the caches.
+            if const { ROWS <= 2 } {
+                unroll!(CHANNEL in [0 1 2 3] { channel!(CHANNEL) });
+            } else {
+                for c in 0..CHANNELS {
+                    channel!(c);
                 }
             }
-            let scale = V::splat(*scales.add(CHANNEL));
-            for r in 0..ROWS {
-                for n in 0..N {
-                    finished[CHANNEL][r][n] = sums[r][n].scaled(scale);
-                }
-            }
-        });
-        let bounds = args.quads().requantise.bounds();
-        for r in 0..ROWS {
-            // Rows that are not there are stored, too, elsewhere: otherwise compilers would move what computes them behind a
-            // branch, and all inputs to the stack.
-            let (y, step) = match r < rows {
-                true => (plane.y.wrapping_add(r * args.y_width + ox), V::LANES),
-                false => (args.quads().nowhere, 0),
-            };
+            let bounds = args.quads().requantise.bounds();
+            let below = if args.y_width > V::LANES { 0 } else { ROWS };
             for n in 0..N {
-                let quads = V::quad(finished.map(|channel| channel[r][n]), &bounds);
-                if N > 1 || args.y_width >= V::LANES {
-                    quads.store(y.wrapping_add(n * step));
-                } else {
-                    quads.store_part(y, args.y_width);
+                for r in 0..ROWS {
+                    // Rows that are not there are stored, too: otherwise compilers would move what computes them behind a
+                    // branch, and all inputs to the stack.
+                    let y = match n * below + r < rows {
+                        true => plane.y.wrapping_add(n * beyond + r * args.y_width),
+                        false => args.quads().nowhere,
+                    };
+                    let quads = V::quad(finished.map(|channel| channel[r][n]), &bounds);
+                    if args.y_width >= V::LANES {
+                        quads.store(y);
+                    } else {
+                        quads.store_part(y, args.y_width);
+                    }
                 }
             }
         }
