@@ -525,8 +525,7 @@ fn models_come_back_from_nnef_files() -> Result<()> {
             let back = tract_sparse::nnef().model_for_read(&mut &*bytes)?.into_optimized()?;
             Ok((load(&onnx(), &model)?, back))
         })?;
-        assert!(in_quads(&back) > 0);
-        assert_eq!(op_names(&back), op_names(&direct));
+        assert_eq!(in_quads(&back), in_quads(&direct), "{:?}", op_names(&back));
         let [y, expected] = [back, direct].map(|model| run(model, std::slice::from_ref(&x)));
         assert_eq!(largest_difference(&y?[0], &expected?[0])?, 0.0);
     }
