@@ -11,7 +11,7 @@ use sparse_kernels::doctor::check::{Check, check};
 use sparse_kernels::doctor::machine::Machine;
 use sparse_kernels::format::FormatKind;
 use sparse_kernels::table::{self, Element, KernelInfo};
-use tract_sparse::{Policy, TRACT_VERSION, Target};
+use tract_sparse::{Half, Policy, TRACT_VERSION, Target};
 
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
