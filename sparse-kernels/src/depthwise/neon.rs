@@ -10,8 +10,7 @@
 //!
 //! Of f16 a vector has two channels of four pixels, and a tap is a pair, which no multiply-add picks from a
 //! register with others: nine registers hold those of 3x3, which leaves room for 6 sums, two vectors wide.
-//! Both halves are computed at once, in f16: of 9 to 49 taps no sum is too long for that. bf16 is multiplied
-//! in pairs of neighbouring taps, as everywhere.
+//! Both halves are computed at once, in f16: of 9 to 49 taps no sum is too long for that.
 
 use super::body::{Depthwise, HELD};
 use super::values::Values;
@@ -121,8 +120,8 @@ impl<const CORE: u8> Depthwise for Halves<CORE> {
 /// Lanes of two bf16.
 pub(crate) type Pairs = F32x4<{ Core::Any as u8 }, { Element::Bf16 as u8 }>;
 
+/// For kernels of any size alone: what takes maps that are too narrow for masks knows single taps.
 impl Depthwise for Pairs {
-    const VERSIONS: [bool; 2] = [true, false];
     type Values = [Pairs; 2];
     type Few = Self;
     type Strided = Self;
