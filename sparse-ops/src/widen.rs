@@ -360,6 +360,7 @@ mod tests {
             sparse: true,
             half: None,
             of_f16: false,
+            int8: None,
         };
         SparseConv::new(conv(), choice)
     }
