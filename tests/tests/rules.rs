@@ -436,7 +436,32 @@ fn a_layer_that_is_cast_to_f16_stays_sparse() -> Result<()> {
 }
 
 #[test]
-fn quantised_convolutions_stay_stock() -> Result<()> {
+fn pruned_integer_convolutions_run_in_int8_and_others_stay_stock() -> Result<()> {
+    let integer = |density| -> Result<[(TVec<TValue>, TypedModel); 2]> {
+        let model = integer_conv(density);
+        Ok([run_optimized(&onnx(), &model, &input())?, run_optimized(&tract_onnx::onnx(), &model, &input())?])
+    };
+    let [(ours, sparse), (theirs, _)] = integer(0.2)?;
+    assert_eq!(sparse_nodes(&sparse), 1, "{:?}", op_names(&sparse));
+    let floats = |y: &TVec<TValue>| -> Result<Vec<f32>> {
+        Ok(y[0].to_plain_array_view::<f32>()?.iter().copied().collect())
+    };
+    let (ours, theirs) = (floats(&ours)?, floats(&theirs)?);
+    // a step of the output: stock tract rounds with a multiplier of 31 bits
+    assert!(ours.iter().zip(&theirs).all(|(ours, theirs)| (ours - theirs).abs() <= 1.01 * INTEGER_SCALE));
+    for (density, mode) in [(1.0, "auto"), (0.2, "never")] {
+        let [(ours, sparse), (theirs, _)] = with_knobs(&[("TRACT_SPARSE", mode)], || integer(density))?;
+        assert_eq!(ours, theirs, "{mode}");
+        assert_eq!(sparse_nodes(&sparse), 0, "{mode}");
+    }
+    Ok(())
+}
+
+/// What a byte of the integer convolution is worth.
+const INTEGER_SCALE: f32 = 0.01;
+
+/// A `QLinearConv` between floats, of whose blocks a share is kept.
+fn integer_conv(density: f64) -> ModelProto {
     let mut graph = Graph::default();
     let x = graph.input("1,64,14,14");
     let u8s = |name: &str, dims: &[i64], data: Vec<u8>| tract_sparse::pb::TensorProto {
@@ -446,20 +471,15 @@ fn quantised_convolutions_stay_stock() -> Result<()> {
         raw_data: data,
         ..Default::default()
     };
-    let weights = pruned(128, 64, BLOCKS, 0.2, 1).iter().map(|w| (*w != 0.0) as u8).collect();
+    let weights = pruned(128, 64, BLOCKS, density, 1).iter().map(|w| (*w != 0.0) as u8).collect();
     graph.initializer(u8s("w", &[128, 64, 1, 1], weights));
     graph.initializer(u8s("zero", &[], vec![0]));
-    let scale = graph.constant(&[], &[0.01]);
+    let scale = graph.constant(&[], &[INTEGER_SCALE]);
     let quantised = graph.op("QuantizeLinear", &[&x, &scale, "zero"], vec![]);
     let y =
         graph.op("QLinearConv", &[&quantised, &scale, "zero", "w", &scale, "zero", &scale, "zero"], vec![]);
     let y = graph.op("DequantizeLinear", &[&y, &scale, "zero"], vec![]);
-    let model = graph.model(&[&y]);
-    let (ours, sparse) = run_optimized(&onnx(), &model, &input())?;
-    let (theirs, _) = run_optimized(&tract_onnx::onnx(), &model, &input())?;
-    assert_eq!(ours, theirs);
-    assert_eq!(sparse_nodes(&sparse), 0);
-    Ok(())
+    graph.model(&[&y])
 }
 
 #[test]

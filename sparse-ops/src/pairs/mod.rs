@@ -14,7 +14,6 @@ pub(crate) use between::{by_parts, fits};
 use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
 use crate::opt_sparse_chain::layers;
-use crate::quads;
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::{Element, KernelError, Target};
 use tract_core::internal::*;
@@ -207,11 +206,11 @@ pub(crate) trait Number: Datum + Copy {}
 impl Number for f32 {}
 impl Number for u8 {}
 
-/// The channels of the lanes that a node of our operators puts out; none if it puts out others, or if its operator
-/// is one of tract's, which moves lanes without knowing.
+/// The channels of the pairs that a node of our operators puts out; none if it puts out others, or if its operator
+/// is one of tract's, which moves pairs without knowing.
 pub fn lanes_of(node: &TypedNode) -> Option<Lanes> {
     if let Some(layer) = layers(node).and_then(<[_]>::last) {
-        return layer.output_lanes(node.outputs[0].fact.rank());
+        return layer.half().and_then(|_| layer.output_lanes(node.outputs[0].fact.rank()));
     }
     let unary = node.op_as::<PairsUnary>().map(PairsUnary::lanes);
     let planar = || node.op_as::<PairsPlanar>().map(PairsPlanar::lanes);
@@ -221,7 +220,6 @@ pub fn lanes_of(node: &TypedNode) -> Option<Lanes> {
         .or_else(planar)
         .or_else(sum)
         .or_else(|| node.op_as::<ToPairs>().map(|op| op.lanes))
-        .or_else(|| quads::lanes_of(node))
 }
 
 /// The values of a tensor of pairs.

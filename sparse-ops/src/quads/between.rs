@@ -20,11 +20,6 @@ impl QuadsLookup {
     pub(crate) fn new(table: [u8; 256], lanes: Lanes) -> QuadsLookup {
         QuadsLookup { table: Box::new(table), lanes }
     }
-
-    /// Its channels.
-    pub(crate) fn lanes(&self) -> Lanes {
-        self.lanes
-    }
 }
 
 impl Op for QuadsLookup {
@@ -81,11 +76,6 @@ impl QuadsBinary {
     /// Of these channels; what the bytes of both operands and of the result stand for.
     pub(crate) fn new(op: Binary, steps: [Steps; 3], lanes: Lanes, target: Target) -> QuadsBinary {
         QuadsBinary { op, steps, lanes, target }
-    }
-
-    /// Its channels.
-    pub(crate) fn lanes(&self) -> Lanes {
-        self.lanes
     }
 }
 
@@ -155,11 +145,6 @@ impl QuadsMean {
     /// Of each of these channels; what the bytes of input and output stand for.
     pub(crate) fn new(factor: f32, steps: [Steps; 2], lanes: Lanes, target: Target) -> QuadsMean {
         QuadsMean { factor, steps, lanes, target }
-    }
-
-    /// Its channels.
-    pub(crate) fn lanes(&self) -> Lanes {
-        self.lanes
     }
 }
 
@@ -260,11 +245,6 @@ impl QuadsWide {
             inputs: inputs.iter().map(|input| input.map(from)).collect(),
             output: ToQuads::new(lanes, Outside::F32(steps), target),
         }
-    }
-
-    /// The channels of its output.
-    pub(crate) fn lanes(&self) -> Lanes {
-        self.output.lanes
     }
 }
 

@@ -152,16 +152,6 @@ impl FromQuads {
     }
 }
 
-/// The channels of the quads that a node of our operators puts out; none if it puts out others, or if its operator is
-/// one of tract's, which moves quads without knowing.
-pub(crate) fn lanes_of(node: &TypedNode) -> Option<Lanes> {
-    let lookup = || node.op_as::<QuadsLookup>().map(QuadsLookup::lanes);
-    let binary = || node.op_as::<QuadsBinary>().map(QuadsBinary::lanes);
-    let mean = || node.op_as::<QuadsMean>().map(QuadsMean::lanes);
-    let wide = || node.op_as::<QuadsWide>().map(QuadsWide::lanes);
-    node.op_as::<ToQuads>().map(|op| op.lanes).or_else(lookup).or_else(binary).or_else(mean).or_else(wide)
-}
-
 macro_rules! conversion {
     ($op:ident, $outside:ident, $words:literal) => {
         impl Op for $op {
