@@ -52,7 +52,7 @@ fn check(what: &str, geometry: &ConvGeometry, expected: &[u8], x: &[u8], run: Ru
     let s = geometry.shape();
     let of_y = [s.batch, s.oc, geometry.output_pixels()];
     let mut lanes = packed([s.batch, s.ic, geometry.input_pixels()], x);
-    if s.ic % 4 > 0 {
+    if !s.ic.is_multiple_of(4) {
         let image = s.ic.div_ceil(4) * geometry.input_pixels();
         for lanes in lanes.chunks_exact_mut(image.max(1)) {
             let last = (s.ic / 4) * geometry.input_pixels();
@@ -134,7 +134,7 @@ impl Case {
         let x = self.bytes(&mut noise, geometry.x_len());
         let weights = self.weights(&mut noise, [oc, ic], [format.r(), format.c()]);
         let quantised = self.quantised(&mut noise, ic);
-        let pixels = (self.seed % 2 == 0).then_some(geometry.output_pixels());
+        let pixels = self.seed.is_multiple_of(2).then_some(geometry.output_pixels());
         let packed =
             PackedPointwise::from_groups_int8([oc, ic, 1], &weights, &quantised, pixels, kernel).unwrap();
         assert_eq!((packed.oc(), packed.ic()), (oc, ic));

@@ -144,7 +144,7 @@ impl TileArgs<'_> {
     /// How many of the `r` output channels from `channel` on exist.
     #[inline(always)]
     pub fn channels_from(&self, channel: usize, r: usize) -> usize {
-        (self.weights.packed.oc - channel).min(r)
+        (self.weights.packed.whole_oc - channel).min(r)
     }
 
     /// What becomes of sums of quads.

@@ -132,7 +132,7 @@ unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
     // SAFETY: there are four lanes; each channel below `oc` has one pixel of `y`, and of `residual` if there
     // is one, and four of them are neighbours if the stride is 1 (TileArgs); `bias` has whole rows.
     unsafe {
-        let there = args.weights.packed.oc.saturating_sub(channel).min(4);
+        let there = args.weights.packed.whole_oc.saturating_sub(channel).min(4);
         if args.output.stride != 1 || there < 4 {
             let mut lanes = [0f32; 4];
             _mm_storeu_ps(lanes.as_mut_ptr(), sum);

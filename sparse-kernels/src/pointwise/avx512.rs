@@ -199,7 +199,7 @@ unsafe fn single_blocks<const ELEMENT: u8, const STRIDED: bool>(args: &TileArgs)
                 let sum = a.add(b);
                 rows[row] = if sets > 2 { sum.add(c.add(d)).0 } else { sum.0 };
             }
-            let channels = (args.weights.packed.oc - first * 4).min(there * 4);
+            let channels = (args.weights.packed.whole_oc - first * 4).min(there * 4);
             finish_channels::<ELEMENT>(args, first * 4, channels, fold_four_rows::<ELEMENT>(rows));
         }
     }
@@ -403,7 +403,7 @@ unsafe fn single_rows<const ELEMENT: u8, const R: usize, const STRIDED: bool>(ar
             }
             let sum =
                 if R == 4 { fold_four_rows::<ELEMENT>(of_rows) } else { _mm512_loadu_ps(folded.as_ptr()) };
-            let channels = (args.weights.packed.oc - first * R).min(there * R);
+            let channels = (args.weights.packed.whole_oc - first * R).min(there * R);
             finish_channels::<ELEMENT>(args, first * R, channels, sum);
         }
     }

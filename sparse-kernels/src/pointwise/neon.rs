@@ -240,7 +240,7 @@ unsafe fn finish_four(args: &TileArgs, channel: usize, sums: float32x4_t) {
     let mut lanes = [0f32; LANES];
     // SAFETY: there is room for four.
     unsafe { vst1q_f32(lanes.as_mut_ptr(), sums) };
-    for (channel, sum) in (channel..args.weights.packed.oc).zip(lanes) {
+    for (channel, sum) in (channel..args.weights.packed.whole_oc).zip(lanes) {
         // SAFETY: an output channel with one pixel.
         unsafe { finish(args, channel, sum) };
     }

@@ -22,15 +22,15 @@ use std::ops::Range;
 /// of all blocks are `LOOK_AHEAD` zeros; `starts` has one entry for every chunk of every block row, that of a
 /// chunk and row at `chunk * chunk_step + row * row_step`, and one more, which grow and are positions of
 /// `indices` or its length; one of the steps is 1; `values` has `r * c` floats, or halves, per block; `bias` has
-/// `r` floats per block row. If, and only if, the kernel is one of quads, there is a `requantise`, `oc` and the
-/// block rows fill whole lanes, and it has as many channels.
+/// `r` floats per block row. If, and only if, the kernel is one of quads, there is a `requantise`, `whole_oc`
+/// and the block rows fill whole lanes, and it has as many channels.
 #[derive(Debug, Clone)]
 pub struct PackedPointwise {
     pub(super) kernel: &'static PointwiseKernel,
     /// Output channels; of quads those of whole ones.
-    pub(super) oc: usize,
+    pub(super) whole_oc: usize,
     /// Output channels of the layer.
-    outputs: usize,
+    oc: usize,
     ic: usize,
     /// First block of every chunk of every block row: `[row][chunk]`, or `[chunk][row]`; and the number of
     /// blocks.
@@ -198,7 +198,7 @@ impl PackedPointwise {
             }
         }
         let packed = PackedPointwise::pack_lanes(&blocks, &values, cols, bias, pixels, kernel);
-        Ok(PackedPointwise { outputs, requantise: Some(requantise), ..packed })
+        Ok(PackedPointwise { oc: outputs, requantise: Some(requantise), ..packed })
     }
 
     /// Packs blocks of lanes, or of channels that are rounded to f16, whose values are `lanes`; they hold `ic` input channels.
@@ -263,8 +263,8 @@ impl PackedPointwise {
         let channels = planes.map_or(vec![], |_| first_channels(&|column| column));
         PackedPointwise {
             kernel,
+            whole_oc: weights.rows(),
             oc: weights.rows(),
-            outputs: weights.rows(),
             ic,
             starts,
             row_step,
@@ -354,7 +354,7 @@ impl PackedPointwise {
 
     /// Output channels.
     pub fn oc(&self) -> usize {
-        self.outputs
+        self.oc
     }
 
     /// Input channels.
@@ -427,7 +427,7 @@ impl PackedPointwise {
     /// Output channels of some block rows.
     pub(super) fn channels(&self, block_rows: &Range<usize>) -> Range<usize> {
         let r = self.kernel.format.r();
-        block_rows.start * r..(block_rows.end * r).min(self.oc)
+        block_rows.start * r..(block_rows.end * r).min(self.whole_oc)
     }
 
     /// Rows of lanes of some output channels, the first of which is the first of its lane.

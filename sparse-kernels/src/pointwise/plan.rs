@@ -32,7 +32,7 @@ impl Plan {
         let tiles = Tiles::new(pixels, kernel.vector, tuning.singles, tile, tuning.with_extra);
         let plan = Plan { in_place, tile, lines, tiles };
         let all = geometry.shape().batch * tiles.count();
-        match Buffers::new(weights, geometry, &plan, &tiles, all, weights.oc) {
+        match Buffers::new(weights, geometry, &plan, &tiles, all, weights.whole_oc) {
             Some(_) => Ok(plan),
             None => {
                 let shape = geometry.shape();
