@@ -54,7 +54,7 @@ pub enum Assessment {
         stored: f64,
         /// The fastest of those that leave out a tenth of the weights, and the share that its format stores,
         /// if that is another.
-        pruned: Option<(Choice, f64)>,
+        pruned: Option<Box<(Choice, f64)>>,
         /// Shape of the layer.
         shape: Box<LayerShape>,
     },
@@ -111,7 +111,7 @@ impl Assessment {
                 let pruned =
                     candidates.into_iter().find(|choice| choice.sparse).filter(|other| *other != choice);
                 let pruned = match pruned {
-                    Some(other) => Some((other, stored(other)?)),
+                    Some(other) => Some(Box::new((other, stored(other)?))),
                     None => None,
                 };
                 Assessment::Best { choice, density, stored: stored(choice)?, pruned, shape: Box::new(shape) }
@@ -130,7 +130,7 @@ impl Assessment {
         let (best, density, stored, pruned, shape) = match self {
             Assessment::Stock(reason) => return Decision::Stock(reason.clone(), None),
             Assessment::Best { choice, density, stored, pruned, shape } => {
-                (*choice, *density, *stored, *pruned, shape)
+                (*choice, *density, *stored, pruned.as_deref().copied(), shape)
             }
         };
         let takes_dense = policy.takes_dense(neighbours);

@@ -61,7 +61,7 @@ impl Whole {
         let mut whole = Whole { numbers: Vec::with_capacity(weights.len()), scales: Vec::with_capacity(oc) };
         for row in weights.chunks_exact(columns) {
             let largest = row.iter().fold(0f32, |largest, w| largest.max(w.abs()));
-            if largest == 0.0 {
+            if row.iter().all(|w| *w == 0.0) {
                 whole.numbers.extend(row.iter().map(|_| 0.0));
                 whole.scales.push(None);
                 continue;
