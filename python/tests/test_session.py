@@ -83,7 +83,7 @@ def test_half_precision_is_a_word(pruned):
     half = tract_sparse.Session(pruned, sparse="always", target="scalar", precision="half")
     names = {layer["precision"] for layer in half.report() if layer["chosen"]}
     assert names - {"f32"}, half.report_table()
-    assert half.compare()["tolerance"] == 0.2 and half.compare()["agrees"]
+    assert half.compare()["tolerance"] == 0.3 and half.compare()["agrees"]
     full = tract_sparse.Session(pruned, sparse="always", target="scalar")
     assert full.compare()["tolerance"] == 1e-4
     assert {layer["precision"] for layer in full.report() if layer["chosen"]} == {"f32"}
