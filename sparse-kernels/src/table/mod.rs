@@ -94,6 +94,15 @@ impl Element {
         }
     }
 
+    /// What lanes hold, for messages.
+    pub(crate) const fn values(self) -> &'static str {
+        match self {
+            Element::F32 => "floats",
+            Element::Bf16 => "pairs of bf16",
+            Element::Int8 => "quads of bytes",
+        }
+    }
+
     /// Neighbouring channels that share a lane of 32 bits.
     pub const fn per_lane(self) -> usize {
         match self {
@@ -169,15 +178,10 @@ pub struct KernelInfo {
 impl KernelInfo {
     /// Refuses lanes of another type than the kernel's.
     pub(crate) fn runs(&self, element: Element) -> Result<(), KernelError> {
-        let asked = match element {
-            Element::F32 => "floats",
-            Element::Bf16 => "pairs of bf16",
-            Element::Int8 => "quads of bytes",
-        };
         if self.element == element {
             Ok(())
         } else {
-            Err(KernelError::ElementMismatch { kernel: self.name, asked })
+            Err(KernelError::ElementMismatch { kernel: self.name, asked: element.values() })
         }
     }
 
