@@ -185,8 +185,10 @@ impl<'a> Chain<'a> {
         let Some(last) = stages.last() else { return Err(KernelError::Geometry("no layers".into())) };
         let element = last.layer.element();
         for stage in stages {
-            if stage.layer.element() != element {
-                return Err(KernelError::Geometry("layers of several types in one chain".into()));
+            let other = stage.layer.element();
+            if other != element {
+                let [a, b] = [other, element].map(Element::values);
+                return Err(KernelError::Geometry(format!("layers of {a} and of {b} in one chain")));
             }
             let s = stage.geometry.shape();
             if [s.x_layout, s.y_layout] != [Layout::Planar; 2] || stage.geometry.is_band() {

@@ -98,6 +98,16 @@ impl Element {
         }
     }
 
+    /// What lanes hold, for messages.
+    pub(crate) const fn values(self) -> &'static str {
+        match self {
+            Element::F32 => "floats",
+            Element::Bf16 => "pairs of bf16",
+            Element::F16 => "pairs of f16",
+            Element::Int8 => "quads of bytes",
+        }
+    }
+
     /// Neighbouring channels that share a lane of 32 bits.
     pub const fn per_lane(self) -> usize {
         match self {
