@@ -27,9 +27,10 @@ fn every_key_of_a_table_has_enough_cases() {
         // Four constants.
         assert!(cases[&key.name()] > 4, "{}: {listed}", key.name());
     }
-    let halves = cases.iter().filter(|(key, _)| key.starts_with("half/"));
-    assert!(halves.clone().all(|(_, cases)| *cases > 4), "{listed}");
-    assert_eq!(cases.len() - halves.count(), Key::all().len());
+    // lines that tables need not have
+    let others = cases.iter().filter(|(key, _)| key.starts_with("half/") || key.starts_with("int8/"));
+    assert!(others.clone().all(|(_, cases)| *cases > 4), "{listed}");
+    assert_eq!(cases.len() - others.count(), Key::all().len());
 }
 
 #[test]

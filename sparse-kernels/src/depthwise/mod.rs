@@ -824,8 +824,8 @@ impl Run<'_> {
 
     /// Whether a plane of pairs has one channel only: the upper halves of its lanes are zero, whatever the clamps say.
     fn is_half_empty(&self, plane: usize) -> bool {
-        self.weights.kernel.info.element == Element::Bf16
-            && (plane + 1) * Element::Bf16.per_lane() > self.weights.channels()
+        let element = self.weights.kernel.info.element;
+        element.in_pairs() && (plane + 1) * element.per_lane() > self.weights.channels()
     }
 
     /// What kernels of pairs do not do: residual and functions other than clamps, for the sums of both channels.

@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(Quantised::new(vec![], vec![], 0, 0), Err(FormatError::ZeroDim("output channels")));
         assert!(matches!(Quantised::new(vec![0; 2], vec![1.0], 0, 0), Err(FormatError::Length { .. })));
         assert_eq!(new(1.0).unwrap().with_bounds(3, 2), Err(FormatError::Bounds { lo: 3, hi: 2 }));
-        let large = Quantised::new(vec![0, i32::MAX - 254], vec![1.0; 2], 0, 0).unwrap();
+        let large = Quantised::new(vec![0, i32::MAX - 254], vec![0.25; 2], 0, 0).unwrap();
         assert!(large.prepare(&[127.0, 0.0, 0.0, 0.0], false).is_ok());
         let error = large.prepare(&[127.0, 0.0, 1.0, 0.0], false).unwrap_err();
         assert_eq!(error, FormatError::Sum { channel: 1 }.into());

@@ -266,7 +266,7 @@ const fn shape(format: &str) -> [usize; 2] {
 /// spatial ones, whose lanes hold input channels, the columns stay.
 const fn lanes(element: Element, columns: usize) -> usize {
     match (element, columns) {
-        (Element::Bf16, 2 | 4) => columns / element.per_lane(),
+        (Element::Bf16 | Element::Int8, 2 | 4) => columns / element.per_lane(),
         _ => columns,
     }
 }
