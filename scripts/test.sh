@@ -51,7 +51,9 @@ if have rustup; then
   for name in rustfmt clippy; do component $name || components+=("$name"); done
   for name in aarch64-unknown-linux-gnu aarch64-apple-darwin wasm32-wasip1 wasm32-unknown-unknown; do target $name || targets+=("$name"); done
 fi
-for name in onnx onnxruntime numpy maturin pytest; do python_has $name || python+=("$name"); done
+for pair in onnx:onnx onnxruntime:onnxruntime numpy:numpy maturin:maturin pytest:pytest zopfli:zopflipy; do
+  python_has "${pair%%:*}" || python+=("${pair##*:}")
+done
 have python3 || python=()
 
 missing=("${debian[@]}" "${components[@]}" "${targets[@]}" "${python[@]}")
