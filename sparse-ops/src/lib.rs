@@ -64,6 +64,7 @@ mod sparse_conv;
 mod sparse_deconv;
 mod sparse_matmul;
 mod widen;
+mod wiring;
 
 pub use branch::{OptSparseIf, SparseIf};
 pub use choice::{Choice, Dense, Packed, Packing};

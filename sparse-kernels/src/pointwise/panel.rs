@@ -142,7 +142,6 @@ pub(super) fn fill_apart(
     columns: &[u32],
     c: usize,
     segments: &[Segment],
-    padding: f32,
 ) {
     let panel = &mut panel[..columns.len() * c * stride];
     #[cfg(target_arch = "aarch64")]
@@ -163,7 +162,7 @@ pub(super) fn fill_apart(
         }
         return;
     }
-    fill(panel, stride, geometry, image, columns, c, segments, padding);
+    fill(panel, stride, geometry, image, columns, c, segments, 0.0);
     halves::take_apart(panel, stride);
 }
 

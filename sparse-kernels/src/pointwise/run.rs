@@ -249,16 +249,18 @@ impl Run<'_> {
                 (image[origin..].as_ptr(), plane)
             } else {
                 let columns = w.columns(chunks.clone());
-                let padding = w.padding();
-                let fill = if halves { panel::fill_apart } else { panel::fill };
-                fill(panel, width, geometry, image, columns, c, segments, padding);
+                if halves {
+                    panel::fill_apart(panel, width, geometry, image, columns, c, segments);
+                } else {
+                    panel::fill(panel, width, geometry, image, columns, c, segments, w.padding());
+                }
                 if extra > 0 {
                     let spread = match c {
                         4 => panel::spread::<4>,
                         2 => panel::spread::<2>,
                         _ => panel::spread::<1>,
                     };
-                    spread(extra_x, slots, geometry, image, columns, end - extra..end, padding);
+                    spread(extra_x, slots, geometry, image, columns, end - extra..end, w.padding());
                 }
                 // Kernels count used channels from the first chunk.
                 (panel.as_ptr().wrapping_sub(w.channels_before(chunk) * width), width)

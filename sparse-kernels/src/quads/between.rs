@@ -1,7 +1,7 @@
 //! What stands between layers, on quads, and what leads into and out of them.
 
 use super::quantised::round;
-use super::{CHANNELS, bytes, check, lane, repeated, rows, rows_mut};
+use super::{CHANNELS, FromQuads, IntoQuads, bytes, check, lane, repeated};
 use crate::error::{FormatError, KernelError};
 use crate::geometry::{ConvGeometry, Layout};
 use crate::target::Target;
@@ -76,7 +76,7 @@ pub fn quantize(
     quads: &mut [u32],
 ) -> Result<(), KernelError> {
     check(shape, ("input", planes.len()), ("output", quads.len()))?;
-    on(target, Quantize { shape, planes, affine, quads });
+    on(target, IntoQuads { shape, planes, byte: |v| affine.byte(v), quads });
     Ok(())
 }
 
@@ -92,58 +92,8 @@ pub fn dequantize(
     planes: &mut [f32],
 ) -> Result<(), KernelError> {
     check(shape, ("output", planes.len()), ("input", quads.len()))?;
-    on(target, Dequantize { shape, quads, affine, planes });
+    on(target, FromQuads { shape, quads, value: |v| affine.float(v), planes });
     Ok(())
-}
-
-struct Quantize<'a> {
-    shape: [usize; 3],
-    planes: &'a [f32],
-    affine: Affine,
-    quads: &'a mut [u32],
-}
-
-impl Work for Quantize<'_> {
-    #[inline(always)]
-    fn run(self) {
-        for (planes, quads) in rows(self.shape, self.planes, self.quads) {
-            let pixels = quads.len();
-            if planes.len() == CHANNELS * pixels {
-                let (ab, cd) = planes.split_at(2 * pixels);
-                let ((a, b), (c, d)) = (ab.split_at(pixels), cd.split_at(pixels));
-                for ((((quad, a), b), c), d) in quads.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                    *quad = lane([*a, *b, *c, *d].map(|v| self.affine.byte(v)));
-                }
-                continue;
-            }
-            quads.fill(0);
-            for (channel, plane) in planes.chunks_exact(pixels).enumerate() {
-                for (quad, v) in quads.iter_mut().zip(plane) {
-                    *quad |= u32::from(self.affine.byte(*v)) << (8 * channel);
-                }
-            }
-        }
-    }
-}
-
-struct Dequantize<'a> {
-    shape: [usize; 3],
-    quads: &'a [u32],
-    affine: Affine,
-    planes: &'a mut [f32],
-}
-
-impl Work for Dequantize<'_> {
-    #[inline(always)]
-    fn run(self) {
-        for (planes, quads) in rows_mut(self.shape, self.planes, self.quads) {
-            for (channel, plane) in planes.chunks_exact_mut(quads.len()).enumerate() {
-                for (v, quad) in plane.iter_mut().zip(quads) {
-                    *v = self.affine.float((quad >> (8 * channel)) as u8);
-                }
-            }
-        }
-    }
 }
 
 /// Arithmetic of two quantised values.

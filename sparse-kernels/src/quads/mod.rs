@@ -112,7 +112,8 @@ pub fn pack(
     quads: &mut [u32],
 ) -> Result<(), KernelError> {
     check(shape, ("input", planes.len()), ("output", quads.len()))?;
-    on(target, Pack { shape, planes, flip: top_bits(flip), quads });
+    let flip = top_bits(flip);
+    on(target, IntoQuads { shape, planes, byte: |v| v ^ flip, quads });
     Ok(())
 }
 
@@ -128,7 +129,8 @@ pub fn unpack(
     planes: &mut [u8],
 ) -> Result<(), KernelError> {
     check(shape, ("output", planes.len()), ("input", quads.len()))?;
-    on(target, Unpack { shape, quads, flip: top_bits(flip), planes });
+    let flip = top_bits(flip);
+    on(target, FromQuads { shape, quads, value: |v| v ^ flip, planes });
     Ok(())
 }
 
@@ -136,23 +138,25 @@ fn top_bits(flip: bool) -> u8 {
     if flip { 0x80 } else { 0 }
 }
 
-struct Pack<'a> {
+/// Planes of what `byte` makes bytes of, put in quads.
+struct IntoQuads<'a, T, F> {
     shape: [usize; 3],
-    planes: &'a [u8],
-    flip: u8,
+    planes: &'a [T],
+    byte: F,
     quads: &'a mut [u32],
 }
 
-impl Work for Pack<'_> {
+impl<T: Copy, F: Fn(T) -> u8> Work for IntoQuads<'_, T, F> {
     #[inline(always)]
     fn run(self) {
-        for (planes, quads) in rows(self.shape, self.planes, self.quads) {
+        let IntoQuads { shape, planes, byte, quads } = self;
+        for (planes, quads) in rows(shape, planes, quads) {
             let pixels = quads.len();
             if planes.len() == CHANNELS * pixels {
                 let (ab, cd) = planes.split_at(2 * pixels);
                 let ((a, b), (c, d)) = (ab.split_at(pixels), cd.split_at(pixels));
                 for ((((quad, a), b), c), d) in quads.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                    *quad = lane([*a ^ self.flip, *b ^ self.flip, *c ^ self.flip, *d ^ self.flip]);
+                    *quad = lane([byte(*a), byte(*b), byte(*c), byte(*d)]);
                 }
                 continue;
             }
@@ -160,28 +164,30 @@ impl Work for Pack<'_> {
             for (channel, plane) in planes.chunks_exact(pixels).enumerate() {
                 let place = 8 * channel;
                 for (quad, v) in quads.iter_mut().zip(plane) {
-                    *quad |= u32::from(*v ^ self.flip) << place;
+                    *quad |= u32::from(byte(*v)) << place;
                 }
             }
         }
     }
 }
 
-struct Unpack<'a> {
+/// [`IntoQuads`] in the other direction: planes of what `value` makes of bytes.
+struct FromQuads<'a, T, F> {
     shape: [usize; 3],
     quads: &'a [u32],
-    flip: u8,
-    planes: &'a mut [u8],
+    value: F,
+    planes: &'a mut [T],
 }
 
-impl Work for Unpack<'_> {
+impl<T, F: Fn(u8) -> T> Work for FromQuads<'_, T, F> {
     #[inline(always)]
     fn run(self) {
-        for (planes, quads) in rows_mut(self.shape, self.planes, self.quads) {
+        let FromQuads { shape, quads, value, planes } = self;
+        for (planes, quads) in rows_mut(shape, planes, quads) {
             for (channel, plane) in planes.chunks_exact_mut(quads.len()).enumerate() {
                 let place = 8 * channel;
                 for (v, quad) in plane.iter_mut().zip(quads) {
-                    *v = (quad >> place) as u8 ^ self.flip;
+                    *v = value((quad >> place) as u8);
                 }
             }
         }

@@ -13,6 +13,7 @@ use crate::konst::f32s;
 use crate::opt_sparse_chain::spared_by_bands;
 use crate::opt_sparse_conv::OptSparseConv;
 use crate::planar::Planar;
+use crate::wiring::Wiring;
 use sparse_kernels::pairs::Arithmetic;
 use sparse_kernels::prelude::{Element, Target};
 use std::collections::{BTreeSet, HashSet};
@@ -429,8 +430,7 @@ impl<'a> Clusters<'a> {
 
     /// Puts the clusters into the graph, and makes what is still open and stays outside f32.
     fn patch(self) -> TractResult<TypedModelPatch> {
-        let mut wiring =
-            Wiring { patch: TypedModelPatch::new("clusters on pairs of channels"), ..Wiring::default() };
+        let mut wiring = Wiring::new("clusters on pairs of channels");
         for id in &self.order {
             let node = self.model.node(*id);
             let outlet: OutletId = (*id).into();
@@ -439,7 +439,7 @@ impl<'a> Clusters<'a> {
                 let mut wires = tvec!();
                 for (input, lanes) in inputs {
                     wires.push(match lanes {
-                        Some(lanes) => wiring.pairs(self.model, *input, *lanes, self.target)?,
+                        Some(lanes) => self.in_pairs(&mut wiring, *input, *lanes)?,
                         None => wiring.whole(self.model, *input)?,
                     });
                 }
@@ -450,11 +450,9 @@ impl<'a> Clusters<'a> {
                     false => [node.name.clone(), format!("{}.whole", node.name)],
                 };
                 let y = wiring.patch.wire_node(name, op.clone(), &wires)?[0];
-                wiring.pairs.insert((outlet, *output), y);
+                wiring.put_lanes(outlet, *output, y);
                 if self.is_wanted(*id, &self.inside) {
-                    let y = wiring.patch.wire_node(whole, FromPairs::new(*output, self.target), &[y])?[0];
-                    wiring.whole.insert(outlet, y);
-                    wiring.patch.shunt_outside(self.model, outlet, y)?;
+                    wiring.leave(self.model, outlet, &whole, FromPairs::new(*output, self.target), &[y])?;
                 }
             } else if let Some(layer) = node.op_as::<OptSparseConv>().filter(|layer| layer.is_open()) {
                 let why = self.why.get(id).copied().unwrap_or(NO_GAIN);
@@ -462,12 +460,17 @@ impl<'a> Clusters<'a> {
                 for input in &node.inputs {
                     wires.push(wiring.whole(self.model, *input)?);
                 }
-                let y = wiring.patch.wire_node(&node.name, layer.in_full(why), &wires)?[0];
-                wiring.whole.insert(outlet, y);
-                wiring.patch.shunt_outside(self.model, outlet, y)?;
+                wiring.leave(self.model, outlet, &node.name, layer.in_full(why), &wires)?;
             }
         }
-        Ok(wiring.patch)
+        Ok(wiring.into_patch())
+    }
+
+    /// The wire of a value in pairs: converted where it comes into a cluster, once.
+    fn in_pairs(&self, wiring: &mut Wiring, outlet: OutletId, lanes: Lanes) -> TractResult<OutletId> {
+        let name = format!("{}.pairs", self.model.node(outlet.node).name);
+        let op = || ToPairs::new(lanes, self.target);
+        wiring.enter(self.model, [outlet; 2], lanes, name, op)
     }
 }
 
@@ -488,43 +491,5 @@ fn arithmetic(op: &dyn BinMiniOp) -> Option<Arithmetic> {
         Some(Arithmetic::Min)
     } else {
         None
-    }
-}
-
-/// A patch, and which of its wires have the values of the model.
-#[derive(Default)]
-struct Wiring {
-    patch: TypedModelPatch,
-    pairs: HashMap<(OutletId, Lanes), OutletId>,
-    whole: HashMap<OutletId, OutletId>,
-}
-
-impl Wiring {
-    /// The wire of a value in f32.
-    fn whole(&mut self, model: &TypedModel, outlet: OutletId) -> TractResult<OutletId> {
-        if let Some(wire) = self.whole.get(&outlet) {
-            return Ok(*wire);
-        }
-        let wire = self.patch.tap_model(model, outlet)?;
-        self.whole.insert(outlet, wire);
-        Ok(wire)
-    }
-
-    /// The wire of a value in pairs: converted where it comes into a cluster, once.
-    fn pairs(
-        &mut self,
-        model: &TypedModel,
-        outlet: OutletId,
-        lanes: Lanes,
-        target: Target,
-    ) -> TractResult<OutletId> {
-        if let Some(wire) = self.pairs.get(&(outlet, lanes)) {
-            return Ok(*wire);
-        }
-        let whole = self.whole(model, outlet)?;
-        let name = format!("{}.pairs", model.node(outlet.node).name);
-        let wire = self.patch.wire_node(name, ToPairs::new(lanes, target), &[whole])?[0];
-        self.pairs.insert((outlet, lanes), wire);
-        Ok(wire)
     }
 }

@@ -13,6 +13,7 @@ use crate::opt_sparse_conv::OptSparseConv;
 use crate::pairs::clusters::{global_sum, number};
 use crate::pairs::{Lanes, PairsReduce, fits};
 use crate::planar::Planar;
+use crate::wiring::Wiring;
 use sparse_kernels::prelude::{Element, Target};
 use sparse_kernels::quads::Binary;
 use std::collections::{BTreeSet, HashSet};
@@ -492,15 +493,14 @@ impl<'a> Clusters<'a> {
         let by_last: HashMap<usize, &Unit> = self.units.iter().map(|unit| (unit.output.node, unit)).collect();
         let covered: BTreeSet<usize> =
             self.units.iter().flat_map(|unit| unit.nodes.iter().copied()).collect();
-        let mut wiring =
-            Wiring { patch: TypedModelPatch::new("clusters on quads of bytes"), ..Wiring::default() };
+        let mut wiring = Wiring::new("clusters on quads of bytes");
         for id in &self.order {
             let node = model.node(*id);
             if let Some(unit) = by_last.get(id) {
                 let mut wires = tvec!();
                 for (input, lanes) in &unit.inputs {
                     wires.push(match lanes {
-                        Some(lanes) => wiring.quads(model, *input, *lanes, self.target)?,
+                        Some(lanes) => self.in_quads(&mut wiring, *input, *lanes)?,
                         None => wiring.whole(model, *input)?,
                     });
                 }
@@ -514,11 +514,12 @@ impl<'a> Clusters<'a> {
                     false => unit.name.clone(),
                 };
                 let y = wiring.patch.wire_node(name, unit.op.clone(), &wires)?[0];
-                wiring.quads.insert((unit.output, unit.lanes), y);
+                wiring.put_lanes(unit.output, unit.lanes, y);
                 if wanted {
                     let signed = node.outputs[unit.output.slot].fact.datum_type == i8::datum_type();
                     let to = if signed { Outside::I8 } else { Outside::U8 };
-                    wiring.leave(model, unit.output, y, FromQuads::new(unit.lanes, to, self.target))?;
+                    let op = FromQuads::new(unit.lanes, to, self.target);
+                    wiring.leave(model, unit.output, &node.name, op, &[y])?;
                 }
                 for reader in readers.iter().filter(|_| !wanted) {
                     let view = OutletId::from(reader.node);
@@ -526,7 +527,7 @@ impl<'a> Clusters<'a> {
                     let mut values = model.node(view.node).outputs[0].successors.iter();
                     if model.outputs.contains(&view) || values.any(|to| !covered.contains(&to.node)) {
                         let op = FromQuads::new(unit.lanes, Outside::F32(*steps), self.target);
-                        wiring.leave(model, view, y, op)?;
+                        wiring.leave(model, view, &model.node(view.node).name, op, &[y])?;
                     }
                 }
             } else if let Some(why) = self.why.get(id)
@@ -536,12 +537,24 @@ impl<'a> Clusters<'a> {
                 for input in &node.inputs {
                     wires.push(wiring.whole(model, *input)?);
                 }
-                let y = wiring.patch.wire_node(&node.name, layer.without_int8(why), &wires)?[0];
-                wiring.whole.insert(node.id.into(), y);
-                wiring.patch.shunt_outside(model, node.id.into(), y)?;
+                wiring.leave(model, node.id.into(), &node.name, layer.without_int8(why), &wires)?;
             }
         }
-        Ok(wiring.patch)
+        Ok(wiring.into_patch())
+    }
+
+    /// The wire of bytes in quads: converted where they come into a cluster, once, and quantised there if they are.
+    fn in_quads(&self, wiring: &mut Wiring, bytes: OutletId, lanes: Lanes) -> TractResult<OutletId> {
+        let (model, node) = (self.model, self.model.node(bytes.node));
+        let (from, outlet) = match node.op_as::<ElementWiseOp>().and_then(quantisation) {
+            Some(Ok(steps)) if model.outlet_fact(node.inputs[0])?.datum_type == f32::datum_type() => {
+                (Outside::F32(steps), node.inputs[0])
+            }
+            _ if model.outlet_fact(bytes)?.datum_type == i8::datum_type() => (Outside::I8, bytes),
+            _ => (Outside::U8, bytes),
+        };
+        let op = || ToQuads::new(lanes, from, self.target);
+        wiring.enter(model, [bytes, outlet], lanes, format!("{}.quads", node.name), op)
     }
 }
 
@@ -595,65 +608,6 @@ fn function_at<'a>(model: &TypedModel, node: &'a TypedNode) -> TractResult<Optio
         return Ok(Some((Function::Two(op, value, false), a)));
     }
     Ok(number(model, a)?.map(|value| (Function::Two(op, value, true), b)))
-}
-
-/// A patch, and which of its wires have the values of the model.
-#[derive(Default)]
-struct Wiring {
-    patch: TypedModelPatch,
-    quads: HashMap<(OutletId, Lanes), OutletId>,
-    whole: HashMap<OutletId, OutletId>,
-}
-
-impl Wiring {
-    /// The wire of a value as it is in the model.
-    fn whole(&mut self, model: &TypedModel, outlet: OutletId) -> TractResult<OutletId> {
-        if let Some(wire) = self.whole.get(&outlet) {
-            return Ok(*wire);
-        }
-        let wire = self.patch.tap_model(model, outlet)?;
-        self.whole.insert(outlet, wire);
-        Ok(wire)
-    }
-
-    /// The wire of bytes in quads: converted where they come into a cluster, once, and quantised there if they are.
-    fn quads(
-        &mut self,
-        model: &TypedModel,
-        bytes: OutletId,
-        lanes: Lanes,
-        target: Target,
-    ) -> TractResult<OutletId> {
-        if let Some(wire) = self.quads.get(&(bytes, lanes)) {
-            return Ok(*wire);
-        }
-        let node = model.node(bytes.node);
-        let (from, outlet) = match node.op_as::<ElementWiseOp>().and_then(quantisation) {
-            Some(Ok(steps)) if model.outlet_fact(node.inputs[0])?.datum_type == f32::datum_type() => {
-                (Outside::F32(steps), node.inputs[0])
-            }
-            _ if model.outlet_fact(bytes)?.datum_type == i8::datum_type() => (Outside::I8, bytes),
-            _ => (Outside::U8, bytes),
-        };
-        let whole = self.whole(model, outlet)?;
-        let op = ToQuads::new(lanes, from, target);
-        let wire = self.patch.wire_node(format!("{}.quads", node.name), op, &[whole])?[0];
-        self.quads.insert((bytes, lanes), wire);
-        Ok(wire)
-    }
-
-    /// Puts what `op` makes of quads in place of a value of the model.
-    fn leave(
-        &mut self,
-        model: &TypedModel,
-        outlet: OutletId,
-        quads: OutletId,
-        op: FromQuads,
-    ) -> TractResult<()> {
-        let y = self.patch.wire_node(&model.node(outlet.node).name, op, &[quads])?[0];
-        self.whole.insert(outlet, y);
-        self.patch.shunt_outside(model, outlet, y)
-    }
 }
 
 /// What the bytes stand for that an operator quantises to, if it does; in words, why they stand for nothing.
