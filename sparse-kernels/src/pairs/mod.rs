@@ -28,7 +28,6 @@ use crate::target::{Half, Target};
 use crate::vector::F32x4;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::F32x16;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::vector::Vector;
 use crate::work::{Work, on};
 use std::marker::PhantomData;
