@@ -174,11 +174,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 400 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(common::cases(if cfg!(miri) { 4 } else { 400 }))]
 
     #[test]
     fn every_kernel_agrees_with_the_oracle(case in case()) {
@@ -191,7 +187,8 @@ proptest! {
 /// Every pattern at every row count and width around the tiles, with both strides.
 #[test]
 fn every_pattern_and_tail() {
-    let sizes: Vec<usize> = if cfg!(miri) { vec![2, 17] } else { (1..=20).chain([28, 33, 56]).collect() };
+    let sizes: Vec<usize> =
+        if cfg!(miri) { vec![2, 17] } else { common::sampled((1..=20).chain([28, 33, 56])) };
     for kernel in kernels().filter(|k| k.accepts([3, 3])) {
         for pattern in DepthwisePattern::all().skip(if cfg!(miri) { 7 } else { 0 }) {
             for (i, hw) in sizes.iter().enumerate() {

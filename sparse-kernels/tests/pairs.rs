@@ -413,7 +413,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::cases(200))]
 
     #[test]
     #[cfg_attr(miri, ignore = "minutes in an interpreter")]
@@ -497,7 +497,7 @@ fn every_tail() {
     for half in Half::available() {
         for format in FORMATS {
             let pixels =
-                if cfg!(miri) { vec![1, 18] } else { (1..=130).chain([191, 192, 193, 196]).collect() };
+                if cfg!(miri) { vec![1, 18] } else { common::sampled((1..=130).chain([191, 192, 193, 196])) };
             for pixels in pixels {
                 for (ic, oc) in [(5, 9), (8, 8), (7, 3)] {
                     let shape = ConvShape { input: [1, pixels], ..ConvShape::square(ic, oc, 1, 1, 1, 0) };
@@ -515,7 +515,8 @@ fn every_tail() {
 /// maps of several strips.
 #[test]
 fn every_depthwise_pattern_and_tail() {
-    let sizes: Vec<usize> = if cfg!(miri) { vec![2, 17] } else { (1..=20).chain([28, 33, 56]).collect() };
+    let sizes: Vec<usize> =
+        if cfg!(miri) { vec![2, 17] } else { common::sampled((1..=20).chain([28, 33, 56])) };
     let plain = Case {
         shape: ConvShape::square(1, 1, 1, 1, 1, 0),
         density: 1.0,
@@ -528,7 +529,7 @@ fn every_depthwise_pattern_and_tail() {
     for kernel in table::depthwise_half_available() {
         let size = kernel.kernel().unwrap_or([3, 3]);
         let patterns: Vec<_> = match size {
-            [3, 3] => DepthwisePattern::all().skip(if cfg!(miri) { 7 } else { 0 }).collect(),
+            [3, 3] => common::sampled(DepthwisePattern::all().skip(if cfg!(miri) { 7 } else { 0 })),
             _ => vec![DepthwisePattern::ALL_ONES],
         };
         let layer = |input, stride, channels| ConvShape {
@@ -567,7 +568,7 @@ fn every_depthwise_pattern_and_tail() {
 /// channel that is alone or has a neighbour.
 #[test]
 fn every_map_size() {
-    let sizes = if cfg!(miri) { vec![5] } else { (1..=40).collect() };
+    let sizes = if cfg!(miri) { vec![5] } else { common::sampled(1..=40) };
     for kernel in table::spatial_half_available() {
         for hw in sizes.clone() {
             let plain = Case {
@@ -595,23 +596,24 @@ fn every_map_size() {
 #[test]
 #[cfg_attr(miri, ignore = "minutes in an interpreter")]
 fn bands_and_blocks() {
-    for kernel in table::spatial_half_available() {
-        for (seed, shape) in [
-            ConvShape::square(128, 7, 61, 3, 1, 1),
-            ConvShape::square(65, 6, 121, 3, 2, 1),
-            ConvShape::square(600, 70, 5, 3, 1, 1),
-            ConvShape { batch: 2, ..ConvShape::square(3, 16, 96, 7, 2, 3) },
-            ConvShape { dilation: [2, 1], ..ConvShape::square(5, 9, 90, 3, 1, 2) },
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            for before in [Activation::RELU, Activation::HardSwish] {
-                let epilogue = Epilogue { before, after: Activation::RELU };
-                let (residual, bias, seed) = (seed % 2 == 0, true, seed as u64);
-                Case { shape, density: 0.6, epilogue, residual, bias, special: None, seed }
-                    .spatial(kernel, [4, 2]);
-            }
+    let shapes = [
+        ConvShape::square(128, 7, 61, 3, 1, 1),
+        ConvShape::square(65, 6, 121, 3, 2, 1),
+        ConvShape::square(600, 70, 5, 3, 1, 1),
+        ConvShape { batch: 2, ..ConvShape::square(3, 16, 96, 7, 2, 3) },
+        ConvShape { dilation: [2, 1], ..ConvShape::square(5, 9, 90, 3, 1, 2) },
+    ];
+    let mut cases = vec![];
+    for (seed, shape) in shapes.into_iter().enumerate() {
+        for before in [Activation::RELU, Activation::HardSwish] {
+            let epilogue = Epilogue { before, after: Activation::RELU };
+            let (residual, bias, seed) = (seed % 2 == 0, true, seed as u64);
+            cases.push(Case { shape, density: 0.6, epilogue, residual, bias, special: None, seed });
+        }
+    }
+    for case in common::sampled(cases) {
+        for kernel in table::spatial_half_available() {
+            case.spatial(kernel, [4, 2]);
         }
     }
 }
@@ -641,21 +643,24 @@ fn half_of_a_lane_is_ignored() {
 #[test]
 #[cfg_attr(miri, ignore = "minutes in an interpreter")]
 fn many_channels() {
-    for half in Half::available() {
-        for format in FORMATS {
-            for (i, input) in [[1, 1], [2, 3], [7, 7], [5, 26]].into_iter().enumerate() {
-                let plain = ConvShape { input, ..ConvShape::square(1607, 10, 1, 1, 1, 0) };
-                let padded = ConvShape { stride: [1, 2], pad_before: [0, 1], pad_after: [1, 2], ..plain };
-                for shape in [plain, padded] {
-                    for density in [0.0, 0.05, 0.5, 1.0] {
-                        for before in [Activation::HardSwish, Activation::RELU] {
-                            let epilogue = Epilogue { before, after: Activation::RELU };
-                            let (residual, bias, seed) = (i % 2 == 0, i != 1, i as u64 + 7);
-                            let case = Case { shape, density, epilogue, residual, bias, special: None, seed };
-                            case.pointwise(half, format);
-                        }
-                    }
+    let mut cases = vec![];
+    for (i, input) in [[1, 1], [2, 3], [7, 7], [5, 26]].into_iter().enumerate() {
+        let plain = ConvShape { input, ..ConvShape::square(1607, 10, 1, 1, 1, 0) };
+        let padded = ConvShape { stride: [1, 2], pad_before: [0, 1], pad_after: [1, 2], ..plain };
+        for shape in [plain, padded] {
+            for density in [0.0, 0.05, 0.5, 1.0] {
+                for before in [Activation::HardSwish, Activation::RELU] {
+                    let epilogue = Epilogue { before, after: Activation::RELU };
+                    let (residual, bias, seed) = (i % 2 == 0, i != 1, i as u64 + 7);
+                    cases.push(Case { shape, density, epilogue, residual, bias, special: None, seed });
                 }
+            }
+        }
+    }
+    for case in common::sampled(cases) {
+        for half in Half::available() {
+            for format in FORMATS {
+                case.pointwise(half, format);
             }
         }
     }

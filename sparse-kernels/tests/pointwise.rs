@@ -124,11 +124,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(common::cases(200))]
 
     #[test]
     #[cfg_attr(miri, ignore = "minutes in an interpreter; the tests below are enough to see every instruction")]
@@ -144,7 +140,7 @@ proptest! {
 fn every_tail() {
     for kernel in kernels() {
         let pixels =
-            if cfg!(miri) { vec![1, 18, 39] } else { (1..=130).chain([191, 192, 193, 196]).collect() };
+            if cfg!(miri) { vec![1, 18, 39] } else { common::sampled((1..=130).chain([191, 192, 193, 196])) };
         for pixels in pixels {
             let channels = [(5, 9), (8, 8)];
             for (ic, oc) in channels.into_iter().take(if cfg!(miri) { 1 } else { 2 }) {

@@ -213,7 +213,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::cases(200))]
 
     #[test]
     #[cfg_attr(miri, ignore = "minutes in an interpreter")]
@@ -313,7 +313,8 @@ proptest! {
 #[test]
 fn every_tail() {
     for kernel in table::pointwise_int8_available() {
-        let pixels = if cfg!(miri) { vec![1, 18] } else { (1..=130).chain([191, 192, 193, 196]).collect() };
+        let pixels =
+            if cfg!(miri) { vec![1, 18] } else { common::sampled((1..=130).chain([191, 192, 193, 196])) };
         for pixels in pixels {
             for (ic, oc) in [(5, 9), (8, 8), (7, 3), (33, 12)] {
                 let shape = ConvShape { input: [1, pixels], ..ConvShape::square(ic, oc, 1, 1, 1, 0) };
@@ -327,7 +328,8 @@ fn every_tail() {
 /// Every depthwise kernel at every row count and width around the tiles, with both strides, and maps of several strips.
 #[test]
 fn every_depthwise_tail() {
-    let sizes: Vec<usize> = if cfg!(miri) { vec![2, 17] } else { (1..=20).chain([28, 33, 56]).collect() };
+    let sizes: Vec<usize> =
+        if cfg!(miri) { vec![2, 17] } else { common::sampled((1..=20).chain([28, 33, 56])) };
     for kernel in table::depthwise_int8_available() {
         for size in kernel.kernel().map_or(vec![[3, 3], [4, 4], [7, 7]], |size| vec![size]) {
             let layer = |input, stride| ConvShape {

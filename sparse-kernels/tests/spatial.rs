@@ -170,7 +170,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::cases(CASES))]
 
     #[test]
     fn every_kernel_agrees_with_the_oracle(case in case()) {
@@ -195,7 +195,7 @@ fn plain(shape: ConvShape, seed: usize) -> Case {
 /// Every map size around the tiles, with the strides and paddings of common networks.
 #[test]
 fn every_map_size() {
-    let sizes = if cfg!(miri) { vec![5] } else { (1..=40).collect() };
+    let sizes = if cfg!(miri) { vec![5] } else { common::sampled(1..=40) };
     for kernel in kernels() {
         for hw in sizes.clone() {
             plain(ConvShape::square(3, 5, hw, 3, 1, 1), hw).check(kernel);

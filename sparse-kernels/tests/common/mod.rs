@@ -2,7 +2,33 @@
 #![allow(dead_code)]
 
 pub use noise::Noise;
+use proptest::prelude::ProptestConfig;
 use sparse_kernels::parallel::Parallel;
+
+/// So many random cases, or as many as `PROPTEST_CASES` says, where that is fewer: code that is interpreted,
+/// emulated or not optimised is slow.
+pub fn cases(most: u32) -> ProptestConfig {
+    let cases = asked_for().map_or(most, |asked| asked.min(most));
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// All cases of a list, or, where `PROPTEST_CASES` asks for less than fifty, every seventh and the last one:
+/// sizes of tiles have no factor of seven, so that every kind of leftover is among them.
+pub fn sampled<T>(cases: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut cases: Vec<T> = cases.into_iter().collect();
+    let (mut i, last) = (0, cases.len().saturating_sub(1));
+    if asked_for().is_some_and(|asked| asked < 50) {
+        cases.retain(|_| {
+            i += 1;
+            (i - 1).is_multiple_of(7) || i - 1 == last
+        });
+    }
+    cases
+}
+
+fn asked_for() -> Option<u32> {
+    std::env::var("PROPTEST_CASES").ok()?.parse().ok()
+}
 
 /// Two real threads, to see that splitting changes nothing; two halves one after the other where there are
 /// none.
