@@ -22,14 +22,39 @@ for argument in "$@"; do
 done
 [ -t 0 ] || [ $install = yes ] || install=no
 
-status=0
+# A step's output is kept, too: what failed is said once more at the end, below the output of every later step.
+steps=() failed=()
 step() {
-  local start=$SECONDS
-  printf '\n=== %s ===\n' "$1"
+  local start=$SECONDS name=$1 kept
+  kept=target/test-logs/$((${#steps[@]} + 1)).log
+  printf '\n=== %s ===\n' "$name"
   shift
-  if "$@"; then printf -- '--- ok, %s s\n' "$((SECONDS - start))"; else status=1; printf -- '--- FAILED: %s\n' "$*"; fi
+  mkdir -p target/test-logs
+  if "$@" 2>&1 | tee "$kept"; then
+    steps+=("passed: $name, $((SECONDS - start)) s")
+  else
+    steps+=("FAILED: $name, $((SECONDS - start)) s: $*")
+    failed+=("$name" "$kept")
+  fi
+  printf -- '--- %s\n' "${steps[-1]}"
 }
-not_run() { printf 'NOT RUN: %s\n' "$*" >&2; }
+not_run() {
+  printf 'NOT RUN: %s\n' "$*" >&2
+  steps+=("NOT RUN: $*")
+}
+summary() {
+  printf '\n=== Everything ===\n'
+  printf '%s\n' "${steps[@]}"
+  set -- "${failed[@]}"
+  while [ $# -gt 0 ]; do
+    printf '\n=== What %s says of its failure (all of it: %s) ===\n' "$1" "$2"
+    # What tests and compilers print of failures, then the end.
+    grep -nE -A12 "panicked at|^error|^failures:|FAILED|Traceback" "$2" | tail -n 80
+    printf '...\n'
+    tail -n 25 "$2"
+    shift 2
+  done
+}
 
 have() { command -v "$1" >/dev/null; }
 component() { rustup component list --installed 2>/dev/null | grep -q "^$1"; }
@@ -126,5 +151,5 @@ step "Python package" scripts/test-python.sh
 step "npm package" scripts/test-web.sh
 step "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
 step "Kernels on every target" scripts/test-kernels.sh
-if [ $status = 0 ]; then echo; echo "All tests passed."; else echo; echo "SOMETHING FAILED: see above."; fi
-exit $status
+summary
+if [ ${#failed[@]} = 0 ]; then echo; echo "All tests passed."; else echo; echo "SOMETHING FAILED: see above."; exit 1; fi
