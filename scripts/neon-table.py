@@ -368,7 +368,7 @@ def half():
 Written by `scripts/neon-cost.sh half`; nothing was timed on an Arm core. Every layer of MobileNet-v1 (224 x 224) by itself, by the
 kernels of that core in f32 and in f16 (pairs of channels), counted and modelled as in `neon-modelled.md`, lines missed in a
 first-level cache included. The first layer and the classifier stay in f32 in both; rounding to pairs between the first two
-layers is counted, too. Pooling is left out of both. Wants a disassembler that knows FEAT_FP16 (LLVM 17; the model of an A76 wants it, too).
+layers is counted, too. Pooling is left out of both. Wants a disassembler that knows FEAT_FP16, and a model of an A76 (LLVM 17).
 
 """ + WRITTEN % "scripts/neon-cost.sh half" + "\n".join(lines)
     print("\n".join(lines))

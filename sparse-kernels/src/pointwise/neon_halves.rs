@@ -2,9 +2,8 @@
 //!
 //! The loops over blocks are those of floats (`crate::neon`), with the same registers: a multiply-add takes
 //! eight pixels in place of four in the same time, and picks its weight from half a register. Tiles have
-//! twice as many pixels. What is more is around them: sums of more than [`MOST_PRODUCTS`] products are added
-//! up in f32, in memory, because registers have no room for twice as many bits; and two rows of sums become
-//! one of lanes when they are stored.
+//! twice as many pixels. What is more is around them: sums of [`MOST_PRODUCTS`] products are added up in memory,
+//! because registers have no room for them; and two rows of sums become one of lanes when they are stored.
 
 use super::args::TileArgs;
 use super::body::Loops;
@@ -109,34 +108,35 @@ unsafe fn sums<const CORE: u8, const R: usize, const C: usize, const N: usize>(
                 sums[r] = [Half::<CORE>::splat(args.bias(row * R + r)); N];
             }
         }
-        if weights.first && weights.last && all <= most {
-            multiply_add::<CORE, R, C, N>(args, &mut sums, at, indices, values, all);
-            return sums;
-        }
-        let mut totals = [[[vdupq_n_f32(0.0); 2]; N]; R];
-        if !weights.first {
-            waiting(args, row, at, |r, n, p| totals[r][n] = [vld1q_f32(p), vld1q_f32(p.add(LANES / 2))]);
-        }
-        let mut begin = 0;
-        loop {
+        let piece = |begin: usize, sums: &mut [[Half<CORE>; N]; R]| {
             let here = most.min(all - begin);
             multiply_add::<CORE, R, C, N>(
                 args,
-                &mut sums,
+                sums,
                 at,
                 indices.add(begin),
                 values.add(begin * R * C),
                 here,
             );
-            for (totals, sums) in totals.iter_mut().flatten().zip(sums.as_flattened()) {
-                let [low, high] = widen(sums.0);
-                *totals = [vaddq_f32(totals[0], low), vaddq_f32(totals[1], high)];
+            begin + here
+        };
+        let mut begin = piece(0, &mut sums);
+        while begin < all {
+            let mut next = [[Half::<CORE>::splat(0.0); N]; R];
+            begin = piece(begin, &mut next);
+            for (sum, next) in sums.as_flattened_mut().iter_mut().zip(next.as_flattened()) {
+                *sum = sum.add(*next);
             }
-            sums = [[Half::<CORE>::splat(0.0); N]; R];
-            begin += here;
-            if begin == all {
-                break;
-            }
+        }
+        if weights.first && weights.last {
+            return sums;
+        }
+        let mut totals = sums.map(|row| row.map(|sum| widen(sum.0)));
+        if !weights.first {
+            waiting(args, row, at, |r, n, p| {
+                let [low, high] = totals[r][n];
+                totals[r][n] = [vaddq_f32(low, vld1q_f32(p)), vaddq_f32(high, vld1q_f32(p.add(LANES / 2)))];
+            });
         }
         if !weights.last {
             waiting(args, row, at, |r, n, p| {
