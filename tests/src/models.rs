@@ -3,6 +3,7 @@
 use crate::{models_dir, npy, skipped};
 use anyhow::Result;
 use prune::Document;
+use std::path::Path;
 use tract_sparse::pb::ModelProto;
 use zoo::{Network, Spec};
 
@@ -16,17 +17,27 @@ pub fn real_models() -> Result<Vec<(String, ModelProto, Vec<usize>)>> {
         return Ok(vec![]);
     };
     let mut models = vec![];
-    for entry in std::fs::read_dir(&dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "onnx") {
-            let name = path.file_stem().unwrap().to_string_lossy().to_string();
-            let input = npy(&dir.join("golden").join(format!("{name}.input.npy")))?;
-            models.push((name, Document::open(&path)?.model, input.shape().to_vec()));
-        }
+    for name in names_of_real_models(&dir)? {
+        let input = npy(&dir.join("golden").join(format!("{name}.input.npy")))?;
+        let model = Document::open(&dir.join(format!("{name}.onnx")))?.model;
+        models.push((name, model, input.shape().to_vec()));
     }
-    models.sort_by(|a, b| a.0.cmp(&b.0));
     assert!(models.len() >= 8, "{} models in {}", models.len(), dir.display());
     Ok(models)
+}
+
+/// Names of the models in a folder, in order: those that there is a golden input for. Other files may lie there, too.
+///
+/// # Errors
+/// The folder of golden inputs cannot be read.
+pub fn names_of_real_models(dir: &Path) -> Result<Vec<String>> {
+    let mut names = vec![];
+    for entry in std::fs::read_dir(dir.join("golden"))? {
+        let name = entry?.file_name();
+        names.extend(name.to_string_lossy().strip_suffix(".input.npy").map(str::to_string));
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Every network of the zoo, half as wide, for small pictures.

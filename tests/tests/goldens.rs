@@ -1,6 +1,7 @@
 //! Every real model: our answer = stock tract's answer = the golden answer.
 
 use anyhow::Result;
+use tests::models::names_of_real_models;
 use tests::{TOLERANCE, distance, models_dir, npy, skipped, sparse_nodes};
 use tract_sparse::prelude::*;
 
@@ -10,14 +11,10 @@ fn every_model_agrees_with_its_golden_output_and_with_stock() -> Result<()> {
         skipped("goldens", "the folder of real models is not there");
         return Ok(());
     };
-    let mut models: Vec<_> = std::fs::read_dir(&dir)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
-        .collect();
-    models.sort();
+    let models = names_of_real_models(&dir)?;
     assert!(!models.is_empty(), "no models in {}", dir.display());
-    for path in models {
-        let name = path.file_stem().unwrap().to_string_lossy().to_string();
+    for name in models {
+        let path = dir.join(format!("{name}.onnx"));
         let golden = |what: &str| dir.join("golden").join(format!("{name}.{what}.npy"));
         let input = npy(&golden("input"))?;
         let load = |onnx: tract_onnx::Onnx| -> Result<TypedModel> {
