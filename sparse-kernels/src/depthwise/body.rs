@@ -368,7 +368,9 @@ macro_rules! listed {
 }
 
 /// How far loops over taps and sums are unrolled. Each step asks constants whether it exists, which takes the compiler
-/// longer than all else: so small kernels have loops of their own, and which they are is decided by a type.
+/// longer than all else. So small kernels have loops of their own, which are decided by a type; and the constants are
+/// those of types that name what they depend on and nothing else: an inline `const` is evaluated again for all that
+/// its function is generic over.
 pub(crate) trait Unroll {
     /// Most rows and columns of taps.
     const TAPS: usize;
@@ -464,13 +466,13 @@ macro_rules! unrolled {
                 // Sums under way. What is chosen by constants is chosen in blocks of constants: the other versions
                 // are then never handed to the optimiser, which takes its time.
                 let slots = const { under_way(KH, S) };
-                // The sums `$from..$to` take S input rows, which are `$inside` of the map or may not be: tap row
-                // `slot * S + D` meets input row D.
+                // The sums `$from..$to` that are under way take S input rows, which are `$inside` of the map or may not be:
+                // tap row `slot * S + D` meets input row D.
                 macro_rules! meet {
                     ($d from:expr, $d to:expr, $d inside:literal) => {
                         unroll!(D in [0 1] {
-                            if const { D < S } {
-                                if const { reached(KH, KW, S, MASK, D, $d from, $d to) } && ($d inside || (iy as usize) < args.x_height) {
+                            if Below::<D, S>::YES {
+                                if Row::<KH, KW, S, MASK, D, { $d from }, { $d to }>::REACHED && ($d inside || (iy as usize) < args.x_height) {
                                     let taken = |column: usize, n: usize| {
                                         let a = load(row, column, n);
                                         let (a, b) = if S == 1 { (a, a) } else { a.deinterleave(load(row, column + 1, n)) };
@@ -483,7 +485,7 @@ macro_rules! unrolled {
                                         n += 1;
                                     }
                                     unroll!(KX in $columns {
-                                        if const { KX < KW && KX.is_multiple_of(S) } {
+                                        if Column::<KW, S, KX>::BEGINS {
                                             let mut v = [[nothing; 2]; N];
                                             let mut n = 0;
                                             while n < N {
@@ -499,7 +501,7 @@ macro_rules! unrolled {
                                             }
                                             unroll!(ODD in [0 1] {
                                                 let mut duos = [V::Values::of(nothing); N];
-                                                if const { ODD < S && Steps::<V, KH, KW, MASK>::takes_two(S, D, KX + ODD, $d from, $d to) } {
+                                                if Below::<ODD, S>::YES && Steps::<V, KH, KW, MASK>::DUOS && Twos::<V, KH, KW, S, MASK, D, { KX + ODD }, { $d from }, { $d to }>::YES {
                                                     let mut n = 0;
                                                     while n < N {
                                                         let next = if ODD + 1 < S { v[n][1] } else { taken(KX + S, n)[0] };
@@ -508,8 +510,8 @@ macro_rules! unrolled {
                                                     }
                                                 }
                                                 unroll!(SLOT in $slots {
-                                                    if const { ODD < S && in_range(SLOT, $d from, $d to) && Steps::<V, KH, KW, MASK>::taken(SLOT * S + D, KX + ODD) > 0 } {
-                                                        let [taken, tap] = Steps::<V, KH, KW, MASK>::ALL.0[SLOT * S + D][KX + ODD];
+                                                    if InRange::<SLOT, { $d from }, { $d to }>::YES && Below::<ODD, S>::YES && Step::<V, KH, KW, S, MASK, SLOT, D, { KX + ODD }>::EXISTS {
+                                                        let [taken, tap] = Step::<V, KH, KW, S, MASK, SLOT, D, { KX + ODD }>::THIS;
                                                         let mut n = 0;
                                                         while n < N {
                                                             let columns = if taken == 2 { duos[n] } else { V::Values::of(v[n][ODD]) };
@@ -534,7 +536,7 @@ macro_rules! unrolled {
                 macro_rules! advance {
                     () => {
                         unroll!(SLOT in $moved {
-                            if const { SLOT < under_way(KH, S) } {
+                            if UnderWay::<KH, S, SLOT>::YES {
                                 sums[SLOT] = sums[SLOT - 1];
                             }
                         });
@@ -560,7 +562,7 @@ macro_rules! unrolled {
                 }
                 // Until the first sum has met all rows of taps but the last ones.
                 unroll!(BEGUN in $missing {
-                    if const { BEGUN < under_way(KH, S) } {
+                    if UnderWay::<KH, S, BEGUN>::YES {
                         meet!(0, BEGUN, false);
                         advance!();
                     }
@@ -576,15 +578,15 @@ macro_rules! unrolled {
                         && iy as usize + slots * S <= args.x_height
                     {
                         unroll!(STEP in [0 1 2] {
-                            if const { STEP < under_way(KH, S) } {
-                                meet!(0, under_way(KH, S), true);
+                            if UnderWay::<KH, S, STEP>::YES {
+                                meet!(0, SLOTS, true);
                                 store!();
                                 advance!();
                             }
                         });
                         left -= slots;
                     } else {
-                        meet!(0, under_way(KH, S), false);
+                        meet!(0, SLOTS, false);
                         store!();
                         advance!();
                         left -= 1;
@@ -592,8 +594,8 @@ macro_rules! unrolled {
                 }
                 // No sum is begun any more.
                 unroll!(FROM in $missing {
-                    if const { FROM < under_way(KH, S) } && args.rows + FROM >= slots {
-                        meet!(FROM, under_way(KH, S), false);
+                    if UnderWay::<KH, S, FROM>::YES && args.rows + FROM >= slots {
+                        meet!(FROM, SLOTS, false);
                         store!();
                         advance!();
                     }
@@ -612,8 +614,64 @@ pub(super) const fn under_way(kernel_height: usize, stride: usize) -> usize {
     kernel_height.div_ceil(stride)
 }
 
-const fn in_range(n: usize, from: usize, to: usize) -> bool {
-    from <= n && n < to
+/// Whether `N < M`.
+struct Below<const N: usize, const M: usize>;
+
+impl<const N: usize, const M: usize> Below<N, M> {
+    const YES: bool = N < M;
+}
+
+/// Whether `FROM <= N` and `N < TO`.
+struct InRange<const N: usize, const FROM: usize, const TO: usize>;
+
+impl<const N: usize, const FROM: usize, const TO: usize> InRange<N, FROM, TO> {
+    const YES: bool = FROM <= N && N < TO;
+}
+
+/// Whether there is a sum with the number `N` among those under way.
+struct UnderWay<const KH: usize, const S: usize, const N: usize>;
+
+impl<const KH: usize, const S: usize, const N: usize> UnderWay<KH, S, N> {
+    const YES: bool = N < under_way(KH, S);
+}
+
+/// Whether columns are loaded for tap column `KX`: of stride 2, for pairs of them.
+struct Column<const KW: usize, const S: usize, const KX: usize>;
+
+impl<const KW: usize, const S: usize, const KX: usize> Column<KW, S, KX> {
+    const BEGINS: bool = KX < KW && KX.is_multiple_of(S);
+}
+
+/// Whether any sum of `FROM..TO` has a stored tap on row `D` of the `S` input rows it meets.
+struct Row<
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const D: usize,
+    const FROM: usize,
+    const TO: usize,
+>;
+
+impl<
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const D: usize,
+    const FROM: usize,
+    const TO: usize,
+> Row<KH, KW, S, MASK, D, FROM, TO>
+{
+    const REACHED: bool = {
+        let (mut slot, mut reached) = (FROM, false);
+        while slot < TO {
+            let ky = slot * S + D;
+            reached |= ky < KH && (MASK >> (ky * KW)) & ((1 << KW) - 1) != 0;
+            slot += 1;
+        }
+        reached
+    };
 }
 
 /// How many taps a step takes that begins at column `kx` of a row that stores the taps of `row`; none if no step
@@ -652,36 +710,73 @@ impl<V: Depthwise, const KH: usize, const KW: usize, const MASK: u32> Steps<V, K
 
     const COUNT: usize = Self::ALL.1;
 
-    /// Taps of the step that begins at tap `ky, kx`.
-    const fn taken(ky: usize, kx: usize) -> usize {
-        Self::ALL.0[ky][kx][0]
-    }
-
-    /// Whether a step of any sum of `from..to` takes column `kx` and its neighbour on row `d` of the `stride` input
-    /// rows it meets.
-    const fn takes_two(stride: usize, d: usize, kx: usize, from: usize, to: usize) -> bool {
-        let mut slot = from;
-        while slot < to {
-            if Self::taken(slot * stride + d, kx) == 2 {
-                return true;
-            }
-            slot += 1;
-        }
-        false
-    }
+    /// Whether any step takes two taps.
+    const DUOS: bool = V::Values::DUOS;
 }
 
-/// Whether any sum of `from..to` has a stored tap on row `d` of the `stride` input rows it meets.
-const fn reached(kh: usize, kw: usize, stride: usize, mask: u32, d: usize, from: usize, to: usize) -> bool {
-    let mut slot = from;
-    while slot < to {
-        let ky = slot * stride + d;
-        if ky < kh && (mask >> (ky * kw)) & ((1 << kw) - 1) != 0 {
-            return true;
+/// The step of the sum `SLOT` that begins at tap column `KX`, on row `D` of the `S` input rows it meets.
+struct Step<
+    V,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const SLOT: usize,
+    const D: usize,
+    const KX: usize,
+>(PhantomData<V>);
+
+impl<
+    V: Depthwise,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const SLOT: usize,
+    const D: usize,
+    const KX: usize,
+> Step<V, KH, KW, S, MASK, SLOT, D, KX>
+{
+    /// Its taps, and its number.
+    const THIS: [usize; 2] = Steps::<V, KH, KW, MASK>::ALL.0[SLOT * S + D][KX];
+
+    const EXISTS: bool = Self::THIS[0] > 0;
+}
+
+/// Whether a step of any sum of `FROM..TO` takes column `KX` and its neighbour on row `D` of the `S` input rows it
+/// meets.
+struct Twos<
+    V,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const D: usize,
+    const KX: usize,
+    const FROM: usize,
+    const TO: usize,
+>(PhantomData<V>);
+
+impl<
+    V: Depthwise,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const MASK: u32,
+    const D: usize,
+    const KX: usize,
+    const FROM: usize,
+    const TO: usize,
+> Twos<V, KH, KW, S, MASK, D, KX, FROM, TO>
+{
+    const YES: bool = {
+        let (mut slot, mut yes) = (FROM, false);
+        while slot < TO && slot * S + D < PLACES {
+            yes |= Steps::<V, KH, KW, MASK>::ALL.0[slot * S + D][KX][0] == 2;
+            slot += 1;
         }
-        slot += 1;
-    }
-    false
+        yes
+    };
 }
 
 /// What a row of the kernel table runs: the loops over a machine's vectors, or plain Rust.

@@ -15,15 +15,10 @@ pub fn cases(most: u32) -> ProptestConfig {
 /// All cases of a list, or, where `PROPTEST_CASES` asks for less than fifty, every seventh and the last one:
 /// sizes of tiles have no factor of seven, so that every kind of leftover is among them.
 pub fn sampled<T>(cases: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut cases: Vec<T> = cases.into_iter().collect();
-    let (mut i, last) = (0, cases.len().saturating_sub(1));
-    if asked_for().is_some_and(|asked| asked < 50) {
-        cases.retain(|_| {
-            i += 1;
-            (i - 1).is_multiple_of(7) || i - 1 == last
-        });
-    }
-    cases
+    let cases: Vec<T> = cases.into_iter().collect();
+    let (few, last) = (asked_for().is_some_and(|asked| asked < 50), cases.len().saturating_sub(1));
+    let wanted = |i: usize| !few || i.is_multiple_of(7) || i == last;
+    cases.into_iter().enumerate().filter(|(i, _)| wanted(*i)).map(|(_, case)| case).collect()
 }
 
 fn asked_for() -> Option<u32> {
