@@ -100,7 +100,8 @@ def test_rearranged_networks_give_the_same_answers_and_keep_more(dense):
 
 def test_an_interrupt_ends_pruning_and_leaves_nothing(dense, tmp_path):
     program = (
-        "import sys, tract_sparse\n"
+        "import signal, sys, tract_sparse\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what a shell starts in the background ignores it
         "said = lambda text, done: print(text, flush=True)\n"
         "tract_sparse.prune(sys.argv[1], sys.argv[2], ratio=0.5, rearrange=True, search_seconds=60.0, progress=said)\n"
     )
