@@ -174,7 +174,7 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
-/// Invariants: `bias` has one value for every channel of every plane, of f16 as [`in_lanes`] has them; the kernel accepts the
+/// Invariants: `bias` has one value for every channel of every plane, of f16 as `in_lanes` has them; the kernel accepts the
 /// size of the weights; `reads` says something of every channel; there are `lanes` if the kernel is one of pairs or
 /// quads, and only then, and a `requantise`, of as many channels as `bias`, if it is one of quads.
 #[derive(Debug, Clone)]

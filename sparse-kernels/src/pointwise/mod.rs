@@ -10,7 +10,7 @@
 //! **Pairs** of bf16 ([`crate::pairs`]) are the same in lanes of 32 bits: an input channel is a lane, which
 //! holds two, as does a weight; panels are copied without a look at what they hold. Sums are floats, one row
 //! for each output channel; two rows are rounded to one of pairs when they are stored. Of f16 the panel has
-//! pixels of one channel beside each other ([`halves`]).
+//! pixels of one channel beside each other (`halves.rs`).
 //!
 //! Each output value is summed by one thread in an order that depends on weights and geometry alone, so that
 //! the split into threads never changes a result.

@@ -18,7 +18,7 @@
 //! vectors of 8.
 //!
 //! **Pairs** of bf16 ([`crate::pairs`]) are the same in lanes of 32 bits: a lane of the buffer is a pixel of two input
-//! channels, a weight is of both, [`Vector::dot`](crate::vector::Vector::dot) multiplies them into sums of floats, and
+//! channels, a weight is of both, `Vector::dot` multiplies them into sums of floats, and
 //! those of two output channels are rounded to one row of lanes when they are stored. Patterns that four input
 //! channels share fill every lane. A channel that is alone in its lanes, as the third of a picture, has the pixel below in
 //! the other half: of a 7x7 kernel four lanes in place of seven. Functions that kernels do not fuse see the sums of
