@@ -30,7 +30,7 @@ use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::pairs::{self, Numbers, f16};
 use crate::parallel::Parallel;
-use crate::quads::{CHANNELS, Quantised, Requantise, lookup, of_weights};
+use crate::quads::{CHANNELS, Quantised, Requantise, check_weights};
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
@@ -429,7 +429,7 @@ impl PackedDepthwise {
             return Err(FormatError::Length { what: "biases and scales", expected, got }.into());
         }
         let dense = weights.to_dense();
-        of_weights(1, 1, &dense)?;
+        check_weights(&dense)?;
         let (bias, requantise) = quantised.prepare(&dense, kernel.signed)?;
         let lanes = Some(LaneTaps::of_quads(&weights));
         Ok(PackedDepthwise::of_parts(kernel, weights, lanes, bias, Some(requantise)))
@@ -806,11 +806,10 @@ impl Run<'_> {
                 // is for both channels of the one plane.
                 unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
             }
-            if let Some(table) = w.requantise.as_ref().and_then(|requantise| requantise.table.as_ref()) {
+            if let Some(requantise) = &w.requantise {
                 for plane in plane..plane + count {
                     // SAFETY: these rows are this part's, which holds no other slice of the output.
-                    let lanes = unsafe { job.outputs(self.place(plane, &out)) };
-                    lookup(table, pairs::as_lanes_mut(lanes));
+                    requantise.look_up(unsafe { job.outputs(self.place(plane, &out)) });
                 }
             }
             plane += count;

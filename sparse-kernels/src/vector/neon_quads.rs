@@ -166,8 +166,10 @@ impl<const DOT: bool> Vector for I8x16<DOT> {
         unreachable!("for floats")
     }
 
-    unsafe fn permute(self, _: &Order) -> Self {
-        unreachable!("for floats")
+    #[inline(always)]
+    unsafe fn permute(self, order: &Order) -> Self {
+        // SAFETY: contract of `Vector`.
+        I8x16(unsafe { floats(self.0).permute(order).0 })
     }
 
     #[inline(always)]
