@@ -7,7 +7,7 @@
 //! how many times as fast it is.
 
 use sparse_kernels::doctor::peak::multiply_adds_per_second;
-use sparse_kernels::pairs;
+use sparse_kernels::{pairs, quads};
 use sparse_kernels::prelude::*;
 use std::time::Instant;
 
