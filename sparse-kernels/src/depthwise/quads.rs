@@ -22,6 +22,7 @@ use super::{Plane, RowsArgs};
 use crate::quads::{CHANNELS, Requantise};
 use crate::table::Element;
 use crate::vector::{MAX_LANES, Vector, compiled};
+use std::ops::Range;
 
 /// Rows and columns of taps.
 #[derive(Debug, Clone, Copy)]
@@ -151,26 +152,23 @@ unsafe fn walk<V: Depthwise, const K: usize, const S: usize>(args: &RowsArgs) {
     }
     let taps = if K == 0 { args.quads().taps } else { Taps::new([K; 2]) };
     let reach = taps.column(S, taps.load(S, taps.loads(S) - 1), V::LANES) + V::LANES;
-    for plane in 0..args.planes {
-        let scales = args.quads().scales.wrapping_add(plane * CHANNELS);
-        let plane = args.plane(plane);
-        // The last vector is moved back to end with the row.
-        let last = args.y_width.saturating_sub(V::LANES);
-        let mut ox = 0;
-        while ox < args.y_width {
-            let from = ox.min(last);
-            let first = (from * S) as isize - args.left as isize;
-            let strip = Strip { taps, plane, scales, ox: from, first };
-            // SAFETY: the vector at this column is inside the output rows, or these are narrower; in the first case all that
-            // is loaded is inside the input rows.
-            unsafe {
-                if first >= 0 && first as usize + reach <= args.x_width {
-                    strip.walk::<V, K, S, false>(args);
-                } else {
-                    strip.walk::<V, K, S, true>(args);
-                }
+    // The last vector is moved back to end with the row.
+    let (strips, last) = (args.y_width.div_ceil(V::LANES), args.y_width.saturating_sub(V::LANES));
+    // Where a vector is a whole row, all planes have the same columns.
+    let (blocks, planes) = if strips == 1 { (1, args.planes) } else { (strips * args.planes, 1) };
+    for block in 0..blocks {
+        let ox = (block % strips * V::LANES).min(last);
+        let first = (ox * S) as isize - args.left as isize;
+        let strip = Strip { taps, ox, first };
+        let planes = block / strips..block / strips + planes;
+        // SAFETY: the vector at this column is inside the output rows, or these are narrower; in the first case all that is
+        // loaded is inside the input rows; these planes are there.
+        unsafe {
+            if first >= 0 && first as usize + reach <= args.x_width {
+                strip.walk::<V, K, S, false>(args, planes);
+            } else {
+                strip.walk::<V, K, S, true>(args, planes);
             }
-            ox = from + V::LANES;
         }
     }
 }
@@ -235,46 +233,59 @@ impl<V: Vector> Columns<V> {
 
 /// A vector of outputs in all rows.
 ///
-/// Invariants: there are these taps, and a bias and a scale for each channel, of the plane; the vector at `ox` is inside the
-/// output rows, or these are narrower, and it begins with them; `first` is the column of its first input.
+/// Invariants: planes have these taps; the vector at `ox` is inside the output rows, or these are narrower, and it begins
+/// with them; `first` is the column of its first input.
 #[derive(Clone, Copy)]
 struct Strip {
     taps: Taps,
-    plane: Plane,
-    scales: *const f32,
     ox: usize,
     first: isize,
 }
 
+/// A plane with the scales of its channels.
+#[derive(Clone, Copy)]
+struct Scaled {
+    plane: Plane,
+    scales: *const f32,
+}
+
 impl Strip {
-    /// Two rows at a time, as long as there are two.
+    /// Two rows of a plane at a time, as long as there are two.
     ///
     /// # Safety
-    /// As [`walk`]; without `EDGES` all that is loaded is inside of the input rows.
+    /// As [`walk`]; these planes are there; without `EDGES` all that is loaded is inside of the input rows.
     #[inline(always)]
-    unsafe fn walk<V: Depthwise, const K: usize, const S: usize, const EDGES: bool>(self, args: &RowsArgs) {
-        let mut row = 0;
+    unsafe fn walk<V: Depthwise, const K: usize, const S: usize, const EDGES: bool>(
+        self,
+        args: &RowsArgs,
+        planes: Range<usize>,
+    ) {
         // SAFETY: passed on from the caller; these rows are there.
         unsafe {
-            if K == 0 {
-                while row < args.rows {
-                    self.any_row::<V, S, EDGES>(args, row);
-                    row += 1;
-                }
-                return;
-            }
             let mut columns = [Columns::<V>::new(args, self.first); LOADS];
             for load in 1..const { Taps::new([K; 2]).loads(S) } {
                 let taps = const { Taps::new([K; 2]) };
                 let column = taps.column(S, taps.load(S, load), V::LANES);
                 columns[load] = Columns::new(args, self.first + column as isize);
             }
-            while row + 2 <= args.rows {
-                self.rows::<V, K, S, EDGES, 2>(args, &columns, row);
-                row += 2;
-            }
-            if row < args.rows {
-                self.rows::<V, K, S, EDGES, 1>(args, &columns, row);
+            for plane in planes {
+                let scales = args.quads().scales.wrapping_add(plane * CHANNELS);
+                let plane = Scaled { plane: args.plane(plane), scales };
+                let mut row = 0;
+                if K == 0 {
+                    while row < args.rows {
+                        self.any_row::<V, S, EDGES>(args, plane, row);
+                        row += 1;
+                    }
+                    continue;
+                }
+                while row + 2 <= args.rows {
+                    self.rows::<V, K, S, EDGES, 2>(args, plane, &columns, row);
+                    row += 2;
+                }
+                if row < args.rows {
+                    self.rows::<V, K, S, EDGES, 1>(args, plane, &columns, row);
+                }
             }
         }
     }
@@ -287,6 +298,7 @@ impl Strip {
     unsafe fn rows<V: Depthwise, const K: usize, const S: usize, const EDGES: bool, const N: usize>(
         self,
         args: &RowsArgs,
+        of: Scaled,
         columns: &[Columns<V>; LOADS],
         row: usize,
     ) {
@@ -294,7 +306,7 @@ impl Strip {
         const { assert!(Taps::new([K; 2]).loads(S) <= LOADS && (N - 1) * S + K <= ROWS) };
         // SAFETY: passed on from the caller.
         unsafe {
-            let mut sums = [[V::repeated(self.plane.bias); CHANNELS]; N];
+            let mut sums = [[V::repeated(of.plane.bias); CHANNELS]; N];
             let mut pixels = [[columns[0].padding; LOADS]; ROWS];
             let first = args.first + (row * args.step) as isize;
             unroll!(KY in [0 1 2 3 4 5 6] {
@@ -302,12 +314,12 @@ impl Strip {
                     // the input rows that no taps before have met
                     let new = if KY == 0 { 0 } else { KY + (N - 1) * S };
                     for down in new..KY + (N - 1) * S + 1 {
-                        V::prefetch(self.plane.x.wrapping_offset(
+                        V::prefetch(of.plane.x.wrapping_offset(
                             (first + (down + AHEAD) as isize) * args.x_width as isize + self.first
                         ));
                         for load in 0..const { Taps::new([K; 2]).loads(S) } {
                             pixels[down][load] =
-                                columns[load].pixels::<EDGES>(args, self.plane, first + down as isize);
+                                columns[load].pixels::<EDGES>(args, of.plane, first + down as isize);
                         }
                     }
                     for load in 0..const { Taps::new([K; 2]).loads(S) } {
@@ -315,11 +327,11 @@ impl Strip {
                         for r in 0..N {
                             x[r] = pixels[KY + r * S][load];
                         }
-                        self.add::<V, S, N>(taps, KY, taps.load(S, load), x, &mut sums);
+                        of.add::<V, S, N>(taps, KY, taps.load(S, load), x, &mut sums);
                     }
                 }
             });
-            self.store::<V, S, N>(args, row, sums);
+            self.store::<V, S, N>(args, of, row, sums);
         }
     }
 
@@ -328,28 +340,68 @@ impl Strip {
     /// # Safety
     /// As [`Strip::walk`]; the row is there.
     #[inline(always)]
-    unsafe fn any_row<V: Depthwise, const S: usize, const EDGES: bool>(self, args: &RowsArgs, row: usize) {
+    unsafe fn any_row<V: Depthwise, const S: usize, const EDGES: bool>(
+        self,
+        args: &RowsArgs,
+        of: Scaled,
+        row: usize,
+    ) {
         let taps = self.taps;
         let first = args.first + (row * args.step) as isize;
         // SAFETY: passed on from the caller.
         unsafe {
-            let mut sums = [[V::repeated(self.plane.bias); CHANNELS]];
+            let mut sums = [[V::repeated(of.plane.bias); CHANNELS]];
             for half in 0..S {
                 for group in 0..taps.groups(S) {
                     for lane in 0..taps.lanes() {
                         let column = taps.column(S, [half, group, lane], V::LANES);
                         let columns = Columns::<V>::new(args, self.first + column as isize);
                         for ky in 0..taps.height {
-                            let x = columns.pixels::<EDGES>(args, self.plane, first + ky as isize);
-                            self.add::<V, S, 1>(taps, ky, [half, group, lane], [x], &mut sums);
+                            let x = columns.pixels::<EDGES>(args, of.plane, first + ky as isize);
+                            of.add::<V, S, 1>(taps, ky, [half, group, lane], [x], &mut sums);
                         }
                     }
                 }
             }
-            self.store::<V, S, 1>(args, row, sums);
+            self.store::<V, S, 1>(args, of, row, sums);
         }
     }
 
+    /// Scales, rounds and stores the sums of `N` rows.
+    ///
+    /// # Safety
+    /// As [`Strip::walk`]; the rows are there.
+    #[inline(always)]
+    unsafe fn store<V: Depthwise, const S: usize, const N: usize>(
+        &self,
+        args: &RowsArgs,
+        of: Scaled,
+        row: usize,
+        mut sums: [[V; CHANNELS]; N],
+    ) {
+        // SAFETY: passed on from the caller; there is a scale for each channel.
+        unsafe {
+            let (scale, bounds) = (V::repeated(of.scales), args.quads().requantise.bounds());
+            for r in 0..N {
+                for output in 0..CHANNELS {
+                    sums[r][output] = sums[r][output].scaled(scale);
+                }
+                let mut bytes = V::side_by_side(sums[r], &bounds);
+                if S == 2 {
+                    bytes = bytes.halves();
+                }
+                let y = of.plane.y.wrapping_add((row + r) * args.y_width + self.ox);
+                if args.y_width >= V::LANES {
+                    bytes.store(y);
+                } else {
+                    bytes.store_part(y, args.y_width);
+                }
+            }
+        }
+    }
+}
+
+impl Scaled {
     /// Adds row `ky` of the taps, as far as it meets the pixels `x` of `N` input rows, which are for this half and group of
     /// the outputs, and this lane of the taps.
     ///
@@ -374,38 +426,6 @@ impl Strip {
                         let sum = &mut sums[r][half * (CHANNELS / S) + output];
                         *sum = w.dot(x[r], *sum);
                     }
-                }
-            }
-        }
-    }
-
-    /// Scales, rounds and stores the sums of `N` rows.
-    ///
-    /// # Safety
-    /// As [`Strip::walk`]; the rows are there.
-    #[inline(always)]
-    unsafe fn store<V: Depthwise, const S: usize, const N: usize>(
-        &self,
-        args: &RowsArgs,
-        row: usize,
-        mut sums: [[V; CHANNELS]; N],
-    ) {
-        // SAFETY: passed on from the caller; there is a scale for each channel.
-        unsafe {
-            let (scale, bounds) = (V::repeated(self.scales), args.quads().requantise.bounds());
-            for r in 0..N {
-                for output in 0..CHANNELS {
-                    sums[r][output] = sums[r][output].scaled(scale);
-                }
-                let mut bytes = V::side_by_side(sums[r], &bounds);
-                if S == 2 {
-                    bytes = bytes.halves();
-                }
-                let y = self.plane.y.wrapping_add((row + r) * args.y_width + self.ox);
-                if args.y_width >= V::LANES {
-                    bytes.store(y);
-                } else {
-                    bytes.store_part(y, args.y_width);
                 }
             }
         }

@@ -102,6 +102,8 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: Quads),
     kernel!(depthwise, format: "5x5", tile: 1 x 64, target: "avx512", element: Int8, quality: Tuned,
             loops: Quads),
+    kernel!(depthwise, format: "7x7", tile: 1 x 64, target: "avx512", element: Int8, quality: Intrinsics,
+            loops: Quads),
     kernel!(depthwise, format: "any", tile: 1 x 64, target: "avx512", element: Int8, quality: Intrinsics,
             loops: Quads),
 ];
