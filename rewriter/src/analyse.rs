@@ -3,9 +3,10 @@
 use crate::costs::ASSUMED_PIXELS;
 use crate::table::by;
 use sparse_kernels::format::{FormatKind, Nonzeros, PatternStats, Stats};
-use sparse_kernels::prelude::{ConvShape, Layout, table};
+use sparse_kernels::prelude::{ConvShape, Layout};
+use sparse_kernels::spatial::SpatialKernel;
 use sparse_ops::{
-    Half, Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
+    Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
     conv_obstacle_for, deconv_matrix, is_dequantised, konst_of, oihw, widened,
 };
 use std::fmt;
@@ -262,12 +263,10 @@ impl Layer {
         self.nonzeros.group_stats(kind, self.shape.group)
     }
 
-    /// As [`Layer::stats`], of lanes as our spatial kernels for pairs of channels store them for this format; none if
-    /// there are no such kernels.
-    pub(crate) fn spatial_half_stats(&self, half: Half, kind: FormatKind) -> TractResult<Option<Stats>> {
-        rule_if_some!(kernel = table::spatial_half(half, kind));
+    /// As [`Layer::stats`], of lanes as this spatial kernel stores them.
+    pub(crate) fn spatial_stats(&self, kernel: &SpatialKernel) -> TractResult<Stats> {
         let taps = self.shape.conv_shape().kernel;
-        Ok(Some(self.nonzeros.spatial_stats(kernel.format(), self.shape.group, taps, kernel.element())?))
+        Ok(self.nonzeros.spatial_stats(kernel.format(), self.shape.group, taps, kernel.element())?)
     }
 
     /// Kernel patterns and connectivity of the weights of a convolution.

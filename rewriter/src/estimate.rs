@@ -52,10 +52,15 @@ pub(crate) fn packings(shape: &LayerShape, target: Target) -> Result<Vec<Packing
 /// Every packing in which our kernels for quads of channels can run a layer of this shape.
 pub(crate) fn int8_packings(shape: &LayerShape) -> Vec<Packing> {
     let conv = shape.conv_shape();
+    let spatial = spatial::supports(&ConvShape { group: 1, ..conv }).is_ok();
     match shape.kind() {
         LayerKind::Depthwise if depthwise::supports(&conv).is_ok() => vec![Packing::Depthwise(conv.kernel)],
+        LayerKind::Depthwise if spatial => vec![Packing::Spatial(FormatKind::ROWS_1)],
         LayerKind::Pointwise => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
         LayerKind::Grouped if shape.taps() == 1 => FormatKind::POINTWISE.map(Packing::Pointwise).to_vec(),
+        LayerKind::Spatial | LayerKind::Grouped if spatial => {
+            FormatKind::SPATIAL.map(Packing::Spatial).to_vec()
+        }
         _ => vec![],
     }
 }
@@ -86,7 +91,10 @@ impl Stored {
             Packing::Pointwise(format) => {
                 Ok(Some(Stored::Blocks(layer.stats(table::pointwise_half(half, format).format()))))
             }
-            Packing::Spatial(format) => Ok(layer.spatial_half_stats(half, format)?.map(Stored::Blocks)),
+            Packing::Spatial(format) => {
+                rule_if_some!(kernel = table::spatial_half(half, format));
+                Ok(Some(Stored::Blocks(layer.spatial_stats(kernel)?)))
+            }
             Packing::Depthwise(_) => Stored::of(layer, packing).map(Some),
         }
     }
@@ -155,34 +163,35 @@ pub(crate) fn half_ns(
     }
 }
 
-/// Predicted nanoseconds in int8, input and output in quads of channels; where a cost table has no line for that, those
-/// of f32.
+/// Predicted nanoseconds in int8, input and output in quads of channels.
 pub(crate) fn int8_ns(layer: &Layer, packing: Packing, int8: Int8, costs: Costs) -> TractResult<f64> {
     let shape = &layer.shape;
-    let (key, work) = match packing {
+    Ok(match packing {
         Packing::Pointwise(format) => {
-            let kernel = table::pointwise_int8(int8, format);
-            let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &layer.stats(kernel.format()));
-            (Key::Int8Pointwise(kernel.format(), shape.pixels == Some(1)), work)
+            let (kernel, one) = (table::pointwise_int8(int8, format), shape.pixels == Some(1));
+            let format = kernel.format();
+            let work = Work::pointwise(kernel.info(), kernel.vector(), shape, &layer.stats(format));
+            // kernels of floats read rows where weights are neighbours along inputs only
+            let of_floats = match format {
+                FormatKind::BLOCKS_2X4 => FormatKind::ROWS_2,
+                FormatKind::BLOCKS_1X4 => FormatKind::ROWS_1,
+                other => other,
+            };
+            costs.predict_int8(Key::Int8Pointwise(format, one), Key::Pointwise(of_floats, one), &work)
         }
         Packing::Depthwise(taps) => {
             let vector = table::depthwise_int8(int8, taps).map_or(1, |kernel| kernel.vector());
+            let stride = stride_class(shape);
             // its kernels go through all taps
-            (Key::Int8Depthwise(stride_class(shape)), Work::depthwise(vector, shape, shape.weights()))
+            let work = Work::depthwise(vector, shape, shape.weights());
+            costs.predict_int8(Key::Int8Depthwise(stride), Key::Depthwise(stride), &work)
         }
-        Packing::Spatial(_) => bail!("no kernel takes quads of channels"),
-    };
-    match costs.predict_int8(key, &work) {
-        Some(ns) => Ok(ns),
-        None => {
-            let f32 = packings(shape, costs.target()).map_err(|why| format_err!("{why}"))?;
-            let times = f32
-                .into_iter()
-                .map(|packing| Ok(sparse_ns(shape, packing, costs, &Stored::of(layer, packing)?)));
-            let times: Vec<f64> = times.collect::<TractResult<_>>()?;
-            Ok(times.into_iter().fold(f64::INFINITY, f64::min))
+        Packing::Spatial(format) => {
+            let kernel = table::spatial_int8(int8, format);
+            let work = Work::spatial(kernel.info(), kernel.vector(), shape, &layer.spatial_stats(kernel)?);
+            costs.predict_int8(Key::Int8Spatial(kernel.format()), Key::Spatial(kernel.format()), &work)
         }
-    }
+    })
 }
 
 /// What there is to do for weights stored in this way, and the line of a cost table that says how long it takes.

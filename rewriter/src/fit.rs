@@ -183,7 +183,7 @@ enum Way {
     Blocks(FormatKind, f64),
     /// Our kernels for pairs of channels, likewise: pairs that a spatial layer keeps are of the same tap.
     Pairs(FormatKind, f64),
-    /// Our pointwise kernels for quads of channels, likewise.
+    /// Our kernels for quads of channels, likewise.
     Quads(FormatKind, f64),
     /// Our depthwise kernels, all taps or six of nine; perhaps on pairs of channels.
     Taps {
@@ -238,7 +238,7 @@ pub fn cases() -> Vec<Case> {
             };
             let [pairs, quads]: [&[FormatKind]; 2] = match layer.kernel {
                 1 => [&PAIRS, &QUADS],
-                _ => [formats, &[]],
+                _ => [formats, formats],
             };
             for density in [1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05] {
                 formats.iter().for_each(|format| add(Way::Blocks(*format, density)));
@@ -354,11 +354,8 @@ impl Case {
             }
             Way::Pairs(format, density) => {
                 let Some(half) = target.half() else { return Ok(None) };
-                let (window, lanes_in) = (kernel * kernel, ic.div_ceil(2));
-                let of_lanes = noise.blocks(oc, lanes_in * window, (format.r(), 1), density);
-                let lane =
-                    |i: usize| i / cols * lanes_in * window + i % cols / window / 2 * window + i % window;
-                let weights: Vec<f32> = (0..oc * cols).map(|i| of_lanes[lane(i)]).collect();
+                let weights =
+                    in_lanes(&mut noise, [oc, ic], kernel * kernel, half.element(), format, density);
                 let Some(kernel) = table::spatial_half(half, format) else { return Ok(None) };
                 let packed = PackedSpatial::from_dense(oc, ic, taps, &weights, None, kernel)?;
                 let nonzeros = Nonzeros::of(oc, cols, &weights)?;
@@ -370,7 +367,7 @@ impl Case {
                 };
                 (Key::HalfSpatial(format), work, Box::new(run))
             }
-            Way::Quads(format, density) => {
+            Way::Quads(format, density) if kernel == 1 => {
                 let weights = whole(&noise.blocks(oc, ic, (format.r(), format.c()), density));
                 let kernel = table::pointwise_int8(target.int8(), format);
                 let quantised = Quantised::new(vec![0; oc], vec![1.0 / ic as f32 / 64.0; oc], 128, 128)?;
@@ -381,6 +378,19 @@ impl Case {
                 let (lanes, mut y) = in_quads(target, &geometry, &x)?;
                 let run = move || Ok(packed.run_quads(&geometry, &lanes, black_box(&mut y), &Serial)?);
                 (Key::Int8Pointwise(format, hw == 1), work, Box::new(run))
+            }
+            Way::Quads(format, density) => {
+                let all = in_lanes(&mut noise, [oc, ic], kernel * kernel, Element::Int8, format, density);
+                let (weights, kernel) = (whole(&all), table::spatial_int8(target.int8(), format));
+                let quantised = Quantised::new(vec![0; oc], vec![1.0 / cols as f32 / 64.0; oc], 128, 128)?;
+                let packed =
+                    PackedSpatial::from_groups_int8([oc, ic, 1], taps, &weights, &quantised, kernel)?;
+                let nonzeros = Nonzeros::of(oc, cols, &weights)?;
+                let stats = nonzeros.spatial_stats(kernel.format(), 1, taps, kernel.element())?;
+                let work = Work::spatial(kernel.info(), kernel.vector(), &shape, &stats);
+                let (lanes, mut y) = in_quads(target, &geometry, &x)?;
+                let run = move || Ok(packed.run_quads(&geometry, &lanes, black_box(&mut y), &Serial)?);
+                (Key::Int8Spatial(format), work, Box::new(run))
             }
             Way::QuadTaps => {
                 let int8 = target.int8();
@@ -406,6 +416,21 @@ impl Case {
         };
         Ok(Some(Ready { key, work, run }))
     }
+}
+
+/// Weights `[oc][ic][taps]` of which the lanes of a share of the groups of output channels are kept.
+fn in_lanes(
+    noise: &mut Noise,
+    [oc, ic]: [usize; 2],
+    taps: usize,
+    element: Element,
+    format: FormatKind,
+    density: f64,
+) -> Vec<f32> {
+    let (cols, lanes) = (ic * taps, ic.div_ceil(element.per_lane()));
+    let of_lanes = noise.blocks(oc, lanes * taps, (format.r(), 1), density);
+    let lane = |i: usize| i / cols * lanes * taps + i % cols / taps / element.per_lane() * taps + i % taps;
+    (0..oc * cols).map(|i| of_lanes[lane(i)]).collect()
 }
 
 /// Weights from -1 to 1 as whole numbers of one byte; none of them becomes zero that was not.

@@ -7,7 +7,7 @@
 //! how many times as fast it is.
 
 use sparse_kernels::doctor::peak::multiply_adds_per_second;
-use sparse_kernels::pairs;
+use sparse_kernels::{pairs, quads};
 use sparse_kernels::prelude::*;
 use std::time::Instant;
 
@@ -70,12 +70,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 None => Box::new(|| Ok(())),
             };
-            let (mut times, mut half_times) = (vec![], vec![]);
+            let mut run_int8 = {
+                let whole: Vec<f32> = weights.iter().map(|w| (w * 1270.0).round()).collect();
+                let quantised = Quantised::new(vec![0; oc], vec![1e-4; oc], 7, 7)?;
+                let kernel = table::spatial_int8(target.int8(), format);
+                let packed =
+                    PackedSpatial::from_groups_int8([oc, ic, 1], [k, k], &whole, &quantised, kernel)?;
+                let lanes = |channels: usize| channels.div_ceil(4);
+                let mut x_lanes = vec![0; lanes(ic) * geometry.input_pixels()];
+                let affine = quads::Affine::new(0.01, 7)?;
+                quads::quantize(target, [1, ic, geometry.input_pixels()], &x, affine, &mut x_lanes)?;
+                let mut y = vec![0; lanes(oc) * geometry.output_pixels()];
+                move || packed.run_quads(&geometry, &x_lanes, &mut y, &Serial)
+            };
+            let (mut times, mut half_times, mut int8_times) = (vec![], vec![], vec![]);
             let begin = Instant::now();
             while times.len() < 15 || begin.elapsed().as_millis() < 150 {
-                for (run, times) in
-                    [(&mut run as &mut dyn FnMut() -> _, &mut times), (&mut *run_half, &mut half_times)]
-                {
+                for (run, times) in [
+                    (&mut run as &mut dyn FnMut() -> _, &mut times),
+                    (&mut *run_half, &mut half_times),
+                    (&mut run_int8, &mut int8_times),
+                ] {
                     let start = Instant::now();
                     run()?;
                     times.push(start.elapsed().as_secs_f64());
@@ -95,7 +110,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let (quiet, median) = (half_quiet * 1e3, half_median * 1e3);
                 print!("   bf16 {quiet:8.4} {speed:8.1} {median:8.4} {times:6.2} times");
             }
-            println!();
+            let (int8_quiet, int8_median) = sorted(int8_times);
+            println!(
+                "   int8 {:8.4} {:8.4} {:6.2} times",
+                int8_quiet * 1e3,
+                int8_median * 1e3,
+                quiet / int8_quiet
+            );
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use sparse_kernels::depthwise::DepthwiseKernel;
 use sparse_kernels::pointwise::PointwiseKernel;
 use sparse_kernels::prelude::*;
 use sparse_kernels::quads::{self, Affine, Binary};
+use sparse_kernels::spatial::SpatialKernel;
 
 /// Convolution of planes of bytes with weights `[oc][ic / group][kh][kw]`, as the definition says it. Exact: sums are
 /// i64, and a product of a float and a double rounds to the same as one of floats, of which f64 holds all bits.
@@ -145,6 +146,32 @@ impl Case {
         });
     }
 
+    /// Of every `(ic, ky, kx)` groups of `rows` output channels have weights or not; with `patterns`, 3x3 kernels that have
+    /// any keep four taps, which are those of the group.
+    fn spatial(&self, kernel: &'static SpatialKernel, rows: usize, patterns: bool) {
+        let what = format!("{} {rows} rows {self:?}", kernel.info().name);
+        let (geometry, mut noise) = (ConvGeometry::new(self.shape).unwrap(), Noise::new(self.seed));
+        let ConvShape { oc, ic, kernel: size, .. } = self.shape;
+        let taps = size[0] * size[1];
+        let x = self.bytes(&mut noise, geometry.x_len());
+        let blocks = if patterns { [rows, taps] } else { [rows, 1] };
+        let mut weights = self.weights(&mut noise, [oc, ic * taps], blocks);
+        for (i, w) in weights.iter_mut().enumerate().filter(|_| patterns) {
+            let (group, channel, tap) = (i / (ic * taps) / rows, i / taps % ic, i % taps);
+            if tap != taps / 2 && (tap + group + channel) % 3 != 0 {
+                *w = 0.0;
+            }
+        }
+        let quantised = self.quantised(&mut noise, ic * taps);
+        let layer = PackedSpatial::from_groups_int8([oc, ic, 1], size, &weights, &quantised, kernel).unwrap();
+        assert_eq!((layer.oc(), layer.ic(), layer.taps()), (oc, ic, size));
+        assert_eq!(layer.nnz(), weights.iter().filter(|w| **w != 0.0).count());
+        let expected = oracle(&geometry, &weights, &quantised, &x);
+        check(&what, &geometry, &expected, &x, &|x, y, parallel| {
+            layer.run_quads(&geometry, x, y, parallel).unwrap()
+        });
+    }
+
     fn depthwise(&self, kernel: &'static DepthwiseKernel) {
         let what = format!("{} {self:?}", kernel.info().name);
         let (geometry, mut noise) = (ConvGeometry::new(self.shape).unwrap(), Noise::new(self.seed));
@@ -250,6 +277,27 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes in an interpreter")]
+    fn spatial_agrees_with_the_oracle(
+        case in case(),
+        kernel in prop_oneof![4 => Just([3, 3]), 1 => Just([7, 7]), 2 => (1usize..6, 1usize..6).prop_map(|(h, w)| [h, w])],
+        dilation in prop_oneof![3 => Just([1, 1]), 1 => (1usize..4, 1usize..4).prop_map(|(h, w)| [h, w])],
+        (rows, patterns) in (prop_oneof![Just(1usize), Just(2), Just(4), Just(8)], any::<bool>()),
+    ) {
+        let mut shape = ConvShape { kernel, dilation, ..case.shape };
+        for axis in 0..2 {
+            // the padded input must hold a kernel
+            let padded = shape.pad_before[axis] + shape.pad_after[axis];
+            let reach = (kernel[axis] - 1) * dilation[axis] + 1;
+            shape.input[axis] = shape.input[axis].max(reach.saturating_sub(padded));
+        }
+        let case = Case { shape, ..case };
+        for kernel in table::spatial_int8_available() {
+            case.spatial(kernel, rows, patterns && kernel.format().r() <= rows);
+        }
+    }
+
+    #[test]
     fn quads_are_planes(
         (images, channels, pixels) in (0usize..3, 0usize..11, 0usize..70),
         flip in any::<bool>(),
@@ -348,6 +396,32 @@ fn every_depthwise_tail() {
                     let case = Case { table: true, ..Case::plain(layer(input, stride), 5) };
                     case.depthwise(kernel);
                 }
+            }
+        }
+    }
+}
+
+/// Every spatial kernel at every width around the tiles, channel counts around the lanes (one that is alone in the last among
+/// them), both strides, and maps of several bands.
+#[test]
+fn every_spatial_tail() {
+    let sizes: Vec<usize> = if cfg!(miri) { vec![2, 17] } else { (1..=20).chain([28, 33, 56]).collect() };
+    for kernel in table::spatial_int8_available() {
+        for (i, hw) in sizes.iter().enumerate() {
+            for (ic, oc) in [(3, 6), (5, 4), (8, 9), (1, 3)] {
+                for (stride, size) in [(1, 3), (2, 3), (2, 7)] {
+                    let input = [*hw, sizes[sizes.len() - 1 - i]];
+                    let shape = ConvShape { input, ..ConvShape::square(ic, oc, 1, size, stride, size / 2) };
+                    let case = Case { density: 0.6, ..Case::plain(shape, *hw as u64) };
+                    case.spatial(kernel, kernel.format().r(), false);
+                }
+            }
+        }
+        if !cfg!(miri) {
+            for (channels, input, stride) in [(24, [112, 112], 1), (17, [113, 111], 2), (2, [9, 5000], 1)] {
+                let shape = ConvShape { input, ..ConvShape::square(channels, 6, 1, 3, stride, 1) };
+                let case = Case { table: true, extreme: input[1] == 111, ..Case::plain(shape, 5) };
+                case.spatial(kernel, 4, true);
             }
         }
     }
@@ -481,6 +555,30 @@ fn the_wrong_type_is_an_error() {
         table::depthwise(Target::SCALAR, [3, 3]).unwrap(),
     );
     assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
+    let of_floats = table::spatial(Target::SCALAR, FormatKind::ROWS_4);
+    let wrong = PackedSpatial::from_groups_int8([8, 8, 1], [1, 1], &weights, &quantised, of_floats);
+    assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
+    for kernel in table::spatial_int8_available() {
+        let pack = |weights: &[f32], quantised| {
+            PackedSpatial::from_groups_int8([8, 8, 1], [1, 1], weights, quantised, kernel)
+        };
+        let layer = pack(&weights, &quantised).unwrap();
+        assert_eq!(layer.run_quads(&geometry, &[0; 6], &mut [0; 6], &Serial), Ok(()));
+        let short = layer.run_quads(&geometry, &[0; 5], &mut [0; 6], &Serial);
+        assert!(matches!(short, Err(KernelError::Length { what: "input", .. })));
+        let floats = layer.run(&geometry, &[0.0; 24], &mut [0.0; 24], None, &Epilogue::default(), &Serial);
+        assert!(matches!(floats, Err(KernelError::ElementMismatch { .. })));
+        assert!(matches!(pack(&weights, &few), Err(KernelError::Format(FormatError::Length { .. }))));
+        let mut half = weights.clone();
+        half[5] = 0.5;
+        assert!(matches!(
+            pack(&half, &quantised),
+            Err(KernelError::Format(FormatError::NotInt8 { index: 5 }))
+        ));
+        assert!(pack(&weights[1..], &quantised).is_err());
+        let wrong = PackedSpatial::from_dense(8, 8, [1, 1], &weights, None, kernel);
+        assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
+    }
     for kernel in table::depthwise_int8_available() {
         let wrong = PackedDepthwise::pack(taps.clone(), None, kernel);
         assert!(wrong.is_err(), "{}", kernel.info().name);

@@ -120,13 +120,12 @@ impl Packing {
         })
     }
 
-    /// The row of the kernel table that runs this packing on quads of channels; where there is none yet, that which
-    /// runs it on floats.
+    /// The row of the kernel table that runs this packing on quads of channels.
     pub fn int8_kernel(self, int8: Int8) -> &'static KernelInfo {
         match self {
             Packing::Pointwise(format) => table::pointwise_int8(int8, format).info(),
             Packing::Depthwise(taps) => depthwise_int8(int8, taps).info(),
-            Packing::Spatial(_) => self.kernel(int8.target()),
+            Packing::Spatial(format) => table::spatial_int8(int8, format).info(),
         }
     }
 
@@ -134,7 +133,7 @@ impl Packing {
     /// holds the bias, too.
     ///
     /// # Errors
-    /// As [`Packing::pack`]; sums that might be too large for 32 bits, a packing without kernels for quads.
+    /// As [`Packing::pack`]; sums that might be too large for 32 bits.
     pub fn pack_int8(self, int8: Int8, dense: &Dense, quantised: &Quantised) -> TractResult<Packed> {
         let Dense { oc, ic, group, kernel: taps, pixels, weights, .. } = *dense;
         Ok(match self {
@@ -147,7 +146,11 @@ impl Packing {
                 let kernel = depthwise_int8(int8, taps);
                 Packed::Depthwise(PackedDepthwise::from_dense_int8(oc, taps, weights, quantised, kernel)?)
             }
-            Packing::Spatial(_) => bail!("no kernel takes quads of channels"),
+            Packing::Spatial(format) => {
+                let (kernel, channels) = (table::spatial_int8(int8, format), [oc, ic, group]);
+                let packed = PackedSpatial::from_groups_int8(channels, taps, weights, quantised, kernel);
+                Packed::Spatial(packed?)
+            }
         })
     }
 
@@ -306,12 +309,8 @@ impl Packed {
         x: &[u32],
         y: &mut [u32],
         parallel: &dyn Parallel,
-    ) -> TractResult<()> {
-        match self {
-            Packed::Pointwise(weights) => Ok(weights.run_quads(geometry, x, y, parallel)?),
-            Packed::Depthwise(weights) => Ok(weights.run_quads(geometry, x, y, parallel)?),
-            Packed::Spatial(_) => bail!("no kernel takes quads of channels"),
-        }
+    ) -> Result<(), KernelError> {
+        each!(self, weights => weights.run_quads(geometry, x, y, parallel))
     }
 
     /// Which input channels are looked at.

@@ -313,7 +313,7 @@ impl OptSparseConv {
         let (stage, shape) = self.stage(&self.wide_shape(inputs[0].shape())?)?;
         let geometry = planar(stage.geometry)?;
         run(&[stage], inputs, &self.pairs_shape(&shape)?, |x, y, residual, parallel| match self.precision {
-            Precision::Int8 => self.packed.run_quads(&geometry, x, y, parallel),
+            Precision::Int8 => Ok(self.packed.run_quads(&geometry, x, y, parallel)?),
             _ => Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?),
         })
     }

@@ -130,8 +130,10 @@ pub enum Key {
     HalfSpatial(FormatKind),
     /// Our depthwise kernels for pairs of channels, by their largest stride (1 or 2).
     HalfDepthwise(usize),
-    /// Our pointwise kernels for quads of channels; many pixels, or one. A table need not have this line and the next one.
+    /// Our pointwise kernels for quads of channels; many pixels, or one. A table need not have this line and the next ones.
     Int8Pointwise(FormatKind, bool),
+    /// Our spatial kernels for quads of channels, for a format.
+    Int8Spatial(FormatKind),
     /// Our depthwise kernels for quads of channels, by their largest stride (1 or 2).
     Int8Depthwise(usize),
 }
@@ -156,6 +158,7 @@ impl Key {
             Key::HalfSpatial(format) => format!("half/{}", Key::Spatial(format).name()),
             Key::HalfDepthwise(stride) => format!("half/{}", Key::Depthwise(stride).name()),
             Key::Int8Pointwise(format, one) => format!("int8/{}", Key::Pointwise(format, one).name()),
+            Key::Int8Spatial(format) => format!("int8/{}", Key::Spatial(format).name()),
             Key::Int8Depthwise(stride) => format!("int8/{}", Key::Depthwise(stride).name()),
         }
     }
@@ -242,9 +245,11 @@ impl Costs {
         self.table.predict_half(key, f32, work)
     }
 
-    /// Predicted nanoseconds in int8, input and output in quads of channels, if the table has a line for that.
-    pub(crate) fn predict_int8(self, key: Key, work: &Work) -> Option<f64> {
-        self.table.costs.get(&key.name()).map(|cost| cost.of(work))
+    /// Predicted nanoseconds in int8, input and output in quads of channels; where the table has no line for `key`, as many
+    /// as as much work takes in `f32`, which is too long, but tells formats apart.
+    pub(crate) fn predict_int8(self, key: Key, f32: Key, work: &Work) -> f64 {
+        let cost = self.table.costs.get(&key.name());
+        cost.map_or_else(|| self.predict(f32, work), |cost| cost.of(work))
     }
 
     /// Predicted nanoseconds for the conversion of a value from f32 to half precision or back.

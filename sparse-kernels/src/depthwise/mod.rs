@@ -30,11 +30,10 @@ use crate::format::{DepthwisePattern, DepthwisePatterns};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::pairs::{self, Numbers, f16};
 use crate::parallel::Parallel;
-use crate::quads::{CHANNELS, Quantised, Requantise, lookup, of_weights};
+use crate::quads::{CHANNELS, Quantised, Requantise, check_weights};
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
-use crate::vector::MAX_LANES;
 use body::{Loops, UpTo3, UpTo5};
 use quads::{Quads, Taps};
 use std::ops::Range;
@@ -296,8 +295,6 @@ pub(crate) struct Plan {
     strip: usize,
     /// Strips of a plane.
     strips: usize,
-    /// Floats of the buffer of kernels of quads.
-    buffer: usize,
 }
 
 /// One call of a kernel: some rows of output pixels in each of `planes` consecutive channels of one pattern.
@@ -429,7 +426,7 @@ impl PackedDepthwise {
             return Err(FormatError::Length { what: "biases and scales", expected, got }.into());
         }
         let dense = weights.to_dense();
-        of_weights(1, 1, &dense)?;
+        check_weights(&dense)?;
         let (bias, requantise) = quantised.prepare(&dense, kernel.signed)?;
         let lanes = Some(LaneTaps::of_quads(&weights));
         Ok(PackedDepthwise::of_parts(kernel, weights, lanes, bias, Some(requantise)))
@@ -659,15 +656,7 @@ impl Packed for PackedDepthwise {
         // As many rows as a strip should have, and strips of the same height.
         let fit = (STRIP / s.input[1] / s.stride[0]).max(MIN_ROWS);
         let strip = oh.div_ceil(oh.div_ceil(fit));
-        let buffer = match self.kernel.info.element {
-            Element::Int8 => {
-                let floats = quads::buffer(Taps::new(s.kernel), geometry.output()[1], s.stride[1]);
-                let too_large = || KernelError::Geometry(format!("rows cannot be addressed in {s:?}"));
-                floats.ok_or_else(too_large)? + MAX_LANES
-            }
-            _ => 0,
-        };
-        Ok(Plan { places: self.places(s), strip, strips: oh.div_ceil(strip), buffer })
+        Ok(Plan { places: self.places(s), strip, strips: oh.div_ceil(strip) })
     }
 
     fn cut(&self, job: &Job<Plan>) -> Cut {
@@ -715,9 +704,6 @@ impl Run<'_> {
                 }
             });
         }
-        if w.kernel.info.element == Element::Int8 {
-            return scratch::with(job.plan.buffer, |buffer| self.sums(planes, out, Some((buffer, 0))));
-        }
         self.sums(planes.clone(), out.clone(), None);
         if finishes {
             for plane in planes.filter(|plane| w.reads[plane % job.geometry.shape().ic]) {
@@ -727,8 +713,7 @@ impl Run<'_> {
     }
 
     /// Computes output rows `out` of planes, as far as kernels do. If there is a buffer for sums of pairs, and how far
-    /// those of the second channel are behind those of the first, bare sums of the one plane go there. Kernels of
-    /// quads have a buffer for themselves.
+    /// those of the second channel are behind those of the first, bare sums of the one plane go there.
     fn sums(&self, planes: Range<usize>, out: Range<usize>, mut buffer: Option<(&mut [f32], usize)>) {
         let (job, w) = (self.job, self.weights);
         let (s, [_, y_width]) = (job.geometry.shape(), job.geometry.output());
@@ -761,24 +746,15 @@ impl Run<'_> {
             let rows = if alone { 1 } else { out.len() };
             for row in out.clone().step_by(rows) {
                 let y = match &mut buffer {
-                    Some((sums, 1..)) => sums[(row - out.start) * y_width..].as_mut_ptr(),
+                    Some((sums, _)) => sums[(row - out.start) * y_width..].as_mut_ptr(),
                     _ => job.y(self.place(plane, &(row..row)).start),
                 };
-                let quads = match (&w.requantise, &mut buffer) {
-                    (Some(requantise), Some((buffer, _))) => {
-                        let (rows, nowhere) = buffer.split_at_mut(buffer.len() - MAX_LANES);
-                        Some(Quads {
-                            taps: Taps::new(s.kernel),
-                            less: if w.kernel.signed { 128 } else { 0 },
-                            requantise,
-                            scales: requantise.scales[channel * per_lane..].as_ptr(),
-                            buffer: rows.as_mut_ptr(),
-                            len: rows.len(),
-                            nowhere: nowhere.as_mut_ptr(),
-                        })
-                    }
-                    _ => None,
-                };
+                let quads = w.requantise.as_ref().map(|requantise| Quads {
+                    taps: Taps::new(s.kernel),
+                    less: if w.kernel.signed { 128 } else { 0 },
+                    requantise,
+                    scales: requantise.scales[channel * per_lane..].as_ptr(),
+                });
                 let args = RowsArgs {
                     origin: Plane {
                         x: x.as_ptr(),
@@ -806,11 +782,10 @@ impl Run<'_> {
                 // is for both channels of the one plane.
                 unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
             }
-            if let Some(table) = w.requantise.as_ref().and_then(|requantise| requantise.table.as_ref()) {
+            if let Some(requantise) = &w.requantise {
                 for plane in plane..plane + count {
                     // SAFETY: these rows are this part's, which holds no other slice of the output.
-                    let lanes = unsafe { job.outputs(self.place(plane, &out)) };
-                    lookup(table, pairs::as_lanes_mut(lanes));
+                    requantise.look_up(unsafe { job.outputs(self.place(plane, &out)) });
                 }
             }
             plane += count;

@@ -1,19 +1,20 @@
 //! The loop for quads of bytes ([`crate::quads`]).
 //!
-//! A lane holds one byte of each of four channels, and the dot product adds up four bytes of a lane: so four input rows
-//! are transposed, byte by byte, into lanes that hold one column of four rows of one channel. With such lanes a layer
-//! is one whose kernel is a quarter as high, rounded up, and a lane of taps is a column of four. A kernel of three
-//! rows leaves one of the four idle: two output rows below each other share these four rows, the taps of the second
-//! one row further down. In general `Q` lanes of taps hold kernels of up to `4 Q` rows, and as many output rows share
-//! them as fit (3x3: 2 rows of 1 lane, 5x5: 4 rows of 2).
+//! A lane holds one byte of each of four channels, and the dot product adds up four bytes of a lane: so four neighbouring
+//! pixels, four lanes, are transposed byte by byte into a lane for each channel, which holds its four pixels. That is one
+//! shuffle inside of 128 bits. A row of taps of a channel is then a lane, or `L` lanes if it has more than four, and a
+//! vector of taps is the same four lanes again and again, one for each channel.
 //!
-//! The transposed rows go to a buffer in the first-level cache, with the padding around them, so that what follows
-//! knows no borders; for a horizontal stride of two even and odd columns lie apart in it. Of a strip all rows are
-//! transposed before the first is read: what has just been written at one place cannot be read at another before it
-//! is in the cache.
+//! A kernel of three columns leaves one of four bytes idle, which is worth something: the same pixels are those of the
+//! next output, too, for taps one place further on. In general `4 L` pixels hold the inputs of as many neighbouring outputs
+//! as taps have places there. So for the four outputs whose bytes are to be four neighbouring lanes, pixels are loaded twice
+//! for 3x3, once for 5x5 (in two lanes); and every load is a shuffle and a dot product for each of these outputs. Of a
+//! stride of two, four neighbouring pixels begin two outputs; two vectors of them are four sums again, whose bytes then want
+//! to be moved by halves of four lanes.
 //!
-//! Then, for `N` vectors of pixels and all rows that share lanes, channel after channel is summed and scaled; behind the
-//! last one, quads are made of the four. So there are few sums at a time, four with 3x3, beside those that wait.
+//! Sums of four outputs are scaled and packed to bytes, and those of a pixel are side by side as they should be: nothing is
+//! transposed back. Two rows of outputs are computed together. They share most input rows, and all taps: with 3x3 these are
+//! 8 sums, 6 vectors of taps and up to 8 of pixels in registers.
 
 use super::body::{AHEAD, Depthwise, Loops, unroll};
 use super::scalar::Scalar;
@@ -23,7 +24,7 @@ use crate::table::Element;
 use crate::vector::{MAX_LANES, Vector, compiled};
 use std::ops::Range;
 
-/// Columns of taps and lanes of a column of taps.
+/// Rows and columns of taps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Taps {
     height: usize,
@@ -31,7 +32,7 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    pub fn new([height, width]: [usize; 2]) -> Taps {
+    pub const fn new([height, width]: [usize; 2]) -> Taps {
         Taps { height, width }
     }
 
@@ -40,41 +41,36 @@ impl Taps {
         (0..self.height).flat_map(move |ky| (0..self.width).map(move |kx| [ky, kx]))
     }
 
-    /// Lanes of a column of taps.
+    /// Lanes of a row of taps.
     const fn lanes(self) -> usize {
-        self.height.div_ceil(CHANNELS)
+        self.width.div_ceil(CHANNELS)
     }
 
-    /// Places that the first tap of a column can have in its lanes, with all others behind it.
+    /// Places that the first tap of a row can have in its lanes, with all others behind it.
     const fn places(self) -> usize {
-        CHANNELS * self.lanes() - self.height + 1
+        CHANNELS * self.lanes() - self.width + 1
     }
 
     /// Lanes of the taps of a quad of channels.
     pub const fn count(self) -> usize {
-        CHANNELS * self.width * self.lanes() * self.places()
+        CHANNELS * self.height * self.lanes() * self.places()
     }
 
-    /// Output rows that share input rows, `step` apart.
-    const fn rows(self, step: usize) -> usize {
-        (self.places() - 1) / step + 1
-    }
-
-    /// Where the lane of column `kx` of a channel is whose taps begin at `place`.
-    const fn at(self, channel: usize, kx: usize, lane: usize, place: usize) -> usize {
-        ((channel * self.width + kx) * self.lanes() + lane) * self.places() + place
+    /// Where the lanes of row `ky`, one for each channel, are whose taps begin at `place`.
+    const fn at(self, ky: usize, place: usize, lane: usize) -> usize {
+        CHANNELS * ((ky * self.places() + place) * self.lanes() + lane)
     }
 
     /// The lanes of the taps of up to four channels, `[channel][ky][kx]` whole numbers from -128 to 127:
-    /// `[channel][kx][lane][place]`.
+    /// `[ky][place][lane][channel]`.
     pub fn pack(self, taps: &[f32]) -> Vec<f32> {
         let mut lanes = vec![[0u8; CHANNELS]; self.count()];
         for (i, tap) in taps.iter().enumerate() {
             let (channel, ky, kx) =
                 (i / (self.height * self.width), i / self.width % self.height, i % self.width);
             for place in 0..self.places() {
-                let row = ky + place;
-                lanes[self.at(channel, kx, row / CHANNELS, place)][row % CHANNELS] = *tap as i8 as u8;
+                let column = kx + place;
+                lanes[self.at(ky, place, column / CHANNELS) + channel][column % CHANNELS] = *tap as i8 as u8;
             }
         }
         lanes.into_iter().map(|lane| f32::from_bits(u32::from_le_bytes(lane))).collect()
@@ -86,15 +82,41 @@ impl Taps {
     /// There are such lanes at `taps`.
     pub unsafe fn tap(self, taps: *const f32, channel: usize, [ky, kx]: [usize; 2]) -> i32 {
         // SAFETY: passed on from the caller.
-        let lane = unsafe { *taps.add(self.at(channel, kx, ky / CHANNELS, 0)) };
-        i32::from(lane.to_bits().to_le_bytes()[ky % CHANNELS] as i8)
+        let lane = unsafe { *taps.add(self.at(ky, 0, kx / CHANNELS) + channel) };
+        i32::from(lane.to_bits().to_le_bytes()[kx % CHANNELS] as i8)
+    }
+
+    /// Neighbouring outputs whose inputs are in the same lanes, of those that four pixels begin.
+    const fn together(self, stride: usize) -> usize {
+        let (outputs, together) = (CHANNELS / stride, (self.places() - 1) / stride + 1);
+        if together < outputs { together } else { outputs }
+    }
+
+    /// Groups of such outputs.
+    const fn groups(self, stride: usize) -> usize {
+        (CHANNELS / stride).div_ceil(self.together(stride))
+    }
+
+    /// Vectors of pixels that an input row is loaded in for a vector of outputs.
+    const fn loads(self, stride: usize) -> usize {
+        stride * self.groups(stride) * self.lanes()
+    }
+
+    /// Of which half of the outputs a load is, in which group of outputs, and which of its lanes.
+    const fn load(self, stride: usize, load: usize) -> [usize; 3] {
+        let (lanes, groups) = (self.lanes(), self.groups(stride));
+        [load / lanes / groups, load / lanes % groups, load % lanes]
+    }
+
+    /// Columns from the first input of the first output to such a load, with vectors of so many lanes.
+    const fn column(self, stride: usize, [half, group, lane]: [usize; 3], vector: usize) -> usize {
+        half * vector + group * self.together(stride) * stride + lane * CHANNELS
     }
 }
 
 /// What kernels of quads have beside the rest of [`RowsArgs`].
 ///
-/// Invariants: `scales` has one for each channel of the planes; `buffer` is writable for `len` floats, of which there are
-/// at least what [`buffer`] says, and `nowhere` for a vector; nothing else touches these.
+/// Invariant: `scales` has one for each channel of the planes.
 #[derive(Clone, Copy)]
 pub(super) struct Quads<'a> {
     pub taps: Taps,
@@ -102,32 +124,16 @@ pub(super) struct Quads<'a> {
     pub less: i32,
     pub requantise: &'a Requantise,
     pub scales: *const f32,
-    pub buffer: *mut f32,
-    pub len: usize,
-    pub nowhere: *mut f32,
 }
 
-/// Floats that the buffer of transposed rows should have.
-const BUFFER: usize = 3 << 10;
+/// Loads of an input row, at most, of kernels that loops are unrolled for.
+const LOADS: usize = 8;
 
-/// Lanes of a vector, at most, twice: what rows of the buffer have behind the last column that is read.
-const BEHIND: usize = 2 * MAX_LANES;
-
-/// Floats of a row of the buffer: columns of one parity, whole vectors, and so that the last vector is inside.
-const fn row_width(y_width: usize, kernel_width: usize, stride: usize) -> usize {
-    (y_width + (kernel_width - 1) / stride + BEHIND).next_multiple_of(MAX_LANES)
-}
-
-/// Floats of a buffer for layers with these taps, output width and horizontal stride; none if they cannot be addressed.
-pub(super) fn buffer(taps: Taps, y_width: usize, stride: usize) -> Option<usize> {
-    let rows = taps.lanes().checked_mul(CHANNELS * stride)?;
-    let width = y_width.checked_add(taps.width)?.checked_add(2 * BEHIND)?;
-    let group = width.checked_mul(rows)?;
-    (group <= isize::MAX as usize / size_of::<f32>()).then_some(group.max(BUFFER))
-}
+/// Input rows of two output rows, at most, of the same.
+const ROWS: usize = 9;
 
 compiled! {
-    /// Rows of a kernel of `K` x `K` taps, of any number if `K` is 0; `S` is the horizontal stride.
+    /// Rows of a kernel of `K` x `K` taps, up to 7, of any number if `K` is 0; `S` is the horizontal stride.
     ///
     /// # Safety
     /// The instruction set of `V` is there; `args` keeps the invariants of [`RowsArgs`] for these taps and this stride.
@@ -144,107 +150,26 @@ unsafe fn walk<V: Depthwise, const K: usize, const S: usize>(args: &RowsArgs) {
         // SAFETY: passed on from the caller.
         return unsafe { Scalar::<{ Element::Int8 as u8 }>::any::<S>(args) };
     }
-    let quads = args.quads();
-    let taps = if K == 0 { quads.taps } else { Taps { height: K, width: K } };
-    macro_rules! rows {
-        ($($rows:literal)*) => {
-            match taps.rows(args.step) {
-                // SAFETY: passed on from the caller.
-                $($rows => unsafe { planes::<V, K, S, $rows>(args, taps) },)*
-                rows => unreachable!("{rows} rows of taps in common"),
-            }
-        };
-    }
-    rows!(1 2 3 4);
-}
-
-/// The same for a number of output rows that share lanes.
-///
-/// # Safety
-/// As there; `ROWS` is that of `taps`.
-#[inline(always)]
-unsafe fn planes<V: Depthwise, const K: usize, const S: usize, const ROWS: usize>(
-    args: &RowsArgs,
-    taps: Taps,
-) {
-    let quads = args.quads();
-    let width = row_width(args.y_width, taps.width, S);
-    let group = taps.lanes() * CHANNELS * S * width;
-    let groups = args.rows.div_ceil(ROWS);
-    let together = (quads.len / group).clamp(1, groups);
-    for plane in 0..args.planes {
-        let scales = quads.scales.wrapping_add(plane * CHANNELS);
-        let plane = args.plane(plane);
-        for first in (0..groups).step_by(together) {
-            let here = first..groups.min(first + together);
-            // SAFETY: the buffer holds `together` groups, or one (Quads).
-            unsafe { transpose::<V, S, ROWS>(args, plane, taps, &here, width) };
-            // Of narrow maps two groups are a tile, of wide ones two vectors of a row.
-            let both = ROWS <= 2 && args.y_width <= V::LANES;
-            let (mut i, mut left) = (0, here.len());
-            while left > 0 {
-                let g = here.start + i;
-                let y = plane.y.wrapping_add(g * ROWS * args.y_width);
-                let rows = args.rows - g * ROWS;
-                // SAFETY: these rows are there; the buffer has what was just transposed.
-                unsafe {
-                    let tile = Tile { taps, scales, x: quads.buffer.add(i * group), width, rows };
-                    let plane = Plane { y, ..plane };
-                    if both && left > 1 {
-                        tile.run::<V, K, S, ROWS, 2>(args, plane, group, ROWS * args.y_width);
-                        (i, left) = (i + 2, left - 2);
-                    } else {
-                        tile.along::<V, K, S, ROWS>(args, plane);
-                        (i, left) = (i + 1, left - 1);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Transposes the input rows that some groups of `ROWS` output rows meet, with the padding around them, into the buffer:
-/// `[group][lane][channel][parity][column]`, rows of `width` floats.
-///
-/// # Safety
-/// As [`walk`]; the buffer has room for these groups.
-#[inline(always)]
-unsafe fn transpose<V: Depthwise, const S: usize, const ROWS: usize>(
-    args: &RowsArgs,
-    plane: Plane,
-    taps: Taps,
-    groups: &Range<usize>,
-    width: usize,
-) {
-    let columns = args.y_width + (taps.width - 1) / S;
-    let mut at = 0;
-    while at < columns {
-        // SAFETY: only rows and columns inside the map are read; vectors that are written begin before the last column
-        // that is read later, behind which a row of the buffer has room for two vectors.
+    let taps = if K == 0 { args.quads().taps } else { Taps::new([K; 2]) };
+    let reach = taps.column(S, taps.load(S, taps.loads(S) - 1), V::LANES) + V::LANES;
+    // The last vector is moved back to end with the row.
+    let (strips, last) = (args.y_width.div_ceil(V::LANES), args.y_width.saturating_sub(V::LANES));
+    // Where a vector is a whole row, all planes have the same columns.
+    let (blocks, planes) = if strips == 1 { (1, args.planes) } else { (strips * args.planes, 1) };
+    for block in 0..blocks {
+        let ox = (block % strips * V::LANES).min(last);
+        let first = (ox * S) as isize - args.left as isize;
+        let strip = Strip { taps, ox, first };
+        let planes = block / strips..block / strips + planes;
+        // SAFETY: the vector at this column is inside the output rows, or these are narrower; in the first case all that is
+        // loaded is inside the input rows; these planes are there.
         unsafe {
-            let column = (at * S) as isize - args.left as isize;
-            let first = Columns::<V>::new(args, column);
-            let second = if S == 1 { first } else { Columns::new(args, column + V::LANES as isize) };
-            let mut to = args.quads().buffer.add(at);
-            for group in groups.clone() {
-                for lane in 0..taps.lanes() {
-                    let iy = args.first + (group * ROWS * args.step + lane * CHANNELS) as isize;
-                    let even = first.by_channel(args, plane, iy);
-                    let odd = if S == 1 { even } else { second.by_channel(args, plane, iy) };
-                    for c in 0..CHANNELS {
-                        if const { S == 1 } {
-                            even[c].store(to);
-                        } else {
-                            let (even, odd) = even[c].deinterleave(odd[c]);
-                            even.settle().store(to);
-                            odd.settle().store(to.add(width));
-                        }
-                        to = to.wrapping_add(S * width);
-                    }
-                }
+            if first >= 0 && first as usize + reach <= args.x_width {
+                strip.walk::<V, K, S, false>(args, planes);
+            } else {
+                strip.walk::<V, K, S, true>(args, planes);
             }
         }
-        at += V::LANES;
     }
 }
 
@@ -252,9 +177,7 @@ unsafe fn transpose<V: Depthwise, const S: usize, const ROWS: usize>(
 #[derive(Clone, Copy)]
 struct Columns<V: Vector> {
     first: isize,
-    /// Whether all of them are inside of the map.
-    inside: bool,
-    /// Whether none of them is.
+    /// Whether none of them is inside of the map.
     beyond: bool,
     edge: V::Edge,
     padding: V,
@@ -277,7 +200,6 @@ impl<V: Vector> Columns<V> {
         unsafe {
             Columns {
                 first,
-                inside: first >= 0 && first + V::LANES as isize <= args.x_width as isize,
                 beyond: first <= -(V::LANES as isize) || first >= args.x_width as isize,
                 edge: V::edge(first, args.x_width),
                 padding: V::splat(padding),
@@ -286,147 +208,223 @@ impl<V: Vector> Columns<V> {
         }
     }
 
-    /// Four rows from `iy` on, of each channel; padding where there is no input.
+    /// Four neighbouring pixels of one channel in each lane, of input row `iy`; padding where there is no input. Without
+    /// `EDGES` all columns are inside of the map.
     ///
     /// # Safety
     /// As [`walk`].
     #[inline(always)]
-    unsafe fn by_channel(&self, args: &RowsArgs, plane: Plane, iy: isize) -> [V; CHANNELS] {
+    unsafe fn pixels<const EDGES: bool>(&self, args: &RowsArgs, plane: Plane, iy: isize) -> V {
         // SAFETY: passed on from the caller; only what is inside the map is read.
         unsafe {
-            let mut rows = [self.padding; CHANNELS];
-            if self.beyond {
-                return rows;
+            // padding is the same in all bytes
+            if iy as usize >= args.x_height || EDGES && self.beyond {
+                return self.padding;
             }
-            let mut at = plane.x.wrapping_offset(iy * args.x_width as isize + self.first);
-            for (row, v) in rows.iter_mut().enumerate() {
-                if ((iy + row as isize) as usize) < args.x_height {
-                    V::prefetch(at.wrapping_add(AHEAD * args.x_width));
-                    *v = match self.inside {
-                        true => V::load(at),
-                        false => V::load_edge(at, self.edge).add(self.outside),
-                    };
-                }
-                at = at.wrapping_add(args.x_width);
-            }
-            V::by_channel(rows)
+            let at = plane.x.wrapping_offset(iy * args.x_width as isize + self.first);
+            let lanes = match EDGES {
+                true => V::load_edge(at, self.edge).add(self.outside),
+                false => V::load(at),
+            };
+            lanes.transposed()
         }
     }
 }
 
-/// What output rows are made of that share input rows.
+/// A vector of outputs in all rows.
 ///
-/// Invariants: the transposed rows of these taps are at `x`, `width` floats from one to the next; there is a scale for each
-/// channel; `rows` are left, at least one.
+/// Invariants: planes have these taps; the vector at `ox` is inside the output rows, or these are narrower, and it begins
+/// with them; `first` is the column of its first input.
 #[derive(Clone, Copy)]
-struct Tile {
+struct Strip {
     taps: Taps,
-    scales: *const f32,
-    x: *const f32,
-    width: usize,
-    rows: usize,
+    ox: usize,
+    first: isize,
 }
 
-impl Tile {
-    /// All vectors along `ROWS` rows.
+/// A plane with the scales of its channels.
+#[derive(Clone, Copy)]
+struct Scaled {
+    plane: Plane,
+    scales: *const f32,
+}
+
+impl Strip {
+    /// Two rows of a plane at a time, as long as there are two.
     ///
     /// # Safety
-    /// As [`planes`].
+    /// As [`walk`]; these planes are there; without `EDGES` all that is loaded is inside of the input rows.
     #[inline(always)]
-    unsafe fn along<V: Depthwise, const K: usize, const S: usize, const ROWS: usize>(
+    unsafe fn walk<V: Depthwise, const K: usize, const S: usize, const EDGES: bool>(
         self,
         args: &RowsArgs,
-        plane: Plane,
+        planes: Range<usize>,
     ) {
-        let last = args.y_width.saturating_sub(V::LANES);
-        let mut ox = 0;
-        while ox < args.y_width {
-            let two = ROWS <= 2 && args.y_width - ox > V::LANES && args.y_width >= 2 * V::LANES;
-            let first = if two { ox.min(args.y_width - 2 * V::LANES) } else { ox.min(last) };
-            let tile = Tile { x: self.x.wrapping_add(first), ..self };
-            let plane = Plane { y: plane.y.wrapping_add(first), ..plane };
-            // SAFETY: passed on from the caller; the vectors from column `first` on are inside the output row, or there is
-            // one and the row is narrower.
-            unsafe {
-                if two {
-                    tile.run::<V, K, S, ROWS, 2>(args, plane, V::LANES, V::LANES);
-                } else {
-                    tile.run::<V, K, S, ROWS, 1>(args, plane, 0, 0);
+        // SAFETY: passed on from the caller; these rows are there.
+        unsafe {
+            let mut columns = [Columns::<V>::new(args, self.first); LOADS];
+            for load in 1..const { Taps::new([K; 2]).loads(S) } {
+                let taps = const { Taps::new([K; 2]) };
+                let column = taps.column(S, taps.load(S, load), V::LANES);
+                columns[load] = Columns::new(args, self.first + column as isize);
+            }
+            for plane in planes {
+                let scales = args.quads().scales.wrapping_add(plane * CHANNELS);
+                let plane = Scaled { plane: args.plane(plane), scales };
+                let mut row = 0;
+                if K == 0 {
+                    while row < args.rows {
+                        self.any_row::<V, S, EDGES>(args, plane, row);
+                        row += 1;
+                    }
+                    continue;
+                }
+                while row + 2 <= args.rows {
+                    self.rows::<V, K, S, EDGES, 2>(args, plane, &columns, row);
+                    row += 2;
+                }
+                if row < args.rows {
+                    self.rows::<V, K, S, EDGES, 1>(args, plane, &columns, row);
                 }
             }
-            ox = first + if two { 2 * V::LANES } else { V::LANES };
         }
     }
 
-    /// `N` vectors of `ROWS` rows; those behind the first are `apart` floats further in the buffer and `beyond` in the
-    /// output: in the same rows, or in as many rows below these.
+    /// `N` output rows of a kernel of `K` x `K` taps; several are as far apart as columns are.
     ///
     /// # Safety
-    /// As [`planes`]; the vectors are inside the output row, or it is narrower and they begin with it.
+    /// As [`Strip::walk`]; the rows are there.
     #[inline(always)]
-    unsafe fn run<V: Depthwise, const K: usize, const S: usize, const ROWS: usize, const N: usize>(
+    unsafe fn rows<V: Depthwise, const K: usize, const S: usize, const EDGES: bool, const N: usize>(
         self,
         args: &RowsArgs,
-        plane: Plane,
-        apart: usize,
-        beyond: usize,
+        of: Scaled,
+        columns: &[Columns<V>; LOADS],
+        row: usize,
     ) {
-        let Tile { taps, scales, x, width, rows } = self;
-        let taps = if K == 0 { taps } else { Taps { height: K, width: K } };
-        // SAFETY: a plane has these taps, a bias and a scale for each channel; the columns that they meet are in the buffer,
-        // as `row_width` says; rows that are there are written, others elsewhere.
+        let taps = const { Taps::new([K; 2]) };
+        const { assert!(Taps::new([K; 2]).loads(S) <= LOADS && (N - 1) * S + K <= ROWS) };
+        // SAFETY: passed on from the caller.
         unsafe {
-            let mut finished = [[[V::splat(0.0); N]; ROWS]; CHANNELS];
-            macro_rules! channel {
-                ($c:expr) => {{
-                    let mut sums = [[V::splat(*plane.bias.add($c)); N]; ROWS];
-                    for kx in 0..taps.width {
-                        for lane in 0..taps.lanes() {
-                            let row = x.add(((lane * CHANNELS + $c) * S + kx % S) * width + kx / S);
-                            let mut columns = [V::splat(0.0); N];
-                            for n in 0..N {
-                                columns[n] = V::load(row.add(n * apart));
-                            }
-                            let w = plane.taps.add(taps.at($c, kx, lane, 0));
-                            for r in 0..ROWS {
-                                let w = V::splat(*w.add(r * args.step));
-                                for n in 0..N {
-                                    sums[r][n] = w.dot(columns[n], sums[r][n]);
-                                }
-                            }
+            let mut sums = [[V::repeated(of.plane.bias); CHANNELS]; N];
+            let mut pixels = [[columns[0].padding; LOADS]; ROWS];
+            let first = args.first + (row * args.step) as isize;
+            unroll!(KY in [0 1 2 3 4 5 6] {
+                if const { KY < K } {
+                    // the input rows that no taps before have met
+                    let new = if KY == 0 { 0 } else { KY + (N - 1) * S };
+                    for down in new..KY + (N - 1) * S + 1 {
+                        V::prefetch(of.plane.x.wrapping_offset(
+                            (first + (down + AHEAD) as isize) * args.x_width as isize + self.first
+                        ));
+                        for load in 0..const { Taps::new([K; 2]).loads(S) } {
+                            pixels[down][load] =
+                                columns[load].pixels::<EDGES>(args, of.plane, first + down as isize);
                         }
                     }
-                    let scale = V::splat(*scales.add($c));
-                    for r in 0..ROWS {
-                        for n in 0..N {
-                            finished[$c][r][n] = sums[r][n].scaled(scale);
+                    for load in 0..const { Taps::new([K; 2]).loads(S) } {
+                        let mut x = [columns[0].padding; N];
+                        for r in 0..N {
+                            x[r] = pixels[KY + r * S][load];
+                        }
+                        of.add::<V, S, N>(taps, KY, taps.load(S, load), x, &mut sums);
+                    }
+                }
+            });
+            self.store::<V, S, N>(args, of, row, sums);
+        }
+    }
+
+    /// An output row of a kernel of any size.
+    ///
+    /// # Safety
+    /// As [`Strip::walk`]; the row is there.
+    #[inline(always)]
+    unsafe fn any_row<V: Depthwise, const S: usize, const EDGES: bool>(
+        self,
+        args: &RowsArgs,
+        of: Scaled,
+        row: usize,
+    ) {
+        let taps = self.taps;
+        let first = args.first + (row * args.step) as isize;
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let mut sums = [[V::repeated(of.plane.bias); CHANNELS]];
+            for half in 0..S {
+                for group in 0..taps.groups(S) {
+                    for lane in 0..taps.lanes() {
+                        let column = taps.column(S, [half, group, lane], V::LANES);
+                        let columns = Columns::<V>::new(args, self.first + column as isize);
+                        for ky in 0..taps.height {
+                            let x = columns.pixels::<EDGES>(args, of.plane, first + ky as isize);
+                            of.add::<V, S, 1>(taps, ky, [half, group, lane], [x], &mut sums);
                         }
                     }
-                }};
-            }
-            // Unrolled, what is finished stays in registers; but the code for more rows would not stay in the caches.
-            if const { ROWS <= 2 } {
-                unroll!(CHANNEL in [0 1 2 3] { channel!(CHANNEL) });
-            } else {
-                for c in 0..CHANNELS {
-                    channel!(c);
                 }
             }
-            let bounds = args.quads().requantise.bounds();
-            let below = if args.y_width > V::LANES { 0 } else { ROWS };
-            for n in 0..N {
-                for r in 0..ROWS {
-                    // Rows that are not there are stored, too: otherwise compilers would move what computes them behind a
-                    // branch, and all inputs to the stack.
-                    let y = match n * below + r < rows {
-                        true => plane.y.wrapping_add(n * beyond + r * args.y_width),
-                        false => args.quads().nowhere,
-                    };
-                    let quads = V::quad(finished.map(|channel| channel[r][n]), &bounds);
-                    if args.y_width >= V::LANES {
-                        quads.store(y);
-                    } else {
-                        quads.store_part(y, args.y_width);
+            self.store::<V, S, 1>(args, of, row, sums);
+        }
+    }
+
+    /// Scales, rounds and stores the sums of `N` rows.
+    ///
+    /// # Safety
+    /// As [`Strip::walk`]; the rows are there.
+    #[inline(always)]
+    unsafe fn store<V: Depthwise, const S: usize, const N: usize>(
+        &self,
+        args: &RowsArgs,
+        of: Scaled,
+        row: usize,
+        mut sums: [[V; CHANNELS]; N],
+    ) {
+        // SAFETY: passed on from the caller; there is a scale for each channel.
+        unsafe {
+            let (scale, bounds) = (V::repeated(of.scales), args.quads().requantise.bounds());
+            for r in 0..N {
+                for output in 0..CHANNELS {
+                    sums[r][output] = sums[r][output].scaled(scale);
+                }
+                let mut bytes = V::side_by_side(sums[r], &bounds);
+                if S == 2 {
+                    bytes = bytes.halves();
+                }
+                let y = of.plane.y.wrapping_add((row + r) * args.y_width + self.ox);
+                if args.y_width >= V::LANES {
+                    bytes.store(y);
+                } else {
+                    bytes.store_part(y, args.y_width);
+                }
+            }
+        }
+    }
+}
+
+impl Scaled {
+    /// Adds row `ky` of the taps, as far as it meets the pixels `x` of `N` input rows, which are for this half and group of
+    /// the outputs, and this lane of the taps.
+    ///
+    /// # Safety
+    /// As [`Strip::walk`].
+    #[inline(always)]
+    unsafe fn add<V: Depthwise, const S: usize, const N: usize>(
+        &self,
+        taps: Taps,
+        ky: usize,
+        [half, group, lane]: [usize; 3],
+        x: [V; N],
+        sums: &mut [[V; CHANNELS]; N],
+    ) {
+        for output in 0..CHANNELS / S {
+            if output / taps.together(S) == group {
+                let place = output % taps.together(S) * S;
+                // SAFETY: passed on from the caller; the plane has these taps.
+                unsafe {
+                    let w = V::repeated(self.plane.taps.add(taps.at(ky, place, lane)));
+                    for r in 0..N {
+                        let sum = &mut sums[r][half * (CHANNELS / S) + output];
+                        *sum = w.dot(x[r], *sum);
                     }
                 }
             }
@@ -440,7 +438,7 @@ mod tests {
 
     #[test]
     fn taps_are_where_kernels_look_for_them() {
-        for size in [[1, 1], [1, 3], [3, 3], [4, 2], [5, 5], [7, 3], [8, 1]] {
+        for size in [[1, 1], [3, 1], [3, 3], [2, 4], [5, 5], [3, 7], [1, 8]] {
             let (taps, [height, width]) = (Taps::new(size), size);
             let values: Vec<f32> = (0..3 * height * width).map(|i| i as f32 - 50.0).collect();
             let lanes = taps.pack(&values);
@@ -450,7 +448,25 @@ mod tests {
                 // SAFETY: `lanes` are packed.
                 assert_eq!(unsafe { taps.tap(lanes.as_ptr(), channel, tap) }, *v as i32);
             }
-            assert!([1, 2].iter().all(|step| (1..=4).contains(&taps.rows(*step))));
         }
+    }
+
+    #[test]
+    fn all_outputs_find_their_taps() {
+        for (width, stride) in (1..12).flat_map(|width| [(width, 1), (width, 2)]) {
+            let taps = Taps::new([1, width]);
+            let outputs: usize = CHANNELS / stride;
+            // the first and the last place that a group needs
+            assert!((taps.together(stride) - 1) * stride < taps.places(), "{width} {stride}");
+            assert!(taps.groups(stride) * taps.together(stride) >= outputs, "{width} {stride}");
+            for output in 0..outputs {
+                let (group, place) =
+                    (output / taps.together(stride), output % taps.together(stride) * stride);
+                let first = taps.column(stride, [0, group, 0], 16) + place;
+                assert_eq!(first, output * stride, "{width} {stride}");
+            }
+        }
+        assert_eq!([3, 5, 7].map(|width| Taps::new([1, width]).loads(1)), [2, 2, 4]);
+        assert_eq!([3, 5, 7].map(|width| Taps::new([1, width]).loads(2)), [4, 4, 8]);
     }
 }

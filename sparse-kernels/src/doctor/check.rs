@@ -112,14 +112,23 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
         };
         check_one!(kernel, Weights::Depthwise, small, large, pack);
     }
-    for kernel in table::spatial_available().chain(table::spatial_half_available()) {
+    let spatial = table::spatial_available()
+        .chain(table::spatial_half_available())
+        .chain(table::spatial_int8_available());
+    for kernel in spatial {
         let layer = |oc, ic, hw| Layer::new(ConvShape::square(ic, oc, hw, 3, 1, 1), kernel.info());
         let (small, large) = (layer(13, 9, 11)?, layer(64, 64, 14)?);
         let mut pack = |layer: &Layer| {
             let s = layer.geometry.shape();
             let weights = noise.blocks(s.oc, s.ic * 9, (kernel.format().r(), kernel.format().c()), 0.5);
-            let (weights, bias) = (layer.rounded(weights), noise.values(s.oc));
-            let packed = PackedSpatial::from_dense(s.oc, s.ic, [3, 3], &weights, Some(&bias), kernel)?;
+            let (weights, bias) = (layer.rounded(weights), layer.bias(noise.values(s.oc)));
+            let packed = match kernel.element() {
+                Element::Int8 => {
+                    let (shape, quantised) = ([s.oc, s.ic, 1], layer.quantised(&bias)?);
+                    PackedSpatial::from_groups_int8(shape, [3, 3], &weights, &quantised, kernel)?
+                }
+                _ => PackedSpatial::from_dense(s.oc, s.ic, [3, 3], &weights, Some(&bias), kernel)?,
+            };
             Ok::<_, KernelError>((packed, weights, bias))
         };
         check_one!(kernel, Weights::Spatial, small, large, pack);
@@ -347,7 +356,8 @@ mod tests {
             + table::depthwise_half_available().count()
             + table::depthwise_int8_available().count()
             + table::spatial_available().count()
-            + table::spatial_half_available().count();
+            + table::spatial_half_available().count()
+            + table::spatial_int8_available().count();
         assert_eq!(all.len(), available);
         for check in all {
             assert!(check.is_right(), "{check:?}");

@@ -69,7 +69,7 @@ impl Nonzeros {
 }
 
 /// Most parts of a lane of any element.
-const MOST_PARTS: usize = 2;
+const MOST_PARTS: usize = Element::Int8.per_lane();
 
 /// A lane of each output channel of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,9 +7,8 @@ use crate::drive::{self, Cut, Job, Latest, Packed};
 use crate::epilogue::{Epilogue, Finish, FinishPairs, FinishPixel};
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs::{self, Numbers};
+use crate::pairs::Numbers;
 use crate::parallel::Parallel;
-use crate::quads;
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use std::ops::Range;
@@ -372,8 +371,8 @@ impl Run<'_> {
 
     /// Looks up a row of finished quads, if the layer has a table.
     fn look_up(&self, row: &mut [f32]) {
-        if let Some(table) = self.weights.requantise.as_ref().and_then(|r| r.table.as_ref()) {
-            quads::lookup(table, pairs::as_lanes_mut(row));
+        if let Some(requantise) = &self.weights.requantise {
+            requantise.look_up(row);
         }
     }
 

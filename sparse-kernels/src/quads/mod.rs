@@ -56,14 +56,20 @@ pub(crate) fn repeated(byte: u8) -> f32 {
     f32::from_bits(lane([byte; CHANNELS]))
 }
 
+/// Refuses weights that are no whole numbers from -128 to 127.
+pub(crate) fn check_weights(weights: &[f32]) -> Result<(), FormatError> {
+    match weights.iter().position(|w| f32::from(*w as i8) != *w) {
+        Some(index) => Err(FormatError::NotInt8 { index }),
+        None => Ok(()),
+    }
+}
+
 /// The weights `[row][col][tap]` in quads of columns: `[row][ceil(cols / 4)][tap]` lanes.
 ///
 /// # Errors
 /// A weight that is no whole number from -128 to 127.
 pub(crate) fn of_weights(cols: usize, taps: usize, dense: &[f32]) -> Result<Vec<u32>, FormatError> {
-    if let Some(index) = dense.iter().position(|w| f32::from(*w as i8) != *w) {
-        return Err(FormatError::NotInt8 { index });
-    }
+    check_weights(dense)?;
     let mut lanes = Vec::with_capacity(dense.len() / CHANNELS + dense.len() / cols.max(1));
     for row in dense.chunks_exact((cols * taps).max(1)) {
         for quad in row.chunks(CHANNELS * taps) {

@@ -1,7 +1,8 @@
 //! What becomes of the sums of a layer.
 
-use super::{CHANNELS, lane, repeated};
+use super::{CHANNELS, lane, lookup, repeated};
 use crate::error::{FormatError, KernelError};
+use crate::pairs::as_lanes_mut;
 use crate::table::Element;
 use crate::vector::Vector;
 
@@ -192,6 +193,13 @@ impl Requantise {
     pub fn quad(&self, first: usize, sums: [f32; CHANNELS]) -> f32 {
         let byte = |c: usize| self.byte(self.scales[first + c], sums[c].to_bits() as i32);
         f32::from_bits(lane(std::array::from_fn(byte)))
+    }
+
+    /// Looks up finished lanes, if there is a table.
+    pub fn look_up(&self, lanes: &mut [f32]) {
+        if let Some(table) = &self.table {
+            lookup(table, as_lanes_mut(lanes));
+        }
     }
 
     /// Memory, in bytes.

@@ -6,6 +6,7 @@
 //! than six vectors have more bases than there are address registers.
 
 use super::body::{Columns, Spatial, plain};
+use crate::table::Element;
 use crate::vector::F32x8;
 
 impl Spatial for F32x8 {
@@ -28,6 +29,12 @@ impl Spatial for F32x8 {
         // SAFETY: passed on from the caller.
         unsafe { plain(sums, columns) };
     }
+}
+
+/// Quads, which are products of bytes of even and of odd place: two registers for each input and each weight. 4 x 16 take
+/// 8 sums.
+impl Spatial for F32x8<{ Element::Int8 as u8 }> {
+    const MOST_VECTORS: [usize; 3] = [6, 3, 2];
 }
 
 /// One column of [`accumulate_4x3`], `$i` columns after the pointers.

@@ -1,7 +1,7 @@
 //! AVX-512F: 32 registers of 16 floats.
 //!
 //! 4 x 80 pixels take 20 sums, 5 inputs and 1 weight, which leaves the compiler six registers. Four vectors
-//! are a whole 7x7 map. Pairs of channels take the same.
+//! are a whole 7x7 map. Pairs and quads of channels take the same.
 
 use super::body::Spatial;
 use crate::vector::F32x16;

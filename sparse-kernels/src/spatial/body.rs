@@ -6,6 +6,7 @@
 use super::plan::CHUNK;
 use super::{NO_KERNEL, TileArgs};
 use crate::pairs;
+use crate::quads::CHANNELS;
 use crate::table::Element;
 use crate::vector::{MAX_LANES, Vector, compiled};
 use crate::work::Work;
@@ -48,6 +49,9 @@ pub(crate) trait Loops {
     /// What they multiply.
     const ELEMENT: Element;
 
+    /// [`Vector::SIGNED`].
+    const SIGNED: bool = false;
+
     /// Vectors of pixels that a tile of 1, 2 and 4 rows has registers for.
     const MOST_VECTORS: [usize; 3];
 
@@ -67,6 +71,7 @@ pub(crate) trait Loops {
 impl<V: Spatial> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
     const ELEMENT: Element = <V as Vector>::ELEMENT;
+    const SIGNED: bool = <V as Vector>::SIGNED;
     const MOST_VECTORS: [usize; 3] = <V as Spatial>::MOST_VECTORS;
 
     unsafe fn tile<const R: usize, const PIXELS: usize>(args: &TileArgs) {
@@ -92,8 +97,8 @@ compiled! {
     unsafe fn of_vectors<V: Spatial; R: usize, N: usize>(TileArgs) = groups;
 }
 
-/// One group of weights after the other, for a fixed number of vectors; if a group has one row of the two of a pair, with
-/// the next group.
+/// One group of weights after the other, for a fixed number of vectors; if a group has fewer rows than a lane has channels,
+/// with the next groups.
 ///
 /// # Safety
 /// As [`Loops::tile`]; `N` is the number of vectors.
@@ -134,7 +139,16 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
                         store(args, group + 1, &places, &mut second);
                     }
                 }
-                Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
+                Element::Int8 => {
+                    let mut rows = [[V::splat(0.0); N]; CHANNELS];
+                    scale(args, group, &sums, &mut rows[..R]);
+                    for next in 1..together {
+                        let sums = self::sums::<V, R, N>(args, group + next, &places);
+                        scale(args, group + next, &sums, &mut rows[next * R..][..R]);
+                    }
+                    store_quads(args, group * R, &places, &rows);
+                }
+                Element::F16 => unreachable!("{NO_KERNEL}"),
             }
         }
     }
@@ -313,6 +327,62 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
             }
             y = y.wrapping_add(stride);
             residual = residual.wrapping_add(stride);
+        }
+    }
+}
+
+/// Scales the sums of a group to what their bytes are, up to the zero point.
+///
+/// # Safety
+/// As [`sums`]; there are `R` of `rows`.
+#[inline(always)]
+unsafe fn scale<V: Vector, const R: usize, const N: usize>(
+    args: &TileArgs,
+    group: usize,
+    sums: &[[V; N]; R],
+    rows: &mut [[V; N]],
+) {
+    for r in 0..R {
+        // SAFETY: all channels of a quad have scales (PackedSpatial).
+        unsafe {
+            let scale = V::splat(*args.requantise().scales.get_unchecked(group * R + r));
+            for n in 0..N {
+                rows[r][n] = sums[r][n].scaled(scale);
+            }
+        }
+    }
+}
+
+/// Stores the quad that begins with `channel`, whose sums are scaled.
+///
+/// # Safety
+/// As [`sums`], for the groups of these channels.
+#[inline(always)]
+unsafe fn store_quads<V: Vector, const N: usize>(
+    args: &TileArgs,
+    channel: usize,
+    places: &Places<N>,
+    rows: &[[V; N]; CHANNELS],
+) {
+    let output = &args.output;
+    let y = output.y.wrapping_add(channel / CHANNELS * output.stride);
+    // SAFETY: passed on from the caller; there is room for whole vectors, or for the pixels of each.
+    unsafe {
+        let bounds = args.requantise().bounds();
+        for n in 0..N {
+            let mut quads = V::quad(rows.map(|row| row[n]), &bounds);
+            let vector = &output.vectors[n];
+            if !places.plain {
+                quads = quads.permute(&output.orders[vector.order as usize]);
+            }
+            let y = y.wrapping_add(places.pixels[n]);
+            if places.room {
+                quads.store(y);
+            } else {
+                let mut lanes = [0f32; MAX_LANES];
+                quads.store(lanes.as_mut_ptr());
+                y.copy_from_nonoverlapping(lanes.as_ptr(), vector.count as usize);
+            }
         }
     }
 }

@@ -24,6 +24,10 @@
 //! the other half: of a 7x7 kernel four lanes in place of seven. Functions that kernels do not fuse see the sums of
 //! some channels in a buffer, and are rounded after that.
 //!
+//! **Quads** of bytes ([`crate::quads`]) are the same once more: four channels in a lane, or four rows of one that is alone,
+//! sums of whole numbers, and padding that is the zero point of the input in every byte. The sums of four output channels
+//! are scaled and become one row of lanes when they are stored; a table is looked up in after that.
+//!
 //! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and
 //! threads never changes a result.
 
@@ -56,6 +60,7 @@ use crate::format::{FormatKind, Rows, TapLanes, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
 use crate::pairs::{self, Numbers};
 use crate::parallel::Parallel;
+use crate::quads::{self, CHANNELS, Quantised, Requantise};
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
@@ -80,6 +85,8 @@ pub struct SpatialKernel {
     format: FormatKind,
     /// Pixels of a vector.
     vector: usize,
+    /// Whether loops take 128 from every activation of quads.
+    signed: bool,
     /// Any number of vectors from 1 to the tile.
     tile: unsafe fn(&TileArgs),
     evens: Evens,
@@ -102,11 +109,12 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
         "more sums than the machine has registers for"
     );
     assert!(info.element as u8 == L::ELEMENT as u8, "loops are for one type");
-    assert!(matches!(info.element, Element::F32 | Element::Bf16), "{}", NO_KERNEL);
+    assert!(!matches!(info.element, Element::F16), "{}", NO_KERNEL);
     SpatialKernel {
         info,
         format: FormatKind::new(R, 1),
         vector: L::LANES,
+        signed: L::SIGNED,
         tile: L::tile::<R, PIXELS>,
         evens: L::evens,
     }
@@ -164,7 +172,8 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 ///
 /// Invariants, which the kernels rely on: every column is below `used.len() * taps`; `starts` grows from 0 to
 /// the number of columns, one entry more than groups; `values` has `r` lanes per column; `bias` has `r`
-/// floats per group. Of floats a lane is one.
+/// floats per group. Of floats a lane is one. If, and only if, the kernel is one of quads, there is a `requantise`, the
+/// groups fill whole lanes of output channels, and it has as many channels.
 #[derive(Debug, Clone)]
 pub struct PackedSpatial {
     kernel: &'static SpatialKernel,
@@ -175,7 +184,10 @@ pub struct PackedSpatial {
     /// `(position in used) * kh * kw + ky * kw + kx` of every stored group of `r` lanes of weights.
     columns: Vec<u32>,
     values: Vec<f32>,
+    /// What sums begin with.
     bias: Vec<f32>,
+    /// What becomes of sums of quads.
+    requantise: Option<Requantise>,
     /// Lanes of input channels that have any weight: only those are copied.
     used: Vec<u32>,
     latest: Latest<Plan>,
@@ -248,7 +260,7 @@ impl PackedSpatial {
     ///
     /// # Errors
     /// An empty shape, a slice of another length, a weight that is not finite (of pairs, rounds to infinity), more than
-    /// `u32::MAX` weights.
+    /// `u32::MAX` weights, a kernel of quads.
     pub fn from_dense(
         oc: usize,
         ic: usize,
@@ -273,32 +285,62 @@ impl PackedSpatial {
         bias: Option<&[f32]>,
         kernel: &'static SpatialKernel,
     ) -> Result<PackedSpatial, KernelError> {
-        let cols = taps.into_iter().try_fold(ic, usize::checked_mul);
-        let cols = cols.ok_or(FormatError::TooLarge("matrix"))?;
-        check_groups(ic, groups)?;
-        let (starts, columns, values) = match kernel.format {
-            FormatKind::ROWS_1 => Rows::<1>::from_groups(oc, cols, groups, weights)?.into_parts(),
-            FormatKind::ROWS_2 => Rows::<2>::from_groups(oc, cols, groups, weights)?.into_parts(),
-            _ => Rows::<4>::from_groups(oc, cols, groups, weights)?.into_parts(),
-        };
         let element = kernel.element();
-        let (starts, mut columns, values) = match element {
-            Element::F32 => (starts, columns, values),
-            Element::Bf16 => {
-                pairs::check_range(Element::Bf16, "weight", weights)?;
-                in_lanes(TapLanes::new(ic, taps, element), kernel.format.r(), starts, columns, values)
-            }
-            Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
-        };
-        let mut padded = vec![0f32; (starts.len() - 1) * kernel.format.r()];
+        if element == Element::Int8 {
+            let (kernel, asked) = (kernel.info.name, "weights of floats");
+            return Err(KernelError::ElementMismatch { kernel, asked });
+        }
+        let rows = columns_of([oc, ic, groups], taps, weights, kernel)?;
+        if element != Element::F32 {
+            pairs::check_range(element, "weight", weights)?;
+        }
+        let mut padded = vec![0f32; rows.groups() * kernel.format.r()];
         if let Some(bias) = bias {
             if bias.len() != oc {
                 return Err(FormatError::Length { what: "bias", expected: oc, got: bias.len() }.into());
             }
             padded[..oc].copy_from_slice(bias);
         }
+        Ok(PackedSpatial::of_columns([oc, ic], taps, rows, padded, None, kernel))
+    }
+
+    /// [`PackedSpatial::from_groups`] for a kernel of quads: weights are whole numbers from -128 to 127, and `quantised`
+    /// says what follows their sums.
+    ///
+    /// # Errors
+    /// As there; the kernel is not one of quads, a weight is no such number, `quantised` has another number of channels, or
+    /// the sums of a channel might be too large for 32 bits.
+    pub fn from_groups_int8(
+        [oc, ic, groups]: [usize; 3],
+        taps: [usize; 2],
+        weights: &[f32],
+        quantised: &Quantised,
+        kernel: &'static SpatialKernel,
+    ) -> Result<PackedSpatial, KernelError> {
+        kernel.info.runs(CHANNELS)?;
+        quads::check_weights(weights)?;
+        let mut rows = columns_of([oc, ic, groups], taps, weights, kernel)?;
+        if quantised.channels() != oc {
+            let (expected, got) = (oc, quantised.channels());
+            return Err(FormatError::Length { what: "biases and scales", expected, got }.into());
+        }
+        let (bias, requantise) = quantised.prepare(weights, kernel.signed)?;
+        rows.fill_up_to(requantise.channels() / kernel.format.r());
+        Ok(PackedSpatial::of_columns([oc, ic], taps, rows, bias, Some(requantise), kernel))
+    }
+
+    /// With columns numbered by lanes that are used; `bias` has `r` floats per group.
+    fn of_columns(
+        [oc, ic]: [usize; 2],
+        taps: [usize; 2],
+        rows: Columns,
+        bias: Vec<f32>,
+        requantise: Option<Requantise>,
+        kernel: &'static SpatialKernel,
+    ) -> PackedSpatial {
+        let Columns { starts, mut columns, values } = rows;
         let window = (taps[0] * taps[1]) as u32;
-        let lanes = element.lanes(ic);
+        let lanes = kernel.element().lanes(ic);
         let mut live = vec![false; lanes];
         columns.iter().for_each(|c| live[(c / window) as usize] = true);
         let used: Vec<u32> = (0..lanes as u32).filter(|lane| live[*lane as usize]).collect();
@@ -310,7 +352,7 @@ impl PackedSpatial {
             *column = position[(*column / window) as usize] * window + *column % window;
         }
         let latest = Latest::default();
-        Ok(PackedSpatial { kernel, oc, ic, taps, starts, columns, values, bias: padded, used, latest })
+        PackedSpatial { kernel, oc, ic, taps, starts, columns, values, bias, requantise, used, latest }
     }
 
     /// The kernel these weights were packed for.
@@ -354,7 +396,8 @@ impl PackedSpatial {
         match self.kernel.element() {
             Element::F32 => self.values.iter().filter(|v| **v != 0.0).count(),
             Element::Bf16 => pairs::nonzeros(&self.values),
-            Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
+            Element::Int8 => quads::nonzeros(&self.values),
+            Element::F16 => unreachable!("{NO_KERNEL}"),
         }
     }
 
@@ -365,6 +408,7 @@ impl PackedSpatial {
             + self.values.len()
             + self.bias.len()
             + self.used.len())
+            + self.requantise.as_ref().map_or(0, Requantise::bytes)
     }
 
     /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape and layout of `y`) added inside
@@ -402,34 +446,87 @@ impl PackedSpatial {
         drive::run_pairs(self, geometry, x, y, residual, epilogue, parallel)
     }
 
+    /// [`PackedSpatial::run`] for weights that were packed for a kernel of quads: `x` and `y` are
+    /// `[batch][ceil(channels / 4)][pixel]` lanes ([`crate::quads`]). `geometry` counts channels.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_quads(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u32],
+        y: &mut [u32],
+        parallel: &dyn Parallel,
+    ) -> Result<(), KernelError> {
+        drive::run_quads(self, geometry, x, y, parallel)
+    }
+
     /// Groups of output channels.
     fn groups(&self) -> usize {
         self.starts.len() - 1
     }
 }
 
-/// Columns of weights that were stored one by one, in lanes: starts, columns and values of groups of `r` output channels.
-fn in_lanes(
-    lanes: TapLanes,
-    r: usize,
+/// Stored columns of weights: those of a group of `r` output channels begin at its entry of `starts`, which has one more.
+struct Columns {
     starts: Vec<u32>,
     columns: Vec<u32>,
+    /// A lane for each channel of a group, for each column.
     values: Vec<f32>,
-) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
-    let (mut lane_starts, mut lane_columns, mut lane_values) = (vec![0], vec![], vec![]);
-    for group in starts.windows(2) {
+}
+
+impl Columns {
+    fn groups(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Adds groups without weights.
+    fn fill_up_to(&mut self, groups: usize) {
+        self.starts.resize(groups + 1, self.columns.len() as u32);
+    }
+}
+
+/// The columns of dense weights, in lanes of the kernel.
+fn columns_of(
+    [oc, ic, groups]: [usize; 3],
+    taps: [usize; 2],
+    weights: &[f32],
+    kernel: &SpatialKernel,
+) -> Result<Columns, KernelError> {
+    let cols = taps.into_iter().try_fold(ic, usize::checked_mul);
+    let cols = cols.ok_or(FormatError::TooLarge("matrix"))?;
+    check_groups(ic, groups)?;
+    let (starts, columns, values) = match kernel.format {
+        FormatKind::ROWS_1 => Rows::<1>::from_groups(oc, cols, groups, weights)?.into_parts(),
+        FormatKind::ROWS_2 => Rows::<2>::from_groups(oc, cols, groups, weights)?.into_parts(),
+        _ => Rows::<4>::from_groups(oc, cols, groups, weights)?.into_parts(),
+    };
+    let rows = Columns { starts, columns, values };
+    Ok(match kernel.element() {
+        Element::F32 => rows,
+        element => in_lanes(TapLanes::new(ic, taps, element), element, kernel.format.r(), rows),
+    })
+}
+
+/// Columns of single weights, for groups of `r` output channels, in lanes.
+fn in_lanes(lanes: TapLanes, element: Element, r: usize, rows: Columns) -> Columns {
+    let mut all = Columns { starts: vec![0], columns: vec![], values: vec![] };
+    for group in rows.starts.windows(2) {
         let group = group[0] as usize..group[1] as usize;
-        lanes.for_each(&columns[group.clone()], |lane| {
-            lane_columns.push(lane.column);
-            lane_values.extend((0..r).map(|row| {
-                let [first, second] =
-                    lane.parts.map(|part| part.map_or(0.0, |part| values[(group.start + part) * r + row]));
-                f32::from_bits(pairs::pair(first, second))
+        lanes.for_each(&rows.columns[group.clone()], |lane| {
+            all.columns.push(lane.column);
+            all.values.extend((0..r).map(|row| {
+                let parts =
+                    lane.parts.map(|part| part.map_or(0.0, |p| rows.values[(group.start + p) * r + row]));
+                f32::from_bits(match element {
+                    Element::Int8 => quads::lane(parts.map(|weight| weight as i8 as u8)),
+                    _ => pairs::pair(parts[0], parts[1]),
+                })
             }));
         });
-        lane_starts.push(lane_columns.len() as u32);
+        all.starts.push(all.columns.len() as u32);
     }
-    (lane_starts, lane_columns, lane_values)
+    all
 }
 
 impl Packed for PackedSpatial {
@@ -450,6 +547,10 @@ impl Packed for PackedSpatial {
         supports(s).map_err(|what| KernelError::Geometry(format!("{what}: {s:?}")))
     }
 
+    fn padding(&self) -> f32 {
+        self.requantise.as_ref().map_or(0.0, |requantise| requantise.x_zeros)
+    }
+
     fn latest(&self) -> &Latest<Plan> {
         &self.latest
     }
@@ -463,6 +564,7 @@ impl Packed for PackedSpatial {
             tile: self.kernel.info.pixels / lanes,
             element: self.kernel.element(),
             alone: TapLanes::new(self.ic, self.taps, self.kernel.element()).alone(),
+            padding: self.padding(),
         };
         Plan::new(geometry, &self.used, work, threads)
     }
@@ -521,7 +623,7 @@ impl Run<'_> {
         let ([_, width], stride) = (job.geometry.output(), job.geometry.y_plane());
         let (first, pixels) = (n * job.geometry.shape().oc * stride + rows.start * width, rows.len() * width);
         let band = job.plan.band(rows.len());
-        if let Some(finish) = job.finish().filter(|_| w.kernel.element() != Element::F32) {
+        if let Some(finish) = job.finish().filter(|_| w.kernel.element().in_pairs()) {
             return self.run_finished(finish, image, band, first, groups);
         }
         let output = Output {
@@ -537,9 +639,20 @@ impl Run<'_> {
         unsafe { self.run_tiles(image, band, groups.clone(), output, job.clamps) };
         let r = w.kernel.format.r();
         let channels = groups.start * r..(groups.end * r).min(w.oc);
-        if w.kernel.element() == Element::F32 {
-            // SAFETY: these rows of these channels are this part's.
-            unsafe { job.complete(first + channels.start * stride, channels.len(), stride, pixels) };
+        match w.kernel.element() {
+            Element::F32 => {
+                // SAFETY: these rows of these channels are this part's.
+                unsafe { job.complete(first + channels.start * stride, channels.len(), stride, pixels) };
+            }
+            Element::Int8 => {
+                let Some(requantise) = &w.requantise else { return };
+                for line in channels.start / CHANNELS..channels.end.div_ceil(CHANNELS) {
+                    let at = first + line * stride;
+                    // SAFETY: these rows of these channels are this part's, which holds no other slice of them.
+                    requantise.look_up(unsafe { job.outputs(at..at + pixels) });
+                }
+            }
+            Element::Bf16 | Element::F16 => {} // complete
         }
     }
 
@@ -671,6 +784,37 @@ impl TileArgs<'_> {
                 let lane = self.clamps.pair(&pixel[..sums.len()], residual);
                 *self.output.y.add(at + i) = f32::from_bits(lane);
             }
+        }
+    }
+}
+
+impl TileArgs<'_> {
+    /// What becomes of sums of quads.
+    #[inline(always)]
+    fn requantise(&self) -> &Requantise {
+        match &self.weights.packed.requantise {
+            Some(requantise) => requantise,
+            None => unreachable!("kernels of quads have weights of quads (invariant of PackedSpatial)"),
+        }
+    }
+
+    /// [`TileArgs::store_pixels`] for a quad of channels, the first of which is `channel`.
+    ///
+    /// # Safety
+    /// As there, for each of the channels.
+    #[inline]
+    unsafe fn store_quad<const LANES: usize>(
+        &self,
+        channel: usize,
+        vector: &Vector,
+        sums: &[[f32; LANES]; CHANNELS],
+    ) {
+        let order = &self.output.orders[vector.order as usize][..vector.count as usize];
+        let at = channel / CHANNELS * self.output.stride + vector.pixel as usize;
+        for (i, lane) in order.iter().enumerate() {
+            let quad = self.requantise().quad(channel, sums.each_ref().map(|sums| sums[*lane as usize]));
+            // SAFETY: `y` is valid (Output) at line * stride + pixel.
+            unsafe { *self.output.y.add(at + i) = quad };
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::body::{Columns, Spatial, plain};
 use crate::neon::{in_order_rows, out_of_order};
 use crate::target::Core;
-use crate::vector::F32x4;
+use crate::vector::{F32x4, I8x16};
 
 const ANY: u8 = Core::Any as u8;
 const A76: u8 = Core::A76 as u8;
@@ -33,4 +33,9 @@ impl<const CORE: u8> Spatial for F32x4<CORE> {
             }
         }
     }
+}
+
+/// Quads: with the dot product as many sums as of floats; without it products take two registers more.
+impl<const DOT: bool> Spatial for I8x16<DOT> {
+    const MOST_VECTORS: [usize; 3] = [8, 8, 5];
 }

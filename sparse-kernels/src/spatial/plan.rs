@@ -170,6 +170,8 @@ pub(super) struct Work<'a> {
     pub element: Element,
     /// The lane of input channels that holds one channel, at several rows ([`TapLanes`](crate::format::TapLanes)).
     pub alone: Option<usize>,
+    /// What stands around images.
+    pub padding: f32,
 }
 
 /// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
@@ -201,6 +203,7 @@ pub(crate) struct Plan {
     element: Element,
     /// Which of the channels of the buffer is a lane of one channel, at several rows.
     alone: Option<usize>,
+    padding: f32,
 }
 
 impl Plan {
@@ -216,7 +219,7 @@ impl Plan {
     ) -> Result<Plan, KernelError> {
         let [oh, ow] = geometry.output();
         let (rows, cols) = (Axis::new(geometry, 0), Axis::new(geometry, 1));
-        // A row ends where its input ends. What is right of that is zero, and so are the first columns of the
+        // A row ends where its input ends. What is right of that is padding, and so are the first columns of the
         // next row: these can stand for those.
         let width = ow + cols.reach;
         let zeros = cols.phases.iter().map(|p| cols.data(*p).start).min().unwrap_or(0).min(cols.reach);
@@ -301,6 +304,7 @@ impl Plan {
             offsets,
             element,
             alone,
+            padding: work.padding,
         })
     }
 
@@ -316,8 +320,8 @@ impl Plan {
 
     /// Copies what the output rows `band` need of `image` into `buffer`, padding included.
     ///
-    /// The buffer is written from front to back: zeros up to the next row of input, that row, and so on, so
-    /// that zeros can be written in whole chunks.
+    /// The buffer is written from front to back: padding up to the next row of input, that row, and so on, so
+    /// that padding can be written in whole chunks.
     pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
         self.copy(buffer, image, used, band.clone(), evens);
         if let Some(alone) = self.alone {
@@ -326,7 +330,7 @@ impl Plan {
     }
 
     /// Puts into every lane of a channel what its first part is one tap below, as the second part, and so on: where the
-    /// buffer has that row, as it has all that a kernel reads. Padding stays zero.
+    /// buffer has that row, as it has all that a kernel reads. Padding stays what it is.
     fn join_rows(&self, plane: &mut [f32], rows_per_band: usize) {
         let (per_lane, phases) = (self.element.per_lane(), self.cols.phases.len());
         let bits = u32::BITS as usize / per_lane;
@@ -386,12 +390,13 @@ impl Plan {
             let planes = Planes {
                 plane: self.plane,
                 rows: first..end,
-                zeros_to: (self.subplane + self.cols.reach).min(self.plane),
+                padding: self.padding,
+                padding_to: (self.subplane + self.cols.reach).min(self.plane),
                 image_plane: self.geometry.x_plane(),
                 image_rows: iy * iw..(iy + rows.len()) * iw,
             };
             copy(&planes, buffer, image, used);
-            buffer[self.plane * used.len()..].fill(0.0);
+            buffer[self.plane * used.len()..].fill(self.padding);
             return;
         }
         for (position, channel) in used.iter().enumerate() {
@@ -402,12 +407,13 @@ impl Plan {
                 for (cols, ix) in &cols {
                     if !rows.is_empty() && !cols.is_empty() {
                         let first = start + rows.start * self.pitch + cols.start;
-                        zero(plane, done..first);
+                        pad(plane, done..first, self.padding);
                         let (height, width, pitch) = (rows.len(), cols.len(), self.pitch);
                         done = first + (height - 1) * pitch + width;
                         let (to, from) = (&mut plane[first..], &source[iy * iw + ix..]);
                         // of a single row nothing is asked down there, and the step may be any
-                        let copy = Copy { height, width, pitch, down: sy.wrapping_mul(iw), right: sx };
+                        let (down, padding) = (sy.wrapping_mul(iw), self.padding);
+                        let copy = Copy { height, width, pitch, down, right: sx, padding };
                         match width {
                             4 if sx == 1 => copy.rows::<4, 0>(to, from),
                             5..8 if sx == 1 => copy.rows::<4, 1>(to, from),
@@ -422,9 +428,9 @@ impl Plan {
                 }
             }
             // What follows the last row stands for the padding right of it.
-            zero(plane, done..(start + self.cols.reach).min(self.plane));
+            pad(plane, done..(start + self.cols.reach).min(self.plane), self.padding);
         }
-        buffer[self.plane * used.len()..].fill(0.0);
+        buffer[self.plane * used.len()..].fill(self.padding);
     }
 }
 
@@ -432,9 +438,10 @@ impl Plan {
 struct Planes {
     /// Floats from one channel to the next in the buffer.
     plane: usize,
-    /// Rows, of one float more than in the image; zeros before them, and behind them up to `zeros_to`.
+    /// Rows, of one float more than in the image; padding before them, and behind them up to `padding_to`.
     rows: Range<usize>,
-    zeros_to: usize,
+    padding: f32,
+    padding_to: usize,
     image_plane: usize,
     image_rows: Range<usize>,
 }
@@ -442,7 +449,7 @@ struct Planes {
 /// Copies the channels that are used from the image (second) to the buffer (first).
 type CopyPlanes = fn(&Planes, &mut [f32], &[f32], &[u32]);
 
-/// Copies whole rows of `width` floats, with a zero behind each: for the usual sizes of maps.
+/// Copies whole rows of `width` floats, with padding of one behind each: for the usual sizes of maps.
 fn whole_rows(width: usize) -> Option<CopyPlanes> {
     fn copy<const W: usize, const P: usize>(
         planes: &Planes,
@@ -452,11 +459,11 @@ fn whole_rows(width: usize) -> Option<CopyPlanes> {
     ) {
         let row = |to: &mut [f32; P], from: &[f32; W]| {
             to[..W].copy_from_slice(from);
-            to[W] = 0.0;
+            to[W] = planes.padding;
         };
         for (position, channel) in used.iter().enumerate() {
             let plane = &mut buffer[position * planes.plane..];
-            zero(plane, 0..planes.rows.start);
+            pad(plane, 0..planes.rows.start, planes.padding);
             let from = &image[*channel as usize * planes.image_plane..][planes.image_rows.clone()];
             let (to, from) = (plane[planes.rows.clone()].as_chunks_mut::<P>().0, from.as_chunks::<W>().0);
             // Two at a time: cores that work in order wait for a load that is stored at once.
@@ -469,7 +476,7 @@ fn whole_rows(width: usize) -> Option<CopyPlanes> {
             if let ([to], [from]) = (to, from) {
                 row(to, from);
             }
-            zero(plane, planes.rows.end..planes.zeros_to);
+            pad(plane, planes.rows.end..planes.padding_to, planes.padding);
         }
     }
     Some(match width {
@@ -484,7 +491,7 @@ fn whole_rows(width: usize) -> Option<CopyPlanes> {
     })
 }
 
-/// Rows of one phase of a channel to copy, with zeros between them.
+/// Rows of one phase of a channel to copy, with padding between them.
 #[derive(Debug, Clone, Copy)]
 struct Copy {
     height: usize,
@@ -494,6 +501,7 @@ struct Copy {
     /// Floats from one row to the next and from one column to the next in the image.
     down: usize,
     right: usize,
+    padding: f32,
 }
 
 impl Copy {
@@ -501,7 +509,7 @@ impl Copy {
     /// that ends with the row. Without a call per row, which takes longer than the copy.
     #[inline(never)]
     fn rows<const C: usize, const K: usize>(self, mut to: &mut [f32], mut from: &[f32]) {
-        let Copy { height, width, pitch, down, .. } = self;
+        let Copy { height, width, pitch, down, padding, .. } = self;
         for _ in 0..height {
             let (row, rest) = to.split_at_mut(pitch);
             let (row, gap) = row.split_at_mut(width);
@@ -515,8 +523,8 @@ impl Copy {
             }
             // Padding that two rows share is one float for kernels of three columns.
             match gap {
-                [one] => *one = 0.0,
-                gap => gap.fill(0.0),
+                [one] => *one = padding,
+                gap => gap.fill(padding),
             }
             to = rest;
             from = &from[down.min(from.len())..];
@@ -525,7 +533,7 @@ impl Copy {
 
     /// Few columns or very many, or columns apart.
     fn others(self, to: &mut [f32], from: &[f32], evens: Evens) {
-        let Copy { height, width, pitch, down, right } = self;
+        let Copy { height, width, pitch, down, right, padding } = self;
         for row in 0..height {
             let (row_to, row_from) = (&mut to[row * pitch..][..width], &from[row * down..]);
             if right == 2 && width >= CHUNK && row_from.len() >= 2 * width {
@@ -538,17 +546,17 @@ impl Copy {
                 row_to.iter_mut().zip(row_from.iter().step_by(right)).for_each(|(v, x)| *v = *x);
             }
             if row + 1 < height {
-                zero(to, row * pitch + width..(row + 1) * pitch);
+                pad(to, row * pitch + width..(row + 1) * pitch, padding);
             }
         }
     }
 }
 
-/// Zeros in `range` and, to the end of a chunk, behind it. Short ranges are the rule.
+/// Padding in `range` and, to the end of a chunk, behind it. Short ranges are the rule.
 #[inline(always)]
-fn zero(plane: &mut [f32], range: Range<usize>) {
+fn pad(plane: &mut [f32], range: Range<usize>, padding: f32) {
     for at in range.step_by(CHUNK) {
-        plane[at..at + CHUNK].fill(0.0);
+        plane[at..at + CHUNK].fill(padding);
     }
 }
 
@@ -560,7 +568,8 @@ mod tests {
     fn plan(shape: ConvShape, lanes: usize) -> Plan {
         let columns: Vec<u32> = (0..(shape.ic * shape.kernel[0] * shape.kernel[1]) as u32).collect();
         let used: Vec<u32> = (0..shape.ic as u32).collect();
-        let work = Work { columns: &columns, r: 4, lanes, tile: 3, element: Element::F32, alone: None };
+        let (element, alone) = (Element::F32, None);
+        let work = Work { columns: &columns, r: 4, lanes, tile: 3, element, alone, padding: 0.0 };
         Plan::new(&ConvGeometry::new(shape).unwrap(), &used, work, 1).unwrap()
     }
 

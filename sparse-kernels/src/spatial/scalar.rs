@@ -3,6 +3,7 @@
 use super::body::Loops;
 use super::{NO_KERNEL, TileArgs};
 use crate::pairs;
+use crate::quads;
 use crate::table::Element;
 use std::ops::Range;
 
@@ -16,10 +17,10 @@ pub(crate) struct Scalar<const ELEMENT: u8 = { Element::F32 as u8 }>;
 
 impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
     const LANES: usize = LANES;
-    const ELEMENT: Element = if ELEMENT == Element::Bf16 as u8 { Element::Bf16 } else { Element::F32 };
+    const ELEMENT: Element = Element::numbered(ELEMENT);
     const MOST_VECTORS: [usize; 3] = [usize::MAX; 3];
 
-    /// Channels of a pair that are in two groups are summed one after the other and stored together.
+    /// Channels of a pair or quad that are in several groups are summed one after the other and stored together.
     unsafe fn tile<const R: usize, const PIXELS: usize>(args: &TileArgs) {
         let (w, groups) = (args.weights.packed, &args.weights.groups);
         let together = const { Self::ELEMENT.per_lane().div_ceil(R) };
@@ -35,6 +36,13 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                     Self::add::<R>(args, columns, vector.base as usize, sums);
                 }
                 let channel = first * R;
+                if Self::ELEMENT == Element::Int8 {
+                    for (quad, sums) in all[..some.len() * R].as_chunks().0.iter().enumerate() {
+                        // SAFETY: the quads of these groups are there, the first is that of the first group.
+                        unsafe { args.store_quad(channel + quads::CHANNELS * quad, vector, sums) };
+                    }
+                    continue;
+                }
                 let sums = &all[..(w.oc - channel).min(some.len() * R)];
                 if Self::ELEMENT == Element::F32 || args.output.sums {
                     for (r, sums) in sums.iter().enumerate() {
@@ -71,7 +79,8 @@ impl<const ELEMENT: u8> Scalar<ELEMENT> {
                     *sum = match <Self as Loops>::ELEMENT {
                         Element::F32 => *sum + w * x,
                         Element::Bf16 => pairs::dot(w.to_bits(), x.to_bits(), *sum),
-                        Element::F16 | Element::Int8 => unreachable!("{NO_KERNEL}"),
+                        Element::Int8 => quads::dot(w.to_bits(), x.to_bits(), *sum),
+                        Element::F16 => unreachable!("{NO_KERNEL}"),
                     };
                 }
             }

@@ -432,6 +432,13 @@ pub fn spatial_half(half: Half, format: FormatKind) -> Option<&'static SpatialKe
     find_spatial(half.target().isa(), half.target().core(), half.element(), format)
 }
 
+/// The spatial kernel of quads for weights grouped as `format`, as [`spatial`] finds those of single precision.
+pub fn spatial_int8(int8: Int8, format: FormatKind) -> &'static SpatialKernel {
+    find_spatial(int8.target().isa(), int8.target().core(), Element::Int8, format)
+        .or_else(|| find_spatial(Isa::Scalar, Core::Any, Element::Int8, format))
+        .unwrap_or_else(|| panic!("single rows fit every format, {format} has no spatial kernel of quads"))
+}
+
 fn find_spatial(
     isa: Isa,
     core: Core,
@@ -451,6 +458,12 @@ fn find_spatial(
 pub fn spatial_available() -> impl Iterator<Item = &'static SpatialKernel> {
     let available = Target::available();
     spatial_kernels().filter(move |k| runs(k.info(), &available))
+}
+
+/// Every spatial kernel of quads that this machine can run.
+pub fn spatial_int8_available() -> impl Iterator<Item = &'static SpatialKernel> {
+    let available = Int8::available();
+    spatial_kernels().filter(move |k| runs_int8(k.info(), &available))
 }
 
 /// Every spatial kernel of pairs that this machine can run.
@@ -520,6 +533,21 @@ mod tests {
             }
             for format in [FormatKind::ROWS_8, FormatKind::BLOCKS_4X4] {
                 assert_eq!(spatial(target, format).format(), FormatKind::ROWS_4);
+            }
+        }
+    }
+
+    #[test]
+    fn int8_runs_every_spatial_format() {
+        for int8 in Int8::available() {
+            for format in FormatKind::SPATIAL {
+                let kernel = spatial_int8(int8, format);
+                let info = kernel.info();
+                assert_eq!(
+                    (info.isa, info.element, kernel.format()),
+                    (int8.target().isa(), Element::Int8, format)
+                );
+                assert!([int8.target().core(), Core::Any].contains(&info.core), "{}", info.name);
             }
         }
     }

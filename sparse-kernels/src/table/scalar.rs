@@ -17,6 +17,7 @@ type PointwiseHalves = PointwiseLoops<{ Element::F16 as u8 }>;
 
 type DepthwiseQuads = DepthwiseLoops<{ Element::Int8 as u8 }>;
 type PointwiseQuads = PointwiseLoops<{ Element::Int8 as u8 }>;
+type SpatialQuads = SpatialLoops<{ Element::Int8 as u8 }>;
 
 /// Rows of sums do not fit rows of lanes that hold several channels.
 const SEVERAL: Tuning = Tuning { sums_apart: true, ..Tuning::GENERAL };
@@ -83,4 +84,10 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: SpatialPairs),
     kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
             loops: SpatialPairs),
+    kernel!(spatial, format: "unstructured", tile: 1 x 16, target: "scalar", element: Int8, quality: Portable,
+            loops: SpatialQuads),
+    kernel!(spatial, format: "2x1", tile: 2 x 16, target: "scalar", element: Int8, quality: Portable,
+            loops: SpatialQuads),
+    kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: Int8, quality: Portable,
+            loops: SpatialQuads),
 ];

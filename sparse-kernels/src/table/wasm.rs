@@ -56,4 +56,10 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: F32x4),
     kernel!(spatial, format: "4x1", tile: 4 x 8, target: "wasm", element: F32, quality: Intrinsics,
             loops: F32x4),
+    kernel!(spatial, format: "unstructured", tile: 1 x 24, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads),
+    kernel!(spatial, format: "2x1", tile: 2 x 12, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads),
+    kernel!(spatial, format: "4x1", tile: 4 x 8, target: "wasm", element: Int8, quality: Intrinsics,
+            loops: Quads),
 ];

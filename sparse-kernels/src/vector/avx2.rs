@@ -183,42 +183,41 @@ impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
         }
     }
 
-    /// Instructions that pack two vectors saturate; they leave the four bytes of a row side by side, in every 128 bits.
+    /// Instructions that pack two vectors saturate.
     #[inline(always)]
-    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
+    unsafe fn side_by_side(vectors: [Self; 4], bounds: &Bounds<Self>) -> Self {
         // SAFETY: contract of `Vector`.
         unsafe {
-            let [a, b, c, d] = rows.map(|row| _mm256_castps_si256(row.0));
+            let [a, b, c, d] = vectors.map(|v| _mm256_castps_si256(v.0));
             let [zero, lo, hi] = [bounds.zero, bounds.lo, bounds.hi].map(|v| _mm256_castps_si256(v.0));
             let ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero);
             let cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero);
             let bytes = _mm256_packus_epi16(ab, cd);
-            let bytes = _mm256_min_epu8(_mm256_max_epu8(bytes, lo), hi);
-            let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-                0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
-            ));
-            F32x8(_mm256_castsi256_ps(_mm256_shuffle_epi8(bytes, order)))
+            F32x8(_mm256_castsi256_ps(_mm256_min_epu8(_mm256_max_epu8(bytes, lo), hi)))
         }
     }
 
-    /// Bytes of even and of odd channels of two rows, then halves of these.
     #[inline(always)]
-    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
+    unsafe fn transposed(self) -> Self {
         // SAFETY: contract of `Vector`.
         unsafe {
-            let [a, b, c, d] = rows.map(|row| _mm256_castps_si256(row.0));
-            let low = _mm256_set1_epi16(0xff);
-            let even = |v, next| _mm256_or_si256(_mm256_and_si256(v, low), _mm256_slli_epi16::<8>(next));
-            let odd = |v, next| _mm256_or_si256(_mm256_srli_epi16::<8>(v), _mm256_andnot_si256(low, next));
-            let halves = |v, next| {
-                let first = _mm256_blend_epi16::<0b1010_1010>(v, _mm256_slli_epi32::<16>(next));
-                let second = _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(v), next);
-                [first, second].map(|bits| F32x8(_mm256_castsi256_ps(bits)))
-            };
-            let [first, third] = halves(even(a, b), even(c, d));
-            let [second, fourth] = halves(odd(a, b), odd(c, d));
-            [first, second, third, fourth]
+            let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+                0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
+            ));
+            F32x8(_mm256_castsi256_ps(_mm256_shuffle_epi8(_mm256_castps_si256(self.0), order)))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe { self.settle() }
+    }
+
+    #[inline(always)]
+    unsafe fn repeated(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x8(unsafe { _mm256_broadcast_ps(&_mm_loadu_ps(p)) })
     }
 
     /// A shuffle that swaps the halves of every lane, and leaves one of them as it was in the other vector.

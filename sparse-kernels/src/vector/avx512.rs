@@ -137,40 +137,43 @@ impl<const ELEMENT: u8> Vector for F32x16<ELEMENT> {
         }
     }
 
-    /// Instructions that pack two vectors saturate; they leave the four bytes of a row side by side, in every 128 bits.
+    /// Instructions that pack two vectors saturate.
     #[inline(always)]
-    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
+    unsafe fn side_by_side(vectors: [Self; 4], bounds: &Bounds<Self>) -> Self {
         // SAFETY: contract of `Vector`.
         unsafe {
-            let [a, b, c, d] = rows.map(|row| _mm512_castps_si512(row.0));
+            let [a, b, c, d] = vectors.map(|v| _mm512_castps_si512(v.0));
             let [zero, lo, hi] = [bounds.zero, bounds.lo, bounds.hi].map(|v| _mm512_castps_si512(v.0));
             let ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero);
             let cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero);
             let bytes = _mm512_packus_epi16(ab, cd);
-            let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, lo), hi);
-            let order =
-                _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-            F32x16(_mm512_castsi512_ps(_mm512_shuffle_epi8(bytes, order)))
+            F32x16(_mm512_castsi512_ps(_mm512_min_epu8(_mm512_max_epu8(bytes, lo), hi)))
         }
     }
 
-    /// Shuffles that swap bytes, then halves, of every lane, and leave half of them as they were in the other vector.
     #[inline(always)]
-    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
+    unsafe fn transposed(self) -> Self {
         // SAFETY: contract of `Vector`.
         unsafe {
-            let [a, b, c, d] = rows.map(|row| _mm512_castps_si512(row.0));
-            let swap =
-                _mm512_broadcast_i32x4(_mm_setr_epi8(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
-            let bytes = |v, next| {
-                let even = _mm512_mask_shuffle_epi8(v, 0xaaaa_aaaa_aaaa_aaaa, next, swap);
-                let odd = _mm512_mask_shuffle_epi8(next, 0x5555_5555_5555_5555, v, swap);
-                [even, odd].map(|bits| F32x16::<ELEMENT>(_mm512_castsi512_ps(bits)))
-            };
-            let ([even, odd], [next_even, next_odd]) = (bytes(a, b), bytes(c, d));
-            let ([first, third], [second, fourth]) = (even.regroup(next_even), odd.regroup(next_odd));
-            [first, second, third, fourth]
+            let order =
+                _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+            F32x16(_mm512_castsi512_ps(_mm512_shuffle_epi8(_mm512_castps_si512(self.0), order)))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(self) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            F32x16(_mm512_castpd_ps(_mm512_permutexvar_pd(order, _mm512_castps_pd(self.0))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn repeated(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        F32x16(unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(p)) })
     }
 
     #[inline(always)]

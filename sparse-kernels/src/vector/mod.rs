@@ -172,19 +172,46 @@ pub(crate) trait Vector: Copy {
         unreachable!("for vectors of quads")
     }
 
+    /// The lanes of four vectors of whole numbers, with the zero point added and within bounds, as bytes: of every four
+    /// lanes, lane `i` has the bytes of those of vector `i`. Only for quads.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn side_by_side(_vectors: [Self; 4], _bounds: &Bounds<Self>) -> Self {
+        unreachable!("for vectors of quads")
+    }
+
+    /// Of every four lanes, byte `i` of lane `k` as byte `k` of lane `i`. Only for quads.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn transposed(self) -> Self {
+        unreachable!("for vectors of quads")
+    }
+
     /// The lanes of four rows of whole numbers, with the zero point added and within bounds, as bytes. Only for quads.
     ///
     /// # Safety
     /// As [`Vector::on`].
-    unsafe fn quad(_rows: [Self; 4], _bounds: &Bounds<Self>) -> Self {
-        unreachable!("for vectors of quads")
+    #[inline(always)]
+    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::side_by_side(rows, bounds).transposed() }
     }
 
-    /// Of the lanes of four rows, those of the four channels: byte `i` of each is that of row `i`. Only for quads.
+    /// The first two of every four lanes, and behind all of these the other two. Only for quads.
     ///
     /// # Safety
     /// As [`Vector::on`].
-    unsafe fn by_channel(_rows: [Self; 4]) -> [Self; 4] {
+    unsafe fn halves(self) -> Self {
+        unreachable!("for vectors of quads")
+    }
+
+    /// The same four floats in every four lanes. Only for quads.
+    ///
+    /// # Safety
+    /// `p` is readable for four floats.
+    unsafe fn repeated(_p: *const f32) -> Self {
         unreachable!("for vectors of quads")
     }
 

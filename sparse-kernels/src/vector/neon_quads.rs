@@ -127,47 +127,49 @@ impl<const DOT: bool> Vector for I8x16<DOT> {
         })
     }
 
-    /// Halves, then bytes of each row side by side, saturated, and from rows to lanes.
+    /// Halves, then bytes of each vector, saturated.
     #[inline(always)]
-    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
-        // SAFETY: contract of `Vector`; the array has 16 bytes.
+    unsafe fn side_by_side(vectors: [Self; 4], bounds: &Bounds<Self>) -> Self {
+        // SAFETY: contract of `Vector`.
         unsafe {
-            const ORDER: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
-            let [a, b, c, d] = [0, 1, 2, 3].map(|row: usize| vqmovn_s32(vreinterpretq_s32_f32(rows[row].0)));
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i: usize| vqmovn_s32(vreinterpretq_s32_f32(vectors[i].0)));
             let zero = vreinterpretq_s16_f32(bounds.zero.0);
             let ab = vqmovun_s16(vqaddq_s16(vcombine_s16(a, b), zero));
             let cd = vqmovun_s16(vqaddq_s16(vcombine_s16(c, d), zero));
-            let bytes = vqtbl1q_u8(vcombine_u8(ab, cd), vld1q_u8(ORDER.as_ptr()));
             let [lo, hi] = [vreinterpretq_u8_f32(bounds.lo.0), vreinterpretq_u8_f32(bounds.hi.0)];
-            I8x16(vreinterpretq_f32_u8(vminq_u8(vmaxq_u8(bytes, lo), hi)))
+            I8x16(vreinterpretq_f32_u8(vminq_u8(vmaxq_u8(vcombine_u8(ab, cd), lo), hi)))
         }
     }
 
     #[inline(always)]
-    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
-        // SAFETY: contract of `Vector`.
+    unsafe fn transposed(self) -> Self {
+        const ORDER: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+        // SAFETY: contract of `Vector`; the array has 16 bytes.
         unsafe {
-            let bytes = |v: Self| vreinterpretq_u8_f32(v.0);
-            let halves = |v: uint8x16_t| vreinterpretq_u16_u8(v);
-            let [a, b, c, d] = [bytes(rows[0]), bytes(rows[1]), bytes(rows[2]), bytes(rows[3])];
-            let (even, next_even) = (halves(vtrn1q_u8(a, b)), halves(vtrn1q_u8(c, d)));
-            let (odd, next_odd) = (halves(vtrn2q_u8(a, b)), halves(vtrn2q_u8(c, d)));
-            let lanes = |v: uint16x8_t| I8x16(vreinterpretq_f32_u16(v));
-            [
-                lanes(vtrn1q_u16(even, next_even)),
-                lanes(vtrn1q_u16(odd, next_odd)),
-                lanes(vtrn2q_u16(even, next_even)),
-                lanes(vtrn2q_u16(odd, next_odd)),
-            ]
+            let bytes = vqtbl1q_u8(vreinterpretq_u8_f32(self.0), vld1q_u8(ORDER.as_ptr()));
+            I8x16(vreinterpretq_f32_u8(bytes))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn repeated(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe { Self::load(p) }
     }
 
     unsafe fn clamp(self, _: Self, _: Self) -> Self {
         unreachable!("for floats")
     }
 
-    unsafe fn permute(self, _: &Order) -> Self {
-        unreachable!("for floats")
+    #[inline(always)]
+    unsafe fn permute(self, order: &Order) -> Self {
+        // SAFETY: contract of `Vector`.
+        I8x16(unsafe { floats(self.0).permute(order).0 })
     }
 
     #[inline(always)]

@@ -124,34 +124,30 @@ impl<const ELEMENT: u8> Vector for F32x4<ELEMENT> {
         F32x4(i32x4_trunc_sat_f32x4(f32x4_nearest(product)))
     }
 
-    /// Instructions that narrow two vectors saturate, and leave the bytes of a row side by side.
+    /// Instructions that narrow two vectors saturate.
     #[inline(always)]
-    unsafe fn quad(rows: [Self; 4], bounds: &Bounds<Self>) -> Self {
-        let [a, b, c, d] = rows;
+    unsafe fn side_by_side(vectors: [Self; 4], bounds: &Bounds<Self>) -> Self {
+        let [a, b, c, d] = vectors;
         let ab = i16x8_add_sat(i16x8_narrow_i32x4(a.0, b.0), bounds.zero.0);
         let cd = i16x8_add_sat(i16x8_narrow_i32x4(c.0, d.0), bounds.zero.0);
         let bytes = u8x16_narrow_i16x8(ab, cd);
-        let bytes = u8x16_min(u8x16_max(bytes, bounds.lo.0), bounds.hi.0);
-        F32x4(i8x16_shuffle::<0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15>(bytes, bytes))
+        F32x4(u8x16_min(u8x16_max(bytes, bounds.lo.0), bounds.hi.0))
     }
 
     #[inline(always)]
-    unsafe fn by_channel(rows: [Self; 4]) -> [Self; 4] {
-        let [a, b, c, d] = rows;
-        let even = |v: Self, next: Self| {
-            i8x16_shuffle::<0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30>(v.0, next.0)
-        };
-        let odd = |v: Self, next: Self| {
-            i8x16_shuffle::<1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31>(v.0, next.0)
-        };
-        let first = |v: v128, next: v128| F32x4(i16x8_shuffle::<0, 8, 2, 10, 4, 12, 6, 14>(v, next));
-        let second = |v: v128, next: v128| F32x4(i16x8_shuffle::<1, 9, 3, 11, 5, 13, 7, 15>(v, next));
-        [
-            first(even(a, b), even(c, d)),
-            first(odd(a, b), odd(c, d)),
-            second(even(a, b), even(c, d)),
-            second(odd(a, b), odd(c, d)),
-        ]
+    unsafe fn transposed(self) -> Self {
+        F32x4(i8x16_shuffle::<0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15>(self.0, self.0))
+    }
+
+    #[inline(always)]
+    unsafe fn halves(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn repeated(p: *const f32) -> Self {
+        // SAFETY: contract of `Vector`.
+        unsafe { Self::load(p) }
     }
 
     /// The pseudo-maximum and -minimum give their first operand if either is NaN: NaN stays.
