@@ -9,7 +9,7 @@
 //! y = conv(x, w, bias, ...);
 //! ```
 //!
-//! Values that are stored as bf16 or f16 (see [`compact`](crate::compact)) say so in a last argument, `values = "bf16"`.
+//! Values that are stored as bf16, f16 or i8 (see [`compact`](crate::compact)) say so in a last argument, `values = "bf16"`.
 //! A reader without the extension refuses the file by that name. When it is read the weights become dense
 //! again: layers are made sparse afterwards, for the machine that reads.
 
