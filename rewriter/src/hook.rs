@@ -25,6 +25,8 @@ use sparse_ops::{constant, konst_of};
 use std::cell::Cell;
 use std::sync::OnceLock;
 use tract_core::ops::cast::Cast;
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::math::max;
 use tract_hir::internal::*;
 use tract_hir::ops::quant::DequantizeLinearF32;
 use tract_onnx::Onnx;
@@ -35,8 +37,8 @@ use tract_onnx::pb::tensor_proto::DataType;
 type Builder = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies,
-/// then those whose layers stay stock, then those whose parameters are checked.
-const HOOKED: [&str; 16] = [
+/// then those whose layers stay stock, then those that stock tract is kept from mistaking.
+const HOOKED: [&str; 18] = [
     "Conv",
     "ConvTranspose",
     "Gemm",
@@ -53,6 +55,8 @@ const HOOKED: [&str; 16] = [
     "Einsum",
     QUANTIZE,
     "DequantizeLinear",
+    "Softmax",
+    "LogSoftmax",
 ];
 
 const QUANTIZE: &str = "QuantizeLinear";
@@ -63,8 +67,9 @@ const LAYERS: usize = 4;
 /// How many of them come before those whose layers stay stock.
 const SWAPPED: usize = 9;
 
-/// How many of them come before those whose parameters are checked.
-const CHECKED: usize = 14;
+/// How many of them come before those that quantise, and before those that normalise.
+const STEPS: usize = 14;
+const NORMALISING: usize = 16;
 
 /// How many times a register may be hooked with another builder put over ours in between.
 const LEVELS: usize = 4;
@@ -89,6 +94,8 @@ const BUILDERS: [Builders; HOOKED.len()] = [
     builders::<13>(),
     builders::<14>(),
     builders::<15>(),
+    builders::<16>(),
+    builders::<17>(),
 ];
 
 const fn builders<const OP: usize>() -> Builders {
@@ -157,7 +164,8 @@ fn build<const OP: usize, const LEVEL: usize>(
     let found = match OP {
         ..LAYERS => Finding::Layer(OnceLock::new()),
         LAYERS..SWAPPED => Finding::Composite(OnceLock::new()),
-        CHECKED.. => Finding::Steps(steps_axis(op_name, node)?),
+        NORMALISING.. => Finding::Normalising,
+        STEPS.. => Finding::Steps(steps_axis(op_name, node)?),
         _ if op_name.starts_with("QLinear") => Finding::Integer(OnceLock::new()),
         _ => Finding::Stock,
     };
@@ -224,6 +232,8 @@ enum Finding {
     Stock,
     /// Of an operator that quantises or dequantises: the axis of its scales. It is only checked.
     Steps(i64),
+    /// Of a softmax, whose values depend on each other.
+    Normalising,
 }
 
 /// What a recurrent layer or an operator with bodies becomes for inputs of these facts.
@@ -430,7 +440,7 @@ impl SparseHook {
                 let integer = self.integer(known, model, node, &inputs()?, policy)?;
                 Ok(integer.is_some_and(|integer| integer.runs(policy, Neighbours::Dense)))
             }
-            Finding::Stock | Finding::Steps(_) => Ok(false),
+            Finding::Stock | Finding::Steps(_) | Finding::Normalising => Ok(false),
         }
     }
 
@@ -639,6 +649,10 @@ impl InferenceOp for SparseHook {
             let checked = check_steps(target, &wires, axis);
             checked.with_context(|| format!("{} {}", self.stock.name(), node.name))?;
         }
+        if let Finding::Normalising = self.found {
+            let mapping = kept_apart(node, target, mapping)?;
+            return self.make(source, node, target, &mapping);
+        }
         if LOOKING.get() || matches!(self.found, Finding::Steps(_)) {
             return self.make(source, node, target, mapping);
         }
@@ -663,7 +677,7 @@ impl InferenceOp for SparseHook {
                     }
                 }
             }
-            Finding::Stock | Finding::Steps(_) => {
+            Finding::Stock | Finding::Steps(_) | Finding::Normalising => {
                 let outputs = stock(target)?;
                 (outputs, notes(target, first, &policy)?)
             }
@@ -671,6 +685,32 @@ impl InferenceOp for SparseHook {
         note(&target.symbols, Interface::of(source)?, notes);
         Ok(outputs)
     }
+}
+
+/// Wires for the inputs of a softmax. Stock tract 0.23.9 takes what stands alone between a dequantised and a quantised value for
+/// a function of single values, and makes a table of a softmax in which every value is one. A maximum with minus infinity,
+/// which changes nothing, has a second input and is not taken for such.
+fn kept_apart(
+    node: &InferenceNode,
+    target: &mut TypedModel,
+    mapping: &HashMap<OutletId, OutletId>,
+) -> TractResult<HashMap<OutletId, OutletId>> {
+    let mut mapping = mapping.clone();
+    let x = mapping[&node.inputs[0]];
+    let mut from = x;
+    while let op = target.node(from.node)
+        && (op.op_is::<ElementWiseOp>() || op.op_is::<AxisOp>())
+    {
+        from = op.inputs[0];
+    }
+    if target.node(from.node).op_is::<DequantizeLinearF32>() {
+        let name = format!("{}.{APART}", node.name);
+        let lowest = tensor0(f32::NEG_INFINITY).broadcast_into_rank(target.outlet_fact(x)?.rank())?;
+        let lowest = target.add_const(format!("{name}.lowest"), lowest)?;
+        let wire = target.wire_node(name, max(), &[x, lowest])?[0];
+        mapping.insert(node.inputs[0], wire);
+    }
+    Ok(mapping)
 }
 
 /// Refuses scales and zero points, the second and third of these wires, that do not fit each other or the axis.

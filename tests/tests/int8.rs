@@ -396,6 +396,45 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f32> {
     Ok(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
 }
 
+/// A softmax between quantised values is none of single values, as stock tract 0.23.9 has it.
+#[test]
+fn a_softmax_is_no_table() -> Result<()> {
+    for (op, axes) in [("Softmax", 1), ("LogSoftmax", 1), ("Softmax", 2)] {
+        let mut q = Quantised::default();
+        let x = q.graph.input("1,16,10,10");
+        let x = q.both(&x, Steps::U8);
+        let y = q.pointwise(&x, 12, 16, Steps { scale: 0.02, ..Steps::U8 }, 1);
+        let y = match axes {
+            1 => q.graph.op("Flatten", &[&y], vec![]),
+            _ => y,
+        };
+        let softmax = q.graph.op(op, &[&y], vec![int("axis", axes)]);
+        let steps = match op {
+            "Softmax" => Steps { scale: 1.0 / 255.0, zero: 0, signed: false },
+            _ => Steps { scale: 0.1, zero: 255, signed: false },
+        };
+        let z = q.both(&softmax, steps);
+        let model = q.graph.model(&[&z, &y]);
+        let x = noise(&[1, 16, 10, 10], 3);
+        for mode in ["always", "never"] {
+            let outputs =
+                with_mode(mode, Target::detect(), || run(load(&onnx(), &model)?, std::slice::from_ref(&x)))?;
+            let [z, y] = [0, 1].map(|at| outputs[at].to_plain_array_view::<f32>().unwrap().to_owned());
+            let exp = y.mapv(f32::exp);
+            let sums = exp.sum_axis(tract_ndarray::Axis(axes)).insert_axis(tract_ndarray::Axis(axes));
+            let expected = match op {
+                "Softmax" => &exp / &sums,
+                _ => y - sums.mapv(f32::ln),
+            };
+            let float = |v: f32| steps.float(steps.quantise(v));
+            let far = z.iter().zip(&expected).map(|(z, v)| (z - float(*v)).abs()).fold(0.0, f32::max);
+            // tract's softmax is of an approximate exponential
+            assert!(far <= 1.01 * steps.scale, "{op} {mode}: {far}");
+        }
+    }
+    Ok(())
+}
+
 /// The first layer of a report, in a model made by `edit` of one that runs in int8.
 fn first_layer(case: Case, knobs: &[(&str, &str)], edit: impl FnOnce(&mut ModelProto)) -> Result<Layer> {
     let mut model = case.model();
@@ -631,14 +670,20 @@ fn quantised_files_are_pruned() -> Result<()> {
         }
     }
     let sizes: Vec<i64> = changed.iter().map(|tensor| tensor.dims.iter().product()).collect();
-    assert_eq!(sizes, [48 * 32, 64 * 48, 16 * 64], "{:?}", changed.iter().map(|t| &t.name).collect::<Vec<_>>());
+    assert_eq!(
+        sizes,
+        [48 * 32, 64 * 48, 16 * 64],
+        "{:?}",
+        changed.iter().map(|t| &t.name).collect::<Vec<_>>()
+    );
     let zeros = |tensor: &TensorProto, zero: u8| tensor.raw_data.iter().filter(|byte| **byte == zero).count();
     assert!(zeros(changed[0], 0) >= 48 * 32 / 2 && zeros(changed[2], 128) >= 16 * 64 / 2);
     let x = noise(&[1, 32, 9, 9], 3);
     let stock = run(load(&tract_onnx::onnx(), &sparse)?, std::slice::from_ref(&x))?;
     let optimised = always(Target::detect(), || load(&onnx(), &sparse))?;
     assert_cluster(&optimised, [3, 1, 1], "pruned");
-    let found: Vec<_> = Report::of(&optimised)?.layers.into_iter().map(|layer| layer.zeros.unwrap()).collect();
+    let found: Vec<_> =
+        Report::of(&optimised)?.layers.into_iter().map(|layer| layer.zeros.unwrap()).collect();
     assert_eq!(found, ["4x4:0.5"; 3]);
     let distance = largest_difference(&run(optimised, std::slice::from_ref(&x))?[0], &stock[0])?;
     assert!(distance <= 3.01 * Steps::U8.scale, "{distance}");
@@ -721,57 +766,114 @@ fn files_of_every_opset_and_wrong_ones() -> Result<()> {
         ("as it is", 13, |_| (), Int8),
         ("axis from behind", 13, |model| of_weights(model).attribute[0].i = -4, Int8),
         ("axis that is not there", 13, |model| of_weights(model).attribute[0].i = 4, Error("axis")),
-        ("another axis of as many", 13, |model| of_weights(model).attribute[0].i = 1, Float("no whole numbers")),
+        (
+            "another axis of as many",
+            13,
+            |model| of_weights(model).attribute[0].i = 1,
+            Float("no whole numbers"),
+        ),
         ("axis of another extent", 13, |model| of_weights(model).attribute[0].i = 2, Error("")),
-        ("a scale too few", 13, |model| {
-            let scale = of_weights(model).input[1].clone();
-            let scale = tensor(model, &scale);
-            scale.dims[0] -= 1;
-            scale.raw_data.truncate(4 * 63);
-            scale.float_data.truncate(63);
-        }, Error("")),
-        ("no scales", 13, |model| {
-            let scale = of_weights(model).input[1].clone();
-            let scale = tensor(model, &scale);
-            scale.dims[0] = 0;
-            scale.raw_data.clear();
-            scale.float_data.clear();
-        }, Error("")),
-        ("no scale of the input", 13, |model| {
-            let scale = scale(model, 0);
-            scale.dims = vec![0];
-            scale.raw_data.clear();
-            scale.float_data.clear();
-        }, Error("")),
-        ("a scale that is computed", 13, |model| {
-            let shape = zoo::proto::value("scale", vec![]);
-            model.graph.as_mut().unwrap().input.push(shape);
-            nodes(model, "QuantizeLinear")[0].input[1] = "scale".into();
-        }, Error("const")),
-        ("a zero point of another type", 13, |model| {
-            let zero = nodes(model, "DequantizeLinear")[0].input[2].clone();
-            tensor(model, &zero).data_type = DataType::Int8 as i32;
-        }, Error("")),
-        ("scales of doubles", 19, |model| {
-            let scale = scale(model, 0);
-            scale.data_type = DataType::Double as i32;
-            scale.raw_data = 0.1f64.to_le_bytes().to_vec();
-            scale.float_data.clear();
-        }, Error("")),
-        ("a type that says what the zero point does", 21, |model| {
-            nodes(model, "QuantizeLinear")[0].attribute.push(int("output_dtype", DataType::Uint8 as usize));
-        }, Int8),
-        ("a type without a zero point", 21, |model| {
-            let node = &mut nodes(model, "QuantizeLinear")[0];
-            node.input.truncate(2);
-            node.attribute.push(int("output_dtype", DataType::Int8 as usize));
-        }, Error("output_dtype")),
-        ("16 bits", 21, |model| {
-            let node = &mut nodes(model, "QuantizeLinear")[0];
-            node.input.truncate(2);
-            node.attribute.push(int("output_dtype", DataType::Int16 as usize));
-        }, Error("output_dtype")),
-        ("scales of blocks", 21, |model| of_weights(model).attribute.push(int("block_size", 2)), Error("block")),
+        (
+            "a scale too few",
+            13,
+            |model| {
+                let scale = of_weights(model).input[1].clone();
+                let scale = tensor(model, &scale);
+                scale.dims[0] -= 1;
+                scale.raw_data.truncate(4 * 63);
+                scale.float_data.truncate(63);
+            },
+            Error(""),
+        ),
+        (
+            "no scales",
+            13,
+            |model| {
+                let scale = of_weights(model).input[1].clone();
+                let scale = tensor(model, &scale);
+                scale.dims[0] = 0;
+                scale.raw_data.clear();
+                scale.float_data.clear();
+            },
+            Error(""),
+        ),
+        (
+            "no scale of the input",
+            13,
+            |model| {
+                let scale = scale(model, 0);
+                scale.dims = vec![0];
+                scale.raw_data.clear();
+                scale.float_data.clear();
+            },
+            Error(""),
+        ),
+        (
+            "a scale that is computed",
+            13,
+            |model| {
+                let shape = zoo::proto::value("scale", vec![]);
+                model.graph.as_mut().unwrap().input.push(shape);
+                nodes(model, "QuantizeLinear")[0].input[1] = "scale".into();
+            },
+            Error("const"),
+        ),
+        (
+            "a zero point of another type",
+            13,
+            |model| {
+                let zero = nodes(model, "DequantizeLinear")[0].input[2].clone();
+                tensor(model, &zero).data_type = DataType::Int8 as i32;
+            },
+            Error(""),
+        ),
+        (
+            "scales of doubles",
+            19,
+            |model| {
+                let scale = scale(model, 0);
+                scale.data_type = DataType::Double as i32;
+                scale.raw_data = 0.1f64.to_le_bytes().to_vec();
+                scale.float_data.clear();
+            },
+            Error(""),
+        ),
+        (
+            "a type that says what the zero point does",
+            21,
+            |model| {
+                nodes(model, "QuantizeLinear")[0]
+                    .attribute
+                    .push(int("output_dtype", DataType::Uint8 as usize));
+            },
+            Int8,
+        ),
+        (
+            "a type without a zero point",
+            21,
+            |model| {
+                let node = &mut nodes(model, "QuantizeLinear")[0];
+                node.input.truncate(2);
+                node.attribute.push(int("output_dtype", DataType::Int8 as usize));
+            },
+            Error("output_dtype"),
+        ),
+        (
+            "16 bits",
+            21,
+            |model| {
+                let node = &mut nodes(model, "QuantizeLinear")[0];
+                node.input.truncate(2);
+                node.attribute.push(int("output_dtype", DataType::Int16 as usize));
+            },
+            Error("output_dtype"),
+        ),
+        (
+            "scales of blocks",
+            21,
+            |model| of_weights(model).attribute.push(int("block_size", 2)),
+            Error("block"),
+        ),
     ];
     let x = noise(&[1, SAMPLE.ic, Case::HW, Case::HW], 3);
     let check = |what: &str, model: &ModelProto, expected: Option<&[f32]>, becomes: Becomes| -> Result<()> {
@@ -830,14 +932,18 @@ fn files_of_every_opset_and_wrong_ones() -> Result<()> {
         }
         nodes(&mut model, "QuantizeLinear").into_iter().for_each(|node| node.input.truncate(2));
         let bytes = |node: &&mut NodeProto| node.input.len() == 3 && !["q3", "q5"].contains(&&*node.input[0]);
-        nodes(&mut model, "DequantizeLinear").into_iter().filter(bytes).for_each(|node| node.input.truncate(2));
+        nodes(&mut model, "DequantizeLinear")
+            .into_iter()
+            .filter(bytes)
+            .for_each(|node| node.input.truncate(2));
         check(&format!("opset {opset} without zero points"), &model, None, Int8)?;
     }
     for (what, opset, edit, becomes) in cases {
         let mut model = SAMPLE.model();
         model.opset_import[0].version = *opset;
         edit(&mut model);
-        let same = ["as it is", "axis from behind", "a type that says what the zero point does"].contains(what);
+        let same =
+            ["as it is", "axis from behind", "a type that says what the zero point does"].contains(what);
         check(what, &model, same.then_some(&*expected), *becomes)?;
     }
     Ok(())
@@ -908,6 +1014,54 @@ fn networks_agree_with_onnxruntime() -> Result<()> {
             let step = steps.fold(f32::INFINITY, f32::min);
             assert!(largest_difference(&y[0], &expected)? <= 1.01 * step, "{}", model.display());
             assert_eq!(top_1(&expected, &y[0])?, Some(1.0));
+        }
+    }
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+/// Real networks, quantised: nothing inside of a cluster computes in floats, and what comes out is what onnxruntime computes.
+#[test]
+fn real_networks_agree_with_onnxruntime() -> Result<()> {
+    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
+        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
+        return Ok(());
+    };
+    let Some(models) = figures::models_dir() else {
+        skipped("int8", "TRACT_SPARSE_MODELS names no folder");
+        return Ok(());
+    };
+    let folder = std::env::temp_dir().join(format!("tract-sparse-int8-real-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    // all but the entry layer, and of the hand landmarks two of a single output
+    for (name, layers) in [("hand_landmark_sparse", 47), ("mobilenet_v2_1.0_224", 52)] {
+        let input = models.join(format!("golden/{name}.input.npy"));
+        if !input.exists() {
+            skipped("int8", &format!("there is no {}", input.display()));
+            continue;
+        }
+        let model = folder.join(name);
+        let path = |end: &str| std::path::PathBuf::from(format!("{}.{end}", model.display()));
+        std::fs::copy(models.join(format!("{name}.onnx")), path("onnx"))?;
+        std::fs::copy(&input, path("x.npy"))?;
+        let x = npy(&path("x.npy"))?;
+        let ran = std::process::Command::new(&python).args(["-c", SCRIPT]).arg(&model).output()?;
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        for activations in ["QUInt8", "QInt8"] {
+            let expected = npy(&path(&format!("{activations}.y.npy")))?;
+            let optimised = with_mode("dense", Target::detect(), || -> Result<_> {
+                onnx().model_for_path(path(&format!("{activations}.onnx")))?.into_optimized()
+            })?;
+            assert!(in_quads(&optimised) >= layers, "{}", Report::of(&optimised)?);
+            assert_eq!(through_floats(&optimised), 0, "{:?}", op_names(&optimised));
+            assert!(count(&optimised, "ToQuads") <= 2, "{:?}", op_names(&optimised));
+            let y = run(optimised, std::slice::from_ref(&x))?;
+            let values = expected.try_as_plain_ram()?.as_slice::<f32>()?;
+            let largest = values.iter().fold(0f32, |most, v| most.max(v.abs()));
+            // a step or two of an output of u8
+            let distance = largest_difference(&y[0], &expected)?;
+            assert!(distance <= largest / 100.0, "{name} {activations}: {distance} of {largest}");
+            assert_eq!(top_1(&expected, &y[0])?, Some(1.0), "{name} {activations}");
         }
     }
     std::fs::remove_dir_all(folder)?;

@@ -85,7 +85,11 @@ fn cases_of_the_onnx_package_are_right_or_refused() -> Result<()> {
         match got {
             Ok(got) => {
                 let expected = tensor(&case.join("output.pb")).with_context(|| name.clone())?;
-                assert_eq!((got.shape(), got.datum_type()), (expected.shape(), expected.datum_type()), "{name}");
+                assert_eq!(
+                    (got.shape(), got.datum_type()),
+                    (expected.shape(), expected.datum_type()),
+                    "{name}"
+                );
                 got.close_enough(&expected, false).with_context(|| name.clone())?;
                 right.push(name);
             }
