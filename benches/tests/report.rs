@@ -179,14 +179,19 @@ fn networks_are_quantised() {
     let number = |key: &str| int8[key].as_f64().unwrap();
     let theirs = int8["engines"][0]["took"]["ms"].as_f64().unwrap();
     assert!(number("sparse_ms") > 0.0 && number("int8_ms") > 0.0 && theirs > 0.0, "{int8}");
-    assert!(page.contains("| network | ours f32 | ours int8 | layers in int8 | onnxruntime int8 |"), "{page}");
+    assert!(
+        page.contains("| network | ours f32 | ours int8 | layers in int8 | onnxruntime int8 |"),
+        "{page}"
+    );
     assert!(page.contains(&format!(" ({:.2}) |", theirs / number("int8_ms"))), "{page}");
     // what calibrates must be inputs of the network
     std::fs::write(file("odd.npz"), "none").unwrap();
     let output = run(&["--calibrate", "odd.npz"]);
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && stdout.contains("int8: NOT RUN: error: "), "{stdout}");
-    assert!(std::fs::read_to_string(file("int8.md")).unwrap().contains("NOT RUN: small net in int8: error: "));
+    assert!(
+        std::fs::read_to_string(file("int8.md")).unwrap().contains("NOT RUN: small net in int8: error: ")
+    );
 }
 
 #[test]

@@ -184,7 +184,12 @@ impl Stored {
     }
 
     /// What a number of each element means to an operator that quantises or dequantises.
-    fn codes_of(&self, node: &NodeProto, scale: &TensorProto, zero: Option<&TensorProto>) -> Result<Vec<Code>> {
+    fn codes_of(
+        &self,
+        node: &NodeProto,
+        scale: &TensorProto,
+        zero: Option<&TensorProto>,
+    ) -> Result<Vec<Code>> {
         ensure!(int(node, "block_size", 0) == 0, "scales of blocks are not read");
         let scales = numbers(scale)?;
         let zeros = zero.map(numbers).transpose()?.unwrap_or_else(|| vec![0.0; scales.len()]);

@@ -63,14 +63,8 @@ pub enum Values {
 
 impl Values {
     /// All of them.
-    pub const ALL: [Values; 6] = [
-        Values::F32,
-        Values::Bf16,
-        Values::F16,
-        Values::F16Tensor,
-        Values::Int8Rows,
-        Values::Int8Columns,
-    ];
+    pub const ALL: [Values; 6] =
+        [Values::F32, Values::Bf16, Values::F16, Values::F16Tensor, Values::Int8Rows, Values::Int8Columns];
 
     /// The word in files.
     pub fn name(self) -> &'static str {
@@ -559,7 +553,8 @@ mod tests {
             assert!(bytes <= allowed, "{shape:?}: {bytes} of {allowed}");
         }
         // one number is on no grid
-        let mut values = quantised(&[64, 128], false, 2).try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+        let mut values =
+            quantised(&[64, 128], false, 2).try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
         values[0] = 0.123_456_7;
         values[1] = 0.765_432_1;
         let odd = Tensor::from_shape(&[64, 128], &values).unwrap();

@@ -147,7 +147,11 @@ impl Rivals {
         if let Some(error) = said["error"].as_str() {
             bail!("{error}");
         }
-        let got = network.expected.iter().enumerate().map(|(at, expected)| read(&network.output(engine.name, at), expected));
+        let got = network
+            .expected
+            .iter()
+            .enumerate()
+            .map(|(at, expected)| read(&network.output(engine.name, at), expected));
         let got = got.collect::<Result<Vec<_>>>()?;
         if let Some(precision) = said["precision"].as_str() {
             worker.precision = precision.into();

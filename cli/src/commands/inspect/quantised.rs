@@ -26,8 +26,7 @@ impl Quantised {
         let report = quantised_report(source, &options)?;
         let rows = rows(now, &report);
         let times = rows.iter().filter_map(Row::times);
-        let [now_ms, int8_ms] =
-            times.fold([0.0; 2], |[now, int8], times| [now + times[1], int8 + times[2]]);
+        let [now_ms, int8_ms] = times.fold([0.0; 2], |[now, int8], times| [now + times[1], int8 + times[2]]);
         Ok(Quantised { rows, report, now_ms, int8_ms })
     }
 
