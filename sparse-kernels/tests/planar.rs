@@ -90,7 +90,9 @@ fn check_pool_of_quads(
         // a quotient of f64 rounds to that of f32
         Pooling::Sum | Pooling::Mean => {
             let rounded = (*value as f32 * (of_x.scale() / of_y.scale())).round_ties_even();
-            (f64::from(rounded).max(-255.0).min(255.0) as i32 + i32::from(of_y.zero())).clamp(0, 255) as u8
+            // the mean of nothing becomes the lowest
+            let steps = if rounded.is_nan() { -255.0 } else { rounded.clamp(-255.0, 255.0) };
+            (steps as i32 + i32::from(of_y.zero())).clamp(0, 255) as u8
         }
     };
     let expected: Vec<u8> = values.iter().map(byte).collect();
