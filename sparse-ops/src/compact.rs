@@ -59,12 +59,21 @@ pub enum Values {
     Int8Rows,
     /// i8 of a tensor of f32, times a scale for each place along the last axis.
     Int8Columns,
+    /// i8 of a tensor of i8.
+    Int8Tensor,
 }
 
 impl Values {
     /// All of them.
-    pub const ALL: [Values; 6] =
-        [Values::F32, Values::Bf16, Values::F16, Values::F16Tensor, Values::Int8Rows, Values::Int8Columns];
+    pub const ALL: [Values; 7] = [
+        Values::F32,
+        Values::Bf16,
+        Values::F16,
+        Values::F16Tensor,
+        Values::Int8Rows,
+        Values::Int8Columns,
+        Values::Int8Tensor,
+    ];
 
     /// The word in files.
     pub fn name(self) -> &'static str {
@@ -75,6 +84,7 @@ impl Values {
             Values::F16Tensor => "f16_tensor",
             Values::Int8Rows => "i8_rows",
             Values::Int8Columns => "i8_columns",
+            Values::Int8Tensor => "i8_tensor",
         }
     }
 
@@ -92,7 +102,7 @@ impl Values {
         match self {
             Values::F32 => size_of::<f32>(),
             Values::Bf16 | Values::F16 | Values::F16Tensor => size_of::<u16>(),
-            Values::Int8Rows | Values::Int8Columns => size_of::<i8>(),
+            Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor => size_of::<i8>(),
         }
     }
 
@@ -102,7 +112,9 @@ impl Values {
             Values::F32 => value,
             Values::Bf16 => pairs::float(pairs::round(value)),
             Values::F16 | Values::F16Tensor => f16::from_f32(value).to_f32(),
-            Values::Int8Rows | Values::Int8Columns => value.round_ties_even().clamp(-128.0, 127.0),
+            Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor => {
+                value.round_ties_even().clamp(-128.0, 127.0)
+            }
         }
     }
 
@@ -110,7 +122,7 @@ impl Values {
     fn scales(self, shape: &[usize]) -> (usize, usize) {
         let rows = rows_of(shape);
         match self {
-            Values::F32 | Values::Bf16 | Values::F16 | Values::F16Tensor => (0, 1),
+            Values::F32 | Values::Bf16 | Values::F16 | Values::F16Tensor | Values::Int8Tensor => (0, 1),
             Values::Int8Rows => (rows, shape.iter().product::<usize>() / rows.max(1)),
             Values::Int8Columns => (shape.last().copied().unwrap_or(1), 1),
         }
@@ -151,7 +163,7 @@ impl Values {
             Values::F32 => out.extend(value.to_le_bytes()),
             Values::Bf16 => out.extend(((value.to_bits() >> 16) as u16).to_le_bytes()),
             Values::F16 | Values::F16Tensor => out.extend(f16::from_f32(value).to_le_bytes()),
-            Values::Int8Rows | Values::Int8Columns => out.push(value as i8 as u8),
+            Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor => out.push(value as i8 as u8),
         }
     }
 
@@ -160,7 +172,7 @@ impl Values {
             (Values::F32, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
             (Values::Bf16, [a, b]) => pairs::float(u16::from_le_bytes([*a, *b])),
             (Values::F16 | Values::F16Tensor, [a, b]) => f16::from_le_bytes([*a, *b]).to_f32(),
-            (Values::Int8Rows | Values::Int8Columns, [a]) => f32::from(*a as i8),
+            (Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor, [a]) => f32::from(*a as i8),
             _ => unreachable!("{} bytes of {}", bytes.len(), self.name()),
         }
     }
@@ -254,14 +266,14 @@ fn rows_of(shape: &[usize]) -> usize {
     shape.iter().copied().find(|d| *d != 1).unwrap_or(1)
 }
 
-/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is neither f32 nor f16, has
+/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is neither f32, f16 nor i8, has
 /// fewer than two axes, or takes no less room so.
 ///
 /// # Errors
 /// A tensor whose values are not in memory.
 pub fn encode(tensor: &Tensor) -> TractResult<Option<(Scheme, Vec<u8>)>> {
-    let (dt, narrow) = (tensor.datum_type(), DatumType::F16);
-    rule_if!((dt == f32::datum_type() || dt == narrow) && tensor.is_plain_ram());
+    let (dt, narrow, byte) = (tensor.datum_type(), DatumType::F16, DatumType::I8);
+    rule_if!([DatumType::F32, narrow, byte].contains(&dt) && tensor.is_plain_ram());
     let shape = tensor.shape();
     rule_if!(shape.iter().filter(|d| **d != 1).count() >= 2);
     let wide = tensor.cast_to::<f32>()?;
@@ -270,6 +282,8 @@ pub fn encode(tensor: &Tensor) -> TractResult<Option<(Scheme, Vec<u8>)>> {
     let mut types = vec![];
     if dt == narrow {
         types.push((Values::F16Tensor, (floats.to_vec(), vec![])));
+    } else if dt == byte {
+        types.push((Values::Int8Tensor, (floats.to_vec(), vec![])));
     } else {
         types.push((Values::of(floats), (floats.to_vec(), vec![])));
         let int8 = [Values::Int8Rows, Values::Int8Columns];
@@ -426,6 +440,7 @@ pub fn decode(shape: &[usize], scheme: &Scheme, bytes: &[u8]) -> TractResult<Ten
     let dense = Tensor::from_shape(shape, &dense)?;
     match scheme.values {
         Values::F16Tensor => Ok(dense.cast_to::<f16>()?.into_owned()),
+        Values::Int8Tensor => Ok(dense.cast_to::<i8>()?.into_owned()),
         Values::F32 | Values::Bf16 | Values::F16 | Values::Int8Rows | Values::Int8Columns => Ok(dense),
     }
 }
@@ -552,6 +567,12 @@ mod tests {
             let allowed = stored + tensor.len() / 8 + 4 * lines + 64;
             assert!(bytes <= allowed, "{shape:?}: {bytes} of {allowed}");
         }
+        // bytes themselves
+        let value = |i: usize| if (i / 512).is_multiple_of(2) { (i * 31) as u8 as i8 } else { 0 };
+        let bytes = Tensor::from_shape(&[64, 128], &(0..64 * 128).map(value).collect::<Vec<i8>>()).unwrap();
+        let (scheme, stored) = round_trip(&bytes);
+        assert_eq!(scheme.values, Values::Int8Tensor);
+        assert!(stored <= 32 * 128 + 64 * 128 / 16, "{stored}");
         // one number is on no grid
         let mut values =
             quantised(&[64, 128], false, 2).try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
