@@ -3,21 +3,27 @@
 
     rivals.py versions                 which engines this Python has, as JSON
     rivals.py serve ENGINE CASE.json   one engine, one thread: load, answer, wait for orders
+    rivals.py quantise MODEL.onnx OUT.onnx [INPUTS ...]
+                                       write MODEL as QDQ, with onnxruntime's quantiser
 
 CASE.json says {"model": FILE, "shared_rows": N, "inputs": [{"name", "shape", "file"}], "outputs": [{"name", "file"}]}; the
 files hold f32 in the machine's byte order. `serve` runs the model once, writes the outputs and prints {"ready": true,
 "precision": "f32"}, what the engine says that it computes in, or {"error": "..."}. Then it answers every line N with the milliseconds of N runs, as a JSON list, until its input ends.
 
+`quantise` is static: u8 activations, i8 weights with a scale for each output channel. Activations are calibrated on INPUTS, each
+a CASE.json, whose inputs also count times -0.7, or a .npz with an array for each input of the model; without any, on noise.
+
 Example:
 
     python3 -m venv target/rivals-venv
-    target/rivals-venv/bin/pip install numpy onnxruntime openvino MNN
+    target/rivals-venv/bin/pip install numpy onnxruntime onnx openvino MNN
     cargo run --release --bin report
 """
 
 import argparse
 import importlib.metadata
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -113,6 +119,8 @@ class MnnSparse(Mnn):
 
 
 ENGINES = {"onnxruntime": Onnxruntime, "openvino-f32": OpenVinoF32, "openvino": OpenVino, "mnn": Mnn, "mnn-sparse": MnnSparse}
+# what `versions` calls the maker of quantised files
+QUANTISER = "quantiser"
 
 
 def mnn_convert(model, path, shared_rows, folder):
@@ -164,7 +172,70 @@ def versions():
             importlib.metadata.version("numpy")
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
+    try:
+        importlib.metadata.version("onnx")
+        found[QUANTISER] = found["onnxruntime"]
+    except importlib.metadata.PackageNotFoundError:
+        found[QUANTISER] = None
     return found
+
+
+def read_case(file):
+    """A case, and its inputs by name."""
+    import numpy
+    with open(file, encoding="utf-8") as text:
+        case = json.load(text)
+    return case, {each["name"]: numpy.fromfile(each["file"], numpy.float32).reshape(each["shape"])
+                  for each in case["inputs"]}
+
+
+def samples_of(model, files):
+    """What a model is calibrated on: a dictionary of inputs after the other."""
+    import numpy
+    import onnxruntime
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    shapes = {each.name: each.shape for each in session.get_inputs()}
+    samples = []
+    for file in files:
+        if file.endswith(".npz"):
+            samples.append({name: numpy.asarray(values) for name, values in numpy.load(file).items()})
+        else:
+            inputs = read_case(file)[1]
+            samples += [inputs, {name: numpy.float32(-0.7) * values for name, values in inputs.items()}]
+        if set(samples[-1]) != set(shapes):
+            raise ValueError(f"{file} has {sorted(samples[-1])}, but the inputs of the model are {sorted(shapes)}")
+    if not samples:
+        noise = numpy.random.default_rng(1)
+        for name, shape in shapes.items():
+            if not all(isinstance(extent, int) for extent in shape):
+                raise ValueError(f"input {name} is of shape {shape}: give inputs to calibrate on")
+        samples = [{name: noise.uniform(-1, 1, shape).astype(numpy.float32) for name, shape in shapes.items()}
+                   for _ in range(4)]
+    return samples
+
+
+def quantise(model, to, files):
+    import onnx
+    import onnxruntime.quantization as q
+    logging.disable(logging.WARNING)
+
+    class Reader(q.CalibrationDataReader):
+        def __init__(self):
+            self.samples = iter(samples_of(model, files))
+
+        def get_next(self):
+            return next(self.samples, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        # scales of channels came with opset 13
+        opset = next(each.version for each in onnx.load(model, load_external_data=False).opset_import
+                     if each.domain in ("", "ai.onnx"))
+        if opset < 13:
+            newer = os.path.join(folder, "newer.onnx")
+            onnx.save(onnx.version_converter.convert_version(onnx.load(model), 13), newer)
+            model = newer
+        q.quantize_static(model, to, Reader(), quant_format=q.QuantFormat.QDQ, per_channel=True,
+                          activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8)
 
 
 def serve(name, case_file):
@@ -177,10 +248,7 @@ def serve(name, case_file):
 
     try:
         import numpy
-        with open(case_file, encoding="utf-8") as file:
-            case = json.load(file)
-        inputs = {each["name"]: numpy.fromfile(each["file"], numpy.float32).reshape(each["shape"])
-                  for each in case["inputs"]}
+        case, inputs = read_case(case_file)
         engine = ENGINES[name](case, inputs)
         for output, values in zip(case["outputs"], engine.run()):
             numpy.asarray(values, numpy.float32).tofile(output["file"])
@@ -204,9 +272,18 @@ def main():
     server = commands.add_parser("serve", help="run one engine")
     server.add_argument("engine", choices=ENGINES)
     server.add_argument("case", metavar="CASE.json")
+    quantiser = commands.add_parser("quantise", help="write a model as QDQ")
+    quantiser.add_argument("model", metavar="MODEL.onnx")
+    quantiser.add_argument("to", metavar="OUT.onnx")
+    quantiser.add_argument("inputs", metavar="INPUTS", nargs="*")
     args = parser.parse_args()
     if args.command == "versions":
         print(json.dumps(versions()))
+    elif args.command == "quantise":
+        try:
+            quantise(args.model, args.to, args.inputs)
+        except Exception as error:  # the quantiser raises whatever it likes
+            sys.exit(" ".join(f"error: {type(error).__name__}: {error}".split())[:300])
     else:
         serve(args.engine, args.case)
 

@@ -106,7 +106,7 @@ fn a_report_has_a_table_and_a_picture() {
         picture.contains(">Pruned (random weights)<") && !picture.contains(">Dense (random"),
         "{picture}"
     );
-    for engine in ["onnxruntime", "OpenVINO f32", "OpenVINO default", "MNN"] {
+    for engine in ["onnxruntime", "OpenVINO f32", "OpenVINO default", "MNN", "onnxruntime's quantiser"] {
         assert!(page.contains(&format!("NOT RUN: {engine} is not installed: `")), "{page}");
     }
     assert!(page.contains("-m pip install numpy onnxruntime"), "{page}");
@@ -141,6 +141,57 @@ fn other_engines_are_asked_in_turn() {
         let missing = page.contains(&format!("NOT RUN: {title} is not installed"));
         assert_eq!(engine["version"].is_null(), missing, "{page}");
     }
+}
+
+/// Files are quantised on the spot, and run beside the engines that are installed.
+#[test]
+fn networks_are_quantised() {
+    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
+        println!(
+            "NOT RUN: quantised networks: TRACT_SPARSE_ORT_PYTHON names no Python with onnxruntime and onnx"
+        );
+        return;
+    };
+    let models = file("quantised");
+    std::fs::create_dir_all(&models).unwrap();
+    let spec = zoo::Spec {
+        hw: Some(32),
+        width: 0.5,
+        conv1x1: Some("4x4:0.5".parse().unwrap()),
+        ..zoo::Spec::default()
+    };
+    let network = zoo::build(zoo::Network::MobilenetV1, &spec).unwrap();
+    zoo::write(&network, &models.join("small net.onnx")).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = Command::cargo_bin("report").unwrap();
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).env("TRACT_SPARSE_MODELS", &models);
+        command.args(["none", "--quick", "--only", "small net", "-o", "int8.md", "--json", "int8.json"]);
+        command.arg("--rivals").arg(&python).args(more).output().unwrap()
+    };
+    let output = run(&[]);
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && stdout.contains("      int8: "), "{stdout}{stderr}");
+    let page = std::fs::read_to_string(file("int8.md")).unwrap();
+    let json: Value = serde_json::from_str(&std::fs::read_to_string(file("int8.json")).unwrap()).unwrap();
+    let int8 = &json["networks"][0]["int8"]["ran"];
+    assert!(int8["layers_int8"].as_u64() >= Some(26) && int8["layers"] == 28, "{page}");
+    let number = |key: &str| int8[key].as_f64().unwrap();
+    let theirs = int8["engines"][0]["took"]["ms"].as_f64().unwrap();
+    assert!(number("sparse_ms") > 0.0 && number("int8_ms") > 0.0 && theirs > 0.0, "{int8}");
+    assert!(
+        page.contains("| network | ours f32 | ours int8 | layers in int8 | onnxruntime int8 |"),
+        "{page}"
+    );
+    assert!(page.contains(&format!(" ({:.2}) |", theirs / number("int8_ms"))), "{page}");
+    // what calibrates must be inputs of the network
+    std::fs::write(file("odd.npz"), "none").unwrap();
+    let output = run(&["--calibrate", "odd.npz"]);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.contains("int8: NOT RUN: error: "), "{stdout}");
+    assert!(
+        std::fs::read_to_string(file("int8.md")).unwrap().contains("NOT RUN: small net in int8: error: ")
+    );
 }
 
 #[test]
@@ -201,6 +252,7 @@ fn mistakes_are_named_before_anything_runs() {
         (&["-o", "x.svg"], &["x.svg", "-o"]),
         (&["-o", "x.md", "--json", "missing/x.json"], &["missing/x.json"]),
         (&["-o", "x.md", "--rivals", "missing-python"], &["missing-python"]),
+        (&["--calibrate", "missing.npz"], &["--calibrate missing.npz"]),
     ] {
         let output = report(args);
         let stderr = String::from_utf8(output.stderr).unwrap();

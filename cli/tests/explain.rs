@@ -190,6 +190,43 @@ fn whatif_sweeps_and_draws() {
 }
 
 #[test]
+fn int8_is_predicted_of_networks_of_floats() {
+    models();
+    let int8 = json("v1.onnx whatif --conv1x1 4x4:0.8 --dwconv3x3 3:9 --int8 --json");
+    let f32 = json("v1.onnx whatif --conv1x1 4x4:0.8 --dwconv3x3 3:9 --json");
+    assert_eq!((&int8["int8"], &f32["int8"]), (&Value::Bool(true), &Value::Bool(false)));
+    assert!(int8["layers_int8"].as_u64() >= Some(26) && f32["layers_int8"] == 0, "{int8}");
+    assert_eq!((&int8["now_ms"], &int8["stock_ms"]), (&f32["now_ms"], &f32["stock_ms"]));
+    let of_int8 = layers(&int8).iter().filter(|layer| layer["precision"] == "int8");
+    assert!(of_int8.clone().all(|layer| layer["chosen"].is_string() && layer["then_ms"].is_f64()), "{int8}");
+    assert_eq!(of_int8.count() as u64, int8["layers_int8"].as_u64().unwrap());
+    let text = run("v1.onnx whatif --conv1x1 4x4:0.8 --int8");
+    fits(&text);
+    let words = text.replace('\n', " ");
+    assert!(words.contains("pruned so and quantised") && words.contains("int8: "), "{text}");
+
+    assert!(run_in(folder(), "v1.onnx prune --conv1x1 4x4:0.8 -o v1-pruned.onnx").status.success());
+    let inspected = json("v1-pruned.onnx inspect --int8 --json");
+    let quantised = &inspected["if_quantised"];
+    assert!(quantised["layers_int8"].as_u64() >= Some(13), "{quantised}");
+    // what is predicted of the pruned file is what is predicted before it is pruned
+    let imagined = json("v1.onnx whatif --conv1x1 4x4:0.8 --int8 --json");
+    let (ms, then_ms) = (quantised["ms"].as_f64().unwrap(), imagined["then_ms"].as_f64().unwrap());
+    assert!((ms / then_ms - 1.0).abs() < 1e-6, "{ms} {then_ms}");
+    assert!(json("v1-pruned.onnx inspect --json")["if_quantised"].is_null());
+    assert!(layers(&inspected).iter().all(|layer| layer["precision"] != "int8"), "{inspected}");
+    for line in ["v1-pruned.onnx inspect --int8", "v1-pruned.onnx -O inspect --int8"] {
+        let text = run(line);
+        fits(&text);
+        assert!(text.replace('\n', " ").contains("If it were quantised: all layers"), "{text}");
+    }
+    let swept = json("v1.onnx whatif --int8 --json");
+    assert!(swept["int8"] == true && swept["curves"][0]["structure"] == "2x4", "{swept}");
+    fits(&run("v1.onnx whatif --int8"));
+    fails_with("v1.onnx whatif --conv1x1 4x4:0.5 --int8 --measure", 2, &["--int8", "--measure"]);
+}
+
+#[test]
 fn whatif_names_what_is_wrong() {
     models();
     fails_with("v1.onnx whatif --measure", 1, &["--measure", "--conv1x1"]);

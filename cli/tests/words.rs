@@ -224,6 +224,23 @@ fn weights_behind_dequantize_run_sparse_and_compare_as_what_they_stand_for() {
     assert!(nodes.iter().all(|node| node["agrees"] == true) && !nodes.is_empty(), "{said}");
 }
 
+/// Files of quantised networks need this to be read, and say so; their weights are bytes.
+#[test]
+fn quantised_files_become_nnef() {
+    qdq();
+    let said = json("qdq.onnx convert -o qdq.nnef.tar --json");
+    let bytes = |key: &str| said[key].as_u64().unwrap();
+    assert!(said["compact"] == true && bytes("bytes") + 8 * 1024 < bytes("plain_bytes"), "{said}");
+    assert_eq!(json("qdq.nnef.tar inspect --json")["layers_sparse"], 2);
+    assert_eq!(json("qdq.nnef.tar compare --json")["agrees"], true);
+    let precisions = |model: &str| -> Vec<serde_json::Value> {
+        let report = json(&format!("{model} -O inspect --json"));
+        report["layers"].as_array().unwrap().iter().map(|layer| layer["precision"].clone()).collect()
+    };
+    assert_eq!(precisions("qdq.nnef.tar"), precisions("qdq.onnx"));
+    fails_with("qdq.onnx convert --plain -o plain.nnef.tar", 1, &["QuantizeLinear"]);
+}
+
 #[test]
 fn long_lists_of_layers_are_folded() {
     assert!(run_in(folder(), "zoo mobilenet-v1 --width 0.25 --hw 32 -o many.onnx").status.success());

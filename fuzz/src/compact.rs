@@ -16,7 +16,7 @@ fn size(input: &mut Unstructured) -> Result<usize> {
 
 fn decode(input: &mut Unstructured) -> Result<()> {
     let grouping = if input.arbitrary()? { Grouping::Patterns } else { Grouping::Blocks };
-    let values = *input.choose(&[Values::F32, Values::Bf16, Values::F16, Values::F16Tensor])?;
+    let values = *input.choose(&Values::ALL)?;
     let scheme = Scheme { grouping, group: [size(input)?, size(input)?], taps: size(input)?, values };
     let rank = input.arbitrary::<u8>()? % 5;
     let shape = (0..rank).map(|_| size(input)).collect::<Result<Vec<usize>>>()?;

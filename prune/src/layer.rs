@@ -286,6 +286,9 @@ fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
 
 const LAYERS: [&str; 7] = ["Conv", "Gemm", "MatMul", "ConvTranspose", "GRU", "LSTM", "RNN"];
 
+/// Of ONNX and of onnxruntime's domain.
+const INTEGER_LAYERS: [&str; 5] = ["QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"];
+
 /// Gates of a recurrent operator, whose rows follow each other in its matrices.
 fn gates(op: &str) -> Option<usize> {
     match op {
@@ -307,6 +310,10 @@ pub fn layers(model: &ModelProto) -> Result<Vec<Result<Layer, Skip>>> {
     let mut found = vec![];
     for (id, node) in graph.node.iter().enumerate() {
         inside_control_flow(node, &mut found);
+        if INTEGER_LAYERS.contains(&&*node.op_type) {
+            let reason = "it is an integer operator; the same network as a QDQ file can be pruned".into();
+            found.push(Err(Skip { name: name_of(node), op: node.op_type.clone(), reason }));
+        }
         if LAYERS.contains(&&*node.op_type) && node.domain.is_empty() {
             let skip = |name: String, reason: anyhow::Error| Skip {
                 name,

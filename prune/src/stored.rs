@@ -9,8 +9,17 @@ use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 use tract_onnx::tract_core::internal::f16;
 
 /// Operators that make a constant of a constant, each element of one.
-const DERIVING: [&str; 8] =
-    ["Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "DequantizeLinear"];
+const DERIVING: [&str; 9] = [
+    "Identity",
+    "Transpose",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Cast",
+    "QuantizeLinear",
+    "DequantizeLinear",
+];
 
 /// Whether each element of a node's output is one element of its first input.
 pub(crate) fn derives(node: &NodeProto) -> bool {
@@ -32,8 +41,10 @@ pub(crate) struct Stored {
     pub(crate) values: Vec<f32>,
     /// Where each element is stored.
     from: Vec<u32>,
-    /// Of each element, if it is quantised.
+    /// Of each element, if it is stored quantised.
     codes: Option<Vec<Code>>,
+    /// Whether an operator has quantised elements that are stored as floats: what they stand for is what is stored, rounded.
+    rounded: bool,
 }
 
 impl Stored {
@@ -51,7 +62,7 @@ impl Stored {
         }
         let values: Vec<f32> = numbers(tensor)?.into_iter().map(|v| v as f32).collect();
         let from = (0..u32::try_from(values.len()).context("too many weights")?).collect();
-        let mut stored = Stored { data_type, dims, values, from, codes: None };
+        let mut stored = Stored { data_type, dims, values, from, codes: None, rounded: false };
         let constants = if chain.is_empty() { None } else { Some(Constants::of(graph)) };
         for id in chain {
             let node = graph.node.get(*id).context("a node is gone")?;
@@ -134,31 +145,65 @@ impl Stored {
                 );
                 self.data_type = to;
             }
+            "QuantizeLinear" => {
+                let floats = [DataType::Float, DataType::Float16, DataType::Double];
+                ensure!(self.codes.is_none() && !self.rounded, "it is quantised twice");
+                ensure!(floats.contains(&self.data_type), "it quantises {}", name(self.data_type));
+                let (scale, zero) = (constant(1)?.context("it has no scale")?, constant(2)?);
+                let codes = self.codes_of(node, scale, zero)?;
+                self.data_type = match (zero, int(node, "output_dtype", 0)) {
+                    (Some(zero), _) => tensor::data_type(zero)?,
+                    (None, 0) => DataType::Uint8,
+                    (None, dt) => DataType::try_from(i32::try_from(dt)?)?,
+                };
+                let [lo, hi] = match self.data_type {
+                    DataType::Uint8 => [0.0, 255.0],
+                    DataType::Int8 => [-128.0, 127.0],
+                    other => bail!("it makes {} of its input", name(other)),
+                };
+                for (value, code) in self.values.iter_mut().zip(&codes) {
+                    ensure!(code.scale > 0.0, "a scale of {}", code.scale);
+                    let steps = (*value / code.scale as f32).round_ties_even();
+                    *value = (f64::from(steps) + code.zero).clamp(lo, hi) as f32;
+                }
+                self.rounded = true;
+            }
             "DequantizeLinear" => {
                 ensure!(self.codes.is_none(), "it is quantised twice");
-                ensure!(int(node, "block_size", 0) == 0, "scales of blocks are not read");
                 let scale = constant(1)?.context("it has no scale")?;
-                let scales = numbers(scale)?;
-                let zeros = constant(2)?.map(numbers).transpose()?.unwrap_or_else(|| vec![0.0; scales.len()]);
-                ensure!(scales.len() == zeros.len(), "{} scales, {} zeros", scales.len(), zeros.len());
-                let (step, n) = match scales.len() {
-                    1 => (1, 1),
-                    n => {
-                        let axis = position(int(node, "axis", 1), rank)?;
-                        ensure!(self.dims[axis] == n, "{n} scales for an axis of {}", self.dims[axis]);
-                        (self.dims[axis + 1..].iter().product(), n)
-                    }
-                };
-                let code = |i: usize| Code { scale: scales[i / step % n], zero: zeros[i / step % n] };
-                let codes: Vec<Code> = (0..self.values.len()).map(code).collect();
+                let codes = self.codes_of(node, scale, constant(2)?)?;
                 for (value, code) in self.values.iter_mut().zip(&codes) {
                     *value = ((f64::from(*value) - code.zero) * code.scale) as f32;
                 }
-                (self.codes, self.data_type) = (Some(codes), tensor::data_type(scale)?);
+                self.codes = (!self.rounded).then_some(codes);
+                self.data_type = tensor::data_type(scale)?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// What a number of each element means to an operator that quantises or dequantises.
+    fn codes_of(
+        &self,
+        node: &NodeProto,
+        scale: &TensorProto,
+        zero: Option<&TensorProto>,
+    ) -> Result<Vec<Code>> {
+        ensure!(int(node, "block_size", 0) == 0, "scales of blocks are not read");
+        let scales = numbers(scale)?;
+        let zeros = zero.map(numbers).transpose()?.unwrap_or_else(|| vec![0.0; scales.len()]);
+        ensure!(scales.len() == zeros.len(), "{} scales, {} zeros", scales.len(), zeros.len());
+        let (step, n) = match scales.len() {
+            1 => (1, 1),
+            n => {
+                let axis = position(int(node, "axis", 1), self.dims.len())?;
+                ensure!(self.dims[axis] == n, "{n} scales for an axis of {}", self.dims[axis]);
+                (self.dims[axis + 1..].iter().product(), n)
+            }
+        };
+        let code = |i: usize| Code { scale: scales[i / step % n], zero: zeros[i / step % n] };
+        Ok((0..self.values.len()).map(code).collect())
     }
 
     fn transpose(&mut self, perm: &[usize]) -> Result<()> {

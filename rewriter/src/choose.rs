@@ -185,7 +185,7 @@ fn candidates(layer: &Layer, policy: &Policy) -> TractResult<Result<Vec<Choice>,
         Some(half) => best_half(layer, half, &packings, policy)?,
         None => None,
     };
-    let int8 = match layer.quantised && !shape.transposed {
+    let int8 = match (layer.quantised || policy.if_quantised) && !shape.transposed {
         true => Some(best_int8(layer, policy)?),
         false => None,
     };
@@ -237,7 +237,9 @@ fn best_half(
 
 /// The packing with the least predicted time in int8, or why there is none.
 fn best_int8(layer: &Layer, policy: &Policy) -> TractResult<Result<Int8Choice, &'static str>> {
-    if let Err(why) = Whole::of(layer.values()?, layer.shape.rows()) {
+    if layer.quantised
+        && let Err(why) = Whole::of(layer.values()?, layer.shape.rows())
+    {
         return Ok(Err(why));
     }
     let int8 = policy.target.int8();

@@ -25,17 +25,20 @@ use sparse_ops::{constant, konst_of};
 use std::cell::Cell;
 use std::sync::OnceLock;
 use tract_core::ops::cast::Cast;
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::math::max;
 use tract_hir::internal::*;
 use tract_hir::ops::quant::DequantizeLinearF32;
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::tensor_proto::DataType;
 
 type Builder = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies,
-/// then those whose layers stay stock.
-const HOOKED: [&str; 14] = [
+/// then those whose layers stay stock, then those that stock tract is kept from mistaking.
+const HOOKED: [&str; 18] = [
     "Conv",
     "ConvTranspose",
     "Gemm",
@@ -50,13 +53,23 @@ const HOOKED: [&str; 14] = [
     "MatMulInteger",
     "QLinearMatMul",
     "Einsum",
+    QUANTIZE,
+    "DequantizeLinear",
+    "Softmax",
+    "LogSoftmax",
 ];
+
+const QUANTIZE: &str = "QuantizeLinear";
 
 /// How many of them are layers.
 const LAYERS: usize = 4;
 
 /// How many of them come before those whose layers stay stock.
 const SWAPPED: usize = 9;
+
+/// How many of them come before those that quantise, and before those that normalise.
+const STEPS: usize = 14;
+const NORMALISING: usize = 16;
 
 /// How many times a register may be hooked with another builder put over ours in between.
 const LEVELS: usize = 4;
@@ -79,6 +92,10 @@ const BUILDERS: [Builders; HOOKED.len()] = [
     builders::<11>(),
     builders::<12>(),
     builders::<13>(),
+    builders::<14>(),
+    builders::<15>(),
+    builders::<16>(),
+    builders::<17>(),
 ];
 
 const fn builders<const OP: usize>() -> Builders {
@@ -147,6 +164,8 @@ fn build<const OP: usize, const LEVEL: usize>(
     let found = match OP {
         ..LAYERS => Finding::Layer(OnceLock::new()),
         LAYERS..SWAPPED => Finding::Composite(OnceLock::new()),
+        NORMALISING.. => Finding::Normalising,
+        STEPS.. => Finding::Steps(steps_axis(op_name, node)?),
         _ if op_name.starts_with("QLinear") => Finding::Integer(OnceLock::new()),
         _ => Finding::Stock,
     };
@@ -154,6 +173,19 @@ fn build<const OP: usize, const LEVEL: usize>(
         .into_iter()
         .find(|precision| ctx.framework.op_register.0.contains_key(&wanted(*precision)));
     Ok((Box::new(SparseHook { stock: op, found, precision }), closures))
+}
+
+/// The axis of the scales of an operator that quantises or dequantises. Stock tract makes u8 where there is no zero point.
+fn steps_axis(op_name: &str, node: &NodeProto) -> TractResult<i64> {
+    let u8 = DataType::Uint8 as i64;
+    let out = node.get_attr_opt::<i64>("output_dtype")?.filter(|dt| ![0, u8].contains(dt));
+    let typed = node.input.get(2).is_some_and(|zero| !zero.is_empty());
+    ensure!(
+        op_name != QUANTIZE || typed || out.is_none(),
+        "{op_name} {}: output_dtype says another type than u8, which is read from a zero point alone",
+        node.name
+    );
+    Ok(node.get_attr_opt("axis")?.unwrap_or(1))
 }
 
 thread_local! {
@@ -198,6 +230,10 @@ enum Finding {
     Integer(OnceLock<Option<Arc<Integer>>>),
     /// Of an operator whose layers stay stock.
     Stock,
+    /// Of an operator that quantises or dequantises: the axis of its scales. It is only checked.
+    Steps(i64),
+    /// Of a softmax, whose values depend on each other.
+    Normalising,
 }
 
 /// What a recurrent layer or an operator with bodies becomes for inputs of these facts.
@@ -404,7 +440,7 @@ impl SparseHook {
                 let integer = self.integer(known, model, node, &inputs()?, policy)?;
                 Ok(integer.is_some_and(|integer| integer.runs(policy, Neighbours::Dense)))
             }
-            Finding::Stock => Ok(false),
+            Finding::Stock | Finding::Steps(_) | Finding::Normalising => Ok(false),
         }
     }
 
@@ -608,7 +644,16 @@ impl InferenceOp for SparseHook {
         target: &mut TypedModel,
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
-        if LOOKING.get() {
+        if let Finding::Steps(axis) = self.found {
+            let wires: TVec<OutletId> = node.inputs.iter().map(|outlet| mapping[outlet]).collect();
+            let checked = check_steps(target, &wires, axis);
+            checked.with_context(|| format!("{} {}", self.stock.name(), node.name))?;
+        }
+        if let Finding::Normalising = self.found {
+            let mapping = kept_apart(node, target, mapping)?;
+            return self.make(source, node, target, &mapping);
+        }
+        if LOOKING.get() || matches!(self.found, Finding::Steps(_)) {
             return self.make(source, node, target, mapping);
         }
         let knobs = Policy::from_knobs()?;
@@ -632,7 +677,7 @@ impl InferenceOp for SparseHook {
                     }
                 }
             }
-            Finding::Stock => {
+            Finding::Stock | Finding::Steps(_) | Finding::Normalising => {
                 let outputs = stock(target)?;
                 (outputs, notes(target, first, &policy)?)
             }
@@ -640,6 +685,57 @@ impl InferenceOp for SparseHook {
         note(&target.symbols, Interface::of(source)?, notes);
         Ok(outputs)
     }
+}
+
+/// Wires for the inputs of a softmax. Stock tract 0.23.9 takes what stands alone between a dequantised and a quantised value for
+/// a function of single values, and makes a table of a softmax in which every value is one. A maximum with minus infinity,
+/// which changes nothing, has a second input and is not taken for such.
+fn kept_apart(
+    node: &InferenceNode,
+    target: &mut TypedModel,
+    mapping: &HashMap<OutletId, OutletId>,
+) -> TractResult<HashMap<OutletId, OutletId>> {
+    let mut mapping = mapping.clone();
+    let x = mapping[&node.inputs[0]];
+    let mut from = x;
+    while let op = target.node(from.node)
+        && (op.op_is::<ElementWiseOp>() || op.op_is::<AxisOp>())
+    {
+        from = op.inputs[0];
+    }
+    if target.node(from.node).op_is::<DequantizeLinearF32>() {
+        let name = format!("{}.{APART}", node.name);
+        let lowest = tensor0(f32::NEG_INFINITY).broadcast_into_rank(target.outlet_fact(x)?.rank())?;
+        let lowest = target.add_const(format!("{name}.lowest"), lowest)?;
+        let wire = target.wire_node(name, max(), &[x, lowest])?[0];
+        mapping.insert(node.inputs[0], wire);
+    }
+    Ok(mapping)
+}
+
+/// Refuses scales and zero points, the second and third of these wires, that do not fit each other or the axis.
+fn check_steps(target: &TypedModel, wires: &[OutletId], axis: i64) -> TractResult<()> {
+    use DatumType::{F32, I8, I32, U8};
+    let mut most = 1;
+    for (wire, what) in wires.iter().skip(1).zip(["scales", "zero points"]) {
+        let Some(values) = konst_of(target, *wire)? else { continue };
+        let (len, dt) = (values.len(), values.datum_type());
+        ensure!([F32, U8, I8, I32].contains(&dt), "{what} of {dt:?} are not read");
+        ensure!(len > 0, "it has no {what}");
+        ensure!(most == 1 || [1, most].contains(&len), "{most} scales and {len} {what}");
+        most = most.max(len);
+    }
+    if most > 1 {
+        let x = target.outlet_fact(wires[0])?;
+        let at = if axis < 0 { axis + x.rank() as i64 } else { axis };
+        let extent = usize::try_from(at).ok().and_then(|at| x.shape.get(at));
+        let extent = extent.with_context(|| format!("scales along axis {axis} of {} axes", x.rank()))?;
+        ensure!(
+            extent.to_usize().map_or(true, |extent| extent == most),
+            "{most} scales for an axis of {extent}"
+        );
+    }
+    Ok(())
 }
 
 /// Swaps the typed nodes from `first` on, which a layer has become, where that is worth it; returns what is

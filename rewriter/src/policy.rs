@@ -113,6 +113,9 @@ pub struct Policy {
     pub min_gain: f64,
     /// What layers compute in.
     pub precision: Precision,
+    /// Predict times as if all layers were quantised: input, weights and output. It is for reports; a layer that is not
+    /// quantised runs in f32 nevertheless.
+    pub if_quantised: bool,
 }
 
 impl Default for Policy {
@@ -123,6 +126,7 @@ impl Default for Policy {
             table: None,
             min_gain: 1.1,
             precision: Precision::F32,
+            if_quantised: false,
         }
     }
 }
@@ -186,7 +190,7 @@ impl Policy {
         let precision = read(&TRACT_SPARSE_PRECISION);
         let precision = Precision::named(&precision)
             .map_err(|error| format_err!("TRACT_SPARSE_PRECISION={precision:?}: {error}"))?;
-        let policy = Policy { mode, target, table, min_gain, precision };
+        let policy = Policy { mode, target, table, min_gain, precision, if_quantised: false };
         if let Some(why) = policy.why_not_half() {
             static SAID: Once = Once::new();
             SAID.call_once(|| log::warn!("{why}"));

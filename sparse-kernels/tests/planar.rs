@@ -7,6 +7,7 @@ use common::Noise;
 use proptest::prelude::*;
 use sparse_kernels::planar::{Col2im, Col2imAxis, Pool, PoolAxis, Pooling, Resize, Taps, softmax};
 use sparse_kernels::prelude::*;
+use sparse_kernels::quads::{self, Affine};
 
 /// A pooled axis as numbers: input, output, kernel, stride, dilation, padding before.
 type Axis = [usize; 6];
@@ -60,6 +61,66 @@ fn assert_close(what: &str, got: &[f32], expected: &[f64], terms: usize) {
             same || (f64::from(*got) - expected).abs() <= bound,
             "{what}: {got} at {i}, expected {expected}"
         );
+    }
+}
+
+/// What bytes of input and output stand for: the same, or not.
+fn affines(same: bool) -> [Affine; 2] {
+    let x = Affine::new(0.0171, 93).unwrap();
+    [x, if same { x } else { Affine::new(0.0123, 131).unwrap() }]
+}
+
+/// A pooling of planes of quads: the bytes that the definition says.
+fn check_pool_of_quads(
+    pool: &Pool,
+    pooling: Pooling,
+    axes: [Axis; 2],
+    padded: Option<[usize; 2]>,
+    (planes, same, seed): (usize, bool, u64),
+) {
+    let ([of_x, of_y], channels) = (affines(same), 4 * planes);
+    let noise = Noise::new(seed).values(channels * pool.x_plane());
+    let x: Vec<u8> = noise.iter().map(|v| (v * 128.0 + 128.0) as u8).collect();
+    let steps: Vec<f32> = x.iter().map(|b| f32::from(*b) - f32::from(of_x.zero())).collect();
+    // of whole numbers, exact
+    let values = plain_pool(pooling, axes, padded, &steps);
+    let byte = |value: &f64| match pooling {
+        Pooling::Max if *value < -256.0 => 0,
+        Pooling::Max => of_y.byte(*value as f32 * of_x.scale()),
+        // a quotient of f64 rounds to that of f32
+        Pooling::Sum | Pooling::Mean => {
+            let rounded = (*value as f32 * (of_x.scale() / of_y.scale())).round_ties_even();
+            // the mean of nothing becomes the lowest
+            let steps = if rounded.is_nan() { -255.0 } else { rounded.clamp(-255.0, 255.0) };
+            (steps as i32 + i32::from(of_y.zero())).clamp(0, 255) as u8
+        }
+    };
+    let expected: Vec<u8> = values.iter().map(byte).collect();
+    let mut lanes = vec![0; planes * pool.x_plane()];
+    quads::pack(Target::SCALAR, [1, channels, pool.x_plane()], &x, false, &mut lanes).unwrap();
+    for target in Target::available() {
+        let mut y = vec![7; planes * pool.y_plane()];
+        pool.run_quads(target, (&lanes, of_x), (&mut y, of_y)).unwrap();
+        let mut bytes = vec![0; channels * pool.y_plane()];
+        quads::unpack(target, [1, channels, pool.y_plane()], &y, false, &mut bytes).unwrap();
+        assert_eq!(bytes, expected, "{target} {pool:?}");
+    }
+}
+
+/// Sums that 16 bits hold, and those that they do not.
+#[test]
+fn large_windows_of_quads_are_exact() {
+    for kernel in [[1, 257], [2, 129], [20, 30]] {
+        let axes = kernel.map(|kernel| [kernel + 1, 2, kernel, 1, 1, 0]);
+        for pooling in [Pooling::Max, Pooling::Sum, Pooling::Mean] {
+            let pool = Pool::new(pooling, pool_axis(axes[0]), pool_axis(axes[1]));
+            check_pool_of_quads(&pool, pooling, axes, None, (1, true, 3));
+            let bright = vec![u32::MAX; pool.x_plane()];
+            let mut y = vec![0; pool.y_plane()];
+            let of = Affine::new(0.5, 0).unwrap();
+            pool.run_quads(Target::detect(), (&bright, of), (&mut y, of)).unwrap();
+            assert!(y.iter().all(|lane| *lane == u32::MAX), "{y:x?}");
+        }
     }
 }
 
@@ -126,6 +187,7 @@ proptest! {
             pool.run(target, &x, &mut y).unwrap();
             assert_close(&format!("{target} {pool:?}"), &y, &expected, down[2] * along[2] + 2);
         }
+        check_pool_of_quads(&pool, pooling, [down, along], padded, (planes, seed % 2 == 0, seed));
     }
 
     #[test]
@@ -270,6 +332,48 @@ fn check_resize([height, width]: [usize; 2], axes: &[Plan; 2], window: usize, pl
         resize.run(target, &x, &mut y).unwrap();
         assert_close(&format!("{target} {resize:?}"), &y, &expected, 16);
     }
+    check_resize_of_quads(&resize, planes, seed);
+}
+
+/// A resize of quads is that of the floats that they stand for, to the bit.
+fn check_resize_of_quads(resize: &Resize, planes: usize, seed: u64) {
+    let [of_x, of_y] = affines(seed.is_multiple_of(2));
+    let planes = if resize.y_plane() == 0 { 0 } else { planes };
+    let noise = Noise::new(seed).values(planes * resize.x_plane());
+    let x: Vec<u32> = noise.iter().map(|v| v.to_bits().wrapping_mul(0x9e37_79b9)).collect();
+    for target in Target::available() {
+        let mut wide_x = vec![0.0; 4 * x.len()];
+        let mut wide_y = vec![0.0; 4 * planes * resize.y_plane()];
+        quads::dequantize(target, [1, 4 * planes, resize.x_plane()], &x, of_x, &mut wide_x).unwrap();
+        resize.run(target, &wide_x, &mut wide_y).unwrap();
+        let mut expected = vec![0; planes * resize.y_plane()];
+        quads::quantize(target, [1, 4 * planes, resize.y_plane()], &wide_y, of_y, &mut expected).unwrap();
+        let mut y = vec![7; expected.len()];
+        resize.run_quads(target, (&x, of_x), (&mut y, of_y)).unwrap();
+        assert_eq!(y, expected, "{target} {resize:?}");
+    }
+}
+
+/// Nearest neighbours, which are moved.
+#[test]
+fn lanes_of_nearest_neighbours_are_moved() {
+    let nearest = |input: usize, output: usize| {
+        let indices: Vec<usize> = (0..output).map(|at| at * input / output).collect();
+        Taps::new(input, 1, &indices, &vec![1.0; output]).unwrap()
+    };
+    for (input, output) in [([3, 5], [6, 10]), ([4, 4], [7, 3]), ([1, 1], [5, 5]), ([6, 2], [3, 2])] {
+        for kept in [[false; 2], [true, false], [false, true]] {
+            let taps = |at: usize| (!kept[at]).then(|| nearest(input[at], output[at]));
+            let resize = Resize::new(input, taps(0), taps(1)).unwrap();
+            for seed in 0..2 {
+                check_resize_of_quads(&resize, 3, seed);
+            }
+        }
+    }
+    let resize = Resize::new([2, 2], Some(nearest(2, 4)), None).unwrap();
+    let of = affines(true)[0];
+    assert!(resize.run_quads(Target::SCALAR, (&[0; 5], of), (&mut [0; 8], of)).is_err());
+    assert!(resize.run_quads(Target::SCALAR, (&[0; 4], of), (&mut [0; 16], of)).is_err());
 }
 
 #[test]

@@ -326,35 +326,6 @@ proptest! {
             prop_assert_eq!(&again, &lanes);
         }
     }
-
-    #[test]
-    fn largest_bytes_are_pooled(
-        (channels, input) in (1usize..9, [1usize..9, 1usize..30]),
-        (kernel, stride, pad) in ([1usize..4, 1usize..4], [1usize..3, 1usize..3], [0usize..3, 0usize..3]),
-        seed in any::<u64>(),
-    ) {
-        let shape = ConvShape {
-            group: channels, input, kernel, stride, pad_before: pad, ..ConvShape::square(channels, channels, 1, 1, 1, 0)
-        };
-        let geometry = ConvGeometry::new(shape).unwrap();
-        let x: Vec<u8> = Noise::new(seed).values(geometry.x_len()).iter().map(|v| (v * 128.0 + 128.0) as u8).collect();
-        let (pixels, width) = (geometry.output_pixels(), geometry.output()[1]);
-        for target in Target::available() {
-            let mut y = vec![1; channels.div_ceil(4) * pixels];
-            let lanes = packed([1, channels, geometry.input_pixels()], &x);
-            quads::max_pool(target, &geometry, 9, &lanes, &mut y).unwrap();
-            for i in 0..channels * pixels {
-                let (c, p) = (i / pixels, i % pixels);
-                let tap = |t: usize| {
-                    let (iy, ix) =
-                        geometry.tap(0, p / width, t / kernel[1]).zip(geometry.tap(1, p % width, t % kernel[1]))?;
-                    Some(x[c * geometry.input_pixels() + iy * input[1] + ix])
-                };
-                let expected = (0..kernel[0] * kernel[1]).filter_map(tap).max().unwrap_or(9);
-                prop_assert_eq!(quads::bytes(y[c / 4 * pixels + p])[c % 4], expected);
-            }
-        }
-    }
 }
 
 /// Every pixel count around the tiles, and channel counts around the blocks.

@@ -13,9 +13,12 @@
 //!
 //! Values that all are numbers of bf16 or f16 take 16 bits each ([`Values`]), which loses nothing: whoever wants a
 //! file of half the size rounds the weights first ([`rounded`]). They come back in f32, and tensors of f16 as such.
+//! Values that are whole numbers of one byte times a scale for each row, or for each place along the last axis, as those of
+//! quantised layers are, take 8 bits each behind the scales (f32): where the product is the value to the last bit.
 //!
 //! All numbers are little-endian. A negative zero comes back as zero.
 
+use crate::int8::exact_scale;
 use sparse_kernels::pairs;
 use tract_core::internal::*;
 
@@ -52,10 +55,25 @@ pub enum Values {
     F16,
     /// f16 of a tensor of f16.
     F16Tensor,
+    /// i8 of a tensor of f32, times a scale for each row.
+    Int8Rows,
+    /// i8 of a tensor of f32, times a scale for each place along the last axis.
+    Int8Columns,
+    /// i8 of a tensor of i8.
+    Int8Tensor,
 }
 
 impl Values {
-    const ALL: [Values; 4] = [Values::F32, Values::Bf16, Values::F16, Values::F16Tensor];
+    /// All of them.
+    pub const ALL: [Values; 7] = [
+        Values::F32,
+        Values::Bf16,
+        Values::F16,
+        Values::F16Tensor,
+        Values::Int8Rows,
+        Values::Int8Columns,
+        Values::Int8Tensor,
+    ];
 
     /// The word in files.
     pub fn name(self) -> &'static str {
@@ -64,6 +82,9 @@ impl Values {
             Values::Bf16 => "bf16",
             Values::F16 => "f16",
             Values::F16Tensor => "f16_tensor",
+            Values::Int8Rows => "i8_rows",
+            Values::Int8Columns => "i8_columns",
+            Values::Int8Tensor => "i8_tensor",
         }
     }
 
@@ -78,7 +99,11 @@ impl Values {
 
     /// Bytes of one value.
     pub fn bytes(self) -> usize {
-        if self == Values::F32 { size_of::<f32>() } else { size_of::<u16>() }
+        match self {
+            Values::F32 => size_of::<f32>(),
+            Values::Bf16 | Values::F16 | Values::F16Tensor => size_of::<u16>(),
+            Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor => size_of::<i8>(),
+        }
     }
 
     /// The nearest of these numbers: ties to even; of bf16, denormals are zero.
@@ -87,10 +112,41 @@ impl Values {
             Values::F32 => value,
             Values::Bf16 => pairs::float(pairs::round(value)),
             Values::F16 | Values::F16Tensor => f16::from_f32(value).to_f32(),
+            Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor => {
+                value.round_ties_even().clamp(-128.0, 127.0)
+            }
         }
     }
 
-    /// The narrowest that all values are, of f32.
+    /// How many scales there are of a tensor of this shape, and how many weights follow each other that have the same.
+    fn scales(self, shape: &[usize]) -> (usize, usize) {
+        let rows = rows_of(shape);
+        match self {
+            Values::F32 | Values::Bf16 | Values::F16 | Values::F16Tensor | Values::Int8Tensor => (0, 1),
+            Values::Int8Rows => (rows, shape.iter().product::<usize>() / rows.max(1)),
+            Values::Int8Columns => (shape.last().copied().unwrap_or(1), 1),
+        }
+    }
+
+    /// The numbers that are stored and their scales, if they say all values to the last bit.
+    fn numbers(self, shape: &[usize], values: &[f32]) -> Option<(Vec<f32>, Vec<f32>)> {
+        let (count, run) = self.scales(shape);
+        if count == 0 {
+            return Some((values.to_vec(), vec![]));
+        }
+        let scale = |line: usize| {
+            let line = values.chunks(run).skip(line).step_by(count).flatten().copied();
+            exact_scale(&line.collect::<Vec<f32>>())
+        };
+        let scales: Vec<f32> = (0..count).map(scale).collect::<Option<_>>()?;
+        let number = |(at, value): (usize, &f32)| match scales[at / run % count] {
+            0.0 => 0.0,
+            scale => (value / scale).round_ties_even(),
+        };
+        Some((values.iter().enumerate().map(number).collect(), scales))
+    }
+
+    /// The narrowest of floats that all values are, of f32.
     fn of(values: &[f32]) -> Values {
         let all_are = |is: fn(f32) -> bool| values.iter().all(|value| is(*value));
         if all_are(|value| value.to_bits() & 0xffff == 0) {
@@ -107,6 +163,7 @@ impl Values {
             Values::F32 => out.extend(value.to_le_bytes()),
             Values::Bf16 => out.extend(((value.to_bits() >> 16) as u16).to_le_bytes()),
             Values::F16 | Values::F16Tensor => out.extend(f16::from_f32(value).to_le_bytes()),
+            Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor => out.push(value as i8 as u8),
         }
     }
 
@@ -115,6 +172,7 @@ impl Values {
             (Values::F32, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
             (Values::Bf16, [a, b]) => pairs::float(u16::from_le_bytes([*a, *b])),
             (Values::F16 | Values::F16Tensor, [a, b]) => f16::from_le_bytes([*a, *b]).to_f32(),
+            (Values::Int8Rows | Values::Int8Columns | Values::Int8Tensor, [a]) => f32::from(*a as i8),
             _ => unreachable!("{} bytes of {}", bytes.len(), self.name()),
         }
     }
@@ -208,44 +266,63 @@ fn rows_of(shape: &[usize]) -> usize {
     shape.iter().copied().find(|d| *d != 1).unwrap_or(1)
 }
 
-/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is neither f32 nor f16, has
+/// The scheme that stores a tensor in fewest bytes, and those bytes; `None` if the tensor is neither f32, f16 nor i8, has
 /// fewer than two axes, or takes no less room so.
 ///
 /// # Errors
 /// A tensor whose values are not in memory.
 pub fn encode(tensor: &Tensor) -> TractResult<Option<(Scheme, Vec<u8>)>> {
-    let (dt, narrow) = (tensor.datum_type(), DatumType::F16);
-    rule_if!((dt == f32::datum_type() || dt == narrow) && tensor.is_plain_ram());
+    let (dt, narrow, byte) = (tensor.datum_type(), DatumType::F16, DatumType::I8);
+    rule_if!([DatumType::F32, narrow, byte].contains(&dt) && tensor.is_plain_ram());
     let shape = tensor.shape();
     rule_if!(shape.iter().filter(|d| **d != 1).count() >= 2);
     let wide = tensor.cast_to::<f32>()?;
     let floats = wide.try_as_plain_ram()?.as_slice::<f32>()?;
     let nonzero: Vec<bool> = floats.iter().map(|v| *v != 0.0).collect();
-    let values = if dt == narrow { Values::F16Tensor } else { Values::of(floats) };
-    rule_if!(nonzero.contains(&false) || values.bytes() < dt.size_of());
+    let mut types = vec![];
+    if dt == narrow {
+        types.push((Values::F16Tensor, (floats.to_vec(), vec![])));
+    } else if dt == byte {
+        types.push((Values::Int8Tensor, (floats.to_vec(), vec![])));
+    } else {
+        types.push((Values::of(floats), (floats.to_vec(), vec![])));
+        let int8 = [Values::Int8Rows, Values::Int8Columns];
+        let int8 = int8.into_iter().find_map(|values| Some((values, values.numbers(shape, floats)?)));
+        types.extend(int8);
+    }
+    types.retain(|(values, _)| nonzero.contains(&false) || values.bytes() < dt.size_of());
     let axis = shape.iter().position(|d| *d == rows_of(shape)).unwrap_or(0);
     let taps: usize = shape[axis + 1..].iter().skip(1).product();
-    let blocks =
-        |taps| BLOCKS.map(|(r, c)| Scheme { grouping: Grouping::Blocks, group: [r, c], taps, values });
-    let mut schemes = blocks(taps).to_vec();
-    if taps > 1 {
-        schemes.extend(blocks(1));
-    }
-    if (2..=MASK).contains(&taps) {
-        let patterns = |(r, c)| Scheme { grouping: Grouping::Patterns, group: [r, c], taps, values };
-        schemes.extend(PATTERNS.map(patterns));
+    let mut schemes = vec![];
+    for (values, _) in &types {
+        let values = *values;
+        let blocks =
+            |taps| BLOCKS.map(|(r, c)| Scheme { grouping: Grouping::Blocks, group: [r, c], taps, values });
+        schemes.extend(blocks(taps));
+        if taps > 1 {
+            schemes.extend(blocks(1));
+        }
+        if (2..=MASK).contains(&taps) {
+            let patterns = |(r, c)| Scheme { grouping: Grouping::Patterns, group: [r, c], taps, values };
+            schemes.extend(PATTERNS.map(patterns));
+        }
     }
     let mut best: Option<(usize, Scheme)> = None;
     for scheme in schemes {
         let Ok(view) = View::new(shape, &scheme) else { continue };
         let Some(size) = size(&view, &scheme, &nonzero) else { continue };
+        let size = size + size_of::<f32>() * scheme.values.scales(shape).0;
         if view.check(size).is_ok() && best.is_none_or(|(least, _)| size < least) {
             best = Some((size, scheme));
         }
     }
     rule_if_some!((size, scheme) = best);
     rule_if!(size < dt.size_of() * floats.len());
-    Ok(Some((scheme, write(&View::new(shape, &scheme)?, &scheme, floats, &nonzero))))
+    let (_, (numbers, scales)) =
+        types.iter().find(|(values, _)| *values == scheme.values).context("a type that was not tried")?;
+    let mut bytes: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+    bytes.extend(write(&View::new(shape, &scheme)?, &scheme, numbers, &nonzero));
+    Ok(Some((scheme, bytes)))
 }
 
 /// Different masks, none of more than 256 wanted.
@@ -313,6 +390,8 @@ fn write(view: &View, scheme: &Scheme, values: &[f32], nonzero: &[bool]) -> Vec<
 pub fn decode(shape: &[usize], scheme: &Scheme, bytes: &[u8]) -> TractResult<Tensor> {
     let view = View::new(shape, scheme)?;
     view.check(bytes.len())?;
+    let (count, run) = scheme.values.scales(shape);
+    let (scales, bytes) = split(bytes, size_of::<f32>() * count)?;
     let groups = view.groups();
     let all = if view.taps >= MASK { u16::MAX } else { (1 << view.taps) - 1 };
     let (masks, values): (Vec<u16>, &[u8]) = match scheme.grouping {
@@ -353,10 +432,16 @@ pub fn decode(shape: &[usize], scheme: &Scheme, bytes: &[u8]) -> TractResult<Ten
             kept.zip(&mut values).for_each(|((_, weight), value)| *weight = value);
         }
     }
+    if count > 0 {
+        let scale = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        let scales: Vec<f32> = scales.chunks_exact(size_of::<f32>()).map(scale).collect();
+        dense.iter_mut().enumerate().for_each(|(at, weight)| *weight *= scales[at / run % count]);
+    }
     let dense = Tensor::from_shape(shape, &dense)?;
     match scheme.values {
         Values::F16Tensor => Ok(dense.cast_to::<f16>()?.into_owned()),
-        Values::F32 | Values::Bf16 | Values::F16 => Ok(dense),
+        Values::Int8Tensor => Ok(dense.cast_to::<i8>()?.into_owned()),
+        Values::F32 | Values::Bf16 | Values::F16 | Values::Int8Rows | Values::Int8Columns => Ok(dense),
     }
 }
 
@@ -449,6 +534,54 @@ mod tests {
         }
     }
 
+    /// Numbers of i8 times a scale for each row, or for each column, rounded as a loader does it; a share of one in `keep`
+    /// blocks of 4x4 is not zero.
+    fn quantised(shape: &[usize], columns: bool, keep: usize) -> Tensor {
+        let (len, cols) = (shape.iter().product::<usize>(), shape.iter().skip(1).product::<usize>());
+        let value = |i: usize| {
+            let (row, col) = (i / cols, i % cols);
+            let line = if columns { i % shape[shape.len() - 1] } else { row };
+            let scale = 1e-3 * (line as f32 + 1.0).sqrt();
+            let kept = (row / 4 * cols.div_ceil(4) + col / 4).is_multiple_of(keep);
+            if kept { f32::from((i * 31) as u8 as i8) * scale } else { 0.0 }
+        };
+        Tensor::from_shape(shape, &(0..len).map(value).collect::<Vec<f32>>()).unwrap()
+    }
+
+    #[test]
+    fn quantised_weights_take_a_quarter() {
+        for (shape, columns, keep) in [
+            (&[64, 128, 1, 1][..], false, 2),
+            (&[64, 128], false, 1),
+            (&[128, 64], true, 5),
+            (&[96, 1, 3, 3], false, 1),
+            (&[16, 12, 3, 3], false, 3),
+        ] {
+            let tensor = quantised(shape, columns, keep);
+            let (scheme, bytes) = round_trip(&tensor);
+            let along = if columns { Values::Int8Columns } else { Values::Int8Rows };
+            assert_eq!(scheme.values, along, "{shape:?}");
+            let lines = if columns { shape[1] } else { shape[0] };
+            let stored = tensor.len().div_ceil(keep);
+            // a bit for each block, a scale for each line
+            let allowed = stored + tensor.len() / 8 + 4 * lines + 64;
+            assert!(bytes <= allowed, "{shape:?}: {bytes} of {allowed}");
+        }
+        // bytes themselves
+        let value = |i: usize| if (i / 512).is_multiple_of(2) { (i * 31) as u8 as i8 } else { 0 };
+        let bytes = Tensor::from_shape(&[64, 128], &(0..64 * 128).map(value).collect::<Vec<i8>>()).unwrap();
+        let (scheme, stored) = round_trip(&bytes);
+        assert_eq!(scheme.values, Values::Int8Tensor);
+        assert!(stored <= 32 * 128 + 64 * 128 / 16, "{stored}");
+        // one number is on no grid
+        let mut values =
+            quantised(&[64, 128], false, 2).try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+        values[0] = 0.123_456_7;
+        values[1] = 0.765_432_1;
+        let odd = Tensor::from_shape(&[64, 128], &values).unwrap();
+        assert_eq!(round_trip(&odd).0.values, Values::F32);
+    }
+
     #[test]
     fn rounding_is_to_nearest_and_within_range() {
         let tensor = |value: f32| Tensor::from_shape(&[2, 1], &[value, 0.5]).unwrap();
@@ -521,6 +654,8 @@ mod tests {
             (&[4, 1 << 20], Scheme { group: [1 << 20, 1], ..blocks }, &[0], "group of"),
             (&[4, 1, 3, 3], patterns, &[1, 0, 255, 255, 0], "more than 9 taps"),
             (&[4, 1, 3, 3], patterns, &[1, 0, 1, 0, 7], "number 7"),
+            (&[4, 8], Scheme { values: Values::Int8Rows, ..blocks }, &[0; 15], "16 are needed"),
+            (&[4, 8], Scheme { values: Values::Int8Columns, ..blocks }, &[0; 31], "32 are needed"),
             (&[4, 1, 17], Scheme { taps: 17, ..patterns }, &[0, 0], "17 taps"),
         ] {
             let error = format!("{:#}", decode(shape, &scheme, bytes).unwrap_err());

@@ -93,6 +93,27 @@ impl Whole {
     }
 }
 
+/// A scale of which all values are whole numbers of i8 times it, to the last bit: as a loader makes values of such numbers.
+/// Zero if all values are zero; none if there is no such scale.
+pub(crate) fn exact_scale(values: &[f32]) -> Option<f32> {
+    let largest = values.iter().fold(0f32, |largest, w| largest.max(w.abs()));
+    if values.iter().all(|w| *w == 0.0) {
+        return Some(0.0);
+    }
+    if !(f32::MIN_POSITIVE * 256.0..f32::INFINITY).contains(&largest) {
+        return None;
+    }
+    let is_exact = |scale: &f32| {
+        values.iter().all(|w| {
+            let number = (w / scale).round_ties_even();
+            IN_A_BYTE.contains(&number) && number * scale == *w
+        })
+    };
+    // the largest is a product that was rounded: the scale is within an ulp of the quotient
+    let around = |scale: f32| [scale, scale.next_up(), scale.next_down()];
+    (1..=128u8).rev().flat_map(|steps| around(largest / f32::from(steps))).find(is_exact)
+}
+
 /// The whole number nearest to a weight if the largest is `steps`.
 fn number(weight: f32, largest: f32, steps: u32) -> f32 {
     (f64::from(weight) * f64::from(steps) / f64::from(largest)).round() as f32
@@ -150,6 +171,22 @@ mod tests {
                 assert!((again - weight).abs() <= weight.abs() * 2.0 * f32::EPSILON, "{again} for {weight}");
             }
         }
+    }
+
+    #[test]
+    fn scales_are_exact_or_there_is_none() {
+        for seed in 1..500u32 {
+            let scale = (seed as f32 * 0.618_034).fract() * 1e-2 + 1e-6;
+            let numbers: Vec<i8> = (0..30).map(|i| (i * 37 + seed * 11) as u8 as i8).collect();
+            let weights = dequantised(&numbers, &[scale]);
+            let found = exact_scale(&weights).unwrap_or_else(|| panic!("scale {scale}"));
+            assert!(weights.iter().all(|w| (w / found).round_ties_even() * found == *w), "{scale}");
+        }
+        assert_eq!(exact_scale(&[0.0, -0.0]), Some(0.0));
+        for odd in [f32::NAN, f32::INFINITY, f32::MIN_POSITIVE] {
+            assert_eq!(exact_scale(&[1.0, odd, 0.5]), None, "{odd}");
+        }
+        assert_eq!(exact_scale(&[0.1, 0.2, 0.7 + 1e-4]), None);
     }
 
     #[test]

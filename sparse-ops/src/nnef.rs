@@ -9,7 +9,7 @@
 //! y = conv(x, w, bias, ...);
 //! ```
 //!
-//! Values that are stored as bf16 or f16 (see [`compact`](crate::compact)) say so in a last argument, `values = "bf16"`.
+//! Values that are stored as bf16, f16 or i8 (see [`compact`](crate::compact)) say so in a last argument, `values = "bf16"`.
 //! A reader without the extension refuses the file by that name. When it is read the weights become dense
 //! again: layers are made sparse afterwards, for the machine that reads.
 
@@ -32,8 +32,9 @@ pub const REGISTRY: &str = "tract_sparse";
 /// What a file must save by one tensor to make up for the longer text of the graph.
 const LEAST_GAIN: usize = 512;
 
-/// The extension. It must come before tract's own registries to see constants first: see [`enable`].
-fn registry() -> Registry {
+/// The extension, which writes weights compactly or as they are. It must come before tract's own registries to see
+/// constants first: see [`enable`].
+fn registry(compact: bool) -> Registry {
     let mut registry = Registry::new(REGISTRY)
         .with_doc("Weights without their zeros: a bitmap of blocks or the numbers of patterns, and values.");
     for grouping in [Grouping::Blocks, Grouping::Patterns] {
@@ -55,8 +56,10 @@ fn registry() -> Registry {
         );
     }
     nnef_quantised::register(&mut registry);
-    registry.register_dumper(dump_const);
-    registry.register_dumper(dump_scan);
+    if compact {
+        registry.register_dumper(dump_const);
+        registry.register_dumper(dump_scan);
+    }
     registry.register_dumper::<SparseConv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseDeconv>(|_, node, _| refuse(node));
     registry.register_dumper::<SparseMatMul>(|_, node, _| refuse(node));
@@ -72,8 +75,14 @@ fn registry() -> Registry {
 /// Teaches a reader and writer the extension. Calling it twice is harmless.
 pub fn enable(nnef: &mut Nnef) {
     if nnef.registries.iter().all(|registry| registry.id.0 != REGISTRY) {
-        nnef.registries.insert(0, registry());
+        nnef.registries.insert(0, registry(true));
     }
+}
+
+/// As [`enable`], but weights are written as they are, whatever was enabled before.
+pub fn enable_plain(nnef: &mut Nnef) {
+    nnef.registries.retain(|registry| registry.id.0 != REGISTRY);
+    nnef.registries.insert(0, registry(false));
 }
 
 fn primitive(grouping: Grouping) -> &'static str {

@@ -10,6 +10,7 @@ use crate::konst::f32s;
 use sparse_kernels::error::KernelError;
 use sparse_kernels::planar::{Pool, PoolAxis, Pooling, Resize as ResizePlanes, Taps, softmax};
 use sparse_kernels::prelude::Target;
+use sparse_kernels::quads::Affine;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{MaxPool, OptMaxPool, OptSumPool, PaddingSpec, PoolSpec, SumPool};
 use tract_core::ops::nn::{DataFormat, Resize, Softmax, SoftmaxKind};
@@ -135,6 +136,19 @@ impl Planes {
         match self {
             Planes::Resize(resize) => [resize.x_plane(), resize.y_plane()],
             Planes::Pool(pool) => [pool.x_plane(), pool.y_plane()],
+        }
+    }
+
+    /// Runs it on planes of quads one after the other: bytes, and what they stand for.
+    pub(crate) fn run_quads(
+        &self,
+        target: Target,
+        x: (&[u32], Affine),
+        y: (&mut [u32], Affine),
+    ) -> Result<(), KernelError> {
+        match self {
+            Planes::Resize(resize) => resize.run_quads(target, x, y),
+            Planes::Pool(pool) => pool.run_quads(target, x, y),
         }
     }
 

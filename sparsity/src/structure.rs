@@ -87,6 +87,8 @@ impl Structure {
     pub const BLOCKS_2X1: Structure = Structure::Blocks(Block { r: 2, c: 1 });
     /// Blocks of two output channels by two input channels.
     pub const BLOCKS_2X2: Structure = Structure::Blocks(Block { r: 2, c: 2 });
+    /// 2x4 blocks: two output channels by a quad of inputs.
+    pub const BLOCKS_2X4: Structure = Structure::Blocks(Block { r: 2, c: 4 });
     /// Patterns of depthwise kernels that 16 channels share, all of them pruned.
     pub const THREE_OF_NINE: Structure = Structure::ThreeOfNine(ThreeOfNine { channels: 16, full_ones: 0.0 });
     /// Patterns of kernels that four filters share.

@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 use figures::top_1;
-use sparse_ops::layers;
+use sparse_ops::{QuadsWide, layers};
 use tests::graph::{Graph, pruned};
 use tests::{count, noise, npy, op_names, run, skipped, values, with_knobs};
 use tract_sparse::pb::tensor_proto::DataType;
-use tract_sparse::pb::{ModelProto, TensorProto};
+use tract_sparse::pb::{ModelProto, NodeProto, TensorProto};
 use tract_sparse::prelude::*;
 use tract_sparse::{Onnx, Report, Target};
-use zoo::proto::{int, ints};
+use zoo::proto::{int, ints, string};
 use zoo::{Network, Spec};
 
 /// What bytes stand for.
@@ -144,6 +144,11 @@ fn assert_cluster(model: &TypedModel, expected: [usize; 3], what: &str) {
     assert_eq!(found, expected, "{what}: {:?}\n{}", op_names(model), Report::of(model).unwrap());
     let left = ["QuantizeLinearU8", "QuantizeLinearI8", "DequantizeLinearF32", "LookupTable"];
     assert_eq!(left.map(|op| count(model, op)), [0; 4], "{what}: {:?}", op_names(model));
+}
+
+/// Operators inside of clusters that make floats of what they are given.
+fn through_floats(model: &TypedModel) -> usize {
+    model.nodes().iter().filter(|node| node.op_is::<QuadsWide>()).count()
 }
 
 /// One layer.
@@ -330,6 +335,15 @@ fn between(op: &str) -> ModelProto {
         "Concat" => (q.graph.op("Concat", &[&b, &a], vec![int("axis", 1)]), 25),
         "MaxPool" => (q.graph.op("MaxPool", &[&a], vec![two("kernel_shape"), two("strides")]), 13),
         "AveragePool" => (q.graph.op("AveragePool", &[&a], vec![ints("kernel_shape", &[3, 3])]), 13),
+        "PaddedPool" => {
+            let attributes = vec![ints("kernel_shape", &[3, 3]), two("strides"), ints("pads", &[1; 4])];
+            (q.graph.op("AveragePool", &[&a], attributes), 13)
+        }
+        "Nearest" | "Linear" => {
+            let scales = q.graph.constant(&[4], &[1.0, 1.0, 2.0, 2.0]);
+            let mode = string("mode", &op.to_lowercase());
+            (q.graph.op("Resize", &[&a, "", &scales], vec![mode]), 13)
+        }
         "Add" | "Mul" => (q.graph.op(op, &[&a, &b], vec![]), 13),
         "Gate" => {
             let mean = q.graph.op("GlobalAveragePool", &[&a], vec![]);
@@ -353,8 +367,9 @@ fn between(op: &str) -> ModelProto {
 
 #[test]
 fn what_stands_between_runs_on_quads() -> Result<()> {
-    let ops = ["Add", "Mul", "Concat", "MaxPool", "AveragePool", "Gate", "Swish"];
-    for op in ops.into_iter().chain(["Relu", "HardSwish", "Sigmoid", "GlobalAveragePool"]) {
+    let pools = ["MaxPool", "AveragePool", "PaddedPool", "Nearest", "Linear"];
+    let ops = ["Add", "Mul", "Concat", "Gate", "Swish"].into_iter().chain(pools);
+    for op in ops.chain(["Relu", "HardSwish", "Sigmoid", "GlobalAveragePool"]) {
         let (mut model, x) = (between(op), noise(&[1, 16, 10, 10], 9));
         if op == "HardSwish" {
             model.opset_import[0].version = 14;
@@ -369,6 +384,7 @@ fn what_stands_between_runs_on_quads() -> Result<()> {
             };
             // a branch that nothing reads is not there
             assert_cluster(&optimised, [layers, 1, 1], &format!("{op} on {target}"));
+            assert_eq!(through_floats(&optimised), 0, "{op} on {target}: {:?}", op_names(&optimised));
             let y = run(optimised, std::slice::from_ref(&x))?;
             // one step of each of the layers that follow each other, and of what is between
             let distance = largest_difference(&y[0], &stock[0])?;
@@ -433,6 +449,45 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f32> {
     let (a, b) = (a.try_as_plain_ram()?, b.try_as_plain_ram()?);
     let pairs = a.as_slice::<f32>()?.iter().zip(b.as_slice::<f32>()?);
     Ok(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+}
+
+/// A softmax between quantised values is none of single values, as stock tract 0.23.9 has it.
+#[test]
+fn a_softmax_is_no_table() -> Result<()> {
+    for (op, axes) in [("Softmax", 1), ("LogSoftmax", 1), ("Softmax", 2)] {
+        let mut q = Quantised::default();
+        let x = q.graph.input("1,16,10,10");
+        let x = q.both(&x, Steps::U8);
+        let y = q.pointwise(&x, 12, 16, Steps { scale: 0.02, ..Steps::U8 }, 1);
+        let y = match axes {
+            1 => q.graph.op("Flatten", &[&y], vec![]),
+            _ => y,
+        };
+        let softmax = q.graph.op(op, &[&y], vec![int("axis", axes)]);
+        let steps = match op {
+            "Softmax" => Steps { scale: 1.0 / 255.0, zero: 0, signed: false },
+            _ => Steps { scale: 0.1, zero: 255, signed: false },
+        };
+        let z = q.both(&softmax, steps);
+        let model = q.graph.model(&[&z, &y]);
+        let x = noise(&[1, 16, 10, 10], 3);
+        for mode in ["always", "never"] {
+            let outputs =
+                with_mode(mode, Target::detect(), || run(load(&onnx(), &model)?, std::slice::from_ref(&x)))?;
+            let [z, y] = [0, 1].map(|at| outputs[at].to_plain_array_view::<f32>().unwrap().to_owned());
+            let exp = y.mapv(f32::exp);
+            let sums = exp.sum_axis(tract_ndarray::Axis(axes)).insert_axis(tract_ndarray::Axis(axes));
+            let expected = match op {
+                "Softmax" => &exp / &sums,
+                _ => y - sums.mapv(f32::ln),
+            };
+            let float = |v: f32| steps.float(steps.quantise(v));
+            let far = z.iter().zip(&expected).map(|(z, v)| (z - float(*v)).abs()).fold(0.0, f32::max);
+            // tract's softmax is of an approximate exponential
+            assert!(far <= 1.01 * steps.scale, "{op} {mode}: {far}");
+        }
+    }
+    Ok(())
 }
 
 /// The first layer of a report, in a model made by `edit` of one that runs in int8.
@@ -584,6 +639,368 @@ fn models_come_back_from_nnef_files() -> Result<()> {
     Ok(())
 }
 
+/// Weights are bytes in NNEF files, too: a quarter of those of the same layer in f32.
+#[test]
+fn weights_of_nnef_files_are_bytes() -> Result<()> {
+    let case = Case { oc: 256, ic: 256, ..SAMPLE };
+    let mut floats = case.model();
+    let weights = pruned(case.oc, case.ic, (4, 4), case.density, 5);
+    let graph = floats.graph.as_mut().unwrap();
+    graph.node.retain(|node| node.op_type == "Conv");
+    (graph.node[0].input[0], graph.node[0].input[1]) = (graph.input[0].name.clone(), "floats".into());
+    graph.node[0].input.truncate(2);
+    graph.output[0].name = graph.node[0].output[0].clone();
+    graph.initializer = vec![zoo::proto::tensor("floats", &[case.oc, case.ic, 1, 1], &weights)];
+    let decluttered = |model: &ModelProto| -> Result<TypedModel> {
+        tract_onnx::onnx().model_for_proto_model(model)?.into_typed()?.into_decluttered()
+    };
+    let file = |model: &ModelProto| -> Result<Vec<u8>> {
+        tract_sparse::nnef().write_to_tar_with_config(&decluttered(model)?, vec![], false, true)
+    };
+    let (int8, f32) = (file(&case.model())?, file(&floats)?);
+    // what else there is: names, the graph, a scale and a bias for each channel
+    assert!(int8.len() * 4 < f32.len() + 4 * (10 << 10), "{} of {}", int8.len(), f32.len());
+    assert!(int8.len() > case.oc * case.ic / 2);
+    let back = tract_sparse::nnef().model_for_read(&mut &*int8)?.into_decluttered()?;
+    let constants = |model: &TypedModel| -> Vec<Arc<Tensor>> {
+        let of = |node: &TypedNode| node.outputs[0].fact.konst.clone();
+        model.nodes().iter().filter_map(of).filter(|konst| konst.len() == case.oc * case.ic).collect()
+    };
+    // to the last bit
+    let stock = constants(&decluttered(&case.model())?);
+    assert_eq!(stock.len(), 1);
+    let of_file = with_mode("never", Target::detect(), || -> Result<_> {
+        tract_sparse::nnef().model_for_read(&mut &*int8)?.into_decluttered()
+    })?;
+    assert_eq!(constants(&of_file), stock);
+    assert!(Report::of(&back)?.layers.len() == 1);
+    Ok(())
+}
+
+/// Two layers in the two ways in which files hold weights: as bytes, and as floats that are quantised and dequantised.
+fn dense_layers() -> ModelProto {
+    let mut q = Quantised::default();
+    let x = q.graph.input("1,32,9,9");
+    let x = q.both(&x, Steps::U8);
+    let (numbers, scales) = quantised(48, &pruned(48, 32, (1, 1), 2.0, 5));
+    let w = q.weights(&[48, 32, 1, 1], &numbers, &scales);
+    let y = q.graph.op("Conv", &[&x, &w], vec![]);
+    let y = q.both(&y, Steps::I8);
+    let floats = pruned(64, 48, (1, 1), 2.0, 6);
+    let scales: Vec<f32> = quantised(64, &floats).1;
+    let w = q.graph.constant(&[64, 48, 1, 1], &floats);
+    let scale = q.graph.constant(&[64], &scales);
+    let zero = q.bytes(&[64], &[0; 64]);
+    let w = q.graph.op("QuantizeLinear", &[&w, &scale, &zero], vec![int("axis", 0)]);
+    let w = q.graph.op("DequantizeLinear", &[&w, &scale, &zero], vec![int("axis", 0)]);
+    let y = q.graph.op("Conv", &[&y, &w], vec![]);
+    // zeros of u8 weights are their zero point
+    let y = q.both(&y, Steps::U8);
+    let bytes: Vec<u8> = values(16 * 64, 7).iter().map(|v| (v * 100.0 + 128.0) as u8).collect();
+    let w = q.tensor(DataType::Uint8, &[16, 64, 1, 1], bytes);
+    let (scale, zero) = (q.graph.constant(&[], &[0.004]), q.tensor(DataType::Uint8, &[], vec![128]));
+    let w = q.graph.op("DequantizeLinear", &[&w, &scale, &zero], vec![]);
+    let y = q.graph.op("Conv", &[&y, &w], vec![]);
+    let y = q.both(&y, Steps::U8);
+    q.graph.model(&[&y])
+}
+
+/// Zeros of the pruner are zeros of the integers; scales stay, and so does every weight that stays.
+#[test]
+fn quantised_files_are_pruned() -> Result<()> {
+    let dense = dense_layers();
+    let mut sparse = dense.clone();
+    let report = prune::prune(&mut sparse, &"conv1x1 = \"4x4:0.5\"".parse()?)?;
+    let skipped: Vec<_> = report.layers.iter().filter_map(|layer| layer.skipped.as_ref()).collect();
+    assert!(skipped.is_empty() && report.layers.len() == 3, "{report:?}");
+    let (before, after) = (dense.graph.as_ref().unwrap(), sparse.graph.as_ref().unwrap());
+    let mut changed = vec![];
+    for (old, new) in before.initializer.iter().zip(&after.initializer) {
+        assert_eq!((&old.name, &old.dims, old.data_type), (&new.name, &new.dims, new.data_type));
+        if old.raw_data != new.raw_data || old.float_data != new.float_data {
+            changed.push(new);
+        }
+    }
+    let sizes: Vec<i64> = changed.iter().map(|tensor| tensor.dims.iter().product()).collect();
+    assert_eq!(
+        sizes,
+        [48 * 32, 64 * 48, 16 * 64],
+        "{:?}",
+        changed.iter().map(|t| &t.name).collect::<Vec<_>>()
+    );
+    let zeros = |tensor: &TensorProto, zero: u8| tensor.raw_data.iter().filter(|byte| **byte == zero).count();
+    assert!(zeros(changed[0], 0) >= 48 * 32 / 2 && zeros(changed[2], 128) >= 16 * 64 / 2);
+    let x = noise(&[1, 32, 9, 9], 3);
+    let stock = run(load(&tract_onnx::onnx(), &sparse)?, std::slice::from_ref(&x))?;
+    let optimised = always(Target::detect(), || load(&onnx(), &sparse))?;
+    assert_cluster(&optimised, [3, 1, 1], "pruned");
+    let found: Vec<_> =
+        Report::of(&optimised)?.layers.into_iter().map(|layer| layer.zeros.unwrap()).collect();
+    assert_eq!(found, ["4x4:0.5"; 3]);
+    let distance = largest_difference(&run(optimised, std::slice::from_ref(&x))?[0], &stock[0])?;
+    assert!(distance <= 3.01 * Steps::U8.scale, "{distance}");
+    if let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") {
+        let folder = std::env::temp_dir().join(format!("tract-sparse-int8-pruned-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        zoo::write(&sparse, &folder.join("m.onnx"))?;
+        let x_values =
+            ndarray::ArrayD::from_shape_vec(x.shape(), x.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())?;
+        ndarray_npy::write_npy(folder.join("x.npy"), &x_values)?;
+        let script = "import numpy, onnxruntime\n\
+                      s = onnxruntime.InferenceSession('m.onnx')\n\
+                      y = s.run(None, {s.get_inputs()[0].name: numpy.load('x.npy')})[0]\n\
+                      numpy.save('y.npy', y)";
+        let ran = std::process::Command::new(python).current_dir(&folder).args(["-c", script]).output()?;
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let theirs = npy(&folder.join("y.npy"))?;
+        let ours = run(always(Target::detect(), || load(&onnx(), &sparse))?, std::slice::from_ref(&x))?;
+        let distance = largest_difference(&ours[0], &theirs)?;
+        assert!(distance <= 1.01 * Steps::U8.scale, "{distance}");
+        std::fs::remove_dir_all(folder)?;
+    } else {
+        skipped_pruned();
+    }
+    Ok(())
+}
+
+fn skipped_pruned() {
+    skipped("pruned int8 in onnxruntime", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime");
+}
+
+#[test]
+fn integer_operators_are_not_pruned_and_say_so() -> Result<()> {
+    let found = prune::layer::layers(&SAMPLE.integer_model())?;
+    let reasons: Vec<&str> = found.iter().filter_map(|layer| Some(&*layer.as_ref().err()?.reason)).collect();
+    assert!(reasons.len() == 1 && reasons[0].contains("QDQ"), "{reasons:?}");
+    Ok(())
+}
+
+/// What becomes of a file.
+#[derive(Debug, Clone, Copy)]
+enum Becomes {
+    /// The layer runs in int8, and computes what it is defined to.
+    Int8,
+    /// It runs in f32, for this reason.
+    Float(&'static str),
+    /// It does not load, and the error holds these words.
+    Error(&'static str),
+}
+
+/// Nodes of an operator.
+fn nodes<'a>(model: &'a mut ModelProto, op: &str) -> Vec<&'a mut NodeProto> {
+    model.graph.as_mut().unwrap().node.iter_mut().filter(|node| node.op_type == op).collect()
+}
+
+/// The node that dequantises the weights.
+fn of_weights(model: &mut ModelProto) -> &mut NodeProto {
+    nodes(model, "DequantizeLinear").into_iter().find(|node| node.input[0] == "q3").unwrap()
+}
+
+/// Every way to write a quantised layer that opsets 10 to 21 have, and mistakes: right, or a clear error.
+#[test]
+fn files_of_every_opset_and_wrong_ones() -> Result<()> {
+    use Becomes::{Error, Float, Int8};
+    type Edit = fn(&mut ModelProto);
+    let per_tensor: Edit = |model| {
+        // one scale for all: attribute and vectors came with opset 13
+        of_weights(model).attribute.clear();
+        let shape = |tensor: &mut TensorProto, bytes: usize| {
+            tensor.dims.clear();
+            tensor.raw_data.truncate(bytes);
+            tensor.float_data.truncate(1);
+        };
+        let (scale, zero) = (of_weights(model).input[1].clone(), of_weights(model).input[2].clone());
+        shape(tensor(model, &scale), 4);
+        shape(tensor(model, &zero), 1);
+        nodes(model, "Conv")[0].input.truncate(2);
+    };
+    let cases: &[(&str, i64, Edit, Becomes)] = &[
+        ("as it is", 13, |_| (), Int8),
+        ("axis from behind", 13, |model| of_weights(model).attribute[0].i = -4, Int8),
+        ("axis that is not there", 13, |model| of_weights(model).attribute[0].i = 4, Error("axis")),
+        (
+            "another axis of as many",
+            13,
+            |model| of_weights(model).attribute[0].i = 1,
+            Float("no whole numbers"),
+        ),
+        ("axis of another extent", 13, |model| of_weights(model).attribute[0].i = 2, Error("")),
+        (
+            "a scale too few",
+            13,
+            |model| {
+                let scale = of_weights(model).input[1].clone();
+                let scale = tensor(model, &scale);
+                scale.dims[0] -= 1;
+                scale.raw_data.truncate(4 * 63);
+                scale.float_data.truncate(63);
+            },
+            Error(""),
+        ),
+        (
+            "no scales",
+            13,
+            |model| {
+                let scale = of_weights(model).input[1].clone();
+                let scale = tensor(model, &scale);
+                scale.dims[0] = 0;
+                scale.raw_data.clear();
+                scale.float_data.clear();
+            },
+            Error(""),
+        ),
+        (
+            "no scale of the input",
+            13,
+            |model| {
+                let scale = scale(model, 0);
+                scale.dims = vec![0];
+                scale.raw_data.clear();
+                scale.float_data.clear();
+            },
+            Error(""),
+        ),
+        (
+            "a scale that is computed",
+            13,
+            |model| {
+                let shape = zoo::proto::value("scale", vec![]);
+                model.graph.as_mut().unwrap().input.push(shape);
+                nodes(model, "QuantizeLinear")[0].input[1] = "scale".into();
+            },
+            Error("const"),
+        ),
+        (
+            "a zero point of another type",
+            13,
+            |model| {
+                let zero = nodes(model, "DequantizeLinear")[0].input[2].clone();
+                tensor(model, &zero).data_type = DataType::Int8 as i32;
+            },
+            Error(""),
+        ),
+        (
+            "scales of doubles",
+            19,
+            |model| {
+                let scale = scale(model, 0);
+                scale.data_type = DataType::Double as i32;
+                scale.raw_data = 0.1f64.to_le_bytes().to_vec();
+                scale.float_data.clear();
+            },
+            Error(""),
+        ),
+        (
+            "a type that says what the zero point does",
+            21,
+            |model| {
+                nodes(model, "QuantizeLinear")[0]
+                    .attribute
+                    .push(int("output_dtype", DataType::Uint8 as usize));
+            },
+            Int8,
+        ),
+        (
+            "a type without a zero point",
+            21,
+            |model| {
+                let node = &mut nodes(model, "QuantizeLinear")[0];
+                node.input.truncate(2);
+                node.attribute.push(int("output_dtype", DataType::Int8 as usize));
+            },
+            Error("output_dtype"),
+        ),
+        (
+            "16 bits",
+            21,
+            |model| {
+                let node = &mut nodes(model, "QuantizeLinear")[0];
+                node.input.truncate(2);
+                node.attribute.push(int("output_dtype", DataType::Int16 as usize));
+            },
+            Error("output_dtype"),
+        ),
+        (
+            "scales of blocks",
+            21,
+            |model| of_weights(model).attribute.push(int("block_size", 2)),
+            Error("block"),
+        ),
+    ];
+    let x = noise(&[1, SAMPLE.ic, Case::HW, Case::HW], 3);
+    let check = |what: &str, model: &ModelProto, expected: Option<&[f32]>, becomes: Becomes| -> Result<()> {
+        let loaded = always(Target::detect(), || load(&onnx(), model));
+        match (becomes, loaded) {
+            (Int8, Ok(optimised)) => {
+                assert_cluster(&optimised, [1, 1, 1], what);
+                let y = run(optimised, std::slice::from_ref(&x))?;
+                let stock;
+                let expected = match expected {
+                    Some(expected) => expected,
+                    None => {
+                        stock = run(load(&tract_onnx::onnx(), model)?, std::slice::from_ref(&x))?;
+                        stock[0].try_as_plain_ram()?.as_slice::<f32>()?
+                    }
+                };
+                let y = y[0].try_as_plain_ram()?.as_slice::<f32>()?;
+                let apart = y.iter().zip(expected).map(|(y, e)| ((y - e) / SAMPLE.y.scale).abs());
+                assert!(apart.clone().all(|steps| steps < 1.01), "{what}");
+                let halfway = apart.filter(|steps| *steps > 0.01).count();
+                assert!(halfway * 100 <= y.len(), "{what}: {halfway} of {} bytes", y.len());
+            }
+            (Float(words), Ok(optimised)) => {
+                let report = Report::of(&optimised)?;
+                let why = report.layers[0].why_f32.clone().unwrap_or_default();
+                assert!(in_quads(&optimised) == 0 && why.contains(words), "{what}: {report}");
+                let stock = run(load(&tract_onnx::onnx(), model)?, std::slice::from_ref(&x))?;
+                let y = run(optimised, std::slice::from_ref(&x))?;
+                assert!(largest_difference(&y[0], &stock[0])? <= 1.01 * SAMPLE.y.scale, "{what}");
+            }
+            (Error(words), Err(error)) => {
+                let error = format!("{error:#}");
+                let named = ["inear", "conv"].iter().any(|node| error.contains(node));
+                assert!(error.contains(words) && named, "{what}: {error}");
+                println!("{what}: {error}");
+            }
+            (_, loaded) => panic!("{what}: {becomes:?}, but {:?}", loaded.map(|model| op_names(&model))),
+        }
+        Ok(())
+    };
+    let expected = SAMPLE.expected(&values(SAMPLE.ic * Case::HW * Case::HW, 3));
+    for opset in 10..=21 {
+        let mut model = SAMPLE.model();
+        model.opset_import[0].version = opset;
+        let tensor_wide = opset < 13;
+        if tensor_wide {
+            per_tensor(&mut model);
+        }
+        let expected = (!tensor_wide).then_some(&*expected);
+        check(&format!("opset {opset}"), &model, expected, Int8)?;
+        // without a zero point, types of opset 10 are u8
+        let mut model = SAMPLE.model();
+        model.opset_import[0].version = opset;
+        if tensor_wide {
+            per_tensor(&mut model);
+        }
+        nodes(&mut model, "QuantizeLinear").into_iter().for_each(|node| node.input.truncate(2));
+        let bytes = |node: &&mut NodeProto| node.input.len() == 3 && !["q3", "q5"].contains(&&*node.input[0]);
+        nodes(&mut model, "DequantizeLinear")
+            .into_iter()
+            .filter(bytes)
+            .for_each(|node| node.input.truncate(2));
+        check(&format!("opset {opset} without zero points"), &model, None, Int8)?;
+    }
+    for (what, opset, edit, becomes) in cases {
+        let mut model = SAMPLE.model();
+        model.opset_import[0].version = *opset;
+        edit(&mut model);
+        let same =
+            ["as it is", "axis from behind", "a type that says what the zero point does"].contains(what);
+        check(what, &model, same.then_some(&*expected), *becomes)?;
+    }
+    Ok(())
+}
+
 /// Quantises models as users do, and runs them.
 const SCRIPT: &str = "\
 import sys, numpy, onnxruntime
@@ -644,6 +1061,7 @@ fn networks_agree_with_onnxruntime() -> Result<()> {
                 [Report::of(&optimised)?.layers.len(), 1, 1],
                 &model.display().to_string(),
             );
+            assert_eq!(through_floats(&optimised), 0, "{:?}", op_names(&optimised));
             let y = run(optimised, std::slice::from_ref(&x))?;
             let mut values = expected.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
             values.sort_by(f32::total_cmp);
@@ -651,6 +1069,54 @@ fn networks_agree_with_onnxruntime() -> Result<()> {
             let step = steps.fold(f32::INFINITY, f32::min);
             assert!(largest_difference(&y[0], &expected)? <= 1.01 * step, "{}", model.display());
             assert_eq!(top_1(&expected, &y[0])?, Some(1.0));
+        }
+    }
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+/// Real networks, quantised: nothing inside of a cluster computes in floats, and what comes out is what onnxruntime computes.
+#[test]
+fn real_networks_agree_with_onnxruntime() -> Result<()> {
+    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
+        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
+        return Ok(());
+    };
+    let Some(models) = figures::models_dir() else {
+        skipped("int8", "TRACT_SPARSE_MODELS names no folder");
+        return Ok(());
+    };
+    let folder = std::env::temp_dir().join(format!("tract-sparse-int8-real-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    // all but the entry layer, and of the hand landmarks two of a single output
+    for (name, layers) in [("hand_landmark_sparse", 47), ("mobilenet_v2_1.0_224", 52)] {
+        let input = models.join(format!("golden/{name}.input.npy"));
+        if !input.exists() {
+            skipped("int8", &format!("there is no {}", input.display()));
+            continue;
+        }
+        let model = folder.join(name);
+        let path = |end: &str| std::path::PathBuf::from(format!("{}.{end}", model.display()));
+        std::fs::copy(models.join(format!("{name}.onnx")), path("onnx"))?;
+        std::fs::copy(&input, path("x.npy"))?;
+        let x = npy(&path("x.npy"))?;
+        let ran = std::process::Command::new(&python).args(["-c", SCRIPT]).arg(&model).output()?;
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        for activations in ["QUInt8", "QInt8"] {
+            let expected = npy(&path(&format!("{activations}.y.npy")))?;
+            let optimised = with_mode("dense", Target::detect(), || -> Result<_> {
+                onnx().model_for_path(path(&format!("{activations}.onnx")))?.into_optimized()
+            })?;
+            assert!(in_quads(&optimised) >= layers, "{}", Report::of(&optimised)?);
+            assert_eq!(through_floats(&optimised), 0, "{:?}", op_names(&optimised));
+            assert!(count(&optimised, "ToQuads") <= 2, "{:?}", op_names(&optimised));
+            let y = run(optimised, std::slice::from_ref(&x))?;
+            let values = expected.try_as_plain_ram()?.as_slice::<f32>()?;
+            let largest = values.iter().fold(0f32, |most, v| most.max(v.abs()));
+            // a step or two of an output of u8
+            let distance = largest_difference(&y[0], &expected)?;
+            assert!(distance <= largest / 100.0, "{name} {activations}: {distance} of {largest}");
+            assert_eq!(top_1(&expected, &y[0])?, Some(1.0), "{name} {activations}");
         }
     }
     std::fs::remove_dir_all(folder)?;

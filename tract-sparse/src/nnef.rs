@@ -57,6 +57,13 @@ impl SparseNnef {
         SparseNnef { precision: Some(precision), ..self }
     }
 
+    /// Writes weights as they are, zeros included: files that still need this extension if they hold quantised values, and
+    /// tell how much compact weights save.
+    pub fn with_plain_weights(mut self) -> SparseNnef {
+        sparse_ops::nnef::enable_plain(&mut self.nnef);
+        self
+    }
+
     /// tract's own reader and writer, with ONNX's operators and compact weights. It reads models as stock
     /// ones.
     pub fn into_inner(self) -> Nnef {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use benches::report::networks::Case;
 use benches::report::rivals::Rivals;
 use benches::report::run::{Settings, measure};
-use benches::report::{Outcome, Report};
+use benches::report::{Outcome, Quantised, Report};
 use clap::Parser;
 use figures::Progress;
 use rewriter::table::ms;
@@ -33,7 +33,9 @@ Built-in networks are made on the spot. Real ones are the .onnx files of the
 folder TRACT_SPARSE_MODELS, or of shared/models beside the checkout. Other
 engines (onnxruntime, OpenVINO, MNN) run if target/rivals-venv has them:
   python3 -m venv target/rivals-venv
-  target/rivals-venv/bin/python -m pip install numpy onnxruntime openvino MNN
+  target/rivals-venv/bin/python -m pip install numpy onnxruntime onnx openvino MNN
+Real models and some built-in ones are quantised by onnxruntime, too (QDQ),
+and run in int8 by us, onnxruntime and OpenVINO.
 The picture is written beside the report, as .svg. Exit code 1 if a network
 could not be measured; the report names it.";
 
@@ -71,6 +73,10 @@ struct Args {
     /// Python that has the other engines [default: that of target/rivals-venv]
     #[arg(long, value_name = "PYTHON")]
     rivals: Option<PathBuf>,
+    /// Calibrate quantised files on these inputs, an .npz with an array for each input; may be repeated [default: the
+    /// inputs that are timed]
+    #[arg(long, value_name = "FILE.npz")]
+    calibrate: Vec<PathBuf>,
     /// Lock this file for every network anew, where others time, too
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -103,6 +109,10 @@ fn run(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     let picture = args.output.with_extension("svg");
+    for file in &args.calibrate {
+        ensure!(file.is_file(), "--calibrate {}: there is no such file", file.display());
+        ensure!(file.extension().is_some_and(|end| end == "npz"), "--calibrate {}: not .npz", file.display());
+    }
     for file in [Some(&args.output), Some(&picture), args.json.as_ref()].into_iter().flatten() {
         writable(file)?;
     }
@@ -112,8 +122,9 @@ fn run(args: &Args) -> Result<bool> {
         if args.quick { (100, 1, 2) } else { (args.max_time, args.rounds, args.runs) };
     let rivals = Rivals::look(args.rivals.as_deref())?;
     let target = tract_sparse::Policy::from_knobs()?.target.to_string();
-    let mut report = Report::new(command(args), target, rivals.engines().to_vec());
-    for engine in report.engines.iter().filter(|engine| engine.version.is_none()) {
+    let mut report = Report::new(command(args), target, &rivals);
+    let needed = report.engines.iter().chain([&report.quantiser]);
+    for engine in needed.filter(|engine| engine.version.is_none()) {
         eprintln!("NOT RUN: {} is not installed: {}", engine.title, engine.install);
     }
     if models.is_none() {
@@ -126,6 +137,7 @@ fn run(args: &Args) -> Result<bool> {
         rounds: rounds.into(),
         runs: runs.into(),
         rivals,
+        calibrate: args.calibrate.clone(),
         lock: args.lock.clone(),
     };
     let folder = Folder::new()?;
@@ -137,6 +149,9 @@ fn run(args: &Args) -> Result<bool> {
         match measured {
             Ok(outcome) => {
                 say(&format!("{:>2}/{} {}", at + 1, cases.len(), line(&outcome)));
+                if let Some(line) = int8_line(&outcome, &report) {
+                    say(&line);
+                }
                 report.networks.push(outcome);
             }
             Err(error) => {
@@ -178,6 +193,20 @@ fn line(outcome: &Outcome) -> String {
     text
 }
 
+/// One line about the quantised network, if there is one.
+fn int8_line(outcome: &Outcome, report: &Report) -> Option<String> {
+    match outcome.int8.as_ref()? {
+        Quantised::Refused(why) => Some(format!("      int8: NOT RUN: {why}")),
+        Quantised::Ran(int8) => {
+            let theirs = report.int8_engines.iter().zip(&int8.engines);
+            let theirs = theirs.filter_map(|(engine, answer)| {
+                answer.ms().map(|theirs| format!("; {} {} ms", engine.title, ms(theirs)))
+            });
+            Some(format!("      int8: {} ms{}", ms(int8.int8_ms), theirs.collect::<String>()))
+        }
+    }
+}
+
 /// What makes these numbers again; where they are written to does not matter.
 fn command(args: &Args) -> String {
     let knobs = std::env::vars().filter(|(name, _)| KNOBS.contains(&name.as_str()));
@@ -185,6 +214,7 @@ fn command(args: &Args) -> String {
     words.push("cargo run --release --bin report --".into());
     words.push(args.core.clone());
     words.extend(args.only.iter().map(|text| format!("--only '{text}'")));
+    words.extend(args.calibrate.iter().map(|file| format!("--calibrate '{}'", file.display())));
     words.extend(args.quick.then(|| "--quick".into()));
     words.extend((args.max_time != MAX_TIME).then(|| format!("--max-time {}", args.max_time)));
     words.extend((args.rounds != ROUNDS).then(|| format!("--rounds {}", args.rounds)));

@@ -6,7 +6,7 @@ pub mod page;
 pub mod rivals;
 pub mod run;
 
-use crate::report::rivals::Engine;
+use crate::report::rivals::{Engine, Rivals};
 use figures::{Ratio, Timing};
 use serde::Serialize;
 use sparse_kernels::doctor::machine::Machine;
@@ -32,6 +32,10 @@ pub struct Report {
     pub command: String,
     /// What else was asked, or could have been.
     pub engines: Vec<Engine>,
+    /// The same for quantised files.
+    pub int8_engines: Vec<Engine>,
+    /// What makes such files.
+    pub quantiser: Engine,
     /// In the order in which they ran.
     pub networks: Vec<Outcome>,
     /// What did not run, and why.
@@ -89,6 +93,37 @@ pub struct Outcome {
     pub half: Option<InHalf>,
     /// With the other engines, if there are any.
     pub rounds: Option<Rounds>,
+    /// Quantised, if that was wanted and there is what quantises.
+    pub int8: Option<Quantised>,
+}
+
+/// What became of a network that was to be quantised.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantised {
+    /// It was not, or does not run so.
+    Refused(String),
+    /// It runs.
+    Ran(InInt8),
+}
+
+/// A network as a QDQ file, all engines in turn, and ours on the network before that.
+#[derive(Debug, Serialize)]
+pub struct InInt8 {
+    /// Convolutions and products with constant weights.
+    pub layers: usize,
+    /// Those that run on our kernels of int8.
+    pub layers_int8: usize,
+    /// Runs of each that count.
+    pub runs: usize,
+    /// Median milliseconds of ours on the file in f32.
+    pub sparse_ms: f64,
+    /// Median milliseconds of ours on the QDQ file.
+    pub int8_ms: f64,
+    /// Largest difference between an output of stock tract and of ours, both on the QDQ file.
+    pub max_abs_diff: f64,
+    /// One for each engine of the report that runs quantised files.
+    pub engines: Vec<Answer>,
 }
 
 /// Ours in half precision, run in turn with the others.
@@ -147,7 +182,7 @@ impl Answer {
 
 impl Report {
     /// A report of this machine and this checkout, without any network.
-    pub fn new(command: String, target: String, engines: Vec<Engine>) -> Report {
+    pub fn new(command: String, target: String, rivals: &Rivals) -> Report {
         Report {
             cpu: Machine::detect().cpu,
             target,
@@ -156,7 +191,9 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             tract: tract_sparse::TRACT_VERSION,
             command,
-            engines,
+            engines: rivals.engines().to_vec(),
+            int8_engines: rivals.int8_engines().to_vec(),
+            quantiser: rivals.quantiser().clone(),
             networks: vec![],
             not_run: vec![],
         }

@@ -15,6 +15,7 @@ const DENSE: &str = "dense";
 pub struct Case {
     name: String,
     source: Source,
+    int8: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -44,13 +45,17 @@ impl Case {
         files.retain(|file| file.extension().is_some_and(|e| e == "onnx"));
         files.sort();
         let name = |file: &Path| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(files.into_iter().map(|file| Case { name: name(&file), source: File(file) }).collect())
+        Ok(files.into_iter().map(|file| Case { name: name(&file), source: File(file), int8: true }).collect())
     }
 
     fn parse(line: &str) -> Result<Case> {
         let words: Vec<&str> = line.split_whitespace().collect();
+        let (words, int8) = match &words[..] {
+            [words @ .., "int8"] => (words, true),
+            words => (words, false),
+        };
         let [network, conv1x1, dwconv3x3, conv3x3] = words[..] else {
-            anyhow::bail!("expected a network and three kinds of zeros");
+            anyhow::bail!("expected a network, three kinds of zeros and perhaps int8");
         };
         let spec = Spec {
             conv1x1: zeros(Layers::Others, conv1x1)?,
@@ -59,7 +64,8 @@ impl Case {
             ..Spec::default()
         };
         let network = Network::by_name(network)?;
-        Ok(Case { name: format!("{network} {}", words_of(&spec)), source: BuiltIn(network, Box::new(spec)) })
+        let name = format!("{network} {}", words_of(&spec));
+        Ok(Case { name, source: BuiltIn(network, Box::new(spec)), int8 })
     }
 
     /// As it is called in tables.
@@ -74,6 +80,11 @@ impl Case {
             BuiltIn(_, spec) if words_of(spec) == DENSE => Kind::Dense,
             BuiltIn(..) => Kind::Pruned,
         }
+    }
+
+    /// Whether it is quantised, too: the files, and those built-in ones that say so.
+    pub fn in_int8(&self) -> bool {
+        self.int8
     }
 
     /// How many neighbouring output channels share their zeros: what MNN's converter wants to be told.
@@ -142,6 +153,8 @@ mod tests {
         assert_eq!(named("mobilenet-v1 unstructured 90 %").kind(), Kind::Pruned);
         assert_eq!(named("resnet-18 dense").kind(), Kind::Dense);
         assert_eq!(named("resnet-18 5:9 + 50 % connectivity").shared_rows(), 4);
-        assert!(Case::parse("resnet-18 - 5:9").is_err() && Case::parse("resnet-18 - - 5:8").is_err());
+        assert!(named("mobilenet-v1 2x4 80 %").in_int8() && !named("mobilenet-v1 2x1 80 %").in_int8());
+        assert!(Case::parse("resnet-18 - 5:9").is_err() && Case::parse("resnet-18 - - 5:9 int9").is_err());
+        assert!(Case::parse("resnet-18 - 5:9 int8").is_err() && Case::parse("resnet-18 - - 5:8").is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The report as Markdown and SVG.
 
 use crate::report::rivals::Engine;
-use crate::report::{Answer, InHalf, Kind, Outcome, Report};
+use crate::report::{Answer, InHalf, InInt8, Kind, Outcome, Quantised, Report};
 use figures::svg::{Bar, Bars, Group, Part};
 use rewriter::table::ms;
 use std::fmt::Write;
@@ -79,8 +79,11 @@ impl Report {
         if self.has_rivals() {
             text += &self.rivals();
         }
-        let missing: Vec<_> = self.engines.iter().filter(|engine| engine.version.is_none()).collect();
-        for engine in &missing {
+        if self.networks.iter().any(|network| network.int8.is_some()) {
+            text += &self.quantised();
+        }
+        let needed = self.engines.iter().chain([&self.quantiser]);
+        for engine in needed.filter(|engine| engine.version.is_none()) {
             let _ = writeln!(text, "NOT RUN: {} is not installed: `{}`\n", engine.title, engine.install);
         }
         for why in &self.not_run {
@@ -139,6 +142,57 @@ impl Report {
                 }
             }
             text += &format!(" {} | {far:.0e} |\n", rounds.runs);
+        }
+        text + "\n" + &refused
+    }
+
+    /// The table of quantised networks, and what did not run.
+    fn quantised(&self) -> String {
+        let engines = || self.int8_engines.iter().enumerate().filter(|(_, engine)| engine.version.is_some());
+        let mut text = format!(
+            "## Quantised\n\n\
+             QDQ files of the same networks, made on the spot by onnxruntime {} (`quantize_static`: u8 activations, i8 weights with \
+             a scale for each\noutput channel). Ours f32: the network before that; all others run the QDQ file, OpenVINO with default \
+             settings. In turns as above;\nmedian milliseconds, in brackets over ours int8. The largest difference is that of any \
+             engine from stock tract on the QDQ file.\n\n\
+             | network | ours f32 | ours int8 | layers in int8 |",
+            self.quantiser.version.as_deref().unwrap_or_default()
+        );
+        for (_, engine) in engines() {
+            text += &format!(" {} |", engine.title);
+        }
+        text += " runs | largest difference |\n|---|---|---|---|";
+        text += &"---|".repeat(engines().count() + 2);
+        text.push('\n');
+        let mut refused = String::new();
+        for network in &self.networks {
+            let InInt8 { layers, layers_int8, runs, sparse_ms, int8_ms, max_abs_diff, engines: answers } =
+                match &network.int8 {
+                    Some(Quantised::Ran(int8)) => int8,
+                    Some(Quantised::Refused(why)) => {
+                        refused += &format!("NOT RUN: {} in int8: {why}\n\n", network.name);
+                        continue;
+                    }
+                    None => continue,
+                };
+            let cell = |time: f64| format!(" {} ({:.2}) |", ms(time), time / int8_ms);
+            text += &format!("| {} |{} {} |", network.name, cell(*sparse_ms), ms(*int8_ms));
+            text += &format!(" {layers_int8} of {layers} |");
+            let mut far = *max_abs_diff;
+            for (at, engine) in engines() {
+                match &answers[at] {
+                    Answer::Took { ms, max_abs_diff, .. } => {
+                        text += &cell(*ms);
+                        far = far.max(*max_abs_diff);
+                    }
+                    Answer::Refused(why) => {
+                        text += " - |";
+                        refused += &format!("NOT RUN: {} in {}: {why}\n\n", network.name, engine.title);
+                    }
+                    Answer::NotInstalled => text += " - |",
+                }
+            }
+            text += &format!(" {runs} | {far:.0e} |\n");
         }
         text + "\n" + &refused
     }

@@ -19,6 +19,13 @@ const ENGINES: [[&str; 3]; 5] = [
     ["mnn-sparse", "MNN sparse", "MNN"],
 ];
 
+/// The same of those that run quantised files.
+const INT8_ENGINES: [[&str; 3]; 2] =
+    [["onnxruntime", "onnxruntime int8", "onnxruntime"], ["openvino", "OpenVINO int8", "openvino"]];
+
+/// What makes such files.
+const QUANTISER: [&str; 3] = ["quantiser", "onnxruntime's quantiser", "onnxruntime onnx"];
+
 /// Engines add up the same products in other orders, and MNN's fast convolutions round more than that: what
 /// they may differ by, relative to the largest value of an output. A wrong weight shows at 1e-2 and more.
 /// Those that compute in another precision than f32 may differ by [`HALF_TOLERANCE`].
@@ -42,6 +49,8 @@ pub struct Engine {
 pub struct Rivals {
     python: PathBuf,
     engines: Vec<Engine>,
+    int8_engines: Vec<Engine>,
+    quantiser: Engine,
 }
 
 /// Where the engines are looked for if nothing else is said.
@@ -78,7 +87,8 @@ impl Rivals {
             install: format!("{pip} numpy {package}"),
             name,
         };
-        Ok(Rivals { python, engines: ENGINES.map(engine).to_vec() })
+        let (engines, int8_engines) = (ENGINES.map(engine).to_vec(), INT8_ENGINES.map(engine).to_vec());
+        Ok(Rivals { engines, int8_engines, quantiser: engine(QUANTISER), python })
     }
 
     /// Every engine, installed or not.
@@ -86,22 +96,40 @@ impl Rivals {
         &self.engines
     }
 
+    /// Every engine that runs quantised files, installed or not.
+    pub fn int8_engines(&self) -> &[Engine] {
+        &self.int8_engines
+    }
+
+    /// What makes quantised files, installed or not.
+    pub fn quantiser(&self) -> &Engine {
+        &self.quantiser
+    }
+
+    /// Writes a network as a QDQ file: u8 activations, i8 weights with a scale for each output channel. It is calibrated
+    /// on the inputs of the network, or on files of `given` ones.
+    ///
+    /// # Errors
+    /// What the quantiser says.
+    pub fn quantise(&self, network: &Network, to: &Path, given: &[PathBuf]) -> Result<()> {
+        let mut command = Command::new(&self.python);
+        command.arg(script()).arg("quantise").arg(&network.file).arg(to);
+        match given {
+            [] => command.arg(network.case(self.quantiser.name)?),
+            given => command.args(given),
+        };
+        let output = command.output().with_context(|| self.python.display().to_string())?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}", stderr.lines().last().unwrap_or("the quantiser fails"));
+        Ok(())
+    }
+
     /// Starts an engine on a network; the answer of one that does not take it is an error.
     ///
     /// # Errors
     /// The engine refuses the network; its outputs are not `expected`.
     pub fn start(&self, engine: &Engine, network: &Network) -> Result<Worker> {
-        let case = network.folder.join(format!("{}.json", engine.name));
-        let output = |at: usize| network.folder.join(format!("{}.y{at}.f32", engine.name));
-        let named = |at: usize, name: &String| json!({ "name": name, "file": output(at) });
-        let outputs: Vec<Value> = network.outputs.iter().enumerate().map(|(at, n)| named(at, n)).collect();
-        let value = json!({
-            "model": network.file,
-            "shared_rows": network.shared_rows,
-            "inputs": network.inputs,
-            "outputs": outputs,
-        });
-        std::fs::write(&case, value.to_string()).with_context(|| case.display().to_string())?;
+        let case = network.case(engine.name)?;
         let mut child = Command::new(&self.python)
             .arg(script())
             .args(["serve", engine.name])
@@ -119,12 +147,17 @@ impl Rivals {
         if let Some(error) = said["error"].as_str() {
             bail!("{error}");
         }
-        let got = network.expected.iter().enumerate().map(|(at, expected)| read(&output(at), expected));
+        let got = network
+            .expected
+            .iter()
+            .enumerate()
+            .map(|(at, expected)| read(&network.output(engine.name, at), expected));
         let got = got.collect::<Result<Vec<_>>>()?;
         if let Some(precision) = said["precision"].as_str() {
             worker.precision = precision.into();
         }
-        let tolerance = if worker.precision == "f32" { TOLERANCE } else { HALF_TOLERANCE };
+        let exact = worker.precision == "f32" && !network.quantised;
+        let tolerance = if exact { TOLERANCE } else { HALF_TOLERANCE };
         let agreement = Agreement::of_all(&network.expected, &got, tolerance)?;
         ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
         worker.agreement = Some(agreement);
@@ -160,6 +193,7 @@ pub struct Network {
     inputs: Vec<Value>,
     outputs: Vec<String>,
     expected: Vec<TValue>,
+    quantised: bool,
 }
 
 impl Network {
@@ -186,7 +220,36 @@ impl Network {
             files.push(json!({ "name": name, "shape": value.shape(), "file": path }));
         }
         let file = file.canonicalize()?;
-        Ok(Network { folder, file, shared_rows, inputs: files, outputs, expected })
+        Ok(Network { folder, file, shared_rows, inputs: files, outputs, expected, quantised: false })
+    }
+
+    /// The same as a QDQ file, of which outputs are `expected`: as near as in half precision.
+    ///
+    /// # Errors
+    /// A file that is not there.
+    pub fn quantised(self, folder: &Path, file: &Path, expected: Vec<TValue>) -> Result<Network> {
+        let (folder, file) = (folder.canonicalize()?, file.canonicalize()?);
+        Ok(Network { folder, file, expected, quantised: true, ..self })
+    }
+
+    /// The file from which an engine knows all that.
+    fn case(&self, engine: &str) -> Result<PathBuf> {
+        let case = self.folder.join(format!("{engine}.json"));
+        let named = |at: usize, name: &String| json!({ "name": name, "file": self.output(engine, at) });
+        let outputs: Vec<Value> = self.outputs.iter().enumerate().map(|(at, n)| named(at, n)).collect();
+        let value = json!({
+            "model": self.file,
+            "shared_rows": self.shared_rows,
+            "inputs": self.inputs,
+            "outputs": outputs,
+        });
+        std::fs::write(&case, value.to_string()).with_context(|| case.display().to_string())?;
+        Ok(case)
+    }
+
+    /// Where an engine puts an output.
+    fn output(&self, engine: &str, at: usize) -> PathBuf {
+        self.folder.join(format!("{engine}.y{at}.f32"))
     }
 }
 

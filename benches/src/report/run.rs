@@ -1,8 +1,8 @@
 //! The measurement of one network.
 
 use crate::report::networks::Case;
-use crate::report::rivals::{Network, Rivals, Worker};
-use crate::report::{Answer, InHalf, Outcome, Rounds};
+use crate::report::rivals::{Engine, Network, Rivals, Worker};
+use crate::report::{Answer, InHalf, InInt8, Outcome, Quantised, Rounds};
 use anyhow::{Context, Result, ensure};
 use figures::{Agreement, HALF_TOLERANCE, Progress, Ratio, TOLERANCE, Timing, in_turn, quantile};
 use noise::Noise;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub runs: usize,
     /// The engines.
     pub rivals: Rivals,
+    /// Inputs that quantised files are calibrated on; if there are none, those of the measurement.
+    pub calibrate: Vec<PathBuf>,
     /// A file that is locked from network to network: what loads and converts disturbs others, too.
     pub lock: Option<PathBuf>,
 }
@@ -78,17 +80,7 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
         pair.outputs.clone(),
         expected.into_iter().collect(),
     )?;
-    let mut workers = vec![];
-    for engine in settings.rivals.engines() {
-        say(&format!("loading in {}", engine.title));
-        workers.push(match engine.version {
-            None => Err(Answer::NotInstalled),
-            Some(_) => {
-                let started = settings.rivals.start(engine, &network);
-                started.map_err(|error| Answer::Refused(format!("{error:#}")))
-            }
-        });
-    }
+    let workers = start(&settings.rivals, settings.rivals.engines(), &network, &say);
     let limits = BenchLimits {
         warmup_loops: 2,
         warmup_time: Duration::ZERO,
@@ -101,10 +93,21 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
     let rounds = match workers.iter().any(Result::is_ok) {
         true => {
             let part = |done: f64| progress.part(case.name(), share + (1.0 - share) * done);
-            Some(rounds(&pair, &inputs, workers, settings, &part)?)
+            let (own, engines) = in_rounds(&pair.plans(), &inputs, workers, settings, &part)?;
+            Some(Rounds {
+                runs: own[0].len(),
+                stock_ms: quantile(&own[0], 0.5),
+                sparse_ms: quantile(&own[1], 0.5),
+                half_ms: own.get(2).map(|times| quantile(times, 0.5)),
+                engines,
+            })
         }
         false => None,
     };
+    let int8 = (case.in_int8() && settings.rivals.quantiser().version.is_some()).then(|| {
+        let quantised = in_int8(network, &pair, &inputs, settings, folder, &say);
+        quantised.map_or_else(|error| Quantised::Refused(format!("{error:#}")), Quantised::Ran)
+    });
     drop(lock);
     Ok(Outcome {
         name: case.name().into(),
@@ -123,6 +126,65 @@ pub fn measure(case: &Case, settings: &Settings, folder: &Path, progress: &Progr
             max_abs_diff,
         }),
         rounds,
+        int8,
+    })
+}
+
+/// Starts engines on a network.
+fn start(
+    rivals: &Rivals,
+    engines: &[Engine],
+    network: &Network,
+    say: &dyn Fn(&str),
+) -> Vec<Result<Worker, Answer>> {
+    let start = |engine: &Engine| {
+        say(&format!("loading in {}", engine.title));
+        match engine.version {
+            None => Err(Answer::NotInstalled),
+            Some(_) => {
+                let started = rivals.start(engine, network);
+                started.map_err(|error| Answer::Refused(format!("{error:#}")))
+            }
+        }
+    };
+    engines.iter().map(start).collect()
+}
+
+/// Quantises a network, and takes the times of the file beside those of ours on the network as it was.
+fn in_int8(
+    network: Network,
+    pair: &Loaded,
+    inputs: &TVec<TValue>,
+    settings: &Settings,
+    folder: &Path,
+    say: &dyn Fn(&str),
+) -> Result<InInt8> {
+    say("quantising");
+    let folder = folder.join("int8");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let file = folder.join("network.onnx");
+    settings.rivals.quantise(&network, &file, &settings.calibrate)?;
+    say("loading in int8");
+    let stock = onnx().model_for_path(&file)?.into_optimized()?.into_runnable().context("stock tract")?;
+    let expected: Vec<TValue> = stock.run(inputs.clone())?.into_iter().collect();
+    let ours = tract_sparse::onnx().model_for_path(&file)?.into_optimized()?;
+    let report = Report::of(&ours)?;
+    let ours = ours.into_runnable()?;
+    let agreement = Agreement::of_all(&expected, &ours.run(inputs.clone())?, HALF_TOLERANCE)?;
+    let far = agreement.max_abs_diff;
+    ensure!(agreement.agrees, "an output differs by {far:.1e} from stock tract's on the same file");
+    let network = network.quantised(&folder, &file, expected)?;
+    let workers = start(&settings.rivals, settings.rivals.int8_engines(), &network, say);
+    say("timing int8");
+    let (own, engines) = in_rounds(&[&pair.sparse, &ours], inputs, workers, settings, &|_| ())?;
+    Ok(InInt8 {
+        layers: report.layers.len(),
+        layers_int8: report.int8_layers(),
+        runs: own[0].len(),
+        sparse_ms: quantile(&own[0], 0.5),
+        int8_ms: quantile(&own[1], 0.5),
+        max_abs_diff: far,
+        engines,
     })
 }
 
@@ -183,15 +245,15 @@ fn load(file: &Path) -> Result<Loaded> {
 }
 
 /// All engines are alive together; every round asks each in turn, and drops the first run of each, which
-/// finds its caches taken by another engine.
-fn rounds(
-    pair: &Loaded,
+/// finds its caches taken by another engine. The times of our `plans`, and what the engines say.
+fn in_rounds(
+    plans: &[&Plan],
     inputs: &TVec<TValue>,
     mut workers: Vec<Result<Worker, Answer>>,
     settings: &Settings,
     progress: &dyn Fn(f64),
-) -> Result<Rounds> {
-    let mut states = pair.plans().into_iter().map(|plan| plan.spawn()).collect::<TractResult<Vec<_>>>()?;
+) -> Result<(Vec<Vec<f64>>, Vec<Answer>)> {
+    let mut states = plans.iter().map(|plan| plan.spawn()).collect::<TractResult<Vec<_>>>()?;
     let mut own: Vec<Vec<f64>> = vec![vec![]; states.len()];
     let mut theirs: Vec<Vec<f64>> = vec![vec![]; workers.len()];
     for round in 0..settings.rounds {
@@ -222,11 +284,6 @@ fn rounds(
         },
         Err(answer) => answer,
     };
-    Ok(Rounds {
-        runs: own[0].len(),
-        stock_ms: quantile(&own[0], 0.5),
-        sparse_ms: quantile(&own[1], 0.5),
-        half_ms: own.get(2).map(|times| quantile(times, 0.5)),
-        engines: workers.into_iter().zip(&theirs).map(answer).collect(),
-    })
+    let answers = workers.into_iter().zip(&theirs).map(answer).collect();
+    Ok((own, answers))
 }

@@ -14,6 +14,7 @@ use rewriter::{Halved, Values, halve};
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tract_core::internal::*;
+use tract_core::knobs::KnobScope;
 use tract_onnx::WithOnnx;
 
 /// What the help says at its end.
@@ -96,6 +97,7 @@ impl Convert {
 pub struct Written {
     bytes: u64,
     plain_bytes: u64,
+    compact: bool,
     halved: Halved,
 }
 
@@ -112,7 +114,7 @@ impl Written {
 
     /// Whether it needs tract-sparse to be read.
     pub fn is_compact(&self) -> bool {
-        self.bytes < self.plain_bytes
+        self.compact
     }
 
     /// Names of the layers whose weights have been rounded to 16 bits.
@@ -181,7 +183,12 @@ pub(crate) fn convert(source: &Source, args: &Convert, options: &Options) -> Res
     let progress = Progress::new();
     progress.say("reading");
     let load = |options: &Options, pass| -> Result<(TypedModel, Halved)> {
-        let mut model = source.load(Flavour::Stock, options, pass)?;
+        // layers stay stock, and a softmax of quantised values one
+        let transform =
+            options.transform.iter().filter(|spec| !spec.starts_with("sparsify")).cloned().collect();
+        let options = Options { transform, ..options.clone() };
+        let knobs = KnobScope::new([("TRACT_SPARSE", "never")])?;
+        let mut model = knobs.enter(|| source.load(Flavour::Sparse, &options, pass))?;
         let halved = args.weights.values().map(|to| halve(&mut model, to)).transpose()?;
         Ok((model, halved.unwrap_or_default()))
     };
@@ -194,10 +201,10 @@ pub(crate) fn convert(source: &Source, args: &Convert, options: &Options) -> Res
         let (model, halved) = load(&options, Pass::Type)?;
         Made::new(&model, archive, args).map(|made| (made, halved)).map_err(|_| error)
     });
-    let (Made { draft, bytes, plain_bytes }, halved) =
+    let (Made { draft, bytes, plain_bytes, compact }, halved) =
         made.with_context(|| format!("{source} cannot be written as NNEF"))?;
     draft.commit()?;
-    Ok(Written { bytes, plain_bytes, halved })
+    Ok(Written { bytes, plain_bytes, compact, halved })
 }
 
 /// A file that has been compared with the model.
@@ -205,6 +212,8 @@ struct Made {
     draft: Draft,
     bytes: u64,
     plain_bytes: u64,
+    /// Whether it needs tract-sparse to be read.
+    compact: bool,
 }
 
 impl Made {
@@ -217,18 +226,23 @@ impl Made {
             let bytes = draft.seek(SeekFrom::End(0))?;
             Ok((draft, bytes))
         };
-        let mut framework = tract_nnef::nnef().with_onnx();
-        let (mut draft, plain_bytes) = write(&framework)?;
-        let mut bytes = plain_bytes;
-        if !args.plain {
-            let ours = tract_sparse::nnef().into_inner();
-            let (compact, compact_bytes) = write(&ours)?;
-            if compact_bytes < bytes {
-                (draft, bytes, framework) = (compact, compact_bytes, ours);
+        let stock = tract_nnef::nnef().with_onnx();
+        let ours = tract_sparse::nnef().into_inner();
+        let (draft, plain_bytes, needed) = match write(&stock) {
+            Ok((draft, bytes)) => (draft, bytes, false),
+            Err(error) if args.plain => return Err(error),
+            // quantised values are in no file of stock tract
+            Err(error) => {
+                let plain = write(&tract_sparse::nnef().with_plain_weights().into_inner());
+                plain.map(|(draft, bytes)| (draft, bytes, true)).map_err(|_| error)?
             }
-        }
-        check(&framework, model, draft.content()?)?;
-        Ok(Made { draft, bytes, plain_bytes })
+        };
+        let compact = if args.plain { None } else { Some(write(&ours)?) };
+        let compact = compact.filter(|(_, bytes)| needed || *bytes < plain_bytes);
+        let is_compact = compact.is_some();
+        let (mut draft, bytes) = compact.unwrap_or((draft, plain_bytes));
+        check(if is_compact { &ours } else { &stock }, model, draft.content()?)?;
+        Ok(Made { draft, bytes, plain_bytes, compact: is_compact })
     }
 }
 

@@ -27,7 +27,7 @@ fn not_zero<const N: usize>(whose: &str, numbers: [(&'static str, usize); N]) ->
 }
 
 /// Checks that `x` and `y` hold the same number of planes, of the given sizes; returns that number.
-fn planes(x: &[f32], x_plane: usize, y: &[f32], y_plane: usize) -> Result<usize, KernelError> {
+fn planes<T>(x: &[T], x_plane: usize, y: &[T], y_plane: usize) -> Result<usize, KernelError> {
     let planes = match (x_plane, y_plane) {
         (0, 0) => 0,
         (0, pixels) => y.len() / pixels,

@@ -3,6 +3,8 @@
 //! A window of `kh` by `kw` taps costs `kh + kw` operations a pixel instead of `kh * kw`, and both halves run
 //! along rows. The row in between has its padding written out, so that the second half knows no edges.
 
+mod quads;
+
 use super::{not_zero, planes};
 use crate::error::KernelError;
 use crate::geometry::inside;

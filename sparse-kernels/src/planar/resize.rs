@@ -11,6 +11,8 @@
 //! without a gather: there two neighbouring outputs read the same two inputs with weights that are everywhere
 //! the same.
 
+mod quads;
+
 use super::planes;
 use crate::error::KernelError;
 use crate::scratch;

@@ -1,9 +1,8 @@
 //! What stands between layers, on quads, and what leads into and out of them.
 
 use super::quantised::round;
-use super::{CHANNELS, FromQuads, IntoQuads, bytes, check, lane, repeated};
+use super::{CHANNELS, FromQuads, IntoQuads, bytes, check, lane};
 use crate::error::{FormatError, KernelError};
-use crate::geometry::{ConvGeometry, Layout};
 use crate::target::Target;
 use crate::work::{Work, on};
 
@@ -46,7 +45,7 @@ impl Affine {
 
     /// The byte that is this number of steps from the zero point, rounded and saturated.
     #[inline(always)]
-    fn saturated(self, steps: f32) -> u8 {
+    pub(crate) fn saturated(self, steps: f32) -> u8 {
         let zero = i32::from(self.zero);
         (round(steps.max(-zero as f32).min((255 - zero) as f32)) + zero) as u8
     }
@@ -194,88 +193,6 @@ impl Work for Sums<'_> {
                 *sum += u64::from(part);
             }
         }
-    }
-}
-
-/// The largest byte of each window of a depthwise `geometry`, which counts channels, in quads. Padding counts for
-/// nothing; a window without a pixel becomes `nothing`.
-///
-/// # Errors
-/// A geometry that is not planar, or has other groups than one for each channel; slices of another length.
-pub fn max_pool(
-    target: Target,
-    geometry: &ConvGeometry,
-    nothing: u8,
-    x: &[u32],
-    y: &mut [u32],
-) -> Result<(), KernelError> {
-    let s = geometry.shape();
-    if [s.x_layout, s.y_layout] != [Layout::Planar; 2] || [s.ic, s.oc] != [s.group; 2] {
-        return Err(KernelError::Geometry(format!("pooling is of planes, not {s:?}")));
-    }
-    let lanes =
-        |what, pixels, quads: &[u32]| equal(what, s.batch * s.ic.div_ceil(CHANNELS) * pixels, quads.len());
-    lanes("input", geometry.input_pixels(), x)?;
-    lanes("output", geometry.output_pixels(), y)?;
-    let nothing = repeated(nothing).to_bits();
-    on(target, MaxPool { geometry, nothing, x, y });
-    Ok(())
-}
-
-struct MaxPool<'a> {
-    geometry: &'a ConvGeometry,
-    nothing: u32,
-    x: &'a [u32],
-    y: &'a mut [u32],
-}
-
-impl Work for MaxPool<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let MaxPool { geometry, nothing, x, y } = self;
-        let (s, [height, width]) = (geometry.shape(), geometry.output());
-        if y.is_empty() {
-            return;
-        }
-        for (plane, y) in y.chunks_exact_mut(height * width).enumerate() {
-            let x = &x[plane * geometry.input_pixels()..][..geometry.input_pixels()];
-            for (oy, y) in y.chunks_exact_mut(width).enumerate() {
-                y.fill(0);
-                let mut rows = 0;
-                for iy in (0..s.kernel[0]).filter_map(|ky| geometry.tap(0, oy, ky)) {
-                    let x = &x[iy * s.input[1]..][..s.input[1]];
-                    rows += 1;
-                    for kx in 0..s.kernel[1] {
-                        let first = kx * s.dilation[1];
-                        let inside =
-                            crate::geometry::inside(s.pad_before[1], s.input[1], first, s.stride[1], width);
-                        if inside.is_empty() {
-                            continue;
-                        }
-                        let from = inside.start * s.stride[1] + first - s.pad_before[1];
-                        larger(&mut y[inside], &x[from..], s.stride[1]);
-                    }
-                }
-                for (ox, y) in y.iter_mut().enumerate() {
-                    let seen = rows > 0 && (0..s.kernel[1]).any(|kx| geometry.tap(1, ox, kx).is_some());
-                    *y = if seen { *y } else { nothing };
-                }
-            }
-        }
-    }
-}
-
-/// Byte by byte the larger of `y` and of every `step`th lane of `x`.
-#[inline(always)]
-fn larger(y: &mut [u32], x: &[u32], step: usize) {
-    let of = |y: &mut u32, x: &u32| {
-        let (a, b) = (bytes(*y), bytes(*x));
-        *y = lane(std::array::from_fn(|c| a[c].max(b[c])));
-    };
-    if step == 1 {
-        y.iter_mut().zip(x).for_each(|(y, x)| of(y, x));
-    } else {
-        y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, x)| of(y, x));
     }
 }
 

@@ -17,7 +17,7 @@
 mod between;
 mod quantised;
 
-pub use between::{Affine, Binary, binary, dequantize, lookup, max_pool, quantize, sums};
+pub use between::{Affine, Binary, binary, dequantize, lookup, quantize, sums};
 pub use quantised::Quantised;
 pub(crate) use quantised::{Bounds, Requantise};
 

@@ -3,8 +3,9 @@
 use super::{FromQuads, Outside, Steps, ToQuads};
 use crate::executor::par_chunks_mut;
 use crate::pairs::{Lanes, by_parts, fits, u32s};
-use sparse_kernels::prelude::Target;
-use sparse_kernels::quads::{self, Binary};
+use crate::planar::Planar;
+use sparse_kernels::prelude::{Element, Target};
+use sparse_kernels::quads::{self, Affine, Binary};
 use std::hash::{Hash, Hasher};
 use tract_core::internal::*;
 
@@ -38,18 +39,22 @@ impl EvalOp for QuadsLookup {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut y = args_1!(inputs).into_tensor();
-        {
-            let mut y = y.try_as_plain_ram_mut()?;
-            let y = y.as_slice_mut::<u32>()?;
-            let bytes = self.lanes.per_lane() * y.len();
-            par_chunks_mut(y, 1, bytes, |_, y| {
-                quads::lookup(&self.table, y);
-                Ok(())
-            })?;
-        }
-        Ok(tvec!(y.into_tvalue()))
+        Ok(tvec!(looked_up(&self.table, args_1!(inputs).into_tensor())?))
     }
+}
+
+/// Every byte of quads replaced by its entry in the table, on tract's threads.
+fn looked_up(table: &[u8; 256], mut quads: Tensor) -> TractResult<TValue> {
+    {
+        let mut quads = quads.try_as_plain_ram_mut()?;
+        let quads = quads.as_slice_mut::<u32>()?;
+        let bytes = Element::Int8.per_lane() * quads.len();
+        par_chunks_mut(quads, 1, bytes, |_, quads| {
+            quads::lookup(table, quads);
+            Ok(())
+        })?;
+    }
+    Ok(quads.into_tvalue())
 }
 
 impl TypedOp for QuadsLookup {
@@ -209,6 +214,143 @@ impl TypedOp for QuadsMean {
             fact.shape.set(axis, 1.to_dim());
         }
         Ok(tvec!(fact))
+    }
+
+    as_op!();
+}
+
+/// An operator that puts values where they belong and changes none, on lanes instead: bytes of each of its inputs may be
+/// replaced by others first, which stand for the same in the output.
+#[derive(Debug, Clone)]
+pub struct QuadsMoved {
+    op: Box<dyn TypedOp>,
+    tables: TVec<Option<Box<[u8; 256]>>>,
+}
+
+impl PartialEq for QuadsMoved {
+    fn eq(&self, other: &QuadsMoved) -> bool {
+        self.op.name() == other.op.name() && self.tables == other.tables
+    }
+}
+
+impl Eq for QuadsMoved {}
+
+impl QuadsMoved {
+    /// The operator, of inputs that stand for these, to what stands for `y`; itself if these are all the same.
+    pub(crate) fn put(op: Box<dyn TypedOp>, inputs: &[Steps], y: Steps) -> Box<dyn TypedOp> {
+        if inputs.iter().all(|x| *x == y) {
+            return op;
+        }
+        let (y, requantised) = (y.affine(), |x: &Steps| (*x != y).then(|| x.affine()));
+        let table = |x: Affine| Box::new(std::array::from_fn(|byte| y.byte(x.float(byte as u8))));
+        Box::new(QuadsMoved { op, tables: inputs.iter().map(|x| requantised(x).map(table)).collect() })
+    }
+}
+
+impl Op for QuadsMoved {
+    fn name(&self) -> StaticName {
+        format!("Quads{}", self.op.name()).into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        self.op.info()
+    }
+
+    fn validation(&self) -> Validation {
+        Validation::Accurate
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for QuadsMoved {
+    op_out_of_plan!();
+
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let replaced = |(input, table): (TValue, &Option<Box<[u8; 256]>>)| match table {
+            Some(table) => looked_up(table, input.into_tensor()),
+            None => Ok(input),
+        };
+        let inputs = inputs.into_iter().zip(&self.tables).map(replaced).collect::<TractResult<_>>()?;
+        self.op.eval(ctx, inputs)
+    }
+}
+
+impl TypedOp for QuadsMoved {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == self.tables.len(), "got {} inputs", inputs.len());
+        self.op.output_facts(inputs)
+    }
+
+    as_op!();
+}
+
+/// A [`Planar`] operator on quads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct QuadsPlanar {
+    planar: Planar,
+    /// Of input and output.
+    steps: [Steps; 2],
+    lanes: Lanes,
+}
+
+impl QuadsPlanar {
+    /// This operator, whose input and output have these channels; what the bytes of both stand for.
+    pub(crate) fn new(planar: Planar, steps: [Steps; 2], lanes: Lanes) -> QuadsPlanar {
+        QuadsPlanar { planar, steps, lanes }
+    }
+
+    /// What takes lanes apart, and puts those of the output together.
+    fn conversions(&self) -> (FromQuads, ToQuads) {
+        let ([x, y], target) = (self.steps.map(Outside::F32), self.planar.target());
+        (FromQuads::new(self.lanes, x, target), ToQuads::new(self.lanes, y, target))
+    }
+}
+
+impl Op for QuadsPlanar {
+    fn name(&self) -> StaticName {
+        format!("Quads{}", self.planar.name()).into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        self.planar.info()
+    }
+
+    fn validation(&self) -> Validation {
+        Validation::Rounding
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for QuadsPlanar {
+    op_out_of_plan!();
+
+    fn eval(&self, ctx: &EvalContext, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (lanes, target) = (self.lanes, self.planar.target());
+        let channels = lanes.unpack_shape(inputs[0].shape())?;
+        let Some((planes, shape)) = self.planar.planes(&channels, &inputs)? else {
+            let (from, to) = self.conversions();
+            inputs[0] = from.run(&inputs[0])?.into_tvalue();
+            let y = args_1!(self.planar.eval(ctx, inputs)?);
+            return Ok(tvec!(to.run(&y)?.into_tvalue()));
+        };
+        let (x, [x_plane, y_plane]) = (u32s(&inputs[0])?, planes.lens());
+        let [of_x, of_y] = self.steps.map(Steps::affine);
+        by_parts(y_plane, &lanes.pack_shape(&shape)?, lanes.per_lane() * x.len(), |first, y| {
+            let x = &x[first * x_plane..][..y.len() / y_plane * x_plane];
+            Ok(planes.run_quads(target, (x, of_x), (y, of_y))?)
+        })
+    }
+}
+
+impl TypedOp for QuadsPlanar {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let (from, to) = self.conversions();
+        let x = from.fact(inputs[0])?;
+        let mut wide: TVec<&TypedFact> = inputs.into();
+        wide[0] = &x;
+        Ok(tvec!(to.fact(&self.planar.output_facts(&wide)?[0])?))
     }
 
     as_op!();

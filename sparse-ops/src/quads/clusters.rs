@@ -5,7 +5,7 @@
 //! operator becomes a [`Unit`]. Units that hang together with a layer are a cluster: its tensors are quads, with
 //! conversions where they come in and go out and nowhere else. One patch puts all of them into the graph.
 
-use super::between::{QuadsBinary, QuadsLookup, QuadsMean, QuadsWide};
+use super::between::{QuadsBinary, QuadsLookup, QuadsMean, QuadsMoved, QuadsPlanar, QuadsWide};
 use super::{FromQuads, Outside, Steps, ToQuads};
 use crate::epilogue::binary;
 use crate::konst::f32s;
@@ -320,18 +320,12 @@ impl<'a> Clusters<'a> {
         }
         if let Some(op) = core.op_as::<AxisOp>() {
             rule_if_some!(lanes = moved(op, x_lanes));
-            let op: Box<dyn TypedOp> = match x.steps == steps {
-                true => Box::new(op.clone()),
-                false => self.wide(core, &[Some((x_lanes, x.steps))], (lanes, steps)),
-            };
+            let op = QuadsMoved::put(Box::new(op.clone()), &[x.steps], steps);
             return Ok(Some(unit(op, inputs, lanes, None)));
         }
         if let Some(op) = core.op_as::<NearestUpsample>() {
             rule_if!(op.scales.get(x_lanes.axis()) == Some(&1));
-            let op: Box<dyn TypedOp> = match x.steps == steps {
-                true => Box::new(op.clone()),
-                false => self.wide(core, &[Some((x_lanes, x.steps))], (x_lanes, steps)),
-            };
+            let op = QuadsMoved::put(Box::new(op.clone()), &[x.steps], steps);
             return Ok(Some(unit(op, inputs, x_lanes, None)));
         }
         if let Some(op) = core.op_as::<Planar>() {
@@ -340,10 +334,8 @@ impl<'a> Clusters<'a> {
             rule_if!(y[x_lanes.axis()] == x_lanes.channels().to_dim());
             let rest = core.inputs.iter().skip(1).map(|input| (*input, None));
             let inputs: TVec<_> = inputs.into_iter().chain(rest).collect();
-            let mut wide: TVec<Option<(Lanes, Steps)>> = tvec!(None; inputs.len());
-            wide[0] = Some((x_lanes, x.steps));
-            let op = self.wide(core, &wide, (x_lanes, steps));
-            return Ok(Some(unit(op, inputs, x_lanes, None)));
+            let op = QuadsPlanar::new(op.clone(), [x.steps, steps], x_lanes);
+            return Ok(Some(unit(Box::new(op), inputs, x_lanes, None)));
         }
         if let Some(op) = core.op_as::<TypedConcat>() {
             rule_if_some!((op, inputs, lanes) = self.concatenated(core, op, &views, lanes, steps)?);
@@ -382,8 +374,7 @@ impl<'a> Clusters<'a> {
         Ok((layer.in_int8([x.steps, y], None)?, x))
     }
 
-    /// Channels one behind the other are quads one behind the other if all but the last fill their quads, and if the bytes of all
-    /// stand for the same.
+    /// Channels one behind the other are quads one behind the other if all but the last fill their quads.
     #[allow(clippy::type_complexity)]
     fn concatenated(
         &self,
@@ -395,23 +386,23 @@ impl<'a> Clusters<'a> {
     ) -> TractResult<Option<(Box<dyn TypedOp>, TVec<(OutletId, Option<Lanes>)>, Lanes)>> {
         let along = op.axis == lanes.axis();
         let (mut inputs, mut wide, mut channels) = (tvec!(), tvec!(), 0);
-        let mut plain = true;
+        let mut whole = true;
         for (at, (input, view)) in core.inputs.iter().zip(views).enumerate() {
             rule_if_some!(view = view);
             let extent = &self.model.outlet_fact(*input)?.shape[lanes.axis()];
             rule_if_some!(own = extent.to_usize().ok());
             let own = Lanes::of(Element::Int8, lanes.axis(), own);
             rule_if!(self.known(view.bytes).is_none_or(|known| known == own));
-            let whole = own.channels().is_multiple_of(own.per_lane()) || at + 1 == views.len();
-            plain &= view.steps == steps && (whole || !along);
+            whole &= own.channels().is_multiple_of(own.per_lane()) || at + 1 == views.len() || !along;
             channels += own.channels();
             inputs.push((view.bytes, Some(own)));
             wide.push(Some((own, view.steps)));
         }
         let channels = if along { channels } else { lanes.channels() };
         let output = Lanes::of(Element::Int8, lanes.axis(), channels);
-        let op: Box<dyn TypedOp> = match plain {
-            true => Box::new(op.clone()),
+        let of_inputs: TVec<Steps> = views.iter().flatten().map(|view| view.steps).collect();
+        let op = match whole {
+            true => QuadsMoved::put(Box::new(op.clone()), &of_inputs, steps),
             false => self.wide(core, &wide, (output, steps)),
         };
         Ok(Some((op, inputs, output)))

@@ -7,7 +7,7 @@
 mod between;
 pub(crate) mod clusters;
 
-pub use between::{QuadsBinary, QuadsLookup, QuadsMean, QuadsWide};
+pub use between::{QuadsBinary, QuadsLookup, QuadsMean, QuadsMoved, QuadsPlanar, QuadsWide};
 
 pub use clusters::is_dequantised;
 

@@ -2,6 +2,7 @@
 
 mod page;
 mod prunable;
+mod quantised;
 mod words;
 
 use crate::files;
@@ -12,6 +13,7 @@ use crate::out;
 use anyhow::Result;
 use clap::Args;
 use prunable::Prunable;
+use quantised::Quantised;
 use rewriter::{advise, maps};
 use std::path::PathBuf;
 use tract_sparse::{Mode, Policy};
@@ -21,7 +23,12 @@ pub(super) const HELP: &str = "\
 Examples:
   tract-sparse m.onnx inspect
   tract-sparse m.onnx inspect --measure
-  tract-sparse m.onnx inspect --html report.html";
+  tract-sparse m.onnx inspect --html report.html
+  tract-sparse m.onnx inspect --int8
+
+--int8 quantises nothing: it says what the cost table predicts if what goes into
+every layer and comes out of it were quantised, and its weights; whatif --int8
+adds zeros to that.";
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
@@ -29,6 +36,9 @@ pub(crate) struct Inspect {
     /// Time every layer on either operator
     #[arg(long)]
     measure: bool,
+    /// Predict what every layer would take if the model were quantised
+    #[arg(long)]
+    int8: bool,
     /// Write a page to look at: times, table, and where the zeros are
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -45,6 +55,11 @@ pub(super) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<
     value["model"] = source.to_string().into();
     value["layers_sparse"] = report.sparse_layers().into();
     value["advice"] = serde_json::to_value(&advice)?;
+    let int8 = match args.int8 {
+        true => Some(Quantised::of(source, &report, options)?),
+        false => None,
+    };
+    value["if_quantised"] = int8.as_ref().map_or(serde_json::Value::Null, Quantised::value);
     if let Some(file) = &args.html {
         let mut maps = maps(&model)?;
         maps.resize(report.layers.len(), None);
@@ -57,6 +72,9 @@ pub(super) fn run(source: &Source, args: &Inspect, options: &Options) -> Result<
     let mut text = report.text(Some(&source.to_string()), options.verbose > 0);
     if args.measure {
         text += &words::measured(&report);
+    }
+    if let Some(int8) = &int8 {
+        text += &int8.text(options.verbose > 0);
     }
     text += &words::help(&advice, &report);
     out::print(&text)

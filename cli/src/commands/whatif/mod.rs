@@ -2,10 +2,10 @@
 //! pictures.
 
 mod once;
-mod rows;
+pub(super) mod rows;
 mod sweep;
 
-use crate::layers::report;
+use crate::layers::{quantised_report, report};
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
 use crate::zeros::Settings;
@@ -24,11 +24,16 @@ Examples:
   tract-sparse m.onnx whatif --conv1x1 4x1:0.8 --measure
   tract-sparse m.onnx whatif --ratio 0.5 --conv3x3 5:9
   tract-sparse m.onnx whatif --sweep --svg curve.svg
+  tract-sparse m.onnx whatif --int8 --conv1x1 2x4:0.8
 
 A copy in memory is pruned by magnitude; the file stays as it is. Times are
 those of the layers: what else a network does is not counted. Zeros that keep
 answers where a network is trained with them: 2x1:0.8, with --precision half
-2x2:0.8; 4x4 is the fastest, and keeps them to about 0.5.";
+2x2:0.8, with --int8 2x4:0.8; 4x4 is the fastest, and keeps them to about 0.5.
+
+--int8 quantises nothing: times are those that the cost table says for layers of
+int8 with these zeros, as if what goes into every layer and comes out of it were
+quantised, and its weights. Weights that would round to zero still count.";
 
 /// Arguments of `whatif`.
 #[derive(Debug, Args)]
@@ -44,6 +49,9 @@ pub(crate) struct Whatif {
     /// Time every layer too
     #[arg(long, conflicts_with = "sweep")]
     measure: bool,
+    /// Predict what it would be if it were quantised, too
+    #[arg(long, conflicts_with = "measure")]
+    int8: bool,
 }
 
 /// Runs `whatif` with or without `--sweep`.
@@ -75,8 +83,20 @@ fn plan(document: &Document, args: &Whatif, swept: Option<Zeros>) -> Result<Plan
     Plan::new(&document.model, &args.zeros.recipe(recipe)?)
 }
 
+/// The report of a pruned model in memory.
+fn then(name: &str, document: &Document, args: &Whatif, options: &Options) -> Result<Report> {
+    match args.int8 {
+        true => quantised_report(&built_in(name, document), options),
+        false => look(name, document, options, args.measure),
+    }
+}
+
+fn built_in(name: &str, document: &Document) -> Source {
+    Source::BuiltIn(name.into(), Arc::new(document.model.clone()))
+}
+
 /// The report of a model in memory.
 fn look(name: &str, document: &Document, options: &Options, measure: bool) -> Result<Report> {
-    let source = Source::BuiltIn(name.into(), Arc::new(document.model.clone()));
+    let source = built_in(name, document);
     report(&source, &source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?, measure)
 }

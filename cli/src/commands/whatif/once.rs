@@ -1,7 +1,8 @@
 //! `whatif` with zeros that are given.
 
 use super::rows::{Row, rows};
-use super::{Whatif, look, plan};
+use super::{Whatif, look, plan, then};
+use crate::layers::int8_words;
 use crate::options::Options;
 use crate::out;
 use crate::table::{Table, ms, names, wrap};
@@ -24,6 +25,8 @@ struct Found {
     /// Density of the layers that were pruned.
     density: f64,
     measured: bool,
+    /// Whether the pruned model is quantised, too.
+    int8: bool,
 }
 
 /// Prunes a copy once, and prints what that would bring.
@@ -41,15 +44,15 @@ fn find(path: &Path, document: Document, args: &Whatif, options: &Options) -> Re
     let now = look(&name, &document, options, args.measure)?;
     let mut pruned = document.clone();
     let zeros = plan.apply(&mut pruned.model, &L1)?;
-    let then = look(&name, &pruned, options, args.measure)?;
+    let then = then(&name, &pruned, args, options)?;
     let rows = rows(&now, &then);
     let [stock_ms, now_ms, then_ms] = rows
         .iter()
         .filter_map(Row::times)
         .fold([0.0; 3], |sum, times| [0, 1, 2].map(|at| sum[at] + times[at]));
     ensure!(then_ms > 0.0, "{name}: no layer has a predicted time; give symbols a value with --set");
-    let (density, measured) = (zeros.density, args.measure);
-    Ok(Found { name, rows, then, stock_ms, now_ms, then_ms, density, measured })
+    let (density, measured, int8) = (zeros.density, args.measure, args.int8);
+    Ok(Found { name, rows, then, stock_ms, now_ms, then_ms, density, measured, int8 })
 }
 
 impl Found {
@@ -68,6 +71,8 @@ impl Found {
             "precision": self.then.precision,
             "layers_sparse": self.then.sparse_layers(),
             "layers_half": self.then.half_layers(),
+            "int8": self.int8,
+            "layers_int8": self.then.int8_layers(),
             "unpriced": self.unpriced(),
             "stock_ms": self.stock_ms,
             "now_ms": self.now_ms,
@@ -101,10 +106,11 @@ impl Found {
         text.push('\n');
         text += &wrap(
             &format!(
-                "{name}: all layers {how}: stock {} ms, now {} ms, pruned so {} ms: {:.2} times as fast as stock, \
+                "{name}: all layers {how}: stock {} ms, now {} ms, pruned so{} {} ms: {:.2} times as fast as stock, \
                  {:.2} as now. {} of {} layers run sparse on {}{}; density of the pruned layers {:.2}.",
                 ms(*stock_ms),
                 ms(*now_ms),
+                if self.int8 { " and quantised" } else { "" },
                 ms(*then_ms),
                 stock_ms / then_ms,
                 now_ms / then_ms,
@@ -116,6 +122,9 @@ impl Found {
             ),
             0,
         );
+        if self.int8 {
+            text += &int8_words(then, all);
+        }
         let unpriced = self.unpriced();
         if !unpriced.is_empty() {
             text += &wrap(&format!("no predicted time, not counted: {}", names(&unpriced, all)), 4);
@@ -145,6 +154,7 @@ fn layer(row: &Row) -> Value {
         "then_ms": row.then_ms,
         "chosen": node.chosen,
         "precision": node.precision,
+        "why_f32": node.why_f32,
         "reason": node.reason,
     })
 }

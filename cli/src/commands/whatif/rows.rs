@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use tract_sparse::{LayerReport, Report};
 
 /// A layer in both states. As it is and pruned, stock tract may write it as one node or as several.
-pub(super) struct Row {
+pub(in crate::commands) struct Row {
     /// Its nodes in the pruned model, or where it has none there, in the model as it is.
     nodes: Vec<LayerReport>,
-    pub(super) stock_ms: Option<f64>,
-    pub(super) now_ms: Option<f64>,
-    pub(super) then_ms: Option<f64>,
+    pub(in crate::commands) stock_ms: Option<f64>,
+    pub(in crate::commands) now_ms: Option<f64>,
+    pub(in crate::commands) then_ms: Option<f64>,
 }
 
 /// The sum of times, if all are known.
@@ -18,7 +18,7 @@ fn sum(nodes: &[LayerReport], ms: fn(&LayerReport) -> Option<f64>) -> Option<f64
 }
 
 /// The layers of both reports by name, in the order of the second.
-pub(super) fn rows(now: &Report, then: &Report) -> Vec<Row> {
+pub(in crate::commands) fn rows(now: &Report, then: &Report) -> Vec<Row> {
     let by_name = |report: &Report| {
         let mut layers: BTreeMap<String, Vec<LayerReport>> = BTreeMap::new();
         for node in &report.layers {
@@ -47,16 +47,16 @@ pub(super) fn rows(now: &Report, then: &Report) -> Vec<Row> {
 
 impl Row {
     /// The first of its nodes, which stands for all.
-    pub(super) fn node(&self) -> &LayerReport {
+    pub(in crate::commands) fn node(&self) -> &LayerReport {
         &self.nodes[0]
     }
 
     /// Times on stock tract, as it is, and pruned; none unless all three are known.
-    pub(super) fn times(&self) -> Option<[f64; 3]> {
+    pub(in crate::commands) fn times(&self) -> Option<[f64; 3]> {
         Some([self.stock_ms?, self.now_ms?, self.then_ms?])
     }
 
-    pub(super) fn gain(&self) -> Option<f64> {
+    pub(in crate::commands) fn gain(&self) -> Option<f64> {
         self.times().map(|[stock, _, then]| stock / then)
     }
 }

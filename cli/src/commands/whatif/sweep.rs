@@ -1,7 +1,7 @@
 //! `whatif --sweep`: speed against zeros, structure by structure.
 
 use super::rows::{Row, rows};
-use super::{Whatif, look, plan};
+use super::{Whatif, look, plan, then};
 use crate::files;
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
@@ -23,6 +23,7 @@ use tract_sparse::{LayerReport, Report};
 /// blocks, and single weights.
 fn structures(policy: &Policy) -> [Structure; 3] {
     let fine = match policy.half() {
+        _ if policy.if_quantised => Structure::BLOCKS_2X4,
         Some(_) => Structure::BLOCKS_2X2,
         None => Structure::BLOCKS_2X1,
     };
@@ -108,7 +109,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
     let name = path.display().to_string();
     let progress = Progress::new();
     progress.say("reading");
-    let policy = Policy::from_knobs()?;
+    let policy = Policy { if_quantised: args.int8, ..Policy::from_knobs()? };
     let now = look(&name, &document, options, false)?;
     let dense_ms = dense_ms(&name, &document, options, &policy)?;
     let (mut curves, mut stock_ms, mut stock_pruned_ms, mut pruned) = (vec![], 0.0, 0.0, 0);
@@ -124,7 +125,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
             let plan = plan(&document, args, Some(swept)).with_context(|| name.clone())?;
             let mut copy = document.clone();
             plan.apply(&mut copy.model, &L1)?;
-            let rows = rows(&now, &look(&name, &copy, options, false)?);
+            let rows = rows(&now, &then(&name, &copy, args, options)?);
             let planned: Vec<&str> = plan.planned().map(|planned| &*planned.layer.name).collect();
             let is_pruned = |row: &&Row| planned.iter().any(|name| is_part(row.node().layer(), name));
             let sum = |of: &mut dyn Iterator<Item = &Row>| {
@@ -153,9 +154,10 @@ impl Found {
             points: curve.points.iter().map(|p| (100.0 * p.zeros, p.gain)).collect(),
         });
         let (target, stock) = (self.policy.target, ms(self.stock_ms));
+        let int8 = if self.policy.if_quantised { " in int8" } else { "" };
         Chart {
             title: format!("{}: speed against zeros", file_name(path)),
-            note: format!("All layers, predicted for {target}; 1 is stock tract ({stock} ms)"),
+            note: format!("All layers{int8}, predicted for {target}; 1 is stock tract ({stock} ms)"),
             x: "zeros, %".into(),
             y: "times as fast as stock".into(),
             lines: lines.collect(),
@@ -167,6 +169,7 @@ impl Found {
         json!({
             "model": self.name,
             "target": self.policy.target.name(),
+            "int8": self.policy.if_quantised,
             "layers": self.layers,
             "layers_pruned": self.pruned,
             "stock_ms": self.stock_ms,
@@ -193,9 +196,10 @@ impl Found {
         text.push('\n');
         text += &wrap(
             &format!(
-                "{name}: {layers} layers, {pruned} of them pruned, predicted for {}; gain over stock tract, {} ms. \
+                "{name}: {layers} layers, {pruned} of them pruned{}, predicted for {}; gain over stock tract, {} ms. \
                  Without a zero, all layers that are faster on kernels of ours (--sparse dense) take {} ms with \
                  the rest, {:.2} times as fast as stock: what a gain is beyond that comes from zeros.",
+                if self.policy.if_quantised { ", all quantised" } else { "" },
                 self.policy.target,
                 ms(*stock_ms),
                 ms(*dense_ms),
@@ -212,10 +216,15 @@ impl Found {
             text += &format!("break-even of the pruned layers, {}: {even}\n", curve.structure);
         }
         let fine = &self.curves[0].structure;
+        // 2x4 loses a little more than such
+        let narrower = match self.policy.if_quantised {
+            true => "",
+            false => ", and than narrower networks with as many multiply-adds",
+        };
         text += &wrap(
             &format!(
-                "Networks that were trained with 80 % of {fine} zero kept more answers than with as many 4x4 blocks, and than \
-                 narrower networks with as many multiply-adds (docs/training.md)."
+                "Networks that were trained with 80 % of {fine} zero kept more answers than with as many 4x4 blocks\
+                 {narrower} (docs/training.md)."
             ),
             0,
         );
