@@ -23,7 +23,17 @@ OTHERS += [("spatial", layer, weights) for layer in ("64x8", "16x32") for weight
 OTHERS += [("spatial", "3x32x224/2", "dense")]
 RESULT, COUNTS = "benches/results/neon-modelled.md", "benches/results/neon-modelled.json"
 NETWORK = "benches/results/neon-network.md"
-HALF = "benches/results/neon-half.md"
+# Other types than f32: the word for each, its results, its share of weights that are there, how its lanes are called, and what
+# else is to be said.
+KINDS = {"half": "f16", "int8": "int8"}
+COMMAND = {kind: word for word, kind in KINDS.items()}
+BESIDE = {"f16": "benches/results/neon-half.md", "int8": "benches/results/neon-int8.md"}
+DENSITY = {"f16": 0.7, "int8": 0.5}
+LANES = {"f16": "f16 (pairs of channels)", "int8": "int8 (quads of channels, dot products)"}
+ABOUT = {
+    "f16": "The first layer and the classifier stay in f32 in both; rounding to pairs between the first two layers is counted, too.",
+    "int8": "All layers are integer; rounding the picture to quads is counted, too.",
+}
 # Depthwise and pointwise layers of MobileNet-v1: input and output channels, the side of the input, the stride; and how often.
 MOBILENET = [(32, 64, 112, 1, 1), (64, 128, 112, 2, 1), (128, 128, 56, 1, 1), (128, 256, 56, 2, 1), (256, 256, 28, 1, 1),
              (256, 512, 28, 2, 1), (512, 512, 14, 1, 5), (512, 1024, 14, 2, 1), (1024, 1024, 7, 1, 1)]
@@ -324,56 +334,58 @@ dense kernels. The figures here are against stock tract, whose depthwise kernels
     print("written to " + NETWORK)
 
 
-def half():
-    """Layers of MobileNet-v1 in f32 and f16, on the cores that have f16."""
+def beside_f32(kind):
+    """Layers of MobileNet-v1 in f32 and in f16 or int8, on the cores that have instructions for these."""
     layers = [("spatial", "3x32x224/2", "dense", 1)]
     for ic, oc, side, stride, times in MOBILENET:
         layers.append(("depthwise", "%dx%d%s" % (ic, side, "/2" if stride == 2 else ""), "3:9", times))
-        layers.append(("pointwise", "%dx%dx%d" % (ic, oc, side // stride), "4x4:0.7", times))
-    layers.append(("pointwise", "1024x1000x1", "4x4:0.7", 1))
-    single = {0, len(layers) - 1}  # what stays in f32
-    jobs = [(core, i, kind) for core in ("a55", "a76") for i in range(len(layers)) for kind in ("f32", "f16")
-            if kind == "f32" or i not in single]
-    jobs += [(core, None, "f16") for core in ("a55", "a76")]
+        layers.append(("pointwise", "%dx%dx%d" % (ic, oc, side // stride), "4x4:%g" % DENSITY[kind], times))
+    layers.append(("pointwise", "1024x1000x1", "4x4:%g" % DENSITY[kind], 1))
+    single = {0, len(layers) - 1} if kind == "f16" else set()  # what stays in f32
+    packed = {"f16": "32x112", "int8": "3x224"}[kind]
+    cores = ("a55", "a76")
+    jobs = [(core, i, of) for core in cores for i in range(len(layers)) for of in ("f32", kind) if of == "f32" or i not in single]
+    jobs += [(core, None, kind) for core in cores]
 
     def one(job):
-        core, i, kind = job
-        layer = ("pack", "32x112", "none") if i is None else layers[i][:3]
-        return count(core, *layer, "neon-" + core, kind)
+        core, i, of = job
+        layer = ("pack", packed, "none") if i is None else layers[i][:3]
+        return count(core, *layer, "neon-" + core, of)
 
     results = dict(zip(jobs, in_parallel(jobs, one)))
     rows = []
-    for core in ("a55", "a76"):
-        sums = {"f32": 0, "f16": 0}
+    for core in cores:
+        sums = {"f32": 0, kind: 0}
         for i, (operator, layer, weights, times) in enumerate(layers):
             f32 = results[core, i, "f32"]
-            f16 = results.get((core, i, "f16"), f32)
+            other = results.get((core, i, kind), f32)
             sums["f32"] += times * total(f32, core)
-            sums["f16"] += times * total(f16, core)
+            sums[kind] += times * total(other, core)
             row = [core, operator, layer, "%d" % times]
-            for r in (f32, f16):
+            for r in (f32, other):
                 row += ["%.3f" % (r["insns"] / 1e6), "%.2f (%.2f)" % (total(r, core) / 1e6, alone(r, core) / 1e6)]
-            rows.append(row + ["%.2f" % (total(f32, core) / total(f16, core))])
-        pack = results[core, None, "f16"]
-        sums["f16"] += total(pack, core)
-        rows.append([core, "rounding to pairs", "32x112", "1", "", "", "%.3f" % (pack["insns"] / 1e6),
+            rows.append(row + ["%.2f" % (total(f32, core) / total(other, core))])
+        pack = results[core, None, kind]
+        sums[kind] += total(pack, core)
+        rows.append([core, "rounding to lanes", packed, "1", "", "", "%.3f" % (pack["insns"] / 1e6),
                      "%.2f (%.2f)" % (total(pack, core) / 1e6, alone(pack, core) / 1e6), ""])
-        rows.append([core, "**all**", "", "", "", "%.2f" % (sums["f32"] / 1e6), "", "%.2f" % (sums["f16"] / 1e6),
-                     "**%.2f**" % (sums["f32"] / sums["f16"])])
-    lines = table("MobileNet-v1, 30 % of 4x4 blocks and 3:9 depthwise", [
-        "core", "operator", "layer", "times", "f32: instructions, M", "modelled cycles, M (core alone)", "f16: instructions, M",
-        "modelled cycles, M (core alone)", "f32 / f16"], rows)
-    text = """# f16 beside f32 on Arm cores: modelled, not measured
+        rows.append([core, "**all**", "", "", "", "%.2f" % (sums["f32"] / 1e6), "", "%.2f" % (sums[kind] / 1e6),
+                     "**%.2f**" % (sums["f32"] / sums[kind])])
+    lines = table("MobileNet-v1, %.0f %% of 4x4 blocks and 3:9 depthwise" % (100 - 100 * DENSITY[kind]), [
+        "core", "operator", "layer", "times", "f32: instructions, M", "modelled cycles, M (core alone)", kind + ": instructions, M",
+        "modelled cycles, M (core alone)", "f32 / " + kind], rows)
+    command = "scripts/neon-cost.sh " + COMMAND[kind]
+    text = """# %s beside f32 on Arm cores: modelled, not measured
 
-Written by `scripts/neon-cost.sh half`; nothing was timed on an Arm core. Every layer of MobileNet-v1 (224 x 224) by itself, by the
-kernels of that core in f32 and in f16 (pairs of channels), counted and modelled as in `neon-modelled.md`, lines missed in a
-first-level cache included. The first layer and the classifier stay in f32 in both; rounding to pairs between the first two
-layers is counted, too. Pooling is left out of both. Wants a disassembler that knows FEAT_FP16, and a model of an A76 (LLVM 17).
+Written by `%s`; nothing was timed on an Arm core. Every layer of MobileNet-v1 (224 x 224) by itself, by the
+kernels of that core in f32 and in %s, counted and modelled as in `neon-modelled.md`, lines missed in a
+first-level cache included. %s Pooling is left out of both. Wants a disassembler that knows these instructions, and a model of an
+A76 (LLVM 17).
 
-""" + WRITTEN % "scripts/neon-cost.sh half" + "\n".join(lines)
+""" % (kind, command, LANES[kind], ABOUT[kind]) + WRITTEN % command + "\n".join(lines)
     print("\n".join(lines))
-    write(HALF, text)
-    print("written to " + HALF)
+    write(BESIDE[kind], text)
+    print("written to " + BESIDE[kind])
 
 
 def costs(fit, *keys):
@@ -416,8 +428,8 @@ def costs(fit, *keys):
 
 if mode == "network":
     network()
-elif mode == "half":
-    half()
+elif mode in KINDS:
+    beside_f32(KINDS[mode])
 elif mode == "costs":
     costs(*only)
 elif mode == "check":

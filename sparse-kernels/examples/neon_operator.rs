@@ -3,9 +3,9 @@
 //! ```text
 //! neon_operator OPERATOR LAYER WEIGHTS [TARGET [TYPE]]       for example: neon_operator pointwise 256x28 4x4:0.5 neon-a53
 //! ```
-//! OPERATOR is pointwise, depthwise or spatial; or pack, which rounds planes to pairs, whatever WEIGHTS say.
-//! LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a square map, in f32 or, if TYPE is f16 or
-//! bf16, in pairs of that, with bias and ReLU6. WEIGHTS are
+//! OPERATOR is pointwise, depthwise or spatial; or pack, which rounds planes to pairs or quads, whatever WEIGHTS say.
+//! LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a square map, in f32 with bias and ReLU6, or
+//! in pairs of that, if TYPE is f16 or bf16, or in quads of bytes, if it is int8. WEIGHTS are
 //!
 //! * pointwise: FORMAT:DENSITY, where DENSITY is the share of weight groups that is kept, of all layer,
 //!   exactly;
@@ -20,6 +20,7 @@ use sparse_kernels::chain::{Layer, Stage};
 use sparse_kernels::doctor::marks;
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
+use sparse_kernels::quads;
 use std::error::Error;
 use std::hint::black_box;
 
@@ -70,25 +71,77 @@ fn layer(text: &str, taps: usize, depthwise: bool) -> Result<ConvShape, Box<dyn 
 }
 
 /// Runs a layer twice, the second time between the marks.
-fn count(
-    shape: ConvShape,
-    half: Option<Half>,
-    noise: &mut Noise,
-    layer: Layer,
-) -> Result<(), Box<dyn Error>> {
+fn count(shape: ConvShape, numbers: Numbers, noise: &mut Noise, layer: Layer) -> Result<(), Box<dyn Error>> {
     let geometry = ConvGeometry::new(shape)?;
-    let epilogue = Epilogue::activation(Activation::RELU6);
-    let stage = Stage { layer, geometry, epilogue };
     let x = noise.values(geometry.x_len());
-    let Some(half) = half else {
-        let mut y = vec![0f32; geometry.y_len()];
-        return twice(&x, &mut y, |x, y| stage.run(x, y, None, &Serial));
+    let epilogue = match numbers {
+        Numbers::Int8(_) => Epilogue::default(),
+        _ => Epilogue::activation(Activation::RELU6),
     };
-    let (s, of_pairs) = (geometry.shape(), |channels: usize| channels.div_ceil(2));
-    let mut lanes = vec![0; s.batch * of_pairs(s.ic) * geometry.input_pixels()];
-    pairs::pack(half, [s.batch, s.ic, geometry.input_pixels()], &x, &mut lanes)?;
-    let mut y = vec![0; s.batch * of_pairs(s.oc) * geometry.output_pixels()];
-    twice(&lanes, &mut y, |x, y| stage.run_pairs(x, y, None, &Serial))
+    let stage = Stage { layer, geometry, epilogue };
+    let (s, per_lane) = (geometry.shape(), numbers.element().per_lane());
+    let lanes = |channels: usize, pixels: usize| vec![0; s.batch * channels.div_ceil(per_lane) * pixels];
+    let mut x_lanes = lanes(s.ic, geometry.input_pixels());
+    let mut y_lanes = lanes(s.oc, geometry.output_pixels());
+    let planes = [s.batch, s.ic, geometry.input_pixels()];
+    match numbers {
+        Numbers::F32 => {
+            let mut y = vec![0f32; geometry.y_len()];
+            twice(&x, &mut y, |x, y| stage.run(x, y, None, &Serial))
+        }
+        Numbers::Half(half) => {
+            pairs::pack(half, planes, &x, &mut x_lanes)?;
+            twice(&x_lanes, &mut y_lanes, |x, y| stage.run_pairs(x, y, None, &Serial))
+        }
+        Numbers::Int8(int8) => {
+            quads::quantize(int8.target(), planes, &x, affine()?, &mut x_lanes)?;
+            twice(&x_lanes, &mut y_lanes, |x, y| stage.run_quads(x, y, &Serial))
+        }
+    }
+}
+
+/// What a layer computes in.
+#[derive(Clone, Copy)]
+enum Numbers {
+    F32,
+    Half(Half),
+    Int8(Int8),
+}
+
+impl Numbers {
+    fn named(target: Target, name: &str) -> Result<Numbers, String> {
+        if name == Element::F32.name() {
+            return Ok(Numbers::F32);
+        }
+        if name == Element::Int8.name() {
+            return Ok(Numbers::Int8(target.int8()));
+        }
+        let half = target.halves().find(|half| half.element().name() == name);
+        half.map(Numbers::Half).ok_or_else(|| format!("{target} has no kernels for {name}"))
+    }
+
+    fn element(self) -> Element {
+        match self {
+            Numbers::F32 => Element::F32,
+            Numbers::Half(half) => half.element(),
+            Numbers::Int8(_) => Element::Int8,
+        }
+    }
+}
+
+/// Bytes for values from -1 to 1.
+fn affine() -> Result<quads::Affine, FormatError> {
+    quads::Affine::new(1.0 / 128.0, 128)
+}
+
+/// Weights as whole numbers of a byte, with the same zeros.
+fn whole(weights: &[f32]) -> Vec<f32> {
+    weights.iter().map(|w| (127.0 * w.abs()).ceil().copysign(*w)).collect()
+}
+
+/// Numbers of an int8 layer that end like a ReLU.
+fn quantised(channels: usize) -> Result<Quantised, FormatError> {
+    Quantised::new(vec![100; channels], vec![1e-3; channels], 128, 0)
 }
 
 /// Runs something twice, the second time between the marks.
@@ -109,13 +162,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arg = |i: usize, default: &'static str| args.get(i).map_or(default, String::as_str);
     let target = Target::named(arg(3, "auto"))?;
-    let half = match arg(4, Element::F32.name()) {
-        name if name == Element::F32.name() => None,
-        name => {
-            let half = target.halves().find(|half| half.element().name() == name);
-            Some(half.ok_or_else(|| format!("{target} has no kernels for {name}"))?)
-        }
-    };
+    let numbers = Numbers::named(target, arg(4, Element::F32.name()))?;
     let mut noise = Noise::new(1);
     let noise = &mut noise;
     let kernel = match arg(0, "pointwise") {
@@ -132,11 +179,23 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let shape = layer(arg(1, "256x28"), 1, false)?;
             let weights = groups(shape.oc, shape.ic, format, density, noise);
-            let kernel = half
-                .map_or_else(|| table::pointwise(target, format), |half| table::pointwise_half(half, format));
+            let kernel = match numbers {
+                Numbers::F32 => table::pointwise(target, format),
+                Numbers::Half(half) => table::pointwise_half(half, format),
+                Numbers::Int8(int8) => table::pointwise_int8(int8, format),
+            };
             let bias = noise.values(shape.oc);
-            let packed = PackedPointwise::from_dense(shape.oc, shape.ic, &weights, Some(&bias), kernel)?;
-            count(shape, half, noise, Layer::Pointwise(&packed))?;
+            let packed = match numbers {
+                Numbers::Int8(_) => PackedPointwise::from_groups_int8(
+                    [shape.oc, shape.ic, 1],
+                    &whole(&weights),
+                    &quantised(shape.oc)?,
+                    Some(shape.input[0] * shape.input[1]),
+                    kernel,
+                )?,
+                _ => PackedPointwise::from_dense(shape.oc, shape.ic, &weights, Some(&bias), kernel)?,
+            };
+            count(shape, numbers, noise, Layer::Pointwise(&packed))?;
             kernel.info()
         }
         "depthwise" => {
@@ -157,11 +216,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let bias = noise.values(shape.ic);
             let size = [taps, taps];
-            let kernel = half
-                .map_or_else(|| table::depthwise(target, size), |half| table::depthwise_half(half, size))
-                .ok_or("no such kernel")?;
-            let packed = PackedDepthwise::from_dense(shape.ic, size, &weights, Some(&bias), kernel)?;
-            count(shape, half, noise, Layer::Depthwise(&packed))?;
+            let kernel = match numbers {
+                Numbers::F32 => table::depthwise(target, size),
+                Numbers::Half(half) => table::depthwise_half(half, size),
+                Numbers::Int8(int8) => table::depthwise_int8(int8, size),
+            };
+            let kernel = kernel.ok_or("no such kernel")?;
+            let packed = match numbers {
+                Numbers::Int8(_) => {
+                    let numbers = quantised(shape.ic)?;
+                    PackedDepthwise::from_dense_int8(shape.ic, size, &whole(&weights), &numbers, kernel)?
+                }
+                _ => PackedDepthwise::from_dense(shape.ic, size, &weights, Some(&bias), kernel)?,
+            };
+            count(shape, numbers, noise, Layer::Depthwise(&packed))?;
             kernel.info()
         }
         "spatial" => {
@@ -178,20 +246,40 @@ fn main() -> Result<(), Box<dyn Error>> {
                     *weight = 0.0;
                 }
             }
-            let (bias, kernel) = (noise.values(shape.oc), table::spatial(target, FormatKind::ROWS_4));
-            let packed =
-                PackedSpatial::from_dense(shape.oc, shape.ic, [3, 3], &weights, Some(&bias), kernel)?;
-            count(shape, None, noise, Layer::Spatial(&packed))?;
+            let (bias, format) = (noise.values(shape.oc), FormatKind::ROWS_4);
+            let kernel = match numbers {
+                Numbers::F32 => table::spatial(target, format),
+                Numbers::Half(half) => table::spatial_half(half, format).ok_or("no such kernel")?,
+                Numbers::Int8(int8) => table::spatial_int8(int8, format),
+            };
+            let packed = match numbers {
+                Numbers::Int8(_) => PackedSpatial::from_groups_int8(
+                    [shape.oc, shape.ic, 1],
+                    [3, 3],
+                    &whole(&weights),
+                    &quantised(shape.oc)?,
+                    kernel,
+                )?,
+                _ => PackedSpatial::from_dense(shape.oc, shape.ic, [3, 3], &weights, Some(&bias), kernel)?,
+            };
+            count(shape, numbers, noise, Layer::Spatial(&packed))?;
             println!("weights stored: {} of {}", packed.stored(), weights.len());
             kernel.info()
         }
         "pack" => {
-            let (shape, half) = (layer(arg(1, "32x112"), 1, false)?, half.ok_or("pairs are of f16 or bf16")?);
+            let shape = layer(arg(1, "32x112"), 1, false)?;
             let pixels = shape.input[0] * shape.input[1];
-            let planes = noise.values(shape.ic * pixels);
-            let mut lanes = vec![0; shape.ic.div_ceil(2) * pixels];
-            twice(&planes, &mut lanes, |x, y| pairs::pack(half, [1, shape.ic, pixels], x, y))?;
-            println!("rounded to {}: {}", half.element().name(), args.join(" "));
+            let (planes, sizes) = (noise.values(shape.ic * pixels), [1, shape.ic, pixels]);
+            let mut lanes = vec![0; shape.ic.div_ceil(numbers.element().per_lane()) * pixels];
+            match numbers {
+                Numbers::F32 => return Err("pairs are of f16 or bf16, quads of int8".into()),
+                Numbers::Half(half) => twice(&planes, &mut lanes, |x, y| pairs::pack(half, sizes, x, y))?,
+                Numbers::Int8(int8) => {
+                    let affine = affine()?;
+                    twice(&planes, &mut lanes, |x, y| quads::quantize(int8.target(), sizes, x, affine, y))?;
+                }
+            }
+            println!("rounded to {}: {}", numbers.element().name(), args.join(" "));
             return Ok(());
         }
         other => return Err(format!("{other:?} is not pointwise, depthwise, spatial or pack").into()),
