@@ -3,7 +3,8 @@
 //! ```text
 //! cargo run --release -p tract-sparse-kernels --example int8 -- [format [density [layer]]] [--target NAME]
 //! ```
-//! The format `depthwise` stands for depthwise layers, which are dense. Prints, per layer, format and density:
+//! The formats `depthwise` and `spatial` stand for depthwise layers and for those of 3x3 and 7x7 taps over all channels, all of
+//! which are dense (patterns: the example `spatial`). Prints, per layer, format and density:
 //! milliseconds of each type, how many times as fast int8 is as either, its 10^9 multiply-adds on stored weights a
 //! second, and their share of its peak, which is measured beside. All are medians.
 
@@ -36,6 +37,10 @@ const DEPTHWISE: [(usize, usize, usize, usize); 14] = [
     (1152, 7, 5, 1),
     (192, 28, 7, 1),
 ];
+
+/// Input and output channels, map, kernel, stride.
+const SPATIAL: [(usize, usize, usize, usize, usize); 5] =
+    [(3, 64, 224, 7, 2), (3, 32, 224, 3, 2), (64, 64, 56, 3, 1), (128, 256, 28, 3, 2), (512, 512, 7, 3, 1)];
 
 fn main() -> Fallible<()> {
     let mut args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -95,6 +100,15 @@ fn main() -> Fallible<()> {
             print(
                 &format!("{name:<16} {:>12} {:>7}", format!("{k}x{k}"), 1),
                 &depthwise(target, channels, hw, k, stride)?,
+            );
+        }
+    }
+    if wanted(0, "spatial") {
+        for (ic, oc, hw, k, stride) in SPATIAL {
+            let name = format!("{ic}x{oc}@{hw}/{stride}");
+            print(
+                &format!("{name:<16} {:>12} {:>7}", format!("{k}x{k}"), 1),
+                &spatial(target, [oc, ic], hw, k, stride)?,
             );
         }
     }
@@ -180,6 +194,27 @@ fn depthwise(target: Target, channels: usize, hw: usize, k: usize, stride: usize
         Layer::Depthwise(&single),
         half.as_ref().map(Layer::Depthwise),
         Layer::Depthwise(&int8),
+    )
+}
+
+fn spatial(target: Target, [oc, ic]: [usize; 2], hw: usize, k: usize, stride: usize) -> Fallible<Times> {
+    let geometry = ConvGeometry::new(ConvShape::square(ic, oc, hw, k, stride, k / 2))?;
+    let (bias, format) = (vec![0.1; oc], FormatKind::ROWS_4);
+    let weights = Noise::new(1).values(oc * ic * k * k);
+    let whole: Vec<f32> = weights.iter().map(|w| (127.0 * w).round()).collect();
+    let pack = |kernel| PackedSpatial::from_dense(oc, ic, [k, k], &weights, Some(&bias), kernel);
+    let single = pack(table::spatial(target, format))?;
+    let half = target.half().and_then(|half| table::spatial_half(half, format)).map(pack).transpose()?;
+    let kernel = table::spatial_int8(target.int8(), format);
+    let int8 = PackedSpatial::from_groups_int8([oc, ic, 1], [k, k], &whole, &quantised(oc)?, kernel)?;
+    let macs = (int8.stored() * geometry.output_pixels()) as f64;
+    time(
+        target,
+        &geometry,
+        macs,
+        Layer::Spatial(&single),
+        half.as_ref().map(Layer::Spatial),
+        Layer::Spatial(&int8),
     )
 }
 

@@ -19,9 +19,10 @@
 use super::body::{AHEAD, Depthwise, Loops, unroll};
 use super::scalar::Scalar;
 use super::{Plane, RowsArgs};
-use crate::quads::{CHANNELS, Requantise};
+use crate::quads::{Bounds, CHANNELS, Requantise};
 use crate::table::Element;
 use crate::vector::{MAX_LANES, Vector, compiled};
+use std::hint::black_box;
 use std::ops::Range;
 
 /// Rows and columns of taps.
@@ -177,8 +178,6 @@ unsafe fn walk<V: Depthwise, const K: usize, const S: usize>(args: &RowsArgs) {
 #[derive(Clone, Copy)]
 struct Columns<V: Vector> {
     first: isize,
-    /// Whether none of them is inside of the map.
-    beyond: bool,
     edge: V::Edge,
     padding: V,
     /// Padding in lanes outside of the map, zeros in others.
@@ -200,7 +199,6 @@ impl<V: Vector> Columns<V> {
         unsafe {
             Columns {
                 first,
-                beyond: first <= -(V::LANES as isize) || first >= args.x_width as isize,
                 edge: V::edge(first, args.x_width),
                 padding: V::splat(padding),
                 outside: V::load(lanes.as_ptr()),
@@ -218,7 +216,7 @@ impl<V: Vector> Columns<V> {
         // SAFETY: passed on from the caller; only what is inside the map is read.
         unsafe {
             // padding is the same in all bytes
-            if iy as usize >= args.x_height || EDGES && self.beyond {
+            if iy as usize >= args.x_height {
                 return self.padding;
             }
             let at = plane.x.wrapping_offset(iy * args.x_width as isize + self.first);
@@ -242,11 +240,12 @@ struct Strip {
     first: isize,
 }
 
-/// A plane with the scales of its channels.
+/// A plane with the scales of its channels, and the bounds of its outputs.
 #[derive(Clone, Copy)]
-struct Scaled {
+struct Scaled<V> {
     plane: Plane,
     scales: *const f32,
+    bounds: Bounds<V>,
 }
 
 impl Strip {
@@ -268,23 +267,35 @@ impl Strip {
                 let column = taps.column(S, taps.load(S, load), V::LANES);
                 columns[load] = Columns::new(args, self.first + column as isize);
             }
+            let bounds = args.quads().requantise.bounds();
             for plane in planes {
                 let scales = args.quads().scales.wrapping_add(plane * CHANNELS);
-                let plane = Scaled { plane: args.plane(plane), scales };
+                let plane = Scaled { plane: args.plane(plane), scales, bounds };
                 let mut row = 0;
                 if K == 0 {
                     while row < args.rows {
-                        self.any_row::<V, S, EDGES>(args, plane, row);
+                        let bytes = self.any_row::<V, S, EDGES>(args, plane, row);
+                        self.store(args, plane, row, bytes);
                         row += 1;
                     }
                     continue;
                 }
+                // Outputs are stored when the next rows are summed: pages of input and output often begin alike, and cores
+                // take a load for one of what was stored last if both are at the same place of a page.
+                let mut waiting = [columns[0].padding; 2];
                 while row + 2 <= args.rows {
-                    self.rows::<V, K, S, EDGES, 2>(args, plane, &columns, row);
-                    row += 2;
+                    let bytes = self.rows::<V, K, S, EDGES, 2>(args, plane, &columns, row);
+                    if row > 0 {
+                        self.store(args, plane, row - 2, waiting);
+                    }
+                    (waiting, row) = (bytes, row + 2);
                 }
                 if row < args.rows {
-                    self.rows::<V, K, S, EDGES, 1>(args, plane, &columns, row);
+                    let last = self.rows::<V, K, S, EDGES, 1>(args, plane, &columns, row);
+                    self.store(args, plane, row, last);
+                }
+                if row > 0 {
+                    self.store(args, plane, row - 2, waiting);
                 }
             }
         }
@@ -298,12 +309,16 @@ impl Strip {
     unsafe fn rows<V: Depthwise, const K: usize, const S: usize, const EDGES: bool, const N: usize>(
         self,
         args: &RowsArgs,
-        of: Scaled,
+        of: Scaled<V>,
         columns: &[Columns<V>; LOADS],
         row: usize,
-    ) {
+    ) -> [V; N] {
         let taps = const { Taps::new([K; 2]) };
         const { assert!(Taps::new([K; 2]).loads(S) <= LOADS && (N - 1) * S + K <= ROWS) };
+        // More taps than there are registers for would be vectors on the stack, loaded for every sum: as if these were others
+        // for every row, they are loaded for all sums.
+        let taps_here = if K > 3 { black_box(of.plane.taps) } else { of.plane.taps };
+        let of = Scaled { plane: Plane { taps: taps_here, ..of.plane }, ..of };
         // SAFETY: passed on from the caller.
         unsafe {
             let mut sums = [[V::repeated(of.plane.bias); CHANNELS]; N];
@@ -327,11 +342,11 @@ impl Strip {
                         for r in 0..N {
                             x[r] = pixels[KY + r * S][load];
                         }
-                        of.add::<V, S, N>(taps, KY, taps.load(S, load), x, &mut sums);
+                        of.add::<S, N>(taps, KY, taps.load(S, load), x, &mut sums);
                     }
                 }
             });
-            self.store::<V, S, N>(args, of, row, sums);
+            of.finish::<S, N>(sums)
         }
     }
 
@@ -343,9 +358,9 @@ impl Strip {
     unsafe fn any_row<V: Depthwise, const S: usize, const EDGES: bool>(
         self,
         args: &RowsArgs,
-        of: Scaled,
+        of: Scaled<V>,
         row: usize,
-    ) {
+    ) -> [V; 1] {
         let taps = self.taps;
         let first = args.first + (row * args.step) as isize;
         // SAFETY: passed on from the caller.
@@ -358,57 +373,70 @@ impl Strip {
                         let columns = Columns::<V>::new(args, self.first + column as isize);
                         for ky in 0..taps.height {
                             let x = columns.pixels::<EDGES>(args, of.plane, first + ky as isize);
-                            of.add::<V, S, 1>(taps, ky, [half, group, lane], [x], &mut sums);
+                            of.add::<S, 1>(taps, ky, [half, group, lane], [x], &mut sums);
                         }
                     }
                 }
             }
-            self.store::<V, S, 1>(args, of, row, sums);
+            of.finish::<S, 1>(sums)
         }
     }
 
-    /// Scales, rounds and stores the sums of `N` rows.
+    /// Stores the vectors of `N` rows.
     ///
     /// # Safety
     /// As [`Strip::walk`]; the rows are there.
     #[inline(always)]
-    unsafe fn store<V: Depthwise, const S: usize, const N: usize>(
+    unsafe fn store<V: Depthwise, const N: usize>(
         &self,
         args: &RowsArgs,
-        of: Scaled,
+        of: Scaled<V>,
         row: usize,
-        mut sums: [[V; CHANNELS]; N],
+        bytes: [V; N],
     ) {
-        // SAFETY: passed on from the caller; there is a scale for each channel.
-        unsafe {
-            let (scale, bounds) = (V::repeated(of.scales), args.quads().requantise.bounds());
-            for r in 0..N {
-                for output in 0..CHANNELS {
-                    sums[r][output] = sums[r][output].scaled(scale);
-                }
-                let mut bytes = V::side_by_side(sums[r], &bounds);
-                if S == 2 {
-                    bytes = bytes.halves();
-                }
-                let y = of.plane.y.wrapping_add((row + r) * args.y_width + self.ox);
+        for r in 0..N {
+            let y = of.plane.y.wrapping_add((row + r) * args.y_width + self.ox);
+            // SAFETY: passed on from the caller.
+            unsafe {
                 if args.y_width >= V::LANES {
-                    bytes.store(y);
+                    bytes[r].store(y);
                 } else {
-                    bytes.store_part(y, args.y_width);
+                    bytes[r].store_part(y, args.y_width);
                 }
             }
         }
     }
 }
 
-impl Scaled {
+impl<V: Depthwise> Scaled<V> {
+    /// The bytes that sums of `N` rows become.
+    ///
+    /// # Safety
+    /// As [`Strip::walk`].
+    #[inline(always)]
+    unsafe fn finish<const S: usize, const N: usize>(&self, mut sums: [[V; CHANNELS]; N]) -> [V; N] {
+        // SAFETY: passed on from the caller; there is a scale for each channel.
+        unsafe {
+            let scale = V::repeated(self.scales);
+            let mut all = [scale; N];
+            for r in 0..N {
+                for output in 0..CHANNELS {
+                    sums[r][output] = sums[r][output].scaled(scale);
+                }
+                let bytes = V::side_by_side(sums[r], &self.bounds);
+                all[r] = if S == 2 { bytes.halves() } else { bytes };
+            }
+            all
+        }
+    }
+
     /// Adds row `ky` of the taps, as far as it meets the pixels `x` of `N` input rows, which are for this half and group of
     /// the outputs, and this lane of the taps.
     ///
     /// # Safety
     /// As [`Strip::walk`].
     #[inline(always)]
-    unsafe fn add<V: Depthwise, const S: usize, const N: usize>(
+    unsafe fn add<const S: usize, const N: usize>(
         &self,
         taps: Taps,
         ky: usize,
