@@ -7,8 +7,8 @@
 //! how many times as fast it is.
 
 use sparse_kernels::doctor::peak::multiply_adds_per_second;
-use sparse_kernels::{pairs, quads};
 use sparse_kernels::prelude::*;
+use sparse_kernels::{pairs, quads};
 use std::time::Instant;
 
 /// Name, input channels, output channels, input side, kernel side, stride.
