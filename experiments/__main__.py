@@ -85,6 +85,12 @@ def latency(arguments: argparse.Namespace) -> None:
     timing.measure(wanted(arguments.tables or ["W"], [1]), network_file)
 
 
+def precision(arguments: argparse.Namespace) -> None:
+    from . import precision as types
+
+    types.write()
+
+
 def networks(arguments: argparse.Namespace) -> None:
     from . import shipped
 
@@ -117,6 +123,10 @@ def main() -> None:
     one.set_defaults(work=draw)
     one = commands.add_parser("networks", help="writes trained networks, and test pictures, for tests")
     one.set_defaults(work=networks)
+    one = commands.add_parser(
+        "precision", help="accuracy of the networks for tests in f32, half precision and int8, on all test pictures"
+    )
+    one.set_defaults(work=precision)
     arguments = parser.parse_args()
     for name in getattr(arguments, "tables", []):
         if name not in tables.TABLES:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
-from . import claims, latency, runs, tables
+from . import claims, latency, precision, runs, tables
 from .runs import SEEDS, Record, Run
 from .tables import Row, Table
 
@@ -231,7 +231,7 @@ def everything() -> None:
         claims.speeds("aimed at", "reached", times),
         claims.text("changed setting (table S)", "helped", claims.SETTINGS, done),
     ]
-    body = f"{len(done)} runs, {made}.\n\n" + "\n\n".join([*filter(None, held), *sections])
+    body = f"{len(done)} runs, {made}.\n\n" + "\n\n".join([*filter(None, held), *sections, *filter(None, [precision.text()])])
     text = PAGE.read_text()
     start, end = "<!-- tables -->", "<!-- end of tables -->"
     pattern = re.compile(re.escape(start) + ".*" + re.escape(end), re.DOTALL)

@@ -11,7 +11,8 @@ files hold f32 in the machine's byte order. `serve` runs the model once, writes 
 "precision": "f32"}, what the engine says that it computes in, or {"error": "..."}. Then it answers every line N with the milliseconds of N runs, as a JSON list, until its input ends.
 
 `quantise` is static: u8 activations, i8 weights with a scale for each output channel. Activations are calibrated on INPUTS, each
-a CASE.json, whose inputs also count times -0.7, or a .npz with an array for each input of the model; without any, on noise.
+a CASE.json, whose inputs also count times -0.7, or a .npz with an array for each input of the model, which may have several
+samples along a first axis of its own; without any, on noise.
 
 Example:
 
@@ -198,7 +199,11 @@ def samples_of(model, files):
     samples = []
     for file in files:
         if file.endswith(".npz"):
-            samples.append({name: numpy.asarray(values) for name, values in numpy.load(file).items()})
+            arrays = dict(numpy.load(file).items())
+            if arrays and all(values.ndim == len(shapes.get(name, ())) + 1 for name, values in arrays.items()):
+                samples += [dict(zip(arrays, sample)) for sample in zip(*arrays.values())]
+            else:
+                samples.append(arrays)
         else:
             inputs = read_case(file)[1]
             samples += [inputs, {name: numpy.float32(-0.7) * values for name, values in inputs.items()}]

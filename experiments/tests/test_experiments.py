@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ pytest.importorskip("onnx", reason="onnx is not installed")
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments import claims, data, drawing, networks, runs, shipped, tables, training  # noqa: E402
+from experiments import claims, data, drawing, latency, networks, precision, runs, shipped, tables, training  # noqa: E402
 from experiments.runs import Run, Zeros  # noqa: E402
 
 needs_pictures = pytest.mark.skipif(not data.SOURCE.is_dir(), reason="dataset-fashion-mnist is not installed")
@@ -53,6 +54,22 @@ def test_filters_are_taken_out(method):
     record, _ = training.record(run, quick=True)
     dense = {"multiply_adds": networks.multiply_adds(networks.made(SMALL.network, SMALL.width, 1), training.example(SMALL))}
     assert record["multiply_adds"] < 0.8 * dense["multiply_adds"]
+
+
+@needs_pictures
+def test_networks_keep_their_accuracy_in_other_types():
+    code = "import onnx, onnxruntime.quantization"
+    if subprocess.run([latency.ORT_PYTHON, "-c", code], capture_output=True).returncode:
+        pytest.skip("onnxruntime is not installed: TRACT_SPARSE_ORT_PYTHON may say where it is")
+    records = precision.measure(quick=True)
+    assert [record["network"] for record in records] == list(shipped.NAMES)
+    for record in records:
+        # of 512 pictures one is 0.2 points; quantising moves the answers nearest to the border
+        assert abs(record["half"] - record["f32"]) <= 1.0, record
+        assert abs(record["int8"] - record["f32"]) <= 3.0, record
+        assert abs(record["int8"] - record["onnxruntime_int8"]) <= 0.4, record
+        # weights take a quarter; nodes, scales and names take as much as before and more
+        assert record["int8_bytes"] < 0.5 * record["bytes"], record
 
 
 def test_keys_tell_runs_apart_and_name_what_is_unusual():
