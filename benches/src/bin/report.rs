@@ -73,8 +73,8 @@ struct Args {
     /// Python that has the other engines [default: that of target/rivals-venv]
     #[arg(long, value_name = "PYTHON")]
     rivals: Option<PathBuf>,
-    /// Calibrate quantised files on these inputs, an .npz with an array for each input; may be repeated [default: the
-    /// inputs that are timed]
+    /// Calibrate quantised files on these inputs, an .npz with an array for each input, of one sample or of several along
+    /// a first axis; may be repeated [default: the inputs that are timed]
     #[arg(long, value_name = "FILE.npz")]
     calibrate: Vec<PathBuf>,
     /// Lock this file for every network anew, where others time, too
