@@ -30,7 +30,8 @@ fn halve_part(model: &mut TypedModel, to: Values, prefix: &str) -> TractResult<H
     for id in model.eval_order()? {
         let node = model.node(id);
         let Some(Seen::Layer(layer)) = see(model, node)? else { continue };
-        if layer.of_f16 {
+        // those of quantised layers are narrower already, and run in integers as they are
+        if layer.of_f16 || layer.quantised {
             continue;
         }
         let Some((slot, weights)) = weights_of(model, node, layer.shape.weights())? else { continue };

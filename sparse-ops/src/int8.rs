@@ -91,6 +91,71 @@ impl Whole {
     pub fn scales(&self) -> &[Option<f32>] {
         &self.scales
     }
+
+    /// The numbers of an output channel, their scale, and the bias in units of it and of `x_scale`, the scale of the input.
+    ///
+    /// Numbers that have a divisor in common lie on several grids. A file says the bias in units of the one it was written
+    /// with, so the finest is taken in which the bias is whole as well: to the last bit if there is such a grid, else but for
+    /// rounding. A bias that is whole in none is rounded in the finest. Of a channel without weights the unit says the bias to
+    /// twenty bits.
+    ///
+    /// # Errors
+    /// In words, what is wrong with the bias.
+    pub(crate) fn with_bias(
+        &self,
+        channel: usize,
+        bias: f32,
+        x_scale: f32,
+    ) -> Result<(Vec<f32>, f32, i32), &'static str> {
+        if !bias.is_finite() {
+            return Err("is no finite number");
+        }
+        let columns = self.numbers.len() / self.scales.len();
+        let row = &self.numbers[channel * columns..][..columns];
+        let Some(finest) = self.scales[channel] else {
+            let scale = if bias == 0.0 { 1.0 } else { bias.abs() / (1 << 20) as f32 / x_scale };
+            let unit = f64::from(x_scale) * f64::from(scale);
+            return Ok((row.to_vec(), scale, (f64::from(bias) / unit).round_ties_even() as i32));
+        };
+        let divisor = row.iter().fold(0, |divisor, w| common_divisor(divisor, w.abs() as u32));
+        let primitive = f64::from(finest) * f64::from(divisor);
+        let multiples = || {
+            let largest = |row: &[f32]| row.iter().fold(0f32, |largest, w| largest.max(w.abs())) as u32;
+            let most = 128 / (largest(row) / divisor);
+            let fits = move |times: &u32| {
+                let number = |w: f32| w / divisor as f32 * *times as f32;
+                row.iter().all(|w| IN_A_BYTE.contains(&number(*w)))
+            };
+            (1..=most).rev().filter(fits)
+        };
+        // Of each grid, scales that the weights do not tell apart.
+        let grids = multiples().flat_map(|times| {
+            let scale = (primitive / f64::from(times)) as f32;
+            [scale, scale.next_up(), scale.next_down()].map(|scale| (times, scale))
+        });
+        let exact = grids.clone().find(|(_, scale)| {
+            let unit = x_scale * scale;
+            (bias / unit).round_ties_even() * unit == bias
+        });
+        let near = || {
+            multiples().map(|times| (times, (primitive / f64::from(times)) as f32)).find(|(_, scale)| {
+                let steps = f64::from(bias) / (f64::from(x_scale) * f64::from(*scale));
+                (steps - steps.round_ties_even()).abs() <= 2.0 * NEAR * steps.abs().min(1e5)
+            })
+        };
+        let (times, scale) = exact.or_else(near).unwrap_or((divisor, finest));
+        let unit = f64::from(x_scale) * f64::from(scale);
+        let steps = (f64::from(bias) / unit).round_ties_even();
+        if f64::from(steps as i32) != steps {
+            return Err("is too large for its weights: 32 bits do not hold it");
+        }
+        let number = |w: &f32| w / divisor as f32 * times as f32;
+        Ok((row.iter().map(number).collect(), scale, steps as i32))
+    }
+}
+
+fn common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 /// A scale of which all values are whole numbers of i8 times it, to the last bit: as a loader makes values of such numbers.
@@ -187,6 +252,43 @@ mod tests {
             assert_eq!(exact_scale(&[1.0, odd, 0.5]), None, "{odd}");
         }
         assert_eq!(exact_scale(&[0.1, 0.2, 0.7 + 1e-4]), None);
+    }
+
+    /// Biases are whole numbers in the unit of the file, which weights with a divisor in common do not show.
+    #[test]
+    fn biases_stay_whole() {
+        for seed in 1..200u32 {
+            let random = |i: u32| (((seed * 977 + i) as f32) * 0.618_034).fract();
+            let (scale, x_scale) = (random(1) * 1e-2 + 1e-6, random(2) + 1e-3);
+            let bias = ((random(3) - 0.5) * 10f32.powi(seed as i32 % 6)).round() as i32;
+            for numbers in
+                [&[100, 50, 0, -25][..], &[-84, 24, 45, -27], &[127, 3], &[-128, 64], &[2, 1], &[7], &[0, 0]]
+            {
+                let numbers: Vec<i8> = numbers.iter().map(|n: &i32| *n as i8).collect();
+                let whole = Whole::of(&dequantised(&numbers, &[scale]), 1).unwrap();
+                let value = bias as f32 * (x_scale * scale);
+                let (found, unit, steps) = whole.with_bias(0, value, x_scale).unwrap();
+                let close = |a: f64, b: f64| (a - b).abs() <= 3e-7 * b.abs();
+                let what =
+                    format!("{numbers:?} times {scale}, bias {bias}: {found:?} times {unit}, bias {steps}");
+                // the ratio of the bias to every weight stays, but for what rounds a product and a scale of f32
+                for (found, number) in found.iter().zip(&numbers) {
+                    let ratios = [f64::from(*found) * f64::from(bias), f64::from(*number) * f64::from(steps)];
+                    assert!(close(ratios[0], ratios[1]), "{what}");
+                    assert!(IN_A_BYTE.contains(found), "{what}");
+                }
+                if numbers.iter().any(|n| *n != 0) {
+                    let first = numbers.iter().position(|n| *n != 0).unwrap();
+                    let ratio = f64::from(found[first]) * f64::from(unit) / f64::from(numbers[first]);
+                    assert!(close(ratio, f64::from(scale)), "{what}");
+                }
+            }
+        }
+        let whole = Whole::of(&[0.5, 0.25], 1).unwrap();
+        assert!(whole.with_bias(0, f32::NAN, 1.0).is_err() && whole.with_bias(0, 1e30, 1.0).is_err());
+        // a bias of floats is rounded
+        let (_, unit, steps) = whole.with_bias(0, 0.123_456, 1.0).unwrap();
+        assert!((f64::from(steps) * f64::from(unit) - 0.123_456).abs() <= 0.5 * f64::from(unit));
     }
 
     #[test]

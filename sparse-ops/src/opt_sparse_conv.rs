@@ -99,17 +99,14 @@ impl Numbers {
     ) -> TractResult<Packed> {
         let (x, y) = (x.affine(), y.affine());
         let (mut bias, mut scales) = (Vec::with_capacity(self.oc), Vec::with_capacity(self.oc));
-        for (channel, (value, scale)) in self.bias.iter().zip(self.whole.scales()).enumerate() {
-            // of a channel without weights, one that says the bias to twenty bits
-            let scale = scale.unwrap_or(match *value {
-                0.0 => 1.0,
-                value => value.abs() / (1 << 20) as f32 / x.scale(),
-            });
-            let unit = f64::from(x.scale()) * f64::from(scale);
-            let steps = (f64::from(*value) / unit).round_ties_even();
-            let whole = steps as i32;
-            ensure!(f64::from(whole) == steps, "the bias of output channel {channel} is too large");
-            bias.push(whole);
+        let mut numbers = Vec::with_capacity(self.whole.numbers().len());
+        for (channel, value) in self.bias.iter().enumerate() {
+            let (row, scale, steps) = self
+                .whole
+                .with_bias(channel, *value, x.scale())
+                .map_err(|why| format_err!("the bias of output channel {channel} {why}"))?;
+            numbers.extend(row);
+            bias.push(steps);
             scales.push(x.scale() * scale / y.scale());
         }
         let mut quantised = Quantised::new(bias, scales, x.zero(), y.zero())?;
@@ -118,7 +115,7 @@ impl Numbers {
             quantised = quantised.with_table(table);
         }
         let Numbers { oc, ic, group, kernel, pixels, .. } = *self;
-        let (weights, bias) = (self.whole.numbers(), &*self.bias);
+        let (weights, bias) = (&*numbers, &*self.bias);
         let dense = Dense { oc, ic, group, kernel, pixels, weights, bias };
         choice.packing.pack_int8(choice.int8, &dense, &quantised)
     }
