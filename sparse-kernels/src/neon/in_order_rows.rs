@@ -38,7 +38,7 @@ use super::walk::{Walk, walk_first};
 use crate::LOOK_AHEAD;
 use crate::table::Element;
 use crate::target::Core;
-use crate::vector::{F32x4, is_f16};
+use crate::vector::{F32x4, is_f16, is_int8};
 use std::arch::asm;
 
 /// Vectors of pixels of a tile of `rows` rows.
@@ -74,9 +74,12 @@ macro_rules! walk {
             $addressing,
             r"
             .arch_extension fp16
+            .arch_extension dotprod
             .macro pr_multiply_add sum, x, w, lane
                 .if {halves}
                     fmla v\sum\().8h, v\x\().8h, v\w\().h[\lane]
+                .elseif {quads}
+                    sdot v\sum\().4s, v\x\().16b, v\w\().4b[\lane]
                 .else
                     fmla v\sum\().4s, v\x\().4s, v\w\().s[\lane]
                 .endif
@@ -298,6 +301,7 @@ macro_rules! walk {
             // Beside the low half of four weights the place moves on: A53 has loaded the high half before.
             high_weights = const if $core == Core::A53 as u8 { 8 } else { -8 },
             halves = const is_f16($element) as u8,
+            quads = const is_int8($element) as u8,
             core = const $core,
             a53 = const Core::A53 as u8,
             $($place)*
