@@ -31,6 +31,8 @@
 //!   without any between them let the next column begin its loads: 3 V + 3. For four rows the rhythm is that
 //!   of `in_order_blocks`, three multiply-adds and a load: 5 V + 2.
 //!
+//! Blocks of quads are such columns, too: one lane of inputs, and four bytes of weights where floats have one.
+//!
 //! Cycles are modelled, not measured.
 
 use super::walk::{Walk, walk_first};
@@ -358,7 +360,7 @@ macro_rules! walk_rows {
 /// Adds all columns of a group of `R` rows to `sums`, with the schedule for `CORE`.
 ///
 /// # Safety
-/// NEON is there; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not
+/// NEON is there, and for quads the dot product; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not
 /// zero.
 #[inline(always)]
 pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT: u8, const V: usize>(

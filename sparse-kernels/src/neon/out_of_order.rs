@@ -207,7 +207,7 @@ macro_rules! walk_rows {
 /// Adds all blocks of `R` rows and `C` columns to `sums`.
 ///
 /// # Safety
-/// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
+/// NEON is there, and for quads the dot product; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
 #[inline(always)]
 pub(crate) unsafe fn multiply_add<
     const CORE: u8,
