@@ -207,12 +207,13 @@ impl Target {
             {
                 Target { isa: Isa::Avx2, core: Core::Any }
             }
-            // of the classes of cores, what has the dot product and what has not
+            // of the classes of cores, those that have the dot product, and what has not
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => {
-                let dot = std::arch::is_aarch64_feature_detected!("dotprod");
-                Target { core: if dot { Core::A76 } else { Core::Any }, ..self }
+            Isa::Neon if !std::arch::is_aarch64_feature_detected!("dotprod") => {
+                Target { core: Core::Any, ..self }
             }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if self.core != Core::A55 => Target { core: Core::A76, ..self },
             _ => self,
         };
         Int8 { target }

@@ -31,6 +31,8 @@
 //!   without any between them let the next column begin its loads: 3 V + 3. For four rows the rhythm is that
 //!   of `in_order_blocks`, three multiply-adds and a load: 5 V + 2.
 //!
+//! Blocks of quads are such columns, too: one lane of inputs, and four bytes of weights where floats have one.
+//!
 //! Cycles are modelled, not measured.
 
 use super::walk::{Walk, walk_first};
@@ -38,7 +40,7 @@ use super::walk::{Walk, walk_first};
 use crate::LOOK_AHEAD;
 use crate::table::Element;
 use crate::target::Core;
-use crate::vector::{F32x4, is_f16};
+use crate::vector::{F32x4, is_f16, is_int8};
 use std::arch::asm;
 
 /// Vectors of pixels of a tile of `rows` rows.
@@ -74,9 +76,12 @@ macro_rules! walk {
             $addressing,
             r"
             .arch_extension fp16
+            .arch_extension dotprod
             .macro pr_multiply_add sum, x, w, lane
                 .if {halves}
                     fmla v\sum\().8h, v\x\().8h, v\w\().h[\lane]
+                .elseif {quads}
+                    sdot v\sum\().4s, v\x\().16b, v\w\().4b[\lane]
                 .else
                     fmla v\sum\().4s, v\x\().4s, v\w\().s[\lane]
                 .endif
@@ -298,6 +303,7 @@ macro_rules! walk {
             // Beside the low half of four weights the place moves on: A53 has loaded the high half before.
             high_weights = const if $core == Core::A53 as u8 { 8 } else { -8 },
             halves = const is_f16($element) as u8,
+            quads = const is_int8($element) as u8,
             core = const $core,
             a53 = const Core::A53 as u8,
             $($place)*
@@ -354,7 +360,7 @@ macro_rules! walk_rows {
 /// Adds all columns of a group of `R` rows to `sums`, with the schedule for `CORE`.
 ///
 /// # Safety
-/// NEON is there; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not
+/// NEON is there, and for quads the dot product; `walk` keeps the invariants of [`Walk`] for blocks of one column, and its `blocks` is not
 /// zero.
 #[inline(always)]
 pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT: u8, const V: usize>(

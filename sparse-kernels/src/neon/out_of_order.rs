@@ -26,7 +26,7 @@
 
 use super::walk::{Walk, walk_first};
 use crate::table::Element;
-use crate::vector::{F32x4, is_f16};
+use crate::vector::{F32x4, is_f16, is_int8};
 use std::arch::asm;
 
 /// Vectors of pixels of a tile of `rows` rows.
@@ -48,11 +48,14 @@ macro_rules! walk {
             r"
             .arch_extension fp16
             .arch_extension bf16
+            .arch_extension dotprod
             .macro pc_multiply_add sum, x, lane
                 .if {pairs}
                     bfdot v\sum\().4s, v\x\().8h, v0.2h[\lane]
                 .elseif {halves}
                     fmla v\sum\().8h, v\x\().8h, v0.h[\lane]
+                .elseif {quads}
+                    sdot v\sum\().4s, v\x\().16b, v0.4b[\lane]
                 .else
                     fmla v\sum\().4s, v\x\().4s, v0.s[\lane]
                 .endif
@@ -204,7 +207,7 @@ macro_rules! walk_rows {
 /// Adds all blocks of `R` rows and `C` columns to `sums`.
 ///
 /// # Safety
-/// NEON is there; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
+/// NEON is there, and for quads the dot product; `walk` keeps the invariants of [`Walk`], and its `blocks` is not zero.
 #[inline(always)]
 pub(crate) unsafe fn multiply_add<
     const CORE: u8,
@@ -236,6 +239,7 @@ pub(crate) unsafe fn multiply_add<
             ",
             halves = const is_f16(ELEMENT) as u8,
             pairs = const (ELEMENT == Element::Bf16 as u8) as u8,
+            quads = const is_int8(ELEMENT) as u8,
             indices = inout(reg) walk.indices => _,
             blocks = inout(reg) walk.blocks => _,
             values = inout(reg) walk.values => _,
@@ -278,6 +282,7 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
             ",
             halves = const 0,
             pairs = const 0,
+            quads = const 0,
             // Not read: a stride is for blocks of several columns.
             stride = in(reg) 0usize,
             in("x0") base(0),

@@ -30,6 +30,9 @@ pub(super) trait Pointwise: Vector {
     /// Floats by which the weights of 4x4 blocks are asked for ahead of their use, if they are.
     const AHEAD: Option<usize> = None;
 
+    /// [`Loops::FLIPPED`].
+    const FLIPPED: bool = false;
+
     /// `R` output channels by at least a vector and at most `PIXELS` pixels.
     ///
     /// # Safety
@@ -93,6 +96,10 @@ pub(crate) trait Loops {
     /// [`Vector::SIGNED`].
     const SIGNED: bool = false;
 
+    /// Whether tiles want activations of quads with the top bit of each byte flipped, so that none is left to flip in the
+    /// loop; single pixels do not.
+    const FLIPPED: bool = false;
+
     /// Vectors of pixels that a tile of 1, 2, 4 and 8 rows has registers for.
     const MOST_VECTORS: [usize; 4];
 
@@ -113,6 +120,7 @@ impl<V: Pointwise> Loops for V {
     const LANES: usize = <V as Vector>::LANES;
     const ELEMENT: Element = <V as Vector>::ELEMENT;
     const SIGNED: bool = <V as Vector>::SIGNED;
+    const FLIPPED: bool = <V as Pointwise>::FLIPPED;
     const MOST_VECTORS: [usize; 4] = <V as Pointwise>::MOST_VECTORS;
 
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {

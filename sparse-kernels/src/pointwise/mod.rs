@@ -55,6 +55,8 @@ pub struct PointwiseKernel {
     vector: usize,
     /// Whether loops take 128 from every activation of quads.
     signed: bool,
+    /// Whether tiles want a panel of activations whose top bits are flipped.
+    flipped: bool,
     tuning: Tuning,
     /// Any number of pixels from `vector` to the tile.
     tile: unsafe fn(&TileArgs),
@@ -139,6 +141,8 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
     assert!(L::ELEMENT as u8 == info.element as u8, "loops are for one type");
     // Rows of floats do not fit where pairs go.
     assert!(per_lane == 1 || tuning.sums_apart && tuning.planes.is_none());
+    // Panels of one pixel are those of `single`, which nothing is flipped for; all others are of tiles.
+    assert!(!L::FLIPPED || (L::SIGNED && tuning.singles == 0 && PIXELS > L::LANES));
     PointwiseKernel {
         info,
         format: match info.element {
@@ -151,6 +155,7 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
         },
         vector: L::LANES,
         signed: L::SIGNED,
+        flipped: L::FLIPPED,
         tuning,
         tile: L::tile::<R, C, PIXELS>,
         single: L::single::<R, C>,

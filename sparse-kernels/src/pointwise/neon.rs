@@ -10,6 +10,7 @@
 
 use super::args::TileArgs;
 use super::body::{Along, Loops, Pointwise, accumulate, begin, single_of_quads};
+use super::panel::TOP_BITS;
 use super::scalar::{Scalar, finish, finish_pair, gemv};
 use crate::neon::{Walk, in_order_blocks, in_order_rows, out_of_order};
 use crate::table::Element;
@@ -115,14 +116,48 @@ unsafe fn single_pairs<const C: usize>(args: &TileArgs) {
 }
 
 /// Quads: with the dot product as many sums as of floats; without it products take two registers more.
-impl<const DOT: bool> Pointwise for I8x16<DOT> {
-    const MOST_VECTORS: [usize; 4] = [8, 8, 5, 0];
+///
+/// A block is one lane of inputs by the weights of its rows, four bytes each: what a column of weights is to floats. So
+/// the loops for a class of cores are those of floats for groups of rows, whose multiply-add is a dot product by lane.
+impl<const DOT: bool, const CORE: u8> Pointwise for I8x16<DOT, CORE> {
+    const MOST_VECTORS: [usize; 4] = match CORE {
+        ANY => [8, 8, 5, 0],
+        _ => <Scheduled<CORE> as Pointwise>::MOST_VECTORS,
+    };
+    const FLIPPED: bool = CORE != ANY;
 
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
-        unsafe { single_of_quads::<Self, R>(args) }
+        unsafe { single_of_quads::<I8x16<DOT>, R>(args) }
+    }
+
+    #[inline(always)]
+    unsafe fn accumulate<A: Along, const R: usize, const C: usize, const N: usize>(
+        args: &TileArgs,
+        row: usize,
+        at: &[usize; N],
+        along: &mut A,
+    ) -> [[Self; N]; R] {
+        // SAFETY: passed on from the caller; a class of cores is only asked for with the dot product.
+        unsafe {
+            if const { CORE == ANY } {
+                return accumulate::<Self, A, R, C, N>(args, row, at, along);
+            }
+            const { assert!(DOT || CORE == ANY, "without the dot product there is no loop for a class") };
+            let sums = <Scheduled<CORE> as Pointwise>::accumulate::<A, R, C, N>(args, row, at, along);
+            let mut quads = [[Self::splat(0.0); N]; R];
+            for r in 0..R {
+                for n in 0..N {
+                    quads[r][n] = I8x16(sums[r][n].0);
+                }
+            }
+            quads
+        }
     }
 }
+
+/// Sums of quads in the loops that are scheduled for a class of cores.
+type Scheduled<const CORE: u8> = F32x4<CORE, { Element::Int8 as u8 }>;
 
 /// `R` output channels of a single pixel.
 ///
@@ -252,9 +287,9 @@ unsafe fn finish_four(args: &TileArgs, channel: usize, sums: float32x4_t) {
 /// says how many columns it has copied.
 ///
 /// The loads for four channels come before their stores: an in-order core waits for each load that is stored
-/// at once.
+/// at once. With `FLIP` the top bits of bytes are flipped between the two.
 #[inline]
-pub(super) fn copy_fours<const V: usize>(
+pub(super) fn copy_fours<const V: usize, const FLIP: bool>(
     to: &mut [f32],
     stride: usize,
     from: &[f32],
@@ -280,17 +315,22 @@ pub(super) fn copy_fours<const V: usize>(
         // least `vectors * LANES` floats in `to`. The standard library for aarch64 needs NEON.
         unsafe {
             let (to, from) = (to.as_mut_ptr().add(4 * i * stride), from.as_ptr().add(at));
+            let top_bits = vdupq_n_u32(TOP_BITS);
+            let copied = |x: float32x4_t| match FLIP {
+                true => vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x), top_bits)),
+                false => x,
+            };
             for v in (0..vectors / 2).map(|pair| 2 * pair * LANES) {
                 let x: [float32x4x2_t; 4] = std::array::from_fn(|i| vld1q_f32_x2(from.add(i * plane + v)));
                 for (i, x) in x.into_iter().enumerate() {
-                    vst1q_f32_x2(to.add(i * stride + v), x);
+                    vst1q_f32_x2(to.add(i * stride + v), float32x4x2_t(copied(x.0), copied(x.1)));
                 }
             }
             if vectors % 2 == 1 {
                 let v = (vectors - 1) * LANES;
                 let x: [float32x4_t; 4] = std::array::from_fn(|i| vld1q_f32(from.add(i * plane + v)));
                 for (i, x) in x.into_iter().enumerate() {
-                    vst1q_f32(to.add(i * stride + v), x);
+                    vst1q_f32(to.add(i * stride + v), copied(x));
                 }
             }
         }

@@ -7,6 +7,9 @@ use std::ops::Range;
 /// Channels copied at a time from an interleaved input: their panel rows stay in cache while the pixels pass.
 const INTERLEAVED_CHANNELS: usize = 16;
 
+/// The top bit of each byte of a lane.
+pub(super) const TOP_BITS: u32 = 0x8080_8080;
+
 /// Floats copied at a time.
 const RUN: usize = 8;
 
@@ -166,6 +169,48 @@ pub(super) fn fill_apart(
     halves::take_apart(panel, stride);
 }
 
+/// [`fill`] for kernels of quads that want the top bit of every byte flipped.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn fill_flipped(
+    panel: &mut [f32],
+    stride: usize,
+    geometry: &ConvGeometry,
+    image: &[f32],
+    columns: &[u32],
+    c: usize,
+    segments: &[Segment],
+    padding: f32,
+) {
+    let panel = &mut panel[..columns.len() * c * stride];
+    #[cfg(target_arch = "aarch64")]
+    if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) =
+        (segments, geometry.shape().stride[1], geometry.shape().x_layout)
+    {
+        let copy = match *len {
+            16 => copy_blocks::<4, true>,
+            20 => copy_blocks::<5, true>,
+            28 => copy_blocks::<7, true>,
+            len if len.is_multiple_of(4) => copy_blocks::<0, true>,
+            _ => |panel: &mut [f32], stride, from: &[f32], plane, columns: &[u32], c, len| {
+                copy_rows(panel, stride, from, plane, columns, c, copy_flipped, len)
+            },
+        };
+        return copy(panel, stride, &image[*source..], geometry.x_plane(), columns, c, *len);
+    }
+    fill(panel, stride, geometry, image, columns, c, segments, padding);
+    for lane in panel {
+        *lane = f32::from_bits(lane.to_bits() ^ TOP_BITS);
+    }
+}
+
+/// Copies lanes with the top bits of their bytes flipped.
+#[cfg(target_arch = "aarch64")]
+fn copy_flipped(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = f32::from_bits(from.to_bits() ^ TOP_BITS);
+    }
+}
+
 /// Lanes that an input of an extra pixel fills: one for each row of a block.
 pub(super) const COPIES: usize = 4;
 
@@ -279,13 +324,13 @@ fn copy_planes(
 ) {
     #[cfg(target_arch = "aarch64")]
     match len {
-        16 => return copy_blocks::<4>(panel, stride, from, plane, columns, c, len),
-        20 => return copy_blocks::<5>(panel, stride, from, plane, columns, c, len),
-        24 => return copy_blocks::<6>(panel, stride, from, plane, columns, c, len),
-        28 => return copy_blocks::<7>(panel, stride, from, plane, columns, c, len),
-        32 => return copy_blocks::<8>(panel, stride, from, plane, columns, c, len),
+        16 => return copy_blocks::<4, false>(panel, stride, from, plane, columns, c, len),
+        20 => return copy_blocks::<5, false>(panel, stride, from, plane, columns, c, len),
+        24 => return copy_blocks::<6, false>(panel, stride, from, plane, columns, c, len),
+        28 => return copy_blocks::<7, false>(panel, stride, from, plane, columns, c, len),
+        32 => return copy_blocks::<8, false>(panel, stride, from, plane, columns, c, len),
         _ if len > 32 && len.is_multiple_of(4) => {
-            return copy_blocks::<0>(panel, stride, from, plane, columns, c, len);
+            return copy_blocks::<0, false>(panel, stride, from, plane, columns, c, len);
         }
         _ => {}
     }
@@ -332,9 +377,9 @@ fn copy_rows(
 
 /// [`copy_planes`] for tiles of `V` vectors of four pixels, or any number if `V` is 0: four neighbouring
 /// channels together where that is possible, so that a core that works in order has other rows to load while
-/// it waits for one.
+/// it waits for one. With `FLIP` as [`fill_flipped`].
 #[cfg(target_arch = "aarch64")]
-fn copy_blocks<const V: usize>(
+fn copy_blocks<const V: usize, const FLIP: bool>(
     panel: &mut [f32],
     stride: usize,
     from: &[f32],
@@ -346,11 +391,15 @@ fn copy_blocks<const V: usize>(
     let group = 4 / c;
     let (mut rows, mut columns) = (panel, columns);
     while !columns.is_empty() {
-        let done = super::neon::copy_fours::<V>(rows, stride, from, plane, columns, c, len);
+        let done = super::neon::copy_fours::<V, FLIP>(rows, stride, from, plane, columns, c, len);
         (rows, columns) = (&mut rows[done * c * stride..], &columns[done..]);
         // What is not four neighbours: a channel that is missing, the last ones.
         let some = columns.len().min(group);
-        copy_rows(rows, stride, from, plane, &columns[..some], c, |to, from| to.copy_from_slice(from), len);
+        let copy = |to: &mut [f32], from: &[f32]| match FLIP {
+            true => copy_flipped(to, from),
+            false => to.copy_from_slice(from),
+        };
+        copy_rows(rows, stride, from, plane, &columns[..some], c, copy, len);
         (rows, columns) = (&mut rows[some * c * stride..], &columns[some..]);
     }
 }

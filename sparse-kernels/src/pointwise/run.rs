@@ -250,6 +250,8 @@ impl Run<'_> {
                 let columns = w.columns(chunks.clone());
                 if halves {
                     panel::fill_apart(panel, width, geometry, image, columns, c, segments);
+                } else if kernel.flipped && pixels > 1 {
+                    panel::fill_flipped(panel, width, geometry, image, columns, c, segments, w.padding());
                 } else {
                     panel::fill(panel, width, geometry, image, columns, c, segments, w.padding());
                 }

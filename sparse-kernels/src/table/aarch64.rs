@@ -22,6 +22,8 @@ type DepthwiseHalvesAny = DepthwiseHalves<{ Core::Any as u8 }>;
 /// Quads, for any core and for those with the dot product of bytes.
 type Quads = I8x16<false>;
 type DotQuads = I8x16<true>;
+type Quads55 = I8x16<true, { Core::A55 as u8 }>;
+type Quads76 = I8x16<true, { Core::A76 as u8 }>;
 
 /// Rows of sums do not fit rows of quads.
 const QUADS: Tuning = Tuning { panel: 256 * 20, sums_apart: true, ..Tuning::GENERAL };
@@ -108,16 +110,22 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
             loops: Halves55, tuning: HALVES),
     kernel!(pointwise, format: "1x4", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads, tuning: QUADS),
-    kernel!(pointwise, format: "1x4", tile: 1 x 32, target: "neon-a76", element: Int8, quality: Intrinsics,
-            loops: DotQuads, tuning: QUADS),
+    kernel!(pointwise, format: "1x4", tile: 1 x 32, target: "neon-a55", element: Int8, quality: Tuned,
+            loops: Quads55, tuning: QUADS),
+    kernel!(pointwise, format: "1x4", tile: 1 x 40, target: "neon-a76", element: Int8, quality: Tuned,
+            loops: Quads76, tuning: Tuning { least_tile: Some(28), ..QUADS }),
     kernel!(pointwise, format: "2x4", tile: 2 x 16, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads, tuning: QUADS),
-    kernel!(pointwise, format: "2x4", tile: 2 x 32, target: "neon-a76", element: Int8, quality: Intrinsics,
-            loops: DotQuads, tuning: QUADS),
+    kernel!(pointwise, format: "2x4", tile: 2 x 28, target: "neon-a55", element: Int8, quality: Tuned,
+            loops: Quads55, tuning: QUADS),
+    kernel!(pointwise, format: "2x4", tile: 2 x 40, target: "neon-a76", element: Int8, quality: Tuned,
+            loops: Quads76, tuning: Tuning { least_tile: Some(28), ..QUADS }),
     kernel!(pointwise, format: "4x4", tile: 4 x 12, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads, tuning: QUADS),
-    kernel!(pointwise, format: "4x4", tile: 4 x 20, target: "neon-a76", element: Int8, quality: Intrinsics,
-            loops: DotQuads, tuning: QUADS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 20, target: "neon-a55", element: Int8, quality: Tuned,
+            loops: Quads55, tuning: QUADS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 28, target: "neon-a76", element: Int8, quality: Tuned,
+            loops: Quads76, tuning: Tuning { least_tile: Some(20), ..QUADS }),
 ];
 
 #[rustfmt::skip]
@@ -154,14 +162,20 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: DepthwiseHalvesAny),
     kernel!(depthwise, format: "3x3", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads),
+    kernel!(depthwise, format: "3x3", tile: 1 x 16, target: "neon-a55", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
     kernel!(depthwise, format: "3x3", tile: 1 x 16, target: "neon-a76", element: Int8, quality: Intrinsics,
             loops: DotQuads),
     kernel!(depthwise, format: "5x5", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads),
+    kernel!(depthwise, format: "5x5", tile: 1 x 16, target: "neon-a55", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
     kernel!(depthwise, format: "5x5", tile: 1 x 16, target: "neon-a76", element: Int8, quality: Intrinsics,
             loops: DotQuads),
     kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads),
+    kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon-a55", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
     kernel!(depthwise, format: "any", tile: 1 x 16, target: "neon-a76", element: Int8, quality: Intrinsics,
             loops: DotQuads),
 ];
@@ -186,9 +200,15 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: Quads),
     kernel!(spatial, format: "4x1", tile: 4 x 12, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads),
+    kernel!(spatial, format: "unstructured", tile: 1 x 32, target: "neon-a55", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
     kernel!(spatial, format: "unstructured", tile: 1 x 32, target: "neon-a76", element: Int8, quality: Intrinsics,
             loops: DotQuads),
+    kernel!(spatial, format: "2x1", tile: 2 x 32, target: "neon-a55", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
     kernel!(spatial, format: "2x1", tile: 2 x 32, target: "neon-a76", element: Int8, quality: Intrinsics,
+            loops: DotQuads),
+    kernel!(spatial, format: "4x1", tile: 4 x 20, target: "neon-a55", element: Int8, quality: Intrinsics,
             loops: DotQuads),
     kernel!(spatial, format: "4x1", tile: 4 x 20, target: "neon-a76", element: Int8, quality: Intrinsics,
             loops: DotQuads),

@@ -23,7 +23,7 @@ pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::{F32x4, is_f16};
+pub(crate) use neon::{F32x4, is_f16, is_int8};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon_quads::I8x16;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

@@ -38,6 +38,11 @@ pub(crate) const fn is_f16(element: u8) -> bool {
     element == Element::F16 as u8
 }
 
+/// Whether lanes are quads of bytes.
+pub(crate) const fn is_int8(element: u8) -> bool {
+    element == Element::Int8 as u8
+}
+
 /// A vector of a row, taken where all of it is inside the row, and which of its bytes go where.
 #[derive(Clone, Copy)]
 pub(crate) struct Edge {

@@ -1,18 +1,21 @@
 //! aarch64 Advanced SIMD, for quads of bytes.
 //!
 //! Instructions multiply signed bytes by signed ones: the top bits of activations are flipped in front of them, which
-//! takes 128 from each, and what sums begin with makes up for it ([`Vector::SIGNED`]).
+//! takes 128 from each, and what sums begin with makes up for it ([`Vector::SIGNED`]). Loops that are scheduled for a
+//! class of cores find them flipped.
 
 use super::{F32x4, Order, Vector};
 use crate::quads::Bounds;
 use crate::table::Element;
+use crate::target::Core;
 use crate::work::Work;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// Four lanes of four bytes; with `DOT`, for cores that have the dot product of bytes.
+/// Four lanes of four bytes; with `DOT`, for cores that have the dot product of bytes, and of these for the class with the
+/// number `CORE` of [`Core`].
 #[derive(Clone, Copy)]
-pub(crate) struct I8x16<const DOT: bool>(float32x4_t);
+pub(crate) struct I8x16<const DOT: bool, const CORE: u8 = { Core::Any as u8 }>(pub(crate) float32x4_t);
 
 /// What is the same for floats.
 type Floats = F32x4;
@@ -21,7 +24,7 @@ fn floats(v: float32x4_t) -> Floats {
     F32x4(v)
 }
 
-impl<const DOT: bool> Vector for I8x16<DOT> {
+impl<const DOT: bool, const CORE: u8> Vector for I8x16<DOT, CORE> {
     const LANES: usize = 4;
     const ELEMENT: Element = Element::Int8;
     const SIGNED: bool = true;
