@@ -26,6 +26,10 @@ macro_rules! each_type {
 /// Bytes that are no such file, a shape of more elements than there are bytes, or a type that tract has not.
 pub fn npy(bytes: &[u8]) -> Result<Tensor> {
     check_shape(bytes).context("not an .npy array")?;
+    if let Some(bits) = bits_of_halves(bytes) {
+        let bits = npy(&bits)?.into_plain_array::<u16>()?;
+        return Ok(bits.mapv(f16::from_bits).into());
+    }
     macro_rules! read {
         ($($dt:ident => $t:ty),*) => {{
             $(match ArrayD::<$t>::read_npy(bytes) {
@@ -38,6 +42,21 @@ pub fn npy(bytes: &[u8]) -> Result<Tensor> {
         }};
     }
     each_type!(read)
+}
+
+/// The same file as one of u16, if it is of f16, for which Rust's reader of such files has no type.
+fn bits_of_halves(bytes: &[u8]) -> Option<Vec<u8>> {
+    const MOST: usize = 1 << 10;
+    let key = b"'descr':";
+    let header = &bytes[..bytes.len().min(MOST)];
+    let at = header.windows(key.len()).position(|window| window == key)? + key.len();
+    let (space, word) = header[at..].split_at(header[at..].iter().position(|b| *b != b' ')?);
+    let halves = matches!(word, [b'\'', b'<' | b'>' | b'=', b'f', b'2', b'\'', ..]);
+    halves.then(|| {
+        let mut bits = bytes.to_vec();
+        bits[at + space.len() + 2] = b'u';
+        bits
+    })
 }
 
 /// The array of an `.npy` file, which has to be of type `dt`.
@@ -199,6 +218,19 @@ mod tests {
             assert!(error.contains("array x is F32"), "{error}");
             assert!(npz.any("y").unwrap_err().to_string().contains("the file has x"));
         }
+    }
+
+    #[test]
+    fn arrays_of_f16_are_read() {
+        for (order, bytes) in [('<', [0x00, 0x3c, 0x00, 0xc1]), ('>', [0x3c, 0x00, 0xc1, 0x00])] {
+            let text = format!("{{'descr': '{order}f2', 'fortran_order': False, 'shape': (2,), }}\n");
+            let file = [header(&text), bytes.to_vec()].concat();
+            assert_eq!(npy(&file).unwrap(), tensor1(&[f16::from_f32(1.0), f16::from_f32(-2.5)]), "{order}");
+            assert!(npy(&file[..file.len() - 1]).is_err());
+            assert!(npy_of_type(&file, DatumType::F16).is_ok());
+        }
+        let complex = "{'descr': '<c8', 'fortran_order': False, 'shape': (0,), }\n";
+        assert!(npy(&header(complex)).unwrap_err().to_string().contains("tract has not"));
     }
 
     #[test]

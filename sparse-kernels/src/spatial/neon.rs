@@ -20,8 +20,8 @@ impl<const CORE: u8> Spatial for F32x4<CORE> {
         let Columns { bases, offsets, values, count } = columns;
         // SAFETY: passed on from the caller.
         unsafe {
-            match sums.as_mut_slice().as_mut_array::<4>() {
-                Some(four) if const { CORE != ANY } => {
+            match <&mut [_; 4]>::try_from(sums.as_mut_slice()) {
+                Ok(four) if const { CORE != ANY } => {
                     if count == 0 {
                     } else if const { CORE == A76 } {
                         out_of_order::gather(four, &bases, offsets, values, count);
