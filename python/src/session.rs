@@ -232,7 +232,7 @@ impl Session {
     ///
     /// inputs: arrays by name; seeded random ones without.
     /// tolerance: floats agree if they differ by at most that many times their size and that of the values
-    /// around them; without it 1e-4, or 0.2 where layers are in 16 bits.
+    /// around them; without it 1e-4, or 0.3 where layers are in 16 bits or in int8.
     ///
     /// Returns a dictionary: `agrees`, `tolerance`, and `outputs`, a dictionary with `name`, `shape`,
     /// `max_abs_diff` and more for each.

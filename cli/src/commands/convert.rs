@@ -230,7 +230,11 @@ impl Made {
         let ours = tract_sparse::nnef().into_inner();
         let (draft, plain_bytes, needed) = match write(&stock) {
             Ok((draft, bytes)) => (draft, bytes, false),
-            Err(error) if args.plain => return Err(error),
+            Err(error) if args.plain => {
+                return Err(error.context(
+                    "--plain writes what NNEF files of stock tract can hold; without it, quantised values can be, too",
+                ));
+            }
             // quantised values are in no file of stock tract
             Err(error) => {
                 let plain = write(&tract_sparse::nnef().with_plain_weights().into_inner());
