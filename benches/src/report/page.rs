@@ -154,7 +154,7 @@ impl Report {
              QDQ files of the same networks, made on the spot by onnxruntime {} (`quantize_static`: u8 activations, i8 weights with \
              a scale for each\noutput channel). Ours f32: the network before that; all others run the QDQ file, OpenVINO with default \
              settings. In turns as above;\nmedian milliseconds, in brackets over ours int8. The largest difference is that of any \
-             engine from stock tract on the QDQ file.\n\n\
+             engine from onnxruntime on the QDQ file.\n\n\
              | network | ours f32 | ours int8 | layers in int8 |",
             self.quantiser.version.as_deref().unwrap_or_default()
         );

@@ -124,11 +124,34 @@ impl Rivals {
         Ok(())
     }
 
+    /// What onnxruntime makes of a quantised network; none if it is not installed.
+    ///
+    /// # Errors
+    /// It refuses the network.
+    pub fn int8_answer(&self, network: &Network) -> Result<Option<Vec<TValue>>> {
+        let engine = self.int8_engines.iter().find(|engine| engine.name == ENGINES[0][0]);
+        let Some(engine) = engine.filter(|engine| engine.version.is_some()) else { return Ok(None) };
+        let (_, answer) = self.answered(engine, network)?;
+        Ok(Some(answer.into_iter().map(Tensor::into_tvalue).collect()))
+    }
+
     /// Starts an engine on a network; the answer of one that does not take it is an error.
     ///
     /// # Errors
     /// The engine refuses the network; its outputs are not `expected`.
     pub fn start(&self, engine: &Engine, network: &Network) -> Result<Worker> {
+        let (mut worker, got) = self.answered(engine, network)?;
+        let exact = worker.precision == "f32" && !network.quantised;
+        let tolerance = if exact { TOLERANCE } else { HALF_TOLERANCE };
+        let agreement = Agreement::of_all(&network.expected, &got, tolerance)?;
+        let from = if network.quantised { "onnxruntime" } else { "stock tract" };
+        ensure!(agreement.agrees, "an output differs by {:.1e} from {from}'s", agreement.max_abs_diff);
+        worker.agreement = Some(agreement);
+        Ok(worker)
+    }
+
+    /// An engine that has run a network once, and its outputs.
+    fn answered(&self, engine: &Engine, network: &Network) -> Result<(Worker, Vec<Tensor>)> {
         let case = network.case(engine.name)?;
         let mut child = Command::new(&self.python)
             .arg(script())
@@ -156,12 +179,7 @@ impl Rivals {
         if let Some(precision) = said["precision"].as_str() {
             worker.precision = precision.into();
         }
-        let exact = worker.precision == "f32" && !network.quantised;
-        let tolerance = if exact { TOLERANCE } else { HALF_TOLERANCE };
-        let agreement = Agreement::of_all(&network.expected, &got, tolerance)?;
-        ensure!(agreement.agrees, "an output differs by {:.1e} from stock tract's", agreement.max_abs_diff);
-        worker.agreement = Some(agreement);
-        Ok(worker)
+        Ok((worker, got))
     }
 }
 
@@ -230,6 +248,11 @@ impl Network {
     pub fn quantised(self, folder: &Path, file: &Path, expected: Vec<TValue>) -> Result<Network> {
         let (folder, file) = (folder.canonicalize()?, file.canonicalize()?);
         Ok(Network { folder, file, expected, quantised: true, ..self })
+    }
+
+    /// The same, of which other outputs are expected.
+    pub fn expecting(self, expected: Vec<TValue>) -> Network {
+        Network { expected, ..self }
     }
 
     /// The file from which an engine knows all that.
