@@ -227,7 +227,9 @@ fn nonzero_bits(weights: &[f32; 64], zeros: &mut [f32; 16]) -> u64 {
         let mut bits = [0u32; 8];
         for (weights, places) in weights.as_chunks::<8>().0.iter().zip(PLACES.as_chunks::<8>().0) {
             for ((bits, w), place) in bits.iter_mut().zip(weights).zip(places) {
-                *bits |= if *w != 0.0 { *place } else { 0 };
+                // By its bits: to a comparison of floats, a process that flushes denormal numbers, as PyTorch can be told
+                // to, has only zeros in lanes of pairs whose second weight is one.
+                *bits |= if w.to_bits() << 1 != 0 { *place } else { 0 };
             }
         }
         word |= u64::from(bits.iter().fold(0, |all, bits| all | bits)) << (32 * half);
