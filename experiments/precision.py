@@ -83,9 +83,9 @@ def write() -> None:
 
 def text() -> Optional[str]:
     """A table in Markdown; None if nothing was measured."""
-    if not FILE.exists():
+    records = list(runs.lines(FILE))
+    if not records:
         return None
-    records = [json.loads(line) for line in FILE.read_text().splitlines()]
     rows = []
     for record in records:
         cells = [f"{record['f32']:.2f}"]

@@ -36,40 +36,46 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 type Builder = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// Operators whose layers are looked at: those that are layers, then recurrent ones and those with bodies,
-/// then those whose layers stay stock, then those that stock tract is kept from mistaking.
-const HOOKED: [&str; 18] = [
-    "Conv",
-    "ConvTranspose",
-    "Gemm",
-    "MatMul",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "Scan",
-    "If",
-    "ConvInteger",
-    "QLinearConv",
-    "MatMulInteger",
-    "QLinearMatMul",
-    "Einsum",
-    QUANTIZE,
-    "DequantizeLinear",
-    "Softmax",
-    "LogSoftmax",
+/// What there is to do for an operator.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// It is a layer.
+    Layer,
+    /// It has layers inside.
+    Composite,
+    /// It is a layer in integers.
+    Integer,
+    /// Its layers stay stock, which reports say.
+    Stock,
+    /// It quantises or dequantises.
+    Steps,
+    /// It normalises, which stock tract is kept from mistaking.
+    Normalising,
+}
+
+/// Operators that are looked at.
+const HOOKED: [(&str, Kind); 18] = [
+    ("Conv", Kind::Layer),
+    ("ConvTranspose", Kind::Layer),
+    ("Gemm", Kind::Layer),
+    ("MatMul", Kind::Layer),
+    ("GRU", Kind::Composite),
+    ("LSTM", Kind::Composite),
+    ("RNN", Kind::Composite),
+    ("Scan", Kind::Composite),
+    ("If", Kind::Composite),
+    ("ConvInteger", Kind::Stock),
+    ("QLinearConv", Kind::Integer),
+    ("MatMulInteger", Kind::Stock),
+    ("QLinearMatMul", Kind::Integer),
+    ("Einsum", Kind::Stock),
+    (QUANTIZE, Kind::Steps),
+    ("DequantizeLinear", Kind::Steps),
+    ("Softmax", Kind::Normalising),
+    ("LogSoftmax", Kind::Normalising),
 ];
 
 const QUANTIZE: &str = "QuantizeLinear";
-
-/// How many of them are layers.
-const LAYERS: usize = 4;
-
-/// How many of them come before those whose layers stay stock.
-const SWAPPED: usize = 9;
-
-/// How many of them come before those that quantise, and before those that normalise.
-const STEPS: usize = 14;
-const NORMALISING: usize = 16;
 
 /// How many times a register may be hooked with another builder put over ours in between.
 const LEVELS: usize = 4;
@@ -123,7 +129,7 @@ pub fn hook_onnx(onnx: &mut Onnx) {
     // A builder is a plain function pointer and cannot carry the one that it wraps: that waits in the same
     // register.
     let register = &mut onnx.op_register.0;
-    for (op, builders) in HOOKED.into_iter().zip(BUILDERS) {
+    for ((op, _), builders) in HOOKED.into_iter().zip(BUILDERS) {
         let Some(builder) = register.get(op).copied() else { continue };
         let level = (0..LEVELS).find(|level| !register.contains_key(&ours(op, *level))).unwrap_or(LEVELS);
         let hooked = level.checked_sub(1).and_then(|last| register.get(&ours(op, last)));
@@ -157,17 +163,17 @@ fn build<const OP: usize, const LEVEL: usize>(
     ctx: &ParsingContext,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let op_name = HOOKED[OP];
+    let (op_name, kind) = HOOKED[OP];
     let wrapped = ctx.framework.op_register.0.get(&wrapped(op_name, LEVEL));
     let wrapped = wrapped.with_context(|| format!("no builder of {op_name} in this register to wrap"))?;
     let (op, closures) = wrapped(ctx, node)?;
-    let found = match OP {
-        ..LAYERS => Finding::Layer(OnceLock::new()),
-        LAYERS..SWAPPED => Finding::Composite(OnceLock::new()),
-        NORMALISING.. => Finding::Normalising,
-        STEPS.. => Finding::Steps(steps_axis(op_name, node)?),
-        _ if op_name.starts_with("QLinear") => Finding::Integer(OnceLock::new()),
-        _ => Finding::Stock,
+    let found = match kind {
+        Kind::Layer => Finding::Layer(OnceLock::new()),
+        Kind::Composite => Finding::Composite(OnceLock::new()),
+        Kind::Integer => Finding::Integer(OnceLock::new()),
+        Kind::Stock => Finding::Stock,
+        Kind::Steps => Finding::Steps(steps_axis(op_name, node)?),
+        Kind::Normalising => Finding::Normalising,
     };
     let precision = [Precision::F32, Precision::Half]
         .into_iter()

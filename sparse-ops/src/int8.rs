@@ -119,9 +119,9 @@ impl Whole {
         };
         let divisor = row.iter().fold(0, |divisor, w| common_divisor(divisor, w.abs() as u32));
         let primitive = f64::from(finest) * f64::from(divisor);
+        let largest = row.iter().fold(0f32, |largest, w| largest.max(w.abs())) as u32;
+        let most = 128 / (largest / divisor);
         let multiples = || {
-            let largest = |row: &[f32]| row.iter().fold(0f32, |largest, w| largest.max(w.abs())) as u32;
-            let most = 128 / (largest(row) / divisor);
             let fits = move |times: &u32| {
                 let number = |w: f32| w / divisor as f32 * *times as f32;
                 row.iter().all(|w| IN_A_BYTE.contains(&number(*w)))

@@ -129,17 +129,7 @@ impl Report {
             }
             let mut far = network.max_abs_diff;
             for (at, engine) in self.installed() {
-                match &rounds.engines[at] {
-                    Answer::Took { ms, max_abs_diff, .. } => {
-                        text += &cell(*ms);
-                        far = far.max(*max_abs_diff);
-                    }
-                    Answer::Refused(why) => {
-                        text += " - |";
-                        refused += &format!("NOT RUN: {} in {}: {why}\n\n", network.name, engine.title);
-                    }
-                    Answer::NotInstalled => text += " - |",
-                }
+                text += &answered(&network.name, engine, &rounds.engines[at], cell, &mut far, &mut refused);
             }
             text += &format!(" {} | {far:.0e} |\n", rounds.runs);
         }
@@ -180,17 +170,7 @@ impl Report {
             text += &format!(" {layers_int8} of {layers} |");
             let mut far = *max_abs_diff;
             for (at, engine) in engines() {
-                match &answers[at] {
-                    Answer::Took { ms, max_abs_diff, .. } => {
-                        text += &cell(*ms);
-                        far = far.max(*max_abs_diff);
-                    }
-                    Answer::Refused(why) => {
-                        text += " - |";
-                        refused += &format!("NOT RUN: {} in {}: {why}\n\n", network.name, engine.title);
-                    }
-                    Answer::NotInstalled => text += " - |",
-                }
+                text += &answered(&network.name, engine, &answers[at], cell, &mut far, &mut refused);
             }
             text += &format!(" {runs} | {far:.0e} |\n");
         }
@@ -259,5 +239,27 @@ impl Report {
     /// The engines that are installed, with their places in every network's answers.
     fn installed(&self) -> impl Iterator<Item = (usize, &Engine)> {
         self.engines.iter().enumerate().filter(|(_, engine)| engine.version.is_some())
+    }
+}
+
+/// The cell of an engine. What did not run is added to `refused`, and `far` becomes the largest difference so far.
+fn answered(
+    network: &str,
+    engine: &Engine,
+    answer: &Answer,
+    cell: impl Fn(f64) -> String,
+    far: &mut f64,
+    refused: &mut String,
+) -> String {
+    match answer {
+        Answer::Took { ms, max_abs_diff, .. } => {
+            *far = far.max(*max_abs_diff);
+            cell(*ms)
+        }
+        Answer::Refused(why) => {
+            *refused += &format!("NOT RUN: {network} in {}: {why}\n\n", engine.title);
+            " - |".into()
+        }
+        Answer::NotInstalled => " - |".into(),
     }
 }

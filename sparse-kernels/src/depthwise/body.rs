@@ -471,7 +471,7 @@ macro_rules! unrolled {
                 macro_rules! meet {
                     ($d from:expr, $d to:expr, $d inside:literal) => {
                         unroll!(D in [0 1] {
-                            if Below::<D, S>::YES {
+                            if InRange::<D, 0, S>::YES {
                                 if Row::<KH, KW, S, MASK, D, { $d from }, { $d to }>::REACHED && ($d inside || (iy as usize) < args.x_height) {
                                     let taken = |column: usize, n: usize| {
                                         let a = load(row, column, n);
@@ -501,7 +501,7 @@ macro_rules! unrolled {
                                             }
                                             unroll!(ODD in [0 1] {
                                                 let mut duos = [V::Values::of(nothing); N];
-                                                if Below::<ODD, S>::YES && Steps::<V, KH, KW, MASK>::DUOS && Twos::<V, KH, KW, S, MASK, D, { KX + ODD }, { $d from }, { $d to }>::YES {
+                                                if InRange::<ODD, 0, S>::YES && Twos::<V, KH, KW, S, MASK, D, { KX + ODD }, { $d from }, { $d to }>::YES {
                                                     let mut n = 0;
                                                     while n < N {
                                                         let next = if ODD + 1 < S { v[n][1] } else { taken(KX + S, n)[0] };
@@ -510,7 +510,7 @@ macro_rules! unrolled {
                                                     }
                                                 }
                                                 unroll!(SLOT in $slots {
-                                                    if InRange::<SLOT, { $d from }, { $d to }>::YES && Below::<ODD, S>::YES && Step::<V, KH, KW, S, MASK, SLOT, D, { KX + ODD }>::EXISTS {
+                                                    if InRange::<SLOT, { $d from }, { $d to }>::YES && InRange::<ODD, 0, S>::YES && Step::<V, KH, KW, S, MASK, SLOT, D, { KX + ODD }>::EXISTS {
                                                         let [taken, tap] = Step::<V, KH, KW, S, MASK, SLOT, D, { KX + ODD }>::THIS;
                                                         let mut n = 0;
                                                         while n < N {
@@ -614,64 +614,70 @@ pub(super) const fn under_way(kernel_height: usize, stride: usize) -> usize {
     kernel_height.div_ceil(stride)
 }
 
-/// Whether `N < M`.
-struct Below<const N: usize, const M: usize>;
+/// Constants of a type that is named after what they depend on.
+macro_rules! constants {
+    ($($(#[$doc:meta])* $name:ident<$([$v:ident: $bound:path])? $($c:ident: $type:ty),*> {
+        $(const $constant:ident: $of:ty = $value:expr;)*
+    })*) => {
+        $(
+            $(#[$doc])*
+            struct $name<$($v,)? $(const $c: $type),*>($(PhantomData<$v>)?);
 
-impl<const N: usize, const M: usize> Below<N, M> {
-    const YES: bool = N < M;
-}
-
-/// Whether `FROM <= N` and `N < TO`.
-struct InRange<const N: usize, const FROM: usize, const TO: usize>;
-
-impl<const N: usize, const FROM: usize, const TO: usize> InRange<N, FROM, TO> {
-    const YES: bool = FROM <= N && N < TO;
-}
-
-/// Whether there is a sum with the number `N` among those under way.
-struct UnderWay<const KH: usize, const S: usize, const N: usize>;
-
-impl<const KH: usize, const S: usize, const N: usize> UnderWay<KH, S, N> {
-    const YES: bool = N < under_way(KH, S);
-}
-
-/// Whether columns are loaded for tap column `KX`: of stride 2, for pairs of them.
-struct Column<const KW: usize, const S: usize, const KX: usize>;
-
-impl<const KW: usize, const S: usize, const KX: usize> Column<KW, S, KX> {
-    const BEGINS: bool = KX < KW && KX.is_multiple_of(S);
-}
-
-/// Whether any sum of `FROM..TO` has a stored tap on row `D` of the `S` input rows it meets.
-struct Row<
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const D: usize,
-    const FROM: usize,
-    const TO: usize,
->;
-
-impl<
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const D: usize,
-    const FROM: usize,
-    const TO: usize,
-> Row<KH, KW, S, MASK, D, FROM, TO>
-{
-    const REACHED: bool = {
-        let (mut slot, mut reached) = (FROM, false);
-        while slot < TO {
-            let ky = slot * S + D;
-            reached |= ky < KH && (MASK >> (ky * KW)) & ((1 << KW) - 1) != 0;
-            slot += 1;
-        }
-        reached
+            impl<$($v: $bound,)? $(const $c: $type),*> $name<$($v,)? $($c),*> {
+                $(const $constant: $of = $value;)*
+            }
+        )*
     };
+}
+
+constants! {
+    /// Whether `FROM <= N` and `N < TO`.
+    InRange<N: usize, FROM: usize, TO: usize> {
+        const YES: bool = FROM <= N && N < TO;
+    }
+
+    /// Whether there is a sum with the number `N` among those under way.
+    UnderWay<KH: usize, S: usize, N: usize> {
+        const YES: bool = N < under_way(KH, S);
+    }
+
+    /// Whether columns are loaded for tap column `KX`: of stride 2, for pairs of them.
+    Column<KW: usize, S: usize, KX: usize> {
+        const BEGINS: bool = KX < KW && KX.is_multiple_of(S);
+    }
+
+    /// Whether any sum of `FROM..TO` has a stored tap on row `D` of the `S` input rows it meets.
+    Row<KH: usize, KW: usize, S: usize, MASK: u32, D: usize, FROM: usize, TO: usize> {
+        const REACHED: bool = {
+            let (mut slot, mut reached) = (FROM, false);
+            while slot < TO {
+                let ky = slot * S + D;
+                reached |= ky < KH && (MASK >> (ky * KW)) & ((1 << KW) - 1) != 0;
+                slot += 1;
+            }
+            reached
+        };
+    }
+
+    /// The step of the sum `SLOT` that begins at tap column `KX`, on row `D` of the `S` input rows it meets: its taps, and
+    /// its number.
+    Step<[V: Depthwise] KH: usize, KW: usize, S: usize, MASK: u32, SLOT: usize, D: usize, KX: usize> {
+        const THIS: [usize; 2] = Steps::<V, KH, KW, MASK>::ALL.0[SLOT * S + D][KX];
+        const EXISTS: bool = Self::THIS[0] > 0;
+    }
+
+    /// Whether a step of any sum of `FROM..TO` takes column `KX` and its neighbour on row `D` of the `S` input rows it
+    /// meets.
+    Twos<[V: Depthwise] KH: usize, KW: usize, S: usize, MASK: u32, D: usize, KX: usize, FROM: usize, TO: usize> {
+        const YES: bool = {
+            let (mut slot, mut yes) = (FROM, false);
+            while slot < TO && slot * S + D < PLACES {
+                yes |= Steps::<V, KH, KW, MASK>::ALL.0[slot * S + D][KX][0] == 2;
+                slot += 1;
+            }
+            yes
+        };
+    }
 }
 
 /// How many taps a step takes that begins at column `kx` of a row that stores the taps of `row`; none if no step
@@ -709,74 +715,6 @@ impl<V: Depthwise, const KH: usize, const KW: usize, const MASK: u32> Steps<V, K
     };
 
     const COUNT: usize = Self::ALL.1;
-
-    /// Whether any step takes two taps.
-    const DUOS: bool = V::Values::DUOS;
-}
-
-/// The step of the sum `SLOT` that begins at tap column `KX`, on row `D` of the `S` input rows it meets.
-struct Step<
-    V,
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const SLOT: usize,
-    const D: usize,
-    const KX: usize,
->(PhantomData<V>);
-
-impl<
-    V: Depthwise,
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const SLOT: usize,
-    const D: usize,
-    const KX: usize,
-> Step<V, KH, KW, S, MASK, SLOT, D, KX>
-{
-    /// Its taps, and its number.
-    const THIS: [usize; 2] = Steps::<V, KH, KW, MASK>::ALL.0[SLOT * S + D][KX];
-
-    const EXISTS: bool = Self::THIS[0] > 0;
-}
-
-/// Whether a step of any sum of `FROM..TO` takes column `KX` and its neighbour on row `D` of the `S` input rows it
-/// meets.
-struct Twos<
-    V,
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const D: usize,
-    const KX: usize,
-    const FROM: usize,
-    const TO: usize,
->(PhantomData<V>);
-
-impl<
-    V: Depthwise,
-    const KH: usize,
-    const KW: usize,
-    const S: usize,
-    const MASK: u32,
-    const D: usize,
-    const KX: usize,
-    const FROM: usize,
-    const TO: usize,
-> Twos<V, KH, KW, S, MASK, D, KX, FROM, TO>
-{
-    const YES: bool = {
-        let (mut slot, mut yes) = (FROM, false);
-        while slot < TO && slot * S + D < PLACES {
-            yes |= Steps::<V, KH, KW, MASK>::ALL.0[slot * S + D][KX][0] == 2;
-            slot += 1;
-        }
-        yes
-    };
 }
 
 /// What a row of the kernel table runs: the loops over a machine's vectors, or plain Rust.

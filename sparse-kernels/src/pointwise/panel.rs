@@ -68,8 +68,8 @@ pub(super) fn fill(
 ) {
     let (s, step) = (geometry.shape(), geometry.shape().stride[1]);
     let plane = geometry.x_plane();
-    if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) = (segments, step, s.x_layout) {
-        return copy_planes(panel, stride, &image[*source..], plane, *len, columns, c);
+    if let Some((source, len)) = neighbours(geometry, segments) {
+        return copy_planes::<false>(panel, stride, &image[source..], plane, len, columns, c);
     }
     match s.x_layout {
         Layout::Planar => {
@@ -135,6 +135,15 @@ pub(super) fn fill(
     }
 }
 
+/// Where the pixels begin in each plane of planar channels, and how many they are, if they are neighbours there.
+fn neighbours(geometry: &ConvGeometry, segments: &[Segment]) -> Option<(usize, usize)> {
+    let s = geometry.shape();
+    match (segments, s.stride[1], s.x_layout) {
+        ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) => Some((*source, *len)),
+        _ => None,
+    }
+}
+
 /// [`fill`] for kernels of f16, which want the pixels of each channel of a lane beside each other
 /// ([`halves`]): rows of the same length, first those of the first channel.
 pub(super) fn fill_apart(
@@ -148,9 +157,8 @@ pub(super) fn fill_apart(
 ) {
     let panel = &mut panel[..columns.len() * c * stride];
     #[cfg(target_arch = "aarch64")]
-    if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) =
-        (segments, geometry.shape().stride[1], geometry.shape().x_layout)
-        && *len >= super::neon_halves::LANES
+    if let Some((source, len)) = neighbours(geometry, segments)
+        && len >= super::neon_halves::LANES
     {
         let mut rows = panel.chunks_exact_mut(stride);
         for column in columns {
@@ -182,20 +190,8 @@ pub(super) fn fill_flipped(
     padding: f32,
 ) {
     let panel = &mut panel[..columns.len() * c * stride];
-    #[cfg(target_arch = "aarch64")]
-    if let ([Segment { source: Some(source), len, .. }], 1, Layout::Planar) =
-        (segments, geometry.shape().stride[1], geometry.shape().x_layout)
-    {
-        let copy = match *len {
-            16 => copy_blocks::<4, true>,
-            20 => copy_blocks::<5, true>,
-            28 => copy_blocks::<7, true>,
-            len if len.is_multiple_of(4) => copy_blocks::<0, true>,
-            _ => |panel: &mut [f32], stride, from: &[f32], plane, columns: &[u32], c, len| {
-                copy_rows(panel, stride, from, plane, columns, c, copy_flipped, len)
-            },
-        };
-        return copy(panel, stride, &image[*source..], geometry.x_plane(), columns, c, *len);
+    if let Some((source, len)) = neighbours(geometry, segments) {
+        return copy_planes::<true>(panel, stride, &image[source..], geometry.x_plane(), len, columns, c);
     }
     fill(panel, stride, geometry, image, columns, c, segments, padding);
     for lane in panel {
@@ -204,7 +200,6 @@ pub(super) fn fill_flipped(
 }
 
 /// Copies lanes with the top bits of their bytes flipped.
-#[cfg(target_arch = "aarch64")]
 fn copy_flipped(to: &mut [f32], from: &[f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = f32::from_bits(from.to_bits() ^ TOP_BITS);
@@ -311,9 +306,9 @@ fn run<const N: usize>(floats: &[f32]) -> &[f32; N] {
     floats.first_chunk().expect("the caller counts them")
 }
 
-/// [`fill`] for neighbouring pixels of planar channels, which begin at `from` and every `plane` floats from
-/// there.
-fn copy_planes(
+/// [`fill`], or [`fill_flipped`] with `FLIP`, for neighbouring pixels of planar channels, which begin at `from` and every
+/// `plane` floats from there.
+fn copy_planes<const FLIP: bool>(
     panel: &mut [f32],
     stride: usize,
     from: &[f32],
@@ -324,15 +319,18 @@ fn copy_planes(
 ) {
     #[cfg(target_arch = "aarch64")]
     match len {
-        16 => return copy_blocks::<4, false>(panel, stride, from, plane, columns, c, len),
-        20 => return copy_blocks::<5, false>(panel, stride, from, plane, columns, c, len),
-        24 => return copy_blocks::<6, false>(panel, stride, from, plane, columns, c, len),
-        28 => return copy_blocks::<7, false>(panel, stride, from, plane, columns, c, len),
-        32 => return copy_blocks::<8, false>(panel, stride, from, plane, columns, c, len),
-        _ if len > 32 && len.is_multiple_of(4) => {
-            return copy_blocks::<0, false>(panel, stride, from, plane, columns, c, len);
+        16 => return copy_blocks::<4, FLIP>(panel, stride, from, plane, columns, c, len),
+        20 => return copy_blocks::<5, FLIP>(panel, stride, from, plane, columns, c, len),
+        24 => return copy_blocks::<6, FLIP>(panel, stride, from, plane, columns, c, len),
+        28 => return copy_blocks::<7, FLIP>(panel, stride, from, plane, columns, c, len),
+        32 => return copy_blocks::<8, FLIP>(panel, stride, from, plane, columns, c, len),
+        _ if (FLIP || len > 32) && len.is_multiple_of(4) => {
+            return copy_blocks::<0, FLIP>(panel, stride, from, plane, columns, c, len);
         }
         _ => {}
+    }
+    if FLIP {
+        return copy_rows(panel, stride, from, plane, columns, c, copy_flipped, len);
     }
     // From here on the call of a general copy is worth it, which has wider vectors.
     const CALL: usize = 8;

@@ -56,6 +56,14 @@ impl Affine {
         self.steps(byte) * self.scale
     }
 
+    /// Of each byte the one that stands for the same in `other`.
+    pub fn bytes_in(self, other: Affine) -> [u8; 256] {
+        std::array::from_fn(|byte| match self == other {
+            true => byte as u8,
+            false => other.byte(self.float(byte as u8)),
+        })
+    }
+
     /// Steps from the zero point to a byte.
     #[inline(always)]
     fn steps(self, byte: u8) -> f32 {

@@ -242,7 +242,7 @@ impl QuadsMoved {
             return op;
         }
         let (y, requantised) = (y.affine(), |x: &Steps| (*x != y).then(|| x.affine()));
-        let table = |x: Affine| Box::new(std::array::from_fn(|byte| y.byte(x.float(byte as u8))));
+        let table = |x: Affine| Box::new(x.bytes_in(y));
         Box::new(QuadsMoved { op, tables: inputs.iter().map(|x| requantised(x).map(table)).collect() })
     }
 }

@@ -36,7 +36,7 @@ impl Pool {
         let [down, along] = &self.axes;
         let job = Job { pool: self, x, of_x, y, of_y };
         match self.pooling {
-            Pooling::Max => on(target, Bytes(job, Max::new(of_x, of_y))),
+            Pooling::Max => on(target, Bytes(job, Max(of_x.bytes_in(of_y)))),
             _ if down.kernel * along.kernel <= NARROW => on(target, Bytes(job, Narrow)),
             _ => on(target, Bytes(job, Wide)),
         }
@@ -85,15 +85,6 @@ impl Ends {
 
 /// Bytes of the input, as bytes of the output.
 struct Max([u8; 256]);
-
-impl Max {
-    fn new(of_x: Affine, of_y: Affine) -> Max {
-        Max(std::array::from_fn(|byte| match of_x == of_y {
-            true => byte as u8,
-            false => of_y.byte(of_x.float(byte as u8)),
-        }))
-    }
-}
 
 impl Fold for Max {
     type Sum = u32;

@@ -37,7 +37,7 @@ impl Resize {
         if moved(&self.down) && moved(&self.along) {
             self.move_lanes(x, y);
             if of_x != of_y {
-                lookup(&std::array::from_fn(|byte| of_y.byte(of_x.float(byte as u8))), y);
+                lookup(&of_x.bytes_in(of_y), y);
             }
             return Ok(());
         }
