@@ -7,7 +7,7 @@ use sparse_kernels::prelude::{ConvShape, Layout};
 use sparse_kernels::spatial::SpatialKernel;
 use sparse_ops::{
     Linear, OptSparseConv, OptSparseGru, SparseConv, SparseDeconv, SparseGruSeq, SparseMatMul,
-    conv_obstacle_for, deconv_matrix, is_dequantised, konst_of, oihw, widened,
+    conv_obstacle_for, deconv_matrix, is_dequantised, is_dequantised_by_channel, konst_of, oihw, widened,
 };
 use std::fmt;
 use tract_core::internal::*;
@@ -310,8 +310,11 @@ pub(crate) const PACKED: &str = "packed";
 pub fn see(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> {
     let mut seen = see_layer(model, node)?;
     if let Some(Seen::Layer(layer)) = &mut seen {
+        let depthwise = layer.shape.group > 1 && layer.shape.group == layer.shape.ic;
         for input in &node.inputs {
-            layer.quantised |= is_dequantised(model, *input) && konst_of(model, *input)?.is_none();
+            let dequantised =
+                is_dequantised(model, *input) || (depthwise && is_dequantised_by_channel(model, *input)?);
+            layer.quantised |= dequantised && konst_of(model, *input)?.is_none();
         }
     }
     Ok(seen)

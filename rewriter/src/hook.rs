@@ -15,7 +15,7 @@
 
 use crate::choose::{Assessed, Neighbours};
 use crate::integer::Integer;
-use crate::nested::{Around, neighbours_of, places_among};
+use crate::nested::{Around, neighbours_of, places_among, splice};
 use crate::policy::{Mode, Policy, Precision};
 use crate::record::{Interface, note};
 use crate::report::{LayerReport, decided, layer_report};
@@ -463,7 +463,7 @@ impl SparseHook {
             return Ok(known.clone());
         }
         let Alone { model, first, .. } = self.alone(model, node, inputs)?;
-        let found = Integer::of(&model, first, policy)?.map(Arc::new);
+        let found = Integer::alone(&model, first, policy)?.map(Arc::new);
         Ok(known.get_or_init(|| found).clone())
     }
 
@@ -530,35 +530,6 @@ impl SparseHook {
         drop(looking);
         Ok((outputs, notes))
     }
-}
-
-/// Wires the nodes of `model` into `target`, whose wires `inputs` are its inputs; returns those that are its
-/// outputs. Notes on nodes whose names are taken get the new ones.
-fn splice(
-    model: &TypedModel,
-    inputs: &[OutletId],
-    target: &mut TypedModel,
-    notes: &mut [LayerReport],
-) -> TractResult<TVec<OutletId>> {
-    let mut mapping: HashMap<OutletId, OutletId> =
-        model.input_outlets()?.iter().copied().zip(inputs.iter().copied()).collect();
-    for id in model.eval_order()? {
-        if mapping.contains_key(&id.into()) {
-            continue;
-        }
-        let node = model.node(id);
-        let inputs: TVec<OutletId> = node.inputs.iter().map(|outlet| mapping[outlet]).collect();
-        let name = target.unique_name(&node.name).into_owned();
-        for note in notes.iter_mut().filter(|_| name != node.name) {
-            let rest = note.name.strip_prefix(&node.name);
-            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('.')) {
-                note.name = format!("{name}{rest}");
-            }
-        }
-        let outputs = target.wire_node(name, node.op.clone(), &inputs)?;
-        mapping.extend(outputs.into_iter().enumerate().map(|(slot, wire)| (OutletId::new(id, slot), wire)));
-    }
-    Ok(model.output_outlets()?.iter().map(|outlet| mapping[outlet]).collect())
 }
 
 /// Whether any hooked layer of the model is worth running sparse. A layer that cannot be made on its own (its

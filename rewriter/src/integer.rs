@@ -1,17 +1,19 @@
-//! Layers of ONNX's integer operators, written as what they are defined to compute: a dequantised input, a layer of
-//! floats, a quantised output. That is how layers are looked at and swapped, and what becomes integer arithmetic again
-//! when the model is optimised.
+//! Layers of ONNX's integer operators, and of those that stock tract makes of them, written as what they are defined to
+//! compute: a dequantised input, a layer of floats, a quantised output. That is how layers are looked at and swapped, and
+//! what becomes integer arithmetic again when the model is optimised.
 
 use crate::analyse::see;
 use crate::choose::{Assessed, Assessment, Decision, Neighbours};
+use crate::nested::splice;
 use crate::policy::Policy;
 use sparse_ops::konst_of;
 use tract_core::internal::*;
-use tract_core::ops::cnn::Conv;
+use tract_core::ops::cast::{Cast, cast};
+use tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::quant::{DequantizeLinearF32, quantize_linear_i8, quantize_linear_u8};
 
-/// A layer of `QLinearConv` or `QLinearMatMul` in a model of its own, whose input are bytes.
+/// A layer of `QLinearConv` or `QLinearMatMul` in a model of its own, whose only input are bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Integer {
     /// In floats.
@@ -24,9 +26,16 @@ pub(crate) struct Integer {
 impl Integer {
     /// Of the operator that is alone in a model, its nodes from `first` on; none if its parameters are not constants, or
     /// the layer cannot be read.
-    pub(crate) fn of(alone: &TypedModel, first: usize, policy: &Policy) -> TractResult<Option<Integer>> {
+    pub(crate) fn alone(alone: &TypedModel, first: usize, policy: &Policy) -> TractResult<Option<Integer>> {
         rule_if_some!(node = alone.nodes()[first..].iter().find(|node| is_quantised(node)));
-        rule_if_some!((model, layer) = in_floats(alone, node)?);
+        rule_if!(alone.node(node.inputs[0].node).inputs.is_empty());
+        Integer::of(alone, node, policy)
+    }
+
+    /// Of a node of a typed model, whose first input is then that of the model; none if it is no such layer.
+    pub(crate) fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Option<Integer>> {
+        rule_if!(is_quantised(node));
+        rule_if_some!((model, layer) = in_floats(model, node)?);
         rule_if_some!(seen = see(&model, model.node(layer))?);
         let assessment = Assessment::of_seen(&seen, policy)?;
         Ok(Some(Integer { model, layer, assessed: Assessed { seen, assessment } }))
@@ -39,6 +48,61 @@ impl Integer {
             Decision::Stock(..) => false,
         }
     }
+}
+
+/// The model with its quantised operators in floats that are to run here, in int8; none if there are none. All others stay
+/// what stock tract computes.
+pub(crate) fn unfolded(
+    model: &TypedModel,
+    policy: &Policy,
+    neighbours: impl FnOnce(&TypedModel) -> TractResult<Neighbours>,
+) -> TractResult<Option<TypedModel>> {
+    let mut found = vec![];
+    for id in model.eval_order()? {
+        found.extend(Integer::of(model, model.node(id), policy)?.map(|integer| (id, integer)));
+    }
+    rule_if!(!found.is_empty());
+    let neighbours = match found.iter().any(|(_, integer)| integer.runs(policy, Neighbours::Dense)) {
+        true => Neighbours::Sparse,
+        false => neighbours(model)?,
+    };
+    found.retain(|(_, integer)| integer.runs(policy, neighbours));
+    rule_if!(!found.is_empty());
+    let mut unfolded = model.clone();
+    for (id, Integer { model: floats, .. }) in found {
+        let node = unfolded.node(id);
+        let mut patch = TypedModelPatch::new("quantised operator in floats");
+        let bytes = uncast(&unfolded, node.inputs[0])?;
+        let (dt, name) =
+            (unfolded.outlet_fact(bytes)?.datum_type, unfolded.unique_name(format!("{}.bytes", node.name)));
+        let mut bytes = patch.tap_model(&unfolded, bytes)?;
+        if dt.is_quantized() {
+            bytes = patch.wire_node(name, cast(dt.unquantized()), &[bytes])?[0];
+        }
+        let mut output = splice(&floats, &[bytes], &mut patch.model, &mut [])?[0];
+        let dt = node.outputs[0].fact.datum_type;
+        if dt.is_quantized() {
+            output =
+                patch.wire_node(unfolded.unique_name(format!("{}.cast", node.name)), cast(dt), &[output])?[0];
+        }
+        patch.shunt_outside(&unfolded, id.into(), output)?;
+        patch.apply(&mut unfolded)?;
+    }
+    Ok(Some(unfolded))
+}
+
+/// The wire before casts that leave bytes as they are, to the type that they have, with or without words for what they stand for.
+fn uncast(model: &TypedModel, mut outlet: OutletId) -> TractResult<OutletId> {
+    let dt = |outlet| TractResult::Ok(model.outlet_fact(outlet)?.datum_type);
+    while model.node(outlet.node).op_is::<Cast>() {
+        let before = model.node(outlet.node).inputs[0];
+        let both = [dt(before)?, dt(outlet)?];
+        if both[0].unquantized() != both[1].unquantized() || both.iter().all(|dt| dt.is_quantized()) {
+            break;
+        }
+        outlet = before;
+    }
+    Ok(outlet)
 }
 
 fn is_quantised(node: &TypedNode) -> bool {
@@ -86,13 +150,36 @@ impl Affine {
     }
 }
 
+/// Whole numbers, whatever a quantised type says of what they stand for.
+fn integers(tensor: &Tensor) -> TractResult<Vec<f32>> {
+    let view = tensor.try_as_plain_ram()?;
+    Ok(match tensor.datum_type().unquantized() {
+        DatumType::I8 => view.as_slice::<i8>()?.iter().map(|v| f32::from(*v)).collect(),
+        DatumType::U8 => view.as_slice::<u8>()?.iter().map(|v| f32::from(*v)).collect(),
+        _ => tensor.cast_to::<f32>()?.try_as_plain_ram()?.as_slice::<f32>()?.to_vec(),
+    })
+}
+
+/// Where the weights of a product have their output channels, and where its output has them.
+fn channels_of(einsum: &EinSum) -> Option<[usize; 2]> {
+    let mut own =
+        einsum.axes.iter_all_axes().filter(|axis| axis.inputs[0].is_empty() && !axis.inputs[1].is_empty());
+    match (own.next(), own.next()) {
+        (Some(axis), None) => match (&*axis.inputs[1], &*axis.outputs[0]) {
+            ([weights], [output]) => Some([*weights, *output]),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// The quantised operator at `node` in floats, and the node of its layer.
-fn in_floats(alone: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedModel, usize)>> {
+fn in_floats(whole: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedModel, usize)>> {
     rule_if!(node.inputs.len() == PARAMETERS);
-    let bytes = alone.outlet_fact(node.inputs[0])?;
-    rule_if!(bytes.konst.is_none() && alone.node(node.inputs[0].node).inputs.is_empty());
+    let bytes = whole.outlet_fact(node.inputs[0])?;
+    rule_if!(bytes.konst.is_none());
     let is_byte = |dt: DatumType| [u8::datum_type(), i8::datum_type()].contains(&dt);
-    let [x, w, y] = [[3, 4], [5, 6], [7, 8]].map(|slots| Affine::of(alone, node, slots));
+    let [x, w, y] = [[3, 4], [5, 6], [7, 8]].map(|slots| Affine::of(whole, node, slots));
     rule_if_some!(x = x?);
     rule_if_some!(w = w?);
     rule_if_some!(y = y?);
@@ -101,26 +188,28 @@ fn in_floats(alone: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedM
     let (conv, einsum) = (node.op_as::<Conv>(), node.op_as::<EinSum>());
     let out = conv.and_then(|conv| conv.q_params).or(einsum.and_then(|einsum| einsum.q_params));
     rule_if_some!(out = out.map(|out| out.unquantized()));
-    rule_if!(is_byte(bytes.datum_type) && is_byte(out));
+    rule_if!(is_byte(bytes.datum_type.unquantized()) && is_byte(out));
 
-    rule_if_some!(weights = konst_of(alone, node.inputs[1])?);
+    rule_if_some!(weights = konst_of(whole, node.inputs[1])?);
     rule_if!(is_byte(weights.datum_type().unquantized()));
-    // output channels come first in a convolution of ONNX, last in a product
     let shape: TVec<usize> = weights.shape().into();
-    let axis = if conv.is_some() { Some(0) } else { shape.len().checked_sub(1) };
-    rule_if_some!(axis = axis);
+    let axes = match (conv, einsum) {
+        (Some(conv), _) if conv.kernel_fmt == KernelFormat::OIHW => Some([0, 0]),
+        (None, Some(einsum)) => channels_of(einsum),
+        _ => None,
+    };
+    rule_if_some!([axis, output_axis] = axes);
+    rule_if!(axis < shape.len());
     let (channels, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
-    let values = weights.cast_to::<f32>()?;
-    let floats = values.try_as_plain_ram()?.as_slice::<f32>()?.iter().enumerate().map(|(at, value)| {
+    let floats = integers(&weights)?.into_iter().enumerate().map(|(at, value)| {
         let (zero, scale) = w.at(at / inner % channels, channels)?;
         Some((value - zero) * scale)
     });
     rule_if_some!(floats = floats.collect::<Option<Vec<f32>>>());
     let weights = Tensor::from_shape(&shape, &floats)?;
 
-    rule_if_some!(bias = konst_of(alone, node.inputs[2])?);
-    let bias = bias.cast_to::<f32>()?;
-    let bias = bias.try_as_plain_ram()?.as_slice::<f32>()?;
+    rule_if_some!(bias = konst_of(whole, node.inputs[2])?);
+    let bias = integers(&bias)?;
     rule_if!([1, channels].contains(&bias.len()));
     let floats = (0..channels).map(|channel| {
         let (_, scale) = w.at(channel, channels)?;
@@ -128,9 +217,12 @@ fn in_floats(alone: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedM
     });
     rule_if_some!(bias = floats.collect::<Option<Vec<f32>>>());
 
-    let mut model = TypedModel { symbols: alone.symbols.clone(), ..TypedModel::default() };
+    let mut model = TypedModel { symbols: whole.symbols.clone(), ..TypedModel::default() };
     let name = &node.name;
-    let source = model.add_source(alone.node(node.inputs[0].node).name.clone(), bytes.clone())?;
+    let source = model.add_source(
+        whole.node(node.inputs[0].node).name.clone(),
+        bytes.datum_type.unquantized().fact(bytes.shape.clone()),
+    )?;
     let op = DequantizeLinearF32::new(x_scale, x_zero as i32);
     let x = model.wire_node(format!("{name}.dequantize"), op, &[source])?[0];
     let weights = model.add_const(format!("{name}.weights"), weights)?;
@@ -141,7 +233,6 @@ fn in_floats(alone: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedM
             model.wire_node(name, op, &[x, weights, bias])?[0]
         }
         (None, Some(einsum)) => {
-            rule_if!(bias.iter().all(|bias| *bias == 0.0));
             let mut axes = einsum.axes.clone();
             for slot in (2..PARAMETERS).rev() {
                 axes = axes.remove_slot(InOut::In(slot))?;
@@ -151,11 +242,18 @@ fn in_floats(alone: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedM
         }
         (None, None) => return Ok(None),
     };
+    let mut sums = layer;
+    if conv.is_none() && bias.iter().any(|bias| *bias != 0.0) {
+        let mut shape = tvec!(1; model.outlet_fact(layer)?.rank());
+        shape[output_axis] = channels;
+        let bias = model.add_const(format!("{name}.bias"), tensor1(&bias).into_shape(&shape)?)?;
+        sums = model.wire_node(format!("{name}.add"), tract_core::ops::math::add(), &[layer, bias])?[0];
+    }
     let op = match out {
         DatumType::U8 => quantize_linear_u8(y_scale.recip(), y_zero as u8),
         _ => quantize_linear_i8(y_scale.recip(), y_zero as i8),
     };
-    let y = model.wire_node(format!("{name}.quantize"), op, &[layer])?;
+    let y = model.wire_node(format!("{name}.quantize"), op, &[sums])?;
     model.select_output_outlets(&y)?;
     Ok(Some((model, layer.node)))
 }

@@ -7,6 +7,7 @@ use crate::analyse::{Seen, see, see_packed};
 use crate::choose::{Assessment, Neighbours};
 use crate::costs::ASSUMED_PIXELS;
 use crate::policy::Policy;
+use crate::report::LayerReport;
 use crate::transform::made;
 use sparse_ops::{Choice, OptSparseChain, OptSparseConv, OptSparseIf, SparseIf};
 use std::collections::HashMap;
@@ -258,4 +259,33 @@ mod tests {
         assert_eq!(qualified("scan.loop.", "m2"), "scan.loop.m2");
         assert_eq!(qualified("If.then.", "If2"), "If.then.If2");
     }
+}
+
+/// Wires the nodes of `model` into `target`, whose wires `inputs` are its inputs; returns those that are its
+/// outputs. Notes on nodes whose names are taken get the new ones.
+pub(crate) fn splice(
+    model: &TypedModel,
+    inputs: &[OutletId],
+    target: &mut TypedModel,
+    notes: &mut [LayerReport],
+) -> TractResult<TVec<OutletId>> {
+    let mut mapping: HashMap<OutletId, OutletId> =
+        model.input_outlets()?.iter().copied().zip(inputs.iter().copied()).collect();
+    for id in model.eval_order()? {
+        if mapping.contains_key(&id.into()) {
+            continue;
+        }
+        let node = model.node(id);
+        let inputs: TVec<OutletId> = node.inputs.iter().map(|outlet| mapping[outlet]).collect();
+        let name = target.unique_name(&node.name).into_owned();
+        for note in notes.iter_mut().filter(|_| name != node.name) {
+            let rest = note.name.strip_prefix(&node.name);
+            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('.')) {
+                note.name = format!("{name}{rest}");
+            }
+        }
+        let outputs = target.wire_node(name, node.op.clone(), &inputs)?;
+        mapping.extend(outputs.into_iter().enumerate().map(|(slot, wire)| (OutletId::new(id, slot), wire)));
+    }
+    Ok(model.output_outlets()?.iter().map(|outlet| mapping[outlet]).collect())
 }

@@ -2,6 +2,7 @@
 
 use crate::analyse::see;
 use crate::choose::{Assessed, Decision, Neighbours};
+use crate::integer::unfolded;
 use crate::nested::{Around, edit_bodies, iterations};
 use crate::policy::{Mode, Policy, Precision};
 use crate::record::note_all;
@@ -55,7 +56,12 @@ pub(crate) fn sparsify_part(
         model.prop_consts()?;
     }
     let mut notes = HashMap::new();
-    let mut layers = match restored(model)? {
+    let mut as_they_were = restored(model)?;
+    let neighbours = |model: &TypedModel| Ok(Look::at(model, policy)?.neighbours);
+    if let Some(floats) = unfolded(as_they_were.as_ref().unwrap_or(model), policy, neighbours)? {
+        as_they_were = Some(floats);
+    }
+    let mut layers = match as_they_were {
         None => Look::at(model, policy)?.swap(model, policy, around, &mut notes)?,
         Some(mut restored) => {
             let layers = Look::at(&restored, policy)?.swap(&mut restored, policy, around, &mut notes)?;

@@ -45,9 +45,9 @@ const IN_A_BYTE: RangeInclusive<f32> = i8::MIN as f32..=i8::MAX as f32;
 const NOT_WHOLE: &str = "its weights are no whole numbers of one byte times a scale of each output channel";
 const WIDE: &str = "weights less their zero point are no numbers of i8";
 
-/// How far a weight may be off its multiple of the scale, relative to itself: two roundings of f32, that of the scale
-/// and that of the product.
-const NEAR: f64 = 2.0 * f32::EPSILON as f64;
+/// How far a weight may be off its multiple of the scale, relative to itself. It and the largest of its row are products of
+/// floats by up to three factors: its scale, and those of the channels around it. Six roundings are three `EPSILON`.
+const NEAR: f64 = 3.0 * f32::EPSILON as f64;
 
 impl Whole {
     /// The weights, a row for each of `oc` output channels, as whole numbers. Of all scales that explain a row the

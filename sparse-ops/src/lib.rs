@@ -38,6 +38,7 @@ macro_rules! named {
 }
 
 mod branch;
+mod by_channel;
 mod choice;
 mod col2im;
 pub mod compact;
@@ -67,6 +68,7 @@ mod widen;
 mod wiring;
 
 pub use branch::{OptSparseIf, SparseIf};
+pub use by_channel::is_dequantised_by_channel;
 pub use choice::{Choice, Dense, Packed, Packing};
 pub use form::{Form, Linear, conv_obstacle_for};
 pub use gru::{OptSparseGru, SparseGruSeq};

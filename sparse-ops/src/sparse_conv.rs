@@ -1,5 +1,6 @@
 //! A convolution with sparse weights, in the decluttered graph.
 
+use crate::by_channel::{ByChannel, quantised_after};
 use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, conv_obstacle, is_matmul};
@@ -108,6 +109,33 @@ impl SparseConv {
         Ok(Some(patch))
     }
 
+    /// Takes in the scales of channels that are quantised each on its own: those of a depthwise layer's input, and those
+    /// of the output.
+    fn declutter_by_channel(
+        &self,
+        model: &TypedModel,
+        node: &TypedNode,
+        weights: &Tensor,
+    ) -> TractResult<Option<TypedModelPatch>> {
+        rule_if!(matches!(self.choice.int8, Some(Ok(_))) && self.conv.kernel_fmt == KernelFormat::OIHW);
+        let spec = &self.conv.pool_spec;
+        let channel = spec.data_format.shape(&node.outputs[0].fact.shape)?.c_axis();
+        let (ic, oc) = (self.conv.input_channels(), self.conv.output_channels());
+        if self.conv.group == ic
+            && let Some(steps) = ByChannel::read_by(model, node, channel, ic)?
+            && let Some(weights) = steps.weights(weights)?
+        {
+            let mut patch = TypedModelPatch::new("input by channel");
+            let mut inputs = patch.taps(model, &node.inputs)?;
+            inputs[0] = steps.wire(&mut patch, model, &node.name)?;
+            inputs[1] = patch.add_const(model.unique_name(format!("{}.weights", node.name)), weights)?;
+            let y = patch.wire_node(&node.name, self.clone(), &inputs)?;
+            patch.shunt_outside(model, node.id.into(), y[0])?;
+            return Ok(Some(patch));
+        }
+        quantised_after(model, node, Some(channel), oc)
+    }
+
     /// What the stock operator does to itself (taking in an explicit `Pad`), except what would take the layer
     /// away from us: downsampling before a strided convolution, and the matrix product. What follows is
     /// not shown to it: arithmetic is for [`SparseConv::declutter_affine`] to fold, stock tract folds `c
@@ -204,6 +232,9 @@ impl TypedOp for SparseConv {
         };
         let bias = bias_vector(&bias, self.conv.output_channels())?;
         if let Some(patch) = self.declutter_affine(model, node, &weights, &bias)? {
+            return Ok(Some(patch));
+        }
+        if let Some(patch) = self.declutter_by_channel(model, node, &weights)? {
             return Ok(Some(patch));
         }
         if let Some(patch) = declutter_gate(model, node)? {

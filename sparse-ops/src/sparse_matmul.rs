@@ -1,5 +1,6 @@
 //! A matrix product with a sparse constant matrix, in the decluttered graph.
 
+use crate::by_channel::quantised_after;
 use crate::choice::{Choice, Dense};
 use crate::fold::affine_successor;
 use crate::form::{Form, Linear};
@@ -242,6 +243,11 @@ impl TypedOp for SparseMatMul {
             return Ok(Some(self.unwrap(model, node)?));
         };
         if let Some(patch) = self.declutter_affine(model, node, &linear, &weights, f32s(&bias)?)? {
+            return Ok(Some(patch));
+        }
+        if matches!(self.choice.int8, Some(Ok(_)))
+            && let Some(patch) = quantised_after(model, node, linear.y_channel(), linear.oc())?
+        {
             return Ok(Some(patch));
         }
         declutter_gate(model, node)

@@ -1,8 +1,9 @@
 //! int8: clusters on quads of bytes, with conversions at their borders and nowhere else.
 
+mod by_channel;
 mod files;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use figures::top_1;
 use sparse_ops::{QuadsWide, layers};
 use tests::graph::{Graph, pruned};
@@ -10,6 +11,7 @@ use tests::{count, noise, npy, op_names, run, skipped, values, with_knobs};
 use tract_sparse::pb::tensor_proto::DataType;
 use tract_sparse::pb::{ModelProto, NodeProto, TensorProto};
 use tract_sparse::prelude::*;
+use tract_sparse::tract_core::transform::get_transform;
 use tract_sparse::{Onnx, Report, Target};
 use zoo::proto::{int, ints, string};
 use zoo::{Network, Spec};
@@ -287,14 +289,17 @@ fn layers_are_exact() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn integer_operators_are_exact() -> Result<()> {
+fn integer_cases() -> impl Iterator<Item = Case> {
     let depthwise = Case { oc: 12, ic: 12, group: 12, kernel: 3, ..SAMPLE };
     let spatial = Case { oc: 9, ic: 6, kernel: 3, ..SAMPLE };
-    for case in [SAMPLE, Case { oc: 13, ic: 22, ..SAMPLE }, depthwise, spatial] {
-        for case in [case, Case { x: Steps::I8, y: Steps::I8, ..case }] {
-            assert_exact(case, &case.integer_model())?;
-        }
+    let cases = [SAMPLE, Case { oc: 13, ic: 22, ..SAMPLE }, depthwise, spatial];
+    cases.into_iter().flat_map(|case| [case, Case { x: Steps::I8, y: Steps::I8, ..case }])
+}
+
+#[test]
+fn integer_operators_are_exact() -> Result<()> {
+    for case in integer_cases() {
+        assert_exact(case, &case.integer_model())?;
     }
     let never = with_mode("never", Target::detect(), || load(&onnx(), &SAMPLE.integer_model()))?;
     let stock = load(&tract_onnx::onnx(), &SAMPLE.integer_model())?;
@@ -620,12 +625,40 @@ fn layers_of_floats_have_conversions_around_them() -> Result<()> {
     Ok(())
 }
 
+/// Models that stock tract has loaded: what it makes of integer operators is found by the transform, too, and stays as it is
+/// where nothing is swapped.
+#[test]
+fn integer_operators_are_found_late() -> Result<()> {
+    for case in integer_cases() {
+        let model = case.integer_model();
+        let decluttered =
+            tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
+        let x = noise(&[1, case.ic, Case::HW, Case::HW], 3);
+        let late = |mode| {
+            with_mode(mode, Target::detect(), || -> Result<_> {
+                let mut model = decluttered.clone();
+                get_transform("sparsify")?.context("a transform")?.transform(&mut model)?;
+                Ok((op_names(&model), model.into_optimized()?))
+            })
+        };
+        let (_, optimised) = late("always")?;
+        assert_cluster(&optimised, [1, 1, 1], &format!("{case:?}"));
+        let direct = always(Target::detect(), || load(&onnx(), &model))?;
+        let [y, expected] = [optimised, direct].map(|model| run(model, std::slice::from_ref(&x)));
+        assert_eq!(largest_difference(&y?[0], &expected?[0])?, 0.0, "{case:?}");
+        assert_eq!(late("never")?.0, op_names(&decluttered));
+    }
+    Ok(())
+}
+
 /// Files of the extension hold quantised values, which tract's own do not: what is read computes the same bytes.
 #[test]
 fn models_come_back_from_nnef_files() -> Result<()> {
     let signed = Case { x: Steps::I8, y: Steps::I8, relu6: true, ..SAMPLE };
     let tables = between("Sigmoid");
-    for model in [SAMPLE.model(), signed.model(), tables] {
+    let mut models = vec![SAMPLE.model(), signed.model(), tables];
+    models.extend(integer_cases().map(Case::integer_model));
+    for model in models {
         let decluttered =
             tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?.into_decluttered()?;
         let x = noise(decluttered.input_fact(0)?.shape.as_concrete().unwrap(), 5);
@@ -634,6 +667,7 @@ fn models_come_back_from_nnef_files() -> Result<()> {
             let back = tract_sparse::nnef().model_for_read(&mut &*bytes)?.into_optimized()?;
             Ok((load(&onnx(), &model)?, back))
         })?;
+        assert_ne!(in_quads(&direct), 0);
         assert_eq!(in_quads(&back), in_quads(&direct), "{:?}", op_names(&back));
         let [y, expected] = [back, direct].map(|model| run(model, std::slice::from_ref(&x)));
         assert_eq!(largest_difference(&y?[0], &expected?[0])?, 0.0);
