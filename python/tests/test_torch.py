@@ -470,6 +470,38 @@ def test_exported_files_have_the_zeros(recipe, tmp_path):
     assert (tmp_path / "squashed.onnx").read_bytes() == path.read_bytes()
 
 
+def test_networks_trained_to_be_quantised_run_in_int8(tmp_path):
+    quantisation = pytest.importorskip("torch.ao.quantization", reason="this torch quantises elsewhere")
+    fx = pytest.importorskip("torch.ao.quantization.quantize_fx")
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, 1, 1, groups=32), nn.ReLU6()),
+        *(nn.Conv2d(32, 64, 1), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 8)),
+    )
+    sparsified(network, conv1x1="4x4", fc="4x4", ratio=0.5).squash_mask()
+    observed = {"observer": quantisation.MovingAverageMinMaxObserver, "quant_min": 0, "quant_max": 255, "dtype": torch.quint8}
+    by_channel = {"observer": quantisation.MovingAveragePerChannelMinMaxObserver, "qscheme": torch.per_channel_symmetric}
+    by_channel.update(quant_min=-128, quant_max=127, dtype=torch.qint8, ch_axis=0)
+    fake = quantisation.FakeQuantize
+    config = quantisation.QConfig(activation=fake.with_args(**observed), weight=fake.with_args(**by_channel))
+    x = torch.randn((4, 3, 32, 32), generator=torch.Generator().manual_seed(2))
+    mapping = quantisation.QConfigMapping().set_global(config)
+    prepared = fx.prepare_qat_fx(network.train(), mapping, (x,))
+    prepared(x)
+    prepared.apply(quantisation.disable_observer)
+    path = tmp_path / "quantised.onnx"
+    path.write_bytes(exported(prepared.eval(), x[:1], input_names=["x"]))
+
+    session = tract_sparse.Session(path)
+    report = session.report()
+    assert len(report) == 5
+    assert {layer["precision"] for layer in report} == {"int8"}, session.report_table()
+    got = session.run(None, {"x": x[:1].numpy()})[0]
+    expected = prepared(x[:1]).detach().numpy()
+    # sums that end halfway between two steps may go either way, and so may a few of the last layer's inputs
+    step = float([module for name, module in prepared.named_modules() if re.fullmatch(r"activation_post_process_\d+", name)][-1].scale)
+    assert np.abs(got - expected).max() <= 2.01 * step
+
+
 def test_a_layer_that_loses_its_zeros_is_named(tmp_path):
     class Doubled(nn.Module):
         """Its weights are computed at run time."""

@@ -32,6 +32,9 @@ pub struct Report {
     pub precision_note: Option<String>,
     /// One entry for every convolution and every product with constant weights.
     pub layers: Vec<LayerReport>,
+    /// Whether the model has been optimised: until then, what is said of half precision and int8 depends on what stands around
+    /// a layer.
+    pub optimised: bool,
     /// Mode of the policy. With [`Mode::Measure`], times that are called predicted have been measured.
     #[serde(skip)]
     pub mode: Mode,
@@ -235,7 +238,8 @@ impl Report {
             let decision = decided(place, policy, neighbours)?;
             layers.push(layer_report(place, decision, policy, neighbours, measure.is_some())?);
         }
-        if stage_is_optimized(&model.properties) {
+        let optimised = stage_is_optimized(&model.properties);
+        if optimised {
             layers = recalled(noted(model)?, layers);
         }
         let total: f64 = layers.iter().filter_map(LayerReport::ms).sum();
@@ -244,7 +248,7 @@ impl Report {
         }
         let (target, costs) = (policy.target.to_string(), policy.costs().to_string());
         let (precision, precision_note) = (policy.precision, policy.why_not_half());
-        Ok(Report { target, costs, precision, precision_note, layers, mode: policy.mode })
+        Ok(Report { target, costs, precision, precision_note, layers, optimised, mode: policy.mode })
     }
 
     /// Milliseconds of all layers that have a time: on stock tract, and as they run.

@@ -23,6 +23,7 @@ Examples:
   tract-sparse pruned.onnx convert -o pruned.nnef.tgz
   tract-sparse pruned.onnx convert --weights bf16 -o half.nnef.tgz
   tract-sparse pruned.onnx convert --plain -o pruned.nnef.tar
+  tract-sparse int8.onnx convert -o int8.nnef.tgz
 
 Every command reads such a file. A tract without the extension tract_sparse
 refuses it by that name; --plain writes what any tract reads. Where compact
@@ -30,7 +31,8 @@ weights would save nothing, that is written anyway.
 
 --weights bf16 (or f16) rounds the weights of layers to the nearest numbers of
 16 bits: the file is about half as large, and those of f32 are gone. A model
-that is read from it runs in f32 as ever, or with --precision half.";
+that is read from it runs in f32 as ever, or with --precision half. Quantised
+layers keep their bytes, and run in int8 again.";
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]

@@ -21,7 +21,8 @@ use tract_core::internal::*;
 pub(super) const HELP: &str = "\
 Examples:
   tract-sparse m.onnx run --input x.npy --save-outputs y.npz
-  tract-sparse m.onnx run --input x.npy --assert-output-bundle y.npz";
+  tract-sparse m.onnx run --input x.npy --assert-output-bundle y.npz
+  tract-sparse m.onnx --precision half run --input x.npy --save-outputs y.npz";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]

@@ -48,7 +48,8 @@ impl Report {
         let reasons = self.layers.iter().any(|layer| layer.why_f32.is_some());
         if self.int8_layers() > 0 || (reasons && self.precision == Precision::F32) {
             let (int8, all_here) = (self.int8_layers(), self.sparse_layers());
-            text += &wrap(&format!("int8: {int8} of the {all_here} layers that run here"), 4);
+            let known = if self.optimised { "" } else { ", if all around them is quantised: -O knows" };
+            text += &wrap(&format!("int8: {int8} of the {all_here} layers that run here{known}"), 4);
         }
         if self.precision == Precision::F32 {
             text += &self.why_f32_text(all);

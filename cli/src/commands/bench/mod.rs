@@ -24,6 +24,7 @@ Examples:
   tract-sparse bench
   tract-sparse m.onnx bench --against stock --json
   tract-sparse m.onnx --threads 2 bench --max-time 10000
+  tract-sparse m.onnx --precision half bench --against stock
 
 Stock and sparse run in turn in one process. Times are medians with the
 quartiles beside them; the ratio is the median of the ratios of runs of

@@ -25,6 +25,7 @@ Examples:
   tract-sparse m.onnx compare
   tract-sparse m.onnx compare --input x.npy --tolerance 1e-3 --cumulative
   tract-sparse m.onnx compare --stage declutter --cumulative
+  tract-sparse m.onnx --precision half compare
 
 Floats agree if they differ by at most T times their size and that of the values
 in their row, column or channel; all else must be equal. The default of 1e-4

@@ -25,6 +25,7 @@ Examples:
   tract-sparse m.onnx inspect --measure
   tract-sparse m.onnx inspect --html report.html
   tract-sparse m.onnx inspect --int8
+  tract-sparse m.onnx -O --precision half inspect
 
 --int8 quantises nothing: it says what the cost table predicts if what goes into
 every layer and comes out of it were quantised, and its weights; whatif --int8

@@ -66,6 +66,7 @@ mod tests {
             precision: tract_sparse::Precision::F32,
             precision_note: None,
             layers: vec![],
+            optimised: false,
             mode: tract_sparse::Mode::Auto,
         };
         let page = page(&json!({ "model": name }), &report, false, &[]).unwrap();

@@ -41,14 +41,16 @@ Examples:
   tract-sparse m.onnx prune --ratio 0.3 --rearrange --calibrate x/ -o p.onnx
   tract-sparse m.onnx prune --speedup 1.5 -o pruned.onnx
   tract-sparse m.onnx prune --max-error 0.05 --calibrate photos/ -o p.onnx
+  tract-sparse int8.onnx prune --conv1x1 2x4:0.8 -o pruned-int8.onnx
 
 Zeros are written as inspect prints them: 4x4:0.5, unstructured:0.8, 2:4; 3:9,
 3:9/8, 3:9+0.1 for depthwise 3x3 layers; 5:9, 5:9:0.5, 5:9/2 for 3x3 layers. A
 ratio behind a structure goes before --ratio. To train with (docs/training.md),
 2x1:0.8 keeps most answers for its time, 2x2:0.8 if layers run in half
-precision; 4x4 does to about 0.5. The recipe is kept in the metadata
-of the file. A call that is interrupted is taken up by the same call: what it
-has worked out is in FILE.resume beside the output, until the output is there.";
+precision; 4x4 does to about 0.5. In quantised files weights become zero points,
+and scales stay (docs/quantisation.md). The recipe is kept in the metadata of
+the file. A call that is interrupted is taken up by the same call: what it has
+worked out is in FILE.resume beside the output, until the output is there.";
 
 /// How weights are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
