@@ -15,7 +15,7 @@ use tract_sparse_cli::Weights;
 /// weights: what weights of layers are stored as, "f32", or "bf16" or "f16", to which they are rounded: the file is about
 ///     half as large, and those of f32 are gone.
 ///
-/// Returns a dictionary with `bytes`, `plain_bytes` (what it would be with all weights written out, in f32),
+/// Returns a dictionary with `bytes`, `plain_bytes` (what it would be with all weights written out),
 /// `compact`, and the names of the layers whose weights have been `rounded` or, too large for that, `kept`.
 #[pyfunction]
 #[pyo3(signature = (model, output, *, plain = false, weights = "f32"))]

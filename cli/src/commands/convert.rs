@@ -109,7 +109,7 @@ impl Written {
         self.bytes
     }
 
-    /// What it would be with all of its weights written out, in f32.
+    /// What it would be with all of its weights written out.
     pub fn plain_bytes(&self) -> u64 {
         self.plain_bytes
     }
@@ -161,7 +161,7 @@ pub(super) fn run(source: &Source, args: &Convert, options: &Options) -> Result<
     }
     let how = match (written.is_compact(), args.plain) {
         (true, _) => format!(
-            "{:.1} % less than with all weights written out in f32 ({plain_bytes}); needs tract-sparse to be read",
+            "{:.1} % less than with all weights written out ({plain_bytes}); needs tract-sparse to be read",
             100.0 * (1.0 - bytes as f64 / plain_bytes as f64)
         ),
         (false, true) => "for any tract".into(),

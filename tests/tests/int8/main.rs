@@ -2,6 +2,7 @@
 
 mod by_channel;
 mod files;
+mod onnxruntime;
 
 use anyhow::{Context, Result};
 use figures::top_1;
@@ -710,127 +711,5 @@ fn weights_of_nnef_files_are_bytes() -> Result<()> {
     })?;
     assert_eq!(constants(&of_file), stock);
     assert!(Report::of(&back)?.layers.len() == 1);
-    Ok(())
-}
-
-/// Quantises models as users do, and runs them.
-const SCRIPT: &str = "\
-import sys, numpy, onnxruntime
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-class Reader(CalibrationDataReader):
-    def __init__(self, name, x): self.inputs = iter([{name: x}, {name: -0.7 * x}])
-    def get_next(self): return next(self.inputs, None)
-for model in sys.argv[1:]:
-    x = numpy.load(model + '.x.npy')
-    name = onnxruntime.InferenceSession(model + '.onnx').get_inputs()[0].name
-    for activations in ['QUInt8', 'QInt8']:
-        path = f'{model}.{activations}'
-        quantize_static(model + '.onnx', path + '.onnx', Reader(name, x), quant_format=QuantFormat.QDQ,
-            per_channel=True, activation_type=QuantType[activations], weight_type=QuantType.QInt8)
-        numpy.save(path + '.y.npy', onnxruntime.InferenceSession(path + '.onnx').run(None, {name: x})[0])
-";
-
-/// Networks of which all layers are quantised: the same bytes as onnxruntime's, but where
-/// scales that are worked out from rounded weights decide, which may make a step in a few places.
-#[test]
-fn networks_agree_with_onnxruntime() -> Result<()> {
-    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
-        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
-        return Ok(());
-    };
-    let folder = std::env::temp_dir().join(format!("tract-sparse-int8-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let x = noise(&[1, 3, 64, 64], 3);
-    let mut models = vec![];
-    for network in [Network::MobilenetV1, Network::MobilenetV2, Network::Resnet18] {
-        let spec = Spec {
-            hw: Some(64),
-            width: 0.5,
-            conv1x1: Some("4x4:0.5".parse()?),
-            dwconv3x3: Some("3:9".parse()?),
-            conv3x3: Some("5:9:0.5".parse()?),
-            fc: Some("4x4:0.5".parse()?),
-            ..Spec::default()
-        };
-        let model = folder.join(network.name());
-        zoo::write(&zoo::build(network, &spec)?, &model.with_extension("onnx"))?;
-        let values =
-            ndarray::ArrayD::from_shape_vec(x.shape(), x.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())?;
-        ndarray_npy::write_npy(folder.join(format!("{}.x.npy", network.name())), &values)?;
-        models.push(model);
-    }
-    let run_python = std::process::Command::new(python).arg("-c").arg(SCRIPT).args(&models).output()?;
-    assert!(run_python.status.success(), "{}", String::from_utf8_lossy(&run_python.stderr));
-    for model in &models {
-        for activations in ["QUInt8", "QInt8"] {
-            let path =
-                |end: &str| std::path::PathBuf::from(format!("{}.{activations}.{end}", model.display()));
-            let expected = npy(&path("y.npy"))?;
-            let optimised = onnx().model_for_path(path("onnx"))?.into_optimized()?;
-            // one conversion for the picture, one behind the last layer
-            assert_cluster(
-                &optimised,
-                [Report::of(&optimised)?.layers.len(), 1, 1],
-                &model.display().to_string(),
-            );
-            assert_eq!(through_floats(&optimised), 0, "{:?}", op_names(&optimised));
-            let y = run(optimised, std::slice::from_ref(&x))?;
-            let mut values = expected.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-            values.sort_by(f32::total_cmp);
-            let steps = values.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 1e-6);
-            let step = steps.fold(f32::INFINITY, f32::min);
-            assert!(largest_difference(&y[0], &expected)? <= 1.01 * step, "{}", model.display());
-            assert_eq!(top_1(&expected, &y[0])?, Some(1.0));
-        }
-    }
-    std::fs::remove_dir_all(folder)?;
-    Ok(())
-}
-
-/// Real networks, quantised: nothing inside of a cluster computes in floats, and what comes out is what onnxruntime computes.
-#[test]
-fn real_networks_agree_with_onnxruntime() -> Result<()> {
-    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
-        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
-        return Ok(());
-    };
-    let Some(models) = figures::models_dir() else {
-        skipped("int8", "TRACT_SPARSE_MODELS names no folder");
-        return Ok(());
-    };
-    let folder = std::env::temp_dir().join(format!("tract-sparse-int8-real-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    // all but the entry layer, and of the hand landmarks two of a single output
-    for (name, layers) in [("hand_landmark_sparse", 47), ("mobilenet_v2_1.0_224", 52)] {
-        let input = models.join(format!("golden/{name}.input.npy"));
-        if !input.exists() {
-            skipped("int8", &format!("there is no {}", input.display()));
-            continue;
-        }
-        let model = folder.join(name);
-        let path = |end: &str| std::path::PathBuf::from(format!("{}.{end}", model.display()));
-        std::fs::copy(models.join(format!("{name}.onnx")), path("onnx"))?;
-        std::fs::copy(&input, path("x.npy"))?;
-        let x = npy(&path("x.npy"))?;
-        let ran = std::process::Command::new(&python).args(["-c", SCRIPT]).arg(&model).output()?;
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        for activations in ["QUInt8", "QInt8"] {
-            let expected = npy(&path(&format!("{activations}.y.npy")))?;
-            let optimised = with_mode("dense", Target::detect(), || -> Result<_> {
-                onnx().model_for_path(path(&format!("{activations}.onnx")))?.into_optimized()
-            })?;
-            assert!(in_quads(&optimised) >= layers, "{}", Report::of(&optimised)?);
-            assert_eq!(through_floats(&optimised), 0, "{:?}", op_names(&optimised));
-            assert!(count(&optimised, "ToQuads") <= 2, "{:?}", op_names(&optimised));
-            let y = run(optimised, std::slice::from_ref(&x))?;
-            let values = expected.try_as_plain_ram()?.as_slice::<f32>()?;
-            let largest = values.iter().fold(0f32, |most, v| most.max(v.abs()));
-            // a step or two of an output of u8
-            let distance = largest_difference(&y[0], &expected)?;
-            assert!(distance <= largest / 100.0, "{name} {activations}: {distance} of {largest}");
-            assert_eq!(top_1(&expected, &y[0])?, Some(1.0), "{name} {activations}");
-        }
-    }
-    std::fs::remove_dir_all(folder)?;
     Ok(())
 }
