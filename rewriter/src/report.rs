@@ -370,7 +370,7 @@ pub(crate) fn layer_report(
             }
         }
     } else {
-        let packed = place.packed.map(OptSparseConv::packed);
+        let packed = place.packed.map(OptSparseConv::packed).transpose()?;
         if let Some(packed) = packed.or_else(|| node.op_as::<OptSparseGru>().map(OptSparseGru::packed)) {
             report.chosen = Some(packed.kernel().name.to_string());
             report.density = shape.map(|shape| packed.nnz() as f64 / shape.weights() as f64);

@@ -35,7 +35,7 @@ impl Int8Choice {
 /// Invariants: as many rows as scales; scales are finite and above zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Whole {
-    numbers: Vec<f32>,
+    numbers: Vec<i8>,
     /// None of a channel without weights: any scale would do.
     scales: Vec<Option<f32>>,
 }
@@ -62,7 +62,7 @@ impl Whole {
         for row in weights.chunks_exact(columns) {
             let largest = row.iter().fold(0f32, |largest, w| largest.max(w.abs()));
             if row.iter().all(|w| *w == 0.0) {
-                whole.numbers.extend(row.iter().map(|_| 0.0));
+                whole.numbers.extend(row.iter().map(|_| 0));
                 whole.scales.push(None);
                 continue;
             }
@@ -76,20 +76,35 @@ impl Whole {
             let mut why = NOT_WHOLE;
             let steps = grids.inspect(|_| why = WIDE).find(in_a_byte);
             let Some(steps) = steps else { return Err(why) };
-            whole.numbers.extend(row.iter().map(|w| number(*w, largest, steps)));
-            whole.scales.push(Some((f64::from(largest) / f64::from(steps)) as f32));
+            let before = whole.numbers.len();
+            whole.numbers.extend(row.iter().map(|w| number(*w, largest, steps) as i8));
+            let scale = (f64::from(largest) / f64::from(steps)) as f32;
+            let explains = |scale: &f32| {
+                whole.numbers[before..].iter().zip(row).all(|(number, w)| f32::from(*number) * scale == *w)
+            };
+            // the largest is a product that was rounded
+            let exact = [scale, scale.next_up(), scale.next_down()].into_iter().find(explains);
+            whole.scales.push(Some(exact.unwrap_or(scale)));
         }
         Ok(whole)
     }
 
     /// The whole numbers, a row for each output channel.
-    pub fn numbers(&self) -> &[f32] {
+    pub fn numbers(&self) -> &[i8] {
         &self.numbers
     }
 
     /// What they are multiplied by, by output channel; none of a channel whose weights are all zero.
     pub fn scales(&self) -> &[Option<f32>] {
         &self.scales
+    }
+
+    /// The weights again: those that it was made of, to the last bit, where these were products of numbers and a scale, as a
+    /// loader makes them.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = f32> {
+        let columns = (self.numbers.len() / self.scales.len().max(1)).max(1);
+        let rows = self.numbers.chunks(columns).zip(&self.scales);
+        rows.flat_map(|(row, scale)| row.iter().map(|number| f32::from(*number) * scale.unwrap_or(0.0)))
     }
 
     /// The numbers of an output channel, their scale, and the bias in units of it and of `x_scale`, the scale of the input.
@@ -106,7 +121,7 @@ impl Whole {
         channel: usize,
         bias: f32,
         x_scale: f32,
-    ) -> Result<(Vec<f32>, f32, i32), &'static str> {
+    ) -> Result<(Vec<i8>, f32, i32), &'static str> {
         if !bias.is_finite() {
             return Err("is no finite number");
         }
@@ -117,15 +132,13 @@ impl Whole {
             let unit = f64::from(x_scale) * f64::from(scale);
             return Ok((row.to_vec(), scale, (f64::from(bias) / unit).round_ties_even() as i32));
         };
-        let divisor = row.iter().fold(0, |divisor, w| common_divisor(divisor, w.abs() as u32));
+        let divisor = row.iter().fold(0, |divisor, w| common_divisor(divisor, u32::from(w.unsigned_abs())));
         let primitive = f64::from(finest) * f64::from(divisor);
-        let largest = row.iter().fold(0f32, |largest, w| largest.max(w.abs())) as u32;
+        let largest = row.iter().fold(0, |largest, w| largest.max(u32::from(w.unsigned_abs())));
         let most = 128 / (largest / divisor);
         let multiples = || {
-            let fits = move |times: &u32| {
-                let number = |w: f32| w / divisor as f32 * *times as f32;
-                row.iter().all(|w| IN_A_BYTE.contains(&number(*w)))
-            };
+            let fits =
+                move |times: &u32| row.iter().all(|w| i8::try_from(multiple(*w, divisor, *times)).is_ok());
             (1..=most).rev().filter(fits)
         };
         // Of each grid, scales that the weights do not tell apart.
@@ -149,9 +162,13 @@ impl Whole {
         if f64::from(steps as i32) != steps {
             return Err("is too large for its weights: 32 bits do not hold it");
         }
-        let number = |w: &f32| w / divisor as f32 * times as f32;
-        Ok((row.iter().map(number).collect(), scale, steps as i32))
+        Ok((row.iter().map(|w| multiple(*w, divisor, times) as i8).collect(), scale, steps as i32))
     }
+}
+
+/// A number in units of another grid.
+fn multiple(number: i8, divisor: u32, times: u32) -> i32 {
+    i32::from(number) / divisor as i32 * times as i32
 }
 
 fn common_divisor(a: u32, b: u32) -> u32 {
@@ -208,8 +225,7 @@ mod tests {
         let numbers = [127, -3, 0, 55, -128, 1, 99, 64, 0, 0, 0, 0];
         let scales = [0.003_921_569, 7.123_456e-4, 1.0];
         let whole = Whole::of(&dequantised(&numbers, &scales), 3).unwrap();
-        let expected: Vec<f32> = numbers.iter().map(|n| f32::from(*n)).collect();
-        assert_eq!(whole.numbers(), expected);
+        assert_eq!(whole.numbers(), numbers);
         for (found, scale) in whole.scales().iter().zip(scales).take(2) {
             // the scale is known from a rounded product
             let off = (found.unwrap() / scale - 1.0).abs();
@@ -231,7 +247,7 @@ mod tests {
             let weights = dequantised(&numbers, &[scale]);
             let whole = Whole::of(&weights, 1).unwrap_or_else(|why| panic!("scale {scale}: {why}"));
             for (weight, number) in weights.iter().zip(whole.numbers()) {
-                let again = number * whole.scales()[0].unwrap();
+                let again = f32::from(*number) * whole.scales()[0].unwrap();
                 // two roundings away from each other at most
                 assert!((again - weight).abs() <= weight.abs() * 2.0 * f32::EPSILON, "{again} for {weight}");
             }
@@ -275,7 +291,6 @@ mod tests {
                 for (found, number) in found.iter().zip(&numbers) {
                     let ratios = [f64::from(*found) * f64::from(bias), f64::from(*number) * f64::from(steps)];
                     assert!(close(ratios[0], ratios[1]), "{what}");
-                    assert!(IN_A_BYTE.contains(found), "{what}");
                 }
                 if numbers.iter().any(|n| *n != 0) {
                     let first = numbers.iter().position(|n| *n != 0).unwrap();
@@ -294,7 +309,7 @@ mod tests {
     #[test]
     fn few_weights_are_explained_by_numbers_of_a_byte() {
         let whole = Whole::of(&[0.0, 0.3, 0.0, 0.0, -0.3, 0.0], 2).unwrap();
-        assert_eq!(whole.numbers(), [0.0, 127.0, 0.0, 0.0, -128.0, 0.0]);
+        assert_eq!(whole.numbers(), [0, 127, 0, 0, -128, 0]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A sparse layer ready to run: packed weights, geometry, epilogue.
 
-use crate::choice::{Choice, Dense, Packed};
+use crate::choice::{Choice, Dense, Packed, Packing};
 use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::{of_products, with_threads};
 use crate::form::Form;
@@ -14,6 +14,7 @@ use crate::{pieces, planar, quads};
 use sparse_kernels::chain::Stage;
 use sparse_kernels::prelude::*;
 use sparse_kernels::quads::Quantised;
+use std::sync::OnceLock;
 use tract_core::internal::*;
 
 /// A sparse convolution or matrix product in the optimised graph.
@@ -26,7 +27,7 @@ pub struct OptSparseConv {
     /// Name of the layer; that of the node is the last of what has been taken in.
     layer: Arc<str>,
     form: Form,
-    packed: Arc<Packed>,
+    packed: Arc<Weights>,
     precision: Precision,
     integer: Integer,
     /// Weights of the dense layer.
@@ -36,13 +37,49 @@ pub struct OptSparseConv {
     choice: Choice,
 }
 
+/// Packed weights. Those in f32 of a layer that is likely to run in int8 are packed once they are asked for, so that they take
+/// no memory beside the others.
+#[derive(Debug)]
+struct Weights {
+    packed: OnceLock<Packed>,
+    later: Option<Later>,
+}
+
+/// How weights will be packed in f32.
+#[derive(Debug)]
+struct Later {
+    numbers: Arc<Numbers>,
+    packing: Packing,
+    target: Target,
+}
+
+impl Weights {
+    fn get(&self) -> TractResult<&Packed> {
+        if let (None, Some(later)) = (self.packed.get(), &self.later) {
+            let Numbers { oc, ic, group, kernel, pixels, whole, bias } = &*later.numbers;
+            let weights: Vec<f32> = whole.weights().collect();
+            let (oc, ic, group, kernel, pixels) = (*oc, *ic, *group, *kernel, *pixels);
+            let dense = Dense { oc, ic, group, kernel, pixels, weights: &weights, bias };
+            let packed = later.packing.pack(later.target, &dense)?;
+            return Ok(self.packed.get_or_init(|| packed));
+        }
+        self.packed.get().context("weights that were never packed")
+    }
+}
+
+impl From<Packed> for Weights {
+    fn from(packed: Packed) -> Weights {
+        Weights { packed: packed.into(), later: None }
+    }
+}
+
 /// The numbers that a layer computes in.
 #[derive(Debug, Clone)]
 enum Precision {
     /// f32; why not half, if that was wanted.
     Full(Option<&'static str>),
     /// f32 until it is known which layers run in pairs; the weights for pairs.
-    Open(Arc<Packed>),
+    Open(Arc<Weights>),
     /// Pairs of channels: the packed weights are for those.
     Half,
     /// Quads of channels: the packed weights are for those, and what is taken in behind the layer is in them.
@@ -105,7 +142,7 @@ impl Numbers {
                 .whole
                 .with_bias(channel, *value, x.scale())
                 .map_err(|why| format_err!("the bias of output channel {channel} {why}"))?;
-            numbers.extend(row);
+            numbers.extend(row.into_iter().map(f32::from));
             bias.push(steps);
             scales.push(x.scale() * scale / y.scale());
         }
@@ -143,10 +180,20 @@ impl OptSparseConv {
     /// Weights that cannot be packed as was chosen.
     pub fn new(layer: &str, form: Form, weights: &Dense, choice: Choice) -> TractResult<OptSparseConv> {
         let why = || format!("packing the weights of {layer}");
-        let packed = choice.packing.pack(choice.target, weights).with_context(why)?;
+        let integer = Integer::of(weights, &choice);
+        let packed = match &integer {
+            Integer::Open(numbers) if numbers.whole.weights().eq(weights.weights.iter().copied()) => {
+                let (packing, target) = (choice.packing, choice.target);
+                Weights {
+                    packed: OnceLock::new(),
+                    later: Some(Later { numbers: numbers.clone(), packing, target }),
+                }
+            }
+            _ => choice.packing.pack(choice.target, weights).with_context(why)?.into(),
+        };
         let precision = match choice.half {
             Some(half) => match half.packing.pack_half(half.half, weights) {
-                Ok(packed) => Precision::Open(Arc::new(packed)),
+                Ok(packed) => Precision::Open(Arc::new(packed.into())),
                 // what f32 can pack, half precision cannot if a weight is out of its range
                 Err(_) => Precision::Full(Some(TOO_LARGE)),
             },
@@ -157,7 +204,7 @@ impl OptSparseConv {
             form,
             packed: Arc::new(packed),
             precision,
-            integer: Integer::of(weights, &choice),
+            integer,
             dense: weights.weights.len(),
             epilogue: Epilogue::default(),
             residual: false,
@@ -233,7 +280,7 @@ impl OptSparseConv {
         };
         let bounds = before.map(|bound| bound.max(after[0]).min(after[1]));
         Ok(OptSparseConv {
-            packed: Arc::new(numbers.pack(choice, steps, bounds, table)?),
+            packed: Arc::new(numbers.pack(choice, steps, bounds, table)?.into()),
             precision: Precision::Int8,
             integer: Integer::Settled,
             epilogue: Epilogue::default(),
@@ -310,8 +357,8 @@ impl OptSparseConv {
         let (stage, shape) = self.stage(&self.wide_shape(inputs[0].shape())?)?;
         let geometry = planar(stage.geometry)?;
         run(&[stage], inputs, &self.pairs_shape(&shape)?, |x, y, residual, parallel| match self.precision {
-            Precision::Int8 => Ok(self.packed.run_quads(&geometry, x, y, parallel)?),
-            _ => Ok(self.packed.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?),
+            Precision::Int8 => Ok(self.packed()?.run_quads(&geometry, x, y, parallel)?),
+            _ => Ok(self.packed()?.run_pairs(&geometry, x, y, residual, &self.epilogue, parallel)?),
         })
     }
 
@@ -351,8 +398,11 @@ impl OptSparseConv {
     }
 
     /// The packed weights.
-    pub fn packed(&self) -> &Packed {
-        &self.packed
+    ///
+    /// # Errors
+    /// Weights that cannot be packed.
+    pub fn packed(&self) -> TractResult<&Packed> {
+        self.packed.get().with_context(|| format!("packing the weights of {}", self.layer))
     }
 
     /// Weights of the dense layer, zeros included.
@@ -372,9 +422,9 @@ impl OptSparseConv {
 
     /// Leaves out the output channels that the next layer, the only one that sees them, has no weight for.
     fn leave_out_unread(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        rule_if!(!self.in_lanes());
+        rule_if!(!self.in_lanes() && !self.may_be_int8());
         // no other kernels leave channels out
-        rule_if!(matches!(*self.packed, Packed::Depthwise(_)));
+        rule_if!(matches!(self.choice.packing, Packing::Depthwise(_)));
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
         rule_if_let!(&[reader] = &*node.outputs[0].successors);
         rule_if!(reader.slot == 0);
@@ -382,16 +432,17 @@ impl OptSparseConv {
         let rank = node.outputs[0].fact.rank();
         // the layouts of a convolution's input and output are the same
         rule_if_some!(channels = self.form.x_channel(rank));
-        rule_if!(next.form.x_channel(rank) == Some(channels));
-        let read = next.packed.reads();
-        rule_if_some!(packed = self.packed.with_only(&read));
+        rule_if!(next.form.x_channel(rank) == Some(channels) && !next.may_be_int8());
+        let read = next.packed()?.reads();
+        rule_if_some!(packed = self.packed()?.with_only(&read));
         let precision = match &self.precision {
-            Precision::Open(pairs) => {
-                Precision::Open(pairs.with_only(&read).map_or_else(|| pairs.clone(), Arc::new))
-            }
+            Precision::Open(pairs) => Precision::Open(match pairs.get()?.with_only(&read) {
+                Some(pairs) => Arc::new(pairs.into()),
+                None => pairs.clone(),
+            }),
             precision => precision.clone(),
         };
-        let op = OptSparseConv { packed: Arc::new(packed), precision, ..self.clone() };
+        let op = OptSparseConv { packed: Arc::new(packed.into()), precision, ..self.clone() };
         let mut patch = TypedModelPatch::replace_single_op(model, node, &node.inputs, op)?;
         patch.push_context("leave out channels that nothing reads");
         Ok(Some(patch))
@@ -413,15 +464,15 @@ impl OptSparseConv {
         let int8 = self.int8().map(|int8| int8.packing);
         let packing = half.or(int8).unwrap_or(self.choice.packing);
         let (geometry, shape) = self.form.resolve(packing, x)?;
-        Ok((Stage { layer: self.packed.layer(), geometry, epilogue: self.epilogue }, shape))
+        Ok((Stage { layer: self.packed()?.layer(), geometry, epilogue: self.epilogue }, shape))
     }
 
     /// What a run for an input of channels like `x` costs.
     pub(crate) fn cost_of(&self, x: &TypedFact) -> TractResult<TVec<(Cost, TDim)>> {
         Ok(tvec!(
-            (Cost::FMA(f32::datum_type()), self.fma(x, self.packed.nnz())?),
+            (Cost::FMA(f32::datum_type()), self.fma(x, self.packed()?.nnz())?),
             (dense_fma(), self.fma(x, self.dense)?),
-            (Cost::Params(f32::datum_type()), self.packed.nnz().to_dim())
+            (Cost::Params(f32::datum_type()), self.packed()?.nnz().to_dim())
         ))
     }
 
@@ -504,18 +555,18 @@ impl Op for OptSparseConv {
     }
 
     fn info(&self) -> TractResult<Vec<String>> {
-        let (stored, nnz) = (self.packed.stored(), self.packed.nnz());
+        let (stored, nnz) = (self.packed()?.stored(), self.packed()?.nnz());
         let mut info = vec![
             match (self.half(), self.int8()) {
                 (Some(half), _) => format!(
                     "{} on pairs of {}, predicted {:.0} us",
-                    self.packed.kernel().name,
+                    self.packed()?.kernel().name,
                     half.name(),
                     half.ns as f64 / 1e3
                 ),
                 (None, Some(int8)) => format!(
                     "{} on quads of {}, predicted {:.0} us",
-                    self.packed.kernel().name,
+                    self.packed()?.kernel().name,
                     int8::NAME,
                     int8.ns as f64 / 1e3
                 ),
@@ -527,9 +578,9 @@ impl Op for OptSparseConv {
                 100.0 * nnz as f64 / self.dense as f64,
             ),
         ];
-        let unread = self.packed.reads().iter().filter(|read| !**read).count();
+        let unread = self.packed()?.reads().iter().filter(|read| !**read).count();
         if unread > 0 {
-            info.push(match &*self.packed {
+            info.push(match self.packed()? {
                 Packed::Depthwise(_) => {
                     format!("{unread} channels that nothing reads are left out")
                 }
@@ -559,7 +610,8 @@ impl EvalOp for OptSparseConv {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let within = || format!("in {}", self.packed.kernel().name);
+        let kernel = self.packed()?.kernel().name;
+        let within = || format!("in {kernel}");
         if self.in_lanes() {
             return self.run_lanes(&inputs).with_context(within);
         }

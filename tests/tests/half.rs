@@ -43,8 +43,10 @@ fn assert_borders(model: &TypedModel) {
 fn in_pairs(model: &TypedModel) -> usize {
     let layers = model.nodes().iter().filter_map(layers).flatten();
     let half = layers.filter(|layer| layer.half().is_some());
-    half.inspect(|layer| assert_eq!(layer.packed().kernel().element, Element::Bf16, "{}", layer.layer()))
-        .count()
+    half.inspect(|layer| {
+        assert_eq!(layer.packed().unwrap().kernel().element, Element::Bf16, "{}", layer.layer())
+    })
+    .count()
 }
 
 /// The optimised model in half precision, after it has been compared with stock tract.
@@ -331,7 +333,8 @@ fn photographs_keep_their_class() -> Result<()> {
 /// Bytes of the packed weights of a model without its classifier, which keeps f32, and of its constants.
 fn weights(model: &TypedModel) -> [usize; 2] {
     let packed = model.nodes().iter().filter_map(layers).flatten();
-    let packed = packed.filter(|layer| !layer.layer().starts_with("fc")).map(|layer| layer.packed().bytes());
+    let packed =
+        packed.filter(|layer| !layer.layer().starts_with("fc")).map(|layer| layer.packed().unwrap().bytes());
     let konst = |node: &TypedNode| node.op_as::<Const>().map(|konst| konst.val().len() * 4);
     [packed.sum(), model.nodes().iter().filter_map(konst).sum()]
 }
