@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = r"\b(?:scalar|avx2|avx512-wide|avx512|neon-a\d+|neon|wasm)\b"
+TARGETS = r"\b(?:scalar|avx2|avx-vnni|avx512-wide|avx512|neon-a\d+|neon|wasm)\b"
 
 
 def fail(text):

@@ -58,7 +58,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "WHEN", verbatim_doc_comment)]
     pub(crate) sparse: Option<String>,
     /// Vector instructions of the kernels [TRACT_SPARSE_TARGET]: auto, the
-    /// best of this machine (the default); scalar, avx2, avx512,
+    /// best of this machine (the default); scalar, avx2, avx-vnni, avx512,
     /// avx512-wide, neon, wasm; see doctor
     #[arg(long, global = true, value_name = "NAME", verbatim_doc_comment)]
     pub(crate) target: Option<String>,

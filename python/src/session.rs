@@ -29,8 +29,8 @@ const SEED: u64 = 1;
 /// sparse: when layers run sparse: "auto" where a gain is predicted, "measure" where one is measured while
 /// loading, "always"     wherever a weight is zero, "dense" as "auto" in models without zeros too, "never";
 /// without it TRACT_SPARSE decides, else "auto". target: instructions of the kernels: "auto", "scalar",
-/// "avx2", "avx512", "avx512-wide", "neon"; without it     TRACT_SPARSE_TARGET decides, else the best of this
-/// machine. inputs: shapes in the place of those of the file: {"x": (1, 3, 224, 224)}; text is a symbol.
+/// "avx2", "avx-vnni", "avx512", "avx512-wide", "neon"; without it     TRACT_SPARSE_TARGET decides, else the best
+/// of this machine. inputs: shapes in the place of those of the file: {"x": (1, 3, 224, 224)}; text is a symbol.
 ///
 /// Raises OSError for a file that cannot be read, ValueError for one that is no model or a value that makes
 /// no sense.

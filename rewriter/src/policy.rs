@@ -22,7 +22,7 @@ tract_core::declare_knob!(
     scopable TRACT_SPARSE_TARGET,
     String,
     "auto".to_string(),
-    "Instruction set of the sparse kernels: `auto`, `scalar`, `avx2`, `avx512`, `avx512-wide`, `neon`, `neon-a53`, `neon-a55`, `neon-a76`, `wasm`."
+    "Instruction set of the sparse kernels: `auto`, `scalar`, `avx2`, `avx-vnni`, `avx512`, `avx512-wide`, `neon`, `neon-a53`, `neon-a55`, `neon-a76`, `wasm`."
 );
 tract_core::declare_knob!(
     scopable TRACT_SPARSE_COSTS,

@@ -32,12 +32,21 @@ pub(crate) fn detect(isa: Isa) -> Core {
     match isa {
         Isa::Neon => {}
         Isa::Avx512 => return x86(),
+        Isa::Avx2 if has_avx_vnni() => return Core::Vnni,
         _ => return Core::Any,
     }
     // Without these files (other systems, sandboxes) nothing is known, which means the class of all newer
     // cores.
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     serving(&read("/proc/cpuinfo"), &read("/proc/self/status"))
+}
+
+/// Whether this machine has what kernels of [`Core::Vnni`] use beside AVX2.
+pub(crate) fn has_avx_vnni() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return !cfg!(miri) && is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 #[cfg(target_arch = "x86_64")]

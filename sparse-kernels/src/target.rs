@@ -63,7 +63,7 @@ impl fmt::Display for Isa {
 }
 
 /// Classes of cores with one instruction set that want different schedules. Every core runs the kernels of
-/// every class: the wrong one is slow, never wrong.
+/// every class, those of quads ([`Int8`]) apart: the wrong one is slow, never wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Core {
@@ -78,12 +78,16 @@ pub enum Core {
     /// x86-64 cores that start two AVX-512 multiply-adds a cycle: Zen 5, and Intel's servers since
     /// Skylake-SP. Others split them (Zen 4) or have one such unit.
     Wide,
+    /// x86-64 cores without AVX-512 that multiply quads of bytes by one instruction, AVX-VNNI: Intel's notebooks and
+    /// desktops since Alder Lake. Zen 5 and newer servers have it beside AVX-512.
+    Vnni,
 }
 
 impl Core {
     /// The core classes of an instruction set, [`Core::Any`] first.
     pub fn of(isa: Isa) -> &'static [Core] {
         match isa {
+            Isa::Avx2 => &[Core::Any, Core::Vnni],
             Isa::Avx512 => &[Core::Any, Core::Wide],
             Isa::Neon => &[Core::Any, Core::A53, Core::A55, Core::A76],
             _ => &[Core::Any],
@@ -115,7 +119,12 @@ impl Target {
 
     /// Every target of this machine, plainest first.
     pub fn available() -> Vec<Target> {
-        Target::all().filter(|t| t.isa.detected()).collect()
+        Target::all().filter(|t| t.detected()).collect()
+    }
+
+    /// Whether this machine has its instructions.
+    fn detected(self) -> bool {
+        self.isa.detected() && (self.core != Core::Vnni || cores::has_avx_vnni())
     }
 
     /// The best target of this machine: the best instruction set, for the class of its cores.
@@ -126,7 +135,7 @@ impl Target {
 
     /// The target called `name`; `auto` and the empty string detect it. On aarch64 `neon` means the kernels
     /// that are not made for a class of cores, `neon-a53`, `neon-a55` and `neon-a76` those that are; so
-    /// it is with `avx512` and `avx512-wide` on x86-64.
+    /// it is with `avx512` and `avx512-wide`, and with `avx2` and `avx-vnni`, on x86-64.
     ///
     /// # Errors
     /// An unknown name, or an instruction set that this machine lacks.
@@ -138,7 +147,7 @@ impl Target {
         let target = Target::all().find(|target| target.name() == name).ok_or_else(|| {
             TargetError::Unknown { name: name.clone(), known: format!("auto, {}", list(Target::all())) }
         })?;
-        if target.isa.detected() {
+        if target.detected() {
             Ok(target)
         } else {
             let (target, available) = (target.name(), list(Target::available().into_iter()));
@@ -205,7 +214,7 @@ impl Target {
                     || !is_x86_feature_detected!("avx512bw")
                     || !is_x86_feature_detected!("avx512vl") =>
             {
-                Target { isa: Isa::Avx2, core: Core::Any }
+                Target { isa: Isa::Avx2, core: cores::detect(Isa::Avx2) }
             }
             // of the classes of cores, those that have the dot product, and what has not
             #[cfg(target_arch = "aarch64")]
@@ -287,6 +296,7 @@ pub(crate) fn name(isa: Isa, core: Core) -> &'static str {
         Core::A55 => "neon-a55",
         Core::A76 => "neon-a76",
         Core::Wide => "avx512-wide",
+        Core::Vnni => "avx-vnni",
     }
 }
 
@@ -295,6 +305,7 @@ pub(crate) const fn known(name: &str) -> (Isa, Core) {
     match name.as_bytes() {
         b"scalar" => (Isa::Scalar, Core::Any),
         b"avx2" => (Isa::Avx2, Core::Any),
+        b"avx-vnni" => (Isa::Avx2, Core::Vnni),
         b"avx512" => (Isa::Avx512, Core::Any),
         b"avx512-wide" => (Isa::Avx512, Core::Wide),
         b"neon" => (Isa::Neon, Core::Any),
@@ -339,11 +350,12 @@ mod tests {
             ("neon-a55", Isa::Neon, Core::A55),
             ("neon-a76", Isa::Neon, Core::A76),
             ("avx512-wide", Isa::Avx512, Core::Wide),
+            ("avx-vnni", Isa::Avx2, Core::Vnni),
         ] {
             match Target::named(name) {
                 Ok(target) => assert_eq!((target.isa(), target.core(), target.name()), (isa, core, name)),
                 Err(error) => {
-                    assert!(!isa.detected());
+                    assert!(!isa.detected() || core == Core::Vnni && !cores::has_avx_vnni());
                     assert!(error.to_string().contains(name), "{error}");
                 }
             }

@@ -479,6 +479,36 @@ fn values_between_layers() {
     assert_eq!(to_bytes(&edges), [10, 12, 10, 255, 0, 0, 255]);
 }
 
+/// Where the machine has AVX-VNNI, all tests here run its kernels, which these are; its floats are those of AVX2.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn avx_vnni_is_avx2_with_other_quads() {
+    let target = match Target::named("avx-vnni") {
+        Ok(target) => target,
+        Err(error) => {
+            assert!(error.to_string().contains("avx-vnni"), "{error}");
+            return eprintln!("SKIPPED kernels of AVX-VNNI: {error}");
+        }
+    };
+    let (int8, avx2) = (target.int8(), Target::named("avx2").unwrap());
+    assert_eq!(int8.target(), target);
+    for format in FormatKind::POINTWISE {
+        assert_eq!(table::pointwise_int8(int8, format).info().core, target.core());
+        assert_eq!(table::pointwise(target, format).info(), table::pointwise(avx2, format).info());
+    }
+    for format in FormatKind::SPATIAL {
+        assert_eq!(table::spatial_int8(int8, format).info().core, target.core());
+        assert_eq!(table::spatial(target, format).info(), table::spatial(avx2, format).info());
+    }
+    for taps in [[3, 3], [5, 5], [7, 7], [1, 3]] {
+        assert_eq!(table::depthwise_int8(int8, taps).unwrap().info().core, target.core());
+        assert_eq!(
+            table::depthwise(target, taps).unwrap().info(),
+            table::depthwise(avx2, taps).unwrap().info()
+        );
+    }
+}
+
 #[test]
 fn the_wrong_type_is_an_error() {
     let weights = vec![1f32; 8 * 8];

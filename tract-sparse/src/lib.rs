@@ -49,7 +49,7 @@
 //! | knob | what it does |
 //! |---|---|
 //! | `TRACT_SPARSE` | when layers run sparse: `auto` where a gain is predicted, `measure` where one is measured while loading, `always` wherever a weight is zero, `dense` as `auto`, in models without zeros too, `never` |
-//! | `TRACT_SPARSE_TARGET` | instructions of the kernels: `auto` the best of this machine, `scalar`, `avx2`, `avx512`, `avx512-wide`, `neon`, `wasm`; for a class of Arm cores `neon-a53`, `neon-a55`, `neon-a76` |
+//! | `TRACT_SPARSE_TARGET` | instructions of the kernels: `auto` the best of this machine, `scalar`, `avx2`, `avx-vnni`, `avx512`, `avx512-wide`, `neon`, `wasm`; for a class of Arm cores `neon-a53`, `neon-a55`, `neon-a76` |
 //! | `TRACT_SPARSE_COSTS` | cost table that predicts times: `auto` that which `tract-sparse fit` has made for this machine, if it has, `built-in`, or a file |
 //! | `TRACT_SPARSE_PRECISION` | what layers compute in: `f32`, or `half`: 16 bits (bf16 on x86) where this machine has kernels for it and a gain is predicted, f32 elsewhere |
 //! | `TRACT_SPARSE_MIN_GAIN` | how many times faster than stock a layer must be predicted to be, or else it stays stock: `1.1` |

@@ -308,8 +308,8 @@ impl Table {
         Ok(table)
     }
 
-    /// Reads lines of a key and four constants; `#` begins a comment, of which the first ones name target and
-    /// machine.
+    /// Reads lines of a key, of which the first counts, and four constants; `#` begins a comment, of which the first ones name
+    /// target and machine.
     fn parse(text: &str, file: Option<&Path>) -> Result<Table, String> {
         let between = |before: &str, after: &str| {
             let (_, rest) = text.split_once(before)?;
@@ -324,7 +324,7 @@ impl Table {
             let constants: Vec<f64> =
                 words.filter_map(|w| w.parse().ok()).filter(|c: &f64| c.is_finite() && *c >= 0.0).collect();
             let constants = constants.try_into().map_err(|_| format!("line {line:?}"))?;
-            costs.insert(key, Cost(constants));
+            costs.entry(key).or_insert(Cost(constants));
         }
         match Key::all().into_iter().find(|key| !costs.contains_key(&key.name())) {
             Some(key) => Err(format!("{} is missing", key.name())),
@@ -361,6 +361,8 @@ fn all() -> impl Iterator<Item = (Isa, Core)> {
 fn text(isa: Isa, core: Core) -> &'static str {
     match (isa, core) {
         (Isa::Scalar, _) => include_str!("scalar.txt"),
+        // Its own lines, and those of the kernels that it shares.
+        (Isa::Avx2, Core::Vnni) => concat!(include_str!("avx-vnni.txt"), include_str!("avx2.txt")),
         (Isa::Avx2, _) => include_str!("avx2.txt"),
         (Isa::Avx512, Core::Wide) => include_str!("avx512-wide.txt"),
         (Isa::Avx512, _) => include_str!("avx512.txt"),

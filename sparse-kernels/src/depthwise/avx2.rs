@@ -4,7 +4,7 @@ use super::body::Depthwise;
 use crate::table::Element;
 use crate::vector::F32x8;
 
-type Quads = F32x8<{ Element::Int8 as u8 }>;
+type Quads<const DOT: u8> = F32x8<{ Element::Int8 as u8 }, DOT>;
 
 impl Depthwise for F32x8 {
     type Values = F32x8;
@@ -12,8 +12,8 @@ impl Depthwise for F32x8 {
     type Strided = F32x8;
 }
 
-impl Depthwise for Quads {
-    type Values = Quads;
-    type Few = Quads;
-    type Strided = Quads;
+impl<const DOT: u8> Depthwise for Quads<DOT> {
+    type Values = Self;
+    type Few = Self;
+    type Strided = Self;
 }

@@ -2,11 +2,11 @@
 
 use super::body::Depthwise;
 use crate::table::Element;
-use crate::vector::{F32x8, F32x16};
+use crate::vector::{EVEX, F32x8, F32x16};
 
 type Pairs8 = F32x8<{ Element::Bf16 as u8 }>;
 type Pairs16 = F32x16<{ Element::Bf16 as u8 }>;
-type Quads8 = F32x8<{ Element::Int8 as u8 }, true>;
+type Quads8 = F32x8<{ Element::Int8 as u8 }, EVEX>;
 type Quads16 = F32x16<{ Element::Int8 as u8 }>;
 
 impl Depthwise for F32x16 {
@@ -38,10 +38,4 @@ impl Depthwise for Quads16 {
     type Values = Quads16;
     type Few = Quads8;
     type Strided = Quads16;
-}
-
-impl Depthwise for Quads8 {
-    type Values = Quads8;
-    type Few = Quads8;
-    type Strided = Quads8;
 }

@@ -14,7 +14,7 @@ use crate::quads::{self, Quantised};
 use crate::reference;
 use crate::spatial::PackedSpatial;
 use crate::table::{self, Element, KernelInfo};
-use crate::target::{Half, Int8, Isa, Target};
+use crate::target::{Core, Half, Int8, Isa, Target};
 use noise::Noise;
 use std::time::{Duration, Instant};
 
@@ -139,9 +139,10 @@ pub fn check(said: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, KernelError> {
     Ok(all)
 }
 
-/// The best multiply-add peak seen so far of every instruction set of this machine, for every type. A busy core
-/// rarely shows its peak: what one kernel is compared with is the best of the measurements beside all of them.
-struct Peaks(Vec<(Isa, Element, f64)>);
+/// The best multiply-add peak seen so far of every instruction set of this machine, for every type; of quads for every
+/// class of cores, which may have other instructions. A busy core rarely shows its peak: what one kernel is compared with
+/// is the best of the measurements beside all of them.
+struct Peaks(Vec<((Isa, Core, Element), f64)>);
 
 impl Peaks {
     fn new() -> Peaks {
@@ -149,10 +150,13 @@ impl Peaks {
     }
 
     fn measure(&mut self, kernel: &KernelInfo) {
-        let (isa, element) = (kernel.isa, kernel.element);
+        let (isa, core, element) = Peaks::key(kernel);
         let fits = |half: &Half| (half.target().isa(), half.element()) == (isa, element);
         let half = || Half::available().into_iter().find(fits);
-        let int8 = || Int8::available().into_iter().find(|int8| int8.target().isa() == isa);
+        let int8 = || {
+            let of_core = |int8: &Int8| (int8.target().isa(), int8.target().core()) == (isa, core);
+            Int8::available().into_iter().find(of_core)
+        };
         let full = || Target::available().into_iter().find(|target| target.isa() == isa);
         let once = || match element {
             Element::F32 => full().map(multiply_adds_per_second),
@@ -160,14 +164,20 @@ impl Peaks {
             Element::Int8 => int8().map(int8_multiply_adds_per_second),
         };
         let best = (0..10).filter_map(|_| once()).fold(self.of(kernel), f64::max);
-        self.0.retain(|(i, e, _)| (*i, *e) != (isa, element));
-        self.0.push((isa, element, best));
+        self.0.retain(|(key, _)| *key != (isa, core, element));
+        self.0.push(((isa, core, element), best));
+    }
+
+    /// What has a peak of its own.
+    fn key(kernel: &KernelInfo) -> (Isa, Core, Element) {
+        let core = if kernel.element == Element::Int8 { kernel.core } else { Core::Any };
+        (kernel.isa, core, kernel.element)
     }
 
     /// Multiply-adds a second.
     fn of(&self, kernel: &KernelInfo) -> f64 {
-        let known = self.0.iter().find(|(isa, element, _)| (*isa, *element) == (kernel.isa, kernel.element));
-        known.map_or(0.0, |(.., best)| *best)
+        let known = self.0.iter().find(|(key, _)| *key == Peaks::key(kernel));
+        known.map_or(0.0, |(_, best)| *best)
     }
 }
 

@@ -44,7 +44,8 @@ fn features() -> Vec<&'static str> {
         ($detect:ident: $($name:tt),*) => { $(if std::arch::$detect!($name) { found.push($name); })* };
     }
     #[cfg(target_arch = "x86_64")]
-    look!(is_x86_feature_detected: "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni");
+    look!(is_x86_feature_detected: "sse4.2", "avx", "avx2", "fma", "avxvnni", "avx512f", "avx512bw", "avx512vl",
+        "avx512vnni");
     #[cfg(target_arch = "aarch64")]
     look!(is_aarch64_feature_detected: "neon", "fp16", "dotprod", "i8mm", "bf16", "sve");
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

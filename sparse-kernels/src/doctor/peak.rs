@@ -3,7 +3,7 @@
 use crate::pairs::{self, f16};
 use crate::quads;
 use crate::table::Element;
-use crate::target::{Half, Int8, Isa, Target};
+use crate::target::{Core, Half, Int8, Isa, Target};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -182,6 +182,24 @@ pub fn int8_multiply_adds(int8: Int8, rounds: usize) -> usize {
                 24 * 64
             }
             // SAFETY: `Int8` of AVX-512 is proof that it and AVX512-VNNI were detected.
+            unsafe { run(rounds) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if int8.target().core() == Core::Vnni => {
+            #[target_feature(enable = "avx2,avxvnni")]
+            fn run(rounds: usize) -> usize {
+                use std::arch::x86_64::*;
+                let mut sums = [_mm256_set1_epi32(black_box(1)); 12];
+                let (a, b) = (_mm256_set1_epi8(black_box(3)), _mm256_set1_epi8(black_box(-1)));
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = _mm256_dpbusd_avx_epi32(*sum, a, b);
+                    }
+                }
+                black_box(sums);
+                12 * 32
+            }
+            // SAFETY: `Int8` of AVX-VNNI is proof that it was detected.
             unsafe { run(rounds) }
         }
         _ => {

@@ -13,10 +13,10 @@
 //! * 8 x 8: 8 sums, 1 input, broadcasts.
 
 use super::args::TileArgs;
-use super::body::{Pointwise, single_of_quads};
+use super::body::{Pointwise, add_loaded, single_of_quads};
 use super::scalar::{finish, gemv};
 use crate::table::Element;
-use crate::vector::{F32x8, Vector};
+use crate::vector::{APART, EVEX, F32x8, VEX, Vector};
 use std::arch::{asm, x86_64::*};
 
 const LANES: usize = <F32x8 as Vector>::LANES;
@@ -37,38 +37,70 @@ impl Pointwise for F32x8 {
         at: &[usize; N],
         w: *const f32,
     ) {
-        // SAFETY: as the caller has vouched for.
+        // SAFETY: passed on from the caller.
+        unsafe { add_at_once(sums, x, at, w) }
+    }
+}
+
+/// Quads. Products of bytes of even and of odd place take two registers for each input and each weight: 4 x 16 are 8 sums, 4
+/// of inputs, 2 of weights, and 2 for products. Where a dot product is one instruction, tiles are those of floats.
+impl<const DOT: u8> Pointwise for F32x8<{ Element::Int8 as u8 }, DOT> {
+    const MOST_VECTORS: [usize; 4] = if DOT == APART { [6, 3, 2, 0] } else { [14, 6, 3, 0] };
+    const TWO_SETS: usize = if DOT == APART { 0 } else { <F32x8 as Pointwise>::TWO_SETS };
+
+    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe { single_of_quads::<Self, R>(args) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_channel<const R: usize, const N: usize>(
+        sums: &mut [[Self; N]; R],
+        x: *const f32,
+        at: &[usize; N],
+        w: *const f32,
+    ) {
+        // SAFETY: passed on from the caller.
         unsafe {
-            if R == 4 && N == 3 && !cfg!(miri) {
-                return four_by_three(sums, x, x.add(at[N - 1]), w);
-            }
-            if R == 2 {
-                let w = [Self::splat(*w), Self::splat(*w.add(1))];
-                for n in 0..N {
-                    let x = Self::load(x.add(at[n]));
-                    sums[0][n] = w[0].mul_add(x, sums[0][n]);
-                    sums[1][n] = w[1].mul_add(x, sums[1][n]);
-                }
-                return;
-            }
-            for r in 0..R {
-                let w = Self::splat(*w.add(r));
-                for n in 0..N {
-                    sums[r][n] = w.mul_add(Self::load(x.add(at[n])), sums[r][n]);
-                }
+            match DOT {
+                APART => add_loaded(sums, x, at, w),
+                _ => add_at_once(sums, x, at, w),
             }
         }
     }
 }
 
-/// Quads, which are products of bytes of even and of odd place: two registers for each input and each weight. 4 x 16 take
-/// 8 sums, 4 of inputs, 2 of weights, and 2 for products.
-impl Pointwise for F32x8<{ Element::Int8 as u8 }> {
-    const MOST_VECTORS: [usize; 4] = [6, 3, 2, 0];
-
-    unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
-        // SAFETY: passed on from the caller.
-        unsafe { single_of_quads::<Self, R>(args) }
+/// [`Pointwise::add_channel`] where [`Vector::dot`] is one instruction.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn add_at_once<const ELEMENT: u8, const DOT: u8, const R: usize, const N: usize>(
+    sums: &mut [[F32x8<ELEMENT, DOT>; N]; R],
+    x: *const f32,
+    at: &[usize; N],
+    w: *const f32,
+) {
+    // SAFETY: as the caller has vouched for.
+    unsafe {
+        if R == 4 && N == 3 && !cfg!(miri) {
+            return four_by_three(sums, x, x.add(at[N - 1]), w);
+        }
+        if R == 2 {
+            let w = [F32x8::splat(*w), F32x8::splat(*w.add(1))];
+            for n in 0..N {
+                let x = F32x8::load(x.add(at[n]));
+                sums[0][n] = w[0].dot(x, sums[0][n]);
+                sums[1][n] = w[1].dot(x, sums[1][n]);
+            }
+            return;
+        }
+        for r in 0..R {
+            let w = F32x8::splat(*w.add(r));
+            for n in 0..N {
+                sums[r][n] = w.dot(F32x8::load(x.add(at[n])), sums[r][n]);
+            }
+        }
     }
 }
 
@@ -251,61 +283,72 @@ unsafe fn single_eights(args: &TileArgs) {
     }
 }
 
+/// The instructions of [`four_by_three`]; `$add` adds to its first operand.
+macro_rules! four_by_three {
+    ($add:literal, $sums:ident, $x:ident, $last:ident, $w:ident) => {
+        asm!(
+            "vmovups {x0}, [{x}]",
+            "vmovups {x1}, [{x} + 32]",
+            "vmovups {x2}, [{last}]",
+            "vbroadcastss {b}, [{w}]",
+            concat!($add, " {s00}, {x0}, {b}"),
+            concat!($add, " {s01}, {x1}, {b}"),
+            concat!($add, " {s02}, {x2}, {b}"),
+            "vbroadcastss {b}, [{w} + 4]",
+            concat!($add, " {s10}, {x0}, {b}"),
+            concat!($add, " {s11}, {x1}, {b}"),
+            concat!($add, " {s12}, {x2}, {b}"),
+            "vbroadcastss {b}, [{w} + 8]",
+            concat!($add, " {s20}, {x0}, {b}"),
+            concat!($add, " {s21}, {x1}, {b}"),
+            concat!($add, " {s22}, {x2}, {b}"),
+            "vbroadcastss {b}, [{w} + 12]",
+            concat!($add, " {s30}, {x0}, {b}"),
+            concat!($add, " {s31}, {x1}, {b}"),
+            concat!($add, " {s32}, {x2}, {b}"),
+            x = in(reg) $x,
+            last = in(reg) $last,
+            w = in(reg) $w,
+            x0 = out(ymm_reg) _,
+            x1 = out(ymm_reg) _,
+            x2 = out(ymm_reg) _,
+            b = out(ymm_reg) _,
+            s00 = inout(ymm_reg) $sums[0][0].0,
+            s01 = inout(ymm_reg) $sums[0][1].0,
+            s02 = inout(ymm_reg) $sums[0][2].0,
+            s10 = inout(ymm_reg) $sums[1][0].0,
+            s11 = inout(ymm_reg) $sums[1][1].0,
+            s12 = inout(ymm_reg) $sums[1][2].0,
+            s20 = inout(ymm_reg) $sums[2][0].0,
+            s21 = inout(ymm_reg) $sums[2][1].0,
+            s22 = inout(ymm_reg) $sums[2][2].0,
+            s30 = inout(ymm_reg) $sums[3][0].0,
+            s31 = inout(ymm_reg) $sums[3][1].0,
+            s32 = inout(ymm_reg) $sums[3][2].0,
+            options(pure, readonly, nostack, preserves_flags),
+        )
+    };
+}
+
 /// [`Pointwise::add_channel`] of 4 channels by 3 vectors, the last at `last`: all 16 registers. The compiler would broadcast
 /// two weights at a time and move sums to the stack.
 ///
 /// # Safety
-/// As [`Pointwise::add_channel`]; `sums` is 4 by 3.
+/// As [`Pointwise::add_channel`], not for quads of [`APART`]; `sums` is 4 by 3.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn four_by_three<const R: usize, const V: usize>(
-    sums: &mut [[F32x8; V]; R],
+unsafe fn four_by_three<const ELEMENT: u8, const DOT: u8, const R: usize, const V: usize>(
+    sums: &mut [[F32x8<ELEMENT, DOT>; V]; R],
     x: *const f32,
     last: *const f32,
     w: *const f32,
 ) {
     // SAFETY: reads what the caller has vouched for.
     unsafe {
-        asm!(
-            "vmovups {x0}, [{x}]",
-            "vmovups {x1}, [{x} + 32]",
-            "vmovups {x2}, [{last}]",
-            "vbroadcastss {b}, [{w}]",
-            "vfmadd231ps {s00}, {x0}, {b}",
-            "vfmadd231ps {s01}, {x1}, {b}",
-            "vfmadd231ps {s02}, {x2}, {b}",
-            "vbroadcastss {b}, [{w} + 4]",
-            "vfmadd231ps {s10}, {x0}, {b}",
-            "vfmadd231ps {s11}, {x1}, {b}",
-            "vfmadd231ps {s12}, {x2}, {b}",
-            "vbroadcastss {b}, [{w} + 8]",
-            "vfmadd231ps {s20}, {x0}, {b}",
-            "vfmadd231ps {s21}, {x1}, {b}",
-            "vfmadd231ps {s22}, {x2}, {b}",
-            "vbroadcastss {b}, [{w} + 12]",
-            "vfmadd231ps {s30}, {x0}, {b}",
-            "vfmadd231ps {s31}, {x1}, {b}",
-            "vfmadd231ps {s32}, {x2}, {b}",
-            x = in(reg) x,
-            last = in(reg) last,
-            w = in(reg) w,
-            x0 = out(ymm_reg) _,
-            x1 = out(ymm_reg) _,
-            x2 = out(ymm_reg) _,
-            b = out(ymm_reg) _,
-            s00 = inout(ymm_reg) sums[0][0].0,
-            s01 = inout(ymm_reg) sums[0][1].0,
-            s02 = inout(ymm_reg) sums[0][2].0,
-            s10 = inout(ymm_reg) sums[1][0].0,
-            s11 = inout(ymm_reg) sums[1][1].0,
-            s12 = inout(ymm_reg) sums[1][2].0,
-            s20 = inout(ymm_reg) sums[2][0].0,
-            s21 = inout(ymm_reg) sums[2][1].0,
-            s22 = inout(ymm_reg) sums[2][2].0,
-            s30 = inout(ymm_reg) sums[3][0].0,
-            s31 = inout(ymm_reg) sums[3][1].0,
-            s32 = inout(ymm_reg) sums[3][2].0,
-            options(pure, readonly, nostack, preserves_flags),
-        );
+        match DOT {
+            VEX => four_by_three!("{{vex}} vpdpbusd", sums, x, last, w),
+            EVEX => four_by_three!("vpdpbusd", sums, x, last, w),
+            _ => four_by_three!("vfmadd231ps", sums, x, last, w),
+        }
     }
 }

@@ -75,13 +75,28 @@ pub(super) trait Pointwise: Vector {
         w: *const f32,
     ) {
         // SAFETY: passed on from the caller.
-        unsafe {
-            let mut vectors = [Self::splat(0.0); N];
-            for n in 0..N {
-                vectors[n] = Self::load(x.add(at[n]));
-            }
-            Self::add_column(sums, &vectors, w);
+        unsafe { add_loaded(sums, x, at, w) }
+    }
+}
+
+/// [`Pointwise::add_channel`], all vectors of pixels first.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn add_loaded<V: Vector, const R: usize, const N: usize>(
+    sums: &mut [[V; N]; R],
+    x: *const f32,
+    at: &[usize; N],
+    w: *const f32,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut vectors = [V::splat(0.0); N];
+        for n in 0..N {
+            vectors[n] = V::load(x.add(at[n]));
         }
+        V::add_column(sums, &vectors, w);
     }
 }
 

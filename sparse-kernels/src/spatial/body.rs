@@ -17,6 +17,10 @@ pub(super) trait Spatial: Vector {
     /// Vectors of pixels that a tile of 1, 2 and 4 rows has registers for.
     const MOST_VECTORS: [usize; 3];
 
+    /// Rows of quads wait in memory for the others of their quad. Where there are few registers, the compiler would leave
+    /// sums there, in the loop.
+    const ROWS_IN_MEMORY: bool = false;
+
     /// Adds some columns to the sums.
     ///
     /// # Safety
@@ -143,6 +147,9 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
                     let mut rows = [[V::splat(0.0); N]; CHANNELS];
                     scale(args, group, &sums, &mut rows[..R]);
                     for next in 1..together {
+                        if V::ROWS_IN_MEMORY {
+                            std::hint::black_box(&mut rows);
+                        }
                         let sums = self::sums::<V, R, N>(args, group + next, &places);
                         scale(args, group + next, &sums, &mut rows[next * R..][..R]);
                     }

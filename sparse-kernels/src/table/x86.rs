@@ -5,7 +5,7 @@ use crate::depthwise::DepthwiseKernel;
 use crate::pointwise::PointwiseKernel;
 use crate::pointwise::Tuning;
 use crate::spatial::SpatialKernel;
-use crate::vector::{F32x8, F32x16};
+use crate::vector::{F32x8, F32x16, VEX};
 
 /// Lanes of pairs of channels.
 type Pairs = F32x16<{ Element::Bf16 as u8 }>;
@@ -13,6 +13,7 @@ type Pairs = F32x16<{ Element::Bf16 as u8 }>;
 /// Lanes of quads of channels.
 type Quads = F32x16<{ Element::Int8 as u8 }>;
 type Quads8 = F32x8<{ Element::Int8 as u8 }>;
+type Quads8Vnni = F32x8<{ Element::Int8 as u8 }, VEX>;
 
 const AVX2: Tuning = Tuning { next_lines: true, ..Tuning::GENERAL };
 const AVX2_QUADS: Tuning = Tuning { sums_apart: true, ..AVX2 };
@@ -57,7 +58,13 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
     kernel!(pointwise, format: "2x4", tile: 2 x 24, target: "avx2", element: Int8, quality: Intrinsics,
             loops: Quads8, tuning: AVX2_QUADS),
     kernel!(pointwise, format: "4x4", tile: 4 x 16, target: "avx2", element: Int8, quality: Intrinsics,
-            loops: Quads8, tuning: AVX2_QUADS),
+            loops: Quads8, tuning: Tuning { singles: 1, ..AVX2_QUADS }),
+    kernel!(pointwise, format: "1x4", tile: 1 x 80, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni, tuning: AVX2_QUADS),
+    kernel!(pointwise, format: "2x4", tile: 2 x 48, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni, tuning: AVX2_QUADS),
+    kernel!(pointwise, format: "4x4", tile: 4 x 24, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni, tuning: AVX2_QUADS),
     kernel!(pointwise, format: "1x4", tile: 1 x 128, target: "avx512", element: Int8, quality: Intrinsics,
             loops: Quads, tuning: AVX512),
     kernel!(pointwise, format: "2x4", tile: 2 x 96, target: "avx512", element: Int8, quality: Intrinsics,
@@ -98,6 +105,12 @@ pub(super) static DEPTHWISE: &[DepthwiseKernel] = &[
             loops: Quads8),
     kernel!(depthwise, format: "any", tile: 1 x 32, target: "avx2", element: Int8, quality: Intrinsics,
             loops: Quads8),
+    kernel!(depthwise, format: "3x3", tile: 1 x 32, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni),
+    kernel!(depthwise, format: "5x5", tile: 1 x 32, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni),
+    kernel!(depthwise, format: "any", tile: 1 x 32, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni),
     kernel!(depthwise, format: "3x3", tile: 1 x 64, target: "avx512", element: Int8, quality: Tuned,
             loops: Quads),
     kernel!(depthwise, format: "5x5", tile: 1 x 64, target: "avx512", element: Int8, quality: Tuned,
@@ -133,6 +146,12 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: Quads8),
     kernel!(spatial, format: "4x1", tile: 4 x 16, target: "avx2", element: Int8, quality: Intrinsics,
             loops: Quads8),
+    kernel!(spatial, format: "unstructured", tile: 1 x 48, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni),
+    kernel!(spatial, format: "2x1", tile: 2 x 32, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni),
+    kernel!(spatial, format: "4x1", tile: 4 x 24, target: "avx-vnni", element: Int8, quality: Intrinsics,
+            loops: Quads8Vnni),
     kernel!(spatial, format: "unstructured", tile: 1 x 128, target: "avx512", element: Int8, quality: Intrinsics,
             loops: Quads),
     kernel!(spatial, format: "2x1", tile: 2 x 96, target: "avx512", element: Int8, quality: Intrinsics,

@@ -6,18 +6,25 @@ use crate::table::Element;
 use crate::work::Work;
 use std::arch::x86_64::*;
 
+/// Instructions for the dot product of quads: bytes of even and of odd place apart, as AVX2 has it.
+pub(crate) const APART: u8 = 0;
+
+/// `vpdpbusd` of AVX-VNNI, which machines without AVX-512 have.
+pub(crate) const VEX: u8 = 1;
+
+/// `vpdpbusd` of AVX-512, which wants other bits for the same.
+pub(crate) const EVEX: u8 = 2;
+
 /// Eight floats; inputs and weights may be lanes of another type, the [`Element`] with the number `ELEMENT`: of pairs
-/// only what machines with AVX-512 use for what is too narrow for sixteen. With `VNNI`, machines with AVX-512 use quads
-/// likewise.
+/// only what machines with AVX-512 use for what is too narrow for sixteen. `DOT` says how quads are multiplied; with [`EVEX`]
+/// they are of such machines, too.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8<const ELEMENT: u8 = { Element::F32 as u8 }, const VNNI: bool = false>(
-    pub(crate) __m256,
-);
+pub(crate) struct F32x8<const ELEMENT: u8 = { Element::F32 as u8 }, const DOT: u8 = APART>(pub(crate) __m256);
 
 /// Eight clear lanes, eight set ones, eight clear ones.
 static WINDOW: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
-impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
+impl<const ELEMENT: u8, const DOT: u8> Vector for F32x8<ELEMENT, DOT> {
     const LANES: usize = 8;
     const ELEMENT: Element = Element::numbered(ELEMENT);
     type Narrow = F32x8;
@@ -33,14 +40,19 @@ impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
         fn on_pairs(work: impl Work) {
             work.run();
         }
+        #[target_feature(enable = "avxvnni,avx2,fma")]
+        fn on_vex_quads(work: impl Work) {
+            work.run();
+        }
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-        fn on_quads(work: impl Work) {
+        fn on_evex_quads(work: impl Work) {
             work.run();
         }
         // SAFETY: contract of `Vector`.
         unsafe {
             match Self::ELEMENT {
-                Element::Int8 if VNNI => on_quads(work),
+                Element::Int8 if DOT == VEX => on_vex_quads(work),
+                Element::Int8 if DOT == EVEX => on_evex_quads(work),
                 Element::F32 | Element::Int8 => on(work),
                 _ => on_pairs(work),
             }
@@ -164,10 +176,10 @@ impl<const ELEMENT: u8, const VNNI: bool> Vector for F32x8<ELEMENT, VNNI> {
                 )),
                 Element::Int8 => {
                     let [w, x, sum] = [self, b, c].map(|v| _mm256_castps_si256(v.0));
-                    F32x8(_mm256_castsi256_ps(if VNNI {
-                        _mm256_dpbusd_epi32(sum, x, w)
-                    } else {
-                        dot(sum, x, w)
+                    F32x8(_mm256_castsi256_ps(match DOT {
+                        VEX => _mm256_dpbusd_avx_epi32(sum, x, w),
+                        EVEX => _mm256_dpbusd_epi32(sum, x, w),
+                        _ => dot(sum, x, w),
                     }))
                 }
             }

@@ -19,7 +19,7 @@ mod neon_quads;
 mod wasm;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::F32x8;
+pub(crate) use avx2::{APART, EVEX, F32x8, VEX};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
 #[cfg(target_arch = "aarch64")]
