@@ -483,6 +483,9 @@ def costs(fit, *keys):
             lines = {line.split(" ")[0]: line for line in fitted.split("\n")}
             fitted = "\n".join(lines.get(line.split(" ")[0], line) if line[:1] != "#" else line
                                for line in open(path).read().split("\n"))
+        else:  # other types have lines of other commands
+            known = {line.split(" ")[0] for line in fitted.split("\n")}
+            fitted += "".join(line for line in open(path) if line.startswith(("half/", "int8/")) and line.split(" ")[0] not in known)
         write(path, fitted)
         print("written to " + path)
 
