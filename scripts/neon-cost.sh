@@ -6,10 +6,12 @@
 #   scripts/neon-cost.sh check [OPERATOR...]   compared with what is committed there: fails if anything is worse; all, or
 #                                              pointwise, depthwise, spatial
 #   scripts/neon-cost.sh network               MobileNet-v1, stock and sparse; written to benches/results/neon-network.md
-#   scripts/neon-cost.sh half                  layers of MobileNet-v1 in f32 and f16; written to benches/results/neon-half.md
+#   scripts/neon-cost.sh half                  layers of MobileNet-v1 and ResNet-18 in f32 and f16; written to
+#                                              benches/results/neon-half.md
 #   scripts/neon-cost.sh int8                  the same in f32 and int8; written to benches/results/neon-int8.md
 #   scripts/neon-cost.sh costs [KEY...]        cost tables of the three cores, or only these lines of them, for example
 #                                              pointwise/4x4; written to rewriter/src/costs/neon-*.txt
+#   scripts/neon-cost.sh half-costs            lines half/spatial of these tables, for cores that have f16
 #   scripts/neon-cost.sh 256x28 [SPARSITY...]  4x4 blocks of one pointwise layer, printed
 #
 # Needs the tool neon-cost: NEON_COST=/path/to/neon_cost.py, or ../shared/tools/neon-cost/neon_cost.py beside this
@@ -34,7 +36,7 @@ rustc --print target-libdir --target $triple 2>/dev/null | xargs -r test -d || r
   missing "no Rust standard library for $triple: rustup target add $triple"
 
 case ${1:-} in
-  -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit ;;
+  -h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit ;;
   network)
     cargo build --release -q --workspace --target $triple --bin neon-network
     set -- network neon-network ;;
@@ -42,6 +44,10 @@ case ${1:-} in
     cargo build --release -q --workspace --bin fit-costs
     cargo build --release -q --workspace --target $triple --bin fit-costs
     set -- costs fit-costs "${CARGO_TARGET_DIR:-target}/release/fit-costs" "${@:2}" ;;
+  half-costs)
+    cargo build --release -q --workspace --bin fit-costs
+    cargo build --release -q -p tract-sparse-kernels --target $triple --example neon_operator
+    set -- half-costs examples/neon_operator "${CARGO_TARGET_DIR:-target}/release/fit-costs" ;;
   "" | check | half | int8)
     cargo build --release -q -p tract-sparse-kernels --target $triple --example neon_operator
     set -- "${1:-all}" examples/neon_operator "${@:2}" ;;

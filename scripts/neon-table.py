@@ -31,12 +31,17 @@ BESIDE = {"f16": "benches/results/neon-half.md", "int8": "benches/results/neon-i
 DENSITY = {"f16": 0.7, "int8": 0.5}
 LANES = {"f16": "f16 (pairs of channels)", "int8": "int8 (quads of channels, dot products)"}
 ABOUT = {
-    "f16": "The first layer and the classifier stay in f32 in both; rounding to pairs between the first two layers is counted, too.",
+    "f16": "The classifier stays in f32 in both; rounding the picture to pairs is counted, too.",
     "int8": "All layers are integer; rounding the picture to quads is counted, too.",
 }
 # Depthwise and pointwise layers of MobileNet-v1: input and output channels, the side of the input, the stride; and how often.
 MOBILENET = [(32, 64, 112, 1, 1), (64, 128, 112, 2, 1), (128, 128, 56, 1, 1), (128, 256, 56, 2, 1), (256, 256, 28, 1, 1),
              (256, 512, 28, 2, 1), (512, 512, 14, 1, 5), (512, 1024, 14, 2, 1), (1024, 1024, 7, 1, 1)]
+# 3x3 layers for the lines half/spatial of a cost table, each with these weights.
+SPATIAL_CASES = [(layer, weights) for layer in ("16x32", "32x16", "64x8", "64x14", "16x56", "64x64x16/2", "128x7", "8x24x56/2")
+                 for weights in ("dense", "5:9", "5:9:0.5")] + [("3x32x112/2", "dense"), ("3x16x96/2", "dense")]
+# 3x3 layers of stride 1 of ResNet-18, and of stride 2: channels, the side of the input; and how often.
+RESNET = [("64x56", 4), ("64x128x56/2", 1), ("128x28", 3), ("128x256x28/2", 1), ("256x14", 3), ("256x512x14/2", 1), ("512x7", 3)]
 # Cases for a cost table: of a key, and the largest. In-order models take a second for five million multiply-adds.
 CASES_OF_A_KEY, MOST_KILOMACS = 14, 12_000
 GIGAHERTZ = 2  # of all cores, for want of a better: choices depend on ratios of times alone
@@ -341,8 +346,8 @@ def beside_f32(kind):
         layers.append(("depthwise", "%dx%d%s" % (ic, side, "/2" if stride == 2 else ""), "3:9", times))
         layers.append(("pointwise", "%dx%dx%d" % (ic, oc, side // stride), "4x4:%g" % DENSITY[kind], times))
     layers.append(("pointwise", "1024x1000x1", "4x4:%g" % DENSITY[kind], 1))
-    single = {0, len(layers) - 1} if kind == "f16" else set()  # what stays in f32
-    packed = {"f16": "32x112", "int8": "3x224"}[kind]
+    single = {len(layers) - 1} if kind == "f16" else set()  # what stays in f32
+    packed = "3x224"
     cores = ("a55", "a76")
     jobs = [(core, i, of) for core in cores for i in range(len(layers)) for of in ("f32", kind) if of == "f32" or i not in single]
     jobs += [(core, None, kind) for core in cores]
@@ -371,9 +376,13 @@ def beside_f32(kind):
                      "%.2f (%.2f)" % (total(pack, core) / 1e6, alone(pack, core) / 1e6), ""])
         rows.append([core, "**all**", "", "", "", "%.2f" % (sums["f32"] / 1e6), "", "%.2f" % (sums[kind] / 1e6),
                      "**%.2f**" % (sums["f32"] / sums[kind])])
-    lines = table("MobileNet-v1, %.0f %% of 4x4 blocks and 3:9 depthwise" % (100 - 100 * DENSITY[kind]), [
-        "core", "operator", "layer", "times", "f32: instructions, M", "modelled cycles, M (core alone)", kind + ": instructions, M",
-        "modelled cycles, M (core alone)", "f32 / " + kind], rows)
+    columns = ["core", "operator", "layer", "times", "f32: instructions, M", "modelled cycles, M (core alone)",
+               kind + ": instructions, M", "modelled cycles, M (core alone)", "f32 / " + kind]
+    lines = table("MobileNet-v1, %.0f %% of 4x4 blocks and 3:9 depthwise" % (100 - 100 * DENSITY[kind]), columns, rows)
+    if kind == "f16":
+        for weights in ("5:9", "5:9:0.5"):
+            lines += table("ResNet-18, 3x3 layers, " + weights + " (half of the kernels absent)" * (weights != "5:9"), columns,
+                           resnet(kind, weights, cores))
     command = "scripts/neon-cost.sh " + COMMAND[kind]
     text = """# %s beside f32 on Arm cores: modelled, not measured
 
@@ -386,6 +395,58 @@ A76 (LLVM 17).
     print("\n".join(lines))
     write(BESIDE[kind], text)
     print("written to " + BESIDE[kind])
+
+
+def resnet(kind, weights, cores):
+    """Rows of the 3x3 layers of ResNet-18, as those of MobileNet-v1."""
+    jobs = [(core, layer, of) for core in cores for layer, _ in RESNET for of in ("f32", kind)]
+    results = dict(in_parallel(jobs, lambda job: (job, count(job[0], "spatial", job[1], weights, "neon-" + job[0], job[2]))))
+    rows = []
+    for core in cores:
+        sums = [0, 0]
+        for layer, times in RESNET:
+            both = [results[core, layer, of] for of in ("f32", kind)]
+            row = [core, "spatial", layer, "%d" % times]
+            for i, r in enumerate(both):
+                sums[i] += times * total(r, core)
+                row += ["%.3f" % (r["insns"] / 1e6), "%.2f (%.2f)" % (total(r, core) / 1e6, alone(r, core) / 1e6)]
+            rows.append(row + ["%.2f" % (total(both[0], core) / total(both[1], core))])
+        rows.append([core, "**all**", "", "", "", "%.2f" % (sums[0] / 1e6), "", "%.2f" % (sums[1] / 1e6),
+                     "**%.2f**" % (sums[0] / sums[1])])
+    return rows
+
+
+def half_costs(fit):
+    """Lines half/spatial of the cost tables of cores that have f16: layers by `program`, not all cases that `fit` knows."""
+    jobs = [(core, form, layer, weights) for core in ("a55", "a76") for form in ("4x1", "2x1", "unstructured")
+            for layer, weights in SPATIAL_CASES]
+
+    def one(job):
+        core, form, layer, weights = job
+        r = count(core, "spatial", layer, weights, "neon-" + core, "f16", form)
+        stored = next(int(line.split()[2]) for line in r["printed"] if line.startswith("weights stored"))
+        # As Work::spatial of the rewriter counts it.
+        tile = next(line for line in r["printed"] if line.startswith("spatial_")).split("_")[2].split("x")
+        size, stride = (layer.split("/") + ["1"])[:2]
+        sizes = [int(n) for n in size.split("x")]
+        (ic, oc), side = (sizes[0], sizes[-2]), sizes[-1]
+        out = -(-side // int(stride))
+        lanes = 8 * min(out * -(-out // 8), -(-out * (out + 1) // 8))
+        work = stored * lanes, -(-oc // int(tile[0])) * -(-lanes // int(tile[1])), ic * side * side
+        return core, "half/spatial/%s %d %d %d %.0f" % (form, *work, total(r, core) / GIGAHERTZ)
+
+    samples = in_parallel(jobs, one)
+    for core in ("a55", "a76"):
+        path = "rewriter/src/costs/neon-%s.txt" % core
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as given:
+            given.write("\n".join(sample for of, sample in samples if of == core))
+            given.flush()
+            fitted = subprocess.run([fit, "--samples", given.name, "--target", "neon-" + core], capture_output=True, text=True,
+                                    check=True).stdout
+        lines = [line for line in open(path).read().split("\n") if line and not line.startswith("half/spatial/")]
+        lines += [line for line in fitted.split("\n") if line and line[0] != "#"]
+        write(path, "\n".join(lines) + "\n")
+        print("written to " + path)
 
 
 def costs(fit, *keys):
@@ -422,6 +483,9 @@ def costs(fit, *keys):
             lines = {line.split(" ")[0]: line for line in fitted.split("\n")}
             fitted = "\n".join(lines.get(line.split(" ")[0], line) if line[:1] != "#" else line
                                for line in open(path).read().split("\n"))
+        else:  # other types have lines of other commands
+            known = {line.split(" ")[0] for line in fitted.split("\n")}
+            fitted += "".join(line for line in open(path) if line.startswith(("half/", "int8/")) and line.split(" ")[0] not in known)
         write(path, fitted)
         print("written to " + path)
 
@@ -432,6 +496,8 @@ elif mode in KINDS:
     beside_f32(KINDS[mode])
 elif mode == "costs":
     costs(*only)
+elif mode == "half-costs":
+    half_costs(*only)
 elif mode == "check":
     worse = compare(everything(only))
     if worse:

@@ -1,7 +1,7 @@
 //! One layer between two marks, for tools that count the instructions of an aarch64 program.
 //!
 //! ```text
-//! neon_operator OPERATOR LAYER WEIGHTS [TARGET [TYPE]]       for example: neon_operator pointwise 256x28 4x4:0.5 neon-a53
+//! neon_operator OPERATOR LAYER WEIGHTS [TARGET [TYPE [FORMAT]]]      for example: neon_operator pointwise 256x28 4x4:0.5 neon-a53
 //! ```
 //! OPERATOR is pointwise, depthwise or spatial; or pack, which rounds planes to pairs or quads, whatever WEIGHTS say.
 //! LAYER is CHANNELSxSIDE, INxOUTxSIDE or either with /STRIDE: a square map, in f32 with bias and ReLU6, or
@@ -11,7 +11,8 @@
 //!   exactly;
 //! * depthwise: `dense` and `5x5`, with all taps, or `3:9`, a pattern for every 16 channels, six taps kept;
 //! * spatial, 3x3: `dense`, or `5:9`, a pattern for every four output channels of an input channel, four taps
-//!   kept.
+//!   kept; `5:9:DENSITY` where only that share of these kernels is there. FORMAT is how many output channels a kernel
+//!   takes together, 4x1 unless it is said.
 //!
 //! Between the marks is a single run, after one that warms up. `scripts/neon-cost.sh` prints tables from it.
 
@@ -233,20 +234,25 @@ fn main() -> Result<(), Box<dyn Error>> {
             kernel.info()
         }
         "spatial" => {
-            let kept = match arg(2, "5:9") {
-                "dense" => 9,
-                "5:9" => 4,
-                other => return Err(format!("{other:?} is not dense or 5:9").into()),
+            let (kept, density) = match arg(2, "5:9").strip_prefix("5:9") {
+                None if arg(2, "5:9") == "dense" => (9, 1.0),
+                Some("") => (4, 1.0),
+                Some(share) if share.starts_with(':') => (4, share[1..].parse::<f64>()?),
+                _ => return Err(format!("{:?} is not dense, 5:9 or 5:9:DENSITY", arg(2, "5:9")).into()),
             };
             let shape = layer(arg(1, "64x8"), 3, false)?;
+            let connected = groups(shape.oc, shape.ic, FormatKind::ROWS_4, density, noise);
             let mut weights = noise.values(shape.oc * shape.ic * 9);
             for (i, weight) in weights.iter_mut().enumerate() {
                 let (oc, ic, tap) = (i / 9 / shape.ic, i / 9 % shape.ic, i % 9);
-                if kept < 9 && !keeps(oc / 4 * 3 + ic, tap, kept) {
+                let kernel = density == 1.0 || connected[oc * shape.ic + ic] != 0.0;
+                if kept < 9 && !(kernel && keeps(oc / 4 * 3 + ic, tap, kept)) {
                     *weight = 0.0;
                 }
             }
-            let (bias, format) = (noise.values(shape.oc), FormatKind::ROWS_4);
+            let bias = noise.values(shape.oc);
+            let format = FormatKind::SPATIAL.into_iter().find(|f| f.to_string() == arg(5, "4x1"));
+            let format = format.ok_or_else(|| format!("no spatial format is called {:?}", arg(5, "")))?;
             let kernel = match numbers {
                 Numbers::F32 => table::spatial(target, format),
                 Numbers::Half(half) => table::spatial_half(half, format).ok_or("no such kernel")?,

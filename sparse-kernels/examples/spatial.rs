@@ -105,10 +105,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let ((quiet, median), (half_quiet, half_median)) = (sorted(times), sorted(half_times));
             let (speed, share) = (macs / quiet, 100.0 * macs / quiet / peak);
             print!("{name:34} {what:10} {:8.4} {speed:8.1} {share:5.1} % {:7.4}", quiet * 1e3, median * 1e3);
-            if half.is_some() {
+            if let Some((half, _)) = half {
+                let name = half.element().name();
                 let (speed, times) = (macs / half_quiet, quiet / half_quiet);
                 let (quiet, median) = (half_quiet * 1e3, half_median * 1e3);
-                print!("   bf16 {quiet:8.4} {speed:8.1} {median:8.4} {times:6.2} times");
+                print!("   {name} {quiet:8.4} {speed:8.1} {median:8.4} {times:6.2} times");
             }
             let (int8_quiet, int8_median) = sorted(int8_times);
             println!(

@@ -1,6 +1,6 @@
 //! What follows a convolution in the same pass: activation, residual add, activation.
 
-use crate::pairs::{self, Numbers, Rounding, Rows, rounding, unpack_rows};
+use crate::pairs::{self, Numbers, Rounding, Rows, f16, rounding, unpack_rows};
 
 /// Pixels whose residual is widened at a time.
 const PIXELS: usize = 256;
@@ -155,6 +155,16 @@ impl Clamps {
             }
         }
         pairs::pair(values[0], values[1])
+    }
+
+    /// The sum of a channel in f16, finished in the same; `residual` is one if it is wanted.
+    pub fn half(&self, sum: u16, residual: u16) -> u16 {
+        let clamp = |v: u16, (lo, hi): (f32, f32)| {
+            let [lo, hi] = [lo, hi].map(|bound| f16::float(f16::round(bound)));
+            f16::round(within(f16::float(v), (lo, hi)))
+        };
+        let value = clamp(sum, self.before);
+        if self.residual { clamp(f16::add(value, residual), self.after) } else { value }
     }
 }
 

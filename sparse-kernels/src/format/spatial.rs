@@ -80,7 +80,7 @@ pub(crate) struct TapLane {
     pub parts: [Option<usize>; MOST_PARTS],
 }
 
-/// How the columns `(ic, ky, kx)` of a group of output channels are put into lanes.
+/// How the columns `(ic, ky, kx)` of a group of output channels are put into lanes; in f16 each is one by itself.
 ///
 /// A lane is a tap of neighbouring input channels. An input channel that is alone in its lane, such as the last of the
 /// three of a picture, leaves room for its neighbours in place of other channels: there a lane is several taps, one
@@ -100,13 +100,13 @@ impl TapLanes {
 
     /// The lane of input channels that holds one channel, at several rows; none if there is no such lane.
     pub fn alone(&self) -> Option<usize> {
-        let per_lane = self.element.per_lane();
+        let per_lane = self.element.per_product();
         (per_lane > 1 && self.ic % per_lane == 1 && self.taps[0] > 1).then_some(self.ic / per_lane)
     }
 
     /// Calls `f` with every lane, in order, that has one of `columns`, which are in order.
     pub fn for_each(&self, columns: &[u32], mut f: impl FnMut(TapLane)) {
-        let ([height, width], per_lane) = (self.taps, self.element.per_lane());
+        let ([height, width], per_lane) = (self.taps, self.element.per_product());
         let window = height * width;
         let mut taps = vec![[None; MOST_PARTS]; window];
         let mut first = 0;
@@ -153,7 +153,7 @@ impl Nonzeros {
         let window = taps[0].checked_mul(taps[1]).ok_or(FormatError::TooLarge("matrix"))?;
         check_groups(cols, window)?;
         check_groups(oc, groups)?;
-        let (r, c) = (kind.r(), element.per_lane());
+        let (r, c) = (kind.r(), element.per_product());
         let lanes = TapLanes::new(cols / window * groups, taps, element);
         let (mut blocks, mut columns) = (0, vec![]);
         for row in (0..oc).step_by(r) {
@@ -166,9 +166,9 @@ impl Nonzeros {
         Ok(Stats {
             kind: FormatKind::new(r, c),
             blocks,
-            block_density: blocks as f64 / (rows * element.lanes(cols / window) * window) as f64,
+            block_density: blocks as f64 / (rows * (cols / window).div_ceil(c) * window) as f64,
             fill: fill_of(self.nnz(), blocks * r * c),
-            bytes: 4 * (rows + 1 + blocks + blocks * r),
+            bytes: 4 * (rows + 1 + blocks) + element.product_bytes() * blocks * r,
             ..self.group_stats(kind, groups)
         })
     }

@@ -38,7 +38,6 @@
 use super::walk::{Walk, walk_first};
 #[cfg(doc)]
 use crate::LOOK_AHEAD;
-use crate::table::Element;
 use crate::target::Core;
 use crate::vector::{F32x4, is_f16, is_int8};
 use std::arch::asm;
@@ -420,11 +419,11 @@ pub(crate) unsafe fn multiply_add<const R: usize, const CORE: u8, const ELEMENT:
 ///
 /// # Safety
 /// NEON is there; `columns` is not zero; that number of offsets, in bytes, is valid at `offsets`, and
-/// [`LOOK_AHEAD`] more that need not mean anything, and four times as many floats at `values`; at each offset
-/// from each of `bases` is a whole vector.
+/// [`LOOK_AHEAD`] more that need not mean anything, and four times as many floats, or halves, at `values`; at each
+/// offset from each of `bases` is a whole vector.
 #[inline(always)]
-pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
-    sums: &mut [[F32x4<CORE>; V]; 4],
+pub(crate) unsafe fn gather<const CORE: u8, const ELEMENT: u8, const V: usize>(
+    sums: &mut [[F32x4<CORE, ELEMENT>; V]; 4],
     bases: &[*const f32; V],
     offsets: *const u32,
     values: *const f32,
@@ -434,7 +433,7 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
     let high = |v: usize| base(v).wrapping_add(2);
     // SAFETY: reads what the caller has vouched for.
     unsafe {
-        walk_rows!(@four CORE, Element::F32 as u8, V, sums, (
+        walk_rows!(@four CORE, ELEMENT, V, sums, (
             r"
             .macro pr_piece piece, vector, offset, v, half
                 .if \v == 0

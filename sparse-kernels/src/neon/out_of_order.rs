@@ -254,10 +254,10 @@ pub(crate) unsafe fn multiply_add<
 ///
 /// # Safety
 /// NEON is there; `columns` is not zero; that number of offsets, in bytes, is valid at `offsets` and four times as
-/// many floats at `values`; at each offset from each of `bases` is a whole vector.
+/// many floats, or halves, at `values`; at each offset from each of `bases` is a whole vector.
 #[inline(always)]
-pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
-    sums: &mut [[F32x4<CORE>; V]; 4],
+pub(crate) unsafe fn gather<const CORE: u8, const ELEMENT: u8, const V: usize>(
+    sums: &mut [[F32x4<CORE, ELEMENT>; V]; 4],
     bases: &[*const f32; V],
     offsets: *const u32,
     values: *const f32,
@@ -280,7 +280,7 @@ pub(crate) unsafe fn gather<const CORE: u8, const V: usize>(
             .macro pc_pair first, second, base, at
             .endm
             ",
-            halves = const 0,
+            halves = const is_f16(ELEMENT) as u8,
             pairs = const 0,
             quads = const 0,
             // Not read: a stride is for blocks of several columns.

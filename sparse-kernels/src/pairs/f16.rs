@@ -69,6 +69,39 @@ pub(crate) fn add(a: u16, b: u16) -> u16 {
     round(float(a) + float(b))
 }
 
+/// Most products that are added one after the other: 32 blocks of 4x4. (`sparse_kernels::pointwise` says why.)
+pub(crate) const MOST_PRODUCTS: usize = 128;
+
+/// A sum of products: of every [`MOST_PRODUCTS`] of them one by itself, and these added up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sum {
+    total: Option<u16>,
+    sum: u16,
+    products: usize,
+}
+
+impl Sum {
+    /// What sums begin with.
+    #[inline(always)]
+    pub fn new(first: u16) -> Sum {
+        Sum { total: None, sum: first, products: 0 }
+    }
+
+    #[inline(always)]
+    pub fn add(&mut self, a: u16, b: u16) {
+        if self.products == MOST_PRODUCTS {
+            *self = Sum { total: Some(self.value()), ..Sum::new(0) };
+        }
+        self.sum = mul_add(a, b, self.sum);
+        self.products += 1;
+    }
+
+    #[inline(always)]
+    pub fn value(self) -> u16 {
+        self.total.map_or(self.sum, |total| add(total, self.sum))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -173,6 +173,18 @@ pub(crate) fn as_lanes(floats: &[f32]) -> &[u32] {
     unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
 }
 
+/// The halves of lanes, the first one of each first.
+pub(crate) fn as_halves(floats: &[f32]) -> &[u16] {
+    // SAFETY: a float is two halves, whose alignment is less, and any bits are a number.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), 2 * floats.len()) }
+}
+
+/// [`as_halves`], to be written to.
+pub(crate) fn as_halves_mut(floats: &mut [f32]) -> &mut [u16] {
+    // SAFETY: as there, and any bits are a float.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), 2 * floats.len()) }
+}
+
 /// [`as_lanes`], to be written to.
 pub(crate) fn as_lanes_mut(floats: &mut [f32]) -> &mut [u32] {
     // SAFETY: as there, and any bits are a float.
@@ -211,6 +223,42 @@ pub(crate) fn of_weights(cols: usize, taps: usize, dense: &[f32]) -> Result<Vec<
         }
     }
     Ok(lanes)
+}
+
+/// The bounds of clamps: before the residual, and after it.
+///
+/// # Safety
+/// The instruction set is there.
+#[inline(always)]
+pub(crate) unsafe fn bounds<V: Vector>(clamps: &Clamps) -> [V; 4] {
+    let ((lo, hi), (lo1, hi1)) = (clamps.before, clamps.after);
+    // SAFETY: passed on from the caller.
+    [lo, hi, lo1, hi1].map(|bound| unsafe { V::splat(bound) })
+}
+
+/// [`store`] for sums in f16, of twice as many pixels: clamped between bounds, added to the residual if there is one, and
+/// stored as two vectors of pairs.
+///
+/// # Safety
+/// The instruction set is there; `y`, and the residual if there is one, are valid for two vectors.
+#[inline(always)]
+pub(crate) unsafe fn store_apart<V: Vector>(
+    mut sums: [V; 2],
+    second: bool,
+    [lo, hi, lo1, hi1]: &[V; 4],
+    residual: Option<*const f32>,
+    y: *mut f32,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        sums = sums.map(|sum| sum.clamp(*lo, *hi));
+        if let Some(residual) = residual {
+            let [a, b] = V::load(residual).apart(V::load(residual.add(V::LANES)));
+            sums = [sums[0].add(a).clamp(*lo1, *hi1), sums[1].add(b).clamp(*lo1, *hi1)];
+        }
+        let [low, high] = sums[0].beside(if second { sums[1] } else { V::splat(0.0) });
+        low.store_two(high, y);
+    }
 }
 
 /// Clamps two vectors of sums, adds those of a residual in between if the clamps want it, and stores both as one of

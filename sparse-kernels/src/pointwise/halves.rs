@@ -16,10 +16,9 @@
 //! rounded once more.
 
 use super::args::TileArgs;
-use crate::pairs::f16;
-
-/// Most products that are added one after the other: 32 blocks of 4x4.
-pub(super) const MOST_PRODUCTS: usize = 128;
+#[cfg(any(doc, test))]
+use crate::pairs::f16::MOST_PRODUCTS;
+use crate::pairs::{self, f16};
 
 /// The blocks of a row: pointers to the index of the first channel and to the values of the first block, and
 /// the number of blocks.
@@ -90,24 +89,18 @@ unsafe fn sum<const R: usize, const C: usize>(
     unsafe {
         let (indices, values, blocks) = blocks(args, channel / R, R * C);
         let waiting = args.sums.at.wrapping_add(channel * args.sums.stride + pixel);
-        let mut total = None;
-        let mut sum = if weights.first { f16::round(args.bias(channel)) } else { 0 };
-        let most = MOST_PRODUCTS / C;
+        let mut sum = f16::Sum::new(if weights.first { f16::round(args.bias(channel)) } else { 0 });
         for block in 0..blocks {
-            if block > 0 && block % most == 0 {
-                total = Some(total.map_or(sum, |total| f16::add(total, sum)));
-                sum = 0;
-            }
             for c in 0..C {
                 let from = *indices.add(block) as usize + c;
                 let x = input
                     .x
                     .cast::<u16>()
                     .wrapping_add(from / 2 * 2 * input.stride + from % 2 * apart + pixel);
-                sum = f16::mul_add(*x, *values.add((block * C + c) * R + channel % R), sum);
+                sum.add(*x, *values.add((block * C + c) * R + channel % R));
             }
         }
-        sum = total.map_or(sum, |total| f16::add(total, sum));
+        let sum = sum.value();
         if weights.first && weights.last {
             return sum;
         }
@@ -129,20 +122,12 @@ unsafe fn store(args: &TileArgs, channel: usize, pixel: usize, sum: u16) {
         return;
     }
     let (clamps, at) = (&args.clamps, 2 * (channel / 2 * args.output.stride + pixel) + channel % 2);
-    let clamp = |v: u16, (lo, hi): (f32, f32)| {
-        let (v, [lo, hi]) = (f16::float(v), [lo, hi].map(|bound| f16::float(f16::round(bound))));
-        let v = if v < lo { lo } else { v };
-        f16::round(if v > hi { hi } else { v })
-    };
     let y = args.output.y.cast::<u16>().wrapping_add(at);
     // SAFETY: `y` and `residual` are valid at channel / 2 * stride + pixel (Output), for a lane of two
     // halves.
     unsafe {
-        *y = clamp(sum, clamps.before);
-        if clamps.residual {
-            let residual = args.output.residual.cast::<u16>().wrapping_add(at);
-            *y = clamp(f16::add(*y, *residual), clamps.after);
-        }
+        let residual = args.output.residual.cast::<u16>().wrapping_add(at);
+        *y = clamps.half(sum, if clamps.residual { *residual } else { 0 });
         if channel.is_multiple_of(2) && channel + 1 == args.weights.packed.oc() {
             *y.wrapping_add(1) = 0;
         }
@@ -165,9 +150,7 @@ pub(super) fn take_apart(rows: &mut [f32], width: usize) {
 /// Writes the halves of `lanes` to a row of the same length: first those of the first channel.
 #[inline(always)]
 fn put_apart(lanes: &[f32], row: &mut [f32]) {
-    // SAFETY: a row has twice as many halves as lanes, whose alignment is less, and any bits are numbers.
-    let halves = unsafe { std::slice::from_raw_parts_mut(row.as_mut_ptr().cast::<u16>(), 2 * row.len()) };
-    let (first, second) = halves.split_at_mut(lanes.len());
+    let (first, second) = pairs::as_halves_mut(row).split_at_mut(lanes.len());
     for ((lane, first), second) in lanes.iter().zip(first).zip(second) {
         (*first, *second) = (lane.to_bits() as u16, (lane.to_bits() >> 16) as u16);
     }
@@ -176,7 +159,6 @@ fn put_apart(lanes: &[f32], row: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pairs;
     use noise::Noise;
 
     /// The error of sums of products in the root mean square, in f16 with so many `together`, and where the

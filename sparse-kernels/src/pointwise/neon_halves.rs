@@ -7,8 +7,10 @@
 
 use super::args::TileArgs;
 use super::body::Loops;
-use super::halves::{MOST_PRODUCTS, blocks, finish};
+use super::halves::{blocks, finish};
 use crate::neon::{Walk, in_order_blocks, in_order_rows, out_of_order};
+use crate::pairs;
+use crate::pairs::f16::MOST_PRODUCTS;
 use crate::table::Element;
 use crate::target::Core;
 use crate::vector::{F32x4, Vector};
@@ -62,9 +64,8 @@ unsafe fn rows<const CORE: u8, const R: usize, const C: usize, const N: usize>(a
     }
     at[N - 1] = args.pixels - LANES;
     let together = const { 2usize.div_ceil(R) };
-    let ((lo, hi), (lo1, hi1)) = (args.clamps.before, args.clamps.after);
     // SAFETY: NEON is there.
-    let bounds = [lo, hi, lo1, hi1].map(|bound| unsafe { Half::<CORE>::splat(bound) });
+    let bounds = unsafe { pairs::bounds::<Half<CORE>>(&args.clamps) };
     for row in args.weights.rows.clone().step_by(together) {
         // SAFETY: block rows; the last vector ends at the last pixel.
         unsafe {
@@ -221,9 +222,9 @@ unsafe fn store<const CORE: u8, const N: usize>(
     channel: usize,
     at: &[usize; N],
     sums: [&[Half<CORE>; N]; 2],
-    [lo, hi, lo1, hi1]: &[Half<CORE>; 4],
+    bounds: &[Half<CORE>; 4],
 ) {
-    let (clamps, channels) = (&args.clamps, args.weights.packed.oc().saturating_sub(channel));
+    let channels = args.weights.packed.oc().saturating_sub(channel);
     if !args.weights.last || channels == 0 {
         return;
     }
@@ -233,19 +234,8 @@ unsafe fn store<const CORE: u8, const N: usize>(
     // output channels (Output).
     unsafe {
         for n in 0..N {
-            let mut values = [sums[0][n].clamp(*lo, *hi), sums[1][n].clamp(*lo, *hi)];
-            if clamps.residual {
-                let residual = residual.add(at[n]).cast::<u16>();
-                let lanes = [vld1q_u16(residual), vld1q_u16(residual.add(LANES))];
-                let both = [vuzp1q_u16(lanes[0], lanes[1]), vuzp2q_u16(lanes[0], lanes[1])];
-                for (value, residual) in values.iter_mut().zip(both) {
-                    *value = value.add(F32x4(vreinterpretq_f32_u16(residual))).clamp(*lo1, *hi1);
-                }
-            }
-            let first = vreinterpretq_u16_f32(values[0].0);
-            let second = if channels == 1 { vdupq_n_u16(0) } else { vreinterpretq_u16_f32(values[1].0) };
-            let lanes = [vzip1q_u16(first, second), vzip2q_u16(first, second)];
-            vst1q_u16_x2(y.add(at[n]).cast(), uint16x8x2_t(lanes[0], lanes[1]));
+            let residual = args.clamps.residual.then(|| residual.add(at[n]));
+            pairs::store_apart([sums[0][n], sums[1][n]], channels > 1, bounds, residual, y.add(at[n]));
         }
     }
 }

@@ -3,9 +3,9 @@
 //! The tile is `R` output channels by `N` vectors of pixels. For every stored column, `N` vectors are loaded
 //! at its offset, and each of the `R` weights is multiplied into its row of sums.
 
+use super::TileArgs;
 use super::plan::CHUNK;
-use super::{NO_KERNEL, TileArgs};
-use crate::pairs;
+use crate::pairs::{self, f16};
 use crate::quads::CHANNELS;
 use crate::table::Element;
 use crate::vector::{MAX_LANES, Vector, compiled};
@@ -14,6 +14,9 @@ use std::marker::PhantomData;
 
 /// How a machine's vectors are used here.
 pub(super) trait Spatial: Vector {
+    /// Pixels of a vector: in f16 it has halves, all of one channel.
+    const PIXELS: usize = Self::LANES * Self::ELEMENT.per_lane() / Self::ELEMENT.per_product();
+
     /// Vectors of pixels that a tile of 1, 2 and 4 rows has registers for.
     const MOST_VECTORS: [usize; 3];
 
@@ -36,7 +39,7 @@ pub(super) trait Spatial: Vector {
 ///
 /// Invariants: there are `count` offsets, in bytes, that go on behind the last (`Plan`), with a whole vector
 /// of the image at each offset of each base (`TileArgs`), and a value for each of the rows of each column
-/// (`PackedSpatial`).
+/// (`PackedSpatial`). In f16 values are halves.
 #[derive(Clone, Copy)]
 pub(super) struct Columns<const N: usize> {
     pub bases: [*const f32; N],
@@ -65,15 +68,23 @@ pub(crate) trait Loops {
     /// The instruction set is there; `args` keeps the invariants of [`TileArgs`].
     unsafe fn tile<const R: usize, const PIXELS: usize>(args: &TileArgs);
 
-    /// Copies every other float: to, from, number of floats written, at least [`super::plan::CHUNK`].
+    /// Copies every other float: to, from, number of floats written, at least [`CHUNK`].
     ///
     /// # Safety
     /// The instruction set is there; `to` has `len` floats, `from` twice that number.
     unsafe fn evens(to: *mut f32, from: *const f32, len: usize);
+
+    /// Takes rows of lanes apart, of kernels of f16.
+    ///
+    /// # Safety
+    /// The instruction set is there; `rows` keeps its invariants.
+    unsafe fn apart(rows: &RowsApart) {
+        unreachable!("{} rows of other lanes than those of f16", rows.height);
+    }
 }
 
 impl<V: Spatial> Loops for V {
-    const LANES: usize = <V as Vector>::LANES;
+    const LANES: usize = V::PIXELS;
     const ELEMENT: Element = <V as Vector>::ELEMENT;
     const SIGNED: bool = <V as Vector>::SIGNED;
     const MOST_VECTORS: [usize; 3] = <V as Spatial>::MOST_VECTORS;
@@ -83,7 +94,7 @@ impl<V: Spatial> Loops for V {
             ($($n:literal)*) => {
                 match args.output.vectors.len() {
                     // SAFETY: passed on from the caller.
-                    $($n if const { $n * <V as Vector>::LANES <= PIXELS } => unsafe { of_vectors::<V, R, $n>(args) },)*
+                    $($n if const { $n * V::PIXELS <= PIXELS } => unsafe { of_vectors::<V, R, $n>(args) },)*
                     vectors => unreachable!("a tile of {vectors} vectors"),
                 }
             };
@@ -94,6 +105,77 @@ impl<V: Spatial> Loops for V {
     unsafe fn evens(to: *mut f32, from: *const f32, len: usize) {
         // SAFETY: passed on from the caller.
         unsafe { V::Narrow::on(Evens { to, from, len, vector: PhantomData::<V::Narrow> }) }
+    }
+
+    unsafe fn apart(rows: &RowsApart) {
+        // SAFETY: passed on from the caller.
+        unsafe { V::on(Apart { rows, vector: PhantomData::<V> }) }
+    }
+}
+
+/// Rows of lanes, and where the halves of each go.
+///
+/// Invariants: a row has at least [`CHUNK`] lanes, `right` floats from each other, 1 or 2; rows are `down` floats from each
+/// other, and there are `right * width` floats in each. Each place of `to` that is one has `width` halves for each row,
+/// which are `pitch` from each other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowsApart {
+    pub to: [Option<*mut u16>; 2],
+    pub from: *const f32,
+    pub height: usize,
+    pub width: usize,
+    pub pitch: usize,
+    pub down: usize,
+    pub right: usize,
+}
+
+/// A call of [`Loops::apart`], which has made it and vouches for what is in it.
+struct Apart<'a, V> {
+    rows: &'a RowsApart,
+    vector: PhantomData<V>,
+}
+
+impl<V: Spatial> Work for Apart<'_, V> {
+    #[inline(always)]
+    fn run(self) {
+        if V::ELEMENT == Element::F16 {
+            match self.rows.right {
+                1 => self.rows::<1>(),
+                _ => self.rows::<2>(),
+            }
+        }
+    }
+}
+
+impl<V: Spatial> Apart<'_, V> {
+    /// The last vector of a row is moved back to end with it.
+    #[inline(always)]
+    fn rows<const RIGHT: usize>(self) {
+        const { assert!(!matches!(V::ELEMENT, Element::F16) || CHUNK >= V::PIXELS) }
+        let RowsApart { to: [first, second], mut from, height, width, pitch, down, .. } = *self.rows;
+        for row in 0..height {
+            let mut at = 0;
+            loop {
+                // SAFETY: `at + PIXELS` is at most `width` (RowsApart).
+                unsafe {
+                    let load = |lane: usize| match RIGHT {
+                        1 => V::load(from.add(lane)),
+                        _ => V::load_evens(from.add(2 * lane)),
+                    };
+                    let channels = load(at).apart(load(at + V::LANES));
+                    for (to, channel) in [first, second].into_iter().zip(channels) {
+                        if let Some(to) = to {
+                            channel.store(to.add(row * pitch + at).cast());
+                        }
+                    }
+                }
+                if at + V::PIXELS == width {
+                    break;
+                }
+                at = (at + V::PIXELS).min(width - V::PIXELS);
+            }
+            from = from.wrapping_add(down);
+        }
     }
 }
 
@@ -112,11 +194,12 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
     let mut bases = [image; N];
     let mut pixels = [0; N];
     for n in 0..N {
-        bases[n] = image.wrapping_add(output.vectors[n].base as usize);
+        bases[n] = image.wrapping_byte_add(output.vectors[n].base as usize * V::ELEMENT.product_bytes());
         pixels[n] = output.vectors[n].pixel as usize;
     }
-    let (room, plain) = output.room(V::LANES);
-    let run = V::STORES_TWO && !args.clamps.residual && (0..N).all(|n| pixels[n] == pixels[0] + n * V::LANES);
+    let (room, plain) = output.room(V::PIXELS);
+    let run =
+        V::STORES_TWO && !args.clamps.residual && (0..N).all(|n| pixels[n] == pixels[0] + n * V::PIXELS);
     let places = Places { bases, pixels, room, plain, run };
     let groups = &args.weights.groups;
     let together = const { V::ELEMENT.per_lane().div_ceil(R) };
@@ -126,9 +209,11 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
             let mut sums = sums::<V, R, N>(args, group, &places);
             match V::ELEMENT {
                 Element::F32 => store(args, group, &places, &mut sums),
-                Element::Bf16 if R > 1 && output.sums => store(args, group, &places, &mut sums),
-                Element::Bf16 if R > 1 => store_pairs(args, group * R, &places, &mut sums),
-                Element::Bf16 => {
+                Element::Bf16 | Element::F16 if R > 1 && output.sums => {
+                    store_sums(args, group, &places, &mut sums);
+                }
+                Element::Bf16 | Element::F16 if R > 1 => store_pairs(args, group * R, &places, &mut sums),
+                Element::Bf16 | Element::F16 => {
                     let mut second = [[V::splat(0.0); N]; R];
                     let both = group + 1 < groups.end;
                     if both {
@@ -138,9 +223,9 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
                         store_pairs(args, group, &places, &mut [sums[0], second[0]]);
                         continue;
                     }
-                    store(args, group, &places, &mut sums);
+                    store_sums(args, group, &places, &mut sums);
                     if both {
-                        store(args, group + 1, &places, &mut second);
+                        store_sums(args, group + 1, &places, &mut second);
                     }
                 }
                 Element::Int8 => {
@@ -155,7 +240,6 @@ unsafe fn groups<V: Spatial, const R: usize, const N: usize>(args: &TileArgs) {
                     }
                     store_quads(args, group * R, &places, &rows);
                 }
-                Element::F16 => unreachable!("{NO_KERNEL}"),
             }
         }
     }
@@ -174,7 +258,8 @@ struct Places<const N: usize> {
     run: bool,
 }
 
-/// The sums of a group.
+/// The sums of a group; in f16 of no more products than are added one after the other there ([`f16::MOST_PRODUCTS`]), and
+/// then of such sums.
 ///
 /// # Safety
 /// As [`Loops::tile`]; `group` is one of the tile's, `places` are its vectors.
@@ -188,7 +273,7 @@ unsafe fn sums<V: Spatial, const R: usize, const N: usize>(
     let per_lane = if output.sums { 1 } else { V::ELEMENT.per_lane() };
     // SAFETY: `bias` has R floats for each group; offsets, values and bases are those of the group and the tile.
     unsafe {
-        let (offsets, values, count) = args.columns(group, R);
+        let (offsets, values, count) = args.columns(group, R, V::ELEMENT);
         let bias = w.bias.as_ptr().add(group * R);
         for r in (0..R).step_by(per_lane) {
             // The lines of the output arrive while the sums are computed.
@@ -201,7 +286,25 @@ unsafe fn sums<V: Spatial, const R: usize, const N: usize>(
         for r in 0..R {
             sums[r] = [V::splat(*bias.add(r)); N];
         }
-        V::accumulate(&mut sums, Columns { bases: places.bases, offsets, values, count });
+        let Places { bases, .. } = *places;
+        if const { !matches!(V::ELEMENT, Element::F16) } {
+            V::accumulate(&mut sums, Columns { bases, offsets, values, count });
+            return sums;
+        }
+        let piece = |begin: usize, sums: &mut [[V; N]; R]| {
+            let here = (count - begin).min(f16::MOST_PRODUCTS);
+            let (offsets, values) = (offsets.add(begin), values.cast::<u16>().add(begin * R).cast());
+            V::accumulate(sums, Columns { bases, offsets, values, count: here });
+            begin + here
+        };
+        let mut begin = piece(0, &mut sums);
+        while begin < count {
+            let mut next = [[V::splat(0.0); N]; R];
+            begin = piece(begin, &mut next);
+            for (sum, next) in sums.as_flattened_mut().iter_mut().zip(next.as_flattened()) {
+                *sum = sum.add(*next);
+            }
+        }
         sums
     }
 }
@@ -218,6 +321,36 @@ unsafe fn settle<V: Vector, const R: usize, const N: usize>(args: &TileArgs, sum
         for r in 0..R {
             // SAFETY: every lane of an order is one of a vector (Output).
             sums[r][n] = unsafe { sums[r][n].permute(order) };
+        }
+    }
+}
+
+/// Stores the sums of a group of pairs as floats, bare as they are.
+///
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn store_sums<V: Spatial, const R: usize, const N: usize>(
+    args: &TileArgs,
+    group: usize,
+    places: &Places<N>,
+    sums: &mut [[V; N]; R],
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        if const { !matches!(V::ELEMENT, Element::F16) } {
+            return store(args, group, places, sums);
+        }
+        let output = &args.output;
+        settle(args, sums);
+        for r in 0..R.min(args.weights.packed.oc - group * R) {
+            let y = output.y.wrapping_add((group * R + r) * output.stride);
+            for n in 0..N {
+                let ([low, high], mut floats) = (sums[r][n].floats(), [0f32; MAX_LANES]);
+                low.store_two(high, floats.as_mut_ptr());
+                let to = y.wrapping_add(places.pixels[n]);
+                to.copy_from_nonoverlapping(floats.as_ptr(), output.vectors[n].count as usize);
+            }
         }
     }
 }
@@ -287,7 +420,7 @@ unsafe fn store<V: Vector, const R: usize, const N: usize>(
 /// # Safety
 /// As [`sums`], for the groups of these channels; `channel` is even.
 #[inline(always)]
-unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
+unsafe fn store_pairs<V: Spatial, const R: usize, const N: usize>(
     args: &TileArgs,
     channel: usize,
     places: &Places<N>,
@@ -304,6 +437,16 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
         let stride = std::hint::black_box(output.stride);
         let mut y = output.y.wrapping_add(channel / 2 * stride);
         let mut residual = output.residual.wrapping_add(channel / 2 * stride);
+        let of_f16 = const { matches!(V::ELEMENT, Element::F16) };
+        let bounds = pairs::bounds::<V>(&args.clamps);
+        let store = |both: [V; 2], second: bool, residual: *const f32, y: *mut f32| {
+            if of_f16 {
+                let residual = args.clamps.residual.then_some(residual);
+                pairs::store_apart(both, second, &bounds, residual, y);
+            } else {
+                pairs::store(both, second, &args.clamps, residual, y);
+            }
+        };
         if !places.room {
             // From memory, so that the sums themselves can stay in registers.
             let mut sums = *sums;
@@ -317,9 +460,25 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
                     }
                     let both = [both[0][n], both[both.len() - 1][n]];
                     let lanes = lanes.as_mut_ptr();
-                    pairs::store(both, 2 * r + 1 < channels, &args.clamps, lanes, lanes);
+                    store(both, 2 * r + 1 < channels, lanes, lanes);
                     y.wrapping_add(at).copy_from_nonoverlapping(lanes, count);
                 }
+            }
+            return;
+        }
+        if of_f16 && channels >= R {
+            // Nothing is left to ask for a single vector: there are few instructions to a pixel.
+            for r in (0..R).step_by(2) {
+                for n in 0..N {
+                    let both = [sums[r][n], sums[r + 1][n]];
+                    if places.run {
+                        pairs::store_apart(both, true, &bounds, None, y.add(pixels[0] + n * V::PIXELS));
+                    } else {
+                        store(both, true, residual.wrapping_add(pixels[n]), y.add(pixels[n]));
+                    }
+                }
+                y = y.wrapping_add(stride);
+                residual = residual.wrapping_add(stride);
             }
             return;
         }
@@ -329,8 +488,7 @@ unsafe fn store_pairs<V: Vector, const R: usize, const N: usize>(
             }
             for n in 0..N {
                 let (both, second) = ([sums[r][n], sums[r + 1][n]], r + 1 < channels);
-                let residual = residual.wrapping_add(pixels[n]);
-                pairs::store(both, second, &args.clamps, residual, y.add(pixels[n]));
+                store(both, second, residual.wrapping_add(pixels[n]), y.add(pixels[n]));
             }
             y = y.wrapping_add(stride);
             residual = residual.wrapping_add(stride);
@@ -411,7 +569,7 @@ pub(super) unsafe fn plain<V: Vector, const R: usize, const N: usize>(
             for n in 0..N {
                 x[n] = V::load(columns.bases[n].byte_add(offset));
             }
-            V::add_column(sums, &x, columns.values.add(column * R));
+            V::add_column(sums, &x, columns.values.byte_add(column * R * V::ELEMENT.product_bytes()));
         }
     }
 }

@@ -28,6 +28,12 @@
 //! sums of whole numbers, and padding that is the zero point of the input in every byte. The sums of four output channels
 //! are scaled and become one row of lanes when they are stored; a table is looked up in after that.
 //!
+//! **f16** is not multiplied in pairs: an instruction takes eight pixels of one channel. So the image buffer has planes of
+//! channels, of halves, and lanes are taken apart where they are copied into it. From there on all is as it is for floats,
+//! columns, offsets and loops, with vectors of twice as many pixels and weights of half the bits; a pattern leaves nothing
+//! to fill. Sums are f16, as many products of them as the pointwise ones are of (`pointwise/halves.rs`), and two channels of
+//! eight pixels become two vectors of lanes when they are stored.
+//!
 //! Each output value is summed by one thread in the order of the weights: the split into bands, tiles and
 //! threads never changes a result.
 
@@ -58,14 +64,14 @@ use crate::epilogue::{Clamps, Epilogue, Finish, FinishPairs};
 use crate::error::{FormatError, KernelError};
 use crate::format::{FormatKind, Rows, TapLanes, check_groups};
 use crate::geometry::{ConvGeometry, ConvShape, Layout};
-use crate::pairs::{self, Numbers};
+use crate::pairs::{self, Numbers, f16};
 use crate::parallel::Parallel;
 use crate::quads::{self, CHANNELS, Quantised, Requantise};
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
 use crate::vector::Order;
-use body::Loops;
+use body::{Loops, RowsApart};
 use plan::{Band, Plan, Work};
 use std::ops::Range;
 
@@ -89,14 +95,17 @@ pub struct SpatialKernel {
     signed: bool,
     /// Any number of vectors from 1 to the tile.
     tile: unsafe fn(&TileArgs),
-    evens: Evens,
+    copies: Copies,
 }
 
-/// [`Loops::evens`] of a kernel.
-type Evens = unsafe fn(*mut f32, *const f32, usize);
-
-/// Of what no row of the table can ask for: [`kernel`] refuses it.
-const NO_KERNEL: &str = "spatial layers have no kernels of this type";
+/// How a kernel copies rows of the image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copies {
+    /// [`Loops::evens`].
+    evens: unsafe fn(*mut f32, *const f32, usize),
+    /// [`Loops::apart`].
+    apart: unsafe fn(&RowsApart),
+}
 
 /// A row of the table, for [`crate::table::kernel`].
 pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXELS: usize>(
@@ -109,14 +118,13 @@ pub(crate) const fn kernel<L: Loops, const R: usize, const C: usize, const PIXEL
         "more sums than the machine has registers for"
     );
     assert!(info.element as u8 == L::ELEMENT as u8, "loops are for one type");
-    assert!(!matches!(info.element, Element::F16), "{}", NO_KERNEL);
     SpatialKernel {
         info,
         format: FormatKind::new(R, 1),
         vector: L::LANES,
         signed: L::SIGNED,
         tile: L::tile::<R, PIXELS>,
-        evens: L::evens,
+        copies: Copies { evens: L::evens, apart: L::apart },
     }
 }
 
@@ -171,7 +179,7 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 /// Compressed weights and bias of one layer, ready for one kernel.
 ///
 /// Invariants, which the kernels rely on: every column is below `used.len() * taps`; `starts` grows from 0 to
-/// the number of columns, one entry more than groups; `values` has `r` lanes per column; `bias` has `r`
+/// the number of columns, one entry more than groups; `values` has `r` lanes per column, in f16 halves; `bias` has `r`
 /// floats per group. Of floats a lane is one. If, and only if, the kernel is one of quads, there is a `requantise`, the
 /// groups fill whole lanes of output channels, and it has as many channels.
 #[derive(Debug, Clone)]
@@ -188,7 +196,7 @@ pub struct PackedSpatial {
     bias: Vec<f32>,
     /// What becomes of sums of quads.
     requantise: Option<Requantise>,
-    /// Lanes of input channels that have any weight: only those are copied.
+    /// Lanes of input channels, in f16 channels, that have any weight: only those are copied.
     used: Vec<u32>,
     latest: Latest<Plan>,
 }
@@ -256,11 +264,11 @@ struct Output<'a> {
 
 impl PackedSpatial {
     /// Compresses dense weights `[oc][ic][kh][kw]` into the format of `kernel`; `taps` is `[kh, kw]`, `bias`
-    /// one value per output channel (zeros if `None`). For kernels of pairs weights are rounded to bf16.
+    /// one value per output channel (zeros if `None`). For kernels of pairs weights are rounded, in f16 the bias, too.
     ///
     /// # Errors
-    /// An empty shape, a slice of another length, a weight that is not finite (of pairs, rounds to infinity), more than
-    /// `u32::MAX` weights, a kernel of quads.
+    /// An empty shape, a slice of another length, a weight that is not finite (of pairs, rounds to infinity; in f16 a bias
+    /// that does), more than `u32::MAX` weights, a kernel of quads.
     pub fn from_dense(
         oc: usize,
         ic: usize,
@@ -293,6 +301,9 @@ impl PackedSpatial {
         let rows = columns_of([oc, ic, groups], taps, weights, kernel)?;
         if element != Element::F32 {
             pairs::check_range(element, "weight", weights)?;
+        }
+        if element == Element::F16 {
+            pairs::check_range(element, "bias", bias.unwrap_or_default())?;
         }
         let mut padded = vec![0f32; rows.groups() * kernel.format.r()];
         if let Some(bias) = bias {
@@ -329,7 +340,7 @@ impl PackedSpatial {
         Ok(PackedSpatial::of_columns([oc, ic], taps, rows, bias, Some(requantise), kernel))
     }
 
-    /// With columns numbered by lanes that are used; `bias` has `r` floats per group.
+    /// With columns numbered by lanes, or channels, that are used; `bias` has `r` floats per group.
     fn of_columns(
         [oc, ic]: [usize; 2],
         taps: [usize; 2],
@@ -340,7 +351,7 @@ impl PackedSpatial {
     ) -> PackedSpatial {
         let Columns { starts, mut columns, values } = rows;
         let window = (taps[0] * taps[1]) as u32;
-        let lanes = kernel.element().lanes(ic);
+        let lanes = ic.div_ceil(kernel.element().per_product());
         let mut live = vec![false; lanes];
         columns.iter().for_each(|c| live[(c / window) as usize] = true);
         let used: Vec<u32> = (0..lanes as u32).filter(|lane| live[*lane as usize]).collect();
@@ -377,7 +388,7 @@ impl PackedSpatial {
 
     /// Which input channels are looked at: those in lanes that have any weight.
     pub fn reads(&self) -> Vec<bool> {
-        let per_lane = self.kernel.element().per_lane();
+        let per_lane = self.kernel.element().per_product();
         let mut reads = vec![false; self.ic];
         for lane in &self.used {
             let first = *lane as usize * per_lane;
@@ -388,16 +399,15 @@ impl PackedSpatial {
 
     /// Stored weights, zeros inside groups and lanes included: multiply-adds per output pixel.
     pub fn stored(&self) -> usize {
-        self.values.len() * self.kernel.element().per_lane()
+        self.columns.len() * self.kernel.format.r() * self.kernel.element().per_product()
     }
 
     /// Stored weights that are not zero.
     pub fn nnz(&self) -> usize {
         match self.kernel.element() {
             Element::F32 => self.values.iter().filter(|v| **v != 0.0).count(),
-            Element::Bf16 => pairs::nonzeros(&self.values),
+            Element::Bf16 | Element::F16 => pairs::nonzeros(&self.values),
             Element::Int8 => quads::nonzeros(&self.values),
-            Element::F16 => unreachable!("{NO_KERNEL}"),
         }
     }
 
@@ -467,11 +477,16 @@ impl PackedSpatial {
     }
 }
 
+/// Memory of a column of weights, with its offset.
+fn column_bytes(kernel: &SpatialKernel) -> usize {
+    size_of::<u32>() + kernel.format.r() * kernel.element().product_bytes()
+}
+
 /// Stored columns of weights: those of a group of `r` output channels begin at its entry of `starts`, which has one more.
 struct Columns {
     starts: Vec<u32>,
     columns: Vec<u32>,
-    /// A lane for each channel of a group, for each column.
+    /// A lane, or half, for each channel of a group, for each column.
     values: Vec<f32>,
 }
 
@@ -486,7 +501,7 @@ impl Columns {
     }
 }
 
-/// The columns of dense weights, in lanes of the kernel.
+/// The columns of dense weights, in lanes of the kernel, or in halves.
 fn columns_of(
     [oc, ic, groups]: [usize; 3],
     taps: [usize; 2],
@@ -504,8 +519,15 @@ fn columns_of(
     let rows = Columns { starts, columns, values };
     Ok(match kernel.element() {
         Element::F32 => rows,
+        Element::F16 => in_halves(rows),
         element => in_lanes(TapLanes::new(ic, taps, element), element, kernel.format.r(), rows),
     })
+}
+
+/// Columns of single weights in f16, two to a lane, whichever columns these are of.
+fn in_halves(rows: Columns) -> Columns {
+    let lane = |both: &[f32]| f32::from_bits(f16::pair(both[0], both.get(1).copied().unwrap_or(0.0)));
+    Columns { values: rows.values.chunks(2).map(lane).collect(), ..rows }
 }
 
 /// Columns of single weights, for groups of `r` output channels, in lanes.
@@ -560,6 +582,7 @@ impl Packed for PackedSpatial {
         let work = Work {
             columns: &self.columns,
             r: self.kernel.format.r(),
+            bytes: self.columns.len() * column_bytes(self.kernel),
             lanes,
             tile: self.kernel.info.pixels / lanes,
             element: self.kernel.element(),
@@ -590,11 +613,11 @@ impl Run<'_> {
     /// Computes the output channels of `groups` in the bands `bands`, which count through all images.
     fn part(&self, bands: Range<usize>, groups: Range<usize>) {
         let (geometry, plan) = (self.job.geometry, self.job.plan);
-        scratch::with(plan.len, |buffer| {
+        scratch::with(plan.floats(), |buffer| {
             for band in bands {
                 let (n, rows) = (band / plan.bands, plan.rows(band % plan.bands));
                 let (image, used) = (&self.job.x[geometry.x_image(n)], &self.weights.used);
-                plan.fill(buffer, image, used, rows.clone(), self.weights.kernel.evens);
+                plan.fill(buffer, image, used, rows.clone(), self.weights.kernel.copies);
                 let mut start = groups.start;
                 while start < groups.end {
                     let block = self.block(start..groups.end);
@@ -608,7 +631,7 @@ impl Run<'_> {
     /// As many of the first groups of `groups` as stay in cache, at least those of a row of lanes.
     fn block(&self, groups: Range<usize>) -> Range<usize> {
         let (starts, kernel) = (&self.weights.starts, self.weights.kernel);
-        let (columns, together) = (WEIGHT_BYTES / (4 * (kernel.format.r() + 1)), kernel.groups_of_line());
+        let (columns, together) = (WEIGHT_BYTES / column_bytes(kernel), kernel.groups_of_line());
         let after = |end: usize| (end + together).min(groups.end);
         let mut end = after(groups.start);
         while end < groups.end && (starts[after(end)] - starts[groups.start]) as usize <= columns {
@@ -726,17 +749,18 @@ impl TileArgs<'_> {
     /// The columns of group `group`: pointers to the offset and to the values of the first, and their number.
     ///
     /// # Safety
-    /// `group` must be in `groups` (invariant of `PackedSpatial`: `starts` is inside `columns`, and there are
+    /// `r` and `element` must be those of the kernel, and `group` in `groups` (invariant of `PackedSpatial`: `starts` is inside `columns`, and there are
     /// as many offsets).
     #[inline(always)]
-    unsafe fn columns(&self, group: usize, r: usize) -> (*const u32, *const f32, usize) {
+    unsafe fn columns(&self, group: usize, r: usize, element: Element) -> (*const u32, *const f32, usize) {
         let (w, offsets) = (self.weights.packed, self.weights.offsets);
         // SAFETY: `group + 1` is a valid position of `starts`, whose entries are valid positions of
         // `offsets`.
         unsafe {
             let start = *w.starts.get_unchecked(group) as usize;
             let end = *w.starts.get_unchecked(group + 1) as usize;
-            (offsets.as_ptr().add(start), w.values.as_ptr().add(start * r), end - start)
+            let values = w.values.as_ptr().byte_add(start * r * element.product_bytes());
+            (offsets.as_ptr().add(start), values, end - start)
         }
     }
 
@@ -764,12 +788,13 @@ impl TileArgs<'_> {
 }
 
 impl TileArgs<'_> {
-    /// [`TileArgs::store_pixels`] for a lane of one or two channels, the first of which is `channel`.
+    /// [`TileArgs::store_pixels`] for a lane of one or two channels, the first of which is `channel`; of f16 sums are rounded
+    /// already.
     ///
     /// # Safety
     /// As there, for each of the channels; the first is that of a lane.
     #[inline]
-    unsafe fn store_lanes(&self, channel: usize, vector: &Vector, sums: &[&[f32]]) {
+    unsafe fn store_lanes(&self, element: Element, channel: usize, vector: &Vector, sums: &[&[f32]]) {
         let order = &self.output.orders[vector.order as usize][..vector.count as usize];
         let at = channel / 2 * self.output.stride + vector.pixel as usize;
         for (i, lane) in order.iter().enumerate() {
@@ -781,7 +806,16 @@ impl TileArgs<'_> {
                 if self.clamps.residual {
                     residual = (*self.output.residual.add(at + i)).to_bits();
                 }
-                let lane = self.clamps.pair(&pixel[..sums.len()], residual);
+                let lane = match element {
+                    Element::F16 => {
+                        let halves = |channel: usize| {
+                            let residual = (residual >> (16 * channel)) as u16;
+                            u32::from(self.clamps.half(f16::round(pixel[channel]), residual))
+                        };
+                        halves(0) | if sums.len() > 1 { halves(1) << 16 } else { 0 }
+                    }
+                    _ => self.clamps.pair(&pixel[..sums.len()], residual),
+                };
                 *self.output.y.add(at + i) = f32::from_bits(lane);
             }
         }

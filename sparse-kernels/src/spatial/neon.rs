@@ -12,7 +12,8 @@ use crate::vector::{F32x4, I8x16};
 const ANY: u8 = Core::Any as u8;
 const A76: u8 = Core::A76 as u8;
 
-impl<const CORE: u8> Spatial for F32x4<CORE> {
+/// In f16 the same registers have twice as many pixels, and weights are half a register.
+impl<const CORE: u8, const ELEMENT: u8> Spatial for F32x4<CORE, ELEMENT> {
     const MOST_VECTORS: [usize; 3] = if CORE == A76 { [8, 8, 7] } else { [8, 8, 5] };
 
     #[inline(always)]

@@ -1,9 +1,11 @@
 //! Where every input float stands in the image buffer, and where every output vector reads it.
 
-use super::{Evens, Vector, WEIGHT_BYTES};
+use super::body::RowsApart;
+use super::{Copies, Vector, WEIGHT_BYTES};
 use crate::LOOK_AHEAD;
 use crate::error::KernelError;
 use crate::geometry::{ConvGeometry, inside};
+use crate::pairs;
 use crate::parallel::share;
 use crate::scratch::LINE;
 use crate::table::Element;
@@ -162,11 +164,13 @@ pub(super) struct Work<'a> {
     pub columns: &'a [u32],
     /// Output channels of a group.
     pub r: usize,
+    /// Memory of the weights, with their offsets.
+    pub bytes: usize,
     /// Pixels of a vector.
     pub lanes: usize,
     /// Vectors of a tile.
     pub tile: usize,
-    /// What a float of the buffer holds.
+    /// What the buffer holds: lanes of it, or halves.
     pub element: Element,
     /// The lane of input channels that holds one channel, at several rows ([`TapLanes`](crate::format::TapLanes)).
     pub alone: Option<usize>,
@@ -174,20 +178,21 @@ pub(super) struct Work<'a> {
     pub padding: f32,
 }
 
-/// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`.
+/// Buffer layout of one geometry: `[used channel][row phase][column phase][row][column]`. A place of it is a lane, of which
+/// a float has the bits; in f16 it is a half.
 ///
-/// Invariants: for every vector of the bands, `base + offset / 4 + lanes` is at most `len`, for each of
+/// Invariants: for every vector of the bands, `base + offset + lanes`, all of them places, is at most `len`, for each of
 /// `offsets`; the pixels of a vector are inside the output rows of its band.
 #[derive(Debug)]
 pub(crate) struct Plan {
     geometry: ConvGeometry,
     rows: Axis,
     cols: Axis,
-    /// Floats from one row to the next in a phase.
+    /// Places from one row to the next in a phase.
     pitch: usize,
-    /// Floats of one phase.
+    /// Places of one phase.
     subplane: usize,
-    /// Floats of one channel: its phases and a gap that spreads channels over the sets of a cache.
+    /// Places of one channel: its phases and a gap that spreads channels over the sets of a cache.
     plane: usize,
     /// Bands have this number of rows...
     full: Band,
@@ -195,7 +200,7 @@ pub(crate) struct Plan {
     shorter: Band,
     /// Bands of output rows per image.
     pub bands: usize,
-    /// Floats of the buffer.
+    /// Places of the buffer.
     pub len: usize,
     /// Position in the buffer, in bytes and for output pixel 0, of every column of the weights; then
     /// [`LOOK_AHEAD`] zeros.
@@ -226,26 +231,30 @@ impl Plan {
         let filled = cols.phases.iter().map(|p| cols.data(*p).end).max().unwrap_or(0).min(width);
         let pitch = filled.max(width - zeros);
         let phases = rows.phases.len() * cols.phases.len();
+        let place = work.element.product_bytes();
+        let line = LINE * size_of::<f32>() / place;
+        // Of several planes that are written together none may reach into the next.
+        let gap = if work.element == Element::F16 { cols.reach + CHUNK } else { 0 };
 
         let plane = |rows_per_band: usize| {
-            let floats = (rows_per_band + rows.reach).checked_mul(pitch)?.checked_mul(phases)?;
+            let places = (rows_per_band + rows.reach).checked_mul(pitch)?.checked_mul(phases)?;
             // An odd number of lines.
-            Some((floats.div_ceil(LINE) | 1) * LINE)
+            Some((places.checked_add(gap)?.div_ceil(line) | 1) * line)
         };
         let len = |rows_per_band: usize| {
             plane(rows_per_band)?.checked_mul(used.len())?.checked_add(zeros + work.lanes.max(CHUNK))
         };
-        let fits = |bands: &usize| len(oh.div_ceil(*bands)).is_some_and(|len| len <= 3 * BAND_FLOATS);
+        let band_places = BAND_FLOATS * size_of::<f32>() / place;
+        let fits = |bands: &usize| len(oh.div_ceil(*bands)).is_some_and(|len| len <= 3 * band_places);
         // In cycles, roughly; what counts is how many vectors there are, how many rows are copied twice, and
         // how often weights that do not stay in the second-level cache are read from behind it.
-        let weights = 4 * work.columns.len() * (work.r + 1);
-        let reload = if weights > WEIGHT_BYTES { weights / 16 } else { 0 };
+        let reload = if work.bytes > WEIGHT_BYTES { work.bytes / 16 } else { 0 };
         let cost = |bands: &usize| {
             let band = oh.div_ceil(*bands);
             let vectors = Band::count(band, ow, pitch, work.lanes).0;
             let short = oh - (band - 1) * bands;
             let vectors = vectors * short + Band::count(band - 1, ow, pitch, work.lanes).0 * (bands - short);
-            let slow = 1.0 + 0.05 * (len(band).unwrap_or(0) / BAND_FLOATS) as f64;
+            let slow = 1.0 + 0.05 * (len(band).unwrap_or(0) / band_places) as f64;
             let sums = vectors as f64 * (work.columns.len() * work.r) as f64 / 2.0 * slow;
             sums + *bands as f64 * (len(band).unwrap_or(0) + reload) as f64
         };
@@ -262,7 +271,7 @@ impl Plan {
         let rows_per_band = oh.div_ceil(bands);
         // Offsets are in bytes, the pixels of a band are counted; both are u32.
         const MOST: usize = if usize::BITS > 32 { u32::MAX as usize } else { isize::MAX as usize };
-        let small = |floats: &usize| *floats < MOST / size_of::<f32>() - LINE;
+        let small = |places: &usize| *places < MOST / place - line;
         let (len, plane) = (len(rows_per_band).filter(small), plane(rows_per_band).filter(small));
         let pixels = rows_per_band.checked_mul(ow).filter(|pixels| *pixels < MOST);
         let (Some(len), Some(plane), Some(_)) = (len, plane, pixels) else {
@@ -283,7 +292,7 @@ impl Plan {
             .collect();
         let offset = |column: &u32| {
             let column = *column as usize;
-            (size_of::<f32>() * (column / window * plane + taps[column % window])) as u32
+            (place * (column / window * plane + taps[column % window])) as u32
         };
         let offsets = work.columns.iter().map(offset).chain([0; LOOK_AHEAD]).collect();
         let band = |rows| Band::new(rows, ow, pitch, work.lanes, work.tile);
@@ -318,12 +327,20 @@ impl Plan {
         if rows == self.full.rows { &self.full } else { &self.shorter }
     }
 
+    /// Floats of the buffer.
+    pub fn floats(&self) -> usize {
+        (self.len * self.element.product_bytes()).div_ceil(size_of::<f32>())
+    }
+
     /// Copies what the output rows `band` need of `image` into `buffer`, padding included.
     ///
     /// The buffer is written from front to back: padding up to the next row of input, that row, and so on, so
     /// that padding can be written in whole chunks.
-    pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
-        self.copy(buffer, image, used, band.clone(), evens);
+    pub fn fill(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, copies: Copies) {
+        if self.element == Element::F16 {
+            return self.take_apart(pairs::as_halves_mut(buffer), image, used, band, copies);
+        }
+        self.copy(buffer, image, used, band.clone(), copies);
         if let Some(alone) = self.alone {
             self.join_rows(&mut buffer[alone * self.plane..], band.len());
         }
@@ -365,10 +382,9 @@ impl Plan {
         }
     }
 
-    fn copy(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, evens: Evens) {
-        let [ih, iw] = [self.rows.input, self.cols.input];
+    /// Of each phase the rows and columns of the buffer that hold input, and the first input row and column there.
+    fn inputs(&self, band: Range<usize>) -> [Vec<(Range<usize>, usize)>; 2] {
         let [sy, sx] = [self.rows.stride, self.cols.stride];
-        // Rows and columns of the buffer that hold input, and the first input row and column there.
         let rows = |phase: &usize| {
             let data = self.rows.data(band.start * sy + phase);
             let data = data.start..data.end.min(band.len() + self.rows.reach);
@@ -380,14 +396,64 @@ impl Plan {
             let first = (data.start * sx + phase).saturating_sub(self.cols.pad);
             (data.start..data.end.min(self.pitch), first)
         };
-        let rows: Vec<(Range<usize>, usize)> = self.rows.phases.iter().map(rows).collect();
-        let cols: Vec<(Range<usize>, usize)> = self.cols.phases.iter().map(cols).collect();
+        [self.rows.phases.iter().map(rows).collect(), self.cols.phases.iter().map(cols).collect()]
+    }
+
+    /// Writes one channel of the buffer, or several together: `planes` puts padding between the rows that it copies.
+    fn deal(&self, [rows, cols]: &[Vec<(Range<usize>, usize)>; 2], planes: &mut impl Planes) {
+        let (iw, sy, pitch) = (self.cols.input, self.rows.stride, self.pitch);
+        let (mut start, mut done) = (0, 0);
+        for (rows, iy) in rows {
+            for (cols, ix) in cols {
+                if !rows.is_empty() && !cols.is_empty() {
+                    let first = start + rows.start * pitch + cols.start;
+                    planes.pad(done..first);
+                    let (height, width) = (rows.len(), cols.len());
+                    done = first + (height - 1) * pitch + width;
+                    // of a single row nothing is asked down there, and the step may be any
+                    let (down, right) = (sy.wrapping_mul(iw), self.cols.stride);
+                    let padding = self.padding;
+                    planes.copy(first, iy * iw + ix, Copy { height, width, pitch, down, right, padding });
+                }
+                start += self.subplane;
+            }
+        }
+        // What follows the last row stands for the padding right of it.
+        planes.pad(done..(start + self.cols.reach).min(self.plane));
+    }
+
+    /// [`Plan::fill`] in f16: each channel of a lane has a plane of halves.
+    fn take_apart(
+        &self,
+        buffer: &mut [u16],
+        image: &[f32],
+        used: &[u32],
+        band: Range<usize>,
+        copies: Copies,
+    ) {
+        let inputs = self.inputs(band);
+        let mut planes = buffer.chunks_exact_mut(self.plane);
+        for channels in used.chunk_by(|a, b| a / 2 == b / 2) {
+            let lanes = &image[channels[0] as usize / 2 * self.geometry.x_plane()..];
+            let lanes = &lanes[..self.geometry.input_pixels()];
+            let planes =
+                [0, 1].map(|half| channels.iter().find(|c| **c % 2 == half).and_then(|_| planes.next()));
+            self.deal(&inputs, &mut Apart { planes, lanes, copies });
+        }
+        buffer[self.plane * used.len()..].fill(0);
+    }
+
+    fn copy(&self, buffer: &mut [f32], image: &[f32], used: &[u32], band: Range<usize>, copies: Copies) {
+        let iw = self.cols.input;
+        let strides = [self.rows.stride, self.cols.stride];
+        let inputs = self.inputs(band);
+        let [rows, cols] = &inputs;
         if let ([(rows, iy)], [(cols, _)], Some(copy)) = (&rows[..], &cols[..], whole_rows(iw))
-            && ([sy, sx], cols.len(), self.pitch) == ([1, 1], iw, iw + 1)
+            && (strides, cols.len(), self.pitch) == ([1, 1], iw, iw + 1)
         {
             let first = rows.start * self.pitch + cols.start;
             let end = first + rows.len() * self.pitch;
-            let planes = Planes {
+            let planes = WholeRows {
                 plane: self.plane,
                 rows: first..end,
                 padding: self.padding,
@@ -401,41 +467,104 @@ impl Plan {
         }
         for (position, channel) in used.iter().enumerate() {
             let plane = &mut buffer[position * self.plane..];
-            let source = &image[*channel as usize * self.geometry.x_plane()..][..ih * iw];
-            let (mut start, mut done) = (0, 0);
-            for (rows, iy) in &rows {
-                for (cols, ix) in &cols {
-                    if !rows.is_empty() && !cols.is_empty() {
-                        let first = start + rows.start * self.pitch + cols.start;
-                        pad(plane, done..first, self.padding);
-                        let (height, width, pitch) = (rows.len(), cols.len(), self.pitch);
-                        done = first + (height - 1) * pitch + width;
-                        let (to, from) = (&mut plane[first..], &source[iy * iw + ix..]);
-                        // of a single row nothing is asked down there, and the step may be any
-                        let (down, padding) = (sy.wrapping_mul(iw), self.padding);
-                        let copy = Copy { height, width, pitch, down, right: sx, padding };
-                        match width {
-                            4 if sx == 1 => copy.rows::<4, 0>(to, from),
-                            5..8 if sx == 1 => copy.rows::<4, 1>(to, from),
-                            8 if sx == 1 => copy.rows::<8, 0>(to, from),
-                            9..=16 if sx == 1 => copy.rows::<8, 1>(to, from),
-                            17..=32 if sx == 1 => copy.rows::<16, 1>(to, from),
-                            33..=64 if sx == 1 => copy.rows::<32, 1>(to, from),
-                            _ => copy.others(to, from, evens),
-                        }
-                    }
-                    start += self.subplane;
-                }
-            }
-            // What follows the last row stands for the padding right of it.
-            pad(plane, done..(start + self.cols.reach).min(self.plane), self.padding);
+            let source = &image[*channel as usize * self.geometry.x_plane()..];
+            let source = &source[..self.geometry.input_pixels()];
+            self.deal(&inputs, &mut One { plane, source, padding: self.padding, copies });
         }
         buffer[self.plane * used.len()..].fill(self.padding);
     }
 }
 
+/// Planes of the buffer that are written together, each from front to back.
+trait Planes {
+    /// Padding in `range` and, to the end of a chunk, behind it.
+    fn pad(&mut self, range: Range<usize>);
+
+    /// Rows from the place `first` on, of what stands at `source` in the image.
+    fn copy(&mut self, first: usize, source: usize, copy: Copy);
+}
+
+/// One plane of lanes.
+struct One<'a> {
+    plane: &'a mut [f32],
+    source: &'a [f32],
+    padding: f32,
+    copies: Copies,
+}
+
+impl Planes for One<'_> {
+    fn pad(&mut self, range: Range<usize>) {
+        pad(self.plane, range, self.padding);
+    }
+
+    fn copy(&mut self, first: usize, source: usize, copy: Copy) {
+        let (to, from) = (&mut self.plane[first..], &self.source[source..]);
+        match copy.width {
+            4 if copy.right == 1 => copy.rows::<4, 0>(to, from),
+            5..8 if copy.right == 1 => copy.rows::<4, 1>(to, from),
+            8 if copy.right == 1 => copy.rows::<8, 0>(to, from),
+            9..=16 if copy.right == 1 => copy.rows::<8, 1>(to, from),
+            17..=32 if copy.right == 1 => copy.rows::<16, 1>(to, from),
+            33..=64 if copy.right == 1 => copy.rows::<32, 1>(to, from),
+            _ => copy.others(to, from, self.copies),
+        }
+    }
+}
+
+/// Planes of the halves of the same lanes: the first, the second, or both.
+struct Apart<'a> {
+    planes: [Option<&'a mut [u16]>; 2],
+    lanes: &'a [f32],
+    copies: Copies,
+}
+
+impl Planes for Apart<'_> {
+    fn pad(&mut self, range: Range<usize>) {
+        for plane in self.planes.iter_mut().flatten() {
+            pad(plane, range.clone(), 0);
+        }
+    }
+
+    fn copy(&mut self, first: usize, source: usize, copy: Copy) {
+        let Copy { height, width, pitch, down, right, .. } = copy;
+        let from = &self.lanes[source..];
+        // The last lane of an image is not followed by another.
+        let whole = |height: usize| (height - 1) * down + right * width <= from.len();
+        let vectors = match (width >= CHUNK && (1..=2).contains(&right), whole(height)) {
+            (true, true) => height,
+            (true, false) => height - 1,
+            _ => 0,
+        };
+        if vectors > 0 {
+            assert!(whole(vectors), "a row is behind the one above it");
+            let to = self.planes.each_mut().map(|plane| {
+                let plane = plane.as_mut()?;
+                Some(plane[first..][..(vectors - 1) * pitch + width].as_mut_ptr())
+            });
+            let rows = RowsApart { to, from: from.as_ptr(), height: vectors, width, pitch, down, right };
+            // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose target was detected.
+            unsafe { (self.copies.apart)(&rows) };
+        }
+        for (half, plane) in self.planes.iter_mut().enumerate() {
+            let Some(plane) = plane else { continue };
+            for row in 0..height {
+                let (to, gap) = plane[first + row * pitch..].split_at_mut(width);
+                if row >= vectors {
+                    for (to, lane) in to.iter_mut().zip(from[row * down..].iter().step_by(right)) {
+                        *to = (lane.to_bits() >> (u16::BITS as usize * half)) as u16;
+                    }
+                }
+                match &mut gap[..if row + 1 < height { pitch - width } else { 0 }] {
+                    [one] => *one = 0,
+                    gap => gap.fill(0),
+                }
+            }
+        }
+    }
+}
+
 /// Where the rows of a channel are in the buffer and in the image.
-struct Planes {
+struct WholeRows {
     /// Floats from one channel to the next in the buffer.
     plane: usize,
     /// Rows, of one float more than in the image; padding before them, and behind them up to `padding_to`.
@@ -447,12 +576,12 @@ struct Planes {
 }
 
 /// Copies the channels that are used from the image (second) to the buffer (first).
-type CopyPlanes = fn(&Planes, &mut [f32], &[f32], &[u32]);
+type CopyPlanes = fn(&WholeRows, &mut [f32], &[f32], &[u32]);
 
 /// Copies whole rows of `width` floats, with padding of one behind each: for the usual sizes of maps.
 fn whole_rows(width: usize) -> Option<CopyPlanes> {
     fn copy<const W: usize, const P: usize>(
-        planes: &Planes,
+        planes: &WholeRows,
         buffer: &mut [f32],
         image: &[f32],
         used: &[u32],
@@ -532,14 +661,14 @@ impl Copy {
     }
 
     /// Few columns or very many, or columns apart.
-    fn others(self, to: &mut [f32], from: &[f32], evens: Evens) {
+    fn others(self, to: &mut [f32], from: &[f32], copies: Copies) {
         let Copy { height, width, pitch, down, right, padding } = self;
         for row in 0..height {
             let (row_to, row_from) = (&mut to[row * pitch..][..width], &from[row * down..]);
             if right == 2 && width >= CHUNK && row_from.len() >= 2 * width {
                 // SAFETY: the lengths were just compared; the plan was made for a kernel of the table, whose
                 // target was detected.
-                unsafe { evens(row_to.as_mut_ptr(), row_from.as_ptr(), width) };
+                unsafe { (copies.evens)(row_to.as_mut_ptr(), row_from.as_ptr(), width) };
             } else if right == 1 {
                 row_to.copy_from_slice(&row_from[..width]);
             } else {
@@ -554,9 +683,9 @@ impl Copy {
 
 /// Padding in `range` and, to the end of a chunk, behind it. Short ranges are the rule.
 #[inline(always)]
-fn pad(plane: &mut [f32], range: Range<usize>, padding: f32) {
+fn pad<T: Clone>(plane: &mut [T], range: Range<usize>, padding: T) {
     for at in range.step_by(CHUNK) {
-        plane[at..at + CHUNK].fill(padding);
+        plane[at..at + CHUNK].fill(padding.clone());
     }
 }
 
@@ -569,7 +698,7 @@ mod tests {
         let columns: Vec<u32> = (0..(shape.ic * shape.kernel[0] * shape.kernel[1]) as u32).collect();
         let used: Vec<u32> = (0..shape.ic as u32).collect();
         let (element, alone) = (Element::F32, None);
-        let work = Work { columns: &columns, r: 4, lanes, tile: 3, element, alone, padding: 0.0 };
+        let work = Work { columns: &columns, r: 4, bytes: 0, lanes, tile: 3, element, alone, padding: 0.0 };
         Plan::new(&ConvGeometry::new(shape).unwrap(), &used, work, 1).unwrap()
     }
 

@@ -1,8 +1,8 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
-use super::body::Loops;
-use super::{NO_KERNEL, TileArgs};
-use crate::pairs;
+use super::TileArgs;
+use super::body::{Loops, RowsApart};
+use crate::pairs::{self, f16};
 use crate::quads;
 use crate::table::Element;
 use std::ops::Range;
@@ -33,7 +33,10 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                         sums.fill(*bias);
                     }
                     let columns = w.starts[group] as usize..w.starts[group + 1] as usize;
-                    Self::add::<R>(args, columns, vector.base as usize, sums);
+                    match Self::ELEMENT {
+                        Element::F16 => Self::add_halves::<R>(args, columns, vector.base as usize, sums),
+                        _ => Self::add::<R>(args, columns, vector.base as usize, sums),
+                    }
                 }
                 let channel = first * R;
                 if Self::ELEMENT == Element::Int8 {
@@ -53,7 +56,9 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
                     for (pair, sums) in sums.chunks(2).enumerate() {
                         let both = [&sums[0][..], &sums[sums.len() - 1][..]];
                         // SAFETY: as above; the first channel of a group, or of two, is that of a lane.
-                        unsafe { args.store_lanes(channel + 2 * pair, vector, &both[..sums.len()]) };
+                        unsafe {
+                            args.store_lanes(Self::ELEMENT, channel + 2 * pair, vector, &both[..sums.len()])
+                        };
                     }
                 }
             }
@@ -66,9 +71,42 @@ impl<const ELEMENT: u8> Loops for Scalar<ELEMENT> {
             unsafe { *to.add(i) = *from.add(2 * i) };
         }
     }
+
+    unsafe fn apart(rows: &RowsApart) {
+        for (row, i) in (0..rows.height).flat_map(|row| (0..rows.width).map(move |i| (row, i))) {
+            // SAFETY: passed on from the caller.
+            let lane = unsafe { *rows.from.add(row * rows.down + i * rows.right) }.to_bits();
+            for (to, half) in rows.to.into_iter().zip([lane as u16, (lane >> 16) as u16]) {
+                if let Some(to) = to {
+                    // SAFETY: as above.
+                    unsafe { *to.add(row * rows.pitch + i) = half };
+                }
+            }
+        }
+    }
 }
 
 impl<const ELEMENT: u8> Scalar<ELEMENT> {
+    /// [`Scalar::add`] in f16: sums are floats that are rounded already.
+    fn add_halves<const R: usize>(
+        args: &TileArgs,
+        columns: Range<usize>,
+        base: usize,
+        sums: &mut [[f32; LANES]],
+    ) {
+        let (image, values) = (pairs::as_halves(args.image), pairs::as_halves(&args.weights.packed.values));
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let mut halves = f16::Sum::new(f16::round(*sum));
+                for column in columns.clone() {
+                    let offset = args.weights.offsets[column] as usize / size_of::<u16>();
+                    halves.add(image[base + offset + lane], values[column * R + r]);
+                }
+                *sum = f16::float(halves.value());
+            }
+        }
+    }
+
     /// Adds some columns of weights, times the pixels from `base` on, to `R` rows of sums.
     fn add<const R: usize>(args: &TileArgs, columns: Range<usize>, base: usize, sums: &mut [[f32; LANES]]) {
         for column in columns {
@@ -80,7 +118,7 @@ impl<const ELEMENT: u8> Scalar<ELEMENT> {
                         Element::F32 => *sum + w * x,
                         Element::Bf16 => pairs::dot(w.to_bits(), x.to_bits(), *sum),
                         Element::Int8 => quads::dot(w.to_bits(), x.to_bits(), *sum),
-                        Element::F16 => unreachable!("{NO_KERNEL}"),
+                        Element::F16 => unreachable!("lanes of f16 are taken apart"),
                     };
                 }
             }

@@ -19,6 +19,8 @@ type Halves55 = Halves<{ Core::A55 as u8 }>;
 type Halves76 = Halves<{ Core::A76 as u8 }>;
 type DepthwiseHalves55 = DepthwiseHalves<{ Core::A55 as u8 }>;
 type DepthwiseHalvesAny = DepthwiseHalves<{ Core::Any as u8 }>;
+type SpatialHalves55 = F32x4<{ Core::A55 as u8 }, { Element::F16 as u8 }>;
+type SpatialHalves76 = F32x4<{ Core::A76 as u8 }, { Element::F16 as u8 }>;
 /// Quads, for any core and for those with the dot product of bytes.
 type Quads = I8x16<false>;
 type DotQuads = I8x16<true>;
@@ -194,6 +196,14 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: A55),
     kernel!(spatial, format: "4x1", tile: 4 x 28, target: "neon-a76", element: F32, quality: Tuned,
             loops: A76),
+    kernel!(spatial, format: "unstructured", tile: 1 x 64, target: "neon", element: F16, quality: Intrinsics,
+            loops: SpatialHalves76),
+    kernel!(spatial, format: "2x1", tile: 2 x 64, target: "neon", element: F16, quality: Intrinsics,
+            loops: SpatialHalves76),
+    kernel!(spatial, format: "4x1", tile: 4 x 56, target: "neon", element: F16, quality: Tuned,
+            loops: SpatialHalves76),
+    kernel!(spatial, format: "4x1", tile: 4 x 40, target: "neon-a55", element: F16, quality: Tuned,
+            loops: SpatialHalves55),
     kernel!(spatial, format: "unstructured", tile: 1 x 16, target: "neon", element: Int8, quality: Intrinsics,
             loops: Quads),
     kernel!(spatial, format: "2x1", tile: 2 x 16, target: "neon", element: Int8, quality: Intrinsics,

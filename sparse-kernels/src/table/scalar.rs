@@ -16,6 +16,7 @@ type DepthwiseHalves = DepthwiseLoops<{ Element::F16 as u8 }>;
 type PointwiseHalves = PointwiseLoops<{ Element::F16 as u8 }>;
 
 type DepthwiseQuads = DepthwiseLoops<{ Element::Int8 as u8 }>;
+type SpatialHalves = SpatialLoops<{ Element::F16 as u8 }>;
 type PointwiseQuads = PointwiseLoops<{ Element::Int8 as u8 }>;
 type SpatialQuads = SpatialLoops<{ Element::Int8 as u8 }>;
 
@@ -84,6 +85,12 @@ pub(super) static SPATIAL: &[SpatialKernel] = &[
             loops: SpatialPairs),
     kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: Bf16, quality: Portable,
             loops: SpatialPairs),
+    kernel!(spatial, format: "unstructured", tile: 1 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: SpatialHalves),
+    kernel!(spatial, format: "2x1", tile: 2 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: SpatialHalves),
+    kernel!(spatial, format: "4x1", tile: 4 x 16, target: "scalar", element: F16, quality: Portable,
+            loops: SpatialHalves),
     kernel!(spatial, format: "unstructured", tile: 1 x 16, target: "scalar", element: Int8, quality: Portable,
             loops: SpatialQuads),
     kernel!(spatial, format: "2x1", tile: 2 x 16, target: "scalar", element: Int8, quality: Portable,

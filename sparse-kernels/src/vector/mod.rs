@@ -163,6 +163,31 @@ pub(crate) trait Vector: Copy {
         unreachable!("for vectors of pairs")
     }
 
+    /// The first channels of the lanes of `self`, then those of `next`; and the second ones. Only for pairs of f16.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn apart(self, _next: Self) -> [Self; 2] {
+        unreachable!("for vectors of halves")
+    }
+
+    /// The lanes of two channels, of which each is one vector of halves: [`Vector::apart`] in the other direction. Only for
+    /// pairs of f16.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn beside(self, _second: Self) -> [Self; 2] {
+        unreachable!("for vectors of halves")
+    }
+
+    /// The floats of a vector of halves, in order. Only for pairs of f16.
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn floats(self) -> [Self; 2] {
+        unreachable!("for vectors of halves")
+    }
+
     /// The sums, which are whole numbers, as floats, times `scale`, rounded to the nearest whole numbers, ties to even.
     /// Only for quads.
     ///
@@ -216,10 +241,10 @@ pub(crate) trait Vector: Copy {
     }
 
     /// Adds one input, `N` vectors of it, times one weight for each of `R` outputs: `sums[r][n] += w[r] *
-    /// x[n]`.
+    /// x[n]`. Of f16 vectors are halves, pixels of one channel, and so are weights.
     ///
     /// # Safety
-    /// `w` is readable for `R` floats.
+    /// `w` is readable for `R` floats, or halves.
     #[inline(always)]
     unsafe fn add_column<const R: usize, const N: usize>(
         sums: &mut [[Self; N]; R],
@@ -243,10 +268,10 @@ pub(crate) trait Vector: Copy {
     /// As [`Vector::on`].
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self;
 
-    /// Lane `order[i]` at lane `i`.
+    /// Lane `order[i]` at lane `i`; of f16 half `order[i]` at half `i`.
     ///
     /// # Safety
-    /// As [`Vector::on`]; the first `LANES` numbers of `order` are less than `LANES`.
+    /// As [`Vector::on`]; the first `LANES` numbers of `order` are less than `LANES`, or twice that for halves.
     unsafe fn permute(self, order: &Order) -> Self;
 
     /// The floats of even and of odd position of `self` followed by `b`, in an order that [`Vector::settle`]

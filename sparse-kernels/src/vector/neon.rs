@@ -256,6 +256,9 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
     ) {
         // SAFETY: contract of `Vector`.
         unsafe {
+            if is_f16(ELEMENT) {
+                return add_column_of_halves(sums, x, w.cast());
+            }
             for quad in (0..R / 4 * 4).step_by(4) {
                 let w = vld1q_f32(w.add(quad));
                 for n in 0..N {
@@ -298,13 +301,47 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
     }
 
     #[inline(always)]
-    unsafe fn permute(self, order: &Order) -> Self {
-        // SAFETY: contract of `Vector`; an order has at least four numbers.
+    unsafe fn apart(self, next: Self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
         unsafe {
-            // The four bytes of every lane.
-            let bytes = vmlaq_n_u32(vdupq_n_u32(0x0302_0100), vld1q_u32(order.as_ptr()), 0x0404_0404);
-            let v = vqtbl1q_u8(vreinterpretq_u8_f32(self.0), vreinterpretq_u8_u32(bytes));
-            F32x4(vreinterpretq_f32_u8(v))
+            let [a, b] = [self, next].map(|v| vreinterpretq_u16_f32(v.0));
+            [vuzp1q_u16(a, b), vuzp2q_u16(a, b)].map(|halves| F32x4(vreinterpretq_f32_u16(halves)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn beside(self, second: Self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            let [a, b] = [self, second].map(|v| vreinterpretq_u16_f32(v.0));
+            [vzip1q_u16(a, b), vzip2q_u16(a, b)].map(|pairs| F32x4(vreinterpretq_f32_u16(pairs)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn floats(self) -> [Self; 2] {
+        // SAFETY: contract of `Vector`.
+        unsafe {
+            [
+                F32x4(halves!("fcvtl {r:v}.4s, {v:v}.4h", v = self.0)),
+                F32x4(halves!("fcvtl2 {r:v}.4s, {v:v}.8h", v = self.0)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn permute(self, order: &Order) -> Self {
+        // SAFETY: contract of `Vector`; an order has at least eight numbers.
+        unsafe {
+            // The bytes of every lane, four, or two of a half.
+            let order = order.as_ptr();
+            let bytes = if is_f16(ELEMENT) {
+                let order = vcombine_u16(vmovn_u32(vld1q_u32(order)), vmovn_u32(vld1q_u32(order.add(4))));
+                vreinterpretq_u8_u16(vmlaq_n_u16(vdupq_n_u16(0x0100), order, 0x0202))
+            } else {
+                vreinterpretq_u8_u32(vmlaq_n_u32(vdupq_n_u32(0x0302_0100), vld1q_u32(order), 0x0404_0404))
+            };
+            F32x4(vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(self.0), bytes)))
         }
     }
 
@@ -318,5 +355,48 @@ impl<const CORE: u8, const ELEMENT: u8> Vector for F32x4<CORE, ELEMENT> {
     unsafe fn load_evens(p: *const f32) -> Self {
         // SAFETY: contract of `Vector`.
         F32x4(unsafe { vld2q_f32(p).0 })
+    }
+}
+
+/// [`Vector::add_column`] for halves: weights of four outputs are loaded together and picked by lane.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn add_column_of_halves<const CORE: u8, const ELEMENT: u8, const R: usize, const N: usize>(
+    sums: &mut [[F32x4<CORE, ELEMENT>; N]; R],
+    x: &[F32x4<CORE, ELEMENT>; N],
+    w: *const u16,
+) {
+    /// A multiply-add by lane of weights, which are in one of the first sixteen registers.
+    macro_rules! multiply_add {
+        ($sum:expr, $x:expr, $w:expr, $lane:literal) => {
+            asm!(
+                ".arch_extension fp16",
+                concat!("fmla {sum:v}.8h, {x:v}.8h, {w:v}.h[", $lane, "]"),
+                sum = inout(vreg) $sum.0,
+                x = in(vreg) $x.0,
+                w = in(vreg_low16) $w,
+                options(pure, nomem, nostack, preserves_flags),
+            )
+        };
+    }
+    // SAFETY: contract of `Vector`; registers are all that the instructions change.
+    unsafe {
+        for quad in (0..R / 4 * 4).step_by(4) {
+            let w = vld1_u16(w.add(quad));
+            for n in 0..N {
+                multiply_add!(sums[quad][n], x[n], w, "0");
+                multiply_add!(sums[quad + 1][n], x[n], w, "1");
+                multiply_add!(sums[quad + 2][n], x[n], w, "2");
+                multiply_add!(sums[quad + 3][n], x[n], w, "3");
+            }
+        }
+        for r in R / 4 * 4..R {
+            let w = vld1_dup_u16(w.add(r));
+            for n in 0..N {
+                multiply_add!(sums[r][n], x[n], w, "0");
+            }
+        }
     }
 }
