@@ -3,7 +3,7 @@
 use crate::pairs::{self, f16};
 use crate::quads;
 use crate::table::Element;
-use crate::target::{Core, Half, Int8, Isa, Target};
+use crate::target::{Half, Int8, Isa, Target};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -185,7 +185,7 @@ pub fn int8_multiply_adds(int8: Int8, rounds: usize) -> usize {
             unsafe { run(rounds) }
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if int8.target().core() == Core::Vnni => {
+        Isa::Avx2 if int8.target().core() == crate::target::Core::Vnni => {
             #[target_feature(enable = "avx2,avxvnni")]
             fn run(rounds: usize) -> usize {
                 use std::arch::x86_64::*;
