@@ -13,10 +13,10 @@ use std::hint::black_box;
 impl Pointwise for F32x4 {
     const MOST_VECTORS: [usize; 4] = [8, 4, 2, 1];
 
-    /// As `body::accumulate`, but one channel of a block after the other.
+    /// As `body::accumulate`, but one channel of a 4x4 block after the other.
     ///
     /// The compiler would sort the straight line of a block by sums: all products of the first, all of the next. Engines
-    /// keep its order, and have no registers for the 8 inputs and 16 weights of a 4x4 block that live through that: every
+    /// keep its order, and have no registers for the 8 inputs and 16 weights that live through that: every
     /// other instruction would be a spill. So the end of the weights is looked for behind each channel, and not only
     /// behind each block; nothing is moved across that.
     #[inline(always)]
@@ -26,11 +26,11 @@ impl Pointwise for F32x4 {
         at: &[usize; N],
         along: &mut A,
     ) -> [[Self; N]; R] {
-        // SAFETY: passed on from the caller, for one channel. For more, every index is a channel of the chunks with C - 1
-        // behind it, each with the pixels of the tile (Input); every block has R * C values, and `blocks` of them end at
-        // `end` (PackedPointwise).
+        // SAFETY: passed on from the caller; for four channels, every index is a channel of the chunks with three behind it,
+        // each with the pixels of the tile (Input), and every block has R * C values, the last of which end at `end`
+        // (PackedPointwise).
         unsafe {
-            if C == 1 {
+            if C != 4 {
                 return accumulate::<Self, A, R, C, N>(args, row, at, along);
             }
             let mut sums: [[Self; N]; R] = begin(args, row, at);
@@ -40,14 +40,21 @@ impl Pointwise for F32x4 {
             while w != end {
                 let mut x = args.input.x.wrapping_add(*index as usize * args.input.stride);
                 index = index.wrapping_add(1);
-                for _ in 0..C {
-                    Self::add_channel(&mut sums, x, at, w);
-                    x = x.wrapping_add(args.input.stride);
-                    w = w.wrapping_add(R);
-                    if w == end {
-                        return sums;
-                    }
+                // written out: a build for size would leave a loop
+                macro_rules! channel {
+                    () => {
+                        Self::add_channel(&mut sums, x, at, w);
+                        x = x.wrapping_add(args.input.stride);
+                        w = w.wrapping_add(R);
+                        if w == end {
+                            return sums;
+                        }
+                    };
                 }
+                channel!();
+                channel!();
+                channel!();
+                channel!();
             }
             sums
         }
