@@ -5,6 +5,7 @@
 //   --rounds N       runs of each engine (40)
 //   --tflite FOLDER  NAME.tflite for LiteRT.js, by the names of the networks here; those without are not timed there
 //   --only TEXT      networks whose names have it
+//   --build NAME     simd, relaxed, or what is faster here (fastest)
 //   --note TEXT      what else there is to know, for the head of the results
 //
 // Networks are written into target/web-bench by the command line, target/release/tract-sparse; trained ones are where TRACT_SPARSE_MODELS says.
@@ -26,7 +27,7 @@ import { timed } from "./timed.js";
 const { values: options } = parseArgs({
   options: {
     output: { type: "string", short: "o" }, rounds: { type: "string", default: "40" }, tflite: { type: "string" }, only: { type: "string", default: "" },
-    note: { type: "string", default: "" },
+    build: { type: "string", default: "fastest" }, note: { type: "string", default: "" },
   },
 });
 const rounds = Number(options.rounds);
@@ -87,8 +88,10 @@ const tab = await browser.newPage();
 await tab.goto(`http://127.0.0.1:${server.address().port}/bench/page.html`);
 for (const network of networks) {
   const urls = Object.fromEntries(["file", "dense", "tflite"].flatMap((kind) => (network[kind] ? [[kind, `/files${network[kind]}`]] : [])));
-  const inPage = await tab.evaluate((given) => globalThis.timed(given), { ...network, ...urls, rounds, rivals });
-  const inNode = network.dense ? undefined : await timed({ ...network, file: readFileSync(network.file), rounds, tflite: undefined });
+  const inPage = await tab.evaluate((given) => globalThis.timed(given), { ...network, ...urls, build: options.build, rounds, rivals });
+  const inNode = network.dense ? undefined : await timed({
+    ...network, file: readFileSync(network.file), build: options.build, rounds, tflite: undefined,
+  });
   found.push({ network, inPage, inNode });
   console.error(row(found.at(-1)));
 }
@@ -105,7 +108,7 @@ function row({ network, inPage: { ms, ratios, build }, inNode }) {
 const text = `# Networks in a browser
 
 ${cpus()[0].model}, one thread; Chromium ${version}, Node ${process.versions.node}${hasRelaxed ? "" : " without relaxed SIMD"}; ${new Date().toISOString().slice(0, 10)}.
-Command: \`node bench/bench.js\`, ${rounds} rounds. Median milliseconds in Chromium; in parentheses the median, over rounds in which every engine ran once,
+Command: \`node bench/bench.js${options.build === "fastest" ? "" : ` --build ${options.build}`}\`, ${rounds} rounds. Median milliseconds in Chromium; in parentheses the median, over rounds in which every engine ran once,
 of that engine's time over ours. *dense* is the same layer without zeros on our kernels. LiteRT.js runs dense twins. Node: stock / ours.${options.note && `\n${options.note}`}
 
 | network | zeros | build | ours | stock | dense | onnxruntime-web | LiteRT.js | Node |

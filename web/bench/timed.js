@@ -7,16 +7,16 @@ const values = (length) => Float32Array.from({ length }, (_, at) => ((at * 7919)
 const size = (dims) => dims.reduce((product, dim) => product * dim, 1);
 
 /** A model of ours as a function that runs it. */
-async function ours(file, sparse) {
-  const model = await load(file, { sparse, build: "fastest" });
+async function ours(file, sparse, wanted) {
+  const model = await load(file, { sparse, build: wanted });
   const feed = Object.fromEntries(model.inputs.map(({ name, dims }) => [name, { data: values(size(dims)), dims }]));
   return { run: () => model.run(feed), free: () => model.free(), build: model.build };
 }
 
 /** Median milliseconds of each engine, and the median of its time over ours in the same round. */
-export async function timed({ file, dense, sparse, rounds, others = {} }) {
-  const engines = { ours: await ours(file, sparse), stock: await ours(file, "never") };
-  if (dense) engines.dense = await ours(dense, "dense");
+export async function timed({ file, dense, sparse, build: wanted, rounds, others = {} }) {
+  const engines = { ours: await ours(file, sparse, wanted), stock: await ours(file, "never", wanted) };
+  if (dense) engines.dense = await ours(dense, "dense", wanted);
   for (const [name, start] of Object.entries(others)) engines[name] = await start();
   const times = Object.fromEntries(Object.keys(engines).map((name) => [name, []]));
   for (let round = -5; round < rounds; round++) {

@@ -11,6 +11,7 @@ import * as here from "tract-sparse";
 import * as worker from "tract-sparse/worker";
 import { classes, golden, models, picture, root, trained } from "./data.js";
 import { largest, near } from "./near.js";
+import { onnx } from "./onnx.js";
 import { hasRelaxed } from "./relaxed.js";
 
 const BUILDS = hasRelaxed ? ["simd", "relaxed"] : ["simd"];
@@ -160,10 +161,33 @@ test("memory is flat over 500 runs", async () => {
   model.free();
 });
 
-test("the build is simd, or the faster one where that is asked for", async () => {
+for (const build of BUILDS) {
+  test(`NaN stays where it is clamped, ${build}`, async () => {
+    const file = onnx({
+      nodes: [
+        { op: "Conv", inputs: ["x", "w"], outputs: ["sums"] },
+        { op: "Clip", inputs: ["sums", "least", "most"], outputs: ["clipped"] },
+      ],
+      tensors: [
+        { name: "w", data: Float32Array.from({ length: 64 }, (_, at) => at % 5 - 2), dims: [8, 8, 1, 1] },
+        { name: "least", data: Float32Array.of(0), dims: [] }, { name: "most", data: Float32Array.of(6), dims: [] },
+      ],
+      inputs: [{ name: "x", dims: [1, 8, 3, 7] }],
+      outputs: [{ name: "clipped", dims: [1, 8, 3, 7] }],
+    });
+    for (const sparse of ["always", "dense", "never"]) {
+      const model = await here.load(file, { build, sparse });
+      const { clipped } = await model.run({ x: { data: new Float32Array(8 * 21).fill(NaN), dims: [1, 8, 3, 7] } });
+      assert.ok(clipped.data.every(Number.isNaN), `${sparse}: ${clipped.data.subarray(0, 24)}`);
+      model.free();
+    }
+  });
+}
+
+test("the build is the faster one, or the one that is asked for", async () => {
   assert.ok(BUILDS.includes(await here.build()));
   const [{ path }] = trained;
-  for (const [build, expected] of [[undefined, "simd"], ["fastest", await here.build()]]) {
+  for (const [build, expected] of [[undefined, await here.build()], ["fastest", await here.build()], ["simd", "simd"]]) {
     const model = await here.load(path, { build });
     assert.equal(model.build, expected);
     model.free();

@@ -2,9 +2,11 @@
 // that Cargo.lock has, in target/tools/bin or on the path.
 
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { keepNaN } from "../../sparse-kernels/wasm/relaxed.mjs";
+import { ordered } from "./order.js";
 
 const web = fileURLToPath(new URL("..", import.meta.url));
 const root = join(web, "..");
@@ -35,7 +37,9 @@ async function build(name, features) {
   rmSync(bound, { recursive: true, force: true });
   await run(wasmBindgen, [built, "--target", "no-modules", "--no-typescript", "--out-dir", bound, "--out-name", name]);
   writeFileSync(join(dist, `${name}.js`), factory(readFileSync(join(bound, `${name}.js`), "utf8")));
-  copyFileSync(join(bound, `${name}_bg.wasm`), join(dist, `${name}.wasm`));
+  const module = readFileSync(join(bound, `${name}_bg.wasm`));
+  keepNaN(module);
+  writeFileSync(join(dist, `${name}.wasm`), ordered(module));
 }
 
 mkdirSync(dist, { recursive: true });
