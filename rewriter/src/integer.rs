@@ -160,6 +160,9 @@ fn integers(tensor: &Tensor) -> TractResult<Vec<f32>> {
     })
 }
 
+/// Whole numbers up to this are floats, and come back from products with a scale. Layers with larger biases stay stock.
+const EXACT: f32 = (1 << 23) as f32;
+
 /// Where the weights of a product have their output channels, and where its output has them.
 fn channels_of(einsum: &EinSum) -> Option<[usize; 2]> {
     let mut own =
@@ -210,6 +213,7 @@ fn in_floats(whole: &TypedModel, node: &TypedNode) -> TractResult<Option<(TypedM
 
     rule_if_some!(bias = konst_of(whole, node.inputs[2])?);
     let bias = integers(&bias)?;
+    rule_if!(bias.iter().all(|bias| bias.abs() <= EXACT));
     rule_if!([1, channels].contains(&bias.len()));
     let floats = (0..channels).map(|channel| {
         let (_, scale) = w.at(channel, channels)?;

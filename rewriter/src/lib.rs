@@ -40,5 +40,6 @@ pub use map::{Map, maps};
 pub use nested::{Place, places};
 pub use policy::{Mode, Policy, Precision};
 pub use report::{LayerReport, Report};
+pub use restore::{for_files, pad_in_numbers};
 pub use transform::{sparsify, unsparsify};
 pub use zeros::zeros;

@@ -15,6 +15,8 @@ use sparse_kernels::format::{DepthwisePatterns, FormatKind, fill_of};
 use sparse_ops::{Choice, OptSparseChain, OptSparseConv, OptSparseGru, Packing, plain_name};
 use std::ops::Add;
 use tract_core::internal::*;
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::quant::{QuantizeLinearI8, QuantizeLinearU8};
 
 /// The layers of a model in the order in which they run, those of its bodies among them.
 ///
@@ -35,6 +37,9 @@ pub struct Report {
     /// Whether the model has been optimised: until then, what is said of half precision and int8 depends on what stands around
     /// a layer.
     pub optimised: bool,
+    /// Whether the model rounds floats to bytes.
+    #[serde(skip)]
+    pub quantises: bool,
     /// Mode of the policy. With [`Mode::Measure`], times that are called predicted have been measured.
     #[serde(skip)]
     pub mode: Mode,
@@ -248,7 +253,20 @@ impl Report {
         }
         let (target, costs) = (policy.target.to_string(), policy.costs().to_string());
         let (precision, precision_note) = (policy.precision, policy.why_not_half());
-        Ok(Report { target, costs, precision, precision_note, layers, optimised, mode: policy.mode })
+        let quantises = model.nodes().iter().any(|node| {
+            let op = node.op_as::<ElementWiseOp>();
+            op.is_some_and(|op| op.0.is::<QuantizeLinearU8>() || op.0.is::<QuantizeLinearI8>())
+        });
+        Ok(Report {
+            target,
+            costs,
+            precision,
+            precision_note,
+            layers,
+            optimised,
+            quantises,
+            mode: policy.mode,
+        })
     }
 
     /// Milliseconds of all layers that have a time: on stock tract, and as they run.
@@ -267,11 +285,11 @@ impl Report {
         self.layers.iter().filter(|layer| layer.chosen.is_some() && layer.is_int8()).count()
     }
 
-    /// Whether some layer has fewer bits than f32, in the model or where it runs here. Two ways to run such a model agree
+    /// Whether something has fewer bits than f32, in the model or where it runs here. Two ways to run such a model agree
     /// to the digits of these.
     pub fn has_fewer_bits(&self) -> bool {
         let in_16_bits = |layer: &LayerReport| layer.model_type.is_some();
-        self.half_layers() + self.int8_layers() > 0 || self.layers.iter().any(in_16_bits)
+        self.quantises || self.half_layers() + self.int8_layers() > 0 || self.layers.iter().any(in_16_bits)
     }
 
     /// Those of them that run in half precision.

@@ -1,6 +1,7 @@
 //! Undoes what stock tract does to layers on its way to a decluttered model, so that whoever asks late finds
 //! the layers that whoever asks early does.
 
+use crate::transform::unsparsify;
 use sparse_ops::{Form, Linear, konst_of};
 use tract_core::internal::*;
 use tract_core::ops::Downsample;
@@ -11,17 +12,69 @@ use tract_core::ops::nn::DataFormat;
 /// The model with such layers as they were; none if it has none. (Stock tract makes them again of those that
 /// stay its own.)
 pub(crate) fn restored(model: &TypedModel) -> TractResult<Option<TypedModel>> {
+    rewritten(model, &[strided, flat])
+}
+
+/// What a model is in files, stock layers in place of sparse ones: products of batches as convolutions, and paddings in numbers where sizes are known.
+/// Stock tract 0.23.9 reads `SAME` paddings and then gives a convolution the strides of a 1x1 convolution behind it, which moves what such a padding is.
+///
+/// # Errors
+/// A graph that cannot be patched.
+pub fn for_files(model: &TypedModel) -> TractResult<TypedModel> {
+    let mut stock = model.clone();
+    unsparsify(&mut stock)?;
+    pad_in_numbers(&mut stock)?;
+    Ok(rewritten(&stock, &[batched])?.unwrap_or(stock))
+}
+
+/// Works out the paddings of convolutions that are the same as their inputs, over as many strides, where sizes are known.
+///
+/// # Errors
+/// A convolution whose input has another rank than its kernel wants.
+pub fn pad_in_numbers(model: &mut TypedModel) -> TractResult<()> {
+    for id in 0..model.nodes().len() {
+        let Some(conv) = model.node(id).op_as::<Conv>() else { continue };
+        let spec = &conv.pool_spec;
+        if !matches!(spec.padding, PaddingSpec::SameUpper | PaddingSpec::SameLower) {
+            continue;
+        }
+        let input = &model.outlet_fact(model.node(id).inputs[0])?.shape;
+        let Some(sizes) = spec
+            .data_format
+            .shape(&**input)?
+            .hw_dims()
+            .iter()
+            .map(|dim| dim.to_usize().ok())
+            .collect::<Option<TVec<usize>>>()
+        else {
+            continue;
+        };
+        let pads = spec.computed_padding(&*sizes);
+        let padding = PaddingSpec::Explicit(
+            pads.iter().map(|pad| pad.pad_before).collect(),
+            pads.iter().map(|pad| pad.pad_after).collect(),
+        );
+        let conv = Conv { pool_spec: PoolSpec { padding, ..spec.clone() }, ..conv.clone() };
+        model.node_mut(id).op = Box::new(conv);
+    }
+    Ok(())
+}
+
+/// How a node is written otherwise, if it is.
+type Rule = fn(&TypedModel, &TypedNode) -> TractResult<Option<TypedModelPatch>>;
+
+/// The model with all nodes rewritten that one of the rules knows; none if there are none.
+fn rewritten(model: &TypedModel, rules: &[Rule]) -> TractResult<Option<TypedModel>> {
     let mut restored: Option<TypedModel> = None;
     loop {
         let from = restored.as_ref().unwrap_or(model);
         let mut patch = None;
-        for node in from.nodes() {
-            patch = strided(from, node)?;
-            if patch.is_none() {
-                patch = flat(from, node)?;
-            }
-            if patch.is_some() {
-                break;
+        'nodes: for node in from.nodes() {
+            for rule in rules {
+                patch = rule(from, node)?;
+                if patch.is_some() {
+                    break 'nodes;
+                }
             }
         }
         let Some(patch) = patch else { return Ok(restored) };
@@ -33,8 +86,9 @@ pub(crate) fn restored(model: &TypedModel) -> TractResult<Option<TypedModel>> {
 
 /// A product behind steps along its pixels, as the strided 1x1 convolution that it was.
 fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-    rule_if_some!(einsum = node.op_as::<EinSum>());
-    rule_if!(node.inputs.len() == 2 && einsum.q_params.is_none());
+    rule_if!(
+        node.op_as::<EinSum>().is_some_and(|einsum| einsum.q_params.is_none()) && node.inputs.len() == 2
+    );
     rule_if!(node.inputs.iter().any(|input| model.node(input.node).op_is::<Downsample>()));
     let x_slot = if konst_of(model, node.inputs[1])?.is_some() { 0 } else { 1 };
     let mut x = node.inputs[x_slot];
@@ -47,6 +101,33 @@ fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
         x = model.node(x.node).inputs[0];
     }
     rule_if!(steps.iter().any(|step| *step > 1));
+    as_convolution(model, node, x_slot, x, &steps)
+}
+
+/// A product of weights and the pixels of a batch of images, as the 1x1 convolution that it was: in files, stock tract would write it with
+/// axes moved and merged, and read that.
+fn batched(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+    rule_if!(
+        node.op_as::<EinSum>().is_some_and(|einsum| einsum.q_params.is_none()) && node.inputs.len() == 2
+    );
+    let x_slot = if konst_of(model, node.inputs[1])?.is_some() { 0 } else { 1 };
+    let x = &model.outlet_fact(node.inputs[x_slot])?.shape;
+    rule_if!(matches!(x.rank(), 3 | 4) && !x[0].is_one());
+    let patch = as_convolution(model, node, x_slot, node.inputs[x_slot], &tvec!(1; x.rank()))?;
+    let of_batches =
+        |node: &TypedNode| node.op_as::<Conv>().is_some_and(|conv| conv.pool_spec.data_format.has_n());
+    Ok(patch.filter(|patch| patch.model.nodes().iter().any(of_batches)))
+}
+
+/// The product at a node as a 1x1 convolution of `x`, an input of images, with these steps along its axes; none if it is no such product.
+fn as_convolution(
+    model: &TypedModel,
+    node: &TypedNode,
+    x_slot: usize,
+    x: OutletId,
+    steps: &[usize],
+) -> TractResult<Option<TypedModelPatch>> {
+    rule_if_some!(einsum = node.op_as::<EinSum>());
     let weights = konst_of(model, node.inputs[1 - x_slot])?;
     let plain =
         |w: &Arc<Tensor>| w.is_plain_ram() && matches!(w.datum_type(), DatumType::F32 | DatumType::F16);
@@ -79,7 +160,7 @@ fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
     let pool_spec =
         PoolSpec::new(format, kernel, PaddingSpec::Valid, None, Some(strides), linear.ic(), linear.oc());
     let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
-    let mut patch = TypedModelPatch::new("strided 1x1 convolution");
+    let mut patch = TypedModelPatch::new("1x1 convolution");
     let name = |what: &str| model.unique_name(format!("{}.{what}", node.name)).into_owned();
     let taps = [
         patch.tap_model(model, x)?,

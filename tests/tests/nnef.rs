@@ -4,6 +4,7 @@
 use anyhow::Result;
 use rewriter::{Halved, Values, halve};
 use tests::f16::{cast, in_f16};
+use tests::graph::{Graph, pruned};
 use tests::models::{real_models, zoo_models};
 use tests::{TOLERANCE, distance, noise, run};
 use tract_nnef::internal::Nnef;
@@ -13,6 +14,7 @@ use tract_sparse::prelude::*;
 use tract_sparse::tract_core::ops::einsum::EinSum;
 use tract_sparse::tract_core::ops::konst::Const;
 use tract_sparse::{Policy, Report, sparsify, unsparsify};
+use zoo::proto::{ints, string};
 use zoo::{Network, Spec};
 
 fn plain() -> Nnef {
@@ -267,5 +269,67 @@ fn models_of_f16_are_compact() -> Result<()> {
     let back = run_stock(read(&tract_sparse::nnef(), &small)?)?;
     assert_eq!(back, run_stock(stock)?);
     assert_eq!(back[0].datum_type(), DatumType::F16);
+    Ok(())
+}
+
+/// A padded layer of stride 2, and one of 1x1 and stride 2 behind it, which stock tract makes one of stride 4 before it knows
+/// how much the first one pads: what is written says it in numbers.
+#[test]
+fn same_paddings_are_written_in_numbers() -> Result<()> {
+    for auto_pad in ["SAME_UPPER", "SAME_LOWER"] {
+        let mut graph = Graph::default();
+        let x = graph.input("1,8,15,16");
+        let w = graph.constant(&[16, 8, 3, 3], &pruned(16, 8 * 9, (1, 1), 2.0, 3));
+        let y = graph.op("Conv", &[&x, &w], vec![string("auto_pad", auto_pad), ints("strides", &[2; 2])]);
+        let w = graph.constant(&[16, 16, 1, 1], &pruned(16, 16, (4, 4), 0.4, 4));
+        let y = graph.op("Conv", &[&y, &w], vec![ints("strides", &[2; 2])]);
+        let (model, x) = (graph.model(&[&y]), noise(&[1, 8, 15, 16], 5));
+        // node by node, nothing simplified
+        let expected = tract_onnx::onnx().model_for_proto_model(&model)?.into_typed()?;
+        let expected = run(expected, std::slice::from_ref(&x))?;
+        let typed = onnx().model_for_proto_model(&model)?.into_typed()?;
+        for written in [typed.clone(), typed.into_decluttered()?] {
+            let bytes = tract_sparse::nnef().write_to_tar_with_config(&written, vec![], false, true)?;
+            for nnef in [tract_sparse::nnef().into_inner(), plain()] {
+                // compact weights are for our reader
+                let Ok(back) = nnef.model_for_read(&mut &*bytes) else { continue };
+                let y = run(back.into_optimized()?, std::slice::from_ref(&x))?;
+                assert!(distance(&y[0], &expected[0])? <= TOLERANCE, "{auto_pad}");
+            }
+            let back = tract_sparse::nnef().model_for_read(&mut &*bytes)?.into_optimized()?;
+            assert!(
+                distance(&run(back, std::slice::from_ref(&x))?[0], &expected[0])? <= TOLERANCE,
+                "{auto_pad}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Layers of 1x1 over batches stay layers, on the kernels that they had.
+#[test]
+fn batches_of_images_come_back_as_such() -> Result<()> {
+    for batch in ["2", "N"] {
+        let mut graph = Graph::default();
+        let mut y = graph.input(&format!("{batch},16,9,9"));
+        for seed in 1..4 {
+            let w = graph.constant(&[16, 16, 1, 1], &pruned(16, 16, (4, 4), 0.4, seed));
+            let conv = graph.op("Conv", &[&y, &w], vec![]);
+            y = graph.op("Relu", &[&conv], vec![]);
+        }
+        let model = onnx().model_for_proto_model(&graph.model(&[&y]))?.into_typed()?;
+        let model = model.into_decluttered()?;
+        let bytes = tract_sparse::nnef().write_to_tar_with_config(&model, vec![], false, true)?;
+        let back = tract_sparse::nnef().model_for_read(&mut &*bytes)?.into_decluttered()?;
+        let operators = |model: &TypedModel| -> Vec<String> {
+            let names = model.nodes().iter().map(|node| node.op.name().to_string());
+            names.filter(|name| !["Const", "Source"].contains(&&**name)).collect()
+        };
+        assert_eq!(operators(&back), operators(&model), "{batch}");
+        assert_eq!(layers(&back)?, layers(&model)?, "{batch}");
+        let x = noise(&[2, 16, 9, 9], 5);
+        let [y, expected] = [back, model].map(|model| run(model.into_optimized()?, std::slice::from_ref(&x)));
+        assert!(distance(&y?[0], &expected?[0])? <= TOLERANCE, "{batch}");
+    }
     Ok(())
 }

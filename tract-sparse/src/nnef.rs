@@ -2,7 +2,6 @@
 
 use crate::loader::WithTractSparse;
 use rewriter::{Policy, Precision};
-use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -75,7 +74,7 @@ impl SparseNnef {
     /// # Errors
     /// A model that has been optimised, or an operator that NNEF has no word for; a writer that fails.
     pub fn write(&self, model: &TypedModel, to: impl Write) -> TractResult<()> {
-        self.nnef.write(&*stock(model)?, to)
+        self.nnef.write(&rewriter::for_files(model)?, to)
     }
 
     /// As [`SparseNnef::write`]; returns the writer.
@@ -83,7 +82,7 @@ impl SparseNnef {
     /// # Errors
     /// Those of [`SparseNnef::write`].
     pub fn write_to_tar<W: Write>(&self, model: &TypedModel, to: W) -> TractResult<W> {
-        self.nnef.write_to_tar(&*stock(model)?, to)
+        self.nnef.write_to_tar(&rewriter::for_files(model)?, to)
     }
 
     /// As [`SparseNnef::write_to_tar`], with models inside of the model compressed or not; the bytes are the
@@ -98,7 +97,12 @@ impl SparseNnef {
         compress_nested_models: bool,
         deterministic: bool,
     ) -> TractResult<W> {
-        self.nnef.write_to_tar_with_config(&*stock(model)?, to, compress_nested_models, deterministic)
+        self.nnef.write_to_tar_with_config(
+            &rewriter::for_files(model)?,
+            to,
+            compress_nested_models,
+            deterministic,
+        )
     }
 
     /// Writes a model into a folder that is not there yet.
@@ -106,7 +110,7 @@ impl SparseNnef {
     /// # Errors
     /// Those of [`SparseNnef::write`]; a folder that exists.
     pub fn write_to_dir(&self, model: &TypedModel, path: impl AsRef<Path>) -> TractResult<()> {
-        self.nnef.write_to_dir(&*stock(model)?, path)
+        self.nnef.write_to_dir(&rewriter::for_files(model)?, path)
     }
 }
 
@@ -138,7 +142,8 @@ impl Framework<ProtoModel, TypedModel> for SparseNnef {
         proto: &ProtoModel,
         template: TypedModel,
     ) -> TractResult<TypedModel> {
-        let model = self.nnef.model_for_proto_model_with_model_template(proto, template)?;
+        let mut model = self.nnef.model_for_proto_model_with_model_template(proto, template)?;
+        rewriter::pad_in_numbers(&mut model)?;
         let mut model = model.into_decluttered()?;
         let knobs = Policy::from_knobs()?;
         let policy = Policy { precision: self.precision.unwrap_or(knobs.precision), ..knobs };
@@ -149,11 +154,4 @@ impl Framework<ProtoModel, TypedModel> for SparseNnef {
     fn model_for_path(&self, path: impl AsRef<Path>) -> TractResult<TypedModel> {
         self.model_for_proto_model(&self.proto_model_for_path(path)?)
     }
-}
-
-/// The model with stock layers in place of sparse ones.
-fn stock(model: &TypedModel) -> TractResult<Cow<'_, TypedModel>> {
-    let mut stock = model.clone();
-    let unwrapped = rewriter::unsparsify(&mut stock)?;
-    Ok(if unwrapped > 0 { Cow::Owned(stock) } else { Cow::Borrowed(model) })
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use figures::Progress;
 use flate2::Compression;
-use rewriter::{Halved, Values, halve};
+use rewriter::{Halved, Values, for_files, halve, pad_in_numbers};
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tract_core::internal::*;
@@ -190,9 +190,13 @@ pub(crate) fn convert(source: &Source, args: &Convert, options: &Options) -> Res
             options.transform.iter().filter(|spec| !spec.starts_with("sparsify")).cloned().collect();
         let options = Options { transform, ..options.clone() };
         let knobs = KnobScope::new([("TRACT_SPARSE", "never")])?;
-        let mut model = knobs.enter(|| source.load(Flavour::Sparse, &options, pass))?;
+        let mut model = knobs.enter(|| source.load(Flavour::Sparse, &options, Pass::Type))?;
+        pad_in_numbers(&mut model)?;
+        if pass == Pass::Declutter {
+            model = knobs.enter(|| model.into_decluttered())?;
+        }
         let halved = args.weights.values().map(|to| halve(&mut model, to)).transpose()?;
-        Ok((model, halved.unwrap_or_default()))
+        Ok((for_files(&model)?, halved.unwrap_or_default()))
     };
     let (model, halved) = load(options, Pass::Declutter)?;
     progress.say("writing");

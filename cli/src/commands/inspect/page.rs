@@ -67,6 +67,7 @@ mod tests {
             precision_note: None,
             layers: vec![],
             optimised: false,
+            quantises: false,
             mode: tract_sparse::Mode::Auto,
         };
         let page = page(&json!({ "model": name }), &report, false, &[]).unwrap();
