@@ -49,7 +49,7 @@ pub fn pad_in_numbers(model: &mut TypedModel) -> TractResult<()> {
         else {
             continue;
         };
-        let pads = spec.computed_padding(&*sizes);
+        let pads = spec.computed_padding(&sizes);
         let padding = PaddingSpec::Explicit(
             pads.iter().map(|pad| pad.pad_before).collect(),
             pads.iter().map(|pad| pad.pad_after).collect(),
