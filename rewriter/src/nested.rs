@@ -248,19 +248,6 @@ fn share_constants(scan: &mut Scan, facts: &[&TypedFact]) -> TractResult<()> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::qualified;
-
-    #[test]
-    fn names_of_bodies_do_not_repeat_that_of_the_loop() {
-        assert_eq!(qualified("", "conv"), "conv");
-        assert_eq!(qualified("lstm.loop.", "lstm.product"), "lstm.loop.product");
-        assert_eq!(qualified("scan.loop.", "m2"), "scan.loop.m2");
-        assert_eq!(qualified("If.then.", "If2"), "If.then.If2");
-    }
-}
-
 /// Wires the nodes of `model` into `target`, whose wires `inputs` are its inputs; returns those that are its
 /// outputs. Notes on nodes whose names are taken get the new ones.
 pub(crate) fn splice(
@@ -288,4 +275,17 @@ pub(crate) fn splice(
         mapping.extend(outputs.into_iter().enumerate().map(|(slot, wire)| (OutletId::new(id, slot), wire)));
     }
     Ok(model.output_outlets()?.iter().map(|outlet| mapping[outlet]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::qualified;
+
+    #[test]
+    fn names_of_bodies_do_not_repeat_that_of_the_loop() {
+        assert_eq!(qualified("", "conv"), "conv");
+        assert_eq!(qualified("lstm.loop.", "lstm.product"), "lstm.loop.product");
+        assert_eq!(qualified("scan.loop.", "m2"), "scan.loop.m2");
+        assert_eq!(qualified("If.then.", "If2"), "If.then.If2");
+    }
 }
