@@ -15,8 +15,9 @@ pub(crate) fn restored(model: &TypedModel) -> TractResult<Option<TypedModel>> {
     rewritten(model, &[strided, flat])
 }
 
-/// What a model is in files, stock layers in place of sparse ones: products of batches as convolutions, and paddings in numbers where sizes are known.
-/// Stock tract 0.23.9 reads `SAME` paddings and then gives a convolution the strides of a 1x1 convolution behind it, which moves what such a padding is.
+/// What a model is in files, stock layers in place of sparse ones: products of batches as convolutions, and paddings in
+/// numbers where sizes are known. Stock tract 0.23.9 keeps `SAME` when it gives a convolution the strides of a 1x1 convolution
+/// behind it, which changes what such a padding is.
 ///
 /// # Errors
 /// A graph that cannot be patched.
@@ -104,8 +105,8 @@ fn strided(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
     as_convolution(model, node, x_slot, x, &steps)
 }
 
-/// A product of weights and the pixels of a batch of images, as the 1x1 convolution that it was: in files, stock tract would write it with
-/// axes moved and merged, and read that.
+/// A product of weights and the pixels of a batch of images in planes, as the 1x1 convolution that it was: in files, stock
+/// tract would write it with axes moved and merged, and read that.
 fn batched(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
     rule_if!(
         node.op_as::<EinSum>().is_some_and(|einsum| einsum.q_params.is_none()) && node.inputs.len() == 2
@@ -114,12 +115,14 @@ fn batched(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedMode
     let x = &model.outlet_fact(node.inputs[x_slot])?.shape;
     rule_if!(matches!(x.rank(), 3 | 4) && !x[0].is_one());
     let patch = as_convolution(model, node, x_slot, node.inputs[x_slot], &tvec!(1; x.rank()))?;
-    let of_batches =
-        |node: &TypedNode| node.op_as::<Conv>().is_some_and(|conv| conv.pool_spec.data_format.has_n());
+    let of_batches = |node: &TypedNode| {
+        node.op_as::<Conv>().is_some_and(|conv| conv.pool_spec.data_format == DataFormat::NCHW)
+    };
     Ok(patch.filter(|patch| patch.model.nodes().iter().any(of_batches)))
 }
 
-/// The product at a node as a 1x1 convolution of `x`, an input of images, with these steps along its axes; none if it is no such product.
+/// The product at a node as a 1x1 convolution of `x`, an input of images, with these steps along its axes; none if it is no
+/// such product.
 fn as_convolution(
     model: &TypedModel,
     node: &TypedNode,
