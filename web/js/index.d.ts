@@ -62,7 +62,7 @@ export interface LoadOptions {
   /** Shapes of inputs in the place of those of the file; a text is a symbol. */
   inputs?: Record<string, (number | string)[]>;
   onProgress?: (progress: Progress) => void;
-  /** Default: `fastest`, which takes some milliseconds to find out, once. */
+  /** Default: `simd`. Which is the fastest here takes some milliseconds to find out, once. */
   build?: Build | "fastest";
 }
 

@@ -14,7 +14,7 @@ export async function build() {
 }
 
 /**
- * A new instance of the build `wanted`: "simd", "relaxed", "fastest"; the last if it says nothing.
+ * A new instance of the build `wanted`: "simd", "relaxed", "fastest"; the first if it says nothing.
  *
  * @throws {Error} if there is no build for this engine, or its files cannot be read.
  */

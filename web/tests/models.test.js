@@ -184,13 +184,13 @@ for (const build of BUILDS) {
   });
 }
 
-test("the build is the faster one, or the one that is asked for", async () => {
+test("the build is simd, or the faster one where that is asked for", async () => {
   assert.ok(BUILDS.includes(await here.build()));
   const [{ path }] = trained;
-  for (const [build, expected] of [[undefined, await here.build()], ["fastest", await here.build()], ["simd", "simd"]]) {
+  for (const [build, expected] of [[undefined, "simd"], ["fastest", await here.build()], ["simd", "simd"]]) {
     const model = await here.load(path, { build });
     assert.equal(model.build, expected);
     model.free();
   }
-  assert.equal(await worker.build(), await here.build());
+  assert.ok(BUILDS.includes(await worker.build()));
 });
