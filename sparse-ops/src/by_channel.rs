@@ -204,10 +204,8 @@ fn limits(dt: DatumType) -> Option<[f32; 2]> {
 
 /// The only node that reads a node's output, unless that is one of the model, too.
 fn only_reader<'a>(model: &'a TypedModel, node: &TypedNode) -> TractResult<Option<&'a TypedNode>> {
-    rule_if!(node.outputs.len() == 1 && !model.output_outlets()?.contains(&node.id.into()));
-    rule_if_let!(&[reader] = &*node.outputs[0].successors);
-    let reader = model.node(reader.node);
-    Ok((reader.inputs.len() <= 2).then_some(reader))
+    rule_if!(!model.output_outlets()?.contains(&node.id.into()));
+    model.single_succ(node.id)
 }
 
 /// The operand of an operator that is not constant, and the one that is, of floats.
@@ -226,10 +224,7 @@ fn with_constant(model: &TypedModel, node: &TypedNode) -> TractResult<Option<(Ou
 
 /// The value of all elements.
 fn single(value: &Tensor) -> TractResult<Option<f32>> {
-    Ok(match f32s(value)? {
-        [first, others @ ..] if others.iter().all(|other| other == first) => Some(*first),
-        _ => None,
-    })
+    value.as_uniform().map(|value| value.cast_to_scalar()).transpose()
 }
 
 /// Positive factors, one for each of the channels along an axis.

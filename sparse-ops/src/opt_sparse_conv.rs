@@ -56,11 +56,8 @@ struct Later {
 impl Weights {
     fn get(&self) -> TractResult<&Packed> {
         if let (None, Some(later)) = (self.packed.get(), &self.later) {
-            let Numbers { oc, ic, group, kernel, pixels, whole, bias } = &*later.numbers;
-            let weights: Vec<f32> = whole.weights().collect();
-            let (oc, ic, group, kernel, pixels) = (*oc, *ic, *group, *kernel, *pixels);
-            let dense = Dense { oc, ic, group, kernel, pixels, weights: &weights, bias };
-            let packed = later.packing.pack(later.target, &dense)?;
+            let weights: Vec<f32> = later.numbers.whole.weights().collect();
+            let packed = later.packing.pack(later.target, &later.numbers.dense(&weights))?;
             return Ok(self.packed.get_or_init(|| packed));
         }
         self.packed.get().context("weights that were never packed")
@@ -151,10 +148,13 @@ impl Numbers {
         if let Some(table) = table {
             quantised = quantised.with_table(table);
         }
+        choice.packing.pack_int8(choice.int8, &self.dense(&numbers), &quantised)
+    }
+
+    /// The layer with these weights.
+    fn dense<'a>(&'a self, weights: &'a [f32]) -> Dense<'a> {
         let Numbers { oc, ic, group, kernel, pixels, .. } = *self;
-        let (weights, bias) = (&*numbers, &*self.bias);
-        let dense = Dense { oc, ic, group, kernel, pixels, weights, bias };
-        choice.packing.pack_int8(choice.int8, &dense, &quantised)
+        Dense { oc, ic, group, kernel, pixels, weights, bias: &self.bias }
     }
 }
 

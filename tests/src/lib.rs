@@ -15,6 +15,15 @@ use tract_sparse::pb::ModelProto;
 use tract_sparse::prelude::*;
 use tract_sparse::{Onnx, Report};
 
+/// The Python that `TRACT_SPARSE_ORT_PYTHON` names, with onnxruntime, onnx and numpy; else says that `what` was not run.
+pub fn ort_python(what: &str) -> Option<std::ffi::OsString> {
+    let python = std::env::var_os("TRACT_SPARSE_ORT_PYTHON");
+    if python.is_none() {
+        skipped(what, "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime, onnx and numpy");
+    }
+    python
+}
+
 /// Says on standard error that a test could not run. Tests are never skipped without it.
 pub fn skipped(test: &str, why: &str) {
     eprintln!("SKIPPED {test}: {why}");

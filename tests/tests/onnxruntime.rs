@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use prune::{Array, Document, L1, Plan, Search, Tract, rearrange};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tests::models::{real_models, zoo_models};
-use tests::{distance, npy, run, skipped};
+use tests::{distance, npy, ort_python, run};
 use tract_sparse::prelude::*;
 
 /// Two engines add up the same products in different orders, over fifty layers; pruned without training,
@@ -63,17 +63,9 @@ fn prepare_kind(folder: &Path, kind: tests::kinds::Kind) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-fn python() -> Option<OsString> {
-    let python = std::env::var_os("TRACT_SPARSE_ORT_PYTHON");
-    if python.is_none() {
-        skipped("onnxruntime", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and numpy");
-    }
-    python
-}
-
 #[test]
 fn pruned_models_run_in_onnxruntime() -> Result<()> {
-    let Some(python) = python() else { return Ok(()) };
+    let Some(python) = ort_python("onnxruntime") else { return Ok(()) };
     let folder = std::env::temp_dir().join(format!("tract-sparse-ort-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let mut models = vec![];
@@ -95,7 +87,7 @@ fn pruned_models_run_in_onnxruntime() -> Result<()> {
 
 #[test]
 fn other_kinds_of_layers_run_in_onnxruntime() -> Result<()> {
-    let Some(python) = python() else { return Ok(()) };
+    let Some(python) = ort_python("onnxruntime") else { return Ok(()) };
     let folder = std::env::temp_dir().join(format!("tract-sparse-ort-kinds-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let kinds = tests::kinds::kinds().into_iter().map(|kind| prepare_kind(&folder, kind));

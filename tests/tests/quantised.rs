@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use prost::Message;
 use std::path::Path;
-use tests::{run, skipped, with_knobs};
+use tests::{ort_python, run, with_knobs};
 use tract_sparse::pb::TensorProto;
 use tract_sparse::prelude::*;
 
@@ -65,10 +65,7 @@ fn outcome(onnx: &tract_sparse::Onnx, case: &Path) -> Result<Tensor> {
 
 #[test]
 fn cases_of_the_onnx_package_are_right_or_refused() -> Result<()> {
-    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
-        skipped("quantised cases", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnx");
-        return Ok(());
-    };
+    let Some(python) = ort_python("quantised cases") else { return Ok(()) };
     let folder = std::env::temp_dir().join(format!("tract-sparse-quantised-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let ran = std::process::Command::new(python).arg("-c").arg(SCRIPT).arg(&folder).output()?;

@@ -7,7 +7,7 @@
 //! floats, and no pair has to be filled.
 //!
 //! **Sums.** Ten bits behind the point lose what is a two-thousandth of a sum, once for every product that is
-//! added to it. So no more than [`MOST_PRODUCTS`] products are added one after the other, beginning with the
+//! added to it. So no more than [`f16::MOST_PRODUCTS`] products are added one after the other, beginning with the
 //! bias, rounded, or with zero; then such sums are added up. A sum of 128 random products errs by 0.16 % of
 //! its scale in the root mean square, as much as rounding it to bf16 would, and a sum of eight such sums by
 //! 0.18 %: seven roundings more are little beside 128. Sums of chunks of channels, which wait in memory
@@ -16,8 +16,6 @@
 //! rounded once more.
 
 use super::args::TileArgs;
-#[cfg(any(doc, test))]
-use crate::pairs::f16::MOST_PRODUCTS;
 use crate::pairs::{self, f16};
 
 /// The blocks of a row: pointers to the index of the first channel and to the values of the first block, and
@@ -191,11 +189,11 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "minutes in an interpreter")]
     fn sums_err_no_more_than_bf16_does() {
-        let [most, rounding] = errors(MOST_PRODUCTS, MOST_PRODUCTS);
+        let [most, rounding] = errors(f16::MOST_PRODUCTS, f16::MOST_PRODUCTS);
         assert!((0.0014..0.0018).contains(&most) && most < 1.1 * rounding, "{most} {rounding}");
-        assert!((0.0010..0.0014).contains(&errors(MOST_PRODUCTS / 2, MOST_PRODUCTS)[0]));
-        let many = 8 * MOST_PRODUCTS;
-        assert!(errors(many, MOST_PRODUCTS)[0] < 1.15 * most, "{:?}", errors(many, MOST_PRODUCTS));
+        assert!((0.0010..0.0014).contains(&errors(f16::MOST_PRODUCTS / 2, f16::MOST_PRODUCTS)[0]));
+        let many = 8 * f16::MOST_PRODUCTS;
+        assert!(errors(many, f16::MOST_PRODUCTS)[0] < 1.15 * most, "{:?}", errors(many, f16::MOST_PRODUCTS));
         assert!(errors(many, many)[0] > 2.0 * rounding);
     }
 }

@@ -38,8 +38,10 @@ impl Pointwise for F32x4 {
             // as if it could be within a block
             let end = black_box(w.wrapping_add(blocks * R * C));
             while w != end {
-                let mut x = args.input.x.wrapping_add(*index as usize * args.input.stride);
+                let channel = *index as usize;
                 index = index.wrapping_add(1);
+                along.block::<R, C>(args, channel, w);
+                let mut x = args.input.x.wrapping_add(channel * args.input.stride);
                 // written out: a build for size would leave a loop
                 macro_rules! channel {
                     () => {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use figures::top_1;
 use sparse_ops::{QuadsWide, layers};
 use tests::graph::{Graph, pruned};
-use tests::{count, noise, npy, op_names, run, skipped, values, with_knobs};
+use tests::{count, noise, npy, op_names, ort_python, run, skipped, values, with_knobs};
 use tract_sparse::pb::tensor_proto::DataType;
 use tract_sparse::pb::{ModelProto, NodeProto, TensorProto};
 use tract_sparse::prelude::*;

@@ -31,10 +31,7 @@ for model in sys.argv[2:]:
 /// scales that are worked out from rounded weights decide, which may make a step in a few places.
 #[test]
 fn networks_agree_with_onnxruntime() -> Result<()> {
-    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
-        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
-        return Ok(());
-    };
+    let Some(python) = ort_python("int8") else { return Ok(()) };
     let folder = std::env::temp_dir().join(format!("tract-sparse-int8-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let x = noise(&[1, 3, 64, 64], 3);
@@ -102,10 +99,7 @@ fn distance(got: &[Tensor], expected: &[Tensor]) -> Result<f32> {
 /// onnxruntime computes.
 #[test]
 fn real_networks_agree_with_onnxruntime() -> Result<()> {
-    let Some(python) = std::env::var_os("TRACT_SPARSE_ORT_PYTHON") else {
-        skipped("int8", "TRACT_SPARSE_ORT_PYTHON does not name a Python with onnxruntime and onnx");
-        return Ok(());
-    };
+    let Some(python) = ort_python("int8") else { return Ok(()) };
     let folder = std::env::temp_dir().join(format!("tract-sparse-int8-real-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     // layers in int8 at least, of all: what quantize_static leaves in floats are entry layers, outputs, and gates
