@@ -8,7 +8,8 @@ use prost::Message;
 use std::path::{Path, PathBuf};
 use tract_core::ndarray::Array4;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use zoo::proto;
 
 /// A file of the cases that the whole workspace shares.
@@ -103,7 +104,7 @@ fn inner_shapes_that_contradict_an_input_can_be_ignored() {
     let mut model = ModelProto::decode(&std::fs::read(folder().join("r.onnx")).unwrap()[..]).unwrap();
     let graph = model.graph.as_mut().unwrap();
     let inner = graph.node[0].output[0].clone();
-    let dims = [1, 8, 32, 32].map(tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue);
+    let dims = [1, 8, 32, 32].map(DimValue);
     graph.value_info = vec![proto::value(&inner, dims.to_vec())];
     graph.output.iter_mut().for_each(|output| output.r#type = None);
     std::fs::write(folder().join("inner.onnx"), model.encode_to_vec()).unwrap();
@@ -166,31 +167,36 @@ fn node(op: &str, output: &str, inputs: &[&str]) -> NodeProto {
     }
 }
 
-/// Two 1x1 layers with 8-bit weights and activations, as exporters write them: behind DequantizeLinear. Nine
-/// of ten blocks of weights are zero.
-fn qdq() -> PathBuf {
-    let bytes = |name: &str, dims: &[i64], values: Vec<i32>| TensorProto {
+/// Whole numbers of 8 bits.
+fn bytes(name: &str, dims: &[i64], values: Vec<i32>) -> TensorProto {
+    TensorProto {
         name: name.into(),
         dims: dims.to_vec(),
         data_type: DataType::Int8 as i32,
         int32_data: values,
         ..Default::default()
-    };
-    let weights = (0..64 * 64).map(|i| {
+    }
+}
+
+/// 64 x 64 weights of which nine of ten blocks are zero.
+fn few_bytes() -> Vec<i32> {
+    let weight = |i| {
         let (row, column) = (i / 64 / 4, i % 64 / 4);
         if (row * 7 + column * 3) % 10 == 0 { i * 37 % 201 - 100 } else { 0 }
-    });
+    };
+    (0..64 * 64).map(weight).collect()
+}
+
+/// Two 1x1 layers with 8-bit weights and activations, as exporters write them: behind DequantizeLinear.
+fn qdq() -> PathBuf {
     let mut graph = GraphProto { name: "qdq".into(), ..Default::default() };
     graph.initializer = vec![
-        bytes("w", &[64, 64, 1, 1], weights.collect()),
+        bytes("w", &[64, 64, 1, 1], few_bytes()),
         bytes("zero", &[], vec![0]),
         proto::tensor("s", &[], &[0.02]),
         proto::tensor("ws", &[], &[0.01]),
     ];
-    graph.input = vec![proto::value(
-        "x",
-        [1, 64, 14, 14].map(tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue).to_vec(),
-    )];
+    graph.input = vec![proto::value("x", [1, 64, 14, 14].map(DimValue).to_vec())];
     graph.node = vec![
         node("QuantizeLinear", "xq", &["x", "s", "zero"]),
         node("DequantizeLinear", "xd", &["xq", "s", "zero"]),
@@ -201,14 +207,20 @@ fn qdq() -> PathBuf {
         node("DequantizeLinear", "bd", &["bq", "s", "zero"]),
         node("Conv", "y", &["bd", "wd"]),
     ];
-    graph.output = vec![tract_onnx::pb::ValueInfoProto { name: "y".into(), ..Default::default() }];
+    written("qdq.onnx", graph, &["y"])
+}
+
+/// The file of a model of this graph.
+fn written(file: &str, mut graph: GraphProto, outputs: &[&str]) -> PathBuf {
+    let output = |name: &&str| ValueInfoProto { name: name.to_string(), ..Default::default() };
+    graph.output = outputs.iter().map(output).collect();
     let model = ModelProto {
         ir_version: 8,
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
         graph: Some(graph),
         ..Default::default()
     };
-    let path = folder().join("qdq.onnx");
+    let path = folder().join(file);
     std::fs::write(&path, model.encode_to_vec()).unwrap();
     path
 }
@@ -239,6 +251,35 @@ fn quantised_files_become_nnef() {
     };
     assert_eq!(precisions("qdq.nnef.tar"), precisions("qdq.onnx"));
     fails_with("qdq.onnx convert --plain -o plain.nnef.tar", 1, &["QuantizeLinear"]);
+}
+
+/// Products of whole numbers: those of a vector run in int8, and outputs of 8 bits may be rounded otherwise than stock tract's;
+/// those of a matrix, for which there are no such kernels, stay stock, for floats would round otherwise.
+#[test]
+fn quantised_products_run_in_int8_or_stay_stock() {
+    for (rows, int8) in [(1, 2), (64, 0)] {
+        let mut graph = GraphProto { name: "products".into(), ..Default::default() };
+        graph.initializer = vec![
+            bytes("w", &[64, 64], few_bytes()),
+            bytes("zero", &[], vec![0]),
+            proto::tensor("s", &[], &[0.02]),
+        ];
+        graph.input = vec![proto::value("x", [rows, 64].map(DimValue).to_vec())];
+        graph.node = vec![
+            node("QuantizeLinear", "xq", &["x", "s", "zero"]),
+            node("QLinearMatMul", "a", &["xq", "s", "zero", "w", "s", "zero", "s", "zero"]),
+            node("DequantizeLinear", "b", &["a", "s", "zero"]),
+            node("Relu", "c", &["b"]),
+            node("QuantizeLinear", "cq", &["c", "s", "zero"]),
+            node("QLinearMatMul", "y", &["cq", "s", "zero", "w", "s", "zero", "s", "zero"]),
+        ];
+        written("products.onnx", graph, &["a", "b", "y"]);
+        let said = json("products.onnx --sparse always compare --cumulative --json");
+        assert_eq!((&said["agrees"], &said["layers_int8"]), (&true.into(), &int8.into()), "{said}");
+        assert!(said["nodes"].as_array().unwrap().iter().any(|node| node["name"] == "b"), "{said}");
+        let report = json("products.onnx --sparse always -O inspect --json");
+        assert_eq!(report["layers_sparse"], int8, "{report}");
+    }
 }
 
 #[test]

@@ -330,6 +330,10 @@ fn see_layer(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Seen>> 
     } else if let Some(sparse) = node.op_as::<SparseDeconv>() {
         see_deconv(model, node, sparse.deconv()).map(Some)
     } else if let Some(einsum) = node.op_as::<EinSum>() {
+        if einsum.q_params.is_some() {
+            let weights = konst_of(model, node.inputs[1])?.is_some();
+            return Ok(weights.then_some(Seen::Opaque(None, "a product of whole numbers")));
+        }
         rule_if!(node.inputs.len() == 2);
         // An operand is a weight if it is constant; a product of two activations is no layer.
         for w_slot in [1, 0] {
@@ -508,7 +512,7 @@ fn see_einsum(model: &TypedModel, node: &TypedNode, op: &EinSum, x_slot: usize) 
     let straight = || Linear::of(&straight(op, x_slot)?.0, x_slot, &x.shape, weights.shape()).ok();
     Ok(match linear.or_else(|reason| straight().ok_or(reason)) {
         Ok(linear) => {
-            let weights = linear.matrix(&weights)?.into_arc_tensor();
+            let weights = linear.in_order(weights)?;
             let shape = linear_shape(&linear, x);
             match Layer::new(shape.clone(), weights)? {
                 Ok(layer) => Seen::Layer(layer),

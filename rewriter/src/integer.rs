@@ -6,7 +6,7 @@ use crate::analyse::see;
 use crate::choose::{Assessed, Assessment, Decision, Neighbours};
 use crate::nested::splice;
 use crate::policy::Policy;
-use sparse_ops::konst_of;
+use sparse_ops::{Linear, NO_QUADS, konst_of};
 use tract_core::internal::*;
 use tract_core::ops::cast::{Cast, cast};
 use tract_core::ops::cnn::{Conv, KernelFormat};
@@ -37,7 +37,10 @@ impl Integer {
         rule_if!(is_quantised(node));
         rule_if_some!((model, layer) = in_floats(model, node)?);
         rule_if_some!(seen = see(&model, model.node(layer))?);
-        let assessment = Assessment::of_seen(&seen, policy)?;
+        let assessment = match takes_quads(&model, layer)? {
+            true => Assessment::of_seen(&seen, policy)?,
+            false => Assessment::Stock(NO_QUADS.into()),
+        };
         Ok(Some(Integer { model, layer, assessed: Assessed { seen, assessment } }))
     }
 
@@ -174,6 +177,16 @@ fn channels_of(einsum: &EinSum) -> Option<[usize; 2]> {
         },
         _ => None,
     }
+}
+
+/// Whether there are integer kernels for the layout of a layer of floats. One that they do not take would run in f32, and round
+/// some numbers to others than the operator's.
+fn takes_quads(model: &TypedModel, layer: usize) -> TractResult<bool> {
+    let node = model.node(layer);
+    let Some(einsum) = node.op_as::<EinSum>() else { return Ok(true) };
+    let x = &model.outlet_fact(node.inputs[0])?.shape;
+    let Some(weights) = model.outlet_fact(node.inputs[1])?.shape.as_concrete() else { return Ok(false) };
+    Ok(Linear::of(einsum, 0, x, weights).is_ok_and(|linear| linear.takes_lanes(x)))
 }
 
 /// The quantised operator at `node` in floats, and the node of its layer.

@@ -7,6 +7,9 @@ use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, PaddingSpec, PoolSpec};
 use tract_core::ops::einsum::EinSum;
 
+/// Images of one pixel that are run one by one; of more, all together are faster in f32.
+pub(crate) const FEW_IMAGES: usize = 4;
+
 /// The geometry of a layer, up to the shape of its input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Form {
@@ -62,9 +65,7 @@ impl Form {
     /// Whether images of an input of this shape are one pixel, the first axis, of not more than `images` where that
     /// is known, apart: then all layouts are the same.
     pub(crate) fn is_single_pixel(&self, x: &[TDim], images: usize) -> bool {
-        let Form::Linear(linear) = self else { return false };
-        let mut axes = linear.batch.iter().chain(&linear.pixels);
-        axes.all(|axis| x[*axis].is_one() || (*axis == 0 && x[0].to_usize().map_or(true, |n| n <= images)))
+        matches!(self, Form::Linear(linear) if linear.is_single_pixel(x, images))
     }
 
     /// The first axes of the input that count images.
@@ -79,7 +80,7 @@ impl Form {
     pub(crate) fn is_planar(&self) -> bool {
         match self {
             Form::Conv(conv) => !conv.pool_spec.data_format.c_is_last(),
-            Form::Linear(linear) => [linear.x_layout, linear.y_layout] == [Layout::Planar; 2],
+            Form::Linear(linear) => linear.is_planar(),
         }
     }
 
@@ -383,13 +384,50 @@ impl Linear {
     /// # Errors
     /// Weights that are not plain f32.
     pub fn matrix(&self, weights: &Tensor) -> TractResult<Tensor> {
+        let ordered = weights.clone();
+        let ordered = match self.is_in_order() {
+            true => ordered,
+            false => ordered.permute_axes(&self.order(weights.rank()))?,
+        };
+        ordered.into_shape(&[self.oc, self.ic])
+    }
+
+    /// Weights whose values are in the order of [`Linear::matrix`], whatever their shape: these, where they are.
+    ///
+    /// # Errors
+    /// As [`Linear::matrix`].
+    pub fn in_order(&self, weights: Arc<Tensor>) -> TractResult<Arc<Tensor>> {
+        if self.is_in_order() { Ok(weights) } else { Ok(self.matrix(&weights)?.into_arc_tensor()) }
+    }
+
+    /// As [`Form::is_planar`].
+    fn is_planar(&self) -> bool {
+        [self.x_layout, self.y_layout] == [Layout::Planar; 2]
+    }
+
+    /// As [`Form::is_single_pixel`].
+    fn is_single_pixel(&self, x: &[TDim], images: usize) -> bool {
+        let mut axes = self.batch.iter().chain(&self.pixels);
+        axes.all(|axis| x[*axis].is_one() || (*axis == 0 && x[0].to_usize().map_or(true, |n| n <= images)))
+    }
+
+    /// Whether kernels for lanes of several channels take the layout of this product for an input of this shape.
+    pub fn takes_lanes(&self, x: &[TDim]) -> bool {
+        self.is_planar() || self.is_single_pixel(x, FEW_IMAGES)
+    }
+
+    /// Whether weights have output channels outside of input channels; all other axes have extent one.
+    fn is_in_order(&self) -> bool {
+        let (o, i) = &self.w_axes;
+        o.iter().chain(i).is_sorted()
+    }
+
+    /// The axes of weights, those of output channels first, then those of input channels.
+    fn order(&self, rank: usize) -> TVec<usize> {
         let (o, i) = &self.w_axes;
         let mut order: TVec<usize> = o.iter().chain(i).copied().collect();
-        // all other axes have extent one
-        order.extend((0..weights.rank()).filter(|axis| Some(*axis) != *o && !i.contains(axis)));
-        let ordered = weights.clone();
-        let ordered = if order.is_sorted() { ordered } else { ordered.permute_axes(&order)? };
-        ordered.into_shape(&[self.oc, self.ic])
+        order.extend((0..rank).filter(|axis| !order.contains(axis)).collect::<TVec<_>>());
+        order
     }
 
     /// Shape of a per-output-channel vector that broadcasts over the weights.

@@ -3,7 +3,7 @@
 use crate::choice::{Choice, Dense, Packed, Packing};
 use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::{of_products, with_threads};
-use crate::form::Form;
+use crate::form::{FEW_IMAGES, Form};
 use crate::half::HalfChoice;
 use crate::int8::{self, Int8Choice, Whole};
 use crate::konst::dense_fma;
@@ -512,9 +512,6 @@ impl OptSparseConv {
         Ok(Some(patch))
     }
 }
-
-/// Images of one pixel that are run one by one; of more, all together are faster in f32.
-const FEW_IMAGES: usize = 4;
 
 /// A geometry of interleaved pixels as one of that many images, of one pixel, in planes, which is the same; others
 /// as they are.

@@ -15,6 +15,7 @@ use clap::{Args, ValueHint};
 use difference::Difference;
 use figures::{Agreement, HALF_TOLERANCE, Progress, TOLERANCE};
 use reference::{Reference, tensors};
+use std::borrow::Cow;
 use std::path::PathBuf;
 use tract_core::internal::*;
 use tract_sparse::Report;
@@ -32,11 +33,11 @@ in their row, column or channel; all else must be equal. The default of 1e-4
 leaves room for what another order of f32 additions does over a hundred layers,
 and none for a wrong weight; half precision rounds to 8 bits in every layer, and
 0.3 allows for that. So it does where layers run in int8: they round where stock
-tract does, but may round a tie the other way, which later layers spread. top-1
-is the share of rows along the last axis whose largest value is at the same
-place. Where stock and sparse differ, a plain run of the file without tract's
-optimisations says which of them is right. Exit
-code 3 if they differ.";
+tract does, but may round a tie the other way, which later layers spread, and
+outputs of 8 bits are then compared as floats are. top-1 is the share of rows
+along the last axis whose largest value is at the same place. Where stock and
+sparse differ, a plain run of the file without tract's optimisations says which
+of them is right. Exit code 3 if they differ.";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -142,7 +143,12 @@ fn compare(source: &Source, args: &Compare, options: &Options) -> Result<Found> 
     );
     let mut differences = vec![];
     for ((name, expected), got) in outputs::names(sparse.model())?.iter().zip(expected).zip(&got) {
-        differences.push(Difference::of(name, expected, got, tolerance)?);
+        let bytes = report.int8_layers() > 0 && is_byte(expected.datum_type());
+        let [expected, got] = [expected, &**got].map(|value| match bytes {
+            true => value.cast_to::<f32>(),
+            false => Ok(Cow::Borrowed(value)),
+        });
+        differences.push(Difference::of(name, &*expected?, &*got?, tolerance)?);
     }
     let differ = differences.iter().any(|output| !output.agrees);
     if args.with_stock() && differ {
@@ -157,6 +163,11 @@ fn compare(source: &Source, args: &Compare, options: &Options) -> Result<Found> 
         nodes = reference.compare(&sparse, &inputs, tolerance)?;
     }
     Ok(Found { report, title: reference.title(), outputs: differences, nodes })
+}
+
+/// Whether values of this type may be what a layer in int8 rounds.
+fn is_byte(dt: DatumType) -> bool {
+    [u8::datum_type(), i8::datum_type()].contains(&dt)
 }
 
 impl Found {
