@@ -68,7 +68,7 @@ def train(
         {"params": [part for part in parameters if part.dim() > 1], "weight_decay": DECAY},
         {"params": [part for part in parameters if part.dim() <= 1], "weight_decay": 0.0},
     ]
-    fused = {"fused": True} if hasattr(torch, "compile") else {}
+    fused = {"fused": True} if networks.COMPILED else {}
     optimizer = torch.optim.SGD(groups, peak, momentum=0.9, nesterov=True, **fused)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, peak, total_steps=steps, pct_start=0.2, cycle_momentum=False
@@ -88,7 +88,7 @@ def train(
         )
         return (1 - run.distill) * own + run.distill * warm**2 * apart
 
-    if networks.LOW_PRECISION and not quick:
+    if networks.COMPILED and not quick:
         torch._dynamo.reset()
         loss = torch.compile(loss, dynamic=False)
         teacher = torch.compile(teacher, dynamic=False) if teacher is not None else None
@@ -216,6 +216,7 @@ def record(run: Run, quick: bool = False) -> tuple[Record, nn.Module]:
         "multiply_adds": networks.multiply_adds(model, example(run)),
         "epochs": [run.dense_epochs, run.epochs],
         "torch": torch.__version__,
+        "bfloat16": networks.LOW_PRECISION,
         "cpu": cpu(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - start, 1),
