@@ -9,8 +9,8 @@
 #   scripts/neon-cost.sh half                  layers of MobileNet-v1 and ResNet-18 in f32 and f16; written to
 #                                              benches/results/neon-half.md
 #   scripts/neon-cost.sh int8                  the same in f32 and int8; written to benches/results/neon-int8.md
-#   scripts/neon-cost.sh costs [KEY...]        cost tables of the three cores, or only these lines of them, for example
-#                                              pointwise/4x4; written to rewriter/src/costs/neon-*.txt
+#   scripts/neon-cost.sh costs [KEY...]        cost tables of the three cores, or only the lines of them that begin so, for
+#                                              example int8/ or pointwise/4x4; written to rewriter/src/costs/neon-*.txt
 #   scripts/neon-cost.sh half-costs            lines half/spatial of these tables, for cores that have f16
 #   scripts/neon-cost.sh 256x28 [SPARSITY...]  4x4 blocks of one pointwise layer, printed
 #

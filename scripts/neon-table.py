@@ -437,57 +437,76 @@ def half_costs(fit):
 
     samples = in_parallel(jobs, one)
     for core in ("a55", "a76"):
-        path = "rewriter/src/costs/neon-%s.txt" % core
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as given:
-            given.write("\n".join(sample for of, sample in samples if of == core))
-            given.flush()
-            fitted = subprocess.run([fit, "--samples", given.name, "--target", "neon-" + core], capture_output=True, text=True,
-                                    check=True).stdout
-        lines = [line for line in open(path).read().split("\n") if line and not line.startswith("half/spatial/")]
-        lines += [line for line in fitted.split("\n") if line and line[0] != "#"]
-        write(path, "\n".join(lines) + "\n")
-        print("written to " + path)
+        merge(core, fitted(fit, core, [sample for of, sample in samples if of == core]), "scripts/neon-cost.sh half-costs")
 
 
-def costs(fit, *keys):
-    """Cost tables of the cores, from modelled cycles of some of the cases that `fit` measures on other machines; or only the lines
-    of these keys in them."""
-    listed = subprocess.run([fit, "--cases"], capture_output=True, text=True, check=True).stdout.split("\n")
+def listed(core):
+    """Numbers of the cases that there are kernels for on a core, by key, without the largest ones."""
+    emulator = os.environ.get("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", "").split()
+    run = emulator + [program, "--cases", "--target", "neon-" + core]
     by_key = {}
-    for number, key, kilomacs in (line.split() for line in listed if line):
-        if int(kilomacs) <= MOST_KILOMACS and (not keys or key in keys):
-            by_key.setdefault(key, []).append(number)
-    if set(keys) - set(by_key):
-        sys.exit("no case has the key %s" % ", ".join(sorted(set(keys) - set(by_key))))
+    for line in subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n"):
+        if line:
+            number, key, kilomacs = line.split()
+            if int(kilomacs) <= MOST_KILOMACS:
+                by_key.setdefault(key, []).append(number)
+    return by_key
+
+
+def costs(fit, *prefixes):
+    """Cost tables of the cores, from modelled cycles of some of the cases that are measured on other machines; or only the lines
+    in them whose keys begin so, as far as a core has kernels for them."""
+    by_core = dict(zip(CORES, in_parallel(CORES, listed)))
+    by_core = {core: {key: numbers for key, numbers in by_key.items() if not prefixes or key.startswith(prefixes)}
+               for core, by_key in by_core.items()}
+    unknown = [prefix for prefix in prefixes if not any(key.startswith(prefix) for by_key in by_core.values() for key in by_key)]
+    if unknown:
+        sys.exit("no key of a case begins with %s" % ", ".join(unknown))
     # At random, for layers and densities take turns in the list; the same ones every time, and of all formats, whose constants are
     # compared with each other: keys that have as many cases have the same ones in the same order.
-    chosen = [number for numbers in by_key.values()
-              for number in random.Random(len(numbers)).sample(numbers, min(len(numbers), CASES_OF_A_KEY))]
-    for core in CORES:
-        kind = {"TRACT_CPU_AARCH64_KIND": TRACT[core]}
+    jobs = [(core, key, number) for core, by_key in by_core.items() for key, numbers in by_key.items()
+            for number in random.Random(len(numbers)).sample(numbers, min(len(numbers), CASES_OF_A_KEY))]
 
-        def one(number):
-            r = count(core, "--case", number, "--target", "neon-" + core, environment=kind)
-            work = next(line for line in r["printed"] if line.split(" ")[0] in by_key)
-            return "%s %.0f" % (work, total(r, core) / GIGAHERTZ)
+    def one(job):
+        core, key, number = job
+        r = count(core, "--case", number, "--target", "neon-" + core, environment={"TRACT_CPU_AARCH64_KIND": TRACT[core]})
+        work = next(line for line in r["printed"] if line.split(" ")[0] == key)
+        return core, "%s %.0f" % (work, total(r, core) / GIGAHERTZ)
 
-        path = "rewriter/src/costs/neon-%s.txt" % core
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as samples:
-            samples.write("\n".join(in_parallel(chosen, one)))
-            samples.flush()
-            machine = "Cortex-%s, modelled by neon-cost from counted instructions and not measured, at %g GHz" % (
-                core.upper(), GIGAHERTZ)
-            fitted = subprocess.run([fit, "--samples", samples.name, "--target", "neon-" + core, "--machine", machine,
-                                     "--command", "scripts/neon-cost.sh costs"], capture_output=True, text=True, check=True).stdout
-        if keys:
-            lines = {line.split(" ")[0]: line for line in fitted.split("\n")}
-            fitted = "\n".join(lines.get(line.split(" ")[0], line) if line[:1] != "#" else line
-                               for line in open(path).read().split("\n"))
-        else:  # other types have lines of other commands
-            known = {line.split(" ")[0] for line in fitted.split("\n")}
-            fitted += "".join(line for line in open(path) if line.startswith(("half/", "int8/")) and line.split(" ")[0] not in known)
-        write(path, fitted)
-        print("written to " + path)
+    samples = in_parallel(jobs, one)
+    for core in by_core:
+        mine = [sample for of, sample in samples if of == core]
+        if not mine:
+            continue
+        machine = "Cortex-%s, modelled by neon-cost from counted instructions and not measured, at %g GHz" % (
+            core.upper(), GIGAHERTZ)
+        merge(core, fitted(fit, core, mine, "--machine", machine, "--command", "scripts/neon-cost.sh costs"),
+              None if not prefixes else "scripts/neon-cost.sh costs " + " ".join(prefixes))
+
+
+def fitted(fit, core, samples, *arguments):
+    """Lines of a cost table."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as given:
+        given.write("\n".join(samples))
+        given.flush()
+        text = subprocess.run([fit, "--samples", given.name, "--target", "neon-" + core, *arguments], capture_output=True,
+                              text=True, check=True).stdout
+    return [line for line in text.split("\n") if line]
+
+
+def merge(core, lines, command=None):
+    """Writes lines into the table of a core in the place of those of the same keys, or behind all; with a command, the header stays
+    and says what was fitted by it."""
+    path = "rewriter/src/costs/neon-%s.txt" % core
+    known = [line for line in open(path).read().split("\n") if line]
+    new = {line.split(" ")[0]: line for line in lines if line[0] != "#"}
+    head = [line for line in (known if command else lines) if line[0] == "#"]
+    if command:
+        said = "# %s: `%s`" % (", ".join(sorted({key[:key.rindex("/") + 1] for key in new})), command)
+        head = [line for line in head if not line.startswith(said)] + ["%s, %s." % (said, datetime.date.today())]
+    kept = [new.pop(line.split(" ")[0], line) for line in known if line[0] != "#"]
+    write(path, "\n".join(head + kept + list(new.values())) + "\n")
+    print("written to " + path)
 
 
 if mode == "network":
