@@ -3,6 +3,7 @@
 use anyhow::{Error, Result};
 use std::any::Any;
 use std::io::{ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Writes `text` to stdout. A reader that has gone away is an error that [`is_broken_pipe`] knows.
 pub(crate) fn print(text: &str) -> Result<()> {
@@ -29,6 +30,18 @@ pub(crate) fn quiet_panics() {
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }
+}
+
+/// Does what may panic, of which nothing is printed.
+///
+/// # Errors
+/// The first line of what a panic said, or the error.
+pub(crate) fn caught<R>(work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    done.unwrap_or_else(|panic| Err(Error::msg(panic_text(&panic).to_string())))
 }
 
 /// The first line of what a panic said.

@@ -1,6 +1,5 @@
 //! Outputs: their names, and how near is near enough.
 
-use anyhow::Result;
 use clap::ValueEnum;
 use tract_core::internal::*;
 
@@ -32,15 +31,6 @@ impl From<Approx> for Approximation {
             Approx::Ultra => Approximation::UltraApproximate,
         }
     }
-}
-
-/// Names of the outputs, as ONNX has them.
-pub(crate) fn names(model: &TypedModel) -> Result<Vec<String>> {
-    Ok(model
-        .output_outlets()?
-        .iter()
-        .map(|o| model.outlet_label(*o).unwrap_or(&model.node(o.node).name).to_string())
-        .collect())
 }
 
 /// Where the array of an output stands in a file: under its name, or under that of the node that gives it.

@@ -3,9 +3,11 @@
 mod common;
 
 use common::{folder, run_in};
+use ndarray_npy::write_npy;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use tract_core::ndarray::Array4;
 
 fn program() -> PathBuf {
     assert_cmd::cargo::cargo_bin("tract-sparse")
@@ -92,6 +94,39 @@ fn prune_keeps_values_that_a_copy_reads() {
     assert!(std::fs::read(dir.join("model.onnx.data")).unwrap() == before);
     assert_eq!(succeeds(&dir, "backup.onnx run"), dense);
     assert_ne!(succeeds(&dir, "model.onnx run"), dense);
+}
+
+/// Real inputs and recipes are inputs, too, one of a folder as well.
+#[test]
+fn prune_keeps_what_it_reads() {
+    let dir = dir("prune-inputs");
+    std::fs::copy(folder().join("r.onnx"), dir.join("m.onnx")).unwrap();
+    std::fs::write(dir.join("r.toml"), "ratio = 0.5\n").unwrap();
+    std::fs::create_dir(dir.join("all")).unwrap();
+    for name in ["x.npy", "all/y.npy"] {
+        write_npy(dir.join(name), &Array4::<f32>::zeros((1, 3, 32, 32))).unwrap();
+    }
+    refuses(&dir, "m.onnx prune --ratio 0.5 --calibrate x.npy -o x.npy", &["x.npy", "input"]);
+    refuses(&dir, "m.onnx prune --ratio 0.5 --calibrate all -o all/y.npy", &["y.npy", "input"]);
+    refuses(&dir, "m.onnx prune --recipe r.toml -o r.toml", &["r.toml", "input"]);
+}
+
+/// What a run is held against is read before anything is written, and two files are two.
+#[test]
+fn run_keeps_what_it_is_held_against() {
+    let dir = dir("run-bundle");
+    std::fs::copy(folder().join("r.onnx"), dir.join("m.onnx")).unwrap();
+    succeeds(&dir, "m.onnx run --save-outputs y.npz");
+    for option in ["--save-outputs", "--save-steps"] {
+        let line = format!("m.onnx run --seed 2 --assert-output-bundle y.npz {option} y.npz");
+        refuses(&dir, &line, &["y.npz", "input"]);
+    }
+    refuses(
+        &dir,
+        "m.onnx run --save-outputs a.npz --save-steps ./a.npz",
+        &["--save-outputs and --save-steps"],
+    );
+    refuses(&dir, "m.onnx dump --nnef-tar a.tar --nnef a.tar", &["--nnef-tar and --nnef"]);
 }
 
 /// In place: values that nothing reads any more are left there and named.

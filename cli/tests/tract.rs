@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fail, fails_with, fits, folder, json, run, run_in};
+use common::{fail, fails_with, fits, folder, json, node, run, run_in, written};
 use figures::Agreement;
 use ndarray_npy::{NpzReader, write_npy};
 use serde_json::Value;
@@ -10,6 +10,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tract_core::ndarray::{Array4, ArrayD, IxDyn, OwnedRepr};
 use tract_core::prelude::*;
+use tract_onnx::pb::GraphProto;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
+use zoo::proto;
 
 /// The program itself.
 fn program() -> std::path::PathBuf {
@@ -519,4 +522,30 @@ fn exit_codes_are_documented() {
     fail("missing.onnx run", 1);
     fail("r.onnx run --frobnicate", 2);
     fail("r.onnx --sparse always compare --tolerance 0", 3);
+}
+
+/// Two nodes that cancel out vanish behind an output, which keeps its name.
+#[test]
+fn outputs_keep_their_names() {
+    let mut graph = GraphProto { name: "names".into(), ..Default::default() };
+    graph.input = vec![proto::value("x", [1, 8, 6, 6].map(DimValue).to_vec())];
+    let transpose = |output: &str, input: &str, order: [usize; 4]| {
+        let mut node = node("Transpose", output, &[input]);
+        node.attribute = vec![proto::ints("perm", &order)];
+        node
+    };
+    graph.node = vec![
+        node("Relu", "a", &["x"]),
+        transpose("t", "a", [0, 2, 3, 1]),
+        transpose("b", "t", [0, 3, 1, 2]),
+        node("GlobalAveragePool", "g", &["b"]),
+    ];
+    written("names.onnx", graph, &["a", "g"]);
+    for sparse in ["auto", "never"] {
+        run(&format!("names.onnx --sparse {sparse} run --save-outputs names.npz"));
+        let saved = NpzReader::new(std::fs::File::open(folder().join("names.npz")).unwrap());
+        let mut names = saved.unwrap().names().unwrap();
+        names.sort();
+        assert_eq!(names, ["a", "g"], "{sparse}");
+    }
 }

@@ -2,14 +2,14 @@
 
 mod common;
 
-use common::{fail, fails_with, fits, folder, json, run, run_in};
+use common::{fail, fails_with, fits, folder, json, node, run, run_in, written};
 use ndarray_npy::write_npy;
 use prost::Message;
 use std::path::{Path, PathBuf};
 use tract_core::ndarray::Array4;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 use zoo::proto;
 
 /// A file of the cases that the whole workspace shares.
@@ -157,16 +157,6 @@ fn outputs_of_several_types_are_compared_each_in_its_way() {
     assert!(said["outputs"].as_array().unwrap().len() > 1, "{said}");
 }
 
-fn node(op: &str, output: &str, inputs: &[&str]) -> NodeProto {
-    NodeProto {
-        name: output.into(),
-        op_type: op.into(),
-        input: inputs.iter().map(|i| i.to_string()).collect(),
-        output: vec![output.into()],
-        ..Default::default()
-    }
-}
-
 /// Whole numbers of 8 bits.
 fn bytes(name: &str, dims: &[i64], values: Vec<i32>) -> TensorProto {
     TensorProto {
@@ -208,21 +198,6 @@ fn qdq() -> PathBuf {
         node("Conv", "y", &["bd", "wd"]),
     ];
     written("qdq.onnx", graph, &["y"])
-}
-
-/// The file of a model of this graph.
-fn written(file: &str, mut graph: GraphProto, outputs: &[&str]) -> PathBuf {
-    let output = |name: &&str| ValueInfoProto { name: name.to_string(), ..Default::default() };
-    graph.output = outputs.iter().map(output).collect();
-    let model = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
-        graph: Some(graph),
-        ..Default::default()
-    };
-    let path = folder().join(file);
-    std::fs::write(&path, model.encode_to_vec()).unwrap();
-    path
 }
 
 #[test]

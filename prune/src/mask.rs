@@ -82,7 +82,7 @@ impl Masker {
         let Shape { oc, ic, taps, parts } = shape;
         ensure!(parts > 0 && oc % parts == 0, "{oc} output channels are not {parts} equal parts");
         let len = oc.checked_mul(ic).and_then(|n| n.checked_mul(taps));
-        ensure!(len.is_some_and(|n| n > 0), "shape {oc}x{ic}x{taps} is empty");
+        ensure!(len != Some(0), "shape {oc}x{ic}x{taps} is empty");
         ensure!(
             len == Some(saliency.len()),
             "shape {oc}x{ic}x{taps} does not fit {} weights",

@@ -58,13 +58,14 @@ pub(crate) fn tensor(value: &Bound<'_, PyAny>, dt: DatumType) -> PyResult<Tensor
 
 fn of<T: Element + Datum + Copy>(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<Tensor>> {
     let Ok(array) = array.cast::<PyArrayDyn<T>>() else { return Ok(None) };
-    let array = array.try_readonly()?;
-    // in the order of C: a slice may be in that of Fortran, too
-    let tensor = match array.as_slice() {
-        Ok(values) if array.is_c_contiguous() => Tensor::from_shape(array.shape(), values).map_err(failed)?,
-        _ => array.as_array().as_standard_layout().into_owned().into(),
+    // Any other is copied by numpy, which can have values at any address and at any distance.
+    let aligned = array.getattr("flags")?.getattr("aligned")?.is_truthy()?;
+    let array = match array.is_c_contiguous() && aligned {
+        true => array.clone(),
+        false => array.call_method1("copy", ("C",))?.cast_into::<PyArrayDyn<T>>()?,
     };
-    Ok(Some(tensor))
+    let array = array.try_readonly()?;
+    Tensor::from_shape(array.shape(), array.as_slice()?).map(Some).map_err(failed)
 }
 
 /// A tensor as an array that owns it; sizes that tract computes with are int64.

@@ -49,10 +49,14 @@ fn seen(shape: &[usize], structure: Structure, groups: usize) -> Result<Shape> {
     let [oc, ic, kernel @ ..] = shape else {
         anyhow::bail!("weights of shape {shape:?}: expected (out, in) or (out, in, *kernel)")
     };
+    let taps = kernel.iter().try_fold(1usize, |taps, n| taps.checked_mul(*n));
+    let len = taps.and_then(|taps| taps.checked_mul(*oc)?.checked_mul(*ic));
+    ensure!(len.is_some(), "weights of shape {shape:?}: more than memory has addresses");
     // patterns of depthwise kernels are shared by channels, each of which is a group of its own
     let shared = matches!(structure, Structure::ThreeOfNine(_));
+    ensure!(groups > 0, "groups=0: a convolution has one at least");
     let parts = if shared { 1 } else { groups };
-    ensure!(parts > 0 && oc.is_multiple_of(parts), "groups={groups}: {oc} output channels");
+    ensure!(oc.is_multiple_of(parts), "groups={groups}: {oc} output channels");
     Ok(Shape { parts, ..Shape::new(*oc, *ic, kernel.iter().product()) })
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn recipe(
 /// weights that stay are refitted); "obc"     if there is something to calibrate on, else "l1".
 /// rearrange: permute channels first, so that more of the norm is kept, for at most `search_seconds`
 /// (seconds). seed: of the rearrangement.
+/// inputs: shapes of inputs by name, for calibration and rearrangement, where those of the model have symbols.
 /// sparse_initializer: write weights without their zeros where that is smaller.
 /// recipe: text of a recipe (TOML), whose entries the keywords replace.
 /// progress: called with a text and the share that is done, or None where nobody knows it.
@@ -83,7 +84,7 @@ pub(crate) fn recipe(
 #[pyfunction]
 #[pyo3(signature = (
     model, output = None, *, calibrate = None, method = None, rearrange = false, search_seconds = 30.0, seed = 1,
-    sparse_initializer = false, recipe = None, progress = None, **entries
+    sparse_initializer = false, inputs = None, recipe = None, progress = None, **entries
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn prune<'py>(
@@ -96,12 +97,14 @@ pub(crate) fn prune<'py>(
     search_seconds: f64,
     seed: u64,
     sparse_initializer: bool,
+    inputs: Option<&Bound<'py, PyDict>>,
     recipe: Option<&str>,
     progress: Option<Py<PyAny>>,
     entries: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let recipe = self::recipe(py, recipe, entries)?;
     let arrays = calibrate.map(samples).transpose()?;
+    let shapes = Shapes::new(inputs)?;
     let judge = match (method, &arrays) {
         (Some("l1"), _) | (None, None) => Judge::Magnitude,
         (None | Some("obc"), Some(_)) => Judge::Obc,
@@ -117,7 +120,7 @@ pub(crate) fn prune<'py>(
     let arrays = arrays.unwrap_or_default();
     let (report, rearranged, bytes) = watched(py, progress, move |watch| {
         let mut document = model.document()?;
-        let (report, rearranged) = prune_model(&mut document.model, &recipe, &way, &arrays, watch)?;
+        let (report, rearranged) = prune_model(&mut document.model, &recipe, &way, &arrays, &shapes, watch)?;
         document.set_metadata(RECIPE_KEY, &recipe.to_string());
         let bytes = match &output {
             Some(path) => document.save(path).map(|_| None)?,
@@ -143,10 +146,11 @@ fn prune_model(
     recipe: &Recipe,
     way: &Way,
     arrays: &[Tensor],
+    shapes: &Shapes,
     watch: &Watch,
 ) -> Result<(Report, Option<Rearranged>)> {
     let mut plan = Plan::new(model, recipe)?;
-    let facts = || inputs_of(model);
+    let facts = || inputs_of(model, shapes);
     let runs = if arrays.is_empty() { vec![] } else { runs(arrays, &facts()?)? };
     // ratios first, so that the rearrangement knows what is to go
     if recipe.scope == Scope::Global {
@@ -181,13 +185,18 @@ fn prune_model(
     Ok((report, rearranged))
 }
 
-/// Type and shape of every input.
-fn inputs_of(model: &ModelProto) -> Result<Vec<(DatumType, Vec<usize>)>> {
-    let model = Source::Onnx(Arc::new(model.clone())).load(Flavour::Stock, &Shapes::default())?;
+/// Type and shape of every input, with what `shapes` says of them.
+fn inputs_of(model: &ModelProto, shapes: &Shapes) -> Result<Vec<(DatumType, Vec<usize>)>> {
+    let model = Source::Onnx(Arc::new(model.clone())).load(Flavour::Stock, shapes)?;
     let facts = model.input_outlets()?.iter().map(|outlet| {
         let (fact, name) = (model.outlet_fact(*outlet)?, &model.node(outlet.node).name);
         let shape = fact.shape.as_concrete();
-        let shape = shape.with_context(|| format!("input {name:?}: shape {:?} has symbols", fact.shape))?;
+        let shape = shape.with_context(|| {
+            format!(
+                "input {name:?}: shape {:?} has symbols; inputs={{{name:?}: [...]}} gives them values",
+                fact.shape
+            )
+        })?;
         Ok((fact.datum_type, shape.to_vec()))
     });
     facts.collect()

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tract_hir::prelude::*;
 use tract_onnx::pb::ModelProto;
-use tract_sparse::Policy;
+use tract_sparse::{Policy, name_outputs, output_names};
 use tract_sparse_cli::is_nnef;
 
 /// Where a model comes from: an ONNX file or its bytes, or an NNEF archive.
@@ -86,7 +86,10 @@ impl Source {
                 };
                 let mut model = onnx.model_for_proto_model(proto)?;
                 shapes.apply(&mut model)?;
-                model.into_typed()?.into_decluttered()
+                let names = output_names(&model)?;
+                let mut model = model.into_typed()?.into_decluttered()?;
+                name_outputs(&mut model, names)?;
+                Ok(model)
             }
             Source::Nnef(path) => {
                 ensure!(shapes.is_empty(), "inputs: an NNEF model keeps the shapes it was written with");

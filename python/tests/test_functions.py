@@ -98,6 +98,18 @@ def test_rearranged_networks_give_the_same_answers_and_keep_more(dense):
     assert sum(layer["after"] - layer["before"] for layer in found["layers"]) > 0
 
 
+def test_symbols_of_a_model_get_values_to_rearrange_it(tmp_path):
+    path = tmp_path / "network.onnx"
+    tract_sparse.zoo("resnet-20", path, width=0.5, batch="N")
+    wanted = {"ratio": 0.5, "conv1x1": "4x4", "conv3x3": "4x4", "search_seconds": 0.2}
+    with pytest.raises(ValueError, match="inputs={"):
+        tract_sparse.prune(path, rearrange=True, **wanted)
+    (name,) = (value.name for value in tract_sparse.Session(path).get_inputs())
+    shape = {name: [1, 3, 32, 32]}
+    assert tract_sparse.prune(path, rearrange=True, inputs=shape, **wanted)["rearranged"]["layers"]
+
+
+
 def test_an_interrupt_ends_pruning_and_leaves_nothing(dense, tmp_path):
     program = (
         "import signal, sys, tract_sparse\n"

@@ -258,3 +258,23 @@ def test_an_exception_of_a_callback_ends_the_work(pruned):
     with pytest.raises(KeyboardInterrupt):
         session.bench(seconds=60.0, progress=stop)
     assert session.compare()["agrees"]
+
+
+def test_arrays_of_any_layout_are_read(tmp_path):
+    path = tmp_path / "network.onnx"
+    tract_sparse.zoo("resnet-20", path, width=0.5)
+    session = tract_sparse.Session(path)
+    (name,) = (value.name for value in session.get_inputs())
+    x = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    expected = session.run(None, {name: x})[0]
+    packed = np.zeros(x.shape, [("flag", "u1"), ("x", "f4")])
+    packed["x"] = x
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.float32, offset=1).reshape(x.shape)
+    assert packed["x"].strides[-1] == 5 and not unaligned.flags.aligned
+    backwards = x[..., ::-1].copy()[..., ::-1]
+    for same in (packed["x"], unaligned, np.asfortranarray(x), backwards):
+        assert np.array_equal(session.run(None, {name: same})[0], expected)
+    weights = x.reshape(48, 64)
+    record = np.zeros(weights.shape, packed.dtype)
+    record["x"] = weights
+    assert np.array_equal(tract_sparse.mask(record["x"], "2x1:0.5"), tract_sparse.mask(weights, "2x1:0.5"))

@@ -94,6 +94,7 @@ def prune(
     search_seconds: float = 30.0,
     seed: int = 1,
     sparse_initializer: bool = False,
+    inputs: Optional[_Shapes] = None,
     recipe: Optional[str] = None,
     progress: Optional[_Progress] = None,
     **entries: Unpack[_Entries],

@@ -5,7 +5,7 @@ use crate::transform::unsparsify;
 use sparse_ops::{Form, Linear, konst_of};
 use tract_core::internal::*;
 use tract_core::ops::Downsample;
-use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
+use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::nn::DataFormat;
 
@@ -25,6 +25,7 @@ pub fn for_files(model: &TypedModel) -> TractResult<TypedModel> {
     let mut stock = model.clone();
     unsparsify(&mut stock)?;
     pad_in_numbers(&mut stock)?;
+    pool_in_numbers(&mut stock)?;
     Ok(rewritten(&stock, &[batched])?.unwrap_or(stock))
 }
 
@@ -39,17 +40,7 @@ pub fn pad_in_numbers(model: &mut TypedModel) -> TractResult<()> {
         if !matches!(spec.padding, PaddingSpec::SameUpper | PaddingSpec::SameLower) {
             continue;
         }
-        let input = &model.outlet_fact(model.node(id).inputs[0])?.shape;
-        let Some(sizes) = spec
-            .data_format
-            .shape(&**input)?
-            .hw_dims()
-            .iter()
-            .map(|dim| dim.to_usize().ok())
-            .collect::<Option<TVec<usize>>>()
-        else {
-            continue;
-        };
+        let Some(sizes) = known_sizes(model, id, spec)? else { continue };
         let pads = spec.computed_padding(&sizes);
         let padding = PaddingSpec::Explicit(
             pads.iter().map(|pad| pad.pad_before).collect(),
@@ -57,6 +48,48 @@ pub fn pad_in_numbers(model: &mut TypedModel) -> TractResult<()> {
         );
         let conv = Conv { pool_spec: PoolSpec { padding, ..spec.clone() }, ..conv.clone() };
         model.node_mut(id).op = Box::new(conv);
+    }
+    Ok(())
+}
+
+/// Height and width of the input of a node, or as many axes as it has; none if one of them is not known.
+fn known_sizes(model: &TypedModel, id: usize, spec: &PoolSpec) -> TractResult<Option<TVec<usize>>> {
+    let shape = spec.data_format.shape(&*model.outlet_fact(model.node(id).inputs[0])?.shape)?;
+    Ok(shape.hw_dims().iter().map(|dim| dim.to_usize().ok()).collect())
+}
+
+/// Works out how far pooling goes that rounds the number of its windows up, which NNEF has no word for, where sizes are known:
+/// the last windows end in as much padding.
+fn pool_in_numbers(model: &mut TypedModel) -> TractResult<()> {
+    for id in 0..model.nodes().len() {
+        let node = model.node(id);
+        let (max, sum) = (node.op_as::<MaxPool>(), node.op_as::<SumPool>());
+        let spec = max.map(|max| &max.pool_spec).or(sum.map(|sum| &sum.pool_spec));
+        let Some((spec, PaddingSpec::ExplicitOnnxPool(before, after, true))) =
+            spec.map(|spec| (spec, &spec.padding))
+        else {
+            continue;
+        };
+        let Some(sizes) = known_sizes(model, id, spec)? else { continue };
+        let computed = spec.computed_padding(&sizes);
+        let end = |axis: usize| {
+            let last = (computed[axis].convoluted - 1) * spec.stride(axis);
+            let window = (spec.kernel_shape[axis] - 1) * spec.dilation(axis) + 1;
+            (last + window).saturating_sub(sizes[axis] + before[axis])
+        };
+        let ends: TVec<usize> = (0..sizes.len()).map(end).collect();
+        // what rounding up adds is not counted, padding would be
+        if sum.is_some_and(|sum| sum.count_include_pad) && ends != *after {
+            continue;
+        }
+        let padding = PaddingSpec::ExplicitOnnxPool(before.clone(), ends, false);
+        let pool_spec = PoolSpec { padding, ..spec.clone() };
+        let op: Box<dyn TypedOp> = match (max, sum) {
+            (Some(max), _) => Box::new(MaxPool { pool_spec, ..max.clone() }),
+            (_, Some(sum)) => Box::new(SumPool { pool_spec, ..sum.clone() }),
+            _ => continue,
+        };
+        model.node_mut(id).op = op;
     }
     Ok(())
 }

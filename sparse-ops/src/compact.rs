@@ -123,7 +123,7 @@ impl Values {
         let rows = rows_of(shape);
         match self {
             Values::F32 | Values::Bf16 | Values::F16 | Values::F16Tensor | Values::Int8Tensor => (0, 1),
-            Values::Int8Rows => (rows, shape.iter().product::<usize>() / rows.max(1)),
+            Values::Int8Rows => (rows, (shape.iter().product::<usize>() / rows.max(1)).max(1)),
             Values::Int8Columns => (shape.last().copied().unwrap_or(1), 1),
         }
     }

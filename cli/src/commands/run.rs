@@ -2,11 +2,12 @@
 
 use crate::assertions::{self, Assertions};
 use crate::errors::Differs;
+use crate::files;
 use crate::inputs::{Input, inputs};
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
 use crate::out;
-use crate::outputs::{self, Approx, entry};
+use crate::outputs::{Approx, entry};
 use crate::table::{Table, by};
 use crate::tensors::{Npz, save_npz};
 use crate::test_data;
@@ -16,6 +17,7 @@ use figures::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tract_core::internal::*;
+use tract_sparse::output_names;
 
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
@@ -59,11 +61,13 @@ pub(crate) struct Run {
 
 /// Runs the model and prints a line for each output, or saves them.
 pub(super) fn run(source: &Source, args: &Run, options: &Options) -> Result<()> {
+    files::distinct(&[("--save-outputs", &args.save_outputs), ("--save-steps", &args.save_steps)])?;
+    args.assert_output_bundle.iter().for_each(|path| files::protect(path));
     let progress = Progress::new();
     progress.say(&format!("{source}: loading"));
     let plan = source.load(Flavour::Sparse, options, Pass::Optimize)?.into_runnable()?;
     let model = plan.model();
-    let names = outputs::names(model)?;
+    let names = output_names(model)?;
     let inputs = inputs(model, &args.input)?;
     progress.say(&format!("{source}: running"));
     let mut steps: Vec<(String, Tensor)> = vec![];
@@ -185,7 +189,7 @@ fn check_bundle(
 ) -> Result<()> {
     let mut file = Npz::open(path)?;
     let names = file.names();
-    for ((outlet, output), name) in model.output_outlets()?.iter().zip(values).zip(outputs::names(model)?) {
+    for ((outlet, output), name) in model.output_outlets()?.iter().zip(values).zip(output_names(model)?) {
         let name = entry(model, *outlet, &names).unwrap_or(&name);
         let wanted = file.of_type(name, output.datum_type())?;
         wanted.close_enough(output, Approximation::from(approx)).map_err(|e| {

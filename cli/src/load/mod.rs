@@ -8,6 +8,7 @@ pub use nnef::is_nnef;
 use crate::options::{Options, Pass};
 use anyhow::{Context, Result, ensure};
 use facts::{check_shape, known_symbol, set_fact, symbols};
+use rewriter::{name_outputs, output_names};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,27 +45,14 @@ impl Source {
     pub(crate) fn load(&self, flavour: Flavour, options: &Options, default: Pass) -> Result<TypedModel> {
         let pass = options.stage(default);
         ensure!(pass >= Pass::Type, "--pass {pass}: a model without types can only be shown, with dump");
-        self.typed(flavour, options)
-            .and_then(|model| match pass {
-                Pass::Declutter => model.into_decluttered(),
-                Pass::BeforeOptimize | Pass::Optimize => {
-                    let mut model = model.into_decluttered()?;
-                    if let Some(spec) = &options.pulse {
-                        model = pulsed(&model, spec).with_context(|| format!("--pulse {spec}"))?;
-                    }
-                    // what stock tract is compared with must not make it sparse
-                    let ours = |spec: &&String| {
-                        flavour == Flavour::Stock && split_spec(spec).0.starts_with("sparsify")
-                    };
-                    for spec in options.transform.iter().filter(|spec| !ours(spec)) {
-                        transform(&mut model, spec).with_context(|| format!("-t {spec}"))?;
-                        model = model.into_decluttered()?;
-                    }
-                    if pass == Pass::Optimize { model.into_optimized() } else { Ok(model) }
-                }
-                _ => model.into_compact(),
-            })
-            .with_context(|| self.blame(flavour))
+        let load = || -> Result<TypedModel> {
+            let model = self.typed(flavour, options)?;
+            let names = output_names(&model)?;
+            let mut model = taken_to(model, flavour, options, pass)?;
+            name_outputs(&mut model, names)?;
+            Ok(model)
+        };
+        load().with_context(|| self.blame(flavour))
     }
 
     /// Loads the model and takes it to one of the stages at which its types need not be known.
@@ -156,6 +144,28 @@ impl Source {
             InferenceModelExt::set_symbols(&mut model, &values)?;
         }
         Ok(model)
+    }
+}
+
+/// A typed model at a later stage.
+fn taken_to(model: TypedModel, flavour: Flavour, options: &Options, pass: Pass) -> Result<TypedModel> {
+    match pass {
+        Pass::Declutter => model.into_decluttered(),
+        Pass::BeforeOptimize | Pass::Optimize => {
+            let mut model = model.into_decluttered()?;
+            if let Some(spec) = &options.pulse {
+                model = pulsed(&model, spec).with_context(|| format!("--pulse {spec}"))?;
+            }
+            // what stock tract is compared with must not make it sparse
+            let ours =
+                |spec: &&String| flavour == Flavour::Stock && split_spec(spec).0.starts_with("sparsify");
+            for spec in options.transform.iter().filter(|spec| !ours(spec)) {
+                transform(&mut model, spec).with_context(|| format!("-t {spec}"))?;
+                model = model.into_decluttered()?;
+            }
+            if pass == Pass::Optimize { model.into_optimized() } else { Ok(model) }
+        }
+        _ => model.into_compact(),
     }
 }
 

@@ -2,10 +2,12 @@
 #![allow(dead_code)]
 
 use assert_cmd::Command;
+use prost::Message;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::OnceLock;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
 
 /// A folder of this test run, with `r.onnx` (resnet-20, half as wide, 1x1 layers half zero) in it.
 pub fn folder() -> &'static PathBuf {
@@ -80,4 +82,30 @@ pub fn keys(value: &Value, found: &mut Vec<String>) {
         Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
         _ => {}
     }
+}
+
+/// A node with one output, after which it is called.
+pub fn node(op: &str, output: &str, inputs: &[&str]) -> NodeProto {
+    NodeProto {
+        name: output.into(),
+        op_type: op.into(),
+        input: inputs.iter().map(|i| i.to_string()).collect(),
+        output: vec![output.into()],
+        ..Default::default()
+    }
+}
+
+/// The file of a model of this graph.
+pub fn written(file: &str, mut graph: GraphProto, outputs: &[&str]) -> PathBuf {
+    let output = |name: &&str| ValueInfoProto { name: name.to_string(), ..Default::default() };
+    graph.output = outputs.iter().map(output).collect();
+    let model = ModelProto {
+        ir_version: 8,
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
+        graph: Some(graph),
+        ..Default::default()
+    };
+    let path = folder().join(file);
+    std::fs::write(&path, model.encode_to_vec()).unwrap();
+    path
 }

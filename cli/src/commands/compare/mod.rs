@@ -8,7 +8,6 @@ use crate::inputs::{Input, inputs};
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
 use crate::out;
-use crate::outputs;
 use crate::table::{Table, names, wrap};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueHint};
@@ -18,7 +17,7 @@ use reference::{Reference, tensors};
 use std::borrow::Cow;
 use std::path::PathBuf;
 use tract_core::internal::*;
-use tract_sparse::Report;
+use tract_sparse::{Report, output_names};
 
 /// What the help says at its end.
 pub(super) const HELP: &str = "\
@@ -142,7 +141,7 @@ fn compare(source: &Source, args: &Compare, options: &Options) -> Result<Found> 
         expected.len()
     );
     let mut differences = vec![];
-    for ((name, expected), got) in outputs::names(sparse.model())?.iter().zip(expected).zip(&got) {
+    for ((name, expected), got) in output_names(sparse.model())?.iter().zip(expected).zip(&got) {
         let bytes = report.int8_layers() > 0 && is_byte(expected.datum_type());
         let [expected, got] = [expected, &**got].map(|value| match bytes {
             true => value.cast_to::<f32>(),

@@ -3,14 +3,14 @@
 use super::difference::Difference;
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
-use crate::outputs::{self, entry};
+use crate::outputs::entry;
 use crate::tensors::Npz;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tract_core::internal::*;
-use tract_sparse::{Target, lanes_of};
+use tract_sparse::{Target, lanes_of, output_names};
 
 /// What every node of the sparse model is compared with: all values that are known by a name, and its
 /// outputs.
@@ -96,7 +96,7 @@ impl Reference {
         let outputs = model
             .output_outlets()?
             .iter()
-            .zip(outputs::names(model)?)
+            .zip(output_names(model)?)
             .map(|(outlet, name)| file.any(entry(model, *outlet, &names).unwrap_or(&name)))
             .collect::<Result<_>>()?;
         Ok(Reference { title: "max there", outputs, nodes })

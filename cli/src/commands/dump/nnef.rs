@@ -72,6 +72,12 @@ pub(super) fn write(
 }
 
 fn write_model(model: &TypedModel, args: &Nnef) -> Result<()> {
+    files::distinct(&[
+        ("--nnef-tar", &args.nnef_tar),
+        ("--nnef", &args.nnef_tgz),
+        ("--nnef-dir", &args.nnef_dir),
+        ("--nnef-graph", &args.nnef_graph),
+    ])?;
     let framework = tract_nnef::nnef().with_onnx();
     let archives = [(&args.nnef_tar, Archive::Tar), (&args.nnef_tgz, Archive::Gzip(Compression::default()))];
     for (path, archive) in archives {

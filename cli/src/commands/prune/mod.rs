@@ -6,6 +6,7 @@ mod pictures;
 mod samples;
 mod words;
 
+use crate::files;
 use crate::load::Source;
 use crate::options::Options;
 use crate::out;
@@ -234,6 +235,8 @@ pub(super) fn run(path: &Path, args: &Prune, options: &Options) -> Result<()> {
 }
 
 fn prune<'a>(path: &Path, args: &'a Prune, options: &Options) -> Result<Outcome<'a>> {
+    args.calibrate.iter().chain(&args.recipe).for_each(|path| files::protect(path));
+    files::refuse_inputs(&args.output)?;
     let recipe = args.wanted()?;
     ensure!(
         args.search_seconds >= 0.0 && args.search_seconds <= 1e6,

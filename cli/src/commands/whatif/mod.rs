@@ -96,6 +96,14 @@ fn built_in(name: &str, document: &Document) -> Source {
 }
 
 /// The report of a model in memory.
+/// What to say of a model none of whose layers has a predicted time: what layers that have no shape lack, or why they are not read.
+fn unpriced(now: &Report) -> String {
+    let reason = now.layers.iter().find_map(|layer| Some((&layer.name, layer.reason.as_ref()?)));
+    let why =
+        reason.map_or_else(|| "it has no layers".to_string(), |(name, reason)| format!("{name}: {reason}"));
+    format!("no layer has a predicted time ({why}); symbols get values with --set")
+}
+
 fn look(name: &str, document: &Document, options: &Options, measure: bool) -> Result<Report> {
     let source = built_in(name, document);
     report(&source, &source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?, measure)

@@ -1,7 +1,7 @@
 //! `whatif` with zeros that are given.
 
 use super::rows::{Row, rows};
-use super::{Whatif, look, plan, then};
+use super::{Whatif, look, plan, then, unpriced};
 use crate::layers::int8_words;
 use crate::options::Options;
 use crate::out;
@@ -50,7 +50,7 @@ fn find(path: &Path, document: Document, args: &Whatif, options: &Options) -> Re
         .iter()
         .filter_map(Row::times)
         .fold([0.0; 3], |sum, times| [0, 1, 2].map(|at| sum[at] + times[at]));
-    ensure!(then_ms > 0.0, "{name}: no layer has a predicted time; give symbols a value with --set");
+    ensure!(then_ms > 0.0, "{name}: {}", unpriced(&now));
     let (density, measured, int8) = (zeros.density, args.measure, args.int8);
     Ok(Found { name, rows, then, stock_ms, now_ms, then_ms, density, measured, int8 })
 }

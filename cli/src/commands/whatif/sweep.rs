@@ -1,7 +1,7 @@
 //! `whatif --sweep`: speed against zeros, structure by structure.
 
 use super::rows::{Row, rows};
-use super::{Whatif, look, plan, then};
+use super::{Whatif, look, plan, then, unpriced};
 use crate::files;
 use crate::load::{Flavour, Source};
 use crate::options::{Options, Pass};
@@ -141,7 +141,7 @@ fn sweep(path: &Path, document: Document, args: &Whatif, options: &Options) -> R
         let break_even = break_even(&points, stock_pruned_ms);
         curves.push(Curve { structure: structure.to_string(), points, break_even });
     }
-    ensure!(stock_ms > 0.0, "{name}: no layer has a predicted time; give symbols a value with --set");
+    ensure!(stock_ms > 0.0, "{name}: {}", unpriced(&now));
     let layers = now.layers.len();
     Ok(Found { name, policy, curves, layers, pruned, stock_ms, stock_pruned_ms, dense_ms })
 }
