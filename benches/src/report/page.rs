@@ -143,7 +143,8 @@ impl Report {
             "## Quantised\n\n\
              QDQ files of the same networks, made on the spot by onnxruntime {} (`quantize_static`: u8 activations, i8 weights with \
              a scale for each\noutput channel). Ours f32: the network before that; all others run the QDQ file, OpenVINO with default \
-             settings. In turns as above;\nmedian milliseconds, in brackets over ours int8. The largest difference is that of any \
+             settings, onnxruntime\nwith `session.x64quantprecision`, without which its products of u8 and i8 saturate on processors \
+             without VNNI. In turns as above;\nmedian milliseconds, in brackets over ours int8. The largest difference is that of any \
              engine from onnxruntime on the QDQ file.\n\n\
              | network | ours f32 | ours int8 | layers in int8 |",
             self.quantiser.version.as_deref().unwrap_or_default()

@@ -72,7 +72,9 @@ fn quantised_files_are_pruned() -> Result<()> {
             ndarray::ArrayD::from_shape_vec(x.shape(), x.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())?;
         ndarray_npy::write_npy(folder.join("x.npy"), &x_values)?;
         let script = "import numpy, onnxruntime\n\
-                      s = onnxruntime.InferenceSession('m.onnx')\n\
+                      options = onnxruntime.SessionOptions()\n\
+                      options.add_session_config_entry('session.x64quantprecision', '1')\n\
+                      s = onnxruntime.InferenceSession('m.onnx', options)\n\
                       y = s.run(None, {s.get_inputs()[0].name: numpy.load('x.npy')})[0]\n\
                       numpy.save('y.npy', y)";
         let ran = std::process::Command::new(python).current_dir(&folder).args(["-c", script]).output()?;

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Quantises models as users do, and runs them, with onnxruntime's optimisations and without.
+/// Quantises models as users do, and runs them, with onnxruntime's optimisations and without. Its products of
+/// u8 and i8 saturate on processors without VNNI if it is not told to be precise.
 const SCRIPT: &str = "\
 import sys, numpy, onnx, onnxruntime
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
@@ -10,7 +11,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 class Reader(CalibrationDataReader):
     def __init__(self, name, x): self.inputs = iter([{name: x}, {name: -0.7 * x}])
     def get_next(self): return next(self.inputs, None)
-plain = SessionOptions()
+exact, plain = SessionOptions(), SessionOptions()
+exact.add_session_config_entry('session.x64quantprecision', '1')
 plain.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
 for model in sys.argv[2:]:
     x = numpy.load(model + '.x.npy')
@@ -22,7 +24,7 @@ for model in sys.argv[2:]:
         path = f'{model}.{activations}'
         quantize_static(model + '.onnx', path + '.onnx', Reader(name, x), quant_format=QuantFormat.QDQ,
             per_channel=True, activation_type=QuantType[activations], weight_type=QuantType.QInt8)
-        for options, end in [(SessionOptions(), 'y'), (plain, 'plain')]:
+        for options, end in [(exact, 'y'), (plain, 'plain')]:
             for at, y in enumerate(InferenceSession(path + '.onnx', options).run(None, {name: x})):
                 numpy.save(f'{path}.{end}{at}.npy', y)
 ";
