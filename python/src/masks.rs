@@ -49,8 +49,7 @@ fn seen(shape: &[usize], structure: Structure, groups: usize) -> Result<Shape> {
     let [oc, ic, kernel @ ..] = shape else {
         anyhow::bail!("weights of shape {shape:?}: expected (out, in) or (out, in, *kernel)")
     };
-    let taps = kernel.iter().try_fold(1usize, |taps, n| taps.checked_mul(*n));
-    let len = taps.and_then(|taps| taps.checked_mul(*oc)?.checked_mul(*ic));
+    let len = shape.iter().try_fold(1usize, |len, n| len.checked_mul(*n));
     ensure!(len.is_some(), "weights of shape {shape:?}: more than memory has addresses");
     // patterns of depthwise kernels are shared by channels, each of which is a group of its own
     let shared = matches!(structure, Structure::ThreeOfNine(_));

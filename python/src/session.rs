@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tract_core::internal::*;
 use tract_libcli::profile::BenchLimits;
-use tract_sparse::{Report, output_names};
+use tract_sparse::{Report, keeping_names, output_names};
 
 /// Seed of inputs that are made up.
 const SEED: u64 = 1;
@@ -108,17 +108,18 @@ impl Session {
         let shapes = Shapes::new(inputs)?;
         watched(py, None, move |_| {
             let source = Source::new(model)?;
-            let (plan, names, report) = settings.enter(|| -> Result<_> {
-                let model = source.load(Flavour::Sparse, &shapes)?;
-                let names = output_names(&model)?;
-                let plan = model.into_optimized()?.into_runnable()?;
+            let (plan, report) = settings.enter(|| -> Result<_> {
+                let model =
+                    keeping_names(source.load(Flavour::Sparse, &shapes)?, |model| model.into_optimized())?;
+                let plan = model.into_runnable()?;
                 let report = Report::of(plan.model())?;
-                Ok((plan, names, report))
+                Ok((plan, report))
             })?;
             let model = plan.model();
             let named = |name: &str, outlet: &OutletId| Ok(Value::new(name, model.outlet_fact(*outlet)?));
             let inputs = model.input_outlets()?.iter().map(|o| named(&model.node(o.node).name, o));
             let inputs = inputs.collect::<Result<_>>()?;
+            let names = output_names(model)?;
             let outputs = model.output_outlets()?.iter().zip(&names).map(|(o, name)| named(name, o));
             let outputs = outputs.collect::<Result<_>>()?;
             let stock = Mutex::new(None);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tract_hir::prelude::*;
 use tract_onnx::pb::ModelProto;
-use tract_sparse::{Policy, name_outputs, output_names};
+use tract_sparse::{Policy, keeping_names};
 use tract_sparse_cli::is_nnef;
 
 /// Where a model comes from: an ONNX file or its bytes, or an NNEF archive.
@@ -86,10 +86,7 @@ impl Source {
                 };
                 let mut model = onnx.model_for_proto_model(proto)?;
                 shapes.apply(&mut model)?;
-                let names = output_names(&model)?;
-                let mut model = model.into_typed()?.into_decluttered()?;
-                name_outputs(&mut model, names)?;
-                Ok(model)
+                keeping_names(model, |model| model.into_typed()?.into_decluttered())
             }
             Source::Nnef(path) => {
                 ensure!(shapes.is_empty(), "inputs: an NNEF model keeps the shapes it was written with");

@@ -6,7 +6,7 @@ use crate::analyse::see;
 use crate::choose::{Assessed, Assessment, Decision, Neighbours};
 use crate::nested::splice;
 use crate::policy::Policy;
-use sparse_ops::{Linear, NO_QUADS, konst_of};
+use sparse_ops::{Linear, konst_of};
 use tract_core::internal::*;
 use tract_core::ops::cast::{Cast, cast};
 use tract_core::ops::cnn::{Conv, KernelFormat};
@@ -36,11 +36,9 @@ impl Integer {
     pub(crate) fn of(model: &TypedModel, node: &TypedNode, policy: &Policy) -> TractResult<Option<Integer>> {
         rule_if!(is_quantised(node));
         rule_if_some!((model, layer) = in_floats(model, node)?);
+        rule_if!(takes_quads(&model, layer)?);
         rule_if_some!(seen = see(&model, model.node(layer))?);
-        let assessment = match takes_quads(&model, layer)? {
-            true => Assessment::of_seen(&seen, policy)?,
-            false => Assessment::Stock(NO_QUADS.into()),
-        };
+        let assessment = Assessment::of_seen(&seen, policy)?;
         Ok(Some(Integer { model, layer, assessed: Assessed { seen, assessment } }))
     }
 

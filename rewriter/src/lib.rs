@@ -38,7 +38,7 @@ pub use choose::Decision;
 pub use halve::{Halved, Values, halve};
 pub use hook::{hook_onnx, set_precision};
 pub use map::{Map, maps};
-pub use names::{name_outputs, output_names};
+pub use names::{keeping_names, output_names};
 pub use nested::{Place, places};
 pub use policy::{Mode, Policy, Precision};
 pub use report::{LayerReport, Report};

@@ -17,17 +17,26 @@ where
     Ok(model.output_outlets()?.iter().map(|outlet| name(outlet).to_string()).collect())
 }
 
-/// Gives the outputs of a model these names, one for each; with another number of names it leaves them as they are. An outlet that
-/// is several outputs has the last of their names.
+/// What `take` makes of a model, with the names that its outputs have in `model`; if it has another number of outputs, with those that
+/// `take` leaves. An outlet that is several outputs has the last of their names.
 ///
 /// # Errors
-/// A model without outputs.
-pub fn name_outputs(model: &mut TypedModel, names: Vec<String>) -> TractResult<()> {
+/// Those of `take`; a model without outputs.
+pub fn keeping_names<F, O>(
+    model: Graph<F, O>,
+    take: impl FnOnce(Graph<F, O>) -> TractResult<TypedModel>,
+) -> TractResult<TypedModel>
+where
+    F: Fact + Clone + 'static,
+    O: Debug + Display + AsRef<dyn Op> + AsMut<dyn Op> + Clone + 'static,
+{
+    let names = output_names(&model)?;
+    let mut model = take(model)?;
     let outlets = model.output_outlets()?.to_vec();
     if outlets.len() == names.len() {
         for (outlet, name) in outlets.into_iter().zip(names) {
             model.set_outlet_label(outlet, name)?;
         }
     }
-    Ok(())
+    Ok(model)
 }

@@ -8,7 +8,7 @@ use tract_core::ops::cnn::{Conv, PaddingSpec, PoolSpec};
 use tract_core::ops::einsum::EinSum;
 
 /// Images of one pixel that are run one by one; of more, all together are faster in f32.
-pub(crate) const FEW_IMAGES: usize = 4;
+const FEW_IMAGES: usize = 4;
 
 /// The geometry of a layer, up to the shape of its input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,10 +62,10 @@ impl Form {
         }
     }
 
-    /// Whether images of an input of this shape are one pixel, the first axis, of not more than `images` where that
+    /// Whether images of an input of this shape are one pixel, the first axis, of not more than [`FEW_IMAGES`] where that
     /// is known, apart: then all layouts are the same.
-    pub(crate) fn is_single_pixel(&self, x: &[TDim], images: usize) -> bool {
-        matches!(self, Form::Linear(linear) if linear.is_single_pixel(x, images))
+    pub(crate) fn is_single_pixel(&self, x: &[TDim]) -> bool {
+        matches!(self, Form::Linear(linear) if linear.is_single_pixel(x))
     }
 
     /// The first axes of the input that count images.
@@ -406,14 +406,16 @@ impl Linear {
     }
 
     /// As [`Form::is_single_pixel`].
-    fn is_single_pixel(&self, x: &[TDim], images: usize) -> bool {
+    fn is_single_pixel(&self, x: &[TDim]) -> bool {
         let mut axes = self.batch.iter().chain(&self.pixels);
-        axes.all(|axis| x[*axis].is_one() || (*axis == 0 && x[0].to_usize().map_or(true, |n| n <= images)))
+        axes.all(|axis| {
+            x[*axis].is_one() || (*axis == 0 && x[0].to_usize().map_or(true, |n| n <= FEW_IMAGES))
+        })
     }
 
     /// Whether kernels for lanes of several channels take the layout of this product for an input of this shape.
     pub fn takes_lanes(&self, x: &[TDim]) -> bool {
-        self.is_planar() || self.is_single_pixel(x, FEW_IMAGES)
+        self.is_planar() || self.is_single_pixel(x)
     }
 
     /// Whether weights have output channels outside of input channels; all other axes have extent one.

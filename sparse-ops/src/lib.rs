@@ -80,8 +80,8 @@ pub use opt_sparse_conv::OptSparseConv;
 pub use pairs::{FromPairs, Lanes, PairsBinary, PairsPlanar, PairsReduce, PairsUnary, ToPairs, lanes_of};
 pub use planar::Planar;
 pub use quads::{
-    FromQuads, NO_QUADS, Outside, QuadsBinary, QuadsLookup, QuadsMean, QuadsMoved, QuadsPlanar, QuadsWide,
-    Steps, ToQuads, is_dequantised,
+    FromQuads, Outside, QuadsBinary, QuadsLookup, QuadsMean, QuadsMoved, QuadsPlanar, QuadsWide, Steps,
+    ToQuads, is_dequantised,
 };
 pub use sparse_conv::{SparseConv, oihw};
 pub use sparse_deconv::{SparseDeconv, deconv_matrix};

@@ -3,7 +3,7 @@
 use crate::choice::{Choice, Dense, Packed, Packing};
 use crate::epilogue::{Follow, push_activation, recognise};
 use crate::executor::{of_products, with_threads};
-use crate::form::{FEW_IMAGES, Form};
+use crate::form::Form;
 use crate::half::HalfChoice;
 use crate::int8::{self, Int8Choice, Whole};
 use crate::konst::dense_fma;
@@ -350,7 +350,7 @@ impl OptSparseConv {
 
     /// Whether images are one pixel, and few.
     pub(crate) fn is_single_pixel(&self, x: &[TDim]) -> bool {
-        self.form.is_single_pixel(x, FEW_IMAGES)
+        self.form.is_single_pixel(x)
     }
 
     fn run_lanes(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {

@@ -67,7 +67,7 @@ pub use loader::{WithTractSparse, model_for_path, onnx, set_input_shapes};
 pub use nnef::{SparseNnef, nnef, nnef_model_for_path};
 pub use onnx_file::densify;
 pub use rewriter::{
-    LayerKind, LayerReport, Mode, Policy, Precision, Report, TRACT_VERSION, name_outputs, output_names,
+    LayerKind, LayerReport, Mode, Policy, Precision, Report, TRACT_VERSION, keeping_names, output_names,
     sparsify, unsparsify,
 };
 pub use sparse_kernels::target::{Isa, Target};

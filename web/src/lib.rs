@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use tract_core::internal::*;
 use tract_core::knobs::KnobScope;
-use tract_sparse::{Report, output_names};
+use tract_sparse::{Report, keeping_names, output_names};
 use wasm_bindgen::prelude::*;
 
 /// A model that is ready to run.
@@ -77,17 +77,17 @@ impl Session {
 impl Session {
     fn open(bytes: Vec<u8>, [sparse, precision]: [&str; 2], shapes: &Array) -> Result<Session> {
         let knobs = KnobScope::new([("TRACT_SPARSE", sparse), ("TRACT_SPARSE_PRECISION", precision)])?;
-        let (plan, names, report) = knobs.enter(|| -> Result<_> {
-            let model = load::typed(bytes, shapes)?;
-            let names = output_names(&model)?;
-            let plan = model.into_optimized()?.into_runnable()?;
+        let (plan, report) = knobs.enter(|| -> Result<_> {
+            let model = keeping_names(load::typed(bytes, shapes)?, |model| model.into_optimized())?;
+            let plan = model.into_runnable()?;
             let report = Report::of(plan.model())?;
-            Ok((plan, names, report))
+            Ok((plan, report))
         })?;
         let model = plan.model();
         let named = |name: &str, outlet: &OutletId| Ok(Value::new(name, model.outlet_fact(*outlet)?));
         let inputs = model.input_outlets()?.iter().map(|o| named(&model.node(o.node).name, o));
         let inputs = inputs.collect::<Result<_>>()?;
+        let names = output_names(model)?;
         let outputs = model.output_outlets()?.iter().zip(&names).map(|(o, name)| named(name, o));
         let outputs = outputs.collect::<Result<_>>()?;
         Ok(Session { plan, inputs, outputs, report })

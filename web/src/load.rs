@@ -8,7 +8,7 @@ use prune::Document;
 use std::io::{Cursor, Read};
 use tract_core::internal::*;
 use tract_hir::prelude::*;
-use tract_sparse::{Report, name_outputs, output_names, set_input_shapes};
+use tract_sparse::{Report, keeping_names, set_input_shapes};
 use wasm_bindgen::{JsCast, JsValue};
 
 /// The model, simplified, its pruned layers sparse under the policy of the knobs.
@@ -61,10 +61,7 @@ fn onnx(bytes: Vec<u8>, shapes: &Array) -> Result<TypedModel> {
     drop(proto);
     let mut model = parsed.model;
     apply(&mut model, shapes)?;
-    let names = output_names(&model)?;
-    let mut model = model.into_typed()?.into_decluttered()?;
-    name_outputs(&mut model, names)?;
-    Ok(model)
+    keeping_names(model, |model| model.into_typed()?.into_decluttered())
 }
 
 /// Gives inputs the shapes of this array: names and arrays of sizes in turn.

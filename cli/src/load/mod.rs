@@ -8,7 +8,7 @@ pub use nnef::is_nnef;
 use crate::options::{Options, Pass};
 use anyhow::{Context, Result, ensure};
 use facts::{check_shape, known_symbol, set_fact, symbols};
-use rewriter::{name_outputs, output_names};
+use rewriter::keeping_names;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,14 +45,9 @@ impl Source {
     pub(crate) fn load(&self, flavour: Flavour, options: &Options, default: Pass) -> Result<TypedModel> {
         let pass = options.stage(default);
         ensure!(pass >= Pass::Type, "--pass {pass}: a model without types can only be shown, with dump");
-        let load = || -> Result<TypedModel> {
-            let model = self.typed(flavour, options)?;
-            let names = output_names(&model)?;
-            let mut model = taken_to(model, flavour, options, pass)?;
-            name_outputs(&mut model, names)?;
-            Ok(model)
-        };
-        load().with_context(|| self.blame(flavour))
+        self.typed(flavour, options)
+            .and_then(|model| keeping_names(model, |model| taken_to(model, flavour, options, pass)))
+            .with_context(|| self.blame(flavour))
     }
 
     /// Loads the model and takes it to one of the stages at which its types need not be known.

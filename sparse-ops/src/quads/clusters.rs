@@ -26,8 +26,7 @@ use tract_core::ops::quant::{DequantizeLinearF32, LookupTable, QuantizeLinearI8,
 
 const INPUT: &str = "its input is not quantised";
 const OUTPUT: &str = "its output is not quantised, or read in f32, too";
-/// Why a layer whose layout has no planes of quads stays outside.
-pub const NO_QUADS: &str = "no kernel takes its layout in quads of channels";
+const LAYOUT: &str = "no kernel takes its layout in quads of channels";
 
 /// The top bit of a byte, by which i8 and u8 differ.
 const TOP: u8 = 0x80;
@@ -264,7 +263,7 @@ impl<'a> Clusters<'a> {
         if let Some(layer) = core.op_as::<OptSparseConv>() {
             let lanes = layer.lanes(Element::Int8, self.model.outlet_fact(core.inputs[0])?)?;
             let Some([x_lanes, y_lanes]) = lanes else {
-                self.why.insert(core.id, NO_QUADS.into());
+                self.why.insert(core.id, LAYOUT.into());
                 return Ok(None);
             };
             match self.layer(layer, core, x_lanes, steps) {
@@ -371,7 +370,7 @@ impl<'a> Clusters<'a> {
         y: Steps,
     ) -> TractResult<(OptSparseConv, View)> {
         let x = self.views.get(&node.inputs[0]).copied().context(INPUT)?;
-        ensure!(self.known(x.bytes).is_none_or(|known| known == lanes), NO_QUADS);
+        ensure!(self.known(x.bytes).is_none_or(|known| known == lanes), LAYOUT);
         Ok((layer.in_int8([x.steps, y], None)?, x))
     }
 

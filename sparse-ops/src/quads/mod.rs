@@ -9,7 +9,7 @@ pub(crate) mod clusters;
 
 pub use between::{QuadsBinary, QuadsLookup, QuadsMean, QuadsMoved, QuadsPlanar, QuadsWide};
 
-pub use clusters::{NO_QUADS, is_dequantised};
+pub use clusters::is_dequantised;
 
 use crate::konst::f32s;
 use crate::pairs::{Lanes, u32s};

@@ -95,7 +95,6 @@ fn built_in(name: &str, document: &Document) -> Source {
     Source::BuiltIn(name.into(), Arc::new(document.model.clone()))
 }
 
-/// The report of a model in memory.
 /// What to say of a model none of whose layers has a predicted time: what layers that have no shape lack, or why they are not read.
 fn unpriced(now: &Report) -> String {
     let reason = now.layers.iter().find_map(|layer| Some((&layer.name, layer.reason.as_ref()?)));
@@ -104,6 +103,7 @@ fn unpriced(now: &Report) -> String {
     format!("no layer has a predicted time ({why}); symbols get values with --set")
 }
 
+/// The report of a model in memory.
 fn look(name: &str, document: &Document, options: &Options, measure: bool) -> Result<Report> {
     let source = built_in(name, document);
     report(&source, &source.load(Flavour::Sparse, options, Pass::BeforeOptimize)?, measure)
