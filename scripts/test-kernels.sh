@@ -23,12 +23,17 @@ have() { command -v "$1" >/dev/null; }
 # rust_target TRIPLE: its standard library is installed.
 rust_target() { rustc --print target-libdir --target "$1" 2>/dev/null | xargs -r test -d; }
 
-kernels_test() { cargo test --release -q -p tract-sparse-kernels "$@"; }
+# Compiling the kernels is what takes the time, and unit tests want them compiled once more, for they are inside of the crate. So what
+# runs kernels is tested from outside, in a release, and unit tests run without optimisation, which compiles in a third of the time.
+some_tests() { cargo test --release -q -p tract-sparse-kernels --test "$@"; }
+kernels_test() { some_tests '*' "$@"; }
+units_test() { cargo test -q -p tract-sparse-kernels --lib "$@"; }
 
 host() {
   run "host ($(uname -m))" kernels_test
+  run "host, examples in the documentation" cargo test --release -q -p tract-sparse-kernels --doc
   # Arithmetic that wraps around panics in what users build without optimisation; the loops are slow then.
-  PROPTEST_CASES=4 run "host, debug" cargo test -q -p tract-sparse-kernels --lib --tests
+  PROPTEST_CASES=4 run "host, debug" units_test --test '*'
 }
 
 aarch64() {
@@ -41,34 +46,36 @@ aarch64() {
   if ! have qemu-aarch64; then
     skip aarch64 "no qemu-aarch64: apt-get install qemu-user"; return
   fi
-  local cpu
-  for cpu in max cortex-a53; do
-    CROSS_CPU=$cpu
-    . scripts/cross.sh
-    # `max` runs the kernels of every class; a core without half precision and dot products runs a sample, to see that it
-    # meets no instruction it lacks.
-    [ $cpu = max ] || export PROPTEST_CASES=30
-    run "aarch64, emulated $cpu" kernels_test --target $triple
-    unset PROPTEST_CASES
-  done
+  # An emulator takes minutes for loops of plain Rust, which are the same on every machine: only NEON's kernels are run, on a part of the
+  # cases (all: PROPTEST_CASES=1000). A core without half precision and dot products is to meet no instruction that it lacks.
+  export SPARSE_KERNELS_EMULATED=qemu
+  local all=${PROPTEST_CASES:-40} few=${PROPTEST_CASES:-10}
+  CROSS_CPU=max
+  . scripts/cross.sh
+  PROPTEST_CASES=$all run "aarch64, emulated max" kernels_test --target $triple
+  PROPTEST_CASES=$all run "aarch64, emulated max, unit tests" units_test --target $triple
+  CROSS_CPU=cortex-a53
+  . scripts/cross.sh
+  PROPTEST_CASES=$few run "aarch64, emulated cortex-a53" some_tests '[pqr]*' --test depthwise --test spatial --target $triple
   # The types of half precision that cores have: the most, f16 alone, none.
   local half
   for half in "max f16 bf16" "cortex-a76 f16" "cortex-a72" "cortex-a53"; do
     CROSS_CPU=${half%% *}
     . scripts/cross.sh
     export SPARSE_KERNELS_HALF=${half#"$CROSS_CPU"}
-    run "aarch64, half precision of $CROSS_CPU" kernels_test --target $triple --test pairs the_core_has
+    run "aarch64, half precision of $CROSS_CPU" some_tests pairs --target $triple the_core_has
     unset SPARSE_KERNELS_HALF
   done
   CROSS_CPU=cortex-a76
   . scripts/cross.sh
-  PROPTEST_CASES=30 run "aarch64, pairs on cortex-a76" kernels_test --target $triple --test pairs
+  PROPTEST_CASES=$few run "aarch64, pairs on cortex-a76" some_tests pairs --target $triple
   if ! have python3; then skip "aarch64, loops as in docs/neon.md" "no python3: apt-get install python3"; return; fi
   schedules() {
     cargo build --release -q -p tract-sparse-kernels --target $triple --example neon_operator &&
       scripts/neon-schedule.py check
   }
   run "aarch64, loops as in docs/neon.md" schedules
+  unset SPARSE_KERNELS_EMULATED
 }
 
 # There is nothing to run it on: the check is that it compiles.
@@ -81,7 +88,10 @@ apple() {
 wasm() {
   if ! rust_target wasm32-wasip1; then skip wasm "rustup target add wasm32-wasip1"; return; fi
   if ! have node; then skip wasm "no node: apt-get install nodejs"; return; fi
-  RUSTFLAGS="-C target-feature=+simd128" run "WebAssembly with simd128" kernels_test --target wasm32-wasip1
+  export RUSTFLAGS="-C target-feature=+simd128"
+  run "WebAssembly with simd128" kernels_test --target wasm32-wasip1
+  run "WebAssembly with simd128, unit tests" units_test --target wasm32-wasip1
+  unset RUSTFLAGS
   skip "WebAssembly with relaxed SIMD" "scalar choices that are put into vectors may take the other side of a NaN there: see docs/web.md"
   RUSTFLAGS="-C target-feature=-simd128" run "WebAssembly without SIMD" kernels_test --target wasm32-wasip1
 }

@@ -3,6 +3,7 @@
 use assert_cmd::Command;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Runs the program; on whatever processor, since a test need not time well.
 fn report(args: &[&str]) -> std::process::Output {
@@ -19,19 +20,16 @@ fn has_half() -> bool {
     tract_sparse::Target::detect().half().is_some()
 }
 
-/// A Python in which no engine can be.
-fn bare_python() -> PathBuf {
-    let folder = file("bare-venv");
-    let python = folder.join("bin/python");
-    if !python.exists() {
-        let made = std::process::Command::new("python3")
-            .args(["-m", "venv", "--without-pip"])
-            .arg(&folder)
-            .status()
-            .unwrap();
+/// A Python in which no engine can be, made once for all tests, which run side by side.
+fn bare_python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let folder = file("bare-venv");
+        let mut command = std::process::Command::new("python3");
+        let made = command.args(["-m", "venv", "--without-pip"]).arg(&folder).status().unwrap();
         assert!(made.success());
-    }
-    python
+        folder.join("bin/python")
+    })
 }
 
 /// Reports on some networks with the engines of a Python: the page, the names and numbers of the picture, the
@@ -60,7 +58,7 @@ fn written(name: &str, only: &[&str], python: &Path) -> (String, Vec<String>, Va
 
 #[test]
 fn a_report_has_a_table_and_a_picture() {
-    let (page, titles, json) = written("own", &["resnet-20 5:9"], &bare_python());
+    let (page, titles, json) = written("own", &["resnet-20 5:9"], bare_python());
     let networks = json["networks"].as_array().unwrap();
     assert_eq!(networks.len(), 2);
     let mut bars = titles.iter();
@@ -206,7 +204,7 @@ fn models_that_are_none_and_no_models_are_named_in_the_report() {
         command
             .env("TRACT_SPARSE", knob)
             .args(["none", "--quick", "-o", "broken.md", "--rivals"])
-            .arg(&python);
+            .arg(python);
         command.args(["--only", "resnet-20 broken", "--only", "resnet-20 dense"]).output().unwrap()
     };
     let output = run(&models, "never");

@@ -1,6 +1,8 @@
 //! Chains of layers, band by band, against the same layers one after the other.
 
-use noise::Noise;
+mod common;
+
+use common::Noise;
 use sparse_kernels::chain::{Chain, Layer, Stage};
 use sparse_kernels::pairs;
 use sparse_kernels::prelude::*;
@@ -132,7 +134,7 @@ fn bands_are_what_whole_maps_are() {
     } else {
         &[[1, 1], [2, 5], [7, 7], [14, 14], [23, 16], [40, 37], [56, 56]]
     };
-    for target in Target::available() {
+    for target in common::targets() {
         for (entries, size) in chains.iter().flat_map(|e| sizes.iter().map(move |s| (*e, *s))) {
             for batch in 1..3 {
                 let shapes = shapes(batch, 8, size, entries);
@@ -192,7 +194,7 @@ fn bands_of_pairs_are_what_whole_maps_are() {
         &[ENTRY, DEPTHWISE, odd, SPATIAL, SPATIAL],
     ];
     let sizes: &[[usize; 2]] = if cfg!(miri) { &[[9, 6]] } else { &[[1, 1], [2, 5], [23, 16], [56, 56]] };
-    for half in Half::available() {
+    for half in common::halves() {
         let target = half.target();
         let spatial = table::spatial_half(half, FormatKind::ROWS_4).is_some();
         let runs = |entries: &&&[Entry]| spatial || entries.iter().all(|entry| entry.1 == 1 || entry.4);
@@ -245,7 +247,7 @@ fn bands_of_pairs_are_what_whole_maps_are() {
 fn floats_and_pairs_are_not_mixed() {
     let mut noise = Noise::new(4);
     let shapes = shapes(1, 8, [6, 6], &[POINTWISE, DEPTHWISE]);
-    for half in Half::available() {
+    for half in common::halves() {
         let of_pairs = Packed::in_pairs(half, &shapes[0], &mut noise);
         let of_floats = Packed::new(half.target(), &shapes[1], &mut noise);
         let packed = [of_pairs, of_floats];

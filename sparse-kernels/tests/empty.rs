@@ -43,19 +43,19 @@ impl Packed {
 fn packings(shape: &ConvShape, weights: &[f32], bias: &[f32]) -> Vec<(&'static str, Packed)> {
     let (oc, ic, bias) = (shape.oc, shape.ic, Some(bias));
     if shape.group > 1 {
-        let kernels = table::depthwise_available().filter(|kernel| kernel.accepts(shape.kernel));
+        let kernels = common::depthwise().filter(|kernel| kernel.accepts(shape.kernel));
         let packed = |kernel| PackedDepthwise::from_dense(oc, shape.kernel, weights, bias, kernel).unwrap();
         return kernels.map(|kernel| (kernel.info().name, Packed::Depthwise(packed(kernel)))).collect();
     }
     let mut all = vec![];
     if shape.kernel == [1, 1] {
-        all.extend(table::pointwise_available().map(|kernel| {
+        all.extend(common::pointwise().map(|kernel| {
             let packed = PackedPointwise::from_dense(oc, ic, weights, bias, kernel).unwrap();
             (kernel.info().name, Packed::Pointwise(packed))
         }));
     }
     if shape.x_layout == Layout::Planar && shape.y_layout == Layout::Planar {
-        all.extend(table::spatial_available().map(|kernel| {
+        all.extend(common::spatial().map(|kernel| {
             let packed = PackedSpatial::from_dense(oc, ic, shape.kernel, weights, bias, kernel).unwrap();
             (kernel.info().name, Packed::Spatial(packed))
         }));
@@ -146,7 +146,7 @@ fn any_number_of_images_without_pixels_is_nothing_to_do() {
     assert_eq!((geometry.x_len(), geometry.y_len()), (0, 0));
     let (weights, epilogue) = ([1.0; 16], Epilogue::default());
     assert!(reference::conv(&geometry, &weights, None, None, &[], None, &epilogue).is_empty());
-    for kernel in table::pointwise_available() {
+    for kernel in common::pointwise() {
         let packed = PackedPointwise::from_dense(4, 4, &weights, None, kernel).unwrap();
         packed.run(&geometry, &[], &mut [], None, &epilogue, &Serial).unwrap();
     }

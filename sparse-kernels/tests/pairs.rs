@@ -439,7 +439,7 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "minutes in an interpreter")]
     fn pointwise_agrees_with_the_oracle(case in case()) {
-        for half in Half::available() {
+        for half in common::halves() {
             for format in FORMATS {
                 case.pointwise(half, format);
             }
@@ -463,10 +463,10 @@ proptest! {
             shape.input[axis] = shape.input[axis].max(kernel[axis].saturating_sub(padded));
         }
         let case = Case { shape, ..case };
-        for half in Half::available() {
+        for half in common::halves() {
             case.depthwise(half, table::depthwise_half(half, kernel).unwrap(), &patterns);
         }
-        for kernel in table::depthwise_half_available().filter(|k| k.kernel().is_none()) {
+        for kernel in common::depthwise_half().filter(|k| k.kernel().is_none()) {
             case.depthwise(of(kernel.info()), kernel, &patterns);
         }
     }
@@ -489,7 +489,7 @@ proptest! {
             shape.input[axis] = shape.input[axis].max(reach.saturating_sub(padded)).max(1);
         }
         let case = Case { shape, ..case };
-        for kernel in table::spatial_half_available() {
+        for kernel in common::spatial_half() {
             case.spatial(kernel, [zeros.0, zeros.1]);
         }
     }
@@ -497,7 +497,7 @@ proptest! {
     #[test]
     fn pairs_are_planes(images in 0usize..3, channels in 0usize..7, pixels in 0usize..70, seed in any::<u64>()) {
         let shape = [images, channels, pixels];
-        for half in Half::available() {
+        for half in common::halves() {
             let mut planes = Noise::new(seed).values(images * channels * pixels);
             let mut exact = vec![1; images * channels.div_ceil(2) * pixels];
             pairs::pack(half, shape, &planes, &mut exact).unwrap();
@@ -515,7 +515,7 @@ proptest! {
 /// Every pixel count around the tiles, and channel counts around the blocks.
 #[test]
 fn every_tail() {
-    for half in Half::available() {
+    for half in common::halves() {
         for format in FORMATS {
             let pixels =
                 if cfg!(miri) { vec![1, 18] } else { common::sampled((1..=130).chain([191, 192, 193, 196])) };
@@ -547,7 +547,7 @@ fn every_depthwise_pattern_and_tail() {
         special: None,
         seed: 1,
     };
-    for kernel in table::depthwise_half_available() {
+    for kernel in common::depthwise_half() {
         let size = kernel.kernel().unwrap_or([3, 3]);
         let patterns: Vec<_> = match size {
             [3, 3] => common::sampled(DepthwisePattern::all().skip(if cfg!(miri) { 7 } else { 0 })),
@@ -590,7 +590,7 @@ fn every_depthwise_pattern_and_tail() {
 #[test]
 fn every_map_size() {
     let sizes = if cfg!(miri) { vec![5] } else { common::sampled(1..=40) };
-    for kernel in table::spatial_half_available() {
+    for kernel in common::spatial_half() {
         for hw in sizes.clone() {
             let plain = Case {
                 shape: ConvShape::square(3, 5, hw, 3, 1, 1),
@@ -633,7 +633,7 @@ fn bands_and_blocks() {
         }
     }
     for case in common::sampled(cases) {
-        for kernel in table::spatial_half_available() {
+        for kernel in common::spatial_half() {
             case.spatial(kernel, [4, 2]);
         }
     }
@@ -646,7 +646,7 @@ fn half_of_a_lane_is_ignored() {
     let mut noise = Noise::new(1);
     let weights = noise.values(6 * 27);
     let planes = noise.values(3 * 81);
-    for kernel in table::spatial_half_available() {
+    for kernel in common::spatial_half() {
         let x = packed(of(kernel.info()), [1, 3, 81], &planes);
         let mut other = x.clone();
         other[81..].iter_mut().for_each(|lane| *lane |= 0x7fc0_0000);
@@ -679,7 +679,7 @@ fn many_channels() {
         }
     }
     for case in common::sampled(cases) {
-        for half in Half::available() {
+        for half in common::halves() {
             for format in FORMATS {
                 case.pointwise(half, format);
             }
@@ -715,7 +715,7 @@ fn every_target_rounds_alike() {
     values.extend([f32::MIN_POSITIVE, 1e-40, 3e-8, 6e-6, 65519.0]);
     values.resize(1056, 0.0);
     // a layer of ones on the diagonal, in floats as bias: sums are the values themselves
-    for half in Half::available() {
+    for half in common::halves() {
         let numbers = Numbers::from(half);
         let values = match half.element() {
             Element::F16 => values.clone(),
@@ -768,7 +768,7 @@ fn the_wrong_type_is_an_error() {
     let geometry = ConvGeometry::pointwise(1, 8, 8, 3).unwrap();
     let (floats, lanes) = ([0f32; 24], [0u32; 12]);
     let epilogue = Epilogue::default();
-    for half in Half::available() {
+    for half in common::halves() {
         let kernel = table::pointwise_half(half, FormatKind::BLOCKS_4X4);
         let packed = PackedPointwise::from_dense(8, 8, &weights, None, kernel).unwrap();
         let wrong = packed.run(&geometry, &floats, &mut [0.0; 24], None, &epilogue, &Serial);
@@ -789,7 +789,7 @@ fn the_wrong_type_is_an_error() {
     let shape = ConvShape { group: 3, ..ConvShape::square(3, 3, 4, 3, 1, 1) };
     let depthwise = ConvGeometry::new(shape).unwrap();
     let (taps, lanes_of_depthwise) = (vec![1f32; 27], [0u32; 32]);
-    for half in Half::available() {
+    for half in common::halves() {
         let kernel = table::depthwise_half(half, [3, 3]).unwrap();
         let layer = PackedDepthwise::from_dense(3, [3, 3], &taps, None, kernel).unwrap();
         let run = |geometry: &ConvGeometry, x: &[u32], y: &mut [u32]| {
@@ -811,7 +811,7 @@ fn the_wrong_type_is_an_error() {
         let huge = PackedDepthwise::from_dense(3, [3, 3], &[f32::MAX; 27], None, kernel);
         assert!(huge.is_err(), "a weight that rounds to infinity");
     }
-    for half in Half::available() {
+    for half in common::halves() {
         let Some(kernel) = table::spatial_half(half, FormatKind::ROWS_4) else { continue };
         let geometry = ConvGeometry::new(ConvShape::square(3, 6, 4, 3, 1, 1)).unwrap();
         let layer = PackedSpatial::from_dense(6, 3, [3, 3], &[1.0; 6 * 27], None, kernel).unwrap();

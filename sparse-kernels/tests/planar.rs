@@ -98,7 +98,7 @@ fn check_pool_of_quads(
     let expected: Vec<u8> = values.iter().map(byte).collect();
     let mut lanes = vec![0; planes * pool.x_plane()];
     quads::pack(Target::SCALAR, [1, channels, pool.x_plane()], &x, false, &mut lanes).unwrap();
-    for target in Target::available() {
+    for target in common::targets() {
         let mut y = vec![7; planes * pool.y_plane()];
         pool.run_quads(target, (&lanes, of_x), (&mut y, of_y)).unwrap();
         let mut bytes = vec![0; channels * pool.y_plane()];
@@ -135,7 +135,7 @@ fn single_windows_agree_with_plain_loops() {
                 for pooling in [Pooling::Max, Pooling::Sum, Pooling::Mean] {
                     let x = Noise::new(1).values(3 * input[0] * input[1]);
                     let expected = plain_pool(pooling, [axis(0), axis(1)], None, &x);
-                    for target in Target::available() {
+                    for target in common::targets() {
                         let mut y = vec![f32::NAN; expected.len()];
                         pool(pooling).run(target, &x, &mut y).unwrap();
                         let what = format!("{target} {pooling:?} {kernel:?} of {input:?}, stride {stride}");
@@ -182,7 +182,7 @@ proptest! {
         let pool = Pool::new(pooling, a, b);
         let x = Noise::new(seed).values(planes * pool.x_plane());
         let expected = plain_pool(pooling, [down, along], padded, &x);
-        for target in Target::available() {
+        for target in common::targets() {
             let mut y = vec![f32::NAN; expected.len()];
             pool.run(target, &x, &mut y).unwrap();
             assert_close(&format!("{target} {pool:?}"), &y, &expected, down[2] * along[2] + 2);
@@ -259,7 +259,7 @@ proptest! {
                 }
             }
         }
-        for target in Target::available() {
+        for target in common::targets() {
             let mut y = vec![f32::NAN; expected.len()];
             sums.run(target, &x, &bias, &mut y).unwrap();
             // up to so many values of at most 1 are added in each
@@ -293,7 +293,7 @@ proptest! {
                 }
             }
         }
-        for target in Target::available() {
+        for target in common::targets() {
             let mut y = x.clone();
             softmax(target, len, inner, &mut y).unwrap();
             // the difference to the largest value is rounded, too, and that error grows with the value
@@ -327,7 +327,7 @@ fn check_resize([height, width]: [usize; 2], axes: &[Plan; 2], window: usize, pl
             }
         }
     }
-    for target in Target::available() {
+    for target in common::targets() {
         let mut y = vec![f32::NAN; expected.len()];
         resize.run(target, &x, &mut y).unwrap();
         assert_close(&format!("{target} {resize:?}"), &y, &expected, 16);
@@ -341,7 +341,7 @@ fn check_resize_of_quads(resize: &Resize, planes: usize, seed: u64) {
     let planes = if resize.y_plane() == 0 { 0 } else { planes };
     let noise = Noise::new(seed).values(planes * resize.x_plane());
     let x: Vec<u32> = noise.iter().map(|v| v.to_bits().wrapping_mul(0x9e37_79b9)).collect();
-    for target in Target::available() {
+    for target in common::targets() {
         let mut wide_x = vec![0.0; 4 * x.len()];
         let mut wide_y = vec![0.0; 4 * planes * resize.y_plane()];
         quads::dequantize(target, [1, 4 * planes, resize.x_plane()], &x, of_x, &mut wide_x).unwrap();
@@ -380,7 +380,7 @@ fn lanes_of_nearest_neighbours_are_moved() {
 fn a_pixel_without_weight_is_not_read() {
     let taps = || Taps::new(2, 2, &[0, 1, 0, 1], &[0.0, 1.0, 0.5, 0.5]).unwrap();
     let resize = Resize::new([1, 2], None, Some(taps())).unwrap();
-    for target in Target::available() {
+    for target in common::targets() {
         let mut y = [0.0; 2];
         resize.run(target, &[f32::INFINITY, 3.0], &mut y).unwrap();
         assert_eq!(y, [3.0, f32::INFINITY]);
@@ -391,7 +391,7 @@ fn a_pixel_without_weight_is_not_read() {
 fn a_maximum_ignores_nan_and_has_a_floor() {
     let axis = || PoolAxis::new(2, 2, 2, 1, 1, 0).unwrap();
     let pool = Pool::new(Pooling::Max, axis(), axis());
-    for target in Target::available() {
+    for target in common::targets() {
         let mut y = [0.0; 4];
         pool.run(target, &[f32::NAN, 1.0, f32::NEG_INFINITY, f32::NAN], &mut y).unwrap();
         assert_eq!(y, [1.0, 1.0, f32::MIN, f32::MIN]);

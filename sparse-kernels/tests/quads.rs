@@ -245,7 +245,7 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "minutes in an interpreter")]
     fn pointwise_agrees_with_the_oracle(case in case()) {
-        for int8 in Int8::available() {
+        for int8 in common::int8() {
             for format in FORMATS {
                 case.pointwise(table::pointwise_int8(int8, format), format);
             }
@@ -268,10 +268,10 @@ proptest! {
             shape.input[axis] = shape.input[axis].max(kernel[axis].saturating_sub(padded));
         }
         let case = Case { shape, ..case };
-        for int8 in Int8::available() {
+        for int8 in common::int8() {
             case.depthwise(table::depthwise_int8(int8, kernel).unwrap());
         }
-        for kernel in table::depthwise_int8_available().filter(|k| k.kernel().is_none()) {
+        for kernel in common::depthwise_int8().filter(|k| k.kernel().is_none()) {
             case.depthwise(kernel);
         }
     }
@@ -292,7 +292,7 @@ proptest! {
             shape.input[axis] = shape.input[axis].max(reach.saturating_sub(padded));
         }
         let case = Case { shape, ..case };
-        for kernel in table::spatial_int8_available() {
+        for kernel in common::spatial_int8() {
             case.spatial(kernel, rows, patterns && kernel.format().r() <= rows);
         }
     }
@@ -306,7 +306,7 @@ proptest! {
         let shape = [images, channels, pixels];
         let planes: Vec<u8> =
             Noise::new(seed).values(images * channels * pixels).iter().map(|v| (v * 128.0 + 128.0) as u8).collect();
-        for target in Target::available() {
+        for target in common::targets() {
             let mut lanes = vec![1; images * channels.div_ceil(4) * pixels];
             quads::pack(target, shape, &planes, flip, &mut lanes).unwrap();
             for (i, v) in planes.iter().enumerate() {
@@ -331,7 +331,7 @@ proptest! {
 /// Every pixel count around the tiles, and channel counts around the blocks.
 #[test]
 fn every_tail() {
-    for kernel in table::pointwise_int8_available() {
+    for kernel in common::pointwise_int8() {
         let pixels =
             if cfg!(miri) { vec![1, 18] } else { common::sampled((1..=130).chain([191, 192, 193, 196])) };
         for pixels in pixels {
@@ -349,7 +349,7 @@ fn every_tail() {
 fn every_depthwise_tail() {
     let sizes: Vec<usize> =
         if cfg!(miri) { vec![2, 17] } else { common::sampled((1..=20).chain([28, 33, 56])) };
-    for kernel in table::depthwise_int8_available() {
+    for kernel in common::depthwise_int8() {
         for size in kernel.kernel().map_or(vec![[3, 3], [4, 4], [7, 7]], |size| vec![size]) {
             let layer = |input, stride| ConvShape {
                 group: 6,
@@ -377,7 +377,7 @@ fn every_depthwise_tail() {
 #[test]
 fn every_spatial_tail() {
     let sizes: Vec<usize> = if cfg!(miri) { vec![2, 17] } else { (1..=20).chain([28, 33, 56]).collect() };
-    for kernel in table::spatial_int8_available() {
+    for kernel in common::spatial_int8() {
         for (i, hw) in sizes.iter().enumerate() {
             for (ic, oc) in [(3, 6), (5, 4), (8, 9), (1, 3)] {
                 for (stride, size) in [(1, 3), (2, 3), (2, 7)] {
@@ -402,7 +402,7 @@ fn every_spatial_tail() {
 #[test]
 #[cfg_attr(miri, ignore = "minutes in an interpreter")]
 fn many_channels() {
-    for kernel in table::pointwise_int8_available() {
+    for kernel in common::pointwise_int8() {
         for (i, input) in [[1, 1], [2, 3], [7, 7], [5, 26]].into_iter().enumerate() {
             let plain = ConvShape { input, ..ConvShape::square(3203, 10, 1, 1, 1, 0) };
             let padded = ConvShape { stride: [1, 2], pad_before: [0, 1], pad_after: [1, 2], ..plain };
@@ -425,7 +425,7 @@ fn rounding_is_as_defined() {
     for scale in [0.49, 0.25, 0.125, 5e-6, 1e-5, f32::MIN_POSITIVE] {
         let channels = bias.len();
         let quantised = Quantised::new(bias.clone(), vec![scale; channels], 7, 100).unwrap();
-        for kernel in table::pointwise_int8_available() {
+        for kernel in common::pointwise_int8() {
             for pixels in [1, 3, 33] {
                 let geometry = ConvGeometry::pointwise(1, 2, channels, pixels).unwrap();
                 let weights = vec![0.0; 2 * channels];
@@ -450,7 +450,7 @@ fn values_between_layers() {
     let (a, b) = (lanes(), lanes());
     let affine = |scale, zero| Affine::new(scale, zero).unwrap();
     let (of_a, of_b, of_y) = (affine(0.02, 100), affine(0.03, 7), affine(0.05, 128));
-    for target in Target::available() {
+    for target in common::targets() {
         for len in [0, 1, 3, 16, 49, n] {
             for op in [Binary::Add, Binary::Mul] {
                 let mut y = vec![0; len];
@@ -516,7 +516,7 @@ fn the_wrong_type_is_an_error() {
     let quantised = Quantised::new(vec![0; 8], vec![1.0; 8], 0, 0).unwrap();
     let few = Quantised::new(vec![0; 4], vec![1.0; 4], 0, 0).unwrap();
     let blocks = Blocks::<4, 4>::from_dense(8, 8, &weights).unwrap();
-    for kernel in table::pointwise_int8_available() {
+    for kernel in common::pointwise_int8() {
         let pack =
             |weights: &Blocks<4, 4>, quantised| PackedPointwise::pack_int8(weights, quantised, None, kernel);
         let layer = pack(&blocks, &quantised).unwrap();
@@ -559,7 +559,7 @@ fn the_wrong_type_is_an_error() {
     let of_floats = table::spatial(Target::SCALAR, FormatKind::ROWS_4);
     let wrong = PackedSpatial::from_groups_int8([8, 8, 1], [1, 1], &weights, &quantised, of_floats);
     assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
-    for kernel in table::spatial_int8_available() {
+    for kernel in common::spatial_int8() {
         let pack = |weights: &[f32], quantised| {
             PackedSpatial::from_groups_int8([8, 8, 1], [1, 1], weights, quantised, kernel)
         };
@@ -580,7 +580,7 @@ fn the_wrong_type_is_an_error() {
         let wrong = PackedSpatial::from_dense(8, 8, [1, 1], &weights, None, kernel);
         assert!(matches!(wrong, Err(KernelError::ElementMismatch { .. })));
     }
-    for kernel in table::depthwise_int8_available() {
+    for kernel in common::depthwise_int8() {
         let wrong = PackedDepthwise::pack(taps.clone(), None, kernel);
         assert!(wrong.is_err(), "{}", kernel.info().name);
         let few = PackedDepthwise::pack_int8(taps.clone(), &few, kernel);

@@ -47,7 +47,7 @@ proptest! {
         let mut noise = Noise::new(seed);
         let [input, recurrent] = [(); 2].map(|()| noise.values(3 * hidden).iter().map(|x| x * scale).collect::<Vec<_>>());
         let state = noise.values(hidden);
-        for target in Target::available() {
+        for target in common::targets() {
             assert_cells(target, &input, &recurrent, &state);
         }
     }
@@ -55,7 +55,7 @@ proptest! {
 
 #[test]
 fn small_values_keep_their_digits() {
-    for target in Target::available() {
+    for target in common::targets() {
         let mut state = [0.0; 17];
         let input: Vec<f32> = (0..51).map(|i| if i < 34 { 0.0 } else { 1e-6 * (i - 33) as f32 }).collect();
         gru_cell(target, &input, &[0.0; 51], &mut state).unwrap();
@@ -68,7 +68,7 @@ fn small_values_keep_their_digits() {
 
 #[test]
 fn gates_that_are_far_out_are_open_or_shut() {
-    for target in Target::available() {
+    for target in common::targets() {
         for (z, h, expected) in [
             (f32::INFINITY, 7.0, 0.25),
             (1e30, -1e30, 0.25),

@@ -10,7 +10,7 @@ use sparse_kernels::epilogue::{Activation, Epilogue};
 use sparse_kernels::error::{FormatError, KernelError};
 use sparse_kernels::format::{Blocks, DepthwisePattern, DepthwisePatterns, Nonzeros, pattern_stats, stats};
 use sparse_kernels::prelude::*;
-use sparse_kernels::{reference, table};
+use sparse_kernels::reference;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,19 +53,19 @@ fn layers() -> Vec<(Packed, ConvGeometry)> {
     let mut all = vec![];
     let (oc, ic) = if cfg!(miri) { (5, 6) } else { (13, 22) };
     let side = if cfg!(miri) { 5 } else { 9 };
-    for kernel in table::pointwise_available() {
+    for kernel in common::pointwise() {
         let packed = PackedPointwise::from_dense(oc, ic, &noise.values(oc * ic), None, kernel).unwrap();
         let geometry = ConvGeometry::new(ConvShape::square(ic, oc, side, 1, 1, 0)).unwrap();
         all.push((Packed::Pointwise(packed), geometry));
     }
-    for kernel in table::depthwise_available() {
+    for kernel in common::depthwise() {
         let taps = kernel.kernel().unwrap_or([3, 2]);
         let weights = noise.values(ic * taps[0] * taps[1]);
         let packed = PackedDepthwise::from_dense(ic, taps, &weights, None, kernel).unwrap();
         let shape = ConvShape { group: ic, kernel: taps, ..ConvShape::square(ic, ic, side, 1, 1, 1) };
         all.push((Packed::Depthwise(packed), ConvGeometry::new(shape).unwrap()));
     }
-    for kernel in table::spatial_available() {
+    for kernel in common::spatial() {
         let weights = noise.values(oc * ic * 6);
         let packed = PackedSpatial::from_dense(oc, ic, [2, 3], &weights, None, kernel).unwrap();
         let shape = ConvShape { kernel: [2, 3], ..ConvShape::square(ic, oc, side, 1, 1, 1) };
@@ -187,12 +187,12 @@ fn extreme_geometries_are_right() {
                 }
                 0
             };
-            for kernel in table::pointwise_available().filter(|_| kh * kw == 1) {
+            for kernel in common::pointwise().filter(|_| kh * kw == 1) {
                 let packed = PackedPointwise::from_dense(oc, ic, &weights, None, kernel).unwrap();
                 seen +=
                     compare(kernel.info().name, &|y| packed.run(&geometry, &x, y, None, &epilogue, &Serial));
             }
-            for kernel in table::spatial_available() {
+            for kernel in common::spatial() {
                 let packed = PackedSpatial::from_dense(oc, ic, [kh, kw], &weights, None, kernel).unwrap();
                 seen +=
                     compare(kernel.info().name, &|y| packed.run(&geometry, &x, y, None, &epilogue, &Serial));
@@ -309,7 +309,7 @@ fn threads_that_lie_change_nothing() {
 fn kernels_refuse_other_formats() {
     let weights = Blocks::<4, 4>::from_dense(8, 8, &[1.0; 64]).unwrap();
     let wide = Blocks::<16, 2>::from_dense(8, 8, &[1.0; 64]).unwrap();
-    for kernel in table::pointwise_available() {
+    for kernel in common::pointwise() {
         let fits = kernel.format() == FormatKind::BLOCKS_4X4;
         assert_eq!(PackedPointwise::pack(&weights, None, None, kernel).is_ok(), fits);
         assert!(PackedPointwise::pack(&wide, None, Some(1), kernel).is_err());
@@ -317,13 +317,13 @@ fn kernels_refuse_other_formats() {
             assert!(PackedPointwise::from_dense(8, 8, &[1.0; 64], Some(bias), kernel).is_err());
         }
     }
-    for kernel in table::depthwise_available() {
+    for kernel in common::depthwise() {
         let fits = kernel.accepts([2, 7]);
         let weights = DepthwisePatterns::from_dense(3, [2, 7], &[1.0; 42]).unwrap();
         assert_eq!(PackedDepthwise::pack(weights, None, kernel).is_ok(), fits);
         assert!(PackedDepthwise::from_dense(3, [3, 3], &[1.0; 26], None, kernel).is_err());
     }
-    for kernel in table::spatial_available() {
+    for kernel in common::spatial() {
         for (oc, ic, taps, len) in
             [(2, 2, [3, 3], 35), (0, 2, [3, 3], 0), (2, usize::MAX, [3, 3], 36), (2, 2, [usize::MAX, 2], 36)]
         {

@@ -239,17 +239,16 @@ impl Costs {
         self.table.predict(key, work)
     }
 
-    /// Predicted nanoseconds in half precision, input and output in pairs of channels; where the table has no line for
-    /// `key`, those of `f32` say what it is worth.
+    /// Predicted nanoseconds in half precision, input and output in pairs of channels; where no table of the instruction set
+    /// has a line for `key`, that of `f32` says what it is worth.
     pub(crate) fn predict_half(self, key: Key, f32: Key, work: &Work) -> f64 {
         self.table.predict_half(key, f32, work)
     }
 
-    /// Predicted nanoseconds in int8, input and output in quads of channels; where the table has no line for `key`, as many
-    /// as as much work takes in `f32`, which is too long, but tells formats apart.
+    /// Predicted nanoseconds in int8, input and output in quads of channels; where no table of the instruction set has a line
+    /// for `key`, as many as as much work takes in `f32`, which is too long, but tells formats apart.
     pub(crate) fn predict_int8(self, key: Key, f32: Key, work: &Work) -> f64 {
-        let cost = self.table.costs.get(&key.name());
-        cost.map_or_else(|| self.predict(f32, work), |cost| cost.of(work))
+        self.table.predict_other(key, f32, work).unwrap_or_else(|| self.predict(f32, work))
     }
 
     /// Predicted nanoseconds for the conversion of a value from f32 to half precision or back.
@@ -337,10 +336,27 @@ impl Table {
         self.costs[&key.name()].of(work)
     }
 
-    /// Predicted nanoseconds in half precision: by a line of its own, else from that of f32.
+    /// Predicted nanoseconds of another type than f32: by a line of its own; else by that of the other class of cores,
+    /// in proportion to what f32 takes on both, since a core that starts two vectors a cycle does so with every type.
+    fn predict_other(&self, key: Key, f32: Key, work: &Work) -> Option<f64> {
+        if let Some(cost) = self.costs.get(&key.name()) {
+            return Some(cost.of(work));
+        }
+        let other = Table::of(Isa::Avx512, Core::Any);
+        if self.target.strip_suffix("-wide") != Some(&other.target) {
+            return None;
+        }
+        let time = other.costs.get(&key.name())?.of(work);
+        let of_f32 = other.predict(f32, work);
+        Some(if of_f32 > 0.0 { time * (self.predict(f32, work) / of_f32) } else { time })
+    }
+
+    /// Predicted nanoseconds in half precision: by a line of its own or of the other class, else from that of f32.
     fn predict_half(&self, key: Key, f32: Key, work: &Work) -> f64 {
-        if let Some(cost) = self.costs.get(&key.name()).filter(|_| self.file.is_some() || !*INTEL) {
-            return cost.of(work);
+        if (self.file.is_some() || !*INTEL)
+            && let Some(time) = self.predict_other(key, f32, work)
+        {
+            return time;
         }
         let Cost([macs, rows, inputs, call]) = self.costs[&f32.name()];
         let [[computed, moved], depthwise] = HALF_OF_F32;
@@ -388,6 +404,38 @@ mod tests {
             }
         }
     }
+
+    /// What a type gains on cores that were not at hand is what it gains on others of the instruction set.
+    #[test]
+    fn classes_without_a_line_take_that_of_the_other() {
+        let lines = text(Isa::Avx512, Core::Wide).lines();
+        let lines: Vec<&str> = lines.filter(|line| !line.starts_with("int8/")).collect();
+        let (wide, any) = (Table::parse(&lines.join("\n"), None).unwrap(), Table::of(Isa::Avx512, Core::Any));
+        let blocks = FormatKind::BLOCKS_4X4;
+        for (key, f32) in [
+            (Key::Int8Pointwise(blocks, false), Key::Pointwise(blocks, false)),
+            (Key::Int8Spatial(FormatKind::ROWS_4), Key::Spatial(FormatKind::ROWS_4)),
+            (Key::Int8Depthwise(2), Key::Depthwise(2)),
+        ] {
+            for (macs, rows, inputs) in [(1e6, 1e3, 1e5), (1e4, 1e2, 1e4), (1e7, 10.0, 0.0)] {
+                let work = Work { macs, rows, inputs };
+                let gain =
+                    |table: &Table| table.predict_other(key, f32, &work).unwrap() / table.predict(f32, &work);
+                assert!((gain(&wide) / gain(any) - 1.0).abs() < 1e-9, "{}: {work:?}", key.name());
+                assert!(gain(any) < 1.0, "{}: {work:?}", key.name());
+            }
+            let none = Work { macs: 0.0, rows: 0.0, inputs: 0.0 };
+            assert!(wide.predict_other(key, f32, &none).unwrap().is_finite());
+        }
+        let key = Key::Int8Pointwise(FormatKind::ROWS_1, false);
+        assert_eq!(any.costs.get(&key.name()), None);
+        assert_eq!(wide.predict_other(key, Key::Pointwise(FormatKind::ROWS_1, false), &ONE), None);
+        let avx2 = Table::of(Isa::Avx2, Core::Any);
+        let key = Key::HalfPointwise(blocks, false);
+        assert_eq!(avx2.predict_other(key, Key::Pointwise(blocks, false), &ONE), None);
+    }
+
+    const ONE: Work = Work { macs: 1.0, rows: 1.0, inputs: 1.0 };
 
     #[test]
     fn broken_tables_are_refused() {

@@ -224,22 +224,3 @@ fn plain(rounds: usize) -> usize {
         |sum: [f32; 4], a: [f32; 4], b: [f32; 4]| std::array::from_fn(|i| sum[i] * a[i] + b[i]);
     sums!(rounds, 12 x 4, set, multiply_add)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg_attr(miri, ignore = "it measures")]
-    fn every_target_has_a_peak() {
-        for target in Target::available() {
-            assert!(multiply_adds_per_second(target) > 1e6, "{target}");
-        }
-        for half in Half::available() {
-            assert!(half_multiply_adds_per_second(half) > 1e6, "{half:?}");
-        }
-        for int8 in Int8::available() {
-            assert!(int8_multiply_adds_per_second(int8) > 1e6, "{int8:?}");
-        }
-    }
-}

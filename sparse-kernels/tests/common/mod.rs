@@ -3,7 +3,10 @@
 
 pub use noise::Noise;
 use proptest::prelude::ProptestConfig;
-use sparse_kernels::parallel::Parallel;
+use sparse_kernels::depthwise::DepthwiseKernel;
+use sparse_kernels::pointwise::PointwiseKernel;
+use sparse_kernels::prelude::*;
+use sparse_kernels::spatial::SpatialKernel;
 
 /// So many random cases, or as many as `PROPTEST_CASES` says, where that is fewer: code that is interpreted,
 /// emulated or not optimised is slow.
@@ -23,6 +26,47 @@ pub fn sampled<T>(cases: impl IntoIterator<Item = T>) -> Vec<T> {
 
 fn asked_for() -> Option<u32> {
     std::env::var("PROPTEST_CASES").ok()?.parse().ok()
+}
+
+/// Whether kernels of an instruction set are tested. Where code is interpreted (Miri) or emulated (which the script that does so says in
+/// `SPARSE_KERNELS_EMULATED`) only the best one's are: plain Rust takes most of the time there, and is tested where it runs fast.
+pub fn tested(isa: Isa) -> bool {
+    let slow = cfg!(miri) || std::env::var_os("SPARSE_KERNELS_EMULATED").is_some();
+    !slow || isa == Target::detect().isa()
+}
+
+/// The targets that are [`tested`].
+pub fn targets() -> impl Iterator<Item = Target> {
+    Target::available().into_iter().filter(|target| tested(target.isa()))
+}
+
+/// Half precision in every type, of targets that are [`tested`].
+pub fn halves() -> impl Iterator<Item = Half> {
+    Half::available().into_iter().filter(|half| tested(half.target().isa()))
+}
+
+/// Int8 on targets that are [`tested`].
+pub fn int8() -> impl Iterator<Item = Int8> {
+    Int8::available().into_iter().filter(|int8| tested(int8.target().isa()))
+}
+
+/// Kernels of the table that are [`tested`].
+macro_rules! kernels {
+    ($($name:ident, $available:ident, $kernel:ty;)*) => {$(
+        pub fn $name() -> impl Iterator<Item = &'static $kernel> {
+            table::$available().filter(|kernel| tested(kernel.info().isa))
+        }
+    )*};
+}
+kernels! {
+    pointwise, pointwise_available, PointwiseKernel;
+    pointwise_int8, pointwise_int8_available, PointwiseKernel;
+    depthwise, depthwise_available, DepthwiseKernel;
+    depthwise_half, depthwise_half_available, DepthwiseKernel;
+    depthwise_int8, depthwise_int8_available, DepthwiseKernel;
+    spatial, spatial_available, SpatialKernel;
+    spatial_half, spatial_half_available, SpatialKernel;
+    spatial_int8, spatial_int8_available, SpatialKernel;
 }
 
 /// Two real threads, to see that splitting changes nothing; two halves one after the other where there are
