@@ -33,6 +33,25 @@ fn unread(data: BTreeSet<PathBuf>) -> Vec<PathBuf> {
     data.into_iter().filter(|file| file.exists() && external::reader_of(file).is_none()).collect()
 }
 
+/// Fails if an output of a model is neither computed nor given, which tract 0.23.9 panics about.
+///
+/// # Errors
+/// Names the outputs that nothing computes. Tensors of a model with sparse ones count once they are [dense](densify).
+pub fn outputs_are_there(model: &ModelProto) -> Result<()> {
+    let Some(graph) = &model.graph else { return Ok(()) };
+    let computed = graph.node.iter().flat_map(|node| &node.output);
+    let given = graph.input.iter().map(|input| &input.name);
+    let names: BTreeSet<&str> = computed
+        .chain(given)
+        .chain(graph.initializer.iter().map(|tensor| &tensor.name))
+        .map(String::as_str)
+        .collect();
+    let mut missing = graph.output.iter().map(|output| output.name.as_str()).collect::<Vec<_>>();
+    missing.retain(|name| !names.contains(name));
+    ensure!(missing.is_empty(), "nothing computes the output {}", missing.join(", "));
+    Ok(())
+}
+
 /// A model and the file that it came from.
 ///
 /// Tensors whose values are in other files have them in `raw_data` while the document is open; they are

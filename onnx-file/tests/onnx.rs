@@ -1,13 +1,14 @@
 //! Files in and out: what is not edited comes out as it went in; sparse tensors become dense, or a clear
 //! error.
 
-use onnx_file::{Document, Saved, densify, sparsify_initializers, tensor};
+use onnx_file::{Document, Saved, densify, outputs_are_there, sparsify_initializers, tensor};
 use prost::Message;
 use std::path::{Path, PathBuf};
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, StringStringEntryProto, TensorProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, StringStringEntryProto,
+    TensorProto, ValueInfoProto,
 };
 
 fn model(graph: GraphProto) -> ModelProto {
@@ -663,4 +664,22 @@ fn damaged_files_are_refused() {
         // shorter files may decode by chance; none may panic
         let _ = Document::read(bytes[..end].to_vec(), None).map(|d| d.encode());
     }
+}
+
+#[test]
+fn outputs_that_nothing_computes_are_named() {
+    let value = |name: &str| ValueInfoProto { name: name.into(), ..Default::default() };
+    let of = |outputs: &[&str]| {
+        model(GraphProto {
+            input: vec![value("x")],
+            initializer: vec![tensor::of_floats("w", &[1], &[1.0])],
+            node: vec![NodeProto { output: vec!["y".into(), "z".into()], ..Default::default() }],
+            output: outputs.iter().map(|name| value(name)).collect(),
+            ..Default::default()
+        })
+    };
+    assert!(outputs_are_there(&of(&["z", "y", "x", "w"])).is_ok());
+    assert!(outputs_are_there(&ModelProto::default()).is_ok());
+    let error = outputs_are_there(&of(&["y", "a", "b"])).unwrap_err().to_string();
+    assert_eq!(error, "nothing computes the output a, b");
 }

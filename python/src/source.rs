@@ -57,6 +57,7 @@ impl Given {
             Given::Bytes(bytes) => Document::read(bytes, None)?,
         };
         ::prune::densify(&mut document.model)?;
+        ::prune::onnx::outputs_are_there(&document.model)?;
         Ok(document)
     }
 }

@@ -152,7 +152,8 @@ impl OptSparseChain {
         let Some(x) = x.iter().enumerate().map(dim).collect::<Option<TVec<usize>>>() else {
             return Ok(false);
         };
-        let (stages, _) = self.stages(&x)?;
+        // An axis of images of a matrix product may be the channels of the layer behind it.
+        let Ok((stages, _)) = self.stages(&x) else { return Ok(false) };
         let per_lane = stages[before].layer.element().per_lane();
         let map = stages[before].geometry.x_len() / per_lane;
         Ok(is_large(map as f64, room)

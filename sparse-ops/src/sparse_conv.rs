@@ -206,6 +206,11 @@ impl TypedOp for SparseConv {
         change: &AxisOp,
     ) -> TractResult<Option<AxisChangeConsequence>> {
         rule_if_some!(mut consequence = self.conv.change_axes(model, node, io, change)?);
+        // Stock tract takes the same axis from the output, which padding may have made larger than one.
+        let output = &node.outputs[0].fact.shape;
+        rule_if!(consequence.wire_changes.iter().all(|(io, change)| {
+            *io != InOut::Out(0) || change.change_shape(&mut output.clone(), false).is_ok()
+        }));
         if let Some(op) = &consequence.substitute_op
             && let Some(conv) = op.downcast_ref::<Conv>()
         {

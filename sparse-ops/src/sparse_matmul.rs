@@ -219,8 +219,9 @@ impl TypedOp for SparseMatMul {
         // What no kernel computes stays outside, as a transposition of its own.
         let facts = model.node_input_facts(node.id)?;
         let mut x = facts[self.x_slot].shape.clone();
-        if io == InOut::In(self.x_slot) {
-            change.change_shape(&mut x, false)?;
+        if io == InOut::In(self.x_slot) && change.change_shape(&mut x, false).is_err() {
+            // stock tract asks to remove an axis of one that a padded convolution in between makes larger
+            return Ok(None);
         }
         rule_if_some!(w = facts[1 - self.x_slot].shape.as_concrete());
         rule_if!(Linear::of(einsum, self.x_slot, &x, w).is_ok());

@@ -20,10 +20,11 @@ pub fn onnx() -> Onnx {
 ///
 /// # Errors
 /// A file that cannot be read or is no ONNX model, values of other files that are not there, sparse tensors
-/// that contradict themselves.
+/// that contradict themselves, outputs that nothing computes.
 pub fn model_for_path(path: impl AsRef<Path>) -> TractResult<InferenceModel> {
     let mut model = Document::open(path.as_ref())?.model;
     onnx_file::densify(&mut model)?;
+    onnx_file::outputs_are_there(&model)?;
     onnx().model_for_proto_model(&model)
 }
 

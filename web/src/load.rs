@@ -55,6 +55,7 @@ fn onnx(bytes: Vec<u8>, shapes: &Array) -> Result<TypedModel> {
     drop(bytes);
     ensure!(proto.graph.is_some(), "not a model: an ONNX file has a graph");
     tract_sparse::densify(&mut proto)?;
+    prune::onnx::outputs_are_there(&proto)?;
     let parsed = onnx.parse(&proto, None)?;
     let missing = parsed.unresolved_inputs.join(", ");
     ensure!(missing.is_empty(), "nothing computes {missing}");

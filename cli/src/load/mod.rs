@@ -114,6 +114,7 @@ impl Source {
                     proto = prune::Document::open(path)?.model;
                     tract_sparse::densify(&mut proto)?;
                 }
+                prune::onnx::outputs_are_there(&proto)?;
                 let parsed = onnx.parse(&proto, path.parent().and_then(|dir| dir.to_str()))?;
                 ensure!(
                     parsed.unresolved_inputs.is_empty(),

@@ -863,3 +863,51 @@ fn random_networks_are_those_of_stock() -> Result<()> {
     assert!(compared > 200, "{compared} comparisons");
     Ok(())
 }
+
+/// What counts images for a product of matrices are the channels of the convolution behind it.
+#[test]
+fn products_of_several_matrices_stand_before_convolutions() -> Result<()> {
+    for (batch, group) in [(1, 1), (2, 1), (2, 8)] {
+        let mut graph = Graph::default();
+        let x = graph.input(&format!("{batch},8,9,13"));
+        let w = graph.constant(&[16, 9], &pruned(16, 9, (1, 1), 0.3, 1));
+        let product = graph.op("MatMul", &[&w, &x], vec![]);
+        let w = graph.constant(&[8, 8 / group, 3, 3], &pruned(8, 72 / group, (1, 1), 0.4, 2));
+        let y = graph.op("Conv", &[&product, &w], vec![int("group", group), ints("pads", &[1; 4])]);
+        let (model, x) = (graph.model(&[&y]), [noise(&[batch, 8, 9, 13], 3)]);
+        let stock = answer_of_stock(&model, &x)?;
+        for target in Target::available() {
+            let ours = always(target, || onnx().model_for_proto_model(&model)?.into_optimized())?;
+            assert_eq!(sparse_nodes(&ours), 2, "{batch} images, {group} groups on {target}");
+            assert_same(&run(ours, &x)?, &stock).with_context(|| format!("{batch} images on {target}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// An axis of one pixel is not taken away where a padded layer in between makes more of it, as stock tract 0.23.9 does: it
+/// loses the pixels. One of the last two layers is sparse.
+#[test]
+fn pixels_that_padding_adds_stay() -> Result<()> {
+    for (batch, zeros) in (1..=2).flat_map(|batch| (2..8).map(move |zeros| (batch, zeros))) {
+        let density = |layer: usize| if zeros >> layer & 1 == 1 { 0.4 } else { 1.0 };
+        let mut graph = Graph::default();
+        let x = graph.input(&format!("{batch},16,2,9"));
+        let pooled = graph.op("GlobalAveragePool", &[&x], vec![]);
+        let w = graph.constant(&[4, 16, 1, 1], &pruned(4, 16, (1, 1), density(0), 1));
+        let narrow = graph.op("Conv", &[&pooled, &w], vec![]);
+        let w = graph.constant(&[12, 4, 1, 1], &pruned(12, 4, (1, 1), density(1), 2));
+        let padded = graph.op("Conv", &[&narrow, &w], vec![ints("pads", &[1, 0, 0, 2])]);
+        let w = graph.constant(&[3, 10], &pruned(3, 10, (1, 1), density(2), 3));
+        let y = graph.op("MatMul", &[&padded, &w], vec![]);
+        let (model, x) = (graph.model(&[&y]), [noise(&[batch, 16, 2, 9], 4)]);
+        let plain = plainly(&model, &x)?;
+        assert_eq!(plain[0].shape(), [batch, 12, 2, 10]);
+        for target in Target::available() {
+            let ours = always(target, || answer_of(&onnx(), &model, &x));
+            let what = || format!("{batch} images, zeros in {zeros:03b} on {target}");
+            assert_same(&ours.with_context(what)?, &plain).with_context(what)?;
+        }
+    }
+    Ok(())
+}
