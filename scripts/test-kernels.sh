@@ -48,7 +48,7 @@ aarch64() {
   fi
   # An emulator takes minutes for loops of plain Rust, which are the same on every machine: only NEON's kernels are run, on a part of the
   # cases (all: PROPTEST_CASES=1000). A core without half precision and dot products is to meet no instruction that it lacks.
-  export SPARSE_KERNELS_EMULATED=qemu
+  local -x SPARSE_KERNELS_EMULATED=qemu
   local all=${PROPTEST_CASES:-40} few=${PROPTEST_CASES:-10}
   CROSS_CPU=max
   . scripts/cross.sh
@@ -75,7 +75,6 @@ aarch64() {
       scripts/neon-schedule.py check
   }
   run "aarch64, loops as in docs/neon.md" schedules
-  unset SPARSE_KERNELS_EMULATED
 }
 
 # There is nothing to run it on: the check is that it compiles.
@@ -88,10 +87,8 @@ apple() {
 wasm() {
   if ! rust_target wasm32-wasip1; then skip wasm "rustup target add wasm32-wasip1"; return; fi
   if ! have node; then skip wasm "no node: apt-get install nodejs"; return; fi
-  export RUSTFLAGS="-C target-feature=+simd128"
-  run "WebAssembly with simd128" kernels_test --target wasm32-wasip1
-  run "WebAssembly with simd128, unit tests" units_test --target wasm32-wasip1
-  unset RUSTFLAGS
+  RUSTFLAGS="-C target-feature=+simd128" run "WebAssembly with simd128" kernels_test --target wasm32-wasip1
+  RUSTFLAGS="-C target-feature=+simd128" run "WebAssembly with simd128, unit tests" units_test --target wasm32-wasip1
   skip "WebAssembly with relaxed SIMD" "scalar choices that are put into vectors may take the other side of a NaN there: see docs/web.md"
   RUSTFLAGS="-C target-feature=-simd128" run "WebAssembly without SIMD" kernels_test --target wasm32-wasip1
 }

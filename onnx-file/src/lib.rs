@@ -46,8 +46,8 @@ pub fn outputs_are_there(model: &ModelProto) -> Result<()> {
         .chain(graph.initializer.iter().map(|tensor| &tensor.name))
         .map(String::as_str)
         .collect();
-    let mut missing = graph.output.iter().map(|output| output.name.as_str()).collect::<Vec<_>>();
-    missing.retain(|name| !names.contains(name));
+    let outputs = graph.output.iter().map(|output| output.name.as_str());
+    let missing: Vec<&str> = outputs.filter(|name| !names.contains(name)).collect();
     ensure!(missing.is_empty(), "nothing computes the output {}", missing.join(", "));
     Ok(())
 }

@@ -10,7 +10,7 @@ use sparse_kernels::reference;
 
 /// Every kernel that this machine runs. An interpreter is too slow for that: there, those of the best target.
 fn kernels() -> impl Iterator<Item = &'static PointwiseKernel> {
-    common::pointwise()
+    common::pointwise().filter(|k| !cfg!(miri) || k.info().isa == Target::detect().isa())
 }
 
 /// Which weights a format stores: all of a group if any is nonzero.

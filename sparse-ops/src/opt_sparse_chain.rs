@@ -147,13 +147,13 @@ impl OptSparseChain {
     /// are not too small. The number of images does not matter, and need not be known.
     fn pays(&self, before: usize, x: &[TDim]) -> TractResult<bool> {
         let Some(room) = chain::room() else { return Ok(false) };
-        let images = self.layers[0].form().batch_axes();
+        // What counts images for a matrix product may be the channels of the layer behind it.
+        let images = self.layers.iter().map(|layer| layer.form().batch_axes()).min().unwrap_or(0);
         let dim = |(axis, dim): (usize, &TDim)| if axis < images { Some(1) } else { dim.to_usize().ok() };
         let Some(x) = x.iter().enumerate().map(dim).collect::<Option<TVec<usize>>>() else {
             return Ok(false);
         };
-        // An axis of images of a matrix product may be the channels of the layer behind it.
-        let Ok((stages, _)) = self.stages(&x) else { return Ok(false) };
+        let (stages, _) = self.stages(&x)?;
         let per_lane = stages[before].layer.element().per_lane();
         let map = stages[before].geometry.x_len() / per_lane;
         Ok(is_large(map as f64, room)

@@ -336,17 +336,22 @@ impl Table {
         self.costs[&key.name()].of(work)
     }
 
+    /// Predicted nanoseconds by the line of a key that a table need not have.
+    fn line(&self, key: Key, work: &Work) -> Option<f64> {
+        Some(self.costs.get(&key.name())?.of(work))
+    }
+
     /// Predicted nanoseconds of another type than f32: by a line of its own; else by that of the other class of cores,
     /// in proportion to what f32 takes on both, since a core that starts two vectors a cycle does so with every type.
     fn predict_other(&self, key: Key, f32: Key, work: &Work) -> Option<f64> {
-        if let Some(cost) = self.costs.get(&key.name()) {
-            return Some(cost.of(work));
+        if let Some(time) = self.line(key, work) {
+            return Some(time);
         }
         let other = Table::of(Isa::Avx512, Core::Any);
         if self.target.strip_suffix("-wide") != Some(&other.target) {
             return None;
         }
-        let time = other.costs.get(&key.name())?.of(work);
+        let time = other.line(key, work)?;
         let of_f32 = other.predict(f32, work);
         Some(if of_f32 > 0.0 { time * (self.predict(f32, work) / of_f32) } else { time })
     }
@@ -355,7 +360,7 @@ impl Table {
     fn predict_half(&self, key: Key, f32: Key, work: &Work) -> f64 {
         let time = if *INTEL {
             // what others gain says nothing here
-            self.costs.get(&key.name()).filter(|_| self.file.is_some()).map(|cost| cost.of(work))
+            self.line(key, work).filter(|_| self.file.is_some())
         } else {
             self.predict_other(key, f32, work)
         };

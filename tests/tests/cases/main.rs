@@ -1,11 +1,13 @@
 //! Inputs that have failed once, each with the right answer: see `tests/cases`.
 
+mod answers;
 mod bodies;
 mod edges;
 mod entries;
 mod files;
 mod hostile;
 mod layers;
+mod networks;
 mod pruning;
 mod words;
 
@@ -31,6 +33,7 @@ fn every_case_is_tested() {
         include_str!("files.rs"),
         include_str!("hostile.rs"),
         include_str!("layers.rs"),
+        include_str!("networks.rs"),
         include_str!("pruning.rs"),
         include_str!("words.rs"),
     ];
