@@ -1,12 +1,12 @@
 //! `inspect`: what would run sparse, and why the rest would not.
 
 use crate::errors::raised;
-use crate::settings::{Settings, Shapes};
+use crate::settings::{ByName, Settings, Shapes};
 use crate::source::{Flavour, Given, Source};
 use crate::work::watched;
 use anyhow::{Context, Result};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 use pythonize::pythonize;
 use tract_sparse::{LayerReport, Policy, Report};
 
@@ -52,12 +52,12 @@ pub(crate) fn inspect<'py>(
     sparse: Option<&str>,
     target: Option<&str>,
     precision: Option<&str>,
-    inputs: Option<&Bound<'py, PyDict>>,
+    inputs: Option<ByName<'py>>,
     measure: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let settings = Settings::new(sparse, target, precision).map_err(raised)?;
-    let shapes = Shapes::new(inputs)?;
+    let shapes = Shapes::new(inputs.as_ref())?;
     let report = watched(py, progress, |watch| {
         let source = Source::new(model)?;
         settings.enter(|| {

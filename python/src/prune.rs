@@ -2,7 +2,7 @@
 
 use crate::array::tensor;
 use crate::errors::{raised, wrong};
-use crate::settings::Shapes;
+use crate::settings::{ByName, Shapes};
 use crate::source::{Flavour, Given, Source};
 use crate::work::{Watch, watched};
 use ::prune::calibrate::{Calibration, Wanda, sequential};
@@ -97,14 +97,14 @@ pub(crate) fn prune<'py>(
     search_seconds: f64,
     seed: u64,
     sparse_initializer: bool,
-    inputs: Option<&Bound<'py, PyDict>>,
+    inputs: Option<ByName<'py>>,
     recipe: Option<&str>,
     progress: Option<Py<PyAny>>,
     entries: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let recipe = self::recipe(py, recipe, entries)?;
     let arrays = calibrate.map(samples).transpose()?;
-    let shapes = Shapes::new(inputs)?;
+    let shapes = Shapes::new(inputs.as_ref())?;
     let judge = match (method, &arrays) {
         (Some("l1"), _) | (None, None) => Judge::Magnitude,
         (None | Some("obc"), Some(_)) => Judge::Obc,

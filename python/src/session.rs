@@ -2,7 +2,7 @@
 
 use crate::array::array;
 use crate::errors::{failed, raised, wrong, wrong_type};
-use crate::settings::{Settings, Shapes, Threads};
+use crate::settings::{ByName, Settings, Shapes, Threads};
 use crate::source::{Flavour, Given, Source};
 use crate::value::Value;
 use crate::work::{Watch, detached, watched};
@@ -97,15 +97,16 @@ impl Session {
     fn new(
         py: Python<'_>,
         model: Given,
-        threads: usize,
+        threads: i64,
         sparse: Option<&str>,
         target: Option<&str>,
         precision: Option<&str>,
-        inputs: Option<&Bound<'_, PyDict>>,
+        inputs: Option<ByName<'_>>,
     ) -> PyResult<Session> {
         let settings = Settings::new(sparse, target, precision).map_err(raised)?;
+        let threads = usize::try_from(threads).map_err(|_| wrong(format!("threads={threads}: at least 1")))?;
         let threads = Threads::new(threads).map_err(raised)?;
-        let shapes = Shapes::new(inputs)?;
+        let shapes = Shapes::new(inputs.as_ref())?;
         watched(py, None, move |_| {
             let source = Source::new(model)?;
             let (plan, report) = settings.enter(|| -> Result<_> {
@@ -152,14 +153,14 @@ impl Session {
         &self,
         py: Python<'py>,
         output_names: Option<Vec<String>>,
-        input_feed: &Bound<'py, PyDict>,
+        input_feed: ByName<'py>,
         run_options: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         if run_options.is_some_and(|options| !options.is_none()) {
             return Err(wrong("run_options: there are none here"));
         }
         let wanted = output_names.map(|names| self.positions(&names)).transpose()?;
-        let inputs = self.tensors(input_feed)?;
+        let inputs = self.tensors(&input_feed.0)?;
         let outputs = detached(py, || self.threads.enter(|| self.plan.run(inputs)))?.map_err(failed)?;
         let list = PyList::empty(py);
         match wanted {
@@ -205,7 +206,7 @@ impl Session {
         &self,
         py: Python<'py>,
         against: Option<&str>,
-        inputs: Option<&Bound<'py, PyDict>>,
+        inputs: Option<ByName<'py>>,
         seconds: f64,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -242,7 +243,7 @@ impl Session {
     fn compare<'py>(
         &self,
         py: Python<'py>,
-        inputs: Option<&Bound<'py, PyDict>>,
+        inputs: Option<ByName<'py>>,
         tolerance: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let tolerance = tolerance.unwrap_or_else(|| self.tolerance());
@@ -323,9 +324,9 @@ impl Session {
     }
 
     /// Copies of the arrays given, or made-up inputs.
-    fn given_or_made_up(&self, given: Option<&Bound<'_, PyDict>>) -> PyResult<TVec<TValue>> {
+    fn given_or_made_up(&self, given: Option<ByName<'_>>) -> PyResult<TVec<TValue>> {
         if let Some(given) = given {
-            return self.tensors(given);
+            return self.tensors(&given.0);
         }
         let facts = self.inputs.iter().map(|input| {
             input.concrete().ok_or_else(|| {

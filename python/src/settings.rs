@@ -1,10 +1,10 @@
 //! What a model is loaded by: when layers run sparse, for which instructions, on how many threads, at which
 //! shapes.
 
-use crate::errors::wrong;
+use crate::errors::{wrong, wrong_type};
 use anyhow::{Context, Result, anyhow, ensure};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyMapping, PyString};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tract_core::internal::*;
 use tract_core::knobs::KnobScope;
@@ -94,6 +94,25 @@ impl Threads {
     }
 }
 
+/// What is given by name: a dict, or any other mapping as one.
+pub(crate) struct ByName<'py>(pub Bound<'py, PyDict>);
+
+impl<'py> FromPyObject<'_, 'py> for ByName<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<ByName<'py>> {
+        if let Ok(dict) = given.cast::<PyDict>() {
+            return Ok(ByName(dict.to_owned()));
+        }
+        let Ok(mapping) = given.cast::<PyMapping>() else {
+            return Err(wrong_type(format!("a dict is needed, not {}", given.get_type().name()?)));
+        };
+        let dict = PyDict::new(given.py());
+        dict.update(&mapping)?;
+        Ok(ByName(dict))
+    }
+}
+
 /// Shapes of inputs that are given in the place of those of the file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shapes(Vec<(String, Vec<Size>)>);
@@ -105,13 +124,13 @@ enum Size {
 }
 
 impl Shapes {
-    /// Of a dictionary from names to sequences of numbers and symbols.
+    /// Of a mapping from names to sequences of numbers and symbols.
     ///
     /// # Errors
     /// `TypeError` or `ValueError`, naming the input.
-    pub(crate) fn new(inputs: Option<&Bound<'_, PyDict>>) -> PyResult<Shapes> {
+    pub(crate) fn new(inputs: Option<&ByName<'_>>) -> PyResult<Shapes> {
         let mut shapes = vec![];
-        for (name, dims) in inputs.into_iter().flatten() {
+        for (name, dims) in inputs.map(|inputs| &inputs.0).into_iter().flatten() {
             let name: String = name.extract()?;
             let blame = |what: String| wrong(format!("inputs: {name:?}: {what}"));
             if dims.is_instance_of::<PyString>() {

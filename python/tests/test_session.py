@@ -1,6 +1,7 @@
 """`Session`: the answers of onnxruntime, and clear words for what cannot be run."""
 
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -174,6 +175,7 @@ def test_wrong_settings_are_named(pruned):
         ({"sparse": "sometimes"}, 'sparse="sometimes".*auto, measure'),
         ({"target": "mmx"}, 'target="mmx"'),
         ({"threads": 100_000}, "threads=100000"),
+        ({"threads": -1}, "threads=-1"),
         ({"inputs": {"x": (1,)}}, 'no input is called "x".*has input'),
         ({"inputs": {"input": (1, 3)}}, '"input".*2 dimensions.*4'),
         ({"inputs": {"input": 3}}, '"input".*shape'),
@@ -181,6 +183,15 @@ def test_wrong_settings_are_named(pruned):
     ]:
         with pytest.raises(ValueError, match=words):
             tract_sparse.Session(pruned, **settings)
+
+
+def test_any_mapping_gives_inputs(pruned):
+    session = tract_sparse.Session(pruned, inputs=types.MappingProxyType({"input": (1, 3, 64, 64)}))
+    feed = {"input": np.ones((1, 3, 64, 64), np.float32)}
+    (expected,), (got,) = session.run(None, feed), session.run(None, types.MappingProxyType(feed))
+    assert np.array_equal(expected, got)
+    with pytest.raises(TypeError, match="input_feed.*dict.*list"):
+        session.run(None, [feed])
 
 
 def test_threads_share_a_session(pruned):

@@ -29,14 +29,23 @@ use crate::spatial::PackedSpatial;
 use crate::table::{Element, KernelInfo};
 use std::ops::Range;
 
-/// The share of a second-level cache for the maps between the layers. Weights, input and output stream through
-/// the rest.
-const SHARE: usize = 2;
+/// Bytes of the maps between the layers that should be there at a time, in a second-level cache of `cache` bytes: half of
+/// it, while weights, input and output stream through the rest. Where that is less than half a megabyte, all of it: smaller
+/// bands cost more in rows that are moved and in calls than they spare.
+fn band_bytes(cache: usize) -> usize {
+    (cache / 2).max(cache.min(512 << 10))
+}
 
 /// Floats of the maps between the layers of a chain that should be there at a time on this machine; none where
 /// nobody has measured that chains pay.
 pub fn room() -> Option<usize> {
-    second_level_cache().map(|bytes| bytes / SHARE / size_of::<f32>())
+    second_level_cache().map(|bytes| band_bytes(bytes) / size_of::<f32>())
+}
+
+/// Floats of a map that leaves the second-level cache before the next layer reads it; none as in [`room`]. Those that are
+/// hardly larger than half of the cache gain nothing by bands.
+pub fn large_map() -> Option<usize> {
+    second_level_cache().map(|bytes| bytes / 8 * 5 / size_of::<f32>())
 }
 
 /// A layer of a chain.

@@ -8,6 +8,7 @@ use crate::pairs;
 use crate::parallel::{self, Parallel, share};
 use crate::quads;
 use crate::table::{Element, KernelInfo};
+use crate::target::Target;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -67,6 +68,7 @@ pub(crate) struct Job<'a, P> {
     y: Shared,
     residual: Option<&'a [f32]>,
     finish: Option<Finish>,
+    target: Target,
 }
 
 /// The output tensor, written by several threads in disjoint parts.
@@ -114,10 +116,12 @@ impl<P> Job<'_, P> {
     /// As [`Job::outputs`].
     pub unsafe fn complete(&self, first: usize, rows: usize, stride: usize, len: usize) {
         let Some(finish) = self.finish else { return };
+        // neighbours, as those of a single pixel are
+        let (rows, len) = if stride == len { (1, rows * len) } else { (rows, len) };
         for start in (0..rows).map(|row| first + row * stride) {
             // SAFETY: passed on from the caller.
             let row = unsafe { self.outputs(start..start + len) };
-            finish.apply(row, self.residual.map(|r| &r[start..start + len]));
+            finish.on(self.target, row, self.residual.map(|r| &r[start..start + len]));
         }
     }
 }
@@ -288,7 +292,8 @@ pub(crate) unsafe fn run_at<W: Packed>(
     let planned = weights.latest().get(geometry, threads, || weights.plan(geometry, threads))?;
     let (clamps, finish) = epilogue.split(residual.is_some());
     let y = Shared(y);
-    let job = Job { geometry, plan: &planned.plan, x, clamps, y, residual, finish };
+    let target = weights.info().target();
+    let job = Job { geometry, plan: &planned.plan, x, clamps, y, residual, finish, target };
     let Cut { places, least, channels } = weights.cut(&job);
     if threads == 1 {
         weights.compute(&job, 0..places, 0..channels);

@@ -24,17 +24,20 @@ impl OptSparseChain {
         &self.layers
     }
 
-    /// The layer or the chain at `node`, and the one behind it, in one chain, if the map between is large.
+    /// The layer or the chain at `node`, and the one behind it, in one chain, if the map between is large; not if the one
+    /// behind had better be joined with what follows, by a larger map, and all three are too much for one chain.
     pub(crate) fn join(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        rule_if_some!(before = layers(node));
-        rule_if!(before.last().is_some_and(|last| !last.epilogue().1 && runs_in_bands(last)));
-        rule_if!(!model.output_outlets()?.contains(&node.id.into()));
-        rule_if_some!(succ = model.single_succ(node.id)?);
-        rule_if!(succ.inputs[0] == node.id.into());
-        rule_if_some!(behind = layers(succ));
-        rule_if!(behind.first().is_some_and(runs_in_bands));
-        let op = OptSparseChain { layers: [before, behind].concat() };
-        rule_if!(op.pays(before.len(), &before[0].wide(model.outlet_fact(node.inputs[0])?)?.shape)?);
+        rule_if_some!((succ, op) = OptSparseChain::joined(model, node)?);
+        let before = op.layers.len() - layers(succ).map_or(0, <[_]>::len);
+        let x = op.layers[0].wide(model.outlet_fact(node.inputs[0])?)?.shape;
+        rule_if_some!(map = op.pays(before, &x)?);
+        if let Some((next, behind)) = OptSparseChain::joined(model, succ)? {
+            let all = OptSparseChain { layers: [&op.layers[..before], &behind.layers[..]].concat() };
+            let x_behind = behind.layers[0].wide(model.outlet_fact(succ.inputs[0])?)?.shape;
+            let within = behind.layers.len() - layers(next).map_or(0, <[_]>::len);
+            let larger = behind.pays(within, &x_behind)?.is_some_and(|other| other > map);
+            rule_if!(!larger || all.pays(before, &x)?.is_some());
+        }
         // what they take in comes first
         for node in [node, succ] {
             if let Some(layer) = node.op_as::<OptSparseConv>() {
@@ -50,6 +53,21 @@ impl OptSparseChain {
         patch.shunt_outside(model, succ.id.into(), y[0])?;
         Ok(Some(patch))
     }
+
+    /// The layers at `node` and at the node behind it, which alone reads what they write, whether or not that pays.
+    fn joined<'m>(
+        model: &'m TypedModel,
+        node: &TypedNode,
+    ) -> TractResult<Option<(&'m TypedNode, OptSparseChain)>> {
+        rule_if_some!(before = layers(node));
+        rule_if!(before.last().is_some_and(|last| !last.epilogue().1 && runs_in_bands(last)));
+        rule_if!(!model.output_outlets()?.contains(&node.id.into()));
+        rule_if_some!(succ = model.single_succ(node.id)?);
+        rule_if!(succ.inputs[0] == node.id.into());
+        rule_if_some!(behind = layers(succ));
+        rule_if!(behind.first().is_some_and(runs_in_bands));
+        Ok(Some((succ, OptSparseChain { layers: [before, behind].concat() })))
+    }
 }
 
 /// Nanoseconds that bands spare for a value of the map between two layers, which is neither written to a third-level
@@ -61,23 +79,17 @@ const SPARED_NS: f64 = 0.1;
 /// f32, and if both are on pairs of channels. Where bands pay in either, as much is counted for both, though maps of pairs
 /// have half the bytes: layers alone, of which cost tables know, wait less for memory than those of a network.
 pub(crate) fn spared_by_bands(first: &OptSparseConv, second: &OptSparseConv, values: f64) -> [f64; 2] {
-    let Some(room) = chain::room() else { return [0.0; 2] };
+    let Some(large) = chain::large_map() else { return [0.0; 2] };
     let planar = first.is_planar() && second.is_planar() && first.choice().target.isa() != Isa::Scalar;
-    let spared = |floats: f64| if is_large(floats, room) { SPARED_NS * floats } else { 0.0 };
+    let spared = |floats: f64| if floats >= large as f64 { SPARED_NS * floats } else { 0.0 };
     let on_pairs = [first, second].iter().all(|layer| layer.is_open());
     match planar {
         true => {
-            let on_pairs = on_pairs && is_large(values / 2.0, room);
+            let on_pairs = on_pairs && values / 2.0 >= large as f64;
             [spared(values), if on_pairs { spared(values) } else { 0.0 }]
         }
         false => [0.0; 2],
     }
-}
-
-/// Whether a map of so many floats is more than may be there at a time: smaller ones stay in the cache as they are, and
-/// those that are hardly larger gain nothing.
-fn is_large(floats: f64, room: usize) -> bool {
-    4.0 * floats >= 5.0 * room as f64
 }
 
 /// The layers that a node runs, if it runs any.
@@ -143,22 +155,22 @@ impl OptSparseChain {
         Ok((stages, shape))
     }
 
-    /// Whether the map behind the first `before` layers is so large that it would leave the cache, and bands
+    /// Values of the map behind the first `before` layers, if it is so large that it would leave the cache, and bands
     /// are not too small. The number of images does not matter, and need not be known.
-    fn pays(&self, before: usize, x: &[TDim]) -> TractResult<bool> {
-        let Some(room) = chain::room() else { return Ok(false) };
+    fn pays(&self, before: usize, x: &[TDim]) -> TractResult<Option<usize>> {
+        rule_if_some!(large = chain::large_map());
+        rule_if_some!(room = chain::room());
         // What counts images for a matrix product may be the channels of the layer behind it.
         let images = self.layers.iter().map(|layer| layer.form().batch_axes()).min().unwrap_or(0);
         let dim = |(axis, dim): (usize, &TDim)| if axis < images { Some(1) } else { dim.to_usize().ok() };
-        let Some(x) = x.iter().enumerate().map(dim).collect::<Option<TVec<usize>>>() else {
-            return Ok(false);
-        };
+        rule_if_some!(x = x.iter().enumerate().map(dim).collect::<Option<TVec<usize>>>());
         let (stages, _) = self.stages(&x)?;
         let per_lane = stages[before].layer.element().per_lane();
         let map = stages[before].geometry.x_len() / per_lane;
-        Ok(is_large(map as f64, room)
-            && Chain::new(&stages, room)
-                .is_ok_and(|chain| chain.pixels().is_some_and(|pixels| pixels >= FEWEST_PIXELS)))
+        rule_if!(map >= large);
+        rule_if_some!(chain = Chain::new(&stages, room).ok());
+        rule_if!(chain.pixels().is_some_and(|pixels| pixels >= FEWEST_PIXELS));
+        Ok(Some(map))
     }
 
     fn names(&self) -> String {

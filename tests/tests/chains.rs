@@ -48,11 +48,11 @@ impl Block {
 
 /// A block whose map between is as large as it takes here; none where layers always run one by one.
 fn block(test: &str) -> Option<Block> {
-    let Some(room) = sparse_kernels::chain::room() else {
+    let Some(large) = sparse_kernels::chain::large_map() else {
         skipped(test, "no second-level cache is known here");
         return None;
     };
-    let side = (1..).find(|side| 4 * WIDE * side * side >= 5 * room)?;
+    let side = (1..).find(|side| WIDE * side * side >= large)?;
     Some(Block { side, stride: 1, residual: true, also_output: false })
 }
 

@@ -1,11 +1,12 @@
 //! Maxima and means over windows: first down the columns of a band of rows, then along the row that is left.
 //!
 //! A window of `kh` by `kw` taps costs `kh + kw` operations a pixel instead of `kh * kw`, and both halves run
-//! along rows. The row in between has its padding written out, so that the second half knows no edges.
+//! along rows. The row in between has its padding written out, so that the second half knows no edges. Where windows are
+//! two pixels apart, its even and its odd pixels are taken apart first: all taps are neighbours then.
 
 mod quads;
 
-use super::{not_zero, planes};
+use super::{fold_rows, not_zero, planes};
 use crate::error::KernelError;
 use crate::geometry::inside;
 use crate::scratch;
@@ -131,8 +132,9 @@ impl Pool {
         };
         let block = Block::new(down, along);
         let job = |rows: &mut [f32]| {
-            let (columns, folded) = rows.split_at_mut(block.columns(along));
-            let job = Job { down, along, counts: &counts, x, y, block, columns, folded };
+            let (columns, rows) = rows.split_at_mut(block.columns(along));
+            let (apart, folded) = rows.split_at_mut(block.apart(along));
+            let job = Job { down, along, counts: &counts, x, y, block, columns, apart, folded };
             if block.whole {
                 return match self.pooling {
                     Pooling::Max => on(target, Whole(job, Max)),
@@ -148,7 +150,7 @@ impl Pool {
                 (Pooling::Sum | Pooling::Mean, _) => on(target, Strided::<Add, 0>(job, Add)),
             }
         };
-        scratch::with(block.columns(along) + block.rows * block.windows, job);
+        scratch::with(block.columns(along) + block.apart(along) + block.rows * block.windows, job);
         Ok(())
     }
 }
@@ -191,6 +193,8 @@ struct Job<'a> {
     block: Block,
     /// [`Block::columns`] floats.
     columns: &'a mut [f32],
+    /// [`Block::apart`] floats.
+    apart: &'a mut [f32],
     /// `rows * windows` of the block.
     folded: &'a mut [f32],
 }
@@ -210,8 +214,8 @@ struct Block {
 
 impl Block {
     fn new(down: &PoolAxis, along: &PoolAxis) -> Block {
-        /// Half of a first-level cache.
-        const FLOATS: usize = (16 << 10) / size_of::<f32>();
+        /// What leaves a first-level cache room for as much again, and for the rows that are read.
+        const FLOATS: usize = (8 << 10) / size_of::<f32>();
         let row = along.row().next_multiple_of(along.stride);
         let rows = (FLOATS / row).clamp(1, down.output.max(1));
         let whole = |axis: &PoolAxis| {
@@ -223,6 +227,11 @@ impl Block {
     /// Floats of all rows of columns, as far as any window reaches.
     fn columns(&self, along: &PoolAxis) -> usize {
         self.rows * self.row + (along.kernel - 1) * along.dilation + along.stride
+    }
+
+    /// Floats of the even and the odd ones of these, taken apart for windows that are two pixels apart.
+    fn apart(&self, along: &PoolAxis) -> usize {
+        if along.stride == 2 { self.columns(along).next_multiple_of(2) } else { 0 }
     }
 }
 
@@ -257,7 +266,8 @@ struct Strided<'a, F, const S: usize>(Job<'a>, F);
 impl<F: Fold, const S: usize> Work for Strided<'_, F, S> {
     #[inline(always)]
     fn run(self) {
-        let Job { down, along, counts, x, y, block, columns, folded } = self.0;
+        let Job { down, along, counts, x, y, block, columns, apart, folded } = self.0;
+        let (even, odd) = apart.split_at_mut(apart.len() / 2);
         let stride = if S == 0 { along.stride } else { S };
         // the padding of rows is written once
         columns.fill(F::NEUTRAL);
@@ -271,24 +281,19 @@ impl<F: Fold, const S: usize> Work for Strided<'_, F, S> {
                     fold_lines::<F>(plane, down, first + row, column);
                 }
                 let folded = &mut folded[..rows * block.windows];
-                for tap in 0..along.kernel {
-                    let from = &columns[tap * along.dilation..];
-                    match (S, tap) {
-                        (1, 0) => folded.copy_from_slice(&from[..folded.len()]),
-                        (1, _) => {
-                            for (a, b) in folded.iter_mut().zip(from) {
-                                *a = F::fold(*a, *b);
-                            }
-                        }
-                        (_, 0) => {
-                            for (a, b) in folded.iter_mut().zip(from.chunks_exact(stride)) {
-                                *a = b[0];
-                            }
-                        }
-                        _ => {
-                            for (a, b) in folded.iter_mut().zip(from.chunks_exact(stride)) {
-                                *a = F::fold(*a, b[0]);
-                            }
+                let (taps, apart) = (along.kernel, along.dilation);
+                match S {
+                    1 => fold_rows(folded, taps, |tap| &columns[tap * apart..], F::NEUTRAL, F::fold),
+                    2 => {
+                        take_apart(columns, even, odd);
+                        let halves = [&*even, &*odd];
+                        let tap = |tap: usize| &halves[tap * apart % 2][tap * apart / 2..];
+                        fold_rows(folded, taps, tap, F::NEUTRAL, F::fold);
+                    }
+                    _ => {
+                        for (at, window) in folded.iter_mut().enumerate() {
+                            let tap = |tap: usize| columns[at * stride + tap * apart];
+                            *window = (0..taps).fold(F::NEUTRAL, |all, at| F::fold(all, tap(at)));
                         }
                     }
                 }
@@ -307,6 +312,28 @@ impl<F: Fold, const S: usize> Work for Strided<'_, F, S> {
     }
 }
 
+/// The even and the odd values of a row.
+#[inline(always)]
+fn take_apart(row: &[f32], even: &mut [f32], odd: &mut [f32]) {
+    const RUN: usize = 16;
+    let (runs, rest) = row.as_chunks::<{ 2 * RUN }>();
+    let (even_runs, even_rest) = even.as_chunks_mut::<RUN>();
+    let (odd_runs, odd_rest) = odd.as_chunks_mut::<RUN>();
+    for ((run, even), odd) in runs.iter().zip(&mut *even_runs).zip(&mut *odd_runs) {
+        *even = std::array::from_fn(|i| run[2 * i]);
+        *odd = std::array::from_fn(|i| run[2 * i + 1]);
+    }
+    let done = runs.len();
+    let even_rest = even_runs[done..].as_flattened_mut().iter_mut().chain(even_rest);
+    let odd_rest = odd_runs[done..].as_flattened_mut().iter_mut().chain(odd_rest);
+    for ((values, even), odd) in rest.chunks(2).zip(even_rest).zip(odd_rest) {
+        *even = values[0];
+        if let [_, value] = values {
+            *odd = *value;
+        }
+    }
+}
+
 /// All columns of the rows under output row `window`.
 #[inline(always)]
 fn fold_lines<F: Fold>(plane: &[f32], down: &PoolAxis, window: usize, out: &mut [f32]) {
@@ -316,24 +343,7 @@ fn fold_lines<F: Fold>(plane: &[f32], down: &PoolAxis, window: usize, out: &mut 
         &plane[line * width..][..width]
     };
     let taps = down.taps(window);
-    match taps.len() {
-        0 => out.fill(F::NEUTRAL),
-        1 => {
-            for (out, a) in out.iter_mut().zip(line(taps.start)) {
-                *out = F::fold(F::NEUTRAL, *a);
-            }
-        }
-        _ => {
-            for ((out, a), b) in out.iter_mut().zip(line(taps.start)).zip(line(taps.start + 1)) {
-                *out = F::fold(F::fold(F::NEUTRAL, *a), *b);
-            }
-            for tap in taps.skip(2) {
-                for (out, a) in out.iter_mut().zip(line(tap)) {
-                    *out = F::fold(*out, *a);
-                }
-            }
-        }
-    }
+    fold_rows(out, taps.len(), |tap| line(taps.start + tap), F::NEUTRAL, F::fold);
 }
 
 /// Planes of the output, of `rows` rows in all.

@@ -3,6 +3,7 @@
 //! Every pass runs along memory, whatever the axis: the exponentials, which are nearly all of the work, are
 //! taken of all values in one sweep.
 
+use super::fold_rows;
 use crate::error::KernelError;
 use crate::exp::exp;
 use crate::scratch;
@@ -45,12 +46,8 @@ impl Work for Job<'_> {
         let Job { len, inner, data, line } = self;
         if inner > 1 {
             for block in data.chunks_exact_mut(len * inner) {
-                line.fill(f32::NEG_INFINITY);
-                for row in block.chunks_exact(inner) {
-                    for (most, x) in line.iter_mut().zip(row) {
-                        *most = if *most < *x { *x } else { *most };
-                    }
-                }
+                let row = |at: usize| &block[at * inner..][..inner];
+                fold_rows(line, len, row, f32::NEG_INFINITY, |most, x| if most < x { x } else { most });
                 for row in block.chunks_exact_mut(inner) {
                     for (x, most) in row.iter_mut().zip(&*line) {
                         *x = exp(*x - most);

@@ -13,8 +13,9 @@
 //! * 8 x 8: 8 sums, 1 input, broadcasts.
 
 use super::args::TileArgs;
-use super::body::{Pointwise, add_loaded, single_of_quads};
-use super::scalar::{finish, gemv};
+use super::body::{self, Along, Pointwise, add_loaded, single_of_quads};
+use super::panel::COPIES;
+use super::scalar::{finish, finish_pixel, gemv};
 use crate::table::Element;
 use crate::vector::{APART, EVEX, F32x8, VEX, Vector};
 use std::arch::{asm, x86_64::*};
@@ -24,6 +25,20 @@ const LANES: usize = <F32x8 as Vector>::LANES;
 impl Pointwise for F32x8 {
     const MOST_VECTORS: [usize; 4] = [14, 6, 3, 1];
     const TWO_SETS: usize = 4;
+
+    /// What a core works off while the third level answers.
+    const AHEAD: Option<usize> = Some((3 << 10) / size_of::<f32>());
+
+    unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match args.extra {
+                1 if const { R == 4 } => body::tile::<Self, Extra, R, C, PIXELS>(args),
+                0 => body::tile::<Self, (), R, C, PIXELS>(args),
+                extra => unreachable!("{extra} pixels beyond a tile of {R} rows"),
+            }
+        }
+    }
 
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
@@ -99,6 +114,53 @@ unsafe fn add_at_once<const ELEMENT: u8, const DOT: u8, const R: usize, const N:
             let w = F32x8::splat(*w.add(r));
             for n in 0..N {
                 sums[r][n] = w.dot(F32x8::load(x.add(at[n])), sums[r][n]);
+            }
+        }
+    }
+}
+
+/// The sums of four channels of the pixel behind a tile's vectors: one more multiply-add for each input channel.
+/// [`super::args::Input::extra`] has each input four times.
+#[derive(Clone, Copy)]
+struct Extra(__m128);
+
+impl Along<F32x8> for Extra {
+    #[inline(always)]
+    unsafe fn begin() -> Self {
+        // SAFETY: SSE is always there.
+        Extra(unsafe { _mm_setzero_ps() })
+    }
+
+    #[inline(always)]
+    unsafe fn channel<const R: usize, const N: usize>(
+        &mut self,
+        sums: &mut [[F32x8; N]; R],
+        args: &TileArgs,
+        channel: usize,
+        x: *const f32,
+        at: &[usize; N],
+        w: *const f32,
+    ) {
+        let extra = args.input.extra.wrapping_add(channel * COPIES);
+        // SAFETY: passed on from the caller; `extra` has four floats for each channel (Input), and a channel of a block
+        // has four weights.
+        unsafe {
+            if R == 4 && N == 3 && !cfg!(miri) {
+                return four_by_three_and_one(sums, &mut self.0, [x, x.add(at[N - 1]), extra], w);
+            }
+            self.0 = _mm_fmadd_ps(_mm_loadu_ps(w), _mm_loadu_ps(extra), self.0);
+            F32x8::add_channel(sums, x, at, w);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish<const C: usize>(self, args: &TileArgs, row: usize) {
+        let mut sums = [0f32; 4];
+        // SAFETY: passed on from the caller; there is an extra pixel.
+        unsafe {
+            _mm_storeu_ps(sums.as_mut_ptr(), self.0);
+            for (r, sum) in sums.iter().enumerate().take(args.channels(row, 4)) {
+                finish_pixel(args, row * 4 + r, args.pixels, *sum);
             }
         }
     }
@@ -350,5 +412,66 @@ unsafe fn four_by_three<const ELEMENT: u8, const DOT: u8, const R: usize, const 
             EVEX => four_by_three!("vpdpbusd", sums, x, last, w),
             _ => four_by_three!("vfmadd231ps", sums, x, last, w),
         }
+    }
+}
+
+/// [`four_by_three`], and `extra`, the sums of one pixel more, whose input is four times at the last of `x`. Registers are
+/// all in use: the third vector of pixels is read once for each weight, 12 loads in place of 7 for 13 multiply-adds.
+///
+/// # Safety
+/// As [`four_by_three`]; the last of `x` is valid for four floats.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn four_by_three_and_one<const R: usize, const V: usize>(
+    sums: &mut [[F32x8; V]; R],
+    extra: &mut __m128,
+    [x, last, one]: [*const f32; 3],
+    w: *const f32,
+) {
+    // SAFETY: reads what the caller has vouched for.
+    unsafe {
+        asm!(
+            "vmovups {b:x}, [{one}]",
+            "vmovups {x0}, [{x}]",
+            "vmovups {x1}, [{x} + 32]",
+            "vfmadd231ps {extra:x}, {b:x}, [{w}]",
+            "vbroadcastss {b}, [{w}]",
+            "vfmadd231ps {s00}, {x0}, {b}",
+            "vfmadd231ps {s01}, {x1}, {b}",
+            "vfmadd231ps {s02}, {b}, [{last}]",
+            "vbroadcastss {b}, [{w} + 4]",
+            "vfmadd231ps {s10}, {x0}, {b}",
+            "vfmadd231ps {s11}, {x1}, {b}",
+            "vfmadd231ps {s12}, {b}, [{last}]",
+            "vbroadcastss {b}, [{w} + 8]",
+            "vfmadd231ps {s20}, {x0}, {b}",
+            "vfmadd231ps {s21}, {x1}, {b}",
+            "vfmadd231ps {s22}, {b}, [{last}]",
+            "vbroadcastss {b}, [{w} + 12]",
+            "vfmadd231ps {s30}, {x0}, {b}",
+            "vfmadd231ps {s31}, {x1}, {b}",
+            "vfmadd231ps {s32}, {b}, [{last}]",
+            x = in(reg) x,
+            last = in(reg) last,
+            one = in(reg) one,
+            w = in(reg) w,
+            x0 = out(ymm_reg) _,
+            x1 = out(ymm_reg) _,
+            b = out(ymm_reg) _,
+            extra = inout(ymm_reg) *extra,
+            s00 = inout(ymm_reg) sums[0][0].0,
+            s01 = inout(ymm_reg) sums[0][1].0,
+            s02 = inout(ymm_reg) sums[0][2].0,
+            s10 = inout(ymm_reg) sums[1][0].0,
+            s11 = inout(ymm_reg) sums[1][1].0,
+            s12 = inout(ymm_reg) sums[1][2].0,
+            s20 = inout(ymm_reg) sums[2][0].0,
+            s21 = inout(ymm_reg) sums[2][1].0,
+            s22 = inout(ymm_reg) sums[2][2].0,
+            s30 = inout(ymm_reg) sums[3][0].0,
+            s31 = inout(ymm_reg) sums[3][1].0,
+            s32 = inout(ymm_reg) sums[3][2].0,
+            options(pure, readonly, nostack, preserves_flags),
+        );
     }
 }

@@ -448,7 +448,7 @@ unsafe fn fold<const ELEMENT: u8, const R: usize>(mut sum: __m512) -> __m512 {
 #[derive(Clone, Copy)]
 struct Extra<const E: usize, const ELEMENT: u8>([F32x16<ELEMENT>; E]);
 
-impl<const E: usize, const ELEMENT: u8> Along for Extra<E, ELEMENT> {
+impl<const E: usize, const ELEMENT: u8> Along<F32x16<ELEMENT>> for Extra<E, ELEMENT> {
     #[inline(always)]
     unsafe fn begin() -> Self {
         // SAFETY: contract of `Along`.

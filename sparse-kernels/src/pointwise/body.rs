@@ -53,7 +53,7 @@ pub(super) trait Pointwise: Vector {
     /// # Safety
     /// As [`block_row`].
     #[inline(always)]
-    unsafe fn accumulate<A: Along, const R: usize, const C: usize, const N: usize>(
+    unsafe fn accumulate<A: Along<Self>, const R: usize, const C: usize, const N: usize>(
         args: &TileArgs,
         row: usize,
         at: &[usize; N],
@@ -150,7 +150,7 @@ impl<V: Pointwise> Loops for V {
 }
 
 /// What the pixels beyond the last vector take along of every block; nothing if there are none.
-pub(super) trait Along: Copy {
+pub(super) trait Along<V: Pointwise>: Copy {
     /// The state at the beginning of a block row.
     ///
     /// # Safety
@@ -161,7 +161,26 @@ pub(super) trait Along: Copy {
     ///
     /// # Safety
     /// As [`block_row`]; this is one of the row's blocks.
-    unsafe fn block<const R: usize, const C: usize>(&mut self, args: &TileArgs, index: usize, w: *const f32);
+    #[inline(always)]
+    unsafe fn block<const R: usize, const C: usize>(&mut self, _: &TileArgs, _: usize, _: *const f32) {}
+
+    /// [`Pointwise::add_channel`] of `channel`, for those that go along better channel by channel.
+    ///
+    /// # Safety
+    /// As there; `channel` is one of a block of the row.
+    #[inline(always)]
+    unsafe fn channel<const R: usize, const N: usize>(
+        &mut self,
+        sums: &mut [[V; N]; R],
+        _: &TileArgs,
+        _: usize,
+        x: *const f32,
+        at: &[usize; N],
+        w: *const f32,
+    ) {
+        // SAFETY: passed on from the caller.
+        unsafe { V::add_channel(sums, x, at, w) }
+    }
 
     /// Epilogue and store of these pixels in block row `row`.
     ///
@@ -170,12 +189,9 @@ pub(super) trait Along: Copy {
     unsafe fn finish<const C: usize>(self, args: &TileArgs, row: usize);
 }
 
-impl Along for () {
+impl<V: Pointwise> Along<V> for () {
     #[inline(always)]
     unsafe fn begin() {}
-
-    #[inline(always)]
-    unsafe fn block<const R: usize, const C: usize>(&mut self, _: &TileArgs, _: usize, _: *const f32) {}
 
     #[inline(always)]
     unsafe fn finish<const C: usize>(self, _: &TileArgs, _: usize) {}
@@ -185,7 +201,7 @@ impl Along for () {
 ///
 /// # Safety
 /// As there; the extra pixels are those of `A`.
-pub(super) unsafe fn tile<V: Pointwise, A: Along, const R: usize, const C: usize, const PIXELS: usize>(
+pub(super) unsafe fn tile<V: Pointwise, A: Along<V>, const R: usize, const C: usize, const PIXELS: usize>(
     args: &TileArgs,
 ) {
     macro_rules! vectors {
@@ -201,7 +217,7 @@ pub(super) unsafe fn tile<V: Pointwise, A: Along, const R: usize, const C: usize
 }
 
 compiled! {
-    unsafe fn of_vectors<V: Pointwise, A: Along; R: usize, C: usize, N: usize>(TileArgs) = rows;
+    unsafe fn of_vectors<V: Pointwise, A: Along<V>; R: usize, C: usize, N: usize>(TileArgs) = rows;
 }
 
 /// One block row after the other, for a fixed number of vectors.
@@ -209,7 +225,7 @@ compiled! {
 /// # Safety
 /// As [`tile`]; `N` is the number of vectors of the pixels.
 #[inline(always)]
-unsafe fn rows<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(args: &TileArgs) {
+unsafe fn rows<V: Pointwise, A: Along<V>, const R: usize, const C: usize, const N: usize>(args: &TileArgs) {
     let mut at = [0; N];
     for (n, at) in at.iter_mut().enumerate() {
         *at = n * V::LANES;
@@ -228,7 +244,7 @@ unsafe fn rows<V: Pointwise, A: Along, const R: usize, const C: usize, const N: 
 /// # Safety
 /// As [`tile`]; `row` is one of the block rows; vectors are inside the pixels.
 #[inline(always)]
-unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(
+unsafe fn block_row<V: Pointwise, A: Along<V>, const R: usize, const C: usize, const N: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; N],
@@ -275,7 +291,7 @@ unsafe fn block_row<V: Pointwise, A: Along, const R: usize, const C: usize, cons
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn accumulate<V: Pointwise, A: Along, const R: usize, const C: usize, const N: usize>(
+pub(super) unsafe fn accumulate<V: Pointwise, A: Along<V>, const R: usize, const C: usize, const N: usize>(
     args: &TileArgs,
     row: usize,
     at: &[usize; N],
@@ -297,8 +313,8 @@ pub(super) unsafe fn accumulate<V: Pointwise, A: Along, const R: usize, const C:
                 }
                 along.block::<R, C>(args, channel, w);
                 let mut x = args.input.x.wrapping_add(channel * args.input.stride);
-                for _ in 0..C {
-                    V::add_channel(&mut $sums, x, at, w);
+                for c in 0..C {
+                    along.channel(&mut $sums, args, channel + c, x, at, w);
                     x = x.wrapping_add(args.input.stride);
                     w = w.add(R);
                 }

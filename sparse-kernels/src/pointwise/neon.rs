@@ -42,7 +42,7 @@ impl<const CORE: u8, const ELEMENT: u8> Pointwise for F32x4<CORE, ELEMENT> {
     }
 
     #[inline(always)]
-    unsafe fn accumulate<A: Along, const R: usize, const C: usize, const N: usize>(
+    unsafe fn accumulate<A: Along<Self>, const R: usize, const C: usize, const N: usize>(
         args: &TileArgs,
         row: usize,
         at: &[usize; N],
@@ -132,7 +132,7 @@ impl<const DOT: bool, const CORE: u8> Pointwise for I8x16<DOT, CORE> {
     }
 
     #[inline(always)]
-    unsafe fn accumulate<A: Along, const R: usize, const C: usize, const N: usize>(
+    unsafe fn accumulate<A: Along<Self>, const R: usize, const C: usize, const N: usize>(
         args: &TileArgs,
         row: usize,
         at: &[usize; N],

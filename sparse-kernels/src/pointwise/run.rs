@@ -443,7 +443,8 @@ impl Run<'_> {
         });
         if let Some(finish) = self.job.finish().filter(|_| !self.weights.kernel.element().in_pairs()) {
             for (row, residual) in y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride)) {
-                finish.apply(
+                finish.on(
+                    self.weights.kernel.info().target(),
                     &mut row[..pixels.len()],
                     self.job.all_residual().map(|_| &residual[..pixels.len()]),
                 );

@@ -150,19 +150,28 @@ pub(super) unsafe fn gemv<const R: usize, const C: usize, const U: usize>(
 /// # Safety
 /// `channel` is an output channel of `args.weights.rows`, and `args.pixels` is 1.
 pub(super) unsafe fn finish(args: &TileArgs, channel: usize, sum: f32) {
+    // SAFETY: passed on from the caller.
+    unsafe { finish_pixel(args, channel, 0, sum) }
+}
+
+/// [`finish`] of pixel `pixel` of those of `args`, extra ones included.
+///
+/// # Safety
+/// `channel` is an output channel of `args.weights.rows`, and `pixel` less than `args.pixels + args.extra`.
+pub(super) unsafe fn finish_pixel(args: &TileArgs, channel: usize, pixel: usize, sum: f32) {
     let mut sums = [0f32];
     // SAFETY: passed on from the caller.
     unsafe {
-        begin(args, channel, 0, &mut sums);
+        begin(args, channel, pixel, &mut sums);
         sums[0] += sum;
-        store(args, channel, 0, &sums);
+        store(args, channel, pixel, &sums);
     }
 }
 
 /// What the sums of pixels from `start` of one output channel begin with.
 ///
 /// # Safety
-/// `channel` is an output channel of `args.weights.rows` and `start + sums.len()` is at most `args.pixels`.
+/// `channel` is an output channel of `args.weights.rows` and `start + sums.len()` is at most `args.pixels + args.extra`.
 unsafe fn begin(args: &TileArgs, channel: usize, start: usize, sums: &mut [f32]) {
     if args.weights.first {
         sums.fill(args.weights.packed.bias[channel]);

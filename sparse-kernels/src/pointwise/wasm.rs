@@ -20,7 +20,7 @@ impl Pointwise for F32x4 {
     /// other instruction would be a spill. So the end of the weights is looked for behind each channel, and not only
     /// behind each block; nothing is moved across that.
     #[inline(always)]
-    unsafe fn accumulate<A: Along, const R: usize, const C: usize, const N: usize>(
+    unsafe fn accumulate<A: Along<Self>, const R: usize, const C: usize, const N: usize>(
         args: &TileArgs,
         row: usize,
         at: &[usize; N],

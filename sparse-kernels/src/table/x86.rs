@@ -15,13 +15,12 @@ type Quads = F32x16<{ Element::Int8 as u8 }>;
 type Quads8 = F32x8<{ Element::Int8 as u8 }>;
 type Quads8Vnni = F32x8<{ Element::Int8 as u8 }, VEX>;
 
-const AVX2: Tuning = Tuning { next_lines: true, ..Tuning::GENERAL };
-const AVX2_QUADS: Tuning = Tuning { sums_apart: true, ..AVX2 };
-
 /// Weights come from the third level, later than they are needed unless they are one stream; each chunk's panel
 /// stays in the first level.
-const AVX512: Tuning =
-    Tuning { panel: (32 << 10) / size_of::<f32>(), chunk_major: true, sums_apart: true, ..Tuning::GENERAL };
+const STREAM: Tuning = Tuning { panel: (32 << 10) / size_of::<f32>(), chunk_major: true, ..Tuning::GENERAL };
+const AVX2: Tuning = Tuning { next_lines: true, ..STREAM };
+const AVX2_QUADS: Tuning = Tuning { next_lines: true, sums_apart: true, ..Tuning::GENERAL };
+const AVX512: Tuning = Tuning { sums_apart: true, ..STREAM };
 
 #[rustfmt::skip]
 pub(super) static POINTWISE: &[PointwiseKernel] = &[
@@ -30,11 +29,11 @@ pub(super) static POINTWISE: &[PointwiseKernel] = &[
     kernel!(pointwise, format: "2x1", tile: 2 x 48, target: "avx2", element: F32, quality: Tuned,
             loops: F32x8, tuning: AVX2),
     kernel!(pointwise, format: "4x1", tile: 4 x 24, target: "avx2", element: F32, quality: Tuned,
-            loops: F32x8, tuning: Tuning { singles: 1, ..AVX2 }),
+            loops: F32x8, tuning: Tuning { singles: 1, with_extra: Some(3), ..AVX2 }),
     kernel!(pointwise, format: "8x1", tile: 8 x 8, target: "avx2", element: F32, quality: Tuned,
             loops: F32x8, tuning: Tuning { singles: 2, ..AVX2 }),
     kernel!(pointwise, format: "4x4", tile: 4 x 24, target: "avx2", element: F32, quality: Tuned,
-            loops: F32x8, tuning: Tuning { singles: 2, ..AVX2 }),
+            loops: F32x8, tuning: Tuning { singles: 1, with_extra: Some(3), ..AVX2 }),
     kernel!(pointwise, format: "8x1", tile: 8 x 48, target: "avx512", element: F32, quality: Tuned,
             loops: F32x16, tuning: Tuning { singles: 4, ..AVX512 }),
     kernel!(pointwise, format: "unstructured", tile: 1 x 128, target: "avx512", element: F32, quality: Tuned,
