@@ -104,7 +104,8 @@ impl Session {
         inputs: Option<ByName<'_>>,
     ) -> PyResult<Session> {
         let settings = Settings::new(sparse, target, precision).map_err(raised)?;
-        let threads = usize::try_from(threads).map_err(|_| wrong(format!("threads={threads}: at least 1")))?;
+        let threads =
+            usize::try_from(threads).map_err(|_| wrong(format!("threads={threads}: at least 1")))?;
         let threads = Threads::new(threads).map_err(raised)?;
         let shapes = Shapes::new(inputs.as_ref())?;
         watched(py, None, move |_| {

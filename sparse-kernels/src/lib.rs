@@ -56,6 +56,7 @@ mod scratch;
 pub mod spatial;
 pub mod table;
 pub mod target;
+pub mod team;
 mod vector;
 mod work;
 

@@ -72,13 +72,18 @@ const PARTS: usize = 4;
 #[cfg(feature = "multithread-mm")]
 mod pool {
     use rayon::prelude::*;
-    use rayon::{Scope, ThreadPool};
+    use rayon::{ThreadPool, Yield};
     use sparse_kernels::prelude::Parallel;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use sparse_kernels::team::Team;
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
 
-    /// Rounds of waiting for the last task before the thread goes to sleep: some tens of microseconds, which is
-    /// what being woken up costs.
-    const ROUNDS: usize = 1 << 10;
+    /// How long a thread of the pool stays for the next layer: longer than most operators that are not shared out take, and
+    /// too short to be seen where nothing comes.
+    const PATIENCE: Duration = Duration::from_micros(300);
+
+    /// Teams that are remembered although nobody is there.
+    const IDLE: usize = 16;
 
     /// A pool of tract's, or rayon's own.
     pub(super) struct Pool<'a>(pub Option<&'a ThreadPool>);
@@ -88,11 +93,27 @@ mod pool {
             self.0.map_or_else(rayon::current_thread_index, ThreadPool::current_thread_index).is_some()
         }
 
-        fn scope<'s>(&self, run: impl FnOnce(&Scope<'s>)) {
+        fn spawn(&self, run: impl FnOnce() + Send + 'static) {
             match self.0 {
-                Some(pool) => pool.in_place_scope(run),
-                None => rayon::in_place_scope(run),
+                Some(pool) => pool.spawn(run),
+                None => rayon::spawn(run),
             }
+        }
+
+        /// The team of the pool's threads: one for each place that a pool is at.
+        fn team(&self) -> Arc<Team> {
+            static TEAMS: Mutex<Vec<(usize, Arc<Team>)>> = Mutex::new(vec![]);
+            let place = self.0.map_or(0, |pool| std::ptr::from_ref(pool).addr());
+            let mut teams = TEAMS.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, team)) = teams.iter().find(|(other, _)| *other == place) {
+                return team.clone();
+            }
+            if teams.len() >= IDLE {
+                teams.retain(|(_, team)| !team.is_idle());
+            }
+            let team = Arc::<Team>::default();
+            teams.push((place, team.clone()));
+            team
         }
     }
 
@@ -105,34 +126,22 @@ mod pool {
         ///
         /// A network is mostly run by a thread outside of the pool. If it handed its tasks over and slept until
         /// they are done, every layer would wait for two threads to be woken up, which can take longer than the
-        /// layer: here it begins at once, and others take part as soon as they are awake.
+        /// layer: here it begins at once, and the pool's threads stay awake for the next layer, doing what else the pool
+        /// is given meanwhile.
         fn for_each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
             if self.is_here() {
                 return (0..tasks).into_par_iter().with_max_len(1).for_each(task);
             }
-            let helpers = self.threads().min(tasks).saturating_sub(1);
-            let (next, busy) = (AtomicUsize::new(0), AtomicUsize::new(helpers));
-            let work = || {
-                let tasks = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed))
-                    .take_while(|i| *i < tasks);
-                tasks.for_each(task);
-            };
-            self.scope(|scope| {
-                for _ in 0..helpers {
-                    scope.spawn(|_| {
-                        work();
-                        busy.fetch_sub(1, Ordering::Relaxed);
-                    });
-                }
-                work();
-                // The scope waits for the others and makes visible what they have written. It does so asleep.
-                for _ in 0..ROUNDS {
-                    if busy.load(Ordering::Relaxed) == 0 {
-                        break;
-                    }
-                    std::hint::spin_loop();
-                }
-            });
+            let team = self.team();
+            for _ in 0..team.missing(self.threads().min(tasks).saturating_sub(1)) {
+                let team = team.clone();
+                self.spawn(move || team.help(PATIENCE, || rayon::yield_now() == Some(Yield::Executed)));
+            }
+            if !team.lead(tasks, task) {
+                // Another thread runs a network on this pool: they take turns, task by task.
+                let run = || (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+                self.0.map_or_else(run, |pool| pool.install(run));
+            }
         }
     }
 }

@@ -98,6 +98,12 @@ pub fn layers(node: &TypedNode) -> Option<&[OptSparseConv]> {
     single.or_else(|| node.op_as::<OptSparseChain>().map(OptSparseChain::layers))
 }
 
+/// The layers in bands whose maps take `room` floats, or half of that if everything would be one band.
+fn bands<'a>(stages: &[Stage<'a>], room: usize) -> Result<Chain<'a>, KernelError> {
+    let chain = Chain::new(stages, room)?;
+    if chain.pixels().is_some() { Ok(chain) } else { Chain::new(stages, room / 2) }
+}
+
 fn runs_in_bands(layer: &OptSparseConv) -> bool {
     !layer.is_open()
         && !layer.may_be_int8()
@@ -130,7 +136,7 @@ impl EvalOp for OptSparseChain {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (stages, shape) = self.stages(&self.layers[0].wide_shape(inputs[0].shape())?)?;
-        let chain = Chain::new(&stages, chain::room().unwrap_or(0))?;
+        let chain = bands(&stages, chain::room().unwrap_or(0))?;
         let last = &self.layers[self.layers.len() - 1];
         let y = if last.half().is_some() {
             run(&stages, &inputs, &last.pairs_shape(&shape)?, |x, y, residual, parallel| {
@@ -168,7 +174,7 @@ impl OptSparseChain {
         let per_lane = stages[before].layer.element().per_lane();
         let map = stages[before].geometry.x_len() / per_lane;
         rule_if!(map >= large);
-        rule_if_some!(chain = Chain::new(&stages, room).ok());
+        rule_if_some!(chain = bands(&stages, room).ok());
         rule_if!(chain.pixels().is_some_and(|pixels| pixels >= FEWEST_PIXELS));
         Ok(Some(map))
     }
