@@ -4,7 +4,7 @@
 //! Single rows take 32 pixels, pairs 16, 8x1 takes 4. Tiles of one or two whole vectors, which most of those of four rows
 //! are, have them at constants: V8 has an instruction less for each channel.
 //!
-//! Of a single pixel a vector is four weights of a column, times its input in all lanes.
+//! Of a single pixel a vector is four weights of a column of a 4x4 block, times its input in all lanes.
 
 use super::args::TileArgs;
 use super::body::{Along, Pointwise, accumulate, begin, single_of_quads};
@@ -71,59 +71,45 @@ impl Pointwise for F32x4 {
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
         unsafe {
-            match R {
-                4 | 8 => single_columns::<R, C>(args),
-                _ => gemv::<R, C, 4>(args, args.input.stride, |w, x, sum| sum + w * x),
+            match (R, C) {
+                (4, 4) => single_blocks(args),
+                (1 | 2, 1) => gemv::<R, C, 4>(args, args.input.stride, |w, x, sum| sum + w * x),
+                _ => gemv::<R, C, 2>(args, args.input.stride, |w, x, sum| sum + w * x),
             }
         }
     }
 }
 
-/// Independent sums of a single pixel, to hide the latency of additions.
-const SETS: usize = 4;
-
-/// Columns of four or eight weights of a single pixel: one or two vectors, times an input in all lanes.
+/// 4x4 blocks of a single pixel: four vectors, each times an input in all lanes.
 ///
 /// # Safety
-/// As [`Pointwise::single`], for an `R` of 4 or 8, and a `C` of 1 or 4.
+/// As [`Pointwise::single`], for `R` and `C` of 4.
 #[inline(always)]
-unsafe fn single_columns<const R: usize, const C: usize>(args: &TileArgs) {
+unsafe fn single_blocks(args: &TileArgs) {
+    const R: usize = 4;
+    const C: usize = 4;
     for row in args.weights.rows.clone() {
-        let mut sums = [[f32x4_splat(0.0); 2]; SETS];
-        // SAFETY: `row` is a block row; every index is a channel of the chunks with C - 1 behind it (TileArgs); every
-        // block has R * C values (PackedPointwise).
+        let mut sums = [f32x4_splat(0.0); C];
+        let mut lanes = [0f32; R];
+        // SAFETY: `row` is a block row; every index is a channel of the chunks with three behind it (TileArgs); every
+        // block has 16 values (PackedPointwise); the array has the size of a vector.
         unsafe {
-            let (indices, values, blocks) = args.blocks(row, R * C);
-            let mut add = |set: usize, block: usize, c: usize| {
-                let channel = *indices.add(block) as usize + c;
-                let x = v128_load32_splat(args.input.x.wrapping_add(channel * args.input.stride).cast());
-                for half in 0..R / 4 {
-                    let w = v128_load(values.add((block * C + c) * R + 4 * half).cast());
-                    sums[set][half] = multiply_add(w, x, sums[set][half]);
-                }
-            };
-            let together = const { SETS / C };
-            let whole = blocks / together * together;
-            for first in (0..whole).step_by(together) {
-                for set in 0..SETS {
-                    add(set, first + set / C, set % C);
+            let (indices, mut w, blocks) = args.blocks(row, R * C);
+            for block in 0..blocks {
+                let channel = *indices.add(block) as usize;
+                let mut x = args.input.x.wrapping_add(channel * args.input.stride);
+                for sum in &mut sums {
+                    *sum = multiply_add(v128_load(w.cast()), v128_load32_splat(x.cast()), *sum);
+                    x = x.wrapping_add(args.input.stride);
+                    w = w.add(R);
                 }
             }
-            for block in whole..blocks {
-                add(0, block, 0);
-            }
+            let [a, b, c, d] = sums;
+            v128_store(lanes.as_mut_ptr().cast(), f32x4_add(f32x4_add(a, b), f32x4_add(c, d)));
         }
-        let [a, b, c, d] = sums;
-        for half in 0..R / 4 {
-            let sum = f32x4_add(f32x4_add(a[half], b[half]), f32x4_add(c[half], d[half]));
-            let mut lanes = [0f32; 4];
-            // SAFETY: the array has the size of a vector.
-            unsafe { v128_store(lanes.as_mut_ptr().cast(), sum) };
-            let rows = args.channels(row, R).saturating_sub(4 * half);
-            for (r, sum) in lanes.into_iter().enumerate().take(rows) {
-                // SAFETY: `row * R + 4 * half + r` is an output channel with one pixel.
-                unsafe { finish(args, row * R + 4 * half + r, sum) };
-            }
+        for (r, sum) in lanes.into_iter().enumerate().take(args.channels(row, R)) {
+            // SAFETY: `row * R + r` is an output channel with one pixel.
+            unsafe { finish(args, row * R + r, sum) };
         }
     }
 }
