@@ -4,6 +4,7 @@
  */
 
 import { compile, pick } from "./builds.js";
+import { inNode } from "./source.js";
 
 /** What leaves an instance in the middle of something: a trap, and a stack that ran out, which has two names. */
 const ENDS = [WebAssembly.RuntimeError, RangeError, globalThis.InternalError ?? RangeError];
@@ -24,8 +25,9 @@ export async function instantiate(wanted, onProgress) {
   const bindings = glue({});
   let panic, memory;
   try {
-    // browsers refuse large modules that are not instantiated asynchronously
-    ({ memory } = await bindings({ module_or_path: module }));
+    // Browsers refuse large modules that are not instantiated asynchronously. Node loads its `fetch` first for that, which takes
+    // longer than the rest.
+    ({ memory } = inNode ? bindings.initSync({ module }) : await bindings({ module_or_path: module }));
   } catch (cause) {
     throw new Error(`WebAssembly has no memory for another model: ${cause.message}`, { cause });
   }

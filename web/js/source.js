@@ -14,7 +14,7 @@ export async function bytesOf(source, onProgress) {
   throw new TypeError("expected the bytes of a model (Uint8Array, ArrayBuffer, Blob) or its URL");
 }
 
-const inNode = typeof globalThis.process?.versions?.node === "string";
+export const inNode = typeof globalThis.process?.versions?.node === "string";
 
 /** Where a text points to: relative to the page, in Node a path. */
 function located(source) {

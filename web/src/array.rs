@@ -46,7 +46,9 @@ pub(crate) fn tensor(value: &JsValue, dt: DatumType, shape: &[usize]) -> Result<
                     let array = value.dyn_ref::<js_sys::$array>();
                     let array = array.with_context(|| format!("not a {}", stringify!($array)))?;
                     check(array.length() as usize, shape)?;
-                    Tensor::from_shape(shape, &array.to_vec())
+                    let mut tensor = Tensor::zero_dt(dt, shape)?;
+                    array.copy_to(tensor.try_as_plain_ram_mut()?.as_slice_mut::<$t>()?);
+                    Ok(tensor)
                 })*
                 DatumType::F16 => {
                     let array = value.dyn_ref::<js_sys::Uint16Array>().context("not a Uint16Array")?;

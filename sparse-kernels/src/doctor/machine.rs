@@ -37,7 +37,6 @@ fn cpu() -> Option<String> {
 }
 
 fn features() -> Vec<&'static str> {
-    #[allow(unused_mut)]
     let mut found = vec![];
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     macro_rules! look {
@@ -48,8 +47,7 @@ fn features() -> Vec<&'static str> {
         "avx512vnni");
     #[cfg(target_arch = "aarch64")]
     look!(is_aarch64_feature_detected: "neon", "fp16", "dotprod", "i8mm", "bf16", "sve");
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    found.push("simd128");
+    found.extend(cfg!(all(target_arch = "wasm32", target_feature = "simd128")).then_some("simd128"));
     found
 }
 

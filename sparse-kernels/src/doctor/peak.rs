@@ -89,7 +89,7 @@ pub fn multiply_adds(target: Target, rounds: usize) -> usize {
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         Isa::Wasm => {
             use std::arch::wasm32::f32x4_splat;
-            sums!(rounds, 12 x 4, f32x4_splat, |sum, a, b| crate::vector::multiply_add(sum, a, b))
+            sums!(rounds, 12 x 4, f32x4_splat, crate::vector::multiply_add)
         }
         Isa::Scalar => plain(rounds),
         _ => plain(rounds),

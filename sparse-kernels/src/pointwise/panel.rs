@@ -332,8 +332,9 @@ fn copy_planes<const FLIP: bool>(
     if FLIP {
         return copy_rows(panel, stride, from, plane, columns, c, copy_flipped, len);
     }
-    // From here on the call of a general copy is worth it, which has wider vectors.
-    const CALL: usize = 8;
+    // From here on the call of a general copy is worth it, which has wider vectors. In WebAssembly it is one of the
+    // engine, which costs more than the copy.
+    const CALL: usize = if cfg!(target_arch = "wasm32") { usize::MAX } else { 8 };
     match len.div_ceil(RUN) {
         _ if len < RUN => {
             copy_rows(panel, stride, from, plane, columns, c, |to, from| gather(to, from, 1), len)
