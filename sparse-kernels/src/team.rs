@@ -153,7 +153,8 @@ impl Team {
     }
 }
 
-#[cfg(test)]
+// WebAssembly has neither threads nor panics that can be caught.
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
     use std::sync::Barrier;
