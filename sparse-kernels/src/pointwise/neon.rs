@@ -144,7 +144,8 @@ impl<const DOT: bool, const CORE: u8> Pointwise for I8x16<DOT, CORE> {
                 return accumulate::<Self, A, R, C, N>(args, row, at, along);
             }
             const { assert!(DOT || CORE == ANY, "without the dot product there is no loop for a class") };
-            let sums = <Scheduled<CORE> as Pointwise>::accumulate::<A, R, C, N>(args, row, at, along);
+            // nothing goes along with tiles of NEON
+            let sums = <Scheduled<CORE> as Pointwise>::accumulate::<(), R, C, N>(args, row, at, &mut ());
             let mut quads = [[Self::splat(0.0); N]; R];
             for r in 0..R {
                 for n in 0..N {
