@@ -27,14 +27,12 @@ impl OptSparseChain {
     /// The layer or the chain at `node`, and the one behind it, in one chain, if the map between is large; not if the one
     /// behind had better be joined with what follows, by a larger map, and all three are too much for one chain.
     pub(crate) fn join(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        rule_if_some!((succ, op) = OptSparseChain::joined(model, node)?);
-        let before = op.layers.len() - layers(succ).map_or(0, <[_]>::len);
+        rule_if_some!((succ, before, op) = OptSparseChain::joined(model, node)?);
         let x = op.layers[0].wide(model.outlet_fact(node.inputs[0])?)?.shape;
         rule_if_some!(map = op.pays(before, &x)?);
-        if let Some((next, behind)) = OptSparseChain::joined(model, succ)? {
+        if let Some((_, within, behind)) = OptSparseChain::joined(model, succ)? {
             let all = OptSparseChain { layers: [&op.layers[..before], &behind.layers[..]].concat() };
             let x_behind = behind.layers[0].wide(model.outlet_fact(succ.inputs[0])?)?.shape;
-            let within = behind.layers.len() - layers(next).map_or(0, <[_]>::len);
             let larger = behind.pays(within, &x_behind)?.is_some_and(|other| other > map);
             rule_if!(!larger || all.pays(before, &x)?.is_some());
         }
@@ -54,11 +52,12 @@ impl OptSparseChain {
         Ok(Some(patch))
     }
 
-    /// The layers at `node` and at the node behind it, which alone reads what they write, whether or not that pays.
+    /// The node behind `node`, which alone reads what it writes, how many layers are at `node`, and the layers of both, whether
+    /// or not that pays.
     fn joined<'m>(
         model: &'m TypedModel,
         node: &TypedNode,
-    ) -> TractResult<Option<(&'m TypedNode, OptSparseChain)>> {
+    ) -> TractResult<Option<(&'m TypedNode, usize, OptSparseChain)>> {
         rule_if_some!(before = layers(node));
         rule_if!(before.last().is_some_and(|last| !last.epilogue().1 && runs_in_bands(last)));
         rule_if!(!model.output_outlets()?.contains(&node.id.into()));
@@ -66,7 +65,7 @@ impl OptSparseChain {
         rule_if!(succ.inputs[0] == node.id.into());
         rule_if_some!(behind = layers(succ));
         rule_if!(behind.first().is_some_and(runs_in_bands));
-        Ok(Some((succ, OptSparseChain { layers: [before, behind].concat() })))
+        Ok(Some((succ, before.len(), OptSparseChain { layers: [before, behind].concat() })))
     }
 }
 

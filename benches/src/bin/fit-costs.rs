@@ -22,6 +22,7 @@ use rewriter::fit::{Ready, Sample, Samples, cases, measured, table};
 use sparse_kernels::doctor::machine::Machine;
 use sparse_kernels::doctor::marks;
 use sparse_kernels::prelude::Target;
+use std::io::IsTerminal;
 
 /// Measure kernels and stock operators, fit the cost table of one target.
 #[derive(Parser)]
@@ -84,7 +85,12 @@ fn main() -> Result<()> {
         }
         None => {
             let target = Target::named(&args.target)?;
-            let progress = &mut |done, all| eprint!("\r{done} of {all}");
+            let watched = std::io::stderr().is_terminal();
+            let progress = &mut |done, all| {
+                if watched {
+                    eprint!("\r{done} of {all}");
+                }
+            };
             (target.to_string(), measured(target, &args.only, progress)?)
         }
     };

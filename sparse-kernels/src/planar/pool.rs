@@ -281,18 +281,18 @@ impl<F: Fold, const S: usize> Work for Strided<'_, F, S> {
                     fold_lines::<F>(plane, down, first + row, column);
                 }
                 let folded = &mut folded[..rows * block.windows];
-                let (taps, apart) = (along.kernel, along.dilation);
+                let (taps, dilation) = (along.kernel, along.dilation);
                 match S {
-                    1 => fold_rows(folded, taps, |tap| &columns[tap * apart..], F::NEUTRAL, F::fold),
+                    1 => fold_rows(folded, taps, |tap| &columns[tap * dilation..], F::NEUTRAL, F::fold),
                     2 => {
                         take_apart(columns, even, odd);
                         let halves = [&*even, &*odd];
-                        let tap = |tap: usize| &halves[tap * apart % 2][tap * apart / 2..];
+                        let tap = |tap: usize| &halves[tap * dilation % 2][tap * dilation / 2..];
                         fold_rows(folded, taps, tap, F::NEUTRAL, F::fold);
                     }
                     _ => {
                         for (at, window) in folded.iter_mut().enumerate() {
-                            let tap = |tap: usize| columns[at * stride + tap * apart];
+                            let tap = |tap: usize| columns[at * stride + tap * dilation];
                             *window = (0..taps).fold(F::NEUTRAL, |all, at| F::fold(all, tap(at)));
                         }
                     }

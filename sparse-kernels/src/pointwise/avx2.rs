@@ -15,7 +15,7 @@
 use super::args::TileArgs;
 use super::body::{self, Along, Pointwise, add_loaded, single_of_quads};
 use super::panel::COPIES;
-use super::scalar::{finish, finish_pixel, gemv};
+use super::scalar::{finish, finish_pixel};
 use crate::table::Element;
 use crate::vector::{APART, EVEX, F32x8, VEX, Vector};
 use std::arch::{asm, x86_64::*};
@@ -175,58 +175,107 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
     // SAFETY: passed on from the caller.
     unsafe {
         match (R, C, args.input.stride) {
-            (1, 1, _) if args.gathers() => dot_products(args),
             (4, 4, 1) => single_blocks::<false>(args),
             (4, 4, _) => single_blocks::<true>(args),
             (8, 1, _) => single_eights(args),
-            _ => gemv::<R, C, 8>(args, args.input.stride, f32::mul_add),
+            (1 | 2 | 4, 1, 1) => single_rows::<R, false>(args),
+            (1 | 2 | 4, 1, _) => single_rows::<R, true>(args),
+            _ => unreachable!("no row of the table has blocks of {R}x{C}"),
         }
     }
 }
 
-/// Single rows of a single pixel: eight inputs at a time are gathered.
+/// The inputs of `LANES / R` blocks of one column, from the first of `indices` on, each in `R` lanes. A broadcast is a load
+/// and nothing else, and a blend goes to any of the pipes; on Zen an instruction that gathers takes
+/// twice as long.
 ///
 /// # Safety
-/// As [`single`], for `R * C == 1`, if [`TileArgs::gathers`].
+/// AVX2 is there; as many `indices` are valid, each of a channel of the chunks. Not `STRIDED` only if the stride is 1.
+#[inline(always)]
+unsafe fn inputs_of_blocks<const R: usize, const STRIDED: bool>(
+    args: &TileArgs,
+    indices: *const u32,
+) -> __m256 {
+    // SAFETY: passed on from the caller (`x` is valid at every multiple of the stride: Input).
+    unsafe {
+        let of = |block: usize| {
+            let channel = *indices.add(block) as usize;
+            let at = if STRIDED { channel * args.input.stride } else { channel };
+            _mm256_broadcast_ss(&*args.input.x.wrapping_add(at))
+        };
+        let quarter = |first: usize| match R {
+            1 => _mm256_blend_ps::<0b10_10_10_10>(of(first), of(first + 1)),
+            _ => of(first / 2),
+        };
+        let half = |first: usize| match R {
+            1 | 2 => _mm256_blend_ps::<0b1100_1100>(quarter(first), quarter(first + 2)),
+            _ => of(first / 4),
+        };
+        _mm256_blend_ps::<0b1111_0000>(half(0), half(4))
+    }
+}
+
+/// Rows of `R` channels of a single pixel: a vector is the weights of `LANES / R` blocks, times the input of each. Rows are
+/// short and of any length, so that the loop takes one vector at a time, for one branch that is guessed wrong; two sums, in
+/// turn, hide the latency of multiply-add.
+///
+/// # Safety
+/// As [`single`], for an `R` of 1, 2 or 4 and a `C` of 1; not `STRIDED` only if the stride is 1.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dot_products(args: &TileArgs) {
-    let stride = _mm256_set1_epi32(args.input.stride as i32);
-    for row in args.weights.rows.clone() {
-        // SAFETY: `row` is a block row and an output channel with one pixel. Every index is a channel of the
-        // chunks, at a multiple of the stride (TileArgs) that an i32 holds (`gathers`).
-        unsafe {
-            let (indices, values, blocks) = args.blocks(row, 1);
-            let mut sums = [_mm256_setzero_ps(); 2];
-            for block in (0..blocks / 16 * 16).step_by(16) {
-                for (half, sum) in sums.iter_mut().enumerate() {
-                    let index = _mm256_loadu_si256(indices.add(block + 8 * half).cast());
-                    let x = _mm256_i32gather_ps::<4>(args.input.x, _mm256_mullo_epi32(index, stride));
-                    *sum = _mm256_fmadd_ps(_mm256_loadu_ps(values.add(block + 8 * half)), x, *sum);
+unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
+    static FIRST: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (at_once, together) = const { (LANES / R, 4 / R) };
+    for first in args.weights.rows.clone().step_by(together) {
+        let rows = first..args.weights.rows.end.min(first + together);
+        let mut channels = [0f32; 8];
+        for (place, row) in rows.clone().enumerate() {
+            let (mut sum, mut other) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+            // SAFETY: `row` is a block row; every index is a channel of the chunks (TileArgs), and every block has R values
+            // (PackedPointwise), of which the mask takes those that are there. Four lanes fit from any of four channels on.
+            unsafe {
+                let (mut index, mut w, blocks) = args.blocks(row, R);
+                for _ in 0..blocks / at_once {
+                    let x = inputs_of_blocks::<R, STRIDED>(args, index);
+                    (sum, other) = (other, _mm256_fmadd_ps(_mm256_loadu_ps(w), x, sum));
+                    (index, w) = (index.add(at_once), w.add(LANES));
                 }
+                let rest = blocks % at_once;
+                if rest > 0 {
+                    let indices: [u32; LANES] = std::array::from_fn(|block| *index.add(block.min(rest - 1)));
+                    let mask = _mm256_loadu_si256(FIRST.as_ptr().add(LANES - rest * R).cast());
+                    let x = inputs_of_blocks::<R, STRIDED>(args, indices.as_ptr());
+                    // What the mask leaves out may be infinite.
+                    let x = _mm256_and_ps(x, _mm256_castsi256_ps(mask));
+                    sum = _mm256_fmadd_ps(_mm256_maskload_ps(w, mask), x, sum);
+                }
+                let sum = _mm256_add_ps(sum, other);
+                let mut sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+                if R < 4 {
+                    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+                }
+                if R < 2 {
+                    sum = _mm_add_ps(sum, _mm_movehdup_ps(sum));
+                }
+                _mm_storeu_ps(channels.as_mut_ptr().add(place * R), sum);
             }
-            let mut lanes = [0f32; LANES];
-            _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(sums[0], sums[1]));
-            let mut sum: f32 = lanes.iter().sum();
-            for block in blocks / 16 * 16..blocks {
-                let x = *args.input.x.wrapping_add(*indices.add(block) as usize * args.input.stride);
-                sum = (*values.add(block)).mul_add(x, sum);
-            }
-            finish(args, row, sum);
         }
+        // SAFETY: these are channels of the rows, with one pixel.
+        unsafe { finish_some(args, first * R, rows.len() * R, _mm_loadu_ps(channels.as_ptr())) };
     }
 }
 
-/// Finishes the four output channels from `channel` on, those of them that there are, as [`finish`] does one.
+/// Finishes the `rows` output channels from `channel` on, at most four, those of them that there are, as [`finish`] does
+/// one.
 ///
 /// # Safety
-/// AVX2 and FMA are there; `channel` is a multiple of four, and of a row in `args.weights.rows`; `pixels` is 1.
+/// AVX2 and FMA are there; these are channels of the rows in `args.weights.rows`; `pixels` is 1.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn finish_four(args: &TileArgs, channel: usize, sum: __m128) {
+unsafe fn finish_some(args: &TileArgs, channel: usize, rows: usize, sum: __m128) {
     // SAFETY: there are four lanes; each channel below `oc` has one pixel of `y`, and of `residual` if there
     // is one, and four of them are neighbours if the stride is 1 (TileArgs); `bias` has whole rows.
     unsafe {
-        let there = args.weights.packed.whole_oc.saturating_sub(channel).min(4);
+        let there = args.weights.packed.whole_oc.saturating_sub(channel).min(rows);
         if args.output.stride != 1 || there < 4 {
             let mut lanes = [0f32; 4];
             _mm_storeu_ps(lanes.as_mut_ptr(), sum);
@@ -305,7 +354,7 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
             let [even, odd] = sums.map(|[left, right]| _mm256_add_ps(left, right));
             let sum = _mm256_add_ps(even, odd);
             let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
-            finish_four(args, row * 4, sum);
+            finish_some(args, row * 4, 4, sum);
         }
     }
 }
@@ -339,8 +388,8 @@ unsafe fn single_eights(args: &TileArgs) {
                 add(0);
             }
             let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-            finish_four(args, row * 8, _mm256_castps256_ps128(sum));
-            finish_four(args, row * 8 + 4, _mm256_extractf128_ps::<1>(sum));
+            finish_some(args, row * 8, 4, _mm256_castps256_ps128(sum));
+            finish_some(args, row * 8 + 4, 4, _mm256_extractf128_ps::<1>(sum));
         }
     }
 }
