@@ -3,7 +3,11 @@
 //! To wake a thread up takes as long as many layers do, longer on a virtual machine. So helpers wait for the next job
 //! awake, for a while: whoever has one shows it to them, and they take part at once. The threads are the caller's:
 //! [`Team::help`] is called on those that are to help, [`Team::lead`] on the one that has a job.
+//!
+//! Each thread begins with the same share of the tasks in every job, and then takes what others have left: part of what a
+//! layer reads is in the cache of the thread that has written it in the layer before.
 
+use crate::parallel::share;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
@@ -22,6 +26,8 @@ pub struct Team {
     inside: AtomicUsize,
     /// Helpers that have been asked for and have not left.
     present: AtomicUsize,
+    /// Helpers that have ever come: their number says which share a helper begins with.
+    seats: AtomicUsize,
 }
 
 /// A job on the stack of its leader.
@@ -36,15 +42,28 @@ unsafe impl Send for Shown {}
 struct Job<'a> {
     tasks: usize,
     task: &'a (dyn Fn(usize) + Sync),
-    next: AtomicUsize,
+    /// How many tasks of each share have been taken.
+    taken: Vec<AtomicUsize>,
     /// What a helper has panicked with.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-impl Job<'_> {
-    fn run(&self) {
-        let tasks = std::iter::repeat_with(|| self.next.fetch_add(1, Ordering::Relaxed));
-        tasks.take_while(|i| *i < self.tasks).for_each(self.task);
+impl<'a> Job<'a> {
+    /// One with a share of the tasks for each of `threads` threads.
+    fn new(tasks: usize, task: &'a (dyn Fn(usize) + Sync), threads: usize) -> Job<'a> {
+        let taken = (0..threads.min(tasks)).map(|_| AtomicUsize::new(0)).collect();
+        Job { tasks, task, taken, panic: Mutex::default() }
+    }
+
+    /// Takes tasks of the share of `seat`, of which the leader has the first, then those that others have left.
+    fn run(&self, seat: usize) {
+        let shares = self.taken.len();
+        let first = if seat > 0 && shares > 1 { 1 + (seat - 1) % (shares - 1) } else { 0 };
+        for beyond in 0..shares {
+            let at = (first + beyond) % shares;
+            let tasks = std::iter::repeat_with(|| self.taken[at].fetch_add(1, Ordering::Relaxed));
+            tasks.map_while(|taken| share(self.tasks, shares, at).nth(taken)).for_each(self.task);
+        }
     }
 }
 
@@ -94,7 +113,7 @@ impl Team {
     /// # Panics
     /// With what a task has panicked with.
     pub fn lead(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
-        let job = Job { tasks, task, next: AtomicUsize::new(0), panic: Mutex::default() };
+        let job = Job::new(tasks, task, 1 + self.present.load(Ordering::Relaxed));
         let mut shown = locked(&self.shown);
         if shown.is_some() {
             return false;
@@ -103,7 +122,7 @@ impl Team {
         drop(shown);
         let led = Led(self);
         self.turn.fetch_add(1, Ordering::Release);
-        job.run();
+        job.run(0);
         drop(led);
         if let Some(panic) = job.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
             resume_unwind(panic);
@@ -114,6 +133,7 @@ impl Team {
     /// Takes part in jobs as they are shown, until there has been none for as long as `patience`. Meanwhile `other` is asked
     /// to do something else, and says whether it has. A thread that was asked for ([`Team::missing`]) calls this once.
     pub fn help(&self, patience: Duration, mut other: impl FnMut() -> bool) {
+        let seat = 1 + self.seats.fetch_add(1, Ordering::Relaxed);
         // one may be shown already
         let mut seen = self.turn.load(Ordering::Acquire).wrapping_sub(1);
         let (mut idle, mut rounds) = (Instant::now(), 0);
@@ -127,7 +147,7 @@ impl Team {
                 rounds += 1;
             } else {
                 seen = turn;
-                if self.join() {
+                if self.join(seat) {
                     (idle, rounds) = (Instant::now(), 0);
                 }
             }
@@ -138,14 +158,14 @@ impl Team {
     }
 
     /// Works at the job that is shown, if one is.
-    fn join(&self) -> bool {
+    fn join(&self, seat: usize) -> bool {
         let shown = locked(&self.shown);
         let Some(Shown(job)) = &*shown else { return false };
         // SAFETY: it is shown, and this helper is inside before it can be taken back, which waits until it has left (Shown).
         let job = unsafe { job.as_ref() };
         self.inside.fetch_add(1, Ordering::Relaxed);
         drop(shown);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job.run())) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job.run(seat))) {
             locked(&job.panic).get_or_insert(panic);
         }
         self.inside.fetch_sub(1, Ordering::Release);

@@ -5,7 +5,7 @@ mod common;
 
 use common::Noise;
 use proptest::prelude::*;
-use sparse_kernels::planar::{Col2im, Col2imAxis, Pool, PoolAxis, Pooling, Resize, Taps, softmax};
+use sparse_kernels::planar::{Col2im, Col2imAxis, Pool, PoolAxis, Pooling, Resize, Taps, scale, softmax};
 use sparse_kernels::prelude::*;
 use sparse_kernels::quads::{self, Affine};
 
@@ -268,6 +268,20 @@ proptest! {
     }
 
     #[test]
+    fn planes_are_multiplied_by_their_numbers(planes in 0..40usize, plane in 0..90usize, seed in any::<u64>()) {
+        let mut noise = Noise::new(seed);
+        let (x, factors) = (noise.values(planes * plane), noise.values(planes));
+        let expected: Vec<u32> = (0..x.len()).map(|at| (x[at] * factors[at / plane]).to_bits()).collect();
+        for target in common::targets() {
+            let mut y = x.clone();
+            scale(target, &factors, &mut y).unwrap();
+            // one product each, rounded once
+            let y: Vec<u32> = y.into_iter().map(f32::to_bits).collect();
+            assert_eq!(y, expected, "{target} {planes}x{plane}");
+        }
+    }
+
+    #[test]
     fn softmaxes_agree_with_plain_loops(
         outer in 0..9usize,
         len in 1..90usize,
@@ -419,4 +433,6 @@ fn nonsense_is_refused() {
     assert!(sums.run(Target::SCALAR, &[0.0; 15], &[0.0], &mut [0.0; 16]).is_err());
     assert!(sums.run(Target::SCALAR, &[0.0; 16], &[0.0], &mut [0.0; 32]).is_err());
     assert!(softmax(Target::SCALAR, usize::MAX, 2, &mut [0.0; 7]).is_err());
+    assert!(scale(Target::SCALAR, &[1.0; 2], &mut [0.0; 7]).is_err());
+    assert!(scale(Target::SCALAR, &[], &mut [0.0; 7]).is_err());
 }

@@ -61,6 +61,7 @@ mod planar;
 #[cfg(feature = "pulse")]
 pub mod pulse;
 mod quads;
+mod scale;
 mod sparse_conv;
 mod sparse_deconv;
 mod sparse_matmul;

@@ -10,7 +10,7 @@ use crate::konst::dense_fma;
 use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::pairs::{Lanes, clusters};
 use crate::quads::Steps;
-use crate::{pieces, planar, quads};
+use crate::{pieces, planar, quads, scale};
 use sparse_kernels::chain::Stage;
 use sparse_kernels::prelude::*;
 use sparse_kernels::quads::Quantised;
@@ -649,7 +649,10 @@ impl TypedOp for OptSparseConv {
         if self.is_open() {
             return clusters::settle(model);
         }
-        pieces::swap_next(model)
+        if let Some(patch) = pieces::swap_next(model)? {
+            return Ok(Some(patch));
+        }
+        scale::swap_next(model, self.choice.target)
     }
 
     as_op!();

@@ -63,6 +63,41 @@ fn squeeze_and_excite_does_not_break_the_cluster() -> Result<()> {
     Ok(())
 }
 
+/// A gate of squeeze-and-excitation between two layers, which the second alone reads, or another operator, too.
+#[test]
+fn planes_are_scaled_between_layers() -> Result<()> {
+    for read_by_others in [false, true] {
+        let mut graph = Graph::default();
+        let x = graph.input("N,16,24,40");
+        let weights = [1, 2].map(|seed| graph.constant(&[16, 16, 1, 1], &pruned(16, 16, (4, 4), 0.5, seed)));
+        let a = graph.op("Conv", &[&x, &weights[0]], vec![]);
+        let pooled = graph.op("GlobalAveragePool", &[&a], vec![]);
+        let gate = graph.op("Sigmoid", &[&pooled], vec![]);
+        let scaled = graph.op("Mul", &[&a, &gate], vec![]);
+        let y = graph.op("Conv", &[&scaled, &weights[1]], vec![]);
+        let mut outputs = vec![y];
+        if read_by_others {
+            outputs.push(graph.op("Exp", &[&scaled], vec![]));
+        }
+        let model = graph.model(&outputs.iter().map(String::as_str).collect::<Vec<_>>());
+        for images in [1, 3] {
+            let agree = || {
+                with_knobs(&[("TRACT_SPARSE", "always")], || {
+                    agree(&model, &[noise(&[images, 16, 24, 40], 7)])
+                })
+            };
+            let found = op_names(&agree()?).iter().filter(|op| *op == "PlanarScale").count();
+            assert_eq!(found, usize::from(!read_by_others), "{images} images");
+            #[cfg(not(target_arch = "wasm32"))]
+            {
+                use tract_linalg::multithread::{Executor, multithread_tract_scope};
+                multithread_tract_scope(Executor::multithread(3), agree)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_hand_model_is_one_planar_cluster() -> Result<()> {
     let Some(dir) = models_dir() else {

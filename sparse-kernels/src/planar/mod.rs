@@ -9,11 +9,13 @@
 mod col2im;
 mod pool;
 mod resize;
+mod scale;
 mod softmax;
 
 pub use col2im::{Col2im, Col2imAxis};
 pub use pool::{Pool, PoolAxis, Pooling};
 pub use resize::{Resize, Taps};
+pub use scale::scale;
 pub use softmax::softmax;
 
 use crate::error::KernelError;

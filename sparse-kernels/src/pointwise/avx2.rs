@@ -394,36 +394,12 @@ unsafe fn single_eights(args: &TileArgs) {
     }
 }
 
-/// The instructions of [`four_by_three`]; `$add` adds to its first operand.
-macro_rules! four_by_three {
-    ($add:literal, $sums:ident, $x:ident, $last:ident, $w:ident) => {
+/// These instructions, of which operands are `$operand`s, and `s00` to `s32`, 4 by 3 sums.
+macro_rules! on_sums {
+    ($sums:ident, [$($instruction:expr),* $(,)?], $($operand:tt)*) => {
         asm!(
-            "vmovups {x0}, [{x}]",
-            "vmovups {x1}, [{x} + 32]",
-            "vmovups {x2}, [{last}]",
-            "vbroadcastss {b}, [{w}]",
-            concat!($add, " {s00}, {x0}, {b}"),
-            concat!($add, " {s01}, {x1}, {b}"),
-            concat!($add, " {s02}, {x2}, {b}"),
-            "vbroadcastss {b}, [{w} + 4]",
-            concat!($add, " {s10}, {x0}, {b}"),
-            concat!($add, " {s11}, {x1}, {b}"),
-            concat!($add, " {s12}, {x2}, {b}"),
-            "vbroadcastss {b}, [{w} + 8]",
-            concat!($add, " {s20}, {x0}, {b}"),
-            concat!($add, " {s21}, {x1}, {b}"),
-            concat!($add, " {s22}, {x2}, {b}"),
-            "vbroadcastss {b}, [{w} + 12]",
-            concat!($add, " {s30}, {x0}, {b}"),
-            concat!($add, " {s31}, {x1}, {b}"),
-            concat!($add, " {s32}, {x2}, {b}"),
-            x = in(reg) $x,
-            last = in(reg) $last,
-            w = in(reg) $w,
-            x0 = out(ymm_reg) _,
-            x1 = out(ymm_reg) _,
-            x2 = out(ymm_reg) _,
-            b = out(ymm_reg) _,
+            $($instruction,)*
+            $($operand)*
             s00 = inout(ymm_reg) $sums[0][0].0,
             s01 = inout(ymm_reg) $sums[0][1].0,
             s02 = inout(ymm_reg) $sums[0][2].0,
@@ -437,6 +413,43 @@ macro_rules! four_by_three {
             s31 = inout(ymm_reg) $sums[3][1].0,
             s32 = inout(ymm_reg) $sums[3][2].0,
             options(pure, readonly, nostack, preserves_flags),
+        )
+    };
+}
+
+/// The instructions of [`four_by_three`]; `$add` adds to its first operand.
+macro_rules! four_by_three {
+    ($add:literal, $sums:ident, $x:ident, $last:ident, $w:ident) => {
+        on_sums!(
+            $sums,
+            [
+                "vmovups {x0}, [{x}]",
+                "vmovups {x1}, [{x} + 32]",
+                "vmovups {x2}, [{last}]",
+                "vbroadcastss {b}, [{w}]",
+                concat!($add, " {s00}, {x0}, {b}"),
+                concat!($add, " {s01}, {x1}, {b}"),
+                concat!($add, " {s02}, {x2}, {b}"),
+                "vbroadcastss {b}, [{w} + 4]",
+                concat!($add, " {s10}, {x0}, {b}"),
+                concat!($add, " {s11}, {x1}, {b}"),
+                concat!($add, " {s12}, {x2}, {b}"),
+                "vbroadcastss {b}, [{w} + 8]",
+                concat!($add, " {s20}, {x0}, {b}"),
+                concat!($add, " {s21}, {x1}, {b}"),
+                concat!($add, " {s22}, {x2}, {b}"),
+                "vbroadcastss {b}, [{w} + 12]",
+                concat!($add, " {s30}, {x0}, {b}"),
+                concat!($add, " {s31}, {x1}, {b}"),
+                concat!($add, " {s32}, {x2}, {b}"),
+            ],
+            x = in(reg) $x,
+            last = in(reg) $last,
+            w = in(reg) $w,
+            x0 = out(ymm_reg) _,
+            x1 = out(ymm_reg) _,
+            x2 = out(ymm_reg) _,
+            b = out(ymm_reg) _,
         )
     };
 }
@@ -479,27 +492,30 @@ unsafe fn four_by_three_and_one<const R: usize, const V: usize>(
 ) {
     // SAFETY: reads what the caller has vouched for.
     unsafe {
-        asm!(
-            "vmovups {b:x}, [{one}]",
-            "vmovups {x0}, [{x}]",
-            "vmovups {x1}, [{x} + 32]",
-            "vfmadd231ps {extra:x}, {b:x}, [{w}]",
-            "vbroadcastss {b}, [{w}]",
-            "vfmadd231ps {s00}, {x0}, {b}",
-            "vfmadd231ps {s01}, {x1}, {b}",
-            "vfmadd231ps {s02}, {b}, [{last}]",
-            "vbroadcastss {b}, [{w} + 4]",
-            "vfmadd231ps {s10}, {x0}, {b}",
-            "vfmadd231ps {s11}, {x1}, {b}",
-            "vfmadd231ps {s12}, {b}, [{last}]",
-            "vbroadcastss {b}, [{w} + 8]",
-            "vfmadd231ps {s20}, {x0}, {b}",
-            "vfmadd231ps {s21}, {x1}, {b}",
-            "vfmadd231ps {s22}, {b}, [{last}]",
-            "vbroadcastss {b}, [{w} + 12]",
-            "vfmadd231ps {s30}, {x0}, {b}",
-            "vfmadd231ps {s31}, {x1}, {b}",
-            "vfmadd231ps {s32}, {b}, [{last}]",
+        on_sums!(
+            sums,
+            [
+                "vmovups {b:x}, [{one}]",
+                "vmovups {x0}, [{x}]",
+                "vmovups {x1}, [{x} + 32]",
+                "vfmadd231ps {extra:x}, {b:x}, [{w}]",
+                "vbroadcastss {b}, [{w}]",
+                "vfmadd231ps {s00}, {x0}, {b}",
+                "vfmadd231ps {s01}, {x1}, {b}",
+                "vfmadd231ps {s02}, {b}, [{last}]",
+                "vbroadcastss {b}, [{w} + 4]",
+                "vfmadd231ps {s10}, {x0}, {b}",
+                "vfmadd231ps {s11}, {x1}, {b}",
+                "vfmadd231ps {s12}, {b}, [{last}]",
+                "vbroadcastss {b}, [{w} + 8]",
+                "vfmadd231ps {s20}, {x0}, {b}",
+                "vfmadd231ps {s21}, {x1}, {b}",
+                "vfmadd231ps {s22}, {b}, [{last}]",
+                "vbroadcastss {b}, [{w} + 12]",
+                "vfmadd231ps {s30}, {x0}, {b}",
+                "vfmadd231ps {s31}, {x1}, {b}",
+                "vfmadd231ps {s32}, {b}, [{last}]",
+            ],
             x = in(reg) x,
             last = in(reg) last,
             one = in(reg) one,
@@ -508,19 +524,6 @@ unsafe fn four_by_three_and_one<const R: usize, const V: usize>(
             x1 = out(ymm_reg) _,
             b = out(ymm_reg) _,
             extra = inout(ymm_reg) *extra,
-            s00 = inout(ymm_reg) sums[0][0].0,
-            s01 = inout(ymm_reg) sums[0][1].0,
-            s02 = inout(ymm_reg) sums[0][2].0,
-            s10 = inout(ymm_reg) sums[1][0].0,
-            s11 = inout(ymm_reg) sums[1][1].0,
-            s12 = inout(ymm_reg) sums[1][2].0,
-            s20 = inout(ymm_reg) sums[2][0].0,
-            s21 = inout(ymm_reg) sums[2][1].0,
-            s22 = inout(ymm_reg) sums[2][2].0,
-            s30 = inout(ymm_reg) sums[3][0].0,
-            s31 = inout(ymm_reg) sums[3][1].0,
-            s32 = inout(ymm_reg) sums[3][2].0,
-            options(pure, readonly, nostack, preserves_flags),
         );
     }
 }
