@@ -13,11 +13,12 @@
 //! * 8 x 8: 8 sums, 1 input, broadcasts.
 
 use super::args::TileArgs;
-use super::body::{self, Along, Pointwise, add_loaded, single_of_quads};
+use super::body::{self, Along, Pointwise, add_loaded};
 use super::panel::COPIES;
-use super::scalar::{finish, finish_pixel};
+use super::scalar::{finish, finish_pixel, finish_quad};
 use crate::table::Element;
 use crate::vector::{APART, EVEX, F32x8, VEX, Vector};
+use crate::work::Work;
 use std::arch::{asm, x86_64::*};
 
 const LANES: usize = <F32x8 as Vector>::LANES;
@@ -65,7 +66,7 @@ impl<const DOT: u8> Pointwise for F32x8<{ Element::Int8 as u8 }, DOT> {
 
     unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         // SAFETY: passed on from the caller.
-        unsafe { single_of_quads::<Self, R>(args) }
+        unsafe { Self::on(Quads::<DOT, R>(args)) }
     }
 
     #[inline(always)]
@@ -178,8 +179,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
             (4, 4, 1) => single_blocks::<false>(args),
             (4, 4, _) => single_blocks::<true>(args),
             (8, 1, _) => single_eights(args),
-            (1 | 2 | 4, 1, 1) => single_rows::<R, false>(args),
-            (1 | 2 | 4, 1, _) => single_rows::<R, true>(args),
+            (1 | 2 | 4, 1, 1) => single_rows::<FLOAT, APART, R, false>(args),
+            (1 | 2 | 4, 1, _) => single_rows::<FLOAT, APART, R, true>(args),
             _ => unreachable!("no row of the table has blocks of {R}x{C}"),
         }
     }
@@ -215,28 +216,49 @@ unsafe fn inputs_of_blocks<const R: usize, const STRIDED: bool>(
     }
 }
 
+const FLOAT: u8 = Element::F32 as u8;
+const INT8: u8 = Element::Int8 as u8;
+
+/// Rows of `R` channels of a single pixel, of quads.
+struct Quads<'a, const DOT: u8, const R: usize>(&'a TileArgs<'a>);
+
+impl<const DOT: u8, const R: usize> Work for Quads<'_, DOT, R> {
+    #[inline(always)]
+    fn run(self) {
+        // SAFETY: passed on from the caller of `single`, who alone makes these.
+        unsafe {
+            match self.0.input.stride {
+                1 => single_rows::<INT8, DOT, R, false>(self.0),
+                _ => single_rows::<INT8, DOT, R, true>(self.0),
+            }
+        }
+    }
+}
+
 /// Rows of `R` channels of a single pixel: a vector is the weights of `LANES / R` blocks, times the input of each. Rows are
 /// short and of any length, so that the loop takes one vector at a time, for one branch that is guessed wrong; two sums, in
 /// turn, hide the latency of multiply-add.
 ///
 /// # Safety
-/// As [`single`], for an `R` of 1, 2 or 4 and a `C` of 1; not `STRIDED` only if the stride is 1.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
+/// As [`single`], for an `R` of 1, 2 or 4 and a `C` of 1, or for quads; not `STRIDED` only if the stride is 1.
+#[inline(always)]
+unsafe fn single_rows<const ELEMENT: u8, const DOT: u8, const R: usize, const STRIDED: bool>(
+    args: &TileArgs,
+) {
     static FIRST: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
     let (at_once, together) = const { (LANES / R, 4 / R) };
     for first in args.weights.rows.clone().step_by(together) {
         let rows = first..args.weights.rows.end.min(first + together);
         let mut channels = [0f32; 8];
         for (place, row) in rows.clone().enumerate() {
-            let (mut sum, mut other) = (_mm256_setzero_ps(), _mm256_setzero_ps());
             // SAFETY: `row` is a block row; every index is a channel of the chunks (TileArgs), and every block has R values
             // (PackedPointwise), of which the mask takes those that are there. Four lanes fit from any of four channels on.
             unsafe {
+                let mut sums = [F32x8::<ELEMENT, DOT>::splat(0.0); 2];
                 let (mut index, mut w, blocks) = args.blocks(row, R);
                 for _ in 0..blocks / at_once {
-                    let x = inputs_of_blocks::<R, STRIDED>(args, index);
-                    (sum, other) = (other, _mm256_fmadd_ps(_mm256_loadu_ps(w), x, sum));
+                    let x = F32x8(inputs_of_blocks::<R, STRIDED>(args, index));
+                    sums = [sums[1], F32x8::load(w).dot(x, sums[0])];
                     (index, w) = (index.add(at_once), w.add(LANES));
                 }
                 let rest = blocks % at_once;
@@ -245,22 +267,42 @@ unsafe fn single_rows<const R: usize, const STRIDED: bool>(args: &TileArgs) {
                     let mask = _mm256_loadu_si256(FIRST.as_ptr().add(LANES - rest * R).cast());
                     let x = inputs_of_blocks::<R, STRIDED>(args, indices.as_ptr());
                     // What the mask leaves out may be infinite.
-                    let x = _mm256_and_ps(x, _mm256_castsi256_ps(mask));
-                    sum = _mm256_fmadd_ps(_mm256_maskload_ps(w, mask), x, sum);
+                    let x = F32x8(_mm256_and_ps(x, _mm256_castsi256_ps(mask)));
+                    sums[0] = F32x8(_mm256_maskload_ps(w, mask)).dot(x, sums[0]);
                 }
-                let sum = _mm256_add_ps(sum, other);
-                let mut sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+                let sum = sums[0].add(sums[1]).0;
+                let mut sum = plus::<ELEMENT>(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
                 if R < 4 {
-                    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+                    sum = plus::<ELEMENT>(sum, _mm_movehl_ps(sum, sum));
                 }
                 if R < 2 {
-                    sum = _mm_add_ps(sum, _mm_movehdup_ps(sum));
+                    sum = plus::<ELEMENT>(sum, _mm_movehdup_ps(sum));
                 }
                 _mm_storeu_ps(channels.as_mut_ptr().add(place * R), sum);
             }
         }
-        // SAFETY: these are channels of the rows, with one pixel.
-        unsafe { finish_some(args, first * R, rows.len() * R, _mm_loadu_ps(channels.as_ptr())) };
+        // SAFETY: these are channels of the rows, with one pixel; of quads all four are there (PackedPointwise).
+        unsafe {
+            match ELEMENT {
+                INT8 => finish_quad(args, first * R, &channels[..4]),
+                _ => finish_some(args, first * R, rows.len() * R, _mm_loadu_ps(channels.as_ptr())),
+            }
+        }
+    }
+}
+
+/// Sums of floats, or of whole numbers.
+///
+/// # Safety
+/// SSE2 is there.
+#[inline(always)]
+unsafe fn plus<const ELEMENT: u8>(a: __m128, b: __m128) -> __m128 {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match ELEMENT {
+            INT8 => _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(a), _mm_castps_si128(b))),
+            _ => _mm_add_ps(a, b),
+        }
     }
 }
 

@@ -9,9 +9,10 @@
 //! are.
 
 use super::args::TileArgs;
-use super::body::{Along, Loops, Pointwise, accumulate, begin, single_of_quads};
+use super::body::{Along, Loops, Pointwise, accumulate, begin};
 use super::panel::TOP_BITS;
 use super::scalar::{Scalar, finish, finish_pair, gemv};
+use super::single::single_of_quads;
 use crate::neon::{Walk, in_order_blocks, in_order_rows, out_of_order};
 use crate::table::Element;
 use crate::target::Core;

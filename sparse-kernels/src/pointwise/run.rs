@@ -442,13 +442,12 @@ impl Run<'_> {
             ahead: 0,
         });
         if let Some(finish) = self.job.finish().filter(|_| !self.weights.kernel.element().in_pairs()) {
-            for (row, residual) in y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride)) {
-                finish.on(
-                    self.weights.kernel.info().target(),
-                    &mut row[..pixels.len()],
-                    self.job.all_residual().map(|_| &residual[..pixels.len()]),
-                );
-            }
+            let rows = y_copy.chunks_exact_mut(stride).zip(residual_copy.chunks_exact(stride));
+            let wanted = self.job.all_residual().is_some();
+            let rows = rows.map(|(row, residual)| {
+                (&mut row[..pixels.len()], wanted.then_some(&residual[..pixels.len()]))
+            });
+            finish.on(self.weights.kernel.info().target(), rows);
         }
         for row in y_copy.chunks_exact_mut(stride) {
             self.look_up(&mut row[..pixels.len()]);

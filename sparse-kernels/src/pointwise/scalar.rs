@@ -277,6 +277,11 @@ pub(super) unsafe fn finish_pair(args: &TileArgs, channel: usize, sums: &[f32]) 
 ///
 /// # Safety
 /// As [`finish`], for each of the channels.
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 pub(super) unsafe fn finish_quad(args: &TileArgs, channel: usize, sums: &[f32]) {
     let mut all = [[0f32; RUN]; quads::CHANNELS];
     // SAFETY: passed on from the caller.

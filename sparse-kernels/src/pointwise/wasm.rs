@@ -7,8 +7,9 @@
 //! Of a single pixel a vector is four weights of a column of a 4x4 block, times its input in all lanes.
 
 use super::args::TileArgs;
-use super::body::{Along, Pointwise, accumulate, begin, single_of_quads};
+use super::body::{Along, Pointwise, accumulate, begin};
 use super::scalar::{finish, gemv};
+use super::single::single_of_quads;
 use crate::table::Element;
 use crate::vector::{F32x4, multiply_add};
 use std::arch::wasm32::*;

@@ -154,6 +154,10 @@ pub(crate) struct Requantise {
 
 /// Zero point and bounds of outputs, in vectors.
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    all(target_arch = "wasm32", not(target_feature = "simd128")),
+    expect(dead_code, reason = "plain Rust has no vectors")
+)]
 pub(crate) struct Bounds<V> {
     /// In each half of a lane.
     pub zero: V,
