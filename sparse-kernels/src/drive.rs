@@ -115,14 +115,15 @@ impl<P> Job<'_, P> {
     /// # Safety
     /// As [`Job::outputs`].
     pub unsafe fn complete(&self, first: usize, rows: usize, stride: usize, len: usize) {
-        let Some(finish) = self.finish else { return };
+        let Some(finish) = &self.finish else { return };
         // neighbours, as those of a single pixel are
         let (rows, len) = if stride == len { (1, rows * len) } else { (rows, len) };
-        for start in (0..rows).map(|row| first + row * stride) {
-            // SAFETY: passed on from the caller.
-            let row = unsafe { self.outputs(start..start + len) };
-            finish.on(self.target, row, self.residual.map(|r| &r[start..start + len]));
-        }
+        let row = |row: usize| {
+            let places = first + row * stride..first + row * stride + len;
+            // SAFETY: passed on from the caller; the row before is let go.
+            (unsafe { self.outputs(places.clone()) }, self.residual.map(|r| &r[places]))
+        };
+        finish.on(self.target, (0..rows).map(row));
     }
 }
 

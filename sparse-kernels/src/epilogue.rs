@@ -1,6 +1,6 @@
 //! What follows a convolution in the same pass: activation, residual add, activation.
 
-use crate::exp::exp;
+use crate::exp::{exp, multiply_add};
 use crate::pairs::{self, Numbers, Rounding, Rows, f16, rounding, unpack_rows};
 use crate::target::Target;
 use crate::work::{Work, on};
@@ -56,22 +56,40 @@ impl Activation {
     }
 
     /// The function, in place over a slice: within 4 units in the last place of [`Activation::apply`], or within 88
-    /// times the smallest normal number, below which the exponential is 0.
+    /// times the smallest normal number, below which the exponential is 0. `FUSED` where the instructions multiply and add
+    /// in one.
     #[inline(always)]
-    pub fn apply_slice(self, values: &mut [f32]) {
+    pub(crate) fn apply_slice<const FUSED: bool>(self, values: &mut [f32]) {
         match self {
             Activation::Identity => {}
-            // One loop per function, so that the compiler can vectorise each.
-            Activation::Clamp { lo, hi } => values.iter_mut().for_each(|v| *v = clamp(*v, lo, hi)),
+            // One loop per function, so that the compiler can vectorise each; and a loop, not a call of `for_each`, which
+            // might be compiled by itself, without the instructions that fuse.
+            Activation::Clamp { lo, hi } => {
+                for v in values {
+                    *v = clamp(*v, lo, hi);
+                }
+            }
             Activation::HardSwish => {
-                values.iter_mut().for_each(|v| *v *= clamp(*v * (1.0 / 6.0) + 0.5, 0.0, 1.0));
+                for v in values {
+                    *v *= clamp(multiply_add::<FUSED>(*v, 1.0 / 6.0, 0.5), 0.0, 1.0);
+                }
             }
             // Not a choice between the product and the value that is there, which would be a store under a mask.
             Activation::LeakyRelu(alpha) => {
-                values.iter_mut().for_each(|v| *v *= if *v < 0.0 { alpha } else { 1.0 });
+                for v in values {
+                    *v *= if *v < 0.0 { alpha } else { 1.0 };
+                }
             }
-            Activation::Sigmoid => values.iter_mut().for_each(|v| *v = plain_sigmoid(*v)),
-            Activation::Silu => values.iter_mut().for_each(|v| *v *= plain_sigmoid(*v)),
+            Activation::Sigmoid => {
+                for v in values {
+                    *v = plain_sigmoid::<FUSED>(*v);
+                }
+            }
+            Activation::Silu => {
+                for v in values {
+                    *v *= plain_sigmoid::<FUSED>(*v);
+                }
+            }
         }
     }
 
@@ -98,8 +116,8 @@ fn sigmoid(v: f32) -> f32 {
 
 /// [`sigmoid`] without a call or a branch.
 #[inline(always)]
-fn plain_sigmoid(v: f32) -> f32 {
-    let e = exp(-v.abs());
+fn plain_sigmoid<const FUSED: bool>(v: f32) -> f32 {
+    let e = exp::<FUSED>(-v.abs());
     (if v < 0.0 { e } else { 1.0 }) / (1.0 + e)
 }
 
@@ -227,7 +245,7 @@ impl Rounding for FinishPairs<'_> {
                     row.iter_mut().zip(&*floats).for_each(|(v, r)| *v = within(*v + r, clamps.after));
                 }
                 if let Some(finish) = finish {
-                    finish.apply(row, residual.map(|_| &*floats));
+                    finish.apply::<false>(row, residual.map(|_| &*floats));
                 }
             }
         }
@@ -273,7 +291,7 @@ impl Rounding for FinishPixel<'_> {
             if clamps.residual {
                 sums.iter_mut().zip(&*floats).for_each(|(v, r)| *v = within(*v + r, clamps.after));
             }
-            finish.apply(sums, residual.map(|_| &*floats));
+            finish.apply::<false>(sums, residual.map(|_| &*floats));
             for (both, lane) in sums.chunks(2).zip(&mut y[from..]) {
                 *lane = rows.pair(both[0], both.get(1).copied().unwrap_or(0.0));
             }
@@ -282,33 +300,42 @@ impl Rounding for FinishPixel<'_> {
 }
 
 /// [`Finish::apply`] with the instructions of a target.
-struct FinishRow<'a> {
+struct FinishRows<'a, I, const FUSED: bool> {
     finish: &'a Finish,
-    row: &'a mut [f32],
-    residual: Option<&'a [f32]>,
+    rows: I,
 }
 
-impl Work for FinishRow<'_> {
+impl<'a, I: Iterator<Item = Row<'a>>, const FUSED: bool> Work for FinishRows<'_, I, FUSED> {
     #[inline(always)]
     fn run(self) {
-        self.finish.apply(self.row, self.residual);
+        for (row, residual) in self.rows {
+            self.finish.apply::<FUSED>(row, residual);
+        }
     }
 }
 
+/// A row of output, and that of the residual if there is one.
+type Row<'a> = (&'a mut [f32], Option<&'a [f32]>);
+
 impl Finish {
-    /// [`Finish::apply`] with the instructions of `target`.
-    pub fn on(&self, target: Target, row: &mut [f32], residual: Option<&[f32]>) {
-        on(target, FinishRow { finish: self, row, residual });
+    /// Completes rows of output with the instructions of `target`. Those of the residual are as long if [`Finish::residual`]
+    /// is set.
+    pub fn on<'a>(&self, target: Target, rows: impl Iterator<Item = Row<'a>>) {
+        if target.fuses() {
+            on(target, FinishRows::<_, true> { finish: self, rows });
+        } else {
+            on(target, FinishRows::<_, false> { finish: self, rows });
+        }
     }
 
     /// Completes one row of output. `residual` has the length of `row` if [`Finish::residual`] is set.
     #[inline(always)]
-    fn apply(&self, row: &mut [f32], residual: Option<&[f32]>) {
-        self.before.apply_slice(row);
+    fn apply<const FUSED: bool>(&self, row: &mut [f32], residual: Option<&[f32]>) {
+        self.before.apply_slice::<FUSED>(row);
         if let Some(residual) = residual.filter(|_| self.residual) {
             row.iter_mut().zip(residual).for_each(|(v, r)| *v += r);
         }
-        self.after.apply_slice(row);
+        self.after.apply_slice::<FUSED>(row);
     }
 }
 
@@ -341,20 +368,22 @@ mod tests {
         let mut values: Vec<f32> = (-9500..9500).map(|i| i as f32 * 0.01).collect();
         values.extend([0.0, -0.0, 1e-30, -1e-30, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY]);
         for activation in ALL {
-            let mut slice = values.clone();
-            activation.apply_slice(&mut slice);
-            for (v, got) in values.iter().zip(&slice) {
-                let single = activation.apply(*v);
-                // 88 times what the exponential leaves out, the smallest normal number
-                let most = (4.0 * f32::EPSILON * single.abs()).max(88.0 * f32::MIN_POSITIVE);
-                assert!(
-                    *got == single || (got - single).abs() <= most,
-                    "{activation:?} of {v}: {got}, {single}"
-                );
+            for apply_slice in [Activation::apply_slice::<false>, Activation::apply_slice::<true>] {
+                let mut slice = values.clone();
+                apply_slice(activation, &mut slice);
+                for (v, got) in values.iter().zip(&slice) {
+                    let single = activation.apply(*v);
+                    // 88 times what the exponential leaves out, the smallest normal number
+                    let most = (4.0 * f32::EPSILON * single.abs()).max(88.0 * f32::MIN_POSITIVE);
+                    assert!(
+                        *got == single || (got - single).abs() <= most,
+                        "{activation:?} of {v}: {got}, {single}"
+                    );
+                }
+                let mut nan = [f32::NAN];
+                apply_slice(activation, &mut nan);
+                assert!(nan[0].is_nan(), "{activation:?}");
             }
-            let mut nan = [f32::NAN];
-            activation.apply_slice(&mut nan);
-            assert!(nan[0].is_nan(), "{activation:?}");
         }
     }
 
@@ -372,7 +401,7 @@ mod tests {
                         }
                         row[0] = clamp(row[0], clamps.after.0, clamps.after.1);
                         if let Some(finish) = finish {
-                            finish.apply(&mut row, residual.as_ref().map(std::slice::from_ref));
+                            finish.apply::<false>(&mut row, residual.as_ref().map(std::slice::from_ref));
                         }
                         // two functions, each within 4 units in the last place, none steeper than 1.1
                         let (expected, most) = (whole(v), 9.0 * f32::EPSILON);

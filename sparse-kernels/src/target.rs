@@ -165,6 +165,12 @@ impl Target {
         self.isa
     }
 
+    /// Whether its instructions multiply and add in one, rounded once.
+    pub(crate) fn fuses(self) -> bool {
+        // a constant where none does, so that nothing is compiled for those
+        cfg!(not(target_arch = "wasm32")) && matches!(self.isa, Isa::Avx2 | Isa::Avx512 | Isa::Neon)
+    }
+
     /// The class of cores.
     pub fn core(self) -> Core {
         self.core

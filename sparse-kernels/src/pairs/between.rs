@@ -197,7 +197,7 @@ impl Function for Binary<'_> {
 impl Function for Activation {
     #[inline(always)]
     fn of(&self, _: &impl Rows, _: usize, values: &mut [[f32; WIDTH]; 2]) {
-        values.iter_mut().for_each(|half| self.apply_slice(half));
+        values.iter_mut().for_each(|half| self.apply_slice::<false>(half));
     }
 }
 

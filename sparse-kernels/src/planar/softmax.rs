@@ -50,7 +50,7 @@ impl Work for Job<'_> {
                 fold_rows(line, len, row, f32::NEG_INFINITY, |most, x| if most < x { x } else { most });
                 for row in block.chunks_exact_mut(inner) {
                     for (x, most) in row.iter_mut().zip(&*line) {
-                        *x = exp(*x - most);
+                        *x = exp::<false>(*x - most);
                     }
                 }
                 line.fill(0.0);
@@ -78,7 +78,7 @@ impl Work for Job<'_> {
                 }
             }
             for x in blocks.iter_mut() {
-                *x = exp(*x);
+                *x = exp::<false>(*x);
             }
             for block in blocks.chunks_exact_mut(len) {
                 let scale = block.iter().sum::<f32>().recip();
