@@ -513,6 +513,12 @@ impl OptSparseConv {
     }
 }
 
+/// Whether a node is a sparse layer, as most are where every layer looks at all of the model: it need not be asked what else it
+/// could be.
+pub(crate) fn is_layer(node: &TypedNode) -> bool {
+    node.op_is::<OptSparseConv>()
+}
+
 /// A geometry of interleaved pixels as one of that many images, of one pixel, in planes, which is the same; others
 /// as they are.
 fn planar(geometry: ConvGeometry) -> TractResult<ConvGeometry> {

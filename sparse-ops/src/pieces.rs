@@ -6,7 +6,7 @@
 
 use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
-use crate::opt_sparse_conv::OptSparseConv;
+use crate::opt_sparse_conv::{OptSparseConv, is_layer};
 use std::ops::Range;
 use tract_core::internal::*;
 use tract_core::ops::array::{Gather, Slice, TypedConcat};
@@ -246,7 +246,7 @@ fn is_only_copied(model: &TypedModel, node: &TypedNode, depth: usize) -> bool {
 /// concatenation of their own.
 pub(crate) fn swap_next(model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
     rule_if!(!model.nodes().iter().any(|node| node.op_as().is_some_and(OptSparseConv::is_open)));
-    for node in model.nodes() {
+    for node in model.nodes().iter().filter(|node| !is_layer(node)) {
         // only where something could be left out: most copies stand alone
         let copied = |outlet: &OutletId| is_copied(model, *outlet);
         if !is_copy(node) || !node.inputs.iter().any(copied) || is_only_copied(model, node, DEEPEST) {

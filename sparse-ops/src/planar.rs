@@ -7,6 +7,7 @@
 use crate::executor::par_chunks_mut;
 use crate::form::padding;
 use crate::konst::f32s;
+use crate::opt_sparse_conv::is_layer;
 use sparse_kernels::error::KernelError;
 use sparse_kernels::planar::{Pool, PoolAxis, Pooling, Resize as ResizePlanes, Taps, softmax};
 use sparse_kernels::prelude::Target;
@@ -97,7 +98,7 @@ fn middle(axes: &[usize], rank: usize) -> Option<std::ops::Range<usize>> {
 /// Puts a [`Planar`] in place of the first stock operator of the model that has a loop; none if there is no
 /// such operator left.
 pub(crate) fn swap_next(model: &TypedModel, target: Target) -> TractResult<Option<TypedModelPatch>> {
-    for node in model.nodes() {
+    for node in model.nodes().iter().filter(|node| !is_layer(node)) {
         if let Some(stock) = Stock::of(model, node)? {
             let op = Planar { stock, target };
             return TypedModelPatch::replace_single_op(model, node, &node.inputs, op).map(Some);

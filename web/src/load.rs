@@ -4,10 +4,12 @@ use crate::value::whole;
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use js_sys::{Array, Uint8Array};
+use prost::Message;
 use prune::Document;
 use std::io::{Cursor, Read};
 use tract_core::internal::*;
 use tract_hir::prelude::*;
+use tract_onnx::pb::ModelProto;
 use tract_sparse::{Report, keeping_names, set_input_shapes};
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -50,8 +52,7 @@ fn nnef(archive: Vec<u8>) -> Result<TypedModel> {
 
 fn onnx(bytes: Vec<u8>, shapes: &Array) -> Result<TypedModel> {
     let onnx = tract_sparse::onnx();
-    let mut proto =
-        onnx.proto_model_for_read(&mut &*bytes).context("not a model: neither ONNX nor an NNEF archive")?;
+    let mut proto = ModelProto::decode(&*bytes).context("not a model: neither ONNX nor an NNEF archive")?;
     drop(bytes);
     ensure!(proto.graph.is_some(), "not a model: an ONNX file has a graph");
     tract_sparse::densify(&mut proto)?;

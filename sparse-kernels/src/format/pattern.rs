@@ -117,12 +117,16 @@ impl DepthwisePatterns {
         for group in channel_groups(channels, CHANNEL_GROUPS[0]) {
             split(group, kernel, weights, &mut found);
         }
-        let kept = found
-            .iter()
-            .flat_map(|(range, pattern)| range.clone().map(move |c| (c, *pattern)))
-            .flat_map(|(c, pattern)| (0..taps).filter(move |t| pattern.keeps(*t)).map(move |t| c * taps + t))
-            .map(|i| weights[i])
-            .collect();
+        let mut kept = Vec::with_capacity(weights.len());
+        for (range, pattern) in &found {
+            for kernel in weights[range.start * taps..range.end * taps].chunks_exact(taps) {
+                for (tap, weight) in kernel.iter().enumerate() {
+                    if pattern.keeps(tap) {
+                        kept.push(*weight);
+                    }
+                }
+            }
+        }
         let parts: Vec<_> = found.into_iter().map(|(range, pattern)| (range.len(), pattern)).collect();
         Self::from_parts(channels, kernel, &parts, kept)
     }

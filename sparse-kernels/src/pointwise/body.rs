@@ -31,10 +31,6 @@ pub(super) trait Pointwise: Vector {
     /// [`Loops::FLIPPED`].
     const FLIPPED: bool = false;
 
-    /// Tiles of up to this number of whole vectors have a version of the loop of their own, in which the last
-    /// vector is at a constant, too.
-    const WHOLE: usize = 0;
-
     /// `R` output channels by at least a vector and at most `PIXELS` pixels.
     ///
     /// # Safety
@@ -232,21 +228,12 @@ unsafe fn rows<V: Pointwise, A: Along<V>, const R: usize, const C: usize, const 
     for (n, at) in at.iter_mut().enumerate() {
         *at = n * V::LANES;
     }
-    let together = const { V::ELEMENT.per_lane().div_ceil(R) };
-    macro_rules! each_row {
-        () => {
-            for row in args.weights.rows.clone().step_by(together) {
-                // SAFETY: a block row; the last vector ends at the last pixel.
-                unsafe { block_row::<V, A, R, C, N>(args, row, &at) };
-            }
-        };
-    }
-    if const { N <= V::WHOLE } && args.pixels == N * V::LANES {
-        each_row!();
-        return;
-    }
     at[N - 1] = args.pixels - V::LANES;
-    each_row!();
+    let together = const { V::ELEMENT.per_lane().div_ceil(R) };
+    for row in args.weights.rows.clone().step_by(together) {
+        // SAFETY: a block row; the last vector ends at the last pixel.
+        unsafe { block_row::<V, A, R, C, N>(args, row, &at) };
+    }
 }
 
 /// Block row `row` of a tile whose vectors begin `at` these pixels. Where a block has fewer rows than a lane has

@@ -13,8 +13,9 @@ use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use std::ops::Range;
 
-/// Block rows that neighbouring tiles go through together, at most.
-const ROWS_TOGETHER: usize = 8;
+/// Block rows that neighbouring tiles go through together, at most. In WebAssembly tiles are narrow, and calls of their
+/// kernels take as long as a row.
+const ROWS_TOGETHER: usize = if cfg!(target_arch = "wasm32") { 32 } else { 8 };
 
 /// Block rows of `r` channels, `stride` floats apart, that neighbouring tiles go through together.
 ///
@@ -482,9 +483,9 @@ mod tests {
         let rows = |hw: usize| [1, 4, 8].map(|r| rows_together(hw * hw, r));
         assert_eq!(rows(96), [8, 2, 1]);
         assert_eq!(rows(64), [8, 2, 1]);
-        assert_eq!(rows(48), [8, 8, 4]);
-        for hw in [1, 7, 14, 28, 56, 112] {
-            assert_eq!(rows(hw), [8, 8, if hw == 112 { 4 } else { 8 }], "{hw}");
+        for (hw, apart) in [(1, 1024), (7, 1024), (14, 256), (28, 64), (48, 4), (56, 16), (112, 4)] {
+            let expected = [1, 4, 8].map(|r| (8 * apart / r).min(ROWS_TOGETHER));
+            assert_eq!(rows(hw), expected, "{hw}");
         }
     }
 
