@@ -13,8 +13,8 @@ use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use std::ops::Range;
 
-/// Block rows that neighbouring tiles go through together, at most. In WebAssembly tiles are narrow, and calls of their
-/// kernels take as long as a row.
+/// Block rows that neighbouring tiles go through together, at most. In WebAssembly tiles are narrow, and a call of their
+/// kernels takes a third of a row's time.
 const ROWS_TOGETHER: usize = if cfg!(target_arch = "wasm32") { 32 } else { 8 };
 
 /// Block rows of `r` channels, `stride` floats apart, that neighbouring tiles go through together.

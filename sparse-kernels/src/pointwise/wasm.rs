@@ -24,22 +24,21 @@ impl Pointwise for Floats {
     unsafe fn tile<const R: usize, const C: usize, const PIXELS: usize>(args: &TileArgs) {
         let weights = &args.weights;
         let usual = weights.first && weights.last && weights.rows.end * R <= weights.packed.whole_oc;
+        if !usual || args.pixels != PIXELS {
+            // SAFETY: passed on from the caller.
+            return unsafe { tile::<Self, (), R, C, PIXELS>(args) };
+        }
         macro_rules! whole {
             ($($n:literal)*) => {
                 match args.clamps.residual {
-                    // SAFETY: passed on from the caller; all the rest was looked at.
-                    $(false if const { $n * Self::LANES == PIXELS } => unsafe { whole_rows::<R, C, $n, false>(args) },
-                    true if const { $n * Self::LANES == PIXELS } => unsafe { whole_rows::<R, C, $n, true>(args) },)*
+                    $(false if const { $n * Self::LANES == PIXELS } => whole_rows::<R, C, $n, false>(args),
+                    true if const { $n * Self::LANES == PIXELS } => whole_rows::<R, C, $n, true>(args),)*
                     _ => unreachable!("tiles have 8 sums"),
                 }
             };
         }
-        if usual && args.pixels == PIXELS {
-            whole!(1 2 4 8);
-        } else {
-            // SAFETY: passed on from the caller.
-            unsafe { tile::<Self, (), R, C, PIXELS>(args) }
-        }
+        // SAFETY: passed on from the caller; the rest is what was asked above.
+        unsafe { whole!(1 2 4 8) }
     }
 
     /// As `body::accumulate`, but one channel of a 4x4 block after the other.
