@@ -1,6 +1,6 @@
 //! What follows a convolution in the same pass: activation, residual add, activation.
 
-use crate::exp::{exp, multiply_add};
+use crate::exp::exp;
 use crate::pairs::{self, Numbers, Rounding, Rows, f16, rounding, unpack_rows};
 use crate::target::Target;
 use crate::work::{Work, on};
@@ -56,7 +56,7 @@ impl Activation {
     }
 
     /// The function, in place over a slice: within 4 units in the last place of [`Activation::apply`], or within 88
-    /// times the smallest normal number, below which the exponential is 0. `FUSED` where the instructions multiply and add
+    /// times the smallest normal number, below which the exponential is 0. With `FUSED` the exponential multiplies and adds
     /// in one.
     #[inline(always)]
     pub(crate) fn apply_slice<const FUSED: bool>(self, values: &mut [f32]) {
@@ -71,7 +71,7 @@ impl Activation {
             }
             Activation::HardSwish => {
                 for v in values {
-                    *v *= clamp(multiply_add::<FUSED>(*v, 1.0 / 6.0, 0.5), 0.0, 1.0);
+                    *v *= clamp(*v * (1.0 / 6.0) + 0.5, 0.0, 1.0);
                 }
             }
             // Not a choice between the product and the value that is there, which would be a store under a mask.

@@ -6,7 +6,7 @@
 
 /// `a * b + c`, rounded once if `FUSED`: where no instruction does that it would be a call.
 #[inline(always)]
-pub(crate) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
