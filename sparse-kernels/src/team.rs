@@ -178,17 +178,31 @@ impl Team {
 mod tests {
     use super::*;
     use std::sync::Barrier;
+    use std::sync::atomic::AtomicBool;
 
-    const PATIENCE: Duration = Duration::from_millis(if cfg!(miri) { 2000 } else { 200 });
+    /// Lets helpers go, also when a test has failed.
+    struct Lead<'a>(&'a AtomicBool);
 
-    /// Runs `leader` with some helpers that are there from the beginning.
+    impl Drop for Lead<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs `leader` with some helpers that are there from the beginning to the end, however slow the machine is: some tasks
+    /// wait for them.
     fn with_helpers(helpers: usize, leader: impl FnOnce(&Team)) {
-        let team = Team::default();
+        let (team, done) = (Team::default(), AtomicBool::new(false));
         assert_eq!((team.missing(helpers), team.missing(helpers)), (helpers, 0));
+        let stay = || {
+            std::thread::yield_now();
+            !done.load(Ordering::Relaxed)
+        };
         std::thread::scope(|scope| {
             for _ in 0..helpers {
-                scope.spawn(|| team.help(PATIENCE, || false));
+                scope.spawn(|| team.help(Duration::from_millis(1), stay));
             }
+            let _lead = Lead(&done);
             leader(&team);
         });
         assert!(team.is_idle());
