@@ -187,8 +187,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
 }
 
 /// The inputs of `LANES / R` blocks of one column, from the first of `indices` on, each in `R` lanes. A broadcast is a load
-/// and nothing else, and a blend goes to any of the pipes; on Zen an instruction that gathers takes
-/// twice as long.
+/// and nothing else, and a blend goes to any of the pipes; on Zen an instruction that gathers takes twice as
+/// long.
 ///
 /// # Safety
 /// AVX2 is there; as many `indices` are valid, each of a channel of the chunks. Not `STRIDED` only if the stride is 1.
@@ -245,7 +245,6 @@ impl<const DOT: u8, const R: usize> Work for Quads<'_, DOT, R> {
 unsafe fn single_rows<const ELEMENT: u8, const DOT: u8, const R: usize, const STRIDED: bool>(
     args: &TileArgs,
 ) {
-    static FIRST: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
     let (at_once, together) = const { (LANES / R, 4 / R) };
     for first in args.weights.rows.clone().step_by(together) {
         let rows = first..args.weights.rows.end.min(first + together);
@@ -264,11 +263,11 @@ unsafe fn single_rows<const ELEMENT: u8, const DOT: u8, const R: usize, const ST
                 let rest = blocks % at_once;
                 if rest > 0 {
                     let indices: [u32; LANES] = std::array::from_fn(|block| *index.add(block.min(rest - 1)));
-                    let mask = _mm256_loadu_si256(FIRST.as_ptr().add(LANES - rest * R).cast());
+                    let mask = F32x8::<ELEMENT, DOT>::edge(0, rest * R);
                     let x = inputs_of_blocks::<R, STRIDED>(args, indices.as_ptr());
                     // What the mask leaves out may be infinite.
                     let x = F32x8(_mm256_and_ps(x, _mm256_castsi256_ps(mask)));
-                    sums[0] = F32x8(_mm256_maskload_ps(w, mask)).dot(x, sums[0]);
+                    sums[0] = F32x8::load_edge(w, mask).dot(x, sums[0]);
                 }
                 let sum = sums[0].add(sums[1]).0;
                 let mut sum = plus::<ELEMENT>(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
