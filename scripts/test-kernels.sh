@@ -46,6 +46,8 @@ aarch64() {
   if ! have qemu-aarch64; then
     skip aarch64 "no qemu-aarch64: apt-get install qemu-user"; return
   fi
+  # Cargo builds for one machine at a time in a folder; this one is tested beside the others.
+  local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/emulated
   # An emulator takes minutes for loops of plain Rust, which are the same on every machine: only NEON's kernels are run, on a part of the
   # cases (all: PROPTEST_CASES=1000). A core without half precision and dot products is to meet no instruction that it lacks.
   local -x SPARSE_KERNELS_EMULATED=qemu

@@ -7,7 +7,7 @@
 #   scripts/test.sh --install  installs what is missing without asking: Debian's packages as root or by sudo, Rust's
 #                              components by rustup, Python's packages into target/onnx-venv, npm's into web/node_modules
 #
-# Fails if anything fails. From nothing it takes about half an hour on two cores.
+# Fails if anything fails. From nothing it takes about an hour on two cores.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,17 +26,37 @@ done
 steps=() failed=()
 step() {
   local start=$SECONDS name=$1 kept
-  kept=target/test-logs/$((${#steps[@]} + 1)).log
+  kept=target/test-logs/${lane:-0}-$((${#steps[@]} + 1)).log
   printf '\n=== %s ===\n' "$name"
   shift
   mkdir -p target/test-logs
-  if "$@" 2>&1 | tee "$kept"; then
+  if "$@" 2>&1 | if [ -z "${lane:-}" ]; then tee "$kept"; else cat >"$kept"; fi; then
     steps+=("passed: $name, $((SECONDS - start)) s")
   else
     steps+=("FAILED: $name, $((SECONDS - start)) s: $*")
     failed+=("$name" "$kept")
   fi
+  [ -z "${lane:-}" ] || grep -E '^(passed|NOT RUN|FAILED): ' "$kept"
   printf -- '--- %s\n' "${steps[-1]}"
+}
+# beside LANE...: the steps of these functions, lane beside lane, where nothing is timed. Their output is in the logs.
+beside() {
+  local lane lanes=() logs=target/test-logs
+  mkdir -p $logs
+  for lane in "$@"; do
+    (
+      steps=() failed=()
+      "$lane"
+      printf '%s\n' "${steps[@]}" >"$logs/$lane.steps"
+      printf '%s\n' "${failed[@]}" >"$logs/$lane.failed"
+    ) &
+    lanes+=($!)
+  done
+  wait "${lanes[@]}"
+  for lane in "$@"; do
+    mapfile -t -O ${#steps[@]} steps <"$logs/$lane.steps"
+    mapfile -t -O ${#failed[@]} failed < <(grep . "$logs/$lane.failed")
+  done
 }
 not_run() {
   printf 'NOT RUN: %s\n' "$*" >&2
@@ -142,14 +162,21 @@ if [ -x target/tract-cli/bin/tract ]; then
 else
   not_run "scripts/tract-transcript.py --check, which builds tract's command line first (ten minutes)"
 fi
-if component clippy || have cargo-clippy; then
-  step "Lints" cargo clippy --release --workspace --all-targets -- -D warnings
-else
-  not_run "cargo clippy: it is not installed"
-fi
 step "Python package" scripts/test-python.sh
 step "npm package" scripts/test-web.sh
-step "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
-step "Kernels on every target" scripts/test-kernels.sh
+here() {
+  step "Kernels on this machine" scripts/test-kernels.sh host avx512
+  step "Kernels in WebAssembly" scripts/test-kernels.sh wasm
+  if component clippy || have cargo-clippy; then
+    step "Lints" cargo clippy --release --workspace --all-targets -- -D warnings
+  else
+    not_run "cargo clippy: it is not installed"
+  fi
+}
+elsewhere() {
+  step "Kernels on Arm" scripts/test-kernels.sh aarch64 apple
+  step "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
+}
+beside here elsewhere
 summary
 if [ ${#failed[@]} = 0 ]; then echo; echo "All tests passed."; else echo; echo "SOMETHING FAILED: see above."; exit 1; fi

@@ -23,6 +23,10 @@ use std::arch::{asm, x86_64::*};
 
 const LANES: usize = <F32x8 as Vector>::LANES;
 
+/// How far ahead rows of a single pixel ask for their weights, each of which they read once. What fetches ahead in hardware
+/// stays inside a page, and a row of blocks takes a line every few cycles.
+const SINGLE_AHEAD: usize = (8 << 10) / size_of::<f32>();
+
 impl Pointwise for F32x8 {
     const MOST_VECTORS: [usize; 4] = [14, 6, 3, 1];
     const TWO_SETS: usize = 4;
@@ -256,6 +260,7 @@ unsafe fn single_rows<const ELEMENT: u8, const DOT: u8, const R: usize, const ST
                 let mut sums = [F32x8::<ELEMENT, DOT>::splat(0.0); 2];
                 let (mut index, mut w, blocks) = args.blocks(row, R);
                 for _ in 0..blocks / at_once {
+                    <F32x8 as Vector>::prefetch(w.wrapping_add(SINGLE_AHEAD));
                     let x = F32x8(inputs_of_blocks::<R, STRIDED>(args, index));
                     sums = [sums[1], F32x8::load(w).dot(x, sums[0])];
                     (index, w) = (index.add(at_once), w.add(LANES));
@@ -376,6 +381,7 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
         unsafe {
             let (mut index, mut w, blocks) = args.blocks(row, 2 * LANES);
             let mut add = |set: usize| {
+                <F32x8 as Vector>::prefetch(w.wrapping_add(SINGLE_AHEAD));
                 let x = four_inputs::<STRIDED>(args, *index);
                 let x = _mm256_set_m128(x, x);
                 for half in 0..2 {
@@ -415,6 +421,7 @@ unsafe fn single_eights(args: &TileArgs) {
         unsafe {
             let (mut index, mut w, blocks) = args.blocks(row, LANES);
             let mut add = |set: usize| {
+                <F32x8 as Vector>::prefetch(w.wrapping_add(SINGLE_AHEAD));
                 let x = _mm256_broadcast_ss(&*args.input.x.wrapping_add(*index as usize * args.input.stride));
                 sums[set] = _mm256_fmadd_ps(_mm256_loadu_ps(w), x, sums[set]);
                 (index, w) = (index.add(1), w.add(LANES));
