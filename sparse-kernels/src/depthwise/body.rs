@@ -108,7 +108,7 @@ pub(crate) trait Depthwise: Vector {
     /// The vector `floats` behind `row`.
     ///
     /// # Safety
-    /// As [`Vector::load`]; both are in the same row.
+    /// As [`Vector::load`]; both are in the same input row.
     #[inline(always)]
     unsafe fn load_at(row: *const f32, floats: usize) -> Self {
         // SAFETY: passed on from the caller.
@@ -469,8 +469,11 @@ macro_rules! unrolled {
                     let at = place::<V>(S, load, n);
                     if masks::<V>(KW, S, N, SIDE, load, n) {
                         V::load_edge(row.wrapping_add(at), edges[load][n])
-                    } else {
+                    } else if SIDE == NONE {
                         V::load_at(row, at)
+                    } else {
+                        // what is masked begins outside of the row, and so may the tile
+                        V::load(row.wrapping_add(at))
                     }
                 };
                 // The columns of a step, by its number.
