@@ -655,6 +655,12 @@ impl TypedOp for OptSparseConv {
         if self.is_open() {
             return clusters::settle(model);
         }
+        // Stock takes two operators, and their loop is slower than layers there.
+        if self.choice.target.isa() == Isa::Wasm
+            && let Some(patch) = clusters::global_sum(model, self.choice.target)?
+        {
+            return Ok(Some(patch));
+        }
         if let Some(patch) = pieces::swap_next(model)? {
             return Ok(Some(patch));
         }

@@ -30,7 +30,9 @@ function run(program, args, env = {}) {
 async function build(name, features) {
   const folder = join(target, "web", name);
   await run("cargo", ["build", "--profile", "web", "-p", "tract-sparse-web", "--target", "wasm32-unknown-unknown"], {
-    CARGO_TARGET_DIR: folder, RUSTFLAGS: `-C target-feature=${features}`,
+    CARGO_TARGET_DIR: folder, RUSTC_WRAPPER: join(web, "tools/rustc.sh"),
+    // cargo does not see what the wrapper changes: the name makes it compile again what was compiled without
+    RUSTFLAGS: `-C target-feature=${features} --cfg small`,
   });
   const built = join(folder, "wasm32-unknown-unknown/web/tract_sparse_web.wasm");
   const bound = join(folder, "package");

@@ -53,6 +53,10 @@ pub(crate) trait Depthwise: Vector {
     /// taken for tiles at both.
     const VERSIONS: [bool; 2] = [true; 2];
 
+    /// Whether rows narrower than a vector are left to what computes them one by one, and steps whose rows are all there are
+    /// counted ahead: nothing is asked between two of them.
+    const COUNTS: bool = false;
+
     /// For maps of no more columns than half a vector has, if there are shorter ones.
     type Few: Depthwise;
 
@@ -99,6 +103,26 @@ pub(crate) trait Depthwise: Vector {
     /// As [`Vector::on`]; `lanes` is less than `LANES`.
     unsafe fn shift(self, _next: Self, _lanes: usize) -> Self {
         unreachable!("for vectors that shift")
+    }
+
+    /// The vector `floats` behind `row`.
+    ///
+    /// # Safety
+    /// As [`Vector::load`]; both are in the same input row.
+    #[inline(always)]
+    unsafe fn load_at(row: *const f32, floats: usize) -> Self {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::load(row.wrapping_add(floats)) }
+    }
+
+    /// A vector that begins with the float at `p`; what follows is anything.
+    ///
+    /// # Safety
+    /// As [`Vector::on`]; `p` is readable.
+    #[inline(always)]
+    unsafe fn load_one(p: *const f32) -> Self {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::splat(*p) }
     }
 
     /// A copy, by a load where that is cheaper than a move.
@@ -246,7 +270,8 @@ unsafe fn tile<
     // inside. Where masks are not free, all narrower tiles than the widest, which are at the ends most of
     // the time, are taken for tiles there.
     unsafe {
-        if const { !V::FREE_MASKS } && (args.x_width < V::LANES || outside(ENDS)) {
+        let narrow = args.x_width < V::LANES || V::COUNTS && args.y_width < V::LANES;
+        if const { !V::FREE_MASKS } && (narrow || outside(ENDS)) {
             let (places, stored) = const { places::<KH, KW>(MASK) };
             rarely::<V, S>(args, plane, &places[..stored], ox, N);
         } else if const { V::VERSIONS[0] && (V::FREE_MASKS || N == side_by_side::<V>(KW, S)) }
@@ -441,8 +466,15 @@ macro_rules! unrolled {
                     i += 1;
                 }
                 let load = |row: *const f32, load: usize, n: usize| {
-                    let at = row.wrapping_add(place::<V>(S, load, n));
-                    if masks::<V>(KW, S, N, SIDE, load, n) { V::load_edge(at, edges[load][n]) } else { V::load(at) }
+                    let at = place::<V>(S, load, n);
+                    if masks::<V>(KW, S, N, SIDE, load, n) {
+                        V::load_edge(row.wrapping_add(at), edges[load][n])
+                    } else if SIDE == NONE {
+                        V::load_at(row, at)
+                    } else {
+                        // what is masked begins outside of the row, and so may the tile
+                        V::load(row.wrapping_add(at))
+                    }
                 };
                 // The columns of a step, by its number.
                 let multiply = |tap: usize, columns: V::Values, duo: bool, sum: V::Values| {
@@ -462,6 +494,12 @@ macro_rules! unrolled {
                 let mut iy = args.first;
                 let mut row = plane.x.wrapping_offset(args.first * args.x_width as isize + column);
                 let mut y = plane.y.add(ox);
+                // Where a machine has no other word for it, what the next tile reads of a row is asked for by a load.
+                let ahead = (2 * S * V::LANES).min((args.x_width as isize - column - 1).max(0) as usize);
+                if const { V::COUNTS } {
+                    // as if they could be anywhere: constants from one pointer, and no index into several
+                    (row, y) = (black_box(row), black_box(y));
+                }
                 let last = plane.y.add(args.rows * args.y_width).wrapping_sub(V::LANES);
                 // Sums under way. What is chosen by constants is chosen in blocks of constants: the other versions
                 // are then never handed to the optimiser, which takes its time.
@@ -489,7 +527,11 @@ macro_rules! unrolled {
                                             let mut v = [[nothing; 2]; N];
                                             let mut n = 0;
                                             while n < N {
-                                                v[n] = if !shifts::<V>(S) {
+                                                v[n] = if const { V::COUNTS && S == 2 && KW == 3 && KX == 2 && SIDE == NONE } {
+                                                    // one column further than the even ones
+                                                    let next = V::load_one(row.add(place::<V>(S, 0, n) + S * V::LANES));
+                                                    [first[n][0].shift(next, 1); 2]
+                                                } else if !shifts::<V>(S) {
                                                     taken(KX, n)
                                                 } else if KX == 0 {
                                                     first[n]
@@ -497,6 +539,9 @@ macro_rules! unrolled {
                                                     let ([a, b], [c, d]) = (first[n], first[n + 1]);
                                                     [a.shift(c, KX / S), b.shift(d, KX / S)]
                                                 };
+                                                if const { V::COUNTS && KX == 0 } {
+                                                    first[n] = v[n];
+                                                }
                                                 n += 1;
                                             }
                                             unroll!(ODD in [0 1] {
@@ -523,6 +568,9 @@ macro_rules! unrolled {
                                             });
                                         }
                                     });
+                                }
+                                if const { V::COUNTS && S == 2 && SIDE == NONE } && $d inside {
+                                    std::ptr::read_volatile(row.add(ahead));
                                 }
                                 if V::ASKS {
                                     V::prefetch(row.wrapping_add(AHEAD * args.x_width));
@@ -553,7 +601,7 @@ macro_rules! unrolled {
                         while n < N {
                             let sum = sums[slots - 1][n].clamp(lo, hi);
                             // What a vector writes behind a narrow row is overwritten by the next one.
-                            let part = if N > 1 || y <= last { None } else { Some(args.y_width) };
+                            let part = if N > 1 || V::COUNTS || y <= last { None } else { Some(args.y_width) };
                             sum.store::<S>(y.add(n * V::LANES), part, args.apart);
                             n += 1;
                         }
@@ -569,10 +617,22 @@ macro_rules! unrolled {
                 });
                 let mut left = args.rows.saturating_sub(slots - 1);
                 while left > 0 {
+                    if const { V::COUNTS } && iy >= 0 {
+                        let steps = left.min(args.x_height.saturating_sub(iy as usize) / S);
+                        for _ in 0..steps {
+                            meet!(0, SLOTS, true);
+                            store!();
+                            advance!();
+                        }
+                        left -= steps;
+                        if left == 0 {
+                            break;
+                        }
+                    }
                     // As often as it takes until every sum is back in its register, without a branch between them. Of tiles of
                     // several widths only in the wider ones, of which there are most, and not where both
                     // ends are near: the code is long enough.
-                    if const { KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }
+                    if const { !V::COUNTS && KW <= 3 && (V::SIDE_BY_SIDE == 1 || N > 1 && (SIDE < ENDS || !one_sided::<V>(S, N))) }
                         && left >= slots
                         && iy >= 0
                         && iy as usize + slots * S <= args.x_height

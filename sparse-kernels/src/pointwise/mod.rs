@@ -113,8 +113,8 @@ impl Tuning {
 /// When kernels read planes where they are.
 ///
 /// The limits are where modelled cycles, lines included, are fewer. (Translations of addresses are not
-/// modelled: another reason to come back seldom.) Kernels with wide tiles need none of this: a panel is cheap
-/// for them.
+/// modelled: another reason to come back seldom.) Those of WebAssembly were measured. Kernels with wide tiles need none of
+/// this: a panel is cheap for them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planes {
     /// Most weights of an input channel.
