@@ -137,11 +137,14 @@ impl Team {
         // one may be shown already
         let mut seen = self.turn.load(Ordering::Acquire).wrapping_sub(1);
         let (mut idle, mut rounds) = (Instant::now(), 0);
-        while idle.elapsed() < patience {
+        loop {
             let turn = self.turn.load(Ordering::Acquire);
             if turn == seen {
+                // asked again and again, however long the thread was kept from asking
                 if other() {
                     (idle, rounds) = (Instant::now(), 0);
+                } else if idle.elapsed() >= patience {
+                    break;
                 }
                 wait(rounds);
                 rounds += 1;
