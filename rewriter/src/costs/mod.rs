@@ -383,19 +383,12 @@ fn all() -> impl Iterator<Item = (Isa, Core)> {
     Isa::ALL.into_iter().flat_map(|isa| Core::of(isa).iter().map(move |core| (isa, *core)))
 }
 
-/// A page, which nothing else runs in, has no tables of other machines.
-#[cfg(target_arch = "wasm32")]
-fn text(isa: Isa, _: Core) -> &'static str {
-    match isa {
-        Isa::Wasm => include_str!("wasm.txt"),
-        _ => include_str!("scalar.txt"),
-    }
-}
-
-#[cfg(not(target_arch = "wasm32"))]
 fn text(isa: Isa, core: Core) -> &'static str {
     match (isa, core) {
         (Isa::Scalar, _) => include_str!("scalar.txt"),
+        (Isa::Wasm, _) => include_str!("wasm.txt"),
+        // A page, which nothing else runs in, has no tables of other machines.
+        _ if cfg!(target_arch = "wasm32") => include_str!("scalar.txt"),
         // Its own lines, and those of the kernels that it shares.
         (Isa::Avx2, Core::Vnni) => concat!(include_str!("avx-vnni.txt"), include_str!("avx2.txt")),
         (Isa::Avx2, _) => include_str!("avx2.txt"),
@@ -405,7 +398,6 @@ fn text(isa: Isa, core: Core) -> &'static str {
         (Isa::Neon, Core::A55) => include_str!("neon-a55.txt"),
         // Kernels for no class of cores are only run where they are asked for by name.
         (Isa::Neon, _) => include_str!("neon-a76.txt"),
-        (Isa::Wasm, _) => include_str!("wasm.txt"),
     }
 }
 
