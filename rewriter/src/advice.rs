@@ -113,7 +113,7 @@ fn savings(layer: &Layer, decision: &Decision, policy: &Policy) -> TractResult<V
     let mut found: Vec<_> = wanted.into_iter().filter_map(|(action, saved)| Some((action, saved?))).collect();
     if let Decision::Stock(_, Some(best)) = decision
         && !best.sparse
-        && best.stock_ns as f64 >= policy.min_gain * best.sparse_ns as f64
+        && best.stock_ns as f64 >= policy.asked_gain(&layer.shape, true) * best.sparse_ns as f64
     {
         found.push((Action::Neighbours, calls * (best.stock_ns - best.sparse_ns) as f64 / 1e6));
     }

@@ -141,7 +141,8 @@ impl Assessment {
         let gain = |choice: Choice| choice.stock_ns as f64 / choice.ns().max(1) as f64;
         let runs = |choice: &Choice| {
             (choice.sparse || takes_dense)
-                && (gain(*choice) >= policy.min_gain || (choice.sparse && policy.mode == Mode::Always))
+                && (gain(*choice) >= policy.asked_gain(shape, !choice.sparse)
+                    || (choice.sparse && policy.mode == Mode::Always))
         };
         if let Some(choice) = [Some(best), pruned.map(|(choice, _)| choice)].into_iter().flatten().find(runs)
         {
@@ -153,7 +154,7 @@ impl Assessment {
         let how = if policy.mode == Mode::Measure { "measured" } else { "predicted" };
         let how = match unpruned {
             true => "the zeros are too scattered to leave a tenth of the weights out".into(),
-            false => format!("{how} gain {gain:.2} is below {:.2}", policy.min_gain),
+            false => format!("{how} gain {gain:.2} is below {:.2}", policy.asked_gain(shape, !best.sparse)),
         };
         let mut words = format!("density {density:.2}");
         if stored > density + 0.005 {

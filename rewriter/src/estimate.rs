@@ -301,8 +301,13 @@ pub fn break_even(
     neighbours: Neighbours,
 ) -> Option<f64> {
     let ways = Way::all(shape, policy.costs()).ok()?;
-    let share = ways.iter().find(|way| way.packing == packing)?.break_even(policy.min_gain)?;
-    Some(if policy.takes_dense(neighbours) { share } else { share.min(PRUNED_SHARE) })
+    let way = ways.iter().find(|way| way.packing == packing)?;
+    let takes_dense = policy.takes_dense(neighbours);
+    if takes_dense && way.break_even(policy.asked_gain(shape, true)) == Some(1.0) {
+        return Some(1.0);
+    }
+    let share = way.break_even(policy.min_gain)?;
+    Some(if takes_dense { share } else { share.min(PRUNED_SHARE) })
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What the user may ask for.
 
+use crate::analyse::LayerShape;
 use crate::choose::Neighbours;
 use crate::costs::{Costs, Table};
 use crate::fit;
 use sparse_kernels::target::Target;
-use sparse_ops::Half;
+use sparse_ops::{Half, only_ours_is_shared};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -131,7 +132,20 @@ impl Default for Policy {
     }
 }
 
+/// How many times as fast as predicted a layer counts that runs on all of tract's threads where stock tract's runs on one. Dense
+/// classifiers wait for memory on both sides: with this they are taken where one thread makes no difference.
+const SHARED: f64 = 1.1;
+
 impl Policy {
+    /// The gain that a layer is asked for, one without zeros (`dense`) or another.
+    pub(crate) fn asked_gain(&self, shape: &LayerShape, dense: bool) -> f64 {
+        if dense && shape.pixels == Some(1) && only_ours_is_shared(shape.weights()) {
+            (self.min_gain / SHARED).max(1.0)
+        } else {
+            self.min_gain
+        }
+    }
+
     /// Whether layers without zeros may run here, beside these neighbours.
     pub(crate) fn takes_dense(&self, neighbours: Neighbours) -> bool {
         self.mode == Mode::Dense || neighbours == Neighbours::Sparse
@@ -232,6 +246,34 @@ mod tests {
         let policy = with("TRACT_SPARSE_COSTS", "built-in").unwrap();
         assert_eq!(policy, Policy::default());
         assert!(policy.costs().to_string().starts_with("built in"), "{}", policy.costs());
+    }
+
+    #[test]
+    fn less_is_asked_of_dense_classifiers_that_stock_runs_on_one_thread() {
+        let shape = |oc, ic, pixels| LayerShape {
+            oc,
+            ic,
+            group: 1,
+            kernel: tvec!(1, 1),
+            stride: tvec!(1, 1),
+            dilation: tvec!(1, 1),
+            input: Some(tvec!(1, pixels)),
+            transposed: false,
+            pixels: Some(pixels),
+            output: Some(tvec!(1, pixels)),
+            calls: 1,
+        };
+        let classifier = shape(1000, 1280, 1);
+        // without threads there is nothing to share
+        let asked = if only_ours_is_shared(1_280_000) { 1.0 } else { 1.1 };
+        let policy = Policy::default();
+        assert_eq!(policy.asked_gain(&classifier, true), asked);
+        assert_eq!(policy.asked_gain(&classifier, false), 1.1);
+        assert_eq!(policy.asked_gain(&shape(1000, 1280, 49), true), 1.1);
+        assert_eq!(policy.asked_gain(&shape(10, 64, 1), true), 1.1);
+        assert_eq!(policy.asked_gain(&shape(4096, 4096, 1), true), 1.1);
+        let strict = Policy { min_gain: 2.2, ..policy };
+        assert_eq!(strict.asked_gain(&classifier, true), 2.0 * asked);
     }
 
     #[test]

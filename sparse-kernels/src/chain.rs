@@ -99,7 +99,12 @@ impl Stage<'_> {
 
     /// Multiply-adds of a run.
     pub fn products(&self) -> usize {
-        each!(self.layer, w => w.stored()) * self.geometry.output_pixels() * self.geometry.shape().batch
+        self.stored() * self.geometry.output_pixels() * self.geometry.shape().batch
+    }
+
+    /// Weights that a run reads.
+    pub fn stored(&self) -> usize {
+        each!(self.layer, w => w.stored())
     }
 
     /// [`Stage::run`] for weights that were packed for pairs: of lanes, as those of [`PackedPointwise::run_pairs`].

@@ -37,6 +37,31 @@ pub(crate) fn of_products(products: usize) -> usize {
     products / 8
 }
 
+/// The size of a run of a layer for [`with_threads`]. Each weight is read at least once, which is what the product with a vector
+/// takes its time for: two of them are a value that is read and written.
+pub(crate) fn of_layer(products: usize, weights: usize) -> usize {
+    of_products(products) + weights / 2
+}
+
+/// Whether the product of a dense matrix of so many weights and one vector runs on all of tract's threads as a layer of ours, and on
+/// one of them as stock tract's: stock tract shares out products of more multiply-adds only.
+pub fn only_ours_is_shared(weights: usize) -> bool {
+    #[cfg(feature = "multithread-mm")]
+    {
+        use tract_linalg::multithread::{
+            current_threading_element_threshold, current_threading_mac_threshold,
+        };
+
+        let ours = of_layer(weights, weights) >= current_threading_element_threshold();
+        ours && weights < current_threading_mac_threshold() && cfg!(not(target_family = "wasm"))
+    }
+    #[cfg(not(feature = "multithread-mm"))]
+    {
+        let _ = weights;
+        false
+    }
+}
+
 /// Calls `run` on parts of `y`, with the row that each begins with, in the threads that [`with_threads`] takes for
 /// `elements`: tract's own function of that name has the caller sleep. Parts are whole rows of `row` values, and there are some for each thread.
 ///
@@ -182,6 +207,12 @@ mod tests {
     fn a_panic_of_a_task_arrives() {
         let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         Pool(Some(&pool)).for_each(8, &|i| assert!(i != 5, "task {i}"));
+    }
+
+    #[test]
+    fn middling_products_are_shared_by_us_alone() {
+        let shared = [5_000, 400_000, 1_280_000, 4_000_000].map(only_ours_is_shared);
+        assert_eq!(shared, [false, true, true, false]);
     }
 
     #[test]

@@ -71,6 +71,7 @@ mod wiring;
 pub use branch::{OptSparseIf, SparseIf};
 pub use by_channel::is_dequantised_by_channel;
 pub use choice::{Choice, Dense, Packed, Packing};
+pub use executor::only_ours_is_shared;
 pub use form::{Form, Linear, conv_obstacle_for};
 pub use gru::{OptSparseGru, SparseGruSeq};
 pub use half::{Half, HalfChoice};

@@ -2,7 +2,7 @@
 
 use crate::choice::{Choice, Dense, Packed, Packing};
 use crate::epilogue::{Follow, push_activation, recognise};
-use crate::executor::{of_products, with_threads};
+use crate::executor::{of_layer, with_threads};
 use crate::form::Form;
 use crate::half::HalfChoice;
 use crate::int8::{self, Int8Choice, Whole};
@@ -544,8 +544,8 @@ pub(crate) fn run<T: Datum>(
     let mut y = unsafe { Tensor::uninitialized::<T>(shape)? };
     let x = inputs[0].try_as_plain_ram()?.as_slice::<T>()?;
     let residual = inputs.get(1).map(|r| r.try_as_plain_ram()?.as_slice::<T>()).transpose()?;
-    let products = stages.iter().map(Stage::products).sum();
-    with_threads(y.len().max(of_products(products)), |parallel| {
+    let work: usize = stages.iter().map(|stage| of_layer(stage.products(), stage.stored())).sum();
+    with_threads(y.len().max(work), |parallel| {
         let mut y = y.try_as_plain_ram_mut()?;
         run(x, y.as_slice_mut::<T>()?, residual, parallel)
     })?;
@@ -655,10 +655,7 @@ impl TypedOp for OptSparseConv {
         if self.is_open() {
             return clusters::settle(model);
         }
-        // Stock takes two operators, and their loop is slower than layers there.
-        if self.choice.target.isa() == Isa::Wasm
-            && let Some(patch) = clusters::global_sum(model, self.choice.target)?
-        {
+        if let Some(patch) = clusters::global_sum(model, self.choice.target)? {
             return Ok(Some(patch));
         }
         if let Some(patch) = pieces::swap_next(model)? {

@@ -76,7 +76,7 @@ fn a_symbol_can_be_set_before_optimising() -> Result<()> {
 #[test]
 fn two_threads_are_bitwise_one() -> Result<()> {
     use tract_linalg::multithread::Executor;
-    for name in ["mobilenet-v1", "resnet-18"] {
+    for name in ["mobilenet-v1", "mobilenet-v3-large", "resnet-18"] {
         let spec = Spec {
             conv1x1: Some("unstructured:0.7".parse()?),
             dwconv3x3: Some("3:9".parse()?),

@@ -3,6 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { keepNaN } from "../../sparse-kernels/wasm/relaxed.mjs";
@@ -11,6 +12,7 @@ import { ordered } from "./order.js";
 const web = fileURLToPath(new URL("..", import.meta.url));
 const root = join(web, "..");
 const dist = join(web, "dist");
+const cargoHome = process.env.CARGO_HOME ?? join(homedir(), ".cargo");
 const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 const tools = join(root, "target/tools/bin/wasm-bindgen");
 const wasmBindgen = existsSync(tools) ? tools : "wasm-bindgen";
@@ -32,7 +34,8 @@ async function build(name, features) {
   await run("cargo", ["build", "--profile", "web", "-p", "tract-sparse-web", "--target", "wasm32-unknown-unknown"], {
     CARGO_TARGET_DIR: folder, RUSTC_WRAPPER: join(web, "tools/rustc.sh"),
     // cargo does not see what the wrapper changes: the name makes it compile again what was compiled without
-    RUSTFLAGS: `-C target-feature=${features} --cfg small`,
+    // panics name files: without the folder in which this machine keeps crates
+    CARGO_ENCODED_RUSTFLAGS: ["-C", `target-feature=${features}`, "--cfg", "small", `--remap-path-prefix=${join(cargoHome, "registry/src")}=crates`].join("\x1f"),
   });
   const built = join(folder, "wasm32-unknown-unknown/web/tract_sparse_web.wasm");
   const bound = join(folder, "package");

@@ -1,5 +1,6 @@
 // sizes.js           writes size.json: bytes of what a page loads, as they are and compressed
-// sizes.js --check   compares with it; fails if anything has grown by more than a twentieth
+// sizes.js --check   compares with it; fails if anything has grown by more than a twentieth, or names a folder of the machine that
+//                    built it
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
@@ -7,8 +8,10 @@ import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 const MOST = 1.05;
 const file = new URL("../size.json", import.meta.url);
 
+const read = (name) => readFileSync(new URL(`../dist/${name}`, import.meta.url));
+
 function sizes(name) {
-  const bytes = readFileSync(new URL(`../dist/${name}`, import.meta.url));
+  const bytes = read(name);
   const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 22 };
   return { raw: bytes.length, gzip: gzipSync(bytes, { level: 9 }).length, brotli: brotliCompressSync(bytes, { params }).length };
 }
@@ -21,6 +24,10 @@ if (process.argv[2] === "--check") {
     for (const [kind, bytes] of Object.entries(kinds)) {
       if (bytes <= before[name][kind] * MOST) continue;
       console.error(`${name}: ${kind} ${bytes} bytes, more than a twentieth above ${before[name][kind]} in size.json`);
+      process.exitCode = 1;
+    }
+    if (read(name).includes("/registry/src/")) {
+      console.error(`${name}: says where cargo keeps crates on this machine (see build.js)`);
       process.exitCode = 1;
     }
   }

@@ -385,9 +385,12 @@ impl EvalOp for PairsReduce {
             let x = f32s(&x)?;
             {
                 let mut y = y.try_as_plain_ram_mut()?;
-                for (at, y) in y.as_slice_mut::<f32>()?.iter_mut().enumerate() {
-                    *y = self.factor * sum(&x[at * len..][..len]);
-                }
+                par_chunks_mut(y.as_slice_mut::<f32>()?, 1, x.len(), |first, y| {
+                    for (at, y) in (first..).zip(y) {
+                        *y = self.factor * sum(&x[at * len..][..len]);
+                    }
+                    Ok(())
+                })?;
             }
             return Ok(tvec!(y.into_tvalue()));
         }
