@@ -21,9 +21,10 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn mobilenets_are_one_planar_cluster() -> Result<()> {
-    // The classifier is dense and stays stock: a global average pool, a packing of one vector, a matrix
-    // product.
-    let head = ["Source", "OptSparseConv", "Reduce<Sum>", "OptMulByScalar", "OptMatMulPack", "OptMatMul"];
+    let cluster = set(&["Source", "OptSparseConv", "GlobalSum"]);
+    // The classifier is dense. Where this machine's costs say that it is no faster on our kernels, it stays stock: a packing of
+    // one vector, a matrix product.
+    let classifier = set(&["OptMatMulPack", "OptMatMul"]);
     for name in ["mobilenet-v1", "mobilenet-v2"] {
         let spec = zoo::Spec {
             conv1x1: Some("4x4:0.5".parse()?),
@@ -31,7 +32,9 @@ fn mobilenets_are_one_planar_cluster() -> Result<()> {
             ..zoo::Spec::default()
         };
         let model = zoo::build(zoo::Network::by_name(name)?, &spec)?;
-        assert_eq!(ops(onnx().model_for_proto_model(&model)?)?, set(&head), "{name}");
+        let found = ops(onnx().model_for_proto_model(&model)?)?;
+        let with_classifier = cluster.union(&classifier).cloned().collect();
+        assert!(found == cluster || found == with_classifier, "{name}: {found:?}");
     }
     Ok(())
 }
