@@ -39,6 +39,18 @@ fn mobilenets_are_one_planar_cluster() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_mean_of_a_map_costs_an_addition_for_each_value() -> Result<()> {
+    let spec = zoo::Spec { conv1x1: Some("4x4:0.5".parse()?), ..zoo::Spec::default() };
+    let model = zoo::build(zoo::Network::by_name("mobilenet-v1")?, &spec)?;
+    let model = onnx().model_for_proto_model(&model)?.into_optimized()?;
+    let means: Vec<_> = model.nodes().iter().filter(|node| node.op.name() == "GlobalSum").collect();
+    assert_eq!(means.len(), 1);
+    let cost = means[0].op.cost(&model.node_input_facts(means[0].id)?)?;
+    assert_eq!(cost.as_slice(), [(Cost::FMA(f32::datum_type()), (1024 * 7 * 7).to_dim())]);
+    Ok(())
+}
+
 /// Fails if an operator moves, pads, packs or convolves between the layers on our kernels.
 fn assert_nothing_between(name: &str, found: &BTreeSet<String>) {
     let foreign: Vec<&String> = found

@@ -414,5 +414,13 @@ impl TypedOp for PairsReduce {
         Ok(tvec!(fact))
     }
 
+    /// As many additions as stock tract counts for a sum.
+    fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
+        let channels = self.lanes.channels().to_dim();
+        let dims = inputs[0].shape.iter().enumerate();
+        let values = dims.map(|(axis, dim)| if axis == self.lanes.axis() { &channels } else { dim });
+        Ok(tvec!((Cost::FMA(f32::datum_type()), values.product())))
+    }
+
     as_op!();
 }
