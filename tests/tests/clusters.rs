@@ -6,6 +6,7 @@ use tests::graph::{Graph, pruned};
 use tests::{agree, models_dir, noise, op_names, skipped, values, with_knobs};
 use tract_sparse::OptSparseConv;
 use tract_sparse::prelude::*;
+use tract_sparse::tract_core::internal::Cost;
 use zoo::proto::{int, ints};
 
 /// Operators of an optimised model, constants apart.
