@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from . import tables
+from .latency import Times
 from .runs import SEEDS, Record
 
 
@@ -143,12 +144,13 @@ def text(title: str, question: str, claims: tuple[Claim, ...], done: dict[str, R
     return f"| {title} | here | {question} |\n|---|---|---|\n" + "\n".join(lines) if lines else ""
 
 
-def speeds(title: str, question: str, times: dict[str, Record]) -> str:
-    """The same of the times of the networks of seed 1."""
+def speeds(title: str, question: str, times: Times) -> str:
+    """The same of times; those of a table are of one machine."""
     lines = []
     for speed in SPEEDS:
-        runs = {row.label: row.run for row in tables.TABLES[speed.table].rows}
-        own, other = (times.get(runs[label].seeded(1).key()) for label in (speed.row, speed.other))
+        rows = {row.label: row.run for row in tables.TABLES[speed.table].rows}
+        found = times.of(list(rows.values()))
+        own, other = (found.get(rows[label].seeded(SEEDS[0]).key()) for label in (speed.row, speed.other))
         if own and other:
             factor = other[speed.column] / own["engine_ms"]
             lines.append(f"| {speed.text} | {factor:.2f} times | {'yes' if factor >= speed.factor else 'no'} |")

@@ -15,6 +15,7 @@ from .runs import SEEDS, Record, Run
 from .tables import Row, Table
 
 PAGE = Path(__file__).parent / "README.md"
+GUIDE = Path(__file__).parent.parent / "docs" / "training.md"
 COLOURS = (
     "#222222",
     "#1b7837",
@@ -86,12 +87,12 @@ def above(curve: list[tuple[float, float]], at: float, accuracy: float) -> Optio
 
 
 def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str, Record]) -> Optional[str]:
-    """A table in Markdown; None if it has no run but of the row that all are compared with."""
+    """A table in Markdown, with times of one machine; None if it has no run but of the row that all are compared with."""
     base = next(row for row in table.rows if row.label == table.base)
     lines = []
     missing = 0
     beside = sum(any(records(row.run, done)) for row in table.rows if row.curve == table.narrower) > 1
-    timed = table.latency and any(row.run.seeded(1).key() in times for row in table.rows)
+    timed = table.latency and bool(times)
     for row in table.rows:
         own = records(row.run, done)
         there = [record for record in own if record]
@@ -126,9 +127,39 @@ def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str
     if timed and floor:
         named = zip(latency.COLUMNS, latency.HEADINGS)
         parts = ", ".join(f"{1000 * floor[what]:.0f} ({heading})" for what, heading in named)
-        said = f"The same layers with eight channels each take {parts}: what a run costs besides arithmetic."
+        said = (
+            f"Times of {latency.named(times)}. The same layers with eight channels each take {parts}: "
+            "what a run costs besides arithmetic."
+        )
         note = f"\n\n{said}{note}"
     return f"### {name}: {table.title}\n\n{titles}\n" + "\n".join(lines) + note
+
+
+def shapes_text(done: dict[str, Record]) -> str:
+    """What shapes cost at 80 %, best first, beside narrower dense networks of as many multiply-adds: table W in a line."""
+    table = tables.TABLES["W"]
+    base = next(row for row in table.rows if row.label == table.base)
+    lost: dict[str, list[float]] = {}
+    for row in table.rows:
+        shape, comma, ratio = row.label.partition(", ")
+        if not comma or ratio != "80 %":
+            continue
+        pairs = zip(records(row.run, done), records(base.run, done))
+        lost[shape] = [b["accuracy"] - a["accuracy"] for a, b in pairs if a and b]
+    known = {shape: found for shape, found in lost.items() if found}
+    means = {shape: statistics.mean(found) for shape, found in known.items()}
+    finest = next(row for row in table.rows if row.label == "2x1, 80 %")
+    narrower = above_dense(table, finest, done, work)
+    if narrower is not None:
+        means["narrower, as many multiply-adds"] = means["2x1"] + narrower
+    shapes = sorted(means, key=lambda shape: means[shape])
+    fewest = min(map(len, known.values()))
+    seeds = f"{fewest} to {len(SEEDS)} seeds" if fewest < len(SEEDS) else f"{len(SEEDS)} seeds"
+    widest = max(spread(found) for found in known.values() if len(found) > 1)
+    head, rule = "| | " + " | ".join(shapes) + " |", "|---" * (len(shapes) + 1) + "|"
+    line = "| lost | " + " | ".join(f"{means[shape]:.1f}" for shape in shapes) + " |"
+    said = f"Points of accuracy lost at 80 % zeros, the same steps in all ({seeds}; standard deviations up to {widest:.1f}):"
+    return "\n".join([said, "", head, rule, line])
 
 
 def _signed(value: Optional[float]) -> str:
@@ -204,9 +235,10 @@ def picture(curves: dict[str, list[Point]], title: str, unit: str) -> str:
 
 def everything() -> None:
     """Writes the tables into the page, and the pictures beside the results."""
-    done, times = runs.read(), latency.read()
+    done, all_times = runs.read(), latency.read()
     sections = []
     for name, table in tables.TABLES.items():
+        times = all_times.of([row.run for row in table.rows])
         text = table_text(name, table, done, times)
         if text is None:
             continue
@@ -214,7 +246,7 @@ def everything() -> None:
             ("work", points(table.rows, done, work), "million multiply-adds"),
             (
                 "latency",
-                points(table.rows, done, lambda row, _: microseconds(row, times)),
+                points(table.rows, done, lambda row, _, times=times: microseconds(row, times)),  # type: ignore[misc]
                 "microseconds on this engine",
             ),
         ):
@@ -228,17 +260,25 @@ def everything() -> None:
     held = [
         claims.text("the paper says", "held", claims.PAPER, done),
         claims.text("aimed at", "reached", claims.AIMS, done),
-        claims.speeds("aimed at", "reached", times),
+        claims.speeds("aimed at", "reached", all_times),
         claims.text("changed setting (table S)", "helped", claims.SETTINGS, done),
     ]
     body = f"{len(done)} runs, {made}.\n\n" + "\n\n".join([*filter(None, held), *sections, *filter(None, [precision.text()])])
-    text = PAGE.read_text()
-    start, end = "<!-- tables -->", "<!-- end of tables -->"
+    between(PAGE, "tables", body)
+    between(GUIDE, "shapes", shapes_text(done))
+
+
+def between(page: Path, name: str, body: str) -> None:
+    """Puts text between the marks of a name in a page."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     pattern = re.compile(re.escape(start) + ".*" + re.escape(end), re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda _: f"{start}\n{body}\n{end}", text))
+    text, found = pattern.subn(lambda _: f"{start}\n{body}\n{end}", page.read_text())
+    if found != 1:
+        raise ValueError(f"{page}: {found} places between {start} and {end}, expected one")
+    page.write_text(text)
 
 
 def microseconds(row: Row, times: dict[str, Record]) -> Optional[float]:
-    """Median time on this engine of the network of the first seed."""
+    """Median time on this engine."""
     time = times.get(row.run.seeded(1).key())
     return None if time is None else 1000 * time["engine_ms"]

@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Optional
 
 from . import runs
-from .runs import Record, Run
+from .runs import SEEDS, Record, Run
 
 FILE = runs.RESULTS / "latency.jsonl"
 COLUMNS = ("engine_ms", "stock_ms", "onnxruntime_ms")
@@ -41,19 +43,66 @@ for line in sys.stdin:
 FLOOR = Run(width=0.01)
 
 
-def _floor(file: Path) -> Path:
+Machine = tuple[str, str]
+
+
+class Times:
+    """Records of times, the last of a network on a machine; all that is shown together is of one machine."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        #: By what was run, as a network of the first seed, and by machine.
+        self._records = {(Run.read(record["run"]).seeded(SEEDS[0]).key(), _machine(record)): record for record in records}
+
+    def of(self, wanted: Sequence[Run]) -> dict[str, Record]:
+        """Records by the key of a run of the first seed, of the machine that timed most of those that are wanted, or
+        of these the last."""
+        keys = [run.seeded(SEEDS[0]).key() for run in wanted]
+        counted = Counter(machine for key, machine in self._records if key in keys)
+        if not counted:
+            return {}
+        last = {machine: record["date"] for (_, machine), record in sorted(self._records.items(), key=lambda item: item[1]["date"])}
+        best = max(counted, key=lambda machine: (counted[machine], last[machine]))
+        keys.append(FLOOR.key())
+        return {key: record for (key, machine), record in self._records.items() if key in keys and machine == best}
+
+
+def _machine(record: Record) -> Machine:
+    return record["cpu"], record["target"]
+
+
+def named(times: dict[str, Record]) -> str:
+    """The machine of times that belong together."""
+    cpu, target = _machine(next(iter(times.values())))
+    return f"{cpu} ({target})"
+
+
+def _network(run: Run, file_of: Callable[[Run], Path]) -> Optional[tuple[Run, Path]]:
+    """A network of that row, of the first seed that there is one of: trained here, or kept for tests. Dense ones take the
+    same time untrained."""
+    from . import shipped
+
+    seeded = [run.seeded(seed) for seed in SEEDS]
+    for each in seeded:
+        for file in (file_of(each), shipped.kept(each)):
+            if file is not None and file.exists():
+                return each, file
+    return (run, _untrained(run, file_of)) if run.is_dense() else None
+
+
+def _untrained(run: Run, file_of: Callable[[Run], Path]) -> Path:
     from tract_sparse.torch import export
 
     from . import networks, training
 
+    file = file_of(run).with_suffix(".untrained.onnx")
     file.parent.mkdir(parents=True, exist_ok=True)
-    model = networks.made(FLOOR.network, FLOOR.width, FLOOR.seed)
-    export(model, training.example(FLOOR), file, input_names=["picture"], output_names=["scores"])
+    model = networks.made(run.network, run.width, run.seed)
+    export(model, training.example(run), file, input_names=["picture"], output_names=["scores"])
     return file
 
 
-def read() -> dict[str, Record]:
-    return runs.read(FILE)
+def read() -> Times:
+    return Times(list(runs.lines(FILE)))
 
 
 def measure(wanted: Sequence[Run], file_of: Callable[[Run], Path]) -> None:
@@ -65,10 +114,11 @@ def measure(wanted: Sequence[Run], file_of: Callable[[Run], Path]) -> None:
 
     from .training import cpu
 
-    known = [run for run in wanted if file_of(run).exists()]
+    found = [_network(run, file_of) for run in wanted]
+    known = [each for each in found if each is not None]
     if len(known) < len(wanted):
         print(f"{len(wanted) - len(known)} of {len(wanted)} networks are not here: `train TABLE --networks` makes them")
-    files = {run.key(): file_of(run) for run in known} | {FLOOR.key(): _floor(file_of(FLOOR))}
+    files = {run.key(): file for run, file in known} | {FLOOR.key(): _untrained(FLOOR, file_of)}
     taken: dict[str, dict[str, list[float]]] = {key: {name: [] for name in COLUMNS} for key in files}
     # dense networks run on our kernels, too
     sessions = {key: tract_sparse.Session(file, sparse="dense") for key, file in files.items()}

@@ -76,6 +76,21 @@ class Run:
     def seeded(self, seed: int) -> Run:
         return replace(self, seed=seed)
 
+    def is_dense(self) -> bool:
+        return self.zeros == Zeros() and not self.filters[0] and not self.g2g
+
+    @classmethod
+    def read(cls, said: Record) -> Run:
+        """A run by what its record says of it."""
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        if "zeros" in given:
+            zeros = dict(given["zeros"])
+            for name in ("exclude", "layers"):
+                if name in zeros:
+                    zeros[name] = tuple(tuple(each) if isinstance(each, list) else each for each in zeros[name])
+            given["zeros"] = Zeros(**zeros)
+        return cls(**given)
+
 
 def _unusual(given: Any, usual: Any) -> dict[str, Any]:
     said: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import onnx
@@ -21,6 +22,17 @@ NAMES = {
     "2x1-80": ("L", "2x1, 80 %, all that helped"),
 }
 LICENCE = "Pictures of Fashion-MNIST, (c) 2017 Zalando SE, MIT licence; changed as experiments/data.py says."
+
+
+def _run(name: str) -> Run:
+    """What a network is of: a row of a table, with seed 1."""
+    table, label = NAMES[name]
+    return next(row.run for row in tables.TABLES[table].rows if row.label == label).seeded(1)
+
+
+def kept(run: Run) -> Optional[Path]:
+    """The network of a run, if it is one of these."""
+    return next((FOLDER / f"{name}.onnx" for name in NAMES if _run(name) == run), None)
 
 
 def write(file_of: Callable[[Run], Path]) -> None:
@@ -40,7 +52,7 @@ def write(file_of: Callable[[Run], Path]) -> None:
     known = {entry["name"]: entry for entry in there}
     done = runs.read()
     for name, (table, label) in NAMES.items():
-        run = next(row.run for row in tables.TABLES[table].rows if row.label == label).seeded(1)
+        run = _run(name)
         record, file = done.get(run.key()), file_of(run)
         if record is None or not file.exists():
             print(f"{name}: not trained here: python3 -m experiments train {table} --seeds 1 --networks --rows '{label}'")

@@ -116,17 +116,61 @@ def test_rows_are_beside_the_dense_networks_that_the_table_names():
     assert "| dense | 8.00 M | 90.00 (1 of 3 runs) | +20.00 |  |" in text
 
 
+def timed(run: Run, engine: float, machine: str = "one", day: int = 1) -> dict:
+    return {
+        "run": json.loads(run.key()),
+        "engine_ms": engine,
+        "stock_ms": 0.3,
+        "onnxruntime_ms": 0.1,
+        "target": "avx2",
+        "cpu": machine,
+        "date": f"2026-12-{day:02}",
+    }
+
+
 def test_speeds_are_those_of_the_networks():
     rows = {row.label: row.run for row in tables.TABLES["M"].rows}
-    times = {
-        rows["dense"].key(): {"engine_ms": 0.2, "onnxruntime_ms": 0.1},
-        rows["2x1, 80 %"].key(): {"engine_ms": 0.08, "onnxruntime_ms": 0.1},
-    }
-    text = claims.speeds("aimed at", "reached", times)
+    records = [timed(rows["dense"], 0.2), timed(rows["2x1, 80 %"].seeded(2), 0.08)]
+    text = claims.speeds("aimed at", "reached", latency.Times(records))
     assert "2.2 times as fast as its own dense network | 2.50 times | yes |" in text
     assert "faster than onnxruntime's dense run | 1.25 times | yes |" in text
-    times[rows["dense"].key()]["engine_ms"] = 0.16
-    assert "| 2.00 times | no |" in claims.speeds("aimed at", "reached", times)
+    records.append(timed(rows["dense"], 0.16, day=2))
+    assert "| 2.00 times | no |" in claims.speeds("aimed at", "reached", latency.Times(records))
+
+
+def test_times_of_a_table_are_of_one_machine():
+    wanted = [row.run for row in tables.TABLES["M"].rows][:3]
+    most = [timed(run, 0.1, "most") for run in wanted[:2]]
+    newer = [timed(run, 0.2, "newer", day=2) for run in wanted[:2]]
+    found = latency.Times([*most, *newer, timed(latency.FLOOR, 0.01, "newer")]).of(wanted)
+    assert set(found) == {wanted[0].key(), wanted[1].key(), latency.FLOOR.key()}
+    assert latency.named(found) == "newer (avx2)"
+    found = latency.Times([*newer, *most, timed(wanted[2], 0.1, "most")]).of(wanted)
+    assert [record["engine_ms"] for record in found.values()] == [0.1, 0.1, 0.1]
+    assert latency.Times(most).of([latency.FLOOR]) == {}
+
+
+def test_runs_are_read_as_they_are_written():
+    for table in tables.TABLES.values():
+        for row in table.rows:
+            run = row.run.seeded(3)
+            assert Run.read(json.loads(run.key())) == run
+
+
+def test_networks_to_time_are_of_any_seed(tmp_path: Path):
+    rows = {row.label: row.run for row in tables.TABLES["L"].rows}
+
+    def file_of(run: Run) -> Path:
+        return tmp_path / f"{run.name()}.onnx"
+
+    wide = rows["2x1, 80 %, all that helped"]
+    assert latency._network(wide, file_of) == (wide, shipped.FOLDER / "2x1-80.onnx")
+    other = Run(zeros=runs.Zeros(conv1x1="2x1", ratio=0.8))
+    assert latency._network(other, file_of) is None
+    file_of(other.seeded(2)).touch()
+    assert latency._network(other, file_of) == (other.seeded(2), file_of(other.seeded(2)))
+    run, file = latency._network(rows["dense, width 0.25"], file_of)
+    assert run == rows["dense, width 0.25"] and file.exists()
 
 
 def test_results_are_whole_lines():
