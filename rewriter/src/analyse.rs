@@ -61,6 +61,24 @@ pub struct LayerShape {
 }
 
 impl LayerShape {
+    /// A 1x1 convolution of one map.
+    #[cfg(test)]
+    pub(crate) fn pointwise(oc: usize, ic: usize, input: [usize; 2]) -> LayerShape {
+        LayerShape {
+            oc,
+            ic,
+            group: 1,
+            kernel: tvec!(1, 1),
+            stride: tvec!(1, 1),
+            dilation: tvec!(1, 1),
+            input: Some(input.into()),
+            transposed: false,
+            pixels: Some(input.iter().product()),
+            output: Some(input.into()),
+            calls: 1,
+        }
+    }
+
     /// Number of weights.
     pub fn weights(&self) -> usize {
         self.oc * self.ic.checked_div(self.group).unwrap_or(0) * self.taps()

@@ -317,19 +317,7 @@ mod tests {
     use crate::policy::Mode;
 
     fn pointwise(oc: usize, ic: usize, hw: usize) -> LayerShape {
-        LayerShape {
-            oc,
-            ic,
-            group: 1,
-            kernel: tvec!(1, 1),
-            stride: tvec!(1, 1),
-            dilation: tvec!(1, 1),
-            input: Some(tvec!(hw, hw)),
-            transposed: false,
-            pixels: Some(hw * hw),
-            output: Some(tvec!(hw, hw)),
-            calls: 1,
-        }
+        LayerShape::pointwise(oc, ic, [hw, hw])
     }
 
     /// A matrix of whole 4x4 blocks of which a share is kept.

@@ -250,19 +250,7 @@ mod tests {
 
     #[test]
     fn less_is_asked_of_dense_classifiers_that_stock_runs_on_one_thread() {
-        let shape = |oc, ic, pixels| LayerShape {
-            oc,
-            ic,
-            group: 1,
-            kernel: tvec!(1, 1),
-            stride: tvec!(1, 1),
-            dilation: tvec!(1, 1),
-            input: Some(tvec!(1, pixels)),
-            transposed: false,
-            pixels: Some(pixels),
-            output: Some(tvec!(1, pixels)),
-            calls: 1,
-        };
+        let shape = |oc, ic, pixels| LayerShape::pointwise(oc, ic, [1, pixels]);
         let classifier = shape(1000, 1280, 1);
         // without threads there is nothing to share
         let asked = if only_ours_is_shared(1_280_000) { 1.0 } else { 1.1 };

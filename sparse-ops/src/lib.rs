@@ -37,6 +37,7 @@ macro_rules! named {
     };
 }
 
+mod around;
 mod branch;
 mod by_channel;
 mod choice;

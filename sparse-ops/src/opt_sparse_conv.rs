@@ -10,7 +10,7 @@ use crate::konst::dense_fma;
 use crate::opt_sparse_chain::{OptSparseChain, layers};
 use crate::pairs::{Lanes, clusters};
 use crate::quads::Steps;
-use crate::{pieces, planar, quads, scale};
+use crate::{around, planar, quads};
 use sparse_kernels::chain::Stage;
 use sparse_kernels::prelude::*;
 use sparse_kernels::quads::Quantised;
@@ -655,13 +655,7 @@ impl TypedOp for OptSparseConv {
         if self.is_open() {
             return clusters::settle(model);
         }
-        if let Some(patch) = clusters::global_sum(model, self.choice.target)? {
-            return Ok(Some(patch));
-        }
-        if let Some(patch) = pieces::swap_next(model)? {
-            return Ok(Some(patch));
-        }
-        scale::swap_next(model, self.choice.target)
+        around::swap_next(model, self.choice.target)
     }
 
     as_op!();

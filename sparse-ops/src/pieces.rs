@@ -6,7 +6,7 @@
 
 use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
-use crate::opt_sparse_conv::{OptSparseConv, is_layer};
+use crate::opt_sparse_conv::is_layer;
 use std::ops::Range;
 use tract_core::internal::*;
 use tract_core::ops::array::{Gather, Slice, TypedConcat};
@@ -241,27 +241,19 @@ fn is_only_copied(model: &TypedModel, node: &TypedNode, depth: usize) -> bool {
     !readers.is_empty() && readers.iter().all(copies) && !model.outputs.contains(&outlet)
 }
 
-/// Puts a [`Pieces`] in place of the first operator behind which others that copy can be left out; none if there is
-/// no such operator left, or a layer still has to find out whether it runs on pairs of channels, which have a
-/// concatenation of their own.
-pub(crate) fn swap_next(model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
-    rule_if!(!model.nodes().iter().any(|node| node.op_as().is_some_and(OptSparseConv::is_open)));
-    for node in model.nodes().iter().filter(|node| !is_layer(node)) {
-        // only where something could be left out: most copies stand alone
-        let copied = |outlet: &OutletId| is_copied(model, *outlet);
-        if !is_copy(node) || !node.inputs.iter().any(copied) || is_only_copied(model, node, DEEPEST) {
-            continue;
-        }
-        let mut trace = Trace { model, sources: tvec!(), known: HashMap::new(), depth: DEEPEST };
-        let Some(shape) = trace.shape(node.id.into())? else { continue };
-        let Some(origin) = trace.copied(node)? else { continue };
-        let long = origin.pieces.iter().all(|piece| piece.len >= SHORTEST);
-        if origin.copies > 1 && long && !origin.pieces.is_empty() {
-            let op = Pieces { shape, pieces: origin.pieces, starts: origin.starts };
-            return TypedModelPatch::replace_single_op(model, node, &trace.sources, op).map(Some);
-        }
-    }
-    Ok(None)
+/// Puts a [`Pieces`] in place of an operator behind which others that copy can be left out.
+pub(crate) fn swap(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
+    // only where something could be left out: most copies stand alone
+    let copied = |outlet: &OutletId| is_copied(model, *outlet);
+    rule_if!(!is_layer(node) && is_copy(node) && node.inputs.iter().any(copied));
+    rule_if!(!is_only_copied(model, node, DEEPEST));
+    let mut trace = Trace { model, sources: tvec!(), known: HashMap::new(), depth: DEEPEST };
+    rule_if_some!(shape = trace.shape(node.id.into())?);
+    rule_if_some!(origin = trace.copied(node)?);
+    let long = origin.pieces.iter().all(|piece| piece.len >= SHORTEST);
+    rule_if!(origin.copies > 1 && long && !origin.pieces.is_empty());
+    let op = Pieces { shape, pieces: origin.pieces, starts: origin.starts };
+    TypedModelPatch::replace_single_op(model, node, &trace.sources, op).map(Some)
 }
 
 impl Op for Pieces {

@@ -7,7 +7,6 @@
 use crate::executor::par_chunks_mut;
 use crate::konst::f32s;
 use crate::opt_sparse_chain::layers;
-use crate::opt_sparse_conv::OptSparseConv;
 use sparse_kernels::planar::scale;
 use sparse_kernels::prelude::Target;
 use tract_core::internal::*;
@@ -23,24 +22,19 @@ pub(crate) struct PlanarScale {
     target: Target,
 }
 
-/// Puts a [`PlanarScale`] in place of the first product of planes that stands between layers; none if there is none left, or a
-/// layer still has to find out which numbers it computes in: lanes of several channels have a product of their own.
-pub(crate) fn swap_next(model: &TypedModel, target: Target) -> TractResult<Option<TypedModelPatch>> {
-    let unsettled = |op: &OptSparseConv| op.is_open() || op.may_be_int8();
-    rule_if!(!model.nodes().iter().any(|node| node.op_as().is_some_and(unsettled)));
-    for node in model.nodes() {
-        let product = node.op_as::<OptBinByScalar>().is_some_and(|op| op.binop.is::<Mul>());
-        if !product || layers(model.node(node.inputs[0].node)).is_none() {
-            continue;
-        }
-        let readers = &node.outputs[0].successors;
-        let read_by_layers = readers.iter().all(|inlet| layers(model.node(inlet.node)).is_some());
-        if read_by_layers && !readers.is_empty() && node.outputs[0].fact.datum_type == f32::datum_type() {
-            let op = PlanarScale { target };
-            return TypedModelPatch::replace_single_op(model, node, &node.inputs, op).map(Some);
-        }
-    }
-    Ok(None)
+/// Puts a [`PlanarScale`] in place of a product of planes that stands between layers.
+pub(crate) fn swap(
+    model: &TypedModel,
+    node: &TypedNode,
+    target: Target,
+) -> TractResult<Option<TypedModelPatch>> {
+    rule_if!(node.op_as::<OptBinByScalar>().is_some_and(|op| op.binop.is::<Mul>()));
+    rule_if!(node.outputs[0].fact.datum_type == f32::datum_type());
+    rule_if_some!(_layer = layers(model.node(node.inputs[0].node)));
+    let readers = &node.outputs[0].successors;
+    let read_by_layers = readers.iter().all(|inlet| layers(model.node(inlet.node)).is_some());
+    rule_if!(read_by_layers && !readers.is_empty());
+    TypedModelPatch::replace_single_op(model, node, &node.inputs, PlanarScale { target }).map(Some)
 }
 
 impl Op for PlanarScale {

@@ -49,32 +49,38 @@ pub(crate) fn settle(model: &TypedModel) -> TractResult<Option<TypedModelPatch>>
 /// The first sum over all pixels with a number behind it, in one operator: otherwise it would be rounded twice.
 pub(crate) fn global_sum(model: &TypedModel, target: Target) -> TractResult<Option<TypedModelPatch>> {
     for node in model.nodes() {
-        let Some(reduce) = node.op_as::<Reduce>().filter(|reduce| reduce.reducer == Reducer::Sum) else {
-            continue;
-        };
-        let x = model.outlet_fact(node.inputs[0])?;
-        let Some(first) = reduce.axes.first().copied().filter(|first| *first > 0) else { continue };
-        let behind = reduce.axes.iter().copied().eq(first..x.rank());
-        let Some(channels) = x.shape[first - 1].to_usize().ok().filter(|_| behind) else { continue };
-        let Some(succ) = model.single_succ(node.id)?.filter(|_| x.datum_type == f32::datum_type()) else {
-            continue;
-        };
-        if model.output_outlets()?.contains(&node.id.into())
-            || !binary(succ).is_some_and(|op| op.is::<Mul>())
-            || succ.outputs[0].fact.shape != node.outputs[0].fact.shape
-        {
-            continue;
+        if let Some(patch) = global_sum_at(model, node, target)? {
+            return Ok(Some(patch));
         }
-        let other = succ.inputs.iter().find(|input| input.node != node.id);
-        let Some(factor) = other.map(|other| number(model, *other)).transpose()?.flatten() else { continue };
-        let op = PairsReduce::new(factor, Lanes::new(first - 1, channels), target);
-        let mut patch = TypedModelPatch::new("sum of all pixels times a number");
-        let x = patch.tap_model(model, node.inputs[0])?;
-        let y = patch.wire_node(&succ.name, op, &[x])?;
-        patch.shunt_outside(model, succ.id.into(), y[0])?;
-        return Ok(Some(patch));
     }
     Ok(None)
+}
+
+/// A sum over all pixels and the number behind it in one operator.
+pub(crate) fn global_sum_at(
+    model: &TypedModel,
+    node: &TypedNode,
+    target: Target,
+) -> TractResult<Option<TypedModelPatch>> {
+    rule_if_some!(reduce = node.op_as::<Reduce>());
+    rule_if!(reduce.reducer == Reducer::Sum);
+    let x = model.outlet_fact(node.inputs[0])?;
+    rule_if!(x.datum_type == f32::datum_type());
+    rule_if_some!(first = reduce.axes.first().copied().filter(|first| *first > 0));
+    rule_if!(reduce.axes.iter().copied().eq(first..x.rank()));
+    rule_if_some!(channels = x.shape[first - 1].to_usize().ok());
+    rule_if_some!(succ = model.single_succ(node.id)?);
+    rule_if!(!model.output_outlets()?.contains(&node.id.into()));
+    rule_if!(binary(succ).is_some_and(|op| op.is::<Mul>()));
+    rule_if!(succ.outputs[0].fact.shape == node.outputs[0].fact.shape);
+    rule_if_some!(other = succ.inputs.iter().find(|input| input.node != node.id));
+    rule_if_some!(factor = number(model, *other)?);
+    let op = PairsReduce::new(factor, Lanes::new(first - 1, channels), target);
+    let mut patch = TypedModelPatch::new("sum of all pixels times a number");
+    let x = patch.tap_model(model, node.inputs[0])?;
+    let y = patch.wire_node(&succ.name, op, &[x])?;
+    patch.shunt_outside(model, succ.id.into(), y[0])?;
+    Ok(Some(patch))
 }
 
 /// The value of a constant that is one number.
