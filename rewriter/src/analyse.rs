@@ -71,10 +71,10 @@ impl LayerShape {
             kernel: tvec!(1, 1),
             stride: tvec!(1, 1),
             dilation: tvec!(1, 1),
-            input: Some(input.into()),
+            input: Some(tvec!(input[0], input[1])),
             transposed: false,
             pixels: Some(input.iter().product()),
-            output: Some(input.into()),
+            output: Some(tvec!(input[0], input[1])),
             calls: 1,
         }
     }

@@ -205,6 +205,42 @@ fn every_pattern_and_tail() {
     }
 }
 
+/// Maps of few columns, and channels that fill vectors or do not.
+#[test]
+fn small_maps_of_many_channels() {
+    if cfg!(miri) {
+        return;
+    }
+    let inputs =
+        [[1, 1], [2, 2], [3, 3], [4, 4], [7, 7], [8, 8], [9, 9], [1, 4], [4, 1], [3, 8], [8, 3], [16, 4]];
+    for kernel in kernels() {
+        let [kh, kw] = kernel.kernel().unwrap_or([3, 2]);
+        for (channels, input) in common::sampled([7, 8, 9, 16, 21, 40])
+            .into_iter()
+            .flat_map(|channels| inputs.map(|input| (channels, input)))
+        {
+            for (stride, pads) in
+                [([1, 1], [kh / 2, kw / 2]), ([2, 2], [kh / 2, kw / 2]), ([2, 1], [kh, kw - 1])]
+            {
+                let shape = ConvShape {
+                    batch: 2,
+                    group: channels,
+                    kernel: [kh, kw],
+                    input,
+                    stride,
+                    pad_before: pads,
+                    pad_after: [kh - 1, kw],
+                    ..ConvShape::square(channels, channels, 1, 1, 1, 0)
+                };
+                let patterns =
+                    [DepthwisePattern::COUNT - 1, 2, 5].map(|id| DepthwisePattern::from_id(id).unwrap());
+                let seed = (input[0] * channels) as u64;
+                Case { patterns: patterns.to_vec(), seed, ..Case::plain(shape) }.check(kernel);
+            }
+        }
+    }
+}
+
 /// Maps of which a strip of rows fills the buffer, and paddings larger than the kernel and than the map.
 #[test]
 fn strips_and_large_paddings() {

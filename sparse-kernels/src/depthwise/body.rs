@@ -21,6 +21,7 @@
 //! and a mask make two vectors of a column. All rows of 3:9 patterns are such steps; other rows of an odd number
 //! of taps have one more. 3x3 with stride 1 has 6 sums, 6 or 12 taps and 4 inputs in registers.
 
+use super::across::{Across, across_on};
 use super::quads::quads_on;
 use super::rolled::{span, walk_any, walk_large};
 use super::values::Values;
@@ -52,6 +53,9 @@ pub(crate) trait Depthwise: Vector {
     /// Whether tiles that mask no lanes have a version of the loop, and those at one end of a row. Otherwise they are
     /// taken for tiles at both.
     const VERSIONS: [bool; 2] = [true; 2];
+
+    /// Whether small maps of many channels are computed with channels across the lanes, of which there are eight.
+    const ACROSS: bool = false;
 
     /// Whether rows narrower than a vector are left to what computes them one by one, and steps whose rows are all there are
     /// counted ahead: nothing is asked between two of them.
@@ -123,6 +127,14 @@ pub(crate) trait Depthwise: Vector {
     unsafe fn load_one(p: *const f32) -> Self {
         // SAFETY: passed on from the caller.
         unsafe { Self::splat(*p) }
+    }
+
+    /// The columns of eight vectors; only if [`Depthwise::ACROSS`].
+    ///
+    /// # Safety
+    /// As [`Vector::on`].
+    unsafe fn transpose(_rows: [Self; 8]) -> [Self; 8] {
+        unreachable!("for vectors of eight channels")
     }
 
     /// A copy, by a load where that is cheaper than a move.
@@ -823,8 +835,14 @@ impl<V: Depthwise> Loops for V {
     unsafe fn rows<U: Unroll, const KH: usize, const KW: usize, const S: usize, const MASK: u32>(
         args: &RowsArgs,
     ) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: passed on from the caller; the vectors of few columns are those of the same machine.
         unsafe {
+            if const { V::Few::ACROSS } {
+                let (places, stored) = const { places::<KH, KW>(MASK) };
+                if let Some(across) = Across::of::<V::Few>(args, &places[..stored], S) {
+                    return across_on::<V::Few>(&across);
+                }
+            }
             if const { <V::Few as Vector>::LANES < <V as Vector>::LANES }
                 && args.y_width <= <V::Few as Vector>::LANES
             {

@@ -9,6 +9,7 @@
 //! In half precision a plane holds a pair of channels ([`crate::pairs`]), which are summed beside each other as
 //! floats. Quads of bytes ([`crate::quads`]) have a loop of their own, over the same strips of planes.
 
+mod across;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -174,33 +175,35 @@ pub fn supports(shape: &ConvShape) -> Result<(), &'static str> {
 /// Depthwise weights and bias of one layer, ready for one kernel.
 ///
 /// Invariants: `bias` has one value for every channel of every plane, of f16 as `in_lanes` has them; the kernel accepts the
-/// size of the weights; `reads` says something of every channel; there are `lanes` if the kernel is one of pairs or
-/// quads, and only then, and a `requantise`, of as many channels as `bias`, if it is one of quads.
+/// size of the weights; `runs` follow each other and cover all planes, of which `run` names one for each; `reads` says something
+/// of every channel; there are `lanes` if the kernel is one of pairs or quads, and only then, and a `requantise`, of as many
+/// channels as `bias`, if it is one of quads.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
     kernel: &'static DepthwiseKernel,
     weights: DepthwisePatterns,
-    lanes: Option<LaneTaps>,
+    /// Taps of pairs or quads; others are those of the weights.
+    lanes: Option<Vec<f32>>,
+    runs: Vec<Run>,
+    /// The run of every plane.
+    run: Vec<u32>,
     requantise: Option<Requantise>,
     bias: Vec<f32>,
-    /// Group of every plane.
-    group: Vec<u32>,
     /// Channels that are computed.
     reads: Vec<bool>,
     latest: Latest<Plan>,
 }
 
-/// The taps of pairs or quads of channels, in groups of planes of lanes.
+/// The taps of pairs or quads of channels, and runs of planes of lanes.
 ///
 /// Channels of a pair that have different patterns store all taps, zeros among them, and those of quads always do.
 ///
-/// Invariants: groups follow each other and cover all planes; `taps` has as many floats for each plane of a group. Of
-/// pairs these are two, one for each channel, for every step of the loops that run the pattern of the group, in the
-/// order of the kernel. A step is a tap, or, if the kernel has `duos`, two neighbours, as a lane of bf16. Of f16 both floats
-/// are the lane of both channels. Of quads they are [`Taps::pack`]ed. A channel that does not exist has zeros.
-#[derive(Debug, Clone)]
+/// Invariants: runs follow each other and cover all planes. Floats of a plane are, of pairs, two, one for each channel, for every
+/// step of the loops that run the pattern of the run, in the order of the kernel. A step is a tap, or, if the kernel has
+/// `duos`, two neighbours, as a lane of bf16. Of f16 both floats are the lane of both channels. Of quads they are
+/// [`Taps::pack`]ed. A channel that does not exist has zeros.
 struct LaneTaps {
-    groups: Vec<LaneGroup>,
+    runs: Vec<Run>,
     taps: Vec<f32>,
 }
 
@@ -209,8 +212,9 @@ fn in_lanes([first, second]: [f32; 2]) -> [f32; 2] {
     [f32::from_bits(f16::pair(first, second)); 2]
 }
 
+/// Neighbouring planes of one pattern, which loops compute together.
 #[derive(Debug, Clone)]
-struct LaneGroup {
+struct Run {
     planes: Range<usize>,
     pattern: DepthwisePattern,
     /// Where its taps begin.
@@ -219,19 +223,37 @@ struct LaneGroup {
     of_plane: usize,
 }
 
+impl Run {
+    /// Runs of channels.
+    fn of_channels(weights: &DepthwisePatterns) -> Vec<Run> {
+        let (mut runs, mut taps) = (vec![], 0);
+        for group in weights.groups() {
+            let (planes, pattern) = (group.channels(), group.pattern());
+            let of_plane = pattern.kept(weights.kernel().iter().product());
+            let (end, stored) = (planes.end, planes.len() * of_plane);
+            match runs.last_mut() {
+                Some(Run { planes, pattern: same, .. }) if *same == pattern => planes.end = end,
+                _ => runs.push(Run { planes, pattern, taps, of_plane }),
+            }
+            taps += stored;
+        }
+        runs
+    }
+}
+
 impl LaneTaps {
     /// Of quads; the weights are whole numbers from -128 to 127.
     fn of_quads(weights: &DepthwisePatterns) -> LaneTaps {
         let (dense, taps) = (weights.to_dense(), Taps::new(weights.kernel()));
         let [kh, kw] = weights.kernel();
         let lanes = dense.chunks(CHANNELS * kh * kw).flat_map(|quad| taps.pack(quad)).collect();
-        let group = LaneGroup {
+        let run = Run {
             planes: 0..Element::Int8.lanes(weights.channels()),
             pattern: DepthwisePattern::ALL_ONES,
             taps: 0,
             of_plane: taps.count(),
         };
-        LaneTaps { groups: vec![group], taps: lanes }
+        LaneTaps { runs: vec![run], taps: lanes }
     }
 
     /// Of pairs.
@@ -243,15 +265,15 @@ impl LaneTaps {
             patterns.extend(group.channels().map(|_| group.pattern()));
         }
         let halves = kernel.info.element == Element::F16;
-        let mut all = LaneTaps { groups: vec![], taps: vec![] };
+        let mut all = LaneTaps { runs: vec![], taps: vec![] };
         for (pair, (kernels, patterns)) in dense.chunks(2 * taps).zip(patterns.chunks(2)).enumerate() {
             let same = patterns.iter().all(|pattern| *pattern == patterns[0]);
             let pattern = if same { patterns[0] } else { DepthwisePattern::ALL_ONES };
-            match all.groups.last_mut() {
-                Some(group) if group.pattern == pattern => group.planes.end += 1,
+            match all.runs.last_mut() {
+                Some(run) if run.pattern == pattern => run.planes.end += 1,
                 _ => {
                     let taps = all.taps.len();
-                    all.groups.push(LaneGroup { planes: pair..pair + 1, pattern, taps, of_plane: 0 });
+                    all.runs.push(Run { planes: pair..pair + 1, pattern, taps, of_plane: 0 });
                 }
             }
             let (before, duos) = (all.taps.len(), kernel.duos && kernel.rows[pattern.id()][0].is_some());
@@ -277,8 +299,8 @@ impl LaneTaps {
                     }
                 }
             }
-            if let Some(group) = all.groups.last_mut() {
-                group.of_plane = all.taps.len() - before;
+            if let Some(run) = all.runs.last_mut() {
+                run.of_plane = all.taps.len() - before;
             }
         }
         all
@@ -439,13 +461,13 @@ impl PackedDepthwise {
         bias: Vec<f32>,
         requantise: Option<Requantise>,
     ) -> PackedDepthwise {
-        let planes: Vec<Range<usize>> = match &lanes {
-            None => weights.groups().iter().map(|g| g.channels()).collect(),
-            Some(lanes) => lanes.groups.iter().map(|g| g.planes.clone()).collect(),
+        let (runs, lanes) = match lanes {
+            None => (Run::of_channels(&weights), None),
+            Some(LaneTaps { runs, taps }) => (runs, Some(taps)),
         };
-        let group = planes.into_iter().enumerate().flat_map(|(i, planes)| planes.map(move |_| i as u32));
-        let (group, reads, latest) = (group.collect(), vec![true; weights.channels()], Latest::default());
-        PackedDepthwise { kernel, weights, lanes, requantise, bias, group, reads, latest }
+        let run = runs.iter().zip(0..).flat_map(|(run, i)| run.planes.clone().map(move |_| i)).collect();
+        let (reads, latest) = (vec![true; weights.channels()], Latest::default());
+        PackedDepthwise { kernel, weights, lanes, runs, run, requantise, bias, reads, latest }
     }
 
     /// Finds the patterns of dense weights `[channel][kh][kw]` and packs them.
@@ -527,12 +549,10 @@ impl PackedDepthwise {
 
     /// Memory of the packed weights.
     pub fn bytes(&self) -> usize {
-        let lanes = self
-            .lanes
-            .as_ref()
-            .map_or(0, |lanes| size_of_val(lanes.groups.as_slice()) + size_of_val(lanes.taps.as_slice()))
+        let lanes = self.lanes.as_ref().map_or(0, |taps| size_of_val(taps.as_slice()))
             + self.requantise.as_ref().map_or(0, Requantise::bytes);
-        self.weights.bytes() + lanes + 4 * (self.bias.len() + self.group.len()) + self.reads.len()
+        let runs = size_of_val(self.runs.as_slice()) + size_of_val(self.run.as_slice());
+        self.weights.bytes() + lanes + runs + 4 * self.bias.len() + self.reads.len()
     }
 
     /// Computes `y = epilogue(weights * x + bias)`, with `residual` (shape of `y`) added inside the epilogue.
@@ -589,21 +609,12 @@ impl PackedDepthwise {
         self.reads.iter().skip(plane * per_lane).take(per_lane).any(|read| *read)
     }
 
-    /// The group of a plane: behind which plane it ends, its pattern, and the taps from this plane on.
-    fn group(&self, plane: usize) -> (usize, DepthwisePattern, &[f32]) {
-        let group = self.group[plane] as usize;
-        match &self.lanes {
-            None => {
-                let group = &self.weights.groups()[group];
-                (group.channels().end, group.pattern(), self.weights.group_taps(group, plane))
-            }
-            Some(LaneTaps { groups, taps }) => {
-                let group = &groups[group];
-                let first = group.taps + (plane - group.planes.start) * group.of_plane;
-                let taps = &taps[first..][..(group.planes.end - plane) * group.of_plane];
-                (group.planes.end, group.pattern, taps)
-            }
-        }
+    /// The run of a plane, and the taps from this plane on.
+    fn run_of(&self, plane: usize) -> (&Run, &[f32]) {
+        let run = &self.runs[self.run[plane] as usize];
+        let taps = self.lanes.as_deref().unwrap_or(self.weights.all_taps());
+        let first = run.taps + (plane - run.planes.start) * run.of_plane;
+        (run, &taps[first..][..(run.planes.end - plane) * run.of_plane])
     }
 
     /// Places `[ky, kx]` of the kept taps in the order of the kernel, by pattern, for the patterns that no
@@ -613,10 +624,7 @@ impl PackedDepthwise {
         let mut places = [const { vec![] }; DepthwisePattern::COUNT];
         for pattern in DepthwisePattern::all() {
             let id = pattern.id();
-            let used = match &self.lanes {
-                None => self.weights.groups().iter().any(|group| group.pattern() == pattern),
-                Some(lanes) => lanes.groups.iter().any(|group| group.pattern == pattern),
-            };
+            let used = self.runs.iter().any(|run| run.pattern == pattern);
             if used && self.kernel.rows[id][s.stride[1] - 1].is_none() {
                 let taps = (0..kh * kw).filter(|tap| pattern.keeps(*tap));
                 places[id] = taps.map(|tap| [tap / kw, tap % kw]).collect();
@@ -666,18 +674,18 @@ impl Packed for PackedDepthwise {
 
     /// Places are strips, which count through all channels of all images.
     fn compute(&self, job: &Job<Plan>, places: Range<usize>, _: Range<usize>) {
-        Run { weights: self, job }.part(places);
+        Part { weights: self, job }.strips(places);
     }
 }
 
-struct Run<'a> {
+struct Part<'a> {
     weights: &'a PackedDepthwise,
     job: &'a Job<'a, Plan>,
 }
 
-impl Run<'_> {
+impl Part<'_> {
     /// Computes strips, which count through all channels of all images.
-    fn part(&self, items: Range<usize>) {
+    fn strips(&self, items: Range<usize>) {
         let (oh, strips) = (self.job.geometry.output()[0], self.job.plan.strips);
         let mut start = items.start;
         while start < items.end {
@@ -723,10 +731,10 @@ impl Run<'_> {
         let clamp = if apart == 0 { job.clamps.before } else { (f32::NEG_INFINITY, f32::INFINITY) };
         let mut plane = planes.start;
         while plane < planes.end {
-            // The planes of a group of channels are computed together, as far as they are read.
+            // The planes of a run are computed together, as far as they are read.
             let channel = plane % s.ic;
-            let (end, pattern, taps) = w.group(channel);
-            let count = (end - channel).min(planes.end - plane);
+            let (run, taps) = w.run_of(channel);
+            let count = (run.planes.end - channel).min(planes.end - plane);
             let computes = w.computes(channel);
             let count = (channel..channel + count).take_while(|c| w.computes(*c) == computes).count();
             if !computes {
@@ -737,9 +745,8 @@ impl Run<'_> {
                 plane += count;
                 continue;
             }
-            let pattern = pattern.id();
+            let pattern = run.pattern.id();
             let special = w.kernel.rows[pattern][s.stride[1] - 1];
-            let kept = taps.len() / (end - channel);
             let x = &job.x[plane * x_plane..][..(count - 1) * x_plane + x_height * x_width];
             // Specialised kernels walk down the rows with their horizontal stride.
             let alone = special.is_some() && s.stride[0] != s.stride[1];
@@ -763,7 +770,12 @@ impl Run<'_> {
                         bias: w.bias[channel * per_lane..].as_ptr(),
                     },
                     planes: count,
-                    strides: Strides { x: x_plane, y: job.geometry.y_plane(), taps: kept, bias: per_lane },
+                    strides: Strides {
+                        x: x_plane,
+                        y: job.geometry.y_plane(),
+                        taps: run.of_plane,
+                        bias: per_lane,
+                    },
                     x_height,
                     x_width,
                     first: (row * s.stride[0]) as isize - s.pad_before[0] as isize,
@@ -778,7 +790,7 @@ impl Run<'_> {
                 };
                 // SAFETY: the kernel came from the table, which hands out only kernels whose target was
                 // detected; the input planes were sliced above, and the taps and biases of
-                // the channels of a group follow each other; the rows are this part's, or those of the buffer, which
+                // the channels of a run follow each other; the rows are this part's, or those of the buffer, which
                 // is for both channels of the one plane.
                 unsafe { special.unwrap_or(w.kernel.any[s.stride[1] - 1])(&args) };
             }

@@ -218,16 +218,13 @@ impl DepthwisePatterns {
 
     /// Kept taps of one channel of `group`, which must be a group of these weights.
     pub fn taps(&self, group: &DepthwiseGroup, channel: usize) -> &[f32] {
-        let channels = group.channels.end - channel;
-        let taps = self.group_taps(group, channel);
-        &taps[..taps.len() / channels]
+        let kept = group.pattern.kept(self.kernel[0] * self.kernel[1]);
+        &self.taps[group.taps + (channel - group.channels.start) * kept..][..kept]
     }
 
-    /// Kept taps of the channels of `group` from `channel` on.
-    pub(crate) fn group_taps(&self, group: &DepthwiseGroup, channel: usize) -> &[f32] {
-        let kept = group.pattern.kept(self.kernel[0] * self.kernel[1]);
-        &self.taps[group.taps + (channel - group.channels.start) * kept..]
-            [..(group.channels.end - channel) * kept]
+    /// Kept taps of all channels, one after the other.
+    pub(crate) fn all_taps(&self) -> &[f32] {
+        &self.taps
     }
 
     /// How many groups have each pattern, by [`DepthwisePattern::id`].

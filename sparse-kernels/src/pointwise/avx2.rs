@@ -182,7 +182,8 @@ pub(super) unsafe fn single<const R: usize, const C: usize>(args: &TileArgs) {
         match (R, C, args.input.stride) {
             (4, 4, 1) => single_blocks::<false>(args),
             (4, 4, _) => single_blocks::<true>(args),
-            (8, 1, _) => single_eights(args),
+            (8, 1, 1) => single_eights::<false>(args),
+            (8, 1, _) => single_eights::<true>(args),
             (1 | 2 | 4, 1, 1) => single_rows::<FLOAT, APART, R, false>(args),
             (1 | 2 | 4, 1, _) => single_rows::<FLOAT, APART, R, true>(args),
             _ => unreachable!("no row of the table has blocks of {R}x{C}"),
@@ -406,34 +407,37 @@ unsafe fn single_blocks<const STRIDED: bool>(args: &TileArgs) {
     }
 }
 
-/// Rows of eight channels of a single pixel: a block is a vector, times one input.
+/// Rows of eight channels of a single pixel: a block is a vector, times one input. Rows of a product with a vector are long, and
+/// three loads for eight multiply-adds are all that there is time for: blocks are counted in fours, whose weights are two lines.
 ///
 /// # Safety
-/// As [`single`], for an `R` of 8 and a `C` of 1.
+/// As [`single`], for an `R` of 8 and a `C` of 1; not `STRIDED` only if the stride is 1.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn single_eights(args: &TileArgs) {
+unsafe fn single_eights<const STRIDED: bool>(args: &TileArgs) {
     /// Independent sums, to hide the latency of multiply-add.
     const SETS: usize = 4;
+    let stride = if STRIDED { args.input.stride } else { 1 };
     for row in args.weights.rows.clone() {
         let mut sums = [_mm256_setzero_ps(); SETS];
         // SAFETY: `row` is a block row; every index is a channel of the chunks (TileArgs); every block has 8
         // values (PackedPointwise); `row * 8 + r` is an output channel with one pixel.
         unsafe {
             let (mut index, mut w, blocks) = args.blocks(row, LANES);
-            let mut add = |set: usize| {
-                <F32x8 as Vector>::prefetch(w.wrapping_add(SINGLE_AHEAD));
-                let x = _mm256_broadcast_ss(&*args.input.x.wrapping_add(*index as usize * args.input.stride));
-                sums[set] = _mm256_fmadd_ps(_mm256_loadu_ps(w), x, sums[set]);
-                (index, w) = (index.add(1), w.add(LANES));
+            let times = |index: *const u32, w: *const f32, sum: &mut __m256| {
+                let x = _mm256_broadcast_ss(&*args.input.x.wrapping_add(*index as usize * stride));
+                *sum = _mm256_fmadd_ps(_mm256_loadu_ps(w), x, *sum);
             };
             for _ in 0..blocks / SETS {
-                add(0);
-                add(1);
-                add(2);
-                add(3);
+                for line in 0..2 {
+                    <F32x8 as Vector>::prefetch(w.wrapping_add(SINGLE_AHEAD + 2 * LANES * line));
+                }
+                for (set, sum) in sums.iter_mut().enumerate() {
+                    times(index.add(set), w.add(LANES * set), sum);
+                }
+                (index, w) = (index.add(SETS), w.add(SETS * LANES));
             }
-            for _ in 0..blocks % SETS {
-                add(0);
+            for set in 0..blocks % SETS {
+                times(index.add(set), w.add(LANES * set), &mut sums[set]);
             }
             let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
             finish_some(args, row * 8, 4, _mm256_castps256_ps128(sum));

@@ -362,14 +362,19 @@ impl Op for PairsReduce {
     op_as_typed_op!();
 }
 
-/// The sum of values in sixteen sums, which the compiler keeps in registers.
+/// The sum of values in sixteen sums, which the compiler keeps in registers, and adds up by halves.
 fn sum(values: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    let (whole, rest) = values.as_chunks::<16>();
+    const SUMS: usize = 16;
+    let mut sums = [0f32; SUMS];
+    let (whole, rest) = values.as_chunks::<SUMS>();
     for values in whole {
         sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
-    sums.iter().chain(rest).sum()
+    for half in [8, 4, 2, 1] {
+        let (first, second) = sums.split_at_mut(half);
+        first.iter_mut().zip(second).for_each(|(sum, other)| *sum += *other);
+    }
+    sums[0] + rest.iter().sum::<f32>()
 }
 
 impl EvalOp for PairsReduce {
