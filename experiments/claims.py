@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from . import tables
+from . import runs, tables
 from .latency import Times
 from .runs import SEEDS, Record
 
@@ -113,13 +113,8 @@ SETTINGS = _settings()
 
 def differences(claim: Claim, done: dict[str, Record]) -> list[float]:
     """By seed, as far as both rows have a run."""
-    runs = {row.label: row.run for row in tables.TABLES[claim.table].rows}
-    found = []
-    for seed in SEEDS:
-        own, other = (done.get(runs[label].seeded(seed).key()) for label in (claim.row, claim.other))
-        if own and other:
-            found.append(own["accuracy"] - other["accuracy"])
-    return found
+    rows = {row.label: row.run for row in tables.TABLES[claim.table].rows}
+    return runs.differences(rows[claim.row], rows[claim.other], done)
 
 
 def verdict(claim: Claim, found: list[float]) -> str:

@@ -42,15 +42,14 @@ def spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
-def against(own: list[Optional[Record]], base: list[Optional[Record]]) -> str:
-    """Mean difference over the seeds that both have, and whether it is more than their spread."""
-    pairs = [a["accuracy"] - b["accuracy"] for a, b in zip(own, base) if a and b]
-    if not pairs:
+def against(differences: Sequence[float]) -> str:
+    """Mean difference of seeds, and whether it is more than their spread."""
+    if not differences:
         return ""
-    mean = statistics.mean(pairs)
-    if len(pairs) < 2:
+    mean = statistics.mean(differences)
+    if len(differences) < 2:
         return f"{mean:+.2f}"
-    width = spread(pairs)
+    width = spread(differences)
     return f"{mean:+.2f} ± {width:.2f}" + (" (inside the spread)" if abs(mean) <= width else "")
 
 
@@ -103,7 +102,7 @@ def table_text(name: str, table: Table, done: dict[str, Record], times: dict[str
         accuracy = f"{statistics.mean(values):.2f}" + (f" ± {spread(values):.2f}" if len(values) > 1 else "")
         accuracy += "" if len(there) == len(SEEDS) else f" ({len(there)} of {len(SEEDS)} runs)"
         amount = statistics.mean(record["multiply_adds"] for record in there) / 1e6
-        difference = "" if row is base else against(own, records(base.run, done))
+        difference = "" if row is base else against(runs.differences(row.run, base.run, done))
         cells = [row.label, f"{amount:.2f} M", accuracy, difference]
         if beside:
             cells.append(_signed(above_dense(table, row, done, work)))
@@ -139,23 +138,19 @@ def shapes_text(done: dict[str, Record]) -> str:
     """What shapes cost at 80 %, best first, beside narrower dense networks of as many multiply-adds: table W in a line."""
     table = tables.TABLES["W"]
     base = next(row for row in table.rows if row.label == table.base)
-    lost: dict[str, list[float]] = {}
-    for row in table.rows:
-        shape, comma, ratio = row.label.partition(", ")
-        if not comma or ratio != "80 %":
-            continue
-        pairs = zip(records(row.run, done), records(base.run, done))
-        lost[shape] = [b["accuracy"] - a["accuracy"] for a, b in pairs if a and b]
+    rows = {row.curve: row for row in table.rows if row.run.zeros.ratio == 0.8}
+    lost = {shape: runs.differences(base.run, row.run, done) for shape, row in rows.items()}
     known = {shape: found for shape, found in lost.items() if found}
+    if not known:
+        return "No network of table W has been trained with zeros yet."
     means = {shape: statistics.mean(found) for shape, found in known.items()}
-    finest = next(row for row in table.rows if row.label == "2x1, 80 %")
-    narrower = above_dense(table, finest, done, work)
+    narrower = above_dense(table, rows["2x1"], done, work)
     if narrower is not None:
         means["narrower, as many multiply-adds"] = means["2x1"] + narrower
     shapes = sorted(means, key=lambda shape: means[shape])
     fewest = min(map(len, known.values()))
     seeds = f"{fewest} to {len(SEEDS)} seeds" if fewest < len(SEEDS) else f"{len(SEEDS)} seeds"
-    widest = max(spread(found) for found in known.values() if len(found) > 1)
+    widest = max((spread(found) for found in known.values() if len(found) > 1), default=0.0)
     head, rule = "| | " + " | ".join(shapes) + " |", "|---" * (len(shapes) + 1) + "|"
     line = "| lost | " + " | ".join(f"{means[shape]:.1f}" for shape in shapes) + " |"
     said = f"Points of accuracy lost at 80 % zeros, the same steps in all ({seeds}; standard deviations up to {widest:.1f}):"

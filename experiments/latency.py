@@ -60,7 +60,9 @@ class Times:
         counted = Counter(machine for key, machine in self._records if key in keys)
         if not counted:
             return {}
-        last = {machine: record["date"] for (_, machine), record in sorted(self._records.items(), key=lambda item: item[1]["date"])}
+        last: dict[Machine, str] = {}
+        for (_, machine), record in self._records.items():
+            last[machine] = max(last.get(machine, ""), record["date"])
         best = max(counted, key=lambda machine: (counted[machine], last[machine]))
         keys.append(FLOOR.key())
         return {key: record for (key, machine), record in self._records.items() if key in keys and machine == best}

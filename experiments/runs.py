@@ -106,6 +106,12 @@ def read(file: Path = RUNS) -> dict[str, Record]:
     return {json.dumps(record["run"], sort_keys=True): record for record in lines(file)}
 
 
+def differences(run: Run, other: Run, done: dict[str, Record]) -> list[float]:
+    """Of accuracies, by seed, as far as both have a record."""
+    pairs = ((done.get(run.seeded(seed).key()), done.get(other.seeded(seed).key())) for seed in SEEDS)
+    return [own["accuracy"] - base["accuracy"] for own, base in pairs if own and base]
+
+
 def lines(file: Path) -> Iterator[Record]:
     if file.exists():
         for line in file.read_text().splitlines():

@@ -173,6 +173,16 @@ def test_networks_to_time_are_of_any_seed(tmp_path: Path):
     assert run == rows["dense, width 0.25"] and file.exists()
 
 
+def test_shapes_are_compared_as_far_as_there_are_runs():
+    assert drawing.shapes_text({}) == "No network of table W has been trained with zeros yet."
+    rows = {row.label: row.run for row in tables.TABLES["W"].rows}
+    known = {"dense": (2.0, 64.0), "dense, width 0.25": (0.5, 56.0), "2x1, 80 %": (1.0, 61.0), "4x4, 80 %": (1.0, 58.5)}
+    done = {rows[label].key(): {"multiply_adds": amount * 1e6, "accuracy": right} for label, (amount, right) in known.items()}
+    text = drawing.shapes_text(done)
+    assert "| | 2x1 | narrower, as many multiply-adds | 4x4 |" in text
+    assert "| lost | 3.0 | 4.0 | 5.5 |" in text
+
+
 def test_results_are_whole_lines():
     for record in runs.lines(runs.RUNS):
         assert {"run", "accuracy", "multiply_adds", "torch", "cpu", "date", "seconds"} <= set(record)
