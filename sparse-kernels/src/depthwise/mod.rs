@@ -15,6 +15,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod body;
+mod loops;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 mod quads;
@@ -35,7 +36,8 @@ use crate::quads::{CHANNELS, Quantised, Requantise, check_weights};
 use crate::scratch::{self, LINE};
 use crate::table::{Element, KernelInfo};
 use crate::target::Target;
-use body::{Loops, UpTo3, UpTo5};
+use body::{UpTo3, UpTo5};
+use loops::Loops;
 use quads::{Quads, Taps};
 use std::ops::Range;
 

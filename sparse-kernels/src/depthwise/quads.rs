@@ -16,7 +16,8 @@
 //! transposed back. Two rows of outputs are computed together. They share most input rows, and all taps: with 3x3 these are
 //! 8 sums, 6 vectors of taps and up to 8 of pixels in registers.
 
-use super::body::{AHEAD, Depthwise, Loops, unroll};
+use super::body::{AHEAD, Depthwise, unroll};
+use super::loops::Loops;
 use super::scalar::Scalar;
 use super::{Plane, RowsArgs};
 use crate::quads::{Bounds, CHANNELS, Requantise};

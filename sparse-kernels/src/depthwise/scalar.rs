@@ -1,7 +1,8 @@
 //! The plain version: what every other target must agree with, and what runs where there is no other.
 
 use super::RowsArgs;
-use super::body::{Loops, Unroll};
+use super::body::Unroll;
+use super::loops::Loops;
 use crate::pairs::{self, f16};
 use crate::quads::{self, CHANNELS};
 use crate::table::Element;
